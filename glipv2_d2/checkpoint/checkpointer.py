@@ -1,0 +1,183 @@
+"""Detectron2's checkpointer, plus safetensors and an answer to "are these weights of this model?".
+
+Stock Detectron2 logs what did not fit and goes on, so that a wrong ``--weights`` shows as an AP
+of zero. Here it is an error that says what differs.
+"""
+
+import logging
+from pathlib import Path
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from glipv2_d2.checkpoint.reading import CheckpointError, read_checkpoint
+
+__all__ = ["GLIPCheckpointer", "check_weights", "excused_keys", "load_weights"]
+
+logger = logging.getLogger(__name__)
+
+# Constants of the config, not weights; older files lack them or carry them.
+_CONSTANTS = ("pixel_mean", "pixel_std")
+
+
+class GLIPCheckpointer(DetectionCheckpointer):
+    """Saves and loads training state; loads weights of every kind that ``read_checkpoint`` knows.
+
+    Args:
+        model, save_dir, save_to_disk, checkpointables: as in ``DetectionCheckpointer``.
+        strict: True when the model is to be used: every weight must come from the file, except
+            those of :func:`excused_keys`. False when training starts from the file: it may cover
+            a part of the model, but not nothing, and no shape may differ.
+
+    A file with a moving average (key ``"ema"``) gives the averaged weights, unless the average
+    itself is among the ``checkpointables`` being restored, which is what resuming does.
+    """
+
+    def __init__(self, model, save_dir="", *, strict=False, save_to_disk=None, **checkpointables):
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.strict = strict
+        self._path = ""
+        self._restores_ema = False
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
+        """Load weights, and the ``checkpointables`` that the file has (None: all of them).
+
+        Args:
+            path: file or URL; empty: nothing is loaded.
+
+        Returns:
+            The entries of the file that nothing took.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another model.
+        """
+        self._path = str(path)
+        if path and "://" not in str(path) and not self.path_manager.exists(str(path)):
+            raise CheckpointError(f"There is no checkpoint '{path}'.")
+        wanted = self.checkpointables if checkpointables is None else checkpointables
+        self._restores_ema = "ema" in wanted
+        try:
+            return super().load(str(path) if path else path, checkpointables)
+        finally:
+            # Detectron2's head asserts on this at the next load when this one has failed.
+            self._parsed_url_during_load = None
+
+    def last_iteration(self) -> int:
+        """The iteration that the last checkpoint of ``save_dir`` finished; -1 without one."""
+        if not self.has_checkpoint():
+            return -1
+        path = self.get_checkpoint_file()
+        if not Path(path).is_file():
+            raise CheckpointError(
+                f"'{self.save_dir}/last_checkpoint' names '{path}', which is not there. Name an "
+                "existing checkpoint in it, or delete it to start anew."
+            )
+        return int(read_checkpoint(path).get("iteration", -1))
+
+    def _load_file(self, filename: str) -> dict:
+        return read_checkpoint(filename)
+
+    def _load_model(self, checkpoint: dict):
+        if "ema" in checkpoint and not self._restores_ema:
+            checkpoint["model"] = {**checkpoint["model"], **checkpoint.pop("ema")["shadow"]}
+        if checkpoint.get("matching_heuristics", False):
+            # Model zoo names are matched by suffix inside Detectron2, which leaves out what does
+            # not fit; there is nothing to compare by name.
+            return super()._load_model(checkpoint)
+        state = _without_prefix(checkpoint["model"], "module.")
+        checkpoint["model"] = state
+        check_weights(self.model, state, source=self._path, strict=self.strict)
+        return super()._load_model(checkpoint)
+
+    def _log_incompatible_keys(self, incompatible) -> None:
+        excused = excused_keys(self.model)
+        incompatible.missing_keys[:] = [k for k in incompatible.missing_keys if k not in excused]
+        super()._log_incompatible_keys(incompatible)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load weights into a model that is to be used (the moving average, where the file has one).
+
+    Raises:
+        CheckpointError: see :class:`GLIPCheckpointer`; nothing may be missing.
+    """
+    GLIPCheckpointer(model, strict=True).load(str(path), checkpointables=[])
+
+
+def excused_keys(model: nn.Module) -> set[str]:
+    """Names that a file of weights may lack: those that the model got from elsewhere.
+
+    That is a frozen language backbone which came with pretrained weights of its own
+    (``model.language_backbone.pretrained`` names them): released weights do not repeat them.
+    """
+    language = getattr(model, "language_backbone", None)
+    if language is None or not getattr(language, "pretrained", None):
+        return set()
+    if any(parameter.requires_grad for parameter in language.parameters()):
+        return set()
+    return {f"language_backbone.{name}" for name in language.state_dict()}
+
+
+def check_weights(
+    model: nn.Module, state: dict[str, torch.Tensor], *, source: str, strict: bool
+) -> None:
+    """Compare a state dict with a model, by name and shape, before anything is loaded.
+
+    Args:
+        model: the model that the weights are for.
+        state: name -> tensor.
+        source: where the weights come from, for the messages.
+        strict: whether every weight of the model must be there (see :func:`excused_keys`).
+
+    Raises:
+        CheckpointError: nothing fits, a shape differs, or (strict) a weight is missing. The
+            message counts, gives examples and says what to do.
+    """
+    own = {k: v for k, v in model.state_dict().items() if k not in _CONSTANTS}
+    common = [name for name in own if name in state]
+    counts = (
+        f"{len(common)} of the model's {len(own)} weights are in the file, "
+        f"which has {len(state)}"
+    )
+    if not common:
+        raise CheckpointError(
+            f"'{source}' holds weights of another model: {counts}. It has for example "
+            f"{_examples(state)}; the model has {_examples(own)}. Give the config that the "
+            "weights were trained with."
+        )
+    differing = [k for k in common if tuple(state[k].shape) != tuple(own[k].shape)]
+    if differing:
+        shown = "; ".join(
+            f"{k}: {tuple(state[k].shape)} in the file, {tuple(own[k].shape)} in the model"
+            for k in differing[:3]
+        )
+        raise CheckpointError(
+            f"'{source}' holds weights of another size of model: {len(differing)} of the "
+            f"{len(common)} common weights differ in shape ({shown}). Give the config that the "
+            "weights were trained with."
+        )
+    excused = excused_keys(model)
+    missing = [name for name in own if name not in state and name not in excused]
+    if missing and strict:
+        raise CheckpointError(
+            f"'{source}' does not hold all weights of this model: {counts}, {len(missing)} are "
+            f"missing, for example {_examples(missing)}. Give the config that the weights were "
+            "trained with, or a complete checkpoint. (Training may start from a part: "
+            "train.init_checkpoint.)"
+        )
+    if missing:
+        logger.warning(
+            "%s: %s; %d start from their initial values, for example %s.",
+            source, counts, len(missing), _examples(missing),
+        )  # fmt: skip
+
+
+def _without_prefix(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    if not all(name.startswith(prefix) for name in state):
+        return state
+    return {name[len(prefix) :]: value for name, value in state.items()}
+
+
+def _examples(names, count: int = 3) -> str:
+    return ", ".join(list(names)[:count])

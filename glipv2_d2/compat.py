@@ -1,0 +1,265 @@
+"""Every difference between Detectron2 v0.6 and its head, and nothing else.
+
+Both call themselves "0.6", so each difference is found by attribute or by signature. The rest of
+the package imports from here what differs and from Detectron2 what does not:
+
+==========================  ==================================  ==============================
+here                        Detectron2 v0.6                     Detectron2's head
+==========================  ==================================  ==============================
+:func:`launch`              several processes need CUDA         gloo, only where CUDA is absent
+:func:`create_ddp_model`    ``device_ids`` set on CPU too       the same
+:class:`AMPTrainer`         CUDA and fp16 only                  CUDA only, any precision
+:func:`build_test_loader`   batches of one image                ``batch_size``
+==========================  ==================================  ==============================
+"""
+
+import inspect
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from detectron2.data import build_detection_test_loader
+from detectron2.engine import SimpleTrainer
+from detectron2.engine import launch as detectron2_launch
+from detectron2.engine.defaults import create_ddp_model as detectron2_create_ddp_model
+from detectron2.engine.launch import DEFAULT_TIMEOUT, _find_free_port
+from detectron2.utils import comm
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+__all__ = ["AMPTrainer", "PRECISIONS", "build_test_loader", "create_ddp_model", "launch"]
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def launch(
+    main_func: Callable,
+    num_gpus_per_machine: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str | None = None,
+    args: tuple = (),
+    timeout: timedelta = DEFAULT_TIMEOUT,
+    num_processes: int = 1,
+) -> None:
+    """Run ``main_func(*args)`` in every process of a training job.
+
+    With GPUs this is Detectron2's own ``launch``. Without (``num_gpus_per_machine=0``) it starts
+    `num_processes` CPU processes on each machine and joins them over gloo, in both versions and
+    also where a GPU is present but not wanted. They share the cores unless ``OMP_NUM_THREADS``
+    says otherwise.
+
+    Args:
+        main_func: must be importable by name where there are several processes (they are spawned).
+        num_gpus_per_machine: GPUs, and so processes, on each machine; 0 for CPU.
+        num_machines, machine_rank: of the job, and of this machine in it.
+        dist_url: where the processes meet, e.g. ``tcp://10.0.0.1:8686``. None or ``"auto"`` takes a
+            free port on this machine, which only fits one machine.
+        args: arguments of `main_func`.
+        timeout: of the distributed operations.
+        num_processes: CPU processes on each machine; must stay 1 with GPUs.
+
+    Raises:
+        ValueError: for numbers that contradict each other.
+        RuntimeError: if several GPUs are asked for and PyTorch does not see as many.
+    """
+    _check_job(num_gpus_per_machine, num_machines, machine_rank, dist_url, num_processes)
+    if num_gpus_per_machine:
+        url = dist_url or "auto"
+        detectron2_launch(
+            main_func, num_gpus_per_machine, num_machines, machine_rank, url, args, timeout
+        )
+    elif num_machines * num_processes == 1:
+        main_func(*args)
+    else:
+        if dist_url in (None, "auto"):
+            dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
+        job = (main_func, num_machines, num_processes, machine_rank, dist_url, args, timeout)
+        mp.spawn(_cpu_worker, nprocs=num_processes, args=job, daemon=False)
+
+
+def _check_job(num_gpus_per_machine, num_machines, machine_rank, dist_url, num_processes):
+    """Raise what :func:`launch` promises to raise."""
+    if num_gpus_per_machine < 0 or num_processes < 1 or num_machines < 1:
+        raise ValueError(
+            f"launch got {num_gpus_per_machine} GPUs, {num_processes} processes and {num_machines} "
+            "machines: GPUs cannot be negative, the others start at 1"
+        )
+    if not 0 <= machine_rank < num_machines:
+        raise ValueError(f"machine rank {machine_rank} is not in 0..{num_machines - 1}")
+    if num_machines > 1 and dist_url in (None, "auto"):
+        raise ValueError(
+            f"{num_machines} machines need one explicit --dist-url, such as tcp://HOST:PORT with "
+            "the address of machine 0"
+        )
+    if num_gpus_per_machine and num_processes > 1:
+        raise ValueError(
+            f"{num_processes} CPU processes and {num_gpus_per_machine} GPUs exclude each other: "
+            "with GPUs there is one process for each; for CPU use --num-gpus 0"
+        )
+    visible = torch.cuda.device_count()
+    if num_gpus_per_machine * num_machines > 1 and num_gpus_per_machine > visible:
+        raise RuntimeError(
+            f"{num_gpus_per_machine} GPUs are asked for and PyTorch sees {visible}; several "
+            "processes without GPUs: --num-gpus 0 --num-processes N"
+        )
+
+
+def _cpu_worker(
+    local_rank, main_func, num_machines, num_processes, machine_rank, dist_url, args, timeout
+):
+    """One spawned CPU process of :func:`launch`."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // num_processes))
+    dist.init_process_group(
+        backend="gloo",
+        init_method=dist_url,
+        world_size=num_machines * num_processes,
+        rank=machine_rank * num_processes + local_rank,
+        timeout=timeout,
+    )
+    _create_local_process_group(num_machines, num_processes, machine_rank)
+    comm.synchronize()
+    main_func(*args)
+    # Only after success: after an error the others may be inside an operation with this process,
+    # and the parent ends them.
+    dist.destroy_process_group()
+
+
+def _create_local_process_group(num_machines: int, num_processes: int, machine_rank: int) -> None:
+    """Tell ``detectron2.utils.comm`` which processes are on the same machine."""
+    if hasattr(comm, "create_local_process_group"):  # head
+        comm.create_local_process_group(num_processes)
+        return
+    for machine in range(num_machines):  # every process has to take part in making each group
+        ranks = list(range(machine * num_processes, (machine + 1) * num_processes))
+        group = dist.new_group(ranks)
+        if machine == machine_rank:
+            comm._LOCAL_PROCESS_GROUP = group
+
+
+def create_ddp_model(model: torch.nn.Module, **kwargs: Any) -> torch.nn.Module:
+    """Wrap `model` for several processes; the model itself where there is only one.
+
+    Detectron2's function of this name, which always sets ``device_ids``; PyTorch refuses them for
+    a model on CPU.
+    """
+    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
+        kwargs.setdefault("device_ids", None)
+    return detectron2_create_ddp_model(model, **kwargs)
+
+
+class AMPTrainer(SimpleTrainer):
+    """Detectron2's ``SimpleTrainer`` with autocast, on CPU too and in both precisions.
+
+    The stock ``AMPTrainer`` asserts CUDA, and v0.6's knows fp16 only. Gradients are scaled in
+    fp16 alone: bf16 has float32's range. The gradients are unscaled before the optimiser sees
+    them, so clipping inside ``optimizer.step`` works on their true norm.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        data_loader,
+        optimizer: torch.optim.Optimizer,
+        precision: str = "bf16",
+        grad_scaler: torch.amp.GradScaler | None = None,
+    ):
+        """
+        Args:
+            model, data_loader, optimizer: as for ``SimpleTrainer``.
+            precision: "bf16" or "fp16"; the model's first parameter says on which device.
+            grad_scaler: replaces the default one.
+
+        Raises:
+            ValueError: for another precision, or for a model over several devices in one process.
+        """
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        devices = getattr(model, "device_ids", None) or []
+        if isinstance(model, (DataParallel, DistributedDataParallel)) and len(devices) > 1:
+            raise ValueError("AMPTrainer trains one device per process; use launch() for several")
+        super().__init__(model, data_loader, optimizer)
+        self.device_type = next(model.parameters()).device.type
+        self.precision = PRECISIONS[precision]
+        self.grad_scaler = grad_scaler or torch.amp.GradScaler(
+            self.device_type, enabled=self.precision == torch.float16
+        )
+
+    def run_step(self):
+        """One iteration: data, forward under autocast, backward, metrics, optimiser."""
+        assert self.model.training, "[AMPTrainer] model was changed to eval mode!"
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+
+        with torch.autocast(self.device_type, dtype=self.precision):
+            loss_dict = self.model(data)
+        if isinstance(loss_dict, torch.Tensor):
+            loss_dict = {"total_loss": loss_dict}
+        losses = sum(loss_dict.values())
+
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(losses).backward()
+        if hasattr(self, "after_backward"):  # head: a hook point of its own
+            self.after_backward()
+        self._write_metrics(loss_dict, data_time)
+        self.grad_scaler.unscale_(self.optimizer)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def state_dict(self):
+        """``SimpleTrainer``'s state and the scaler's (empty in bf16)."""
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict):
+        """Restore :meth:`state_dict`; a run that was in another precision may be resumed."""
+        super().load_state_dict(state_dict)
+        if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def build_test_loader(
+    dataset,
+    *,
+    mapper: Callable,
+    sampler: torch.utils.data.Sampler | None = None,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    collate_fn: Callable | None = None,
+) -> torch.utils.data.DataLoader:
+    """Detectron2's ``build_detection_test_loader`` with `batch_size` in both versions.
+
+    Args:
+        dataset: list of dataset dicts (as ``get_detection_dataset_dicts`` returns them), or a
+            PyTorch data set.
+        mapper: dataset dict -> model input; None leaves the dicts as they are.
+        sampler: default: Detectron2's ``InferenceSampler``, which deals the images out to the
+            processes, each image once.
+        batch_size: images per batch and process; the last batch may be smaller.
+        num_workers: data loading processes.
+        collate_fn: default: a batch is the list of its model inputs.
+    """
+    options = {"mapper": mapper, "sampler": sampler, "num_workers": num_workers}
+    if "batch_size" in inspect.signature(build_detection_test_loader).parameters:  # head
+        return build_detection_test_loader(
+            dataset, batch_size=batch_size, collate_fn=collate_fn, **options
+        )
+    single = build_detection_test_loader(dataset, collate_fn=collate_fn, **options)
+    if batch_size == 1:
+        return single
+    # v0.6 always makes batches of one: keep its data set and its sampler, batch them anew.
+    streamed = isinstance(single.dataset, torch.utils.data.IterableDataset)
+    return torch.utils.data.DataLoader(
+        single.dataset,
+        batch_size=batch_size,
+        sampler=None if streamed else single.sampler,
+        num_workers=num_workers,
+        collate_fn=single.collate_fn,
+    )

@@ -1,0 +1,120 @@
+"""The door for yacs users, and the one place that finds a config file by its name.
+
+A Detectron2 project that is configured by ``CfgNode`` gets this project's models with::
+
+    cfg = get_cfg()
+    add_glip_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "GLIP"
+    cfg.MODEL.GLIP.CONFIG = "pretrain/glip_t.py"
+    model = build_model(cfg)          # or DefaultPredictor(cfg)
+
+Everything else about the model lives in the LazyConfig that the key names, so that there is one
+description of a model and not two.
+"""
+
+from pathlib import Path
+
+from detectron2.config import CfgNode, LazyConfig
+from omegaconf import DictConfig
+
+__all__ = [
+    "ConfigError",
+    "add_glip_config",
+    "get_config",
+    "load_model_config",
+    "resolve_config",
+]
+
+
+class ConfigError(ValueError):
+    """A config file that is not there, or lacks what is asked of it."""
+
+
+def add_glip_config(cfg: CfgNode) -> None:
+    """Add the key ``MODEL.GLIP.CONFIG`` to a yacs config, in place.
+
+    Call it before merging a yaml file or options that name the key, and before
+    ``cfg.MODEL.GLIP`` is touched. The value is what :func:`resolve_config` takes.
+    """
+    cfg.MODEL.GLIP = CfgNode()
+    cfg.MODEL.GLIP.CONFIG = ""
+
+
+def resolve_config(name: str | Path) -> str:
+    """Find a LazyConfig file.
+
+    Args:
+        name: an absolute path, a path relative to the working directory, or the name of a shipped
+            config relative to ``configs/`` (``"pretrain/glip_t.py"``; ``.py`` and a leading
+            ``configs/`` may be left out or given).
+
+    Returns:
+        The absolute path of the file.
+
+    Raises:
+        ConfigError: when there is no such file; it lists the shipped ones.
+    """
+    text = str(name)
+    if not text:
+        raise ConfigError(
+            "No config is named. With yacs set cfg.MODEL.GLIP.CONFIG, for example to "
+            f"'pretrain/glip_t.py'. {_shipped_hint()}"
+        )
+    wanted = [text] if Path(text).suffix in (".py", ".yaml", ".yml") else [text + ".py", text]
+    for candidate in wanted:
+        path = Path(candidate).expanduser()
+        if path.is_file():
+            return str(path.resolve())
+        if path.is_absolute():
+            continue
+        for root in _config_roots():
+            for relative in (path, _without_configs_prefix(path)):
+                if (root / relative).is_file():
+                    return str((root / relative).resolve())
+    raise ConfigError(
+        f"There is no config file '{name}': not as a path from {Path.cwd()}, and not among the "
+        f"configs that come with glipv2_d2. {_shipped_hint()}"
+    )
+
+
+def get_config(name: str | Path) -> DictConfig:
+    """Load a whole LazyConfig (``model``, ``dataloader``, ``train``, ...) by name.
+
+    Args and errors: see :func:`resolve_config`.
+    """
+    return LazyConfig.load(resolve_config(name))
+
+
+def load_model_config(name: str | Path) -> DictConfig:
+    """Load the ``model`` node of a LazyConfig, ready for ``instantiate``.
+
+    Args and errors: see :func:`resolve_config`; also :class:`ConfigError` when the file defines
+    no ``model``.
+    """
+    config = get_config(name)
+    if "model" not in config:
+        raise ConfigError(
+            f"The config '{resolve_config(name)}' defines no `model` (it defines: "
+            f"{', '.join(sorted(map(str, config))) or 'nothing'})."
+        )
+    return config.model
+
+
+def _config_roots() -> list[Path]:
+    """Where shipped configs may lie: inside an installed package, or beside it in a clone."""
+    package = Path(__file__).resolve().parent
+    roots = (package / "configs", package.parent / "configs")
+    return [root for root in roots if root.is_dir()]
+
+
+def _without_configs_prefix(path: Path) -> Path:
+    return Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+
+
+def _shipped_hint() -> str:
+    for root in _config_roots():
+        names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.py"))
+        names = [name for name in names if not name.startswith("common/")]
+        if names:
+            return "Shipped: " + ", ".join(names) + "."
+    return "No shipped configs were found beside the package."

@@ -1,0 +1,93 @@
+"""Images of any mode as 8-bit BGR or RGB arrays; one reader for mapper, predictor and tools."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from detectron2.utils.file_io import PathManager
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("BGR", "RGB")
+# Pillow's modes with more than 8 bits in a channel.
+_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+class ImageReadError(ValueError):
+    """A file that is there but holds no image that can be read."""
+
+
+def read_image(path: str | os.PathLike, format: str = "BGR") -> np.ndarray:
+    """Read an image file.
+
+    Grey, palette, CMYK and 1-bit images become colour; the EXIF orientation is applied; alpha is
+    laid over white (what viewers show) and not just dropped; 16-bit grey is scaled by its full
+    range instead of clipped to white; of an animation the first frame is taken.
+
+    Args:
+        path: the file, or any address that Detectron2's PathManager opens.
+        format: ``"BGR"`` (Detectron2's default) or ``"RGB"``.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImageReadError: the file is damaged, empty or of an unknown format.
+    """
+    path = os.fspath(path)
+    try:
+        with PathManager.open(path, "rb") as file, Image.open(file) as image:
+            return image_to_array(image, format)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no image file {path!r}") from None
+    except IsADirectoryError:
+        raise ImageReadError(f"{path!r} is a folder, not an image file") from None
+    except UnidentifiedImageError:
+        raise ImageReadError(f"{path!r} is not an image of a known format, or is empty") from None
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        # Pillow raises SyntaxError for some broken PNG files.
+        raise ImageReadError(f"the image {path!r} cannot be read: {error}") from error
+
+
+def image_to_array(image: Image.Image, format: str = "BGR") -> np.ndarray:
+    """A Pillow image of any mode as (H, W, 3) uint8; see :func:`read_image`."""
+    if format not in FORMATS:
+        raise ValueError(f"image format must be one of {FORMATS}, got {format!r}")
+    image = _upright(image)
+    if image.mode in _DEEP_MODES:
+        grey = _to_8_bit(np.asarray(image), image.mode)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    array = np.asarray(image.convert("RGB"))
+    if format == "BGR":
+        array = array[:, :, ::-1]
+    return np.ascontiguousarray(array)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        image.load()  # damaged pixels are an error, a damaged EXIF block is not
+        return image
+
+
+def _to_8_bit(array: np.ndarray, mode: str) -> np.ndarray:
+    """(H, W) of a deep Pillow mode as uint8.
+
+    16-bit values are scaled by 65535. ``I`` is what older versions of Pillow make of 16-bit PNG,
+    so it means the same unless its values are larger; ``F`` has no agreed range: 0..1 and 0..255
+    are recognised, anything else is scaled by its maximum.
+    """
+    values = np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    values = values.clip(min=0)
+    largest = values.max(initial=0.0)
+    if mode == "F":
+        scale = 1.0 if largest <= 1 else 255.0 if largest <= 255 else largest
+    else:
+        scale = max(65535.0, largest)
+    return np.round(values * (255.0 / scale)).astype(np.uint8)

@@ -1,0 +1,123 @@
+"""Prompts of grounding records: phrases, captions that are too long, captions as negatives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from glipv2_d2.structures import Prompt
+
+Record = dict[str, Any]
+
+
+class CaptionSample(NamedTuple):
+    """A prompt and annotations whose ``category_id`` is the index of a phrase in it."""
+
+    prompt: Prompt
+    annotations: list[Record]
+
+
+def _key(spans: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted({(int(start), int(end)) for start, end in spans}))
+
+
+def grounding_sample(caption: str, annotations: Sequence[Record]) -> CaptionSample:
+    """One phrase for each distinct set of spans, in the order of the caption.
+
+    A box that belongs to several phrases has a phrase of its own, which holds all their spans.
+    A caption without boxes is one phrase as a whole, so that the image can be trained on.
+    """
+    keys = sorted({_key(annotation["spans"]) for annotation in annotations})
+    index = {key: k for k, key in enumerate(keys)}
+    labelled = [{**a, "category_id": index[_key(a["spans"])]} for a in annotations]
+    return CaptionSample(Prompt.from_caption(caption, keys or [[(0, len(caption))]]), labelled)
+
+
+def evaluation_prompt(record: Record, annotations: Sequence[Record]) -> Prompt:
+    """The phrases that a grounding record asks for: its own list in its order (``phrases``,
+    Flickr30k's ``tokens_positive_eval``), or else those of its annotations."""
+    phrases = record.get("phrases")
+    if phrases:
+        return Prompt.from_caption(record["caption"], phrases)
+    return grounding_sample(record["caption"], annotations).prompt
+
+
+def cut_to_fit(
+    record: Record, annotations: Sequence[Record], tokenizer
+) -> tuple[str, list[Record]]:
+    """A training caption cut between two words so that it fits the token limit.
+
+    Returns:
+        The caption, and the annotations with at least one whole span in it (spans behind the cut
+        are taken from the others; a box without any span left is dropped).
+
+    Raises:
+        ValueError: not even the first word fits.
+    """
+    caption = record["caption"]
+    length = tokenizer.fitting_prefix(caption)
+    if length == len(caption):
+        return caption, list(annotations)
+    if length == 0:
+        raise ValueError(
+            f"{record['file_name']}: the first word of the caption {caption[:60]!r} alone is "
+            f"longer than the limit of {tokenizer.max_tokens} tokens"
+        )
+    kept = []
+    for annotation in annotations:
+        spans = [span for span in annotation["spans"] if span[1] <= length]
+        if spans:
+            kept.append({**annotation, "spans": spans})
+    return caption[:length], kept
+
+
+def surround_with_captions(
+    caption: str,
+    annotations: Sequence[Record],
+    file_name: str,
+    pool: Sequence[tuple[str, str]],
+    count: int,
+    tokenizer,
+) -> tuple[str, list[Record]]:
+    """Put captions of other images before and behind a caption, in random order.
+
+    Args:
+        caption: of the image; kept word for word.
+        annotations: their spans are moved along.
+        file_name: captions of this image are no negatives.
+        pool: (file name, caption) pairs.
+        count: so many negatives, fewer where they do not fit the token limit.
+        tokenizer: tells what fits.
+
+    Returns:
+        The long caption and the annotations with their spans in it.
+    """
+    if not len(pool):
+        return caption, list(annotations)
+    room = tokenizer.max_tokens - tokenizer.num_tokens(caption)
+    negatives: list[str] = []
+    for _ in range(count):
+        other_file, other = pool[random.randrange(len(pool))]
+        if other_file == file_name or other == caption or other in negatives:
+            continue
+        # One token for the stop that may have to stand between two captions.
+        cost = tokenizer.num_tokens(other) - tokenizer.num_special_tokens + 1
+        if cost <= room:
+            room -= cost
+            negatives.append(other)
+    position = random.randint(0, len(negatives))
+    before = "".join(_sentence(text) for text in negatives[:position])
+    behind = negatives[position:]
+    after = " ".join(_sentence(text).rstrip() for text in behind)
+    whole = before + (_sentence(caption) + after if after else caption)
+    moved = [
+        {**a, "spans": [[s + len(before), e + len(before)] for s, e in a["spans"]]}
+        for a in annotations
+    ]
+    return whole, moved
+
+
+def _sentence(text: str) -> str:
+    """The text with an end mark and a space behind it."""
+    return text + (" " if text.rstrip().endswith((".", "!", "?")) else ". ")

@@ -1,0 +1,285 @@
+"""The one mapper: detection is grounding with a caption that is made up."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+
+from glipv2_d2.data.counters import Counters
+from glipv2_d2.data.images import read_image
+from glipv2_d2.data.mappers.captions import (
+    CaptionSample,
+    cut_to_fit,
+    evaluation_prompt,
+    grounding_sample,
+    surround_with_captions,
+)
+from glipv2_d2.data.mappers.instances import make_instances
+from glipv2_d2.data.prompts import DetectionPromptSampler
+from glipv2_d2.structures import Prompt
+from glipv2_d2.structures.prompt import SEPARATOR
+
+Record = dict[str, Any]
+
+_DIRECTION = re.compile(r"\b(left|right)(most|hand|ward|wards)?\b", re.IGNORECASE)
+
+DROPPED_POSITIVES = "boxes dropped because the positive names overflow the prompt"
+DROPPED_PHRASES = "boxes dropped because their phrase lies behind the token limit"
+DROPPED_CROWDS = "crowd boxes dropped"
+DROPPED_EMPTY = "boxes dropped because augmentation left nothing of them"
+
+
+class GroundingDatasetMapper:
+    """Turns a detection or grounding record into what the model takes.
+
+    Training output: ``image`` (3, H, W) uint8, ``height``, ``width``, ``file_name``,
+    ``image_id``, ``dataset_name``, ``prompt`` (a Prompt), ``instances`` with ``gt_boxes``,
+    ``gt_classes`` (the index of the phrase in the prompt), and ``gt_masks`` (BitMasks) with
+    ``use_masks``. An image without boxes is kept, with no instances.
+
+    Test output: the record without its annotations, plus ``image`` and ``prompt``, a list: the
+    vocabulary of the record's data set in chunks that fit, or the one caption. A detection record
+    that does not name its data set gets no prompt: the model's own vocabulary is used.
+
+    Attributes:
+        counters: what had to be left out (:class:`~glipv2_d2.data.counters.Counters`).
+    """
+
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        augmentations: Sequence[Any],
+        tokenizer,
+        image_format: str = "BGR",
+        max_classes: int = 85,
+        full_prompt_prob: float = 0.5,
+        shuffle: bool = True,
+        separator: str = SEPARATOR,
+        negative_captions: int = 0,
+        chunk_size: int | None = None,
+        use_masks: bool = False,
+        recompute_boxes: bool = False,
+        dataset_name: str | None = None,
+    ):
+        """
+        Args:
+            is_train: see above.
+            augmentations: Detectron2's, applied in this order. A caption or class name with the
+                words left or right is never seen mirrored: such a flip is taken back.
+            tokenizer: a :class:`~glipv2_d2.modeling.text.tokenizer.PromptTokenizer`.
+            image_format: ``"BGR"`` or ``"RGB"``, the model's ``input_format``.
+            max_classes, full_prompt_prob, shuffle, separator: see
+                :class:`~glipv2_d2.data.prompts.DetectionPromptSampler`.
+            negative_captions: so many captions of other images are put around the caption of a
+                grounding record, as far as they fit.
+            chunk_size: at most so many names in a prompt at test time; None: as many as fit.
+            use_masks: give ``gt_masks``, for records whose annotations have segmentations.
+            recompute_boxes: boxes from the augmented masks (tighter after a crop).
+            dataset_name: for records that do not name their data set.
+        """
+        if recompute_boxes and not use_masks:
+            raise ValueError("recompute_boxes needs use_masks=True")
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(list(augmentations))
+        self.tokenizer = tokenizer
+        self.image_format = image_format
+        self.prompt_options = {
+            "max_classes": max_classes,
+            "full_prompt_prob": full_prompt_prob,
+            "shuffle": shuffle,
+            "separator": separator,
+        }
+        self.separator = separator
+        self.negative_captions = negative_captions
+        self.chunk_size = chunk_size
+        self.use_masks = use_masks
+        self.recompute_boxes = recompute_boxes
+        self.dataset_name = dataset_name
+        self.counters = Counters(
+            (DROPPED_POSITIVES, DROPPED_PHRASES, DROPPED_CROWDS, DROPPED_EMPTY), __name__
+        )
+        self._samplers: dict[str, DetectionPromptSampler] = {}
+        self._chunks: dict[str, list[Prompt]] = {}
+        self._caption_pools: dict[str, Sequence[tuple[str, str]]] = {}
+
+    def prepare(self, dataset_names: Iterable[str]) -> None:
+        """Read the vocabularies now, so that data workers need not know the catalogs."""
+        for name in dataset_names:
+            if MetadataCatalog.get(name).get("thing_classes") is None:
+                continue  # a grounding data set
+            if self.is_train:
+                self._prompt_sampler(name)
+            else:
+                self._vocabulary_prompts(name)
+
+    def set_caption_pool(self, dataset_name: str, pool: Sequence[tuple[str, str]]) -> None:
+        """The (file name, caption) pairs that negative captions of a data set are taken from."""
+        self._caption_pools[dataset_name] = pool
+
+    def __call__(self, record: Record) -> Record:
+        """
+        Args:
+            record: a dict of the data set; not changed.
+
+        Raises:
+            FileNotFoundError, ImageReadError: the image.
+            SizeMismatchError: the image has another size than the record says.
+            PromptError: a prompt that cannot be built from the record.
+        """
+        record = dict(record)
+        annotations = copy.deepcopy(record.pop("annotations", []))
+        image = read_image(record["file_name"], self.image_format)
+        utils.check_image_size(record, image)
+        if not self.is_train:
+            return self._test_output(record, annotations, image)
+
+        crowd = [a for a in annotations if a.get("iscrowd", 0)]
+        single = [a for a in annotations if not a.get("iscrowd", 0)]
+        self.counters.add(DROPPED_CROWDS, len(crowd), str(record["file_name"]))
+        if "caption" in record:
+            sample = self._grounding_sample(record, single)
+        else:
+            sample = self._detection_sample(record, single, crowd)
+        image, transforms = self._augment(image, sample.prompt.caption)
+        instances = make_instances(
+            sample.annotations,
+            transforms,
+            image.shape[:2],
+            (record["height"], record["width"]),
+            use_masks=self.use_masks,
+            recompute_boxes=self.recompute_boxes,
+            where=record["file_name"],
+        )
+        lost = len(sample.annotations) - len(instances)
+        self.counters.add(DROPPED_EMPTY, lost, str(record["file_name"]))
+        output = {"height": record["height"], "width": record["width"]}
+        for key in ("file_name", "image_id", "dataset_name"):
+            if key in record:
+                output[key] = record[key]
+        output["image"] = _to_tensor(image)
+        output["prompt"] = sample.prompt
+        output["instances"] = instances
+        return output
+
+    def _test_output(self, record: Record, annotations: list[Record], image: np.ndarray) -> Record:
+        if "caption" in record:
+            record["prompt"] = [evaluation_prompt(record, annotations)]
+        else:
+            name = record.get("dataset_name", self.dataset_name)
+            if name is not None:
+                record["prompt"] = self._vocabulary_prompts(name)
+        aug_input = T.AugInput(image)
+        self.augmentations(aug_input)
+        record["image"] = _to_tensor(aug_input.image)
+        return record
+
+    def _augment(self, image: np.ndarray, caption: str) -> tuple[np.ndarray, T.TransformList]:
+        aug_input = T.AugInput(image)
+        transforms = self.augmentations(aug_input)
+        image = aug_input.image
+        flips = sum(isinstance(t, T.HFlipTransform) for t in transforms.transforms)
+        if flips % 2 and _DIRECTION.search(caption):
+            # Mirrored once more instead of leaving the flip out of the list: whatever the
+            # augmentations are and however they are nested, left is left again.
+            back = T.HFlipTransform(image.shape[1])
+            image = back.apply_image(image)
+            transforms = transforms + back
+        return image, transforms
+
+    def _detection_sample(
+        self, record: Record, annotations: list[Record], crowd: list[Record]
+    ) -> CaptionSample:
+        name = record.get("dataset_name", self.dataset_name)
+        if name is None:
+            raise ValueError(
+                f"the record of {record['file_name']} has neither a caption nor a dataset_name, "
+                "so its class names are unknown: use build_grounding_train_loader, or give the "
+                "mapper a dataset_name"
+            )
+        sampler = self._prompt_sampler(name)
+        sampled = sampler(
+            {a["category_id"] for a in annotations},
+            absent_class_ids(record, name),
+            # A crowd box is not trained on, but what is in it must not be called absent.
+            excluded_ids={a["category_id"] for a in crowd},
+        )
+        index = {class_id: k for k, class_id in enumerate(sampled.prompt.class_ids)}
+        kept = []
+        for annotation in annotations:
+            phrase = index.get(annotation["category_id"])
+            if phrase is not None:
+                kept.append({**annotation, "category_id": phrase})
+        lost = len(annotations) - len(kept)
+        self.counters.add(DROPPED_POSITIVES, lost, str(record["file_name"]))
+        return CaptionSample(sampled.prompt, kept)
+
+    def _grounding_sample(self, record: Record, annotations: list[Record]) -> CaptionSample:
+        caption, kept = cut_to_fit(record, annotations, self.tokenizer)
+        self.counters.add(DROPPED_PHRASES, len(annotations) - len(kept), str(record["file_name"]))
+        if self.negative_captions:
+            pool = self._caption_pools.get(record.get("dataset_name", self.dataset_name), ())
+            caption, kept = surround_with_captions(
+                caption, kept, record["file_name"], pool, self.negative_captions, self.tokenizer
+            )
+        return grounding_sample(caption, kept)
+
+    def _prompt_sampler(self, name: str) -> DetectionPromptSampler:
+        if name not in self._samplers:
+            self._samplers[name] = DetectionPromptSampler(
+                class_names(name), self.tokenizer, **self.prompt_options
+            )
+        return self._samplers[name]
+
+    def _vocabulary_prompts(self, name: str) -> list[Prompt]:
+        if name not in self._chunks:
+            self._chunks[name] = self.tokenizer.split(
+                class_names(name), size=self.chunk_size, separator=self.separator
+            )
+        return self._chunks[name]
+
+
+def class_names(dataset_name: str) -> Sequence[str]:
+    """The names of a detection data set, by contiguous class id.
+
+    Raises:
+        ValueError: the data set has no ``thing_classes``.
+    """
+    names = MetadataCatalog.get(dataset_name).get("thing_classes")
+    if not names:
+        raise ValueError(
+            f"the data set {dataset_name!r} has no class names: set "
+            "MetadataCatalog.get(name).thing_classes, or load it first (COCO json sets them then)"
+        )
+    return names
+
+
+def absent_class_ids(record: Record, dataset_name: str) -> list[int] | None:
+    """The classes that a federated record verifies to be absent; None for other records.
+
+    Detectron2's LVIS loader leaves ``neg_category_ids`` as they are in the file, while it makes
+    the ``category_id`` of annotations contiguous; here they become contiguous too.
+    """
+    ids = record.get("neg_category_ids")
+    if ids is None:
+        return None
+    metadata = MetadataCatalog.get(dataset_name)
+    mapping = metadata.get("thing_dataset_id_to_contiguous_id")
+    if mapping is not None:
+        return [mapping[i] for i in ids if i in mapping]
+    if metadata.get("evaluator_type") == "lvis":
+        return [i - 1 for i in ids]
+    return list(ids)
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) array -> (3, H, W) tensor."""
+    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,186 @@
+"""Use a model on images and words, without data sets or configs of one's own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import transforms as T
+from detectron2.structures import Instances
+from torch import nn
+
+from glipv2_d2.checkpoint import load_weights
+from glipv2_d2.config import get_config
+from glipv2_d2.data.images import read_image
+from glipv2_d2.data.phrases import prompt_from_text
+from glipv2_d2.engine.setup import resolve_device
+from glipv2_d2.structures import Prompt, PromptError
+
+__all__ = ["GroundingPredictor"]
+
+Image = str | Path | np.ndarray
+PromptLike = str | Prompt | Sequence[str] | Sequence[Prompt]
+
+
+class GroundingPredictor:
+    """Finds what a prompt names in images.
+
+        predictor = GroundingPredictor.from_config("demo/scenes.py", "glip_scenes.safetensors")
+        instances = predictor("photo.jpg", ["red star", "blue ring"])[0]
+        instances = predictor("photo.jpg", "a [red star] left of a [blue ring]")[0]
+
+    Args:
+        model: a GLIP model (or its test-time augmentation), on its device; put into eval mode.
+        min_size, max_size: images are resized so that the short side has ``min_size`` pixels, but
+            the long one at most ``max_size``.
+        score_threshold: detections below it are left out, unless a call says otherwise.
+        batch_size: images that go through the model together.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        min_size: int = 800,
+        max_size: int = 1333,
+        score_threshold: float = 0.0,
+        batch_size: int = 1,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        self.model = model.eval()
+        self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
+        self.score_threshold = score_threshold
+        self.batch_size = batch_size
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path,
+        weights: str | Path,
+        *,
+        device: str = "auto",
+        batch_size: int = 1,
+        score_threshold: float | None = None,
+        overrides: Sequence[str] = (),
+    ) -> "GroundingPredictor":
+        """Build a model from a LazyConfig and load its weights.
+
+        Args:
+            config: path of the config, or the name of a shipped one ("pretrain/glip_t.py"). Its
+                ``inference`` node gives sizes and threshold; without one they are GLIP's 800/1333.
+            weights: ``.safetensors`` or ``.pth``; must hold all weights of the model.
+            device: "auto" (CUDA where there is one), "cpu", "cuda", ...
+            batch_size, score_threshold: see the class.
+            overrides: ``path.key=value`` for the config.
+
+        Raises:
+            ConfigError, CheckpointError: the config or the weights are missing or do not fit.
+        """
+        cfg = LazyConfig.apply_overrides(get_config(config), list(overrides))
+        model = instantiate(cfg.model)
+        load_weights(model, weights)
+        inference = cfg.get("inference", {})
+        if score_threshold is None:
+            score_threshold = inference.get("score_threshold", 0.0)
+        return cls(
+            model.to(resolve_device(device)),
+            min_size=inference.get("min_size", 800),
+            max_size=inference.get("max_size", 1333),
+            score_threshold=score_threshold,
+            batch_size=batch_size,
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        images: Image | Sequence[Image],
+        prompts: PromptLike | Sequence[PromptLike],
+        *,
+        score_threshold: float | None = None,
+    ) -> list[Instances]:
+        """Detect.
+
+        Args:
+            images: one image or several; each a path, or an (H, W, 3) uint8 array in BGR order.
+            prompts: what to look for. For all images alike: a list of class names (split into as
+                many prompts as the token limit asks for); a caption, with its phrases in
+                [brackets] or found by the noun-phrase extractor; a Prompt. For each image its own:
+                a list of Prompts or of lists of class names, one per image.
+            score_threshold: overrides the predictor's.
+
+        Returns:
+            Per image an Instances on the CPU, in the image's own pixels, with ``pred_boxes``
+            (xyxy), ``scores``, ``pred_classes`` (index of the class name or phrase),
+            ``pred_phrases``, and ``pred_masks`` where the model has them; best first.
+
+        Raises:
+            ValueError: no image, an array of another kind, or not one prompt per image.
+            PromptError: an empty prompt, or one that is too long.
+            OSError: an image cannot be read.
+        """
+        images = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+        if not images:
+            raise ValueError("No image is given: `images` is empty.")
+        asked = self._prompts_per_image(prompts, len(images))
+        threshold = self.score_threshold if score_threshold is None else score_threshold
+        results = []
+        for start in range(0, len(images), self.batch_size):
+            stop = start + self.batch_size
+            pairs = zip(images[start:stop], asked[start:stop])
+            outputs = self.model([self._input(image, prompt) for image, prompt in pairs])
+            results += [_above(output["instances"].to("cpu"), threshold) for output in outputs]
+        return results
+
+    def _prompts_per_image(self, prompts, count: int) -> list[list[Prompt]]:
+        if isinstance(prompts, str | Prompt):
+            return [self._as_prompts(prompts)] * count
+        prompts = list(prompts)
+        if not prompts:
+            raise PromptError("The prompt is empty: give class names, a caption or a Prompt.")
+        if all(isinstance(item, str) for item in prompts):
+            return [self._as_prompts(prompts)] * count
+        if len(prompts) != count:
+            raise ValueError(
+                f"{len(prompts)} prompts are given for {count} images: give one for all images, "
+                "or one per image."
+            )
+        return [self._as_prompts(item) for item in prompts]
+
+    def _as_prompts(self, prompt: PromptLike) -> list[Prompt]:
+        if isinstance(prompt, Prompt):
+            return [prompt]
+        if isinstance(prompt, str):
+            return [prompt_from_text(prompt)]
+        items = list(prompt)
+        if not items:
+            raise PromptError("The prompt is empty: give class names, a caption or a Prompt.")
+        if all(isinstance(item, Prompt) for item in items):
+            return items
+        if not all(isinstance(item, str) for item in items):
+            kinds = ", ".join(sorted({type(item).__name__ for item in items}))
+            raise PromptError(f"A prompt is a caption, class names or a Prompt, not a list of {kinds}.")
+        return self.model.tokenizer.split(items, size=getattr(self.model, "chunk_size", None))
+
+    def _input(self, image: Image, prompts: list[Prompt]) -> dict:
+        pixels = image if isinstance(image, np.ndarray) else read_image(image)
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise ValueError(
+                "An image array must be (H, W, 3) uint8 in BGR order, got shape "
+                f"{pixels.shape} of {pixels.dtype}. (A path is converted from any mode.)"
+            )
+        height, width = pixels.shape[:2]
+        resized = self.resize.get_transform(pixels).apply_image(pixels)
+        if self.model.input_format == "RGB":
+            resized = resized[:, :, ::-1]
+        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        record = {"image": tensor, "height": height, "width": width, "prompt": prompts}
+        if not isinstance(image, np.ndarray):
+            record["file_name"] = str(image)
+        return record
+
+
+def _above(instances: Instances, threshold: float) -> Instances:
+    instances = instances[instances.scores >= threshold]
+    return instances[instances.scores.argsort(descending=True, stable=True)]

@@ -1,0 +1,130 @@
+"""From the command line to a config that is ready to run."""
+
+import argparse
+import inspect
+import logging
+
+import torch
+from detectron2.config import LazyConfig
+from detectron2.engine import default_argument_parser
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from glipv2_d2.config import ConfigError, resolve_config
+
+__all__ = [
+    "argument_parser",
+    "load_config",
+    "make_deterministic",
+    "resolve_device",
+    "start_data_at",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Detectron2's arguments, and ``--num-processes`` for several processes on CPU."""
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--num-processes",
+        type=int,
+        default=1,
+        help="processes per machine on CPU, joined over gloo; needs --num-gpus 0",
+    )
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> DictConfig:
+    """Load ``--config-file`` with its overrides; set the device.
+
+    Raises:
+        ConfigError: the file is not there, lacks a part that training needs, or an override
+            cannot be read.
+    """
+    path = resolve_config(args.config_file)
+    args.config_file = path
+    config = LazyConfig.load(path)
+    unknown = _unknown_keys(config, args.opts)
+    try:
+        config = LazyConfig.apply_overrides(config, args.opts)
+    except Exception as error:
+        raise ConfigError(
+            f"The overrides {' '.join(args.opts)} cannot be applied ({error}). They have the form "
+            "path.key=value, for example train.max_iter=100."
+        ) from error
+    if unknown:
+        # Not an error: a new keyword of some L(...) call is a legitimate override.
+        logger.warning(
+            "These overrides name keys that the config did not have: %s.", ", ".join(unknown)
+        )
+    needed = {"model", "train", "dataloader"}
+    needed |= set() if args.eval_only else {"optimizer", "lr_multiplier"}
+    if absent := sorted(needed - set(config)):
+        raise ConfigError(f"The config '{path}' does not define: {', '.join(absent)}.")
+    config.train.device = resolve_device(config.train.device, use_gpu=args.num_gpus > 0)
+    return config
+
+
+def _unknown_keys(config: DictConfig, overrides: list[str]) -> list[str]:
+    missing = object()
+    keys = [text.split("=", 1)[0].strip() for text in overrides if "=" in text]
+    return [k for k in keys if OmegaConf.select(config, k, default=missing) is missing]
+
+
+def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:
+    """"auto" becomes "cuda" where that is wanted and there, else "cpu"; other names stay.
+
+    Raises:
+        ValueError: a CUDA device is named and PyTorch sees none.
+    """
+    if name == "auto":
+        return "cuda" if use_gpu and torch.cuda.is_available() else "cpu"
+    if str(name).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"The device '{name}' was asked for, but PyTorch sees no CUDA GPU. Use 'cpu' or 'auto'."
+        )
+    return str(name)
+
+
+def make_deterministic() -> None:
+    """Prefer deterministic algorithms; PyTorch warns where it has none."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def start_data_at(config: DictConfig, iteration: int) -> None:
+    """Make the training data of a resumed run go on where the run stopped.
+
+    The sampler is a random stream that depends on the seed alone, so going on means to skip what
+    was seen (exact without aspect ratio grouping, which holds images back in its buckets). Random
+    augmentation starts from a seed of its own, so that it does not repeat the first epoch's.
+
+    Args:
+        config: ``dataloader.train`` gets ``start_iteration`` if its builder takes that; otherwise
+            the data order starts anew, which is logged.
+        iteration: the first iteration to train.
+    """
+    if iteration <= 0:
+        return
+    seed = config.train.get("seed", -1)
+    if seed >= 0:
+        seed_all_rng(seed + comm.get_rank() + 1_000_003 * iteration)
+    node = config.dataloader.train
+    if "start_iteration" in inspect.signature(_target(node)).parameters:
+        with open_dict(node):
+            node.start_iteration = iteration
+    else:
+        logger.warning(
+            "%s takes no start_iteration: the order of the training data starts anew.",
+            node["_target_"],
+        )
+
+
+def _target(node: DictConfig):
+    from detectron2.utils.registry import locate
+
+    target = node["_target_"]
+    return locate(target) if isinstance(target, str) else target

@@ -1,0 +1,7 @@
+"""Vision backbones, registered with Detectron2."""
+
+from .build import build_glip_backbone
+from .fpn import build_fpn, drop_block_fpn
+from .swin import SwinBackbone
+
+__all__ = ["SwinBackbone", "build_fpn", "build_glip_backbone", "drop_block_fpn"]

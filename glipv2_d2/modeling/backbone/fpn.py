@@ -1,0 +1,48 @@
+"""Feature pyramid P3..P7 as GLIP has it: Detectron2's FPN with P6 and P7 on top of P5."""
+
+from collections.abc import Sequence
+
+from detectron2.modeling import Backbone
+from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
+from torchvision.ops import DropBlock2d
+
+__all__ = ["build_fpn", "drop_block_fpn"]
+
+
+def build_fpn(
+    bottom_up: Backbone,
+    in_features: Sequence[str] = ("res3", "res4", "res5"),
+    out_channels: int = 256,
+    drop_block: float = 0.0,
+) -> FPN:
+    """FPN over three stages of strides 8, 16, 32, giving "p3".."p7" with strides 8..128.
+
+    P6 is a stride-2 convolution of P5 (not of the last stage), P7 one of relu(P6).
+
+    Args:
+        bottom_up: any Detectron2 backbone with these features: SwinBackbone, ResNet, RegNet, ...
+        drop_block: probability of DropBlock on the merged P3 and P4 in training; the official GLIP
+            trains with 0.3.
+    """
+    fpn = FPN(
+        bottom_up=bottom_up,
+        in_features=list(in_features),
+        out_channels=out_channels,
+        top_block=LastLevelP6P7(out_channels, out_channels, in_feature="p5"),
+    )
+    return drop_block_fpn(fpn, drop_block) if drop_block > 0 else fpn
+
+
+def drop_block_fpn(fpn: FPN, probability: float, block_size: int = 3) -> FPN:
+    """DropBlock on the inputs of the output convolutions of P3 and P4, in training.
+
+    A forward hook, so that parameter names and the top-down path stay those of the stock FPN.
+    """
+    drop_block = DropBlock2d(p=probability, block_size=block_size)
+
+    def drop(module, inputs):
+        return (drop_block.train(module.training)(inputs[0]),)
+
+    for level in (3, 4):
+        getattr(fpn, f"fpn_output{level}").register_forward_pre_hook(drop)
+    return fpn

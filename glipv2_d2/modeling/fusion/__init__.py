@@ -1,0 +1,17 @@
+"""The fusion neck: towers that turn image and text features into fused ones."""
+
+from .bi_attention import BiAttention, BiAttentionFusion
+from .deform_conv import DeformConvNorm, modulated_deform_conv2d
+from .dyhead import DyHead, DynamicConv
+from .vl_tower import VLBlock, VLTower
+
+__all__ = [
+    "BiAttention",
+    "BiAttentionFusion",
+    "DeformConvNorm",
+    "DyHead",
+    "DynamicConv",
+    "VLBlock",
+    "VLTower",
+    "modulated_deform_conv2d",
+]

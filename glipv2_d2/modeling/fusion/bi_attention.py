@@ -1,0 +1,139 @@
+"""Bi-directional cross attention of image and text (GLIP, Section 3.2), folded onto the text."""
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import nn
+
+__all__ = ["BiAttention", "BiAttentionFusion"]
+
+
+class BiAttention(nn.Module):
+    """Multi-head attention in both directions from one score matrix.
+
+    With per-head projections the scores are S = (v Wq)(l Wk)^T / sqrt(d). The image has some 20,000
+    positions, the text at most 256 tokens, so every projection of the image is moved onto the text:
+
+        S       = v M + c         with M = Wq (l Wk)^T / sqrt(d), c = bq (l Wk)^T / sqrt(d)
+        delta_v = P_v U + b       with U = (l Wvl) Wov, P_v = softmax of S over the tokens
+        delta_l = (P_l v) Wvv + rowsum(P_l) bvv, then Wol;  P_l = softmax of S over the positions
+
+    This is exact algebra (`tests/modeling/fusion` holds the unfolded form); the parameters are
+    those of the official model. rowsum(P_l) is 1 but for attention dropout.
+
+    Args:
+        channels: C, of the image. text_channels: L.
+        num_heads, head_channels: heads and the width of each.
+        dropout: of the attention weights, in training.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        text_channels: int,
+        num_heads: int,
+        head_channels: int,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        inner = num_heads * head_channels
+        self.num_heads = num_heads
+        self.scale = head_channels**-0.5
+        self.dropout = dropout
+        self.v_proj = nn.Linear(channels, inner)
+        self.l_proj = nn.Linear(text_channels, inner)
+        self.values_v_proj = nn.Linear(channels, inner)
+        self.values_l_proj = nn.Linear(text_channels, inner)
+        self.out_v_proj = nn.Linear(inner, channels)
+        self.out_l_proj = nn.Linear(inner, text_channels)
+        for module in self.children():
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    def forward(
+        self, visual: torch.Tensor, text: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """visual (B, N, C), text (B, T, L), mask (B, T), True for real tokens -> deltas of both."""
+        batch, positions, _ = visual.shape
+        tokens = text.shape[1]
+        scores = self._scores(visual, text).view(batch, positions, self.num_heads, tokens)
+        # Softmax in float32 at least, whatever autocast is on: 20,000 positions are too many for 8
+        # bits of mantissa.
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        to_text = scores.masked_fill(~mask[:, None, None, :], float("-inf")).softmax(dim=-1)
+        # All positions and all tokens take part here, padding too, as in the official model: the
+        # pad tokens' own updates are never read.
+        to_image = scores.softmax(dim=1)
+        to_text = F.dropout(to_text, self.dropout, self.training)
+        to_image = F.dropout(to_image, self.dropout, self.training)
+        delta_visual = to_text.flatten(2) @ self._text_values(text) + self.out_v_proj.bias
+        return delta_visual, self._pool_visual(visual, to_image)
+
+    def _heads(self, linear: nn.Linear) -> torch.Tensor:
+        """The weight (inner, in) of a projection as (heads, head_channels, in)."""
+        return linear.weight.view(self.num_heads, -1, linear.in_features)
+
+    def _split(self, projected: torch.Tensor) -> torch.Tensor:
+        """(B, T, inner) -> (B, heads, T, head_channels)."""
+        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def _scores(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """(B, N, heads * T) attention logits."""
+        keys = self._split(self.l_proj(text)) * self.scale
+        folded = (keys @ self._heads(self.v_proj)).flatten(1, 2)  # (B, heads * T, C)
+        bias = keys @ self.v_proj.bias.view(self.num_heads, -1, 1)  # (B, heads, T, 1)
+        return visual @ folded.transpose(1, 2) + bias.flatten(1)[:, None]
+
+    def _text_values(self, text: torch.Tensor) -> torch.Tensor:
+        """(B, heads * T, C): each token's value of each head, through the output projection."""
+        values = self._split(self.values_l_proj(text))
+        out = self.out_v_proj.weight.view(-1, self.num_heads, values.shape[-1]).permute(1, 2, 0)
+        return (values @ out).flatten(1, 2)
+
+    def _pool_visual(self, visual: torch.Tensor, to_image: torch.Tensor) -> torch.Tensor:
+        """(B, T, L): the image pooled per head and token by `to_image` (B, N, heads, T)."""
+        pooled = to_image.flatten(2).transpose(1, 2) @ visual  # (B, heads * T, C)
+        pooled = pooled.unflatten(1, (self.num_heads, -1))  # (B, heads, T, C)
+        values = pooled @ self._heads(self.values_v_proj).transpose(1, 2)
+        rowsum = to_image.sum(dim=1)[..., None]  # (B, heads, T, 1)
+        values = values + rowsum * self.values_v_proj.bias.view(self.num_heads, 1, -1)
+        return self.out_l_proj(values.transpose(1, 2).flatten(2))
+
+
+class BiAttentionFusion(nn.Module):
+    """Pre-norm residual around BiAttention with a learned scale per channel ("gamma").
+
+    The residual is taken from the *normalised* inputs, as in the official model.
+
+    Args:
+        init_gamma: start of the residual's scale; official 1/8.
+        drop_path: stochastic depth of the update.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        text_channels: int,
+        num_heads: int = 8,
+        head_channels: int = 256,
+        dropout: float = 0.1,
+        drop_path: float = 0.0,
+        init_gamma: float = 0.125,
+    ):
+        super().__init__()
+        self.norm_v = nn.LayerNorm(channels)
+        self.norm_l = nn.LayerNorm(text_channels)
+        self.attention = BiAttention(channels, text_channels, num_heads, head_channels, dropout)
+        self.gamma_v = nn.Parameter(torch.full((channels,), init_gamma))
+        self.gamma_l = nn.Parameter(torch.full((text_channels,), init_gamma))
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(
+        self, visual: torch.Tensor, text: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """visual (B, N, C), text (B, T, L), mask (B, T) -> fused tensors of the same shapes."""
+        visual, text = self.norm_v(visual), self.norm_l(text)
+        delta_visual, delta_text = self.attention(visual, text, mask)
+        visual = visual + self.drop_path(self.gamma_v * delta_visual)
+        text = text + self.drop_path(self.gamma_l * delta_text)
+        return visual, text

@@ -1,0 +1,106 @@
+"""The fusion neck: language-aware deep fusion of GLIP (Section 3.2)."""
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ..text.features import TextFeatures
+from .bi_attention import BiAttentionFusion
+from .dyhead import DynamicConv
+
+__all__ = ["VLBlock", "VLTower"]
+
+
+def text_layer(channels: int, num_heads: int, ffn_channels: int, dropout: float) -> nn.Module:
+    """A BERT layer: post-norm self-attention and feed-forward, erf GELU, epsilon 1e-12."""
+    layer = nn.TransformerEncoderLayer(
+        channels, num_heads, ffn_channels, dropout, "gelu", layer_norm_eps=1e-12, batch_first=True
+    )
+    layer.dropout = nn.Identity()  # BERT has no dropout between its two feed-forward projections
+    return layer
+
+
+class VLBlock(nn.Module):
+    """Bi-directional attention, a text layer on the words, a dynamic convolution on the image."""
+
+    def __init__(self, fusion: BiAttentionFusion, text_layer: nn.Module, dynamic_conv: DynamicConv):
+        super().__init__()
+        self.fusion = fusion
+        self.text_layer = text_layer
+        self.dynamic_conv = dynamic_conv
+
+    def forward(
+        self, features: list[torch.Tensor], words: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Levels (B, C, h, w), words (B, T, L), mask (B, T), True for real tokens -> both anew."""
+        sizes = [f.shape[-2:] for f in features]
+        visual = torch.cat([f.flatten(2) for f in features], dim=2).transpose(1, 2)
+        visual, words = self.fusion(visual, words, mask)
+        words = self.text_layer(words, src_key_padding_mask=~mask)
+        levels = visual.transpose(1, 2).split([h * w for h, w in sizes], dim=2)
+        features = [level.unflatten(2, size) for level, size in zip(levels, sizes)]
+        return self.dynamic_conv(features), words
+
+
+class VLTower(nn.Module):
+    """`num_blocks` VLBlocks.
+
+    Args:
+        channels: C, of the pyramid. text_channels: L, of the language backbone.
+        fusion_heads, fusion_head_channels: of the bi-directional attention (official 8 and 256).
+        text_heads, text_ffn_channels: of the text layers (BERT-base's 12 and 3072).
+        offset_rule: see `DynamicConv`; "raw_memory" for official weights.
+        dropout: of attention weights and of the text layers.
+        use_checkpoint: recompute each block's activations in the backward pass to save memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        channels: int,
+        text_channels: int,
+        fusion_heads: int = 8,
+        fusion_head_channels: int = 256,
+        text_heads: int = 12,
+        text_ffn_channels: int = 3072,
+        offset_rule: str = "resized",
+        dropout: float = 0.1,
+        use_checkpoint: bool = False,
+    ):
+        super().__init__()
+        self.use_checkpoint = use_checkpoint
+        self.blocks = nn.ModuleList(
+            VLBlock(
+                BiAttentionFusion(
+                    channels,
+                    text_channels,
+                    fusion_heads,
+                    fusion_head_channels,
+                    dropout,
+                    init_gamma=1.0 / num_blocks,
+                ),
+                text_layer(text_channels, text_heads, text_ffn_channels, dropout),
+                DynamicConv(channels, offset_rule),
+            )
+            for _ in range(num_blocks)
+        )
+
+    def forward(
+        self, features: list[torch.Tensor], text: TextFeatures
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Fuse.
+
+        Args:
+            features: levels (B, C, h, w), fine to coarse. text: of the B prompts.
+
+        Returns:
+            The fused levels, and the fused words (B, T, L) that the head classifies with.
+        """
+        words = text.hidden
+        for block in self.blocks:
+            if self.use_checkpoint and self.training:
+                features, words = checkpoint(block, features, words, text.mask, use_reentrant=False)
+            else:
+                features, words = block(features, words, text.mask)
+        return features, words

@@ -1,0 +1,125 @@
+"""Training losses of the grounding head, with the official GLIP's definitions and normalisers."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.utils import comm
+from fvcore.nn import giou_loss, sigmoid_focal_loss
+
+from .boxes import InclusiveBoxCoder
+from .heads.grounding import GroundingOutput
+from .matcher import ATSSMatcher, match_batch
+
+__all__ = ["GroundingLosses", "GroundingTargets"]
+
+
+class GroundingTargets(NamedTuple):
+    """Ground truth of B images.
+
+    Attributes:
+        boxes: per image (G, 4), inclusive, pixels.
+        tokens: per image (G, T) bool, the words each box belongs to.
+        mask: (B, T) bool, True for real tokens.
+    """
+
+    boxes: list[torch.Tensor]
+    tokens: list[torch.Tensor]
+    mask: torch.Tensor
+
+
+def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
+    """Average of a scalar over the processes, so that N equal one with N times the batch."""
+    world = comm.get_world_size()
+    if world == 1:
+        return value
+    value = value.detach().clone()
+    torch.distributed.all_reduce(value)
+    return value / world
+
+
+class GroundingLosses:
+    """Token focal loss, GIoU loss and centerness loss.
+
+    - token: sigmoid focal loss of every position against every real token ([CLS], [SEP] and
+      punctuation included), divided by the number of positives;
+    - box: GIoU loss of the positives, weighted by their centerness target, divided by its sum;
+    - centerness: binary cross-entropy of the positives, divided by their number.
+
+    Both divisors are averages over the processes, at least 1 for the number of positives.
+
+    Args:
+        matcher, box_coder: assign boxes to anchors; code them.
+        alpha, gamma: of the focal loss.
+        token_weight, box_weight, centerness_weight: factors of the three terms.
+    """
+
+    def __init__(
+        self,
+        *,
+        matcher: ATSSMatcher,
+        box_coder: InclusiveBoxCoder,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        token_weight: float = 1.0,
+        box_weight: float = 2.0,
+        centerness_weight: float = 1.0,
+    ):
+        self.matcher = matcher
+        self.box_coder = box_coder
+        self.alpha = alpha
+        self.gamma = gamma
+        self.weights = {
+            "loss_token": token_weight,
+            "loss_box": box_weight,
+            "loss_centerness": centerness_weight,
+        }
+
+    def __call__(
+        self, output: GroundingOutput, anchors: list[torch.Tensor], targets: GroundingTargets
+    ) -> dict[str, torch.Tensor]:
+        """`anchors`: per level (n, 4), inclusive, shared by the batch. Returns weighted scalars."""
+        matches, matched_boxes = match_batch(self.matcher, anchors, targets.boxes)
+        positive = matches >= 0
+        num_positive = mean_over_processes(positive.sum().float()).clamp(min=1.0)
+        token_loss = self._token_loss(output.logits, matches, targets) / num_positive
+
+        all_anchors = torch.cat(anchors).expand_as(output.deltas)
+        centerness_target = centerness_of(all_anchors[positive], matched_boxes[positive])
+        # The smallest positive number keeps an all-empty batch at 0 instead of 0 / 0.
+        divisor = mean_over_processes(centerness_target.sum()).clamp(min=1e-6)
+        boxes = self.box_coder.decode(output.deltas[positive], all_anchors[positive])
+        box_loss = giou_loss(boxes, matched_boxes[positive]) * centerness_target
+        centerness_loss = F.binary_cross_entropy_with_logits(
+            output.centerness[positive], centerness_target, reduction="sum"
+        )
+        losses = {
+            "loss_token": token_loss,
+            # Without positives the sums are 0 but still part of the graph, so that every process of
+            # a distributed run has a gradient for every parameter.
+            "loss_box": box_loss.sum() / divisor + 0.0 * output.deltas.sum(),
+            "loss_centerness": centerness_loss / num_positive + 0.0 * output.centerness.sum(),
+        }
+        return {name: loss * self.weights[name] for name, loss in losses.items()}
+
+    def _token_loss(
+        self, logits: torch.Tensor, matches: torch.Tensor, targets: GroundingTargets
+    ) -> torch.Tensor:
+        gold = torch.zeros_like(logits)
+        for row, match, tokens in zip(gold, matches, targets.tokens):
+            positive = match >= 0
+            row[positive, : tokens.shape[1]] = tokens[match[positive]].to(row.dtype)
+        loss = sigmoid_focal_loss(logits, gold, alpha=self.alpha, gamma=self.gamma)
+        return (loss * targets.mask[:, None]).sum()
+
+
+def centerness_of(anchors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """How central the anchors' centres lie in their boxes, (M,) in (0, 1]; FCOS's definition.
+
+    Args:
+        anchors, boxes: (M, 4), inclusive, pixels; each centre lies inside its box.
+    """
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    near, far = centres - boxes[:, :2], boxes[:, 2:] - centres
+    ratios = torch.minimum(near, far) / torch.maximum(near, far)
+    return ratios.prod(dim=1).sqrt()

@@ -1,0 +1,76 @@
+"""Adaptive Training Sample Selection (Zhang et al. 2020), with the official GLIP's boxes."""
+
+import torch
+from detectron2.structures import Boxes, pairwise_iou
+
+from .boxes import to_continuous
+
+__all__ = ["ATSSMatcher"]
+
+
+class ATSSMatcher:
+    """Assigns ground-truth boxes to anchors.
+
+    Candidates of a box are, per level, the `top_k` anchors whose centres are nearest to its own.
+    Those whose IoU reaches the candidates' mean plus (unbiased) standard deviation and whose centre
+    lies inside the box are its positives. An anchor claimed twice goes to the box of larger IoU.
+    """
+
+    def __init__(self, top_k: int = 9, min_inside: float = 0.01):
+        self.top_k = top_k
+        self.min_inside = min_inside
+
+    @torch.no_grad()
+    def __call__(self, anchors: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
+        """Index of the box of each anchor, -1 for none.
+
+        Args:
+            anchors: per level (n, 4), inclusive, pixels. boxes: (G, 4), inclusive, pixels.
+
+        Returns:
+            (N,) int64 for the N anchors of all levels.
+        """
+        all_anchors = torch.cat(anchors)
+        matches = all_anchors.new_full((len(all_anchors),), -1, dtype=torch.long)
+        if len(boxes) == 0:
+            return matches
+        iou = pairwise_iou(Boxes(to_continuous(all_anchors)), Boxes(to_continuous(boxes)))  # (N, G)
+        candidates = self._nearest_per_level(anchors, boxes)  # (candidates, G)
+        candidate_iou = iou.gather(0, candidates)
+        threshold = candidate_iou.mean(dim=0) + candidate_iou.std(dim=0)
+        positive = (candidate_iou >= threshold) & self._inside(all_anchors, boxes, candidates)
+        claimed = torch.full_like(iou, -1.0)
+        claimed.scatter_(0, candidates, torch.where(positive, candidate_iou, -1.0))
+        best_iou, best_box = claimed.max(dim=1)
+        return torch.where(best_iou >= 0, best_box, matches)
+
+    def _nearest_per_level(self, anchors: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
+        chosen, start = [], 0
+        for level in anchors:
+            distance = torch.cdist(_centres(level), _centres(boxes))
+            nearest = distance.topk(min(self.top_k, len(level)), dim=0, largest=False).indices
+            chosen.append(nearest + start)
+            start += len(level)
+        return torch.cat(chosen)
+
+    def _inside(
+        self, anchors: torch.Tensor, boxes: torch.Tensor, candidates: torch.Tensor
+    ) -> torch.Tensor:
+        centres = _centres(anchors)[candidates]  # (candidates, G, 2)
+        margins = torch.cat((centres - boxes[:, :2], boxes[:, 2:] - centres), dim=-1)
+        return margins.amin(dim=-1) > self.min_inside
+
+
+def _centres(boxes: torch.Tensor) -> torch.Tensor:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
+def match_batch(
+    matcher: ATSSMatcher, anchors: list[torch.Tensor], boxes: list[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Matches of B images: (B, N) box index or -1, and (B, N, 4) the matched boxes."""
+    matches = torch.stack([matcher(anchors, b) for b in boxes])
+    matched = [
+        b[m.clamp(min=0)] if len(b) else b.new_zeros((len(m), 4)) for b, m in zip(boxes, matches)
+    ]
+    return matches, torch.stack(matched)

@@ -1,0 +1,5 @@
+"""Registered meta-architectures."""
+
+from .glip import GLIP
+
+__all__ = ["GLIP"]

@@ -1,0 +1,238 @@
+"""GLIP: grounded language-image pre-training (Li et al. 2022) as a Detectron2 meta-architecture."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode, configurable, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import ImageList
+from torch import nn
+
+from ...config import load_model_config
+from ...structures import Prompt, PromptError
+from ..boxes import to_inclusive
+from ..heads import GroundingHead, GroundingOutput
+from ..losses import GroundingLosses, GroundingTargets
+from ..postprocessing import ClassMap, Detections, GroundingPostprocessor
+from ..text import TextFeatureCache, TextFeatures
+
+__all__ = ["GLIP"]
+
+
+@META_ARCH_REGISTRY.register()
+class GLIP(nn.Module):
+    """Detects the phrases of a prompt in an image.
+
+    Args:
+        backbone: Detectron2 backbone that returns the pyramid, fine to coarse ("p3".."p7").
+        language_backbone: see LANGUAGE_BACKBONE_REGISTRY; its tokenizer is the model's.
+        neck: fuses both: `neck(levels, TextFeatures) -> (levels, words)`.
+        head: `head(levels, words) -> GroundingOutput`.
+        anchor_generator: Detectron2's, one anchor per position.
+        losses, postprocessor: turn the head's output into losses or detections.
+        pixel_mean, pixel_std: per channel, in the order of `input_format`.
+        input_format: channel order of the images, "BGR" or "RGB".
+        vocabulary: class names asked for where an input carries no prompt.
+        chunk_size: most names in one prompt of the vocabulary; None: as many as fit the token
+            limit.
+        prompt_batch_size: most (image, prompt) pairs that go through the neck at once at inference;
+            bounds the memory that a large vocabulary takes.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        language_backbone: nn.Module,
+        neck: nn.Module,
+        head: GroundingHead,
+        anchor_generator: nn.Module,
+        losses: GroundingLosses,
+        postprocessor: GroundingPostprocessor,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str = "BGR",
+        vocabulary: Sequence[str] | None = None,
+        chunk_size: int | None = None,
+        prompt_batch_size: int = 8,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.language_backbone = language_backbone
+        self.neck = neck
+        self.head = head
+        self.anchor_generator = anchor_generator
+        self.losses = losses
+        self.postprocessor = postprocessor
+        self.input_format = input_format
+        self.chunk_size = chunk_size
+        self.prompt_batch_size = prompt_batch_size
+        self.register_buffer(
+            "pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False
+        )
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        self.text_cache = TextFeatureCache(language_backbone)
+        self.vocabulary_prompts: list[Prompt] = []
+        if vocabulary is not None:
+            self.set_vocabulary(vocabulary)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """MODEL.GLIP.CONFIG names a LazyConfig; the vocabulary is the first test set's classes."""
+        model = load_model_config(cfg.MODEL.GLIP.CONFIG)
+        arguments = {key: instantiate(value) for key, value in model.items() if key != "_target_"}
+        if arguments.get("vocabulary") is None and cfg.DATASETS.TEST:
+            names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes", None)
+            arguments["vocabulary"] = names
+        return arguments
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def tokenizer(self):
+        return self.language_backbone.tokenizer
+
+    def set_vocabulary(self, names: Sequence[str]) -> None:
+        """Classes to look for in inputs without a prompt; `pred_classes` index `names`."""
+        self.vocabulary_prompts = self.tokenizer.split(names, size=self.chunk_size)
+
+    def train(self, mode: bool = True) -> "GLIP":
+        self.text_cache.clear()
+        return super().train(mode)
+
+    def forward(self, batched_inputs: list[dict]) -> "dict[str, torch.Tensor] | list[dict]":
+        """Detectron2's contract: losses in training, `[{"instances": Instances}]` otherwise.
+
+        Args:
+            batched_inputs: dicts with "image" (3, H, W), values 0..255, and optionally "height" and
+                "width" of the output (default: the image's own), "prompt" (a Prompt or a list of
+                them; default: the vocabulary); in training exactly one Prompt and "instances" with
+                `gt_boxes` and `gt_classes`, the index of each box's phrase in the prompt.
+
+        Raises:
+            PromptError: an input has neither a prompt nor is there a vocabulary; a prompt is too
+                long.
+        """
+        if not batched_inputs:
+            raise ValueError("the batch is empty: give at least one input dict")
+        prompts = [self._prompts_of(x) for x in batched_inputs]
+        images = self.preprocess_image(batched_inputs)
+        features = self.visual_features(images)
+        if self.training:
+            return self._losses(batched_inputs, [p[0] for p in prompts], features)
+        return self._inference(batched_inputs, prompts, images, features)
+
+    def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalised images, padded right and below with zeros to a common size."""
+        images = [x["image"].to(self.device).float() for x in batched_inputs]
+        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        # The strides of P6 and P7 need no divisibility: the pyramid's last levels round up.
+        return ImageList.from_tensors(images, self.backbone.size_divisibility)
+
+    def visual_features(self, images: ImageList) -> list[torch.Tensor]:
+        """Pyramid levels (B, C, h, w), fine to coarse."""
+        return list(self.backbone(images.tensor).values())
+
+    def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
+        """Fusion neck and head on B pairs of image and prompt."""
+        return self.head(*self.neck(features, text))
+
+    def anchors(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Per level (h * w, 4), inclusive, pixels."""
+        return [to_inclusive(boxes.tensor) for boxes in self.anchor_generator(features)]
+
+    def _prompts_of(self, batched_input: dict) -> list[Prompt]:
+        prompt = batched_input.get("prompt", self.vocabulary_prompts)
+        prompts = [prompt] if isinstance(prompt, Prompt) else list(prompt)
+        if not prompts:
+            raise PromptError(
+                'no prompt: give each input a "prompt" (a Prompt), '
+                "or call model.set_vocabulary([...])"
+            )
+        if self.training and len(prompts) != 1:
+            raise PromptError(f"training takes exactly one prompt per image, got {len(prompts)}")
+        return prompts
+
+    def _losses(
+        self, batched_inputs: list[dict], prompts: list[Prompt], features: list[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        tokens = self.tokenizer(prompts).to(self.device)
+        output = self.ground(features, self.language_backbone(tokens))
+        instances = [x["instances"].to(self.device) for x in batched_inputs]
+        targets = GroundingTargets(
+            boxes=[to_inclusive(i.gt_boxes.tensor) for i in instances],
+            tokens=[m[i.gt_classes] for m, i in zip(tokens.positive_maps, instances)],
+            mask=tokens.mask,
+        )
+        return self.losses(output, self.anchors(features), targets)
+
+    def _inference(
+        self,
+        batched_inputs: list[dict],
+        prompts: list[list[Prompt]],
+        images: ImageList,
+        features: list[torch.Tensor],
+    ) -> list[dict]:
+        chunks = self.detect(features, prompts, images.image_sizes)
+        results = []
+        for inputs, detections, asked, size in zip(
+            batched_inputs, chunks, prompts, images.image_sizes
+        ):
+            merged = self.postprocessor.merge(detections)
+            instances = self.postprocessor.to_instances(merged, asked, size)
+            height, width = inputs.get("height", size[0]), inputs.get("width", size[1])
+            results.append({"instances": detector_postprocess(instances, height, width)})
+        return results
+
+    def detect(
+        self,
+        features: list[torch.Tensor],
+        prompts: list[list[Prompt]],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[list[Detections]]:
+        """Detections per image and prompt, from the pyramid of B images.
+
+        The pyramid is computed once per image, whatever the number of its prompts.
+
+        Args:
+            features: levels (B, C, h, w). prompts: of each image, one or several.
+            image_sizes: (height, width) of each image without padding.
+        """
+        anchors = self.anchors(features)
+        pairs = [(image, prompt) for image, asked in enumerate(prompts) for prompt in asked]
+        detections: list[list[Detections]] = [[] for _ in prompts]
+        for start in range(0, len(pairs), self.prompt_batch_size):
+            rows, asked = zip(*pairs[start : start + self.prompt_batch_size])
+            tokens = self.tokenizer(asked).to(self.device)
+            selected = [level[list(rows)] for level in features]
+            output = self.ground(selected, self.text_cache.encode(tokens))
+            for i, (image, prompt) in enumerate(zip(rows, asked)):
+                class_map = ClassMap.build(prompt, tokens.positive_maps[i])
+                detections[image].append(
+                    self._detect_one(output, i, anchors, class_map, image_sizes[image])
+                )
+        return detections
+
+    def _detect_one(
+        self,
+        output: GroundingOutput,
+        row: int,
+        anchors: list[torch.Tensor],
+        class_map: ClassMap,
+        image_size: tuple[int, int],
+    ) -> Detections:
+        lengths = output.level_lengths()
+        # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
+        return self.postprocessor.detect(
+            output.logits[row].split(lengths),
+            output.deltas[row].split(lengths),
+            output.centerness[row].split(lengths),
+            anchors,
+            class_map,
+            image_size,
+        )

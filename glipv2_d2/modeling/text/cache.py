@@ -1,0 +1,106 @@
+"""Each prompt is encoded once: a bounded cache of text features for inference."""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+import torch
+from torch import nn
+
+from .features import TextFeatures
+from .tokenizer import TokenizedPrompts
+
+__all__ = ["TextFeatureCache"]
+
+
+class TextFeatureCache:
+    """Least-recently-used text features of single prompts, emptied when the encoder changes.
+
+    Not a module: it holds no state of the model's. Optimiser steps bump the parameters' version
+    counters; swaps through `.data` (EMA, weight interpolation) do not, so that one element of every
+    parameter is compared, too.
+
+    Args:
+        encoder: the language backbone.
+        capacity: number of prompts kept.
+    """
+
+    def __init__(self, encoder: nn.Module, capacity: int = 256):
+        self._encoder = encoder
+        self._capacity = capacity
+        self._entries: OrderedDict[Hashable, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+        self._fingerprint: Hashable = None
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def encode(self, tokens: TokenizedPrompts) -> TextFeatures:
+        """Features of B tokenised prompts; only those not met before go through the encoder."""
+        self._drop_if_encoder_changed()
+        keys = self._keys(tokens)
+        missing = [i for i, key in enumerate(keys) if key not in self._entries]
+        # One prompt asked for several images of a batch is encoded once.
+        missing = list({keys[i]: i for i in missing}.values())
+        found = {key: self._entries[key] for key in keys if key in self._entries}
+        if missing:
+            found.update(self._encode_missing(tokens, keys, missing))
+        for key in keys:
+            self._entries[key] = found[key]
+            self._entries.move_to_end(key)
+        while len(self._entries) > self._capacity:
+            self._entries.popitem(last=False)
+        return self._padded([found[key] for key in keys], tokens.mask)
+
+    def _encode_missing(
+        self, tokens: TokenizedPrompts, keys: list[Hashable], rows: list[int]
+    ) -> dict:
+        longest = int(tokens.mask[rows].sum(dim=1).max())
+        features = self._encoder(
+            TokenizedPrompts(
+                input_ids=tokens.input_ids[rows, :longest],
+                mask=tokens.mask[rows, :longest],
+                positive_maps=[tokens.positive_maps[i] for i in rows],
+            )
+        )
+        lengths = tokens.mask[rows].sum(dim=1).tolist()
+        return {
+            keys[row]: (features.hidden[i, :n], features.embedded[i, :n])
+            for i, (row, n) in enumerate(zip(rows, lengths))
+        }
+
+    @staticmethod
+    def _padded(entries, mask: torch.Tensor) -> TextFeatures:
+        def pad(tensors):
+            padded = tensors[0].new_zeros((*mask.shape, tensors[0].shape[-1]))
+            for row, tensor in zip(padded, tensors):
+                row[: len(tensor)] = tensor
+            return padded
+
+        return TextFeatures(
+            hidden=pad([e[0] for e in entries]), embedded=pad([e[1] for e in entries]), mask=mask
+        )
+
+    def _keys(self, tokens: TokenizedPrompts) -> list[Hashable]:
+        device = tokens.input_ids.device
+        precision = (
+            torch.get_autocast_dtype(device.type)
+            if torch.is_autocast_enabled(device.type)
+            else None
+        )
+        lengths = tokens.mask.sum(dim=1).tolist()
+        ids = tokens.input_ids.tolist()
+        return [(tuple(row[:n]), precision, device) for row, n in zip(ids, lengths)]
+
+    def _drop_if_encoder_changed(self) -> None:
+        parameters = list(self._encoder.parameters())
+        # The last element: the first one of an embedding table belongs to the never trained [PAD].
+        samples = torch.stack([p.detach().reshape(-1)[-1].float() for p in parameters])
+        fingerprint = (
+            tuple((p.data_ptr(), p._version) for p in parameters),
+            tuple(samples.tolist()),
+        )
+        if fingerprint != self._fingerprint:
+            self.clear()
+            self._fingerprint = fingerprint

@@ -1,0 +1,19 @@
+"""Plain data that travels between the data loader, the model and its users."""
+
+from glipv2_d2.structures.prompt import (
+    Prompt,
+    PromptError,
+    PromptTooLongError,
+    clean_name,
+    span_problem,
+)
+from glipv2_d2.structures.tokenized import TokenizedPrompts
+
+__all__ = [
+    "Prompt",
+    "PromptError",
+    "PromptTooLongError",
+    "TokenizedPrompts",
+    "clean_name",
+    "span_problem",
+]

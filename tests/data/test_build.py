@@ -1,0 +1,192 @@
+import json
+import logging
+from itertools import islice
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.utils import comm
+
+from glipv2_d2.data import (
+    DataError,
+    GroundingDatasetMapper,
+    build_grounding_test_loader,
+    build_grounding_train_loader,
+    load_records,
+)
+
+
+def make_mapper(tokenizer, is_train=True, **options):
+    return GroundingDatasetMapper(
+        is_train=is_train,
+        augmentations=[T.ResizeShortestEdge(48, max_size=100)],
+        tokenizer=tokenizer,
+        **options,
+    )
+
+
+def keys(batch):
+    return [(sample["dataset_name"], sample["image_id"]) for sample in batch]
+
+
+def test_mix_with_weights(datasets, tokenizer):
+    loader = build_grounding_train_loader(
+        [datasets[0], (datasets[1], 2)],
+        mapper=make_mapper(tokenizer),
+        total_batch_size=4,
+        seed=0,
+    )
+    epoch = [key for batch in islice(loader, 9) for key in keys(batch)]
+    assert len(epoch) == 36  # 12 + 2 * 12
+    assert sorted(epoch) == sorted(
+        [(datasets[0], i) for i in range(12)] + [(datasets[1], 100 + i) for i in range(12)] * 2
+    )  # the image without boxes too
+
+
+def test_two_processes_see_what_one_sees(datasets, tokenizer, monkeypatch):
+    def batches(rank, world, workers):
+        monkeypatch.setattr(comm, "get_rank", lambda: rank)
+        monkeypatch.setattr(comm, "get_world_size", lambda: world)
+        # Detectron2 imports the function by name here
+        monkeypatch.setattr("detectron2.data.build.get_world_size", lambda: world)
+        loader = build_grounding_train_loader(
+            list(datasets),
+            mapper=make_mapper(tokenizer, shuffle=False, full_prompt_prob=1.0),
+            total_batch_size=4,
+            num_workers=workers,
+            seed=1,
+        )
+        return [[(k, s["prompt"]) for k, s in zip(keys(b), b)] for b in islice(loader, 8)]
+
+    alone = batches(0, 1, 0)
+    for workers in (0, 2):
+        first, second = batches(0, 2, workers), batches(1, 2, workers)
+        for one, a, b in zip(alone, first, second):
+            assert len(a) == len(b) == 2
+            assert sorted(one, key=str) == sorted(a + b, key=str)
+
+
+def test_negative_captions_come_from_the_data_set(datasets, tokenizer):
+    mapper = make_mapper(tokenizer, negative_captions=2)
+    loader = build_grounding_train_loader(
+        list(datasets), mapper=mapper, total_batch_size=12, num_workers=0, seed=0
+    )
+    samples = [s for batch in islice(loader, 2) for s in batch]
+    grounding = [s for s in samples if s["prompt"].kind == "grounding"]
+    assert len(grounding) == 12
+    assert sum(s["prompt"].caption.count("star") > 1 for s in grounding) > 6
+    for sample in grounding:
+        # phrases are those of the image's own caption, wherever it stands
+        number = sample["image_id"] - 100
+        start = sample["prompt"].spans[0][0][0]
+        assert sample["prompt"].caption[start:].startswith(f"star {number} left of the blue ring")
+        assert sample["prompt"].names == ("star", "blue ring")
+
+
+def test_aspect_ratio_grouping(datasets, tokenizer):
+    loader = build_grounding_train_loader(
+        datasets[0], mapper=make_mapper(tokenizer), total_batch_size=3, aspect_ratio_grouping=True
+    )
+    assert len(next(iter(loader))) == 3
+
+
+def test_test_loader_sees_every_image_once(datasets, tokenizer):
+    loader = build_grounding_test_loader(
+        datasets[0], mapper=make_mapper(tokenizer, is_train=False, chunk_size=2), batch_size=5
+    )
+    batches = list(loader)
+    assert [len(b) for b in batches] == [5, 5, 2]
+    samples = [s for b in batches for s in b]
+    assert [s["image_id"] for s in samples] == list(range(12))
+    for sample in samples:
+        assert [p.names for p in sample["prompt"]] == [("cat", "caterpillar"), ("cat food",)]
+        assert [p.class_ids for p in sample["prompt"]] == [(0, 1), (2,)]
+        assert "annotations" not in sample and "instances" not in sample
+
+
+def test_bad_arguments(datasets, tokenizer, monkeypatch):
+    def build(names, batch=4):
+        return build_grounding_train_loader(
+            names, mapper=make_mapper(tokenizer), total_batch_size=batch
+        )
+
+    with pytest.raises(ValueError, match="list of training data sets is empty"):
+        build([])
+    with pytest.raises(ValueError, match="named twice"):
+        build([datasets[0], (datasets[0], 2)])
+    with pytest.raises(ValueError, match="name or"):
+        build([(datasets[0], 1, 2)])
+    with pytest.raises(ValueError, match="must be positive"):
+        build([(datasets[0], 0)])
+    with pytest.raises(DataError, match="no data set named 'missing'"):
+        build(["missing"])
+    with pytest.raises(ValueError, match="positive multiple"):
+        build(datasets[0], batch=0)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 3)
+    with pytest.raises(ValueError, match="number of processes, 3"):
+        build(datasets[0])
+
+
+def test_invalid_annotations_name_the_file(datasets, coco_json, tokenizer):
+    content = json.loads(coco_json.read_text())
+    content["annotations"][4]["bbox"] = [200, 5, 20, 20]
+    coco_json.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"coco\.json.*image 4 .*4\.png.*wholly outside"):
+        load_records(datasets[0])
+    assert not load_records(datasets[0], invalid="drop")[4]["annotations"]
+
+
+def test_missing_annotation_file(datasets, coco_json):
+    coco_json.unlink()
+    with pytest.raises(DataError, match=r"data set 'tiny_detection' is missing: .*coco\.json"):
+        load_records(datasets[0])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c["annotations"][0].update(category_id=9), r"coco\.json.*category_id=9"),
+        (lambda c: c["annotations"][1].update(id=1), r"coco\.json.*not unique"),
+        (lambda c: c["images"][0].pop("width"), r"coco\.json.*'width' is missing"),
+        (lambda c: c["annotations"][0].update(bbox=[]), r"coco\.json.*empty 'bbox'"),
+    ],
+)
+def test_bad_coco_json(datasets, coco_json, edit, message):
+    content = json.loads(coco_json.read_text())
+    edit(content)
+    coco_json.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        load_records(datasets[0])
+
+
+def test_annotation_file_that_is_no_json(datasets, coco_json):
+    coco_json.write_text("{")
+    with pytest.raises(DataError, match=r"coco\.json.*cannot be loaded"):
+        load_records(datasets[0])
+
+
+def test_federated_images_without_questions_are_left_out(images, tokenizer, caplog):
+    def load():
+        base = {"height": 60, "width": 80, "annotations": []}
+        return [
+            {"file_name": str(images / f"{i}.png"), "image_id": i, "neg_category_ids": ids, **base}
+            for i, ids in enumerate([[], [2], [1, 3]])
+        ]
+
+    DatasetCatalog.register("tiny_federated", load)
+    MetadataCatalog.get("tiny_federated").set(
+        thing_classes=["a", "b", "c"], evaluator_type="lvis"
+    )  # ids in the file begin at 1
+    try:
+        with caplog.at_level(logging.WARNING):
+            loader = build_grounding_train_loader(
+                "tiny_federated",
+                mapper=make_mapper(tokenizer, full_prompt_prob=1.0),
+                total_batch_size=2,
+            )
+        batch = {s["image_id"]: s["prompt"].names for s in next(iter(loader))}
+        assert {i: set(names) for i, names in batch.items()} == {1: {"b"}, 2: {"a", "c"}}
+        assert "1 images without boxes" in caplog.text
+    finally:
+        DatasetCatalog.remove("tiny_federated")
+        MetadataCatalog.remove("tiny_federated")

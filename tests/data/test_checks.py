@@ -1,0 +1,140 @@
+import logging
+
+import pytest
+from detectron2.structures import BoxMode
+
+from glipv2_d2.data.checks import DataError, check_records
+
+NAN = float("nan")
+
+
+def detection(bbox, category=0, mode=BoxMode.XYWH_ABS, **fields):
+    annotation = {"bbox": bbox, "bbox_mode": mode, "category_id": category, "iscrowd": 0, **fields}
+    return [
+        {
+            "file_name": "a/b.jpg",
+            "height": 60,
+            "width": 80,
+            "image_id": 7,
+            "annotations": [annotation],
+        }
+    ]
+
+
+def grounding(spans, caption="a hotdog and a cat"):
+    records = detection([1, 1, 5, 5])
+    records[0]["caption"] = caption
+    records[0]["annotations"][0] = {
+        "bbox": [1, 1, 5, 5],
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "spans": spans,
+    }
+    return records
+
+
+def test_good_records_are_returned_as_they_are():
+    for records in (
+        detection([0, 0, 80, 60]),
+        detection([0, 0, 80, 60], mode=BoxMode.XYXY_ABS),
+        grounding([[2, 8], [15, 18]]),
+        [{"file_name": "a.jpg", "height": 1, "width": 1, "image_id": 0}],
+    ):
+        assert check_records(records, "set", num_classes=1) == records
+
+
+@pytest.mark.parametrize(
+    ("bbox", "mode", "message"),
+    [
+        ([80, 0, 5, 5], BoxMode.XYWH_ABS, "wholly outside its 80x60 image"),
+        ([-5, 0, 5, 5], BoxMode.XYWH_ABS, "wholly outside"),
+        ([0, 60, 9, 70], BoxMode.XYXY_ABS, "wholly outside"),
+        ([1, NAN, 5, 5], BoxMode.XYWH_ABS, "NaN"),
+        ([1, 1, float("inf"), 5], BoxMode.XYWH_ABS, "NaN or infinity"),
+        ([1, 1, -5, 5], BoxMode.XYWH_ABS, "reversed"),
+        ([9, 1, 5, 5], BoxMode.XYXY_ABS, "reversed"),
+        ([1, 1, 0, 5], BoxMode.XYWH_ABS, "no area"),
+        ([1, 1, 5], BoxMode.XYWH_ABS, "four numbers"),
+        ([1, 1, 5, "x"], BoxMode.XYWH_ABS, "four numbers"),
+        (None, BoxMode.XYWH_ABS, "four numbers"),
+        ([1, 1, 5, 5], BoxMode.XYWHA_ABS, "bbox_mode"),
+    ],
+)
+def test_bad_boxes(bbox, mode, message):
+    with pytest.raises(DataError, match=message) as error:
+        check_records(detection(bbox, mode=mode, id=42), "set", source="train.json")
+    for part in ("train.json", "image 7", "a/b.jpg", "annotation 0 (id 42)", "invalid='drop'"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("bbox", "mode", "expected"),
+    [
+        ([-5, 10, 20, 100], BoxMode.XYWH_ABS, [0, 10, 15, 50]),
+        ([-5, 10, 20, 100], BoxMode.XYXY_ABS, [0, 10, 20, 60]),
+    ],
+)
+def test_partly_outside_is_clipped_and_counted(bbox, mode, expected, caplog):
+    records = detection(bbox, mode=mode)
+    with caplog.at_level(logging.WARNING):
+        checked = check_records(records, "set")
+    assert checked[0]["annotations"][0]["bbox"] == expected
+    assert records[0]["annotations"][0]["bbox"] == bbox  # the caller's records stay
+    assert "1 boxes that lie partly outside" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("category", "message"), [(3, "3 is unknown"), (-1, "unknown"), (None, "integer")]
+)
+def test_unknown_class(category, message):
+    with pytest.raises(DataError, match=message):
+        check_records(detection([1, 1, 5, 5], category), "set", num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ([[2, 5]], "inside a word"),
+        ([[15, 19]], "out of range"),
+        ([[8, 2]], "reversed"),
+        ([[2]], "not a pair"),
+        ([], "belongs to no phrase"),
+        (None, "belongs to no phrase"),
+    ],
+)
+def test_bad_spans(spans, message):
+    with pytest.raises(DataError, match=message) as error:
+        check_records(grounding(spans), "set", source="train.json")
+    assert "tokens_positive" in str(error.value) and "image 7" in str(error.value)
+
+
+def test_drop_instead_of_raise(caplog):
+    records = detection([1, 1, 0, 5])
+    records[0]["annotations"] += detection([1, 1, 5, 5])[0]["annotations"]
+    with caplog.at_level(logging.WARNING):
+        checked = check_records(records, "set", invalid="drop")
+    assert len(checked[0]["annotations"]) == 1 and len(records[0]["annotations"]) == 2
+    assert "1 invalid annotations left out" in caplog.text and "no area" in caplog.text
+    with pytest.raises(ValueError, match="invalid must be"):
+        check_records(records, "set", invalid="ignore")
+
+
+def test_bad_records(tmp_path):
+    with pytest.raises(DataError, match="no images"):
+        check_records([], "set")
+    records = detection([1, 1, 5, 5])
+    del records[0]["height"]
+    with pytest.raises(DataError, match="'height' is missing"):
+        check_records(records, "set")
+    with pytest.raises(DataError, match="'caption' is empty"):
+        check_records(grounding([[0, 1]], caption=" "), "set")
+    records = grounding([[0, 1]])
+    records[0]["phrases"] = [[[0, 99]]]
+    with pytest.raises(DataError, match=r"image 7.*tokens_positive_eval.*out of range"):
+        check_records(records, "set")
+
+
+def test_missing_files_are_found_if_asked(tmp_path):
+    records = detection([1, 1, 5, 5])
+    check_records(records, "set")
+    with pytest.raises(DataError, match=r"a/b\.jpg.*does not exist"):
+        check_records(records, "set", check_files=True)

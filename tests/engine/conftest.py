@@ -1,0 +1,37 @@
+"""The tiny data set and the command line on it."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.tiny_data import write_tiny_data
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Path(__file__).with_name("tiny_train.py")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny_data")
+    write_tiny_data(folder)
+    os.environ["TINY_DATA"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def run_train_net(tiny_data, tmp_path, monkeypatch):
+    """Runs train_net.main in this process; returns the output folder."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    import train_net
+    from glipv2_d2.engine.setup import argument_parser
+
+    def run(*options, output="run"):
+        folder = tmp_path / output
+        command = ["--config-file", str(CONFIG), "--num-gpus", "0", *options]
+        torch.manual_seed(0)
+        train_net.main(argument_parser().parse_args([*command, f"train.output_dir={folder}"]))
+        return folder
+
+    return run

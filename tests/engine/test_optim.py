@@ -1,0 +1,162 @@
+"""Parameter groups, clipping, the moving average and the schedules."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from glipv2_d2.engine.ema import ModelEMA
+from glipv2_d2.engine.optim import GradientClipper, get_glip_optimizer_params
+from glipv2_d2.engine.schedule import warmup_cosine, warmup_multi_step
+
+
+class Toy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.language_backbone = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+        self.backbone = nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2))
+        self.backbone_extra = nn.Linear(2, 2)
+        self.backbone.relative_position_bias_table = nn.Parameter(torch.zeros(3))
+
+
+def settings(model, **options):
+    options = {"base_lr": 1.0, "weight_decay": 0.1, **options}
+    groups = get_glip_optimizer_params(model, **options)
+    by_id = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    return {n: by_id[id(p)] for n, p in model.named_parameters() if id(p) in by_id}, groups
+
+
+def test_official_recipe():
+    found, groups = settings(
+        Toy(), lr_by_prefix={"language_backbone": 0.01}, weight_decay_bias=0.0, bias_lr_factor=2.0
+    )
+    assert found["backbone.0.weight"] == (1.0, 0.1)
+    assert found["backbone.0.bias"] == (2.0, 0.0)
+    assert found["backbone.1.weight"] == (1.0, 0.1)  # norms decay
+    assert found["backbone.1.bias"] == (2.0, 0.0)
+    assert found["backbone.relative_position_bias_table"] == (2.0, 0.0)
+    assert found["language_backbone.0.weight"] == (0.01, 0.1)
+    assert found["language_backbone.1.bias"] == (0.02, 0.0)
+    assert len(groups) == 4
+
+
+def test_norms_without_decay_and_longest_prefix():
+    found, _ = settings(Toy(), weight_decay_norm=0.0, lr_by_prefix={"backbone": 0.5, "backbone.1": 2.0})
+    assert found["backbone.1.weight"] == (2.0, 0.0)
+    assert found["backbone.0.weight"] == (0.5, 0.1)
+    assert found["backbone_extra.weight"] == (1.0, 0.1)  # "backbone" is a name, not a letter count
+
+
+def test_frozen_and_shared_parameters():
+    model = Toy()
+    model.language_backbone.requires_grad_(False)
+    model.again = model.backbone_extra
+    found, groups = settings(model)
+    assert not any(name.startswith("language_backbone") for name in found)
+    assert sum(len(g["params"]) for g in groups) == 7
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="everything is frozen"):
+        settings(model)
+
+
+def test_a_prefix_that_fits_nothing_is_an_error():
+    with pytest.raises(ValueError, match="'languagebackbone'.*language_backbone"):
+        settings(Toy(), lr_by_prefix={"languagebackbone": 0.1})
+
+
+def test_clipping_is_over_the_full_model():
+    model = nn.ModuleList([nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)])
+    optimizer = torch.optim.SGD([{"params": [m.weight]} for m in model], lr=0.0)
+    clipper = GradientClipper(optimizer, max_norm=1.0)
+    model[0].weight.grad, model[1].weight.grad = torch.tensor([[3.0]]), torch.tensor([[4.0]])
+    optimizer.step()
+    assert clipper.last_norm == pytest.approx(5.0)
+    assert model[0].weight.grad.item() == pytest.approx(0.6, abs=1e-4)
+    assert model[1].weight.grad.item() == pytest.approx(0.8, abs=1e-4)
+
+
+def test_clipping_acts_on_unscaled_gradients():
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    clipper = GradientClipper(optimizer, max_norm=1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale((3 * weight).sum()).backward()
+    scaler.step(optimizer)
+    assert clipper.last_norm == pytest.approx(3.0)
+    assert weight.item() == pytest.approx(0.0, abs=1e-4)
+
+
+def test_nonfinite_gradient_is_reported_and_zero_means_no_clipping():
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    seen = []
+    GradientClipper(optimizer, max_norm=0.0, on_nonfinite=seen.append)
+    weight.grad = torch.tensor([10.0])
+    optimizer.step()
+    assert weight.grad.item() == 10.0 and not seen
+    weight.grad = torch.tensor([float("nan")])
+    optimizer.step()
+    assert len(seen) == 1 and math.isnan(seen[0])
+
+
+def test_average_follows_swaps_and_returns():
+    model = nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    ema = ModelEMA(model, decay=0.5, warmup=False)
+    start = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight += 1
+    ema.update()
+    version = model.weight._version
+    with ema.applied():
+        torch.testing.assert_close(model.weight.detach(), start + 0.5)
+        assert model.weight._version > version  # by which the text cache sees the change
+    torch.testing.assert_close(model.weight.detach(), start + 1)
+    assert set(ema.shadow) == {"weight"}
+
+    other = ModelEMA(nn.Linear(2, 2).requires_grad_(True))
+    with pytest.raises(ValueError, match="other parameters.*bias"):
+        other.load_state_dict(ema.state_dict())
+
+
+def test_average_returns_after_an_error():
+    model = nn.Linear(1, 1)
+    ema = ModelEMA(model)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    with pytest.raises(RuntimeError), ema.applied():
+        raise RuntimeError
+    assert model.weight.item() == 3.0
+
+
+def test_average_warms_up():
+    model = nn.Linear(1, 1)
+    ema = ModelEMA(model, decay=0.999)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+    for _ in range(20):
+        ema.update()
+    assert abs(ema.shadow["weight"].item() - 3.0) < 0.05
+    with pytest.raises(ValueError, match=r"\[0, 1\)"):
+        ModelEMA(model, decay=1.0)
+
+
+def test_multi_step_schedule():
+    schedule = warmup_multi_step(max_iter=1000, steps=(0.67, 0.89), warmup_iters=100)
+    assert schedule(0.0) == pytest.approx(0.001)
+    assert schedule(0.05) == pytest.approx(0.5, abs=0.01)
+    assert schedule(0.669) == pytest.approx(1.0)
+    assert schedule(0.671) == pytest.approx(0.1)
+    assert schedule(0.95) == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="steps"):
+        warmup_multi_step(max_iter=10, steps=(0.9, 0.5))
+
+
+def test_cosine_and_a_run_shorter_than_its_warmup():
+    schedule = warmup_cosine(max_iter=20, warmup_iters=2000, end_factor=0.1)
+    values = [schedule(i / 20) for i in range(20)]
+    assert values[0] < 0.01 and max(values) == values[10]
+    assert warmup_cosine(max_iter=1)(0.0) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="max_iter"):
+        warmup_cosine(max_iter=0)

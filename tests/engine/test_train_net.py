@@ -1,0 +1,153 @@
+"""train_net.py on a tiny model and data set: train, resume, evaluate, and what goes wrong."""
+
+import json
+
+import pytest
+import torch
+
+from glipv2_d2.checkpoint import CheckpointError, read_checkpoint
+from glipv2_d2.config import ConfigError
+from glipv2_d2.engine.trainer import GLIPTrainer, TrainingDiverged
+
+from tests.engine.tiny_data import losses
+
+
+def weights(folder):
+    return read_checkpoint(folder / "model_final.pth")["model"]
+
+
+def test_trains_evaluates_and_writes_what_it_did(run_train_net):
+    folder = run_train_net("train.eval_period=0", "train.ema.enabled=True")
+    assert sorted(losses(folder)) == [0, 1, 2, 3]
+    checkpoint = read_checkpoint(folder / "model_final.pth")
+    assert checkpoint["iteration"] == 3 and checkpoint["ema"]["updates"] == 4
+    results = json.loads((folder / "last_results.json").read_text())
+    assert "AP50" in results["bbox"]
+    assert (folder / "log.txt").exists() and (folder / "config.yaml").exists()
+    assert list(folder.glob("events.out.tfevents*"))
+
+
+def test_a_killed_run_resumes_as_if_nothing_had_happened(run_train_net, monkeypatch):
+    options = ["train.max_iter=5", "train.checkpointer.period=2"]
+    whole = run_train_net(*options, output="whole")
+
+    def killed(self):
+        if self.iter == 3:
+            raise KeyboardInterrupt
+        return step(self)
+
+    step = GLIPTrainer.run_step
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(GLIPTrainer, "run_step", killed)
+        run_train_net(*options, output="killed")
+    folder = run_train_net("--resume", *options, output="killed")
+
+    expected, found = losses(whole), losses(folder)
+    assert found == pytest.approx(expected, abs=1e-6)
+    a, b = (read_checkpoint(f / "model_final.pth") for f in (whole, folder))
+    assert a["trainer"]["optimizer"]["param_groups"][0]["lr"] == pytest.approx(
+        b["trainer"]["optimizer"]["param_groups"][0]["lr"]
+    )
+    for name, value in a["model"].items():
+        torch.testing.assert_close(value, b["model"][name], atol=1e-5, rtol=1e-4)
+    for name, value in a["ema"]["shadow"].items():
+        torch.testing.assert_close(value, b["ema"]["shadow"][name], atol=1e-5, rtol=1e-4)
+
+
+def test_resume_of_nothing_starts_and_of_a_finished_run_ends(run_train_net):
+    folder = run_train_net("--resume", "train.max_iter=1")
+    before = weights(folder)
+    run_train_net("--resume", "train.max_iter=1")
+    assert all(torch.equal(value, before[name]) for name, value in weights(folder).items())
+
+
+def test_eval_only_needs_weights_of_this_model(run_train_net, tmp_path):
+    with pytest.raises(ConfigError, match="train.init_checkpoint=FILE"):
+        run_train_net("--eval-only")
+    torch.save({"model": {"fc.weight": torch.zeros(1)}}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="another model"):
+        run_train_net("--eval-only", f"train.init_checkpoint={tmp_path / 'other.pth'}")
+    with pytest.raises(CheckpointError, match="none.pth"):
+        run_train_net("--eval-only", f"train.init_checkpoint={tmp_path / 'none.pth'}")
+
+
+def test_eval_only_uses_the_average_and_equals_the_evaluation_of_training(run_train_net):
+    trained = run_train_net("train.eval_period=0", output="trained")
+    checkpoint = trained / "model_final.pth"
+    folder = run_train_net("--eval-only", f"train.init_checkpoint={checkpoint}", output="eval")
+    a, b = (json.loads((f / "last_results.json").read_text()) for f in (trained, folder))
+    assert str(a) == str(b)  # as text: NaN is equal to itself
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_on_cpu(run_train_net, precision):
+    folder = run_train_net(
+        "train.amp.enabled=True", f"train.amp.precision={precision}", "train.max_iter=2"
+    )
+    assert len(losses(folder)) == 2
+    assert all(value.dtype != torch.bfloat16 for value in weights(folder).values())
+
+
+def test_unknown_precision(run_train_net):
+    with pytest.raises(ValueError, match="train.amp.precision must be 'bf16' or 'fp16', got 'fp8'"):
+        run_train_net("train.amp.enabled=True", "train.amp.precision=fp8")
+
+
+def test_several_test_sets(run_train_net):
+    test = "{a:${dataloader.test},b:${dataloader.test}}"
+    evaluator = "{a:${dataloader.evaluator},b:${dataloader.evaluator}}"
+    del test, evaluator
+
+
+def test_nan_stops_with_iteration_terms_and_file_names(run_train_net, monkeypatch):
+    from glipv2_d2.modeling import GLIP
+
+    forward = GLIP.forward
+
+    def poisoned(self, inputs):
+        output = forward(self, inputs)
+        seen.append([record["file_name"] for record in inputs])
+        if len(seen) == 3:
+            output["loss_box"] = output["loss_box"] * float("nan")
+        return output
+
+    seen = []
+    monkeypatch.setattr(GLIP, "forward", poisoned)
+    with pytest.raises(TrainingDiverged, match="iteration 2.*loss_box=nan") as caught:
+        run_train_net()
+    assert all(name in str(caught.value) for name in seen[-1])
+    assert "loss_token=" in str(caught.value)
+
+
+def test_infinite_gradient_stops_too(run_train_net, monkeypatch):
+    from glipv2_d2.modeling import GLIP
+
+    forward = GLIP.forward
+
+    def poisoned(self, inputs):
+        output = forward(self, inputs)
+        # Its value is 0, its derivative infinite.
+        output["loss_box"] = output["loss_box"] + (self.head.log_scale * 0).abs().sqrt().sum()
+        return output
+
+    monkeypatch.setattr(GLIP, "forward", poisoned)
+    with pytest.raises(TrainingDiverged, match="iteration 0: the gradient is not finite.*000|png"):
+        run_train_net()
+
+
+def test_starts_from_weights(run_train_net):
+    first = run_train_net("train.max_iter=2", output="first")
+    second = run_train_net(
+        f"train.init_checkpoint={first / 'model_final.pth'}",
+        "train.max_iter=1", "optimizer.lr=0.0", "train.ema.enabled=False", output="second",
+    )  # fmt: skip
+    average = read_checkpoint(first / "model_final.pth")["ema"]["shadow"]
+    name = next(iter(average))
+    torch.testing.assert_close(weights(second)[name], average[name])
+
+
+def test_overrides(run_train_net, caplog):
+    with pytest.raises(ConfigError, match="path.key=value"):
+        run_train_net("train.max_iter")
+    run_train_net("train.max_itr=3", "train.max_iter=1")
+    assert "did not have: train.max_itr" in caplog.text

@@ -1,0 +1,104 @@
+import math
+
+import numpy as np
+import pytest
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+
+from glipv2_d2.evaluation import SubsetCOCOEvaluator, build_evaluator
+from glipv2_d2.evaluation.subset_coco import has_fast_coco_eval
+
+CLASSES = ["a", "b", "c", "d"]
+BOX, OTHER = (5, 5, 20, 20), (35, 35, 20, 20)
+# Class a: two objects, both found. b: two objects, one found. c: never there. d: never found.
+IMAGES = [[(0, BOX), (1, OTHER)], [(0, BOX), (1, OTHER)], [(3, BOX)]]
+HALF = 51 / 101 * 100  # precision 1 at recalls 0, 0.01, ..., 0.5, then 0
+
+
+@pytest.fixture
+def outputs(instances):
+    return [
+        instances([(0, BOX, 0.9), (1, OTHER, 0.8)]),
+        instances([(0, BOX, 0.7), (2, OTHER, 0.6)]),
+        instances([]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (["a"], 100.0),
+        (["b"], HALF),
+        (["d"], 0.0),
+        (["a", "b"], (100 + HALF) / 2),
+        (["b", "d"], HALF / 2),
+        (["a", "c"], 100.0),  # a class without ground truth is left out of the mean
+        (CLASSES, (100 + HALF) / 3),
+    ],
+)
+def test_hand_worked_means(register, evaluate, outputs, classes, expected):
+    name = register("subset_hand", CLASSES, IMAGES)
+    results = evaluate(SubsetCOCOEvaluator(name, classes=classes, distributed=False), outputs)
+    for metric in ("AP", "AP50", "AP75"):
+        assert results["bbox"][metric] == pytest.approx(expected, abs=1e-6)
+    reported = {key[3:] for key in results["bbox"] if key.startswith("AP-")}
+    assert reported == set(classes)
+
+
+def test_a_class_without_truth_alone_is_not_a_number(register, evaluate, outputs):
+    name = register("subset_nan", CLASSES, IMAGES)
+    results = evaluate(SubsetCOCOEvaluator(name, classes=["c"], distributed=False), outputs)
+    assert math.isnan(results["bbox"]["AP50"])
+
+
+def test_all_classes_give_the_stock_numbers(register, evaluate, instances):
+    rng = np.random.default_rng(0)
+    images, outputs = [], []
+    for _ in range(12):
+        boxes = [(*rng.uniform(0, 30, 2), *rng.uniform(6, 34, 2)) for _ in range(4)]
+        labels = rng.integers(4, size=4)
+        images.append([(int(c), tuple(map(float, b))) for c, b in zip(labels, boxes)])
+        shifted = [tuple(float(v + rng.normal(0, 1.5)) for v in box) for box in boxes]
+        guesses = np.where(rng.random(4) < 0.3, rng.integers(4, size=4), labels)
+        outputs.append(
+            instances([(int(c), b, float(rng.random())) for c, b in zip(guesses, shifted)])
+        )
+    name = register("subset_stock", CLASSES, images)
+    stock = evaluate(
+        COCOEvaluator(name, distributed=False, use_fast_impl=has_fast_coco_eval()), outputs
+    )["bbox"]
+    ours = evaluate(SubsetCOCOEvaluator(name, distributed=False), outputs)["bbox"]
+    assert ours == pytest.approx(stock, nan_ok=True)
+    assert 0 < ours["AP"] < ours["AP50"]
+    per_class = evaluate(SubsetCOCOEvaluator(name, classes=["b"], distributed=False), outputs)
+    assert per_class["bbox"]["AP"] == pytest.approx(stock["AP-b"])
+
+
+def test_no_detection_at_all_is_zero(register, evaluate, instances):
+    name = register("subset_empty", CLASSES, IMAGES)
+    results = evaluate(SubsetCOCOEvaluator(name, distributed=False), [instances([])] * 3)
+    assert results["bbox"]["AP50"] == 0.0
+
+
+def test_classes_come_from_the_metadata(register):
+    name = register("subset_metadata", CLASSES, IMAGES, evaluated_classes=["b", "d"])
+    assert build_evaluator(name, distributed=False).classes == ["b", "d"]
+    name = register("subset_plain", CLASSES, IMAGES)
+    assert build_evaluator(name, distributed=False).classes == CLASSES
+
+
+def test_unknown_or_no_classes_are_named(register):
+    name = register("subset_bad", CLASSES, IMAGES)
+    with pytest.raises(ValueError, match=r"subset_bad.*does not have the classes \['z'\]"):
+        SubsetCOCOEvaluator(name, classes=["a", "z"])
+    with pytest.raises(ValueError, match="has no classes"):
+        SubsetCOCOEvaluator(name, classes=[])
+
+
+def test_no_evaluator_for_a_type_or_name(register):
+    name = register("subset_type", CLASSES, IMAGES)
+    MetadataCatalog.get(name).__dict__["evaluator_type"] = "astrology"
+    with pytest.raises(ValueError, match=r"'astrology'.*known: \['coco'"):
+        build_evaluator(name)
+    with pytest.raises(ValueError, match="no registered data set 'nowhere'"):
+        build_evaluator("nowhere")

@@ -1,0 +1,179 @@
+"""The fusion tower: its text layer is BERT's, padding is inert, checkpointing changes nothing."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertLayer
+
+from glipv2_d2.modeling.fusion import VLTower
+from glipv2_d2.modeling.fusion.vl_tower import text_layer
+from glipv2_d2.modeling.text import TextFeatures
+
+CHANNELS, TEXT, HEADS, FFN, TOKENS = 16, 12, 3, 20, 6
+SIZES = ((4, 6), (2, 3), (1, 2))
+
+
+def tower(**options):
+    torch.manual_seed(0)
+    arguments = dict(
+        num_blocks=2,
+        channels=CHANNELS,
+        text_channels=TEXT,
+        fusion_heads=2,
+        fusion_head_channels=8,
+        text_heads=HEADS,
+        text_ffn_channels=FFN,
+        dropout=0.0,
+    )
+    result = VLTower(**{**arguments, **options})
+    for block in result.blocks:
+        nn.init.normal_(block.dynamic_conv.offset.weight, std=0.1)
+    return result
+
+
+def inputs(real=(TOKENS, 4)):
+    torch.manual_seed(1)
+    features = [torch.randn(2, CHANNELS, h, w) for h, w in SIZES]
+    mask = torch.arange(TOKENS) < torch.tensor(real)[:, None]
+    hidden = torch.randn(2, TOKENS, TEXT)
+    return features, TextFeatures(hidden, torch.full_like(hidden, torch.nan), mask)
+
+
+def bert_layer(ours):
+    """transformers' layer with the weights of ours."""
+    config = BertConfig(
+        hidden_size=TEXT, num_attention_heads=HEADS, intermediate_size=FFN,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="eager",
+    )  # fmt: skip
+    assert config.layer_norm_eps == 1e-12 and config.hidden_act == "gelu"
+    layer = BertLayer(config).eval()
+    pairs = [
+        (layer.attention.output.dense, ours.self_attn.out_proj),
+        (layer.attention.output.LayerNorm, ours.norm1),
+        (layer.intermediate.dense, ours.linear1),
+        (layer.output.dense, ours.linear2),
+        (layer.output.LayerNorm, ours.norm2),
+    ]
+    for theirs, mine in pairs:
+        theirs.load_state_dict(mine.state_dict())
+    own = layer.attention.self
+    weights = ours.self_attn.in_proj_weight.chunk(3), ours.self_attn.in_proj_bias.chunk(3)
+    for linear, weight, bias in zip((own.query, own.key, own.value), *weights):
+        linear.load_state_dict({"weight": weight, "bias": bias})
+    return layer
+
+
+# The second scale lets LayerNorm's epsilon decide: the variance of the rows is about 1e-10.
+@pytest.mark.parametrize("scale", [1.0, 1e-5])
+@pytest.mark.parametrize("gradients", [True, False])  # without, PyTorch takes its fused fast path
+def test_text_layer_is_berts(scale, gradients):
+    torch.manual_seed(0)
+    ours = text_layer(TEXT, HEADS, FFN, dropout=0.1).eval()
+    for name, parameter in ours.named_parameters():
+        if "norm" not in name:
+            nn.init.normal_(parameter, std=0.5 * scale)
+    nn.init.normal_(ours.norm1.weight), nn.init.normal_(ours.norm1.bias)
+    _, text = inputs()
+    x = text.hidden * scale
+    theirs = bert_layer(ours)
+    additive = torch.zeros(2, 1, 1, TOKENS).masked_fill(~text.mask[:, None, None], -1e30)
+    with torch.set_grad_enabled(gradients):
+        expected = theirs(x, attention_mask=additive)
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        actual = ours(x, src_key_padding_mask=~text.mask)
+    # The outputs are LayerNorm's, of size 1; what padding holds is of no meaning.
+    torch.testing.assert_close(actual[text.mask], expected[text.mask], atol=1e-5, rtol=1e-4)
+
+
+def test_text_layer_drops_where_bert_does():
+    layer = text_layer(TEXT, HEADS, FFN, dropout=0.3)
+    assert layer.self_attn.dropout == layer.dropout1.p == layer.dropout2.p == 0.3
+    assert isinstance(layer.dropout, nn.Identity)  # none inside the feed-forward
+
+
+def test_block_order_is_fusion_then_text_then_image():
+    model = tower().eval()
+    features, text = inputs()
+    out, words = model(features, text)
+    expected, expected_words = features, text.hidden
+    for block in model.blocks:
+        flat = torch.cat([f.flatten(2) for f in expected], dim=2).transpose(1, 2)
+        flat, expected_words = block.fusion(flat, expected_words, text.mask)
+        expected_words = block.text_layer(expected_words, src_key_padding_mask=~text.mask)
+        expected, start = [], 0
+        for h, w in SIZES:
+            part = flat[:, start : start + h * w].transpose(1, 2).reshape(2, CHANNELS, h, w)
+            expected.append(part)
+            start += h * w
+        expected = block.dynamic_conv(expected)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(words, expected_words)
+    assert [tuple(f.shape) for f in out] == [(2, CHANNELS, h, w) for h, w in SIZES]
+
+
+def test_fusion_starts_at_one_over_the_number_of_blocks():
+    for blocks in (2, 4):
+        model = tower(num_blocks=blocks)
+        for block in model.blocks:
+            assert (block.fusion.gamma_v == 1 / blocks).all()
+            assert (block.fusion.gamma_l == 1 / blocks).all()
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "no_grad"])
+def test_padding_is_inert(mode):
+    """A longer padding, full of junk, changes neither the image nor a real token."""
+    model = tower().train(mode == "train")
+    features, text = inputs()
+    with torch.set_grad_enabled(mode != "no_grad"):
+        expected, expected_words = model(features, text)
+        padded = TextFeatures(
+            F.pad(text.hidden, (0, 0, 0, 3), value=7.0), text.embedded, F.pad(text.mask, (0, 3))
+        )
+        out, words = model(features, padded)
+    # GroupNorm on maps of two positions enlarges rounding.
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        words[:, :TOKENS][text.mask], expected_words[text.mask], atol=1e-5, rtol=1e-4
+    )
+
+
+def test_the_mask_matters():
+    model = tower().eval()
+    features, text = inputs()
+    everything = TextFeatures(text.hidden, text.embedded, torch.ones_like(text.mask))
+    masked, unmasked = model(features, text)[0][0], model(features, everything)[0][0]
+    assert torch.allclose(masked[0], unmasked[0], atol=1e-5)  # the first prompt has no padding
+    assert not torch.allclose(masked[1], unmasked[1], atol=1e-3)
+
+
+def test_checkpointing_gives_identical_losses_and_gradients():
+    """With dropout on: the recomputation must draw the same random numbers."""
+    features, text = inputs()
+    results = []
+    for use_checkpoint in (False, True):
+        model = tower(use_checkpoint=use_checkpoint, dropout=0.2).train()
+        levels = [f.clone().requires_grad_() for f in features]
+        torch.manual_seed(5)
+        out, words = model(levels, text)
+        loss = sum(level.square().sum() for level in out) + (words * text.mask[..., None]).pow(3).sum()
+        gradients = torch.autograd.grad(loss, [*model.parameters(), *levels])
+        results.append((loss.detach(), *gradients))
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+    assert results[0][1].abs().max() > 0
+
+
+def test_checkpointing_recomputes_in_training_only(monkeypatch):
+    from glipv2_d2.modeling.fusion import vl_tower
+
+    calls = []
+    original = vl_tower.checkpoint
+    monkeypatch.setattr(
+        vl_tower, "checkpoint", lambda *a, **k: (calls.append(1), original(*a, **k))[1]
+    )
+    model = tower(use_checkpoint=True)
+    model.eval()(*inputs())
+    assert not calls
+    model.train()(*inputs())
+    assert len(calls) == 2

@@ -1,0 +1,153 @@
+"""ATSS against a plain double loop over levels and boxes."""
+
+import math
+import statistics
+
+import pytest
+import torch
+
+from glipv2_d2.modeling.matcher import ATSSMatcher, match_batch
+
+
+def anchor_levels(height, width, strides=(8, 16, 32, 64, 128), scale=8):
+    """The official anchors, inclusive: one square per position, `scale` strides wide."""
+    levels = []
+    for stride in strides:
+        rows = torch.arange(-(-height // stride)) * stride + (stride - 1) / 2
+        columns = torch.arange(-(-width // stride)) * stride + (stride - 1) / 2
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        half = (scale * stride - 1) / 2
+        levels.append(torch.stack((x - half, y - half, x + half, y + half), dim=-1).reshape(-1, 4))
+    return levels
+
+
+def iou_plus_one(a, b):
+    width = max(min(a[2], b[2]) - max(a[0], b[0]) + 1, 0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]) + 1, 0)
+    areas = [(c[2] - c[0] + 1) * (c[3] - c[1] + 1) for c in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def centre(box):
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def naive_atss(levels, boxes, top_k=9):
+    anchors = [a for level in levels for a in level.tolist()]
+    best = [(-1.0, -1)] * len(anchors)  # (IoU, box) of each anchor
+    for index, box in enumerate(boxes.tolist()):
+        candidates, start = [], 0
+        for level in levels:
+            rows = range(start, start + len(level))
+            nearest = sorted(rows, key=lambda i: math.dist(centre(anchors[i]), centre(box)))
+            candidates += nearest[:top_k]
+            start += len(level)
+        overlaps = [iou_plus_one(anchors[i], box) for i in candidates]
+        threshold = statistics.mean(overlaps) + statistics.stdev(overlaps)
+        for i, overlap in zip(candidates, overlaps):
+            x, y = centre(anchors[i])
+            inside = min(x - box[0], y - box[1], box[2] - x, box[3] - y) > 0.01
+            if overlap >= threshold and inside and overlap > best[i][0]:
+                best[i] = (overlap, index)
+    return torch.tensor([box for _, box in best])
+
+
+def random_boxes(count, height, width, seed):
+    """Off the anchors' grid, so that no two distances or overlaps are equal."""
+    generator = torch.Generator().manual_seed(seed)
+    size = 6 + torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * 0.6
+    start = torch.rand(count, 2, generator=generator) * (torch.tensor([width, height]) - size)
+    return torch.cat((start, start + size), dim=1)
+
+
+@pytest.mark.parametrize("scale", [4, 8])  # the demo's anchors and the official ones
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_double_loop(seed, scale):
+    height, width = 150, 200
+    levels = anchor_levels(height, width, scale=scale)
+    boxes = random_boxes(6, height, width, seed)
+    expected = naive_atss(levels, boxes)
+    assert torch.equal(ATSSMatcher()(levels, boxes), expected)
+    assert (expected >= 0).sum() >= 6
+
+
+def test_fewer_anchors_than_top_k_and_other_top_k():
+    levels = anchor_levels(40, 40)  # 25, 9, 4, 1 and 1 anchors
+    boxes = random_boxes(3, 40, 40, seed=0)
+    for top_k in (9, 3):
+        assert torch.equal(ATSSMatcher(top_k=top_k)(levels, boxes), naive_atss(levels, boxes, top_k))
+
+
+def test_far_from_the_origin():
+    """Distances keep their digits: products of coordinates would not, in float32."""
+    levels = anchor_levels(150, 200)
+    boxes = random_boxes(6, 150, 200, seed=0)
+    # A power of two, so that the shifted coordinates lose almost nothing themselves.
+    shifted = [level + 8192 for level in levels], boxes + 8192
+    assert torch.equal(ATSSMatcher()(*shifted), naive_atss(*shifted))
+
+
+def test_no_boxes():
+    levels = anchor_levels(40, 60)
+    matches = ATSSMatcher()(levels, torch.zeros(0, 4))
+    assert matches.dtype == torch.int64
+    assert matches.tolist() == [-1] * sum(map(len, levels))
+
+
+def test_anchor_claimed_twice_goes_to_the_larger_iou():
+    levels = anchor_levels(64, 64, strides=(8, 16))
+    # The first overlaps the anchors of 64 pixels in the middle less than the second does.
+    wide, exact = [2.0, 12.0, 61.0, 51.0], [0.0, 0.0, 63.0, 63.0]
+    boxes = torch.tensor([wide, exact])
+    alone = [ATSSMatcher()(levels, b[None]) >= 0 for b in boxes]
+    both = ATSSMatcher()(levels, boxes)
+    contested = alone[0] & alone[1]
+    assert contested.any()
+    anchors = torch.cat(levels).tolist()
+    for i in contested.nonzero().flatten().tolist():
+        overlaps = [iou_plus_one(anchors[i], wide), iou_plus_one(anchors[i], exact)]
+        assert both[i] == overlaps.index(max(overlaps))
+    assert torch.equal(both >= 0, alone[0] | alone[1])
+    reversed_order = ATSSMatcher()(levels, boxes.flip(0))
+    assert torch.equal(reversed_order[both >= 0], 1 - both[both >= 0])
+
+
+def test_identical_boxes_share_their_anchors():
+    levels = anchor_levels(100, 100)
+    box = random_boxes(1, 100, 100, seed=3)
+    single = ATSSMatcher()(levels, box)
+    double = ATSSMatcher()(levels, box.repeat(2, 1))
+    assert torch.equal(double >= 0, single >= 0)
+
+
+def test_equal_distances():
+    """A box centred between four anchors: 4 anchors are nearest, 5 of the next 8 complete the nine."""
+    levels = anchor_levels(96, 96, strides=(8,), scale=2)
+    box = torch.tensor([[40.0, 40.0, 55.0, 55.0]])  # 16 x 16 pixels around (47.5, 47.5)
+    matches = ATSSMatcher()(levels, box)
+    distances = {i: math.dist(centre(a), (47.5, 47.5)) for i, a in enumerate(levels[0].tolist())}
+    nearest = sorted(distances, key=distances.get)
+    assert distances[nearest[3]] < distances[nearest[4]] == distances[nearest[11]]
+    assert matches[nearest[:4]].tolist() == [0] * 4
+    assert not (set((matches >= 0).nonzero().flatten().tolist()) - set(nearest[:12]))
+
+
+def test_centres_on_the_edge_are_outside():
+    levels = [torch.tensor([[-4.0, -4, 4, 4], [-3.0, -3, 5, 5]])]  # centres (0, 0) and (1, 1)
+    box = torch.tensor([[0.0, 0.0, 3.0, 3.0]])
+    matches = ATSSMatcher()(levels, box)
+    assert matches[0] == -1  # the centre on the corner
+    assert naive_atss(levels, box).tolist() == matches.tolist()
+
+
+def test_batch():
+    levels = anchor_levels(96, 96)
+    images = [random_boxes(2, 96, 96, seed=1), torch.zeros(0, 4), random_boxes(3, 96, 96, seed=2)]
+    matches, matched = match_batch(ATSSMatcher(), levels, images)
+    count = sum(map(len, levels))
+    assert matches.shape == (3, count) and matched.shape == (3, count, 4)
+    for row, boxes, image_matched in zip(matches, images, matched):
+        assert torch.equal(row, ATSSMatcher()(levels, boxes))
+        positive = row >= 0
+        assert torch.equal(image_matched[positive], boxes[row[positive]])
+    assert not matched[1].any()

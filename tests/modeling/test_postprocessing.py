@@ -1,0 +1,279 @@
+"""Post-processing against a plain reimplementation of the official rules."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+
+from glipv2_d2.modeling.boxes import InclusiveBoxCoder
+from glipv2_d2.modeling.postprocessing import ClassMap, Detections, GroundingPostprocessor
+from glipv2_d2.structures import Prompt
+
+TOKENS = 9
+SIZE = (60, 80)  # height, width
+LEVEL_SIZES = {8: (8, 10), 16: (4, 5), 32: (2, 3)}
+
+
+def make(**options):
+    return GroundingPostprocessor(box_coder=InclusiveBoxCoder(), **options)
+
+
+def prompt(class_ids):
+    return Prompt.from_classes([f"name{i}" for i in range(len(class_ids))], class_ids)
+
+
+def positive_map(phrases):
+    """Phrase k owns tokens 1 + 2k and, every second phrase, 2 + 2k."""
+    rows = torch.zeros(phrases, TOKENS, dtype=torch.bool)
+    for k in range(phrases):
+        rows[k, 1 + 2 * k] = True
+        rows[k, 2 + 2 * k] = k % 2 == 0
+    return rows
+
+
+def levels(seed, spread=2.0):
+    """Logits, deltas, centerness and anchors of three levels."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for stride, (height, width) in LEVEL_SIZES.items():
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        centres = torch.stack((x, y), dim=-1).reshape(-1, 2) * stride + (stride - 1) / 2
+        half = (4 * stride - 1) / 2
+        count = height * width
+        parts.append(
+            (
+                torch.randn(count, TOKENS, generator=generator) * spread - 1,
+                torch.randn(count, 4, generator=generator),
+                torch.randn(count, generator=generator) * spread,
+                torch.cat((centres - half, centres + half), dim=1),
+            )
+        )
+    return tuple(zip(*parts))
+
+
+def iou_plus_one(a, b):
+    width = max(min(a[2], b[2]) - max(a[0], b[0]) + 1, 0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]) + 1, 0)
+    areas = [(c[2] - c[0] + 1) * (c[3] - c[1] + 1) for c in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def naive_nms(detections, threshold):
+    """(score, class, box) tuples, best first; a box of the same class with a larger IoU goes."""
+    kept = []
+    for score, label, box in sorted(detections, key=lambda d: -d[0]):
+        if all(label != k[1] or iou_plus_one(box, k[2]) <= threshold for k in kept):
+            kept.append((score, label, box))
+    return kept
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def naive_detect(parts, class_ids, rows, threshold=0.05, topk=1000, nms=0.6, limit=100):
+    candidates = []
+    for logits, deltas, centerness, anchors in zip(*parts):
+        boxes = InclusiveBoxCoder().decode(deltas, anchors).tolist()
+        pairs = []
+        for n, row in enumerate(logits.tolist()):
+            scores = {}
+            for k, label in enumerate(class_ids):
+                tokens = [t for t in range(TOKENS) if rows[k, t]]
+                mean = sum(sigmoid(row[t]) for t in tokens) / len(tokens)
+                scores[label] = max(mean, scores.get(label, 0.0))
+            for label, score in scores.items():
+                if score > threshold:
+                    pairs.append((score * sigmoid(centerness[n].item()), label, boxes[n]))
+        candidates += sorted(pairs, key=lambda p: -p[0])[:topk]
+    height, width = SIZE
+    clipped = [
+        (
+            math.sqrt(score),
+            label,
+            [min(max(v, 0), (height if i % 2 else width) - 1) for i, v in enumerate(box)],
+        )
+        for score, label, box in candidates
+    ]
+    kept = naive_nms(clipped, nms)
+    if len(kept) > limit:
+        kept = [k for k in kept if k[0] >= kept[limit - 1][0]]
+    return kept
+
+
+def check(detections, expected):
+    scores, classes, boxes = zip(*expected)
+    assert len(detections.scores) == len(expected)
+    assert detections.classes.tolist() == list(classes)
+    # Float32 sigmoids against float64 ones; no two scores of these cases are nearer than that.
+    torch.testing.assert_close(detections.scores, torch.tensor(scores), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(detections.boxes, torch.tensor(boxes), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "class_ids", [(0, 1, 2, 3), (7, 3, 12, 5), (4, 9, 4, 9), (2,)], ids=str
+)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"topk": 12}, {"nms": 0.3, "limit": 10}, {"threshold": 0.4}],
+    ids=["defaults", "topk", "nms", "threshold"],
+)
+def test_equals_the_plain_form(class_ids, options):
+    parts, rows = levels(seed=len(class_ids)), positive_map(len(class_ids))
+    names = {
+        "threshold": "score_threshold",
+        "topk": "topk_candidates",
+        "nms": "nms_threshold",
+        "limit": "detections_per_prompt",
+    }
+    postprocessor = make(**{names[k]: v for k, v in options.items()})
+    detections = postprocessor.detect(*parts, ClassMap.build(prompt(class_ids), rows), SIZE)
+    expected = naive_detect(parts, class_ids, rows, **options)
+    assert len(expected) > 5
+    check(detections, expected)
+
+
+def one_position(class_logit, centerness):
+    """A single anchor, one phrase of one token."""
+    logits = torch.full((1, TOKENS), -9.0)
+    logits[0, 1] = class_logit
+    anchor = torch.tensor([[10.0, 10.0, 25.0, 25.0]])
+    return [logits], [torch.zeros(1, 4)], [torch.tensor([centerness])], [anchor]
+
+
+def test_threshold_is_on_the_class_score_before_centerness():
+    class_map = ClassMap.build(prompt([0]), torch.eye(TOKENS).bool()[1:2])
+    # The score may be far below the threshold, if only the class score was above it.
+    low_score = make().detect(*one_position(-2.0, centerness=-8.0), class_map, SIZE)
+    assert low_score.scores.item() == pytest.approx(math.sqrt(sigmoid(-2) * sigmoid(-8)), rel=1e-5)
+    assert low_score.scores.item() < 0.05
+    # And the other way round: sqrt(0.047 * 1) > 0.05.
+    low_class = make().detect(*one_position(-3.0, centerness=8.0), class_map, SIZE)
+    assert len(low_class.scores) == 0
+    at_threshold = make(score_threshold=0.5).detect(*one_position(0.0, 0.0), class_map, SIZE)
+    assert len(at_threshold.scores) == 0  # exactly 0.5 is not above 0.5
+
+
+def test_nothing_found_gives_empty_tensors_of_the_right_kind():
+    class_map = ClassMap.build(prompt([3, 1]), positive_map(2))
+    postprocessor = make(score_threshold=1.0)
+    empty = postprocessor.detect(*levels(seed=0), class_map, SIZE)
+    merged = postprocessor.merge([empty, empty])
+    instances = postprocessor.to_instances(merged, [prompt([3, 1])], SIZE)
+    assert len(instances) == 0 and len(instances.pred_phrases) == 0
+    assert instances.pred_boxes.tensor.shape == (0, 4)
+    assert instances.pred_classes.dtype == torch.int64 and instances.scores.dtype == torch.float32
+
+
+def test_two_phrases_of_one_class_are_merged_by_their_maximum():
+    class_map = ClassMap.build(prompt([5, 2, 5]), torch.eye(TOKENS).bool()[[1, 2, 3]])
+    logits = torch.zeros(2, TOKENS)
+    logits[0, 1:4] = torch.tensor([1.0, 0.5, -1.0])
+    logits[1, 1:4] = torch.tensor([-2.0, 0.5, 3.0])
+    assert class_map.class_ids.tolist() == [2, 5]
+    expected = [[sigmoid(0.5), sigmoid(1.0)], [sigmoid(0.5), sigmoid(3.0)]]
+    torch.testing.assert_close(class_map.scores(logits), torch.tensor(expected))
+
+
+def test_phrase_score_is_the_mean_of_its_tokens():
+    rows = torch.zeros(1, TOKENS, dtype=torch.bool)
+    rows[0, [1, 4, 5]] = True
+    logits = torch.arange(float(TOKENS))[None] - 3
+    expected = (sigmoid(-2) + sigmoid(1) + sigmoid(2)) / 3
+    assert ClassMap.build(prompt([0]), rows).scores(logits).item() == pytest.approx(expected)
+
+
+def grid(scores, classes=None, size=10.0):
+    """Disjoint boxes in a row."""
+    x = torch.arange(len(scores)) * 20.0
+    boxes = torch.stack((x, torch.zeros_like(x), x + size - 1, torch.full_like(x, size - 1)), dim=1)
+    labels = torch.zeros(len(scores), dtype=torch.long) if classes is None else torch.tensor(classes)
+    return Detections(boxes, torch.tensor(scores), labels)
+
+
+def test_ties_with_the_last_one_are_kept():
+    postprocessor = make(detections_per_prompt=3)
+    scores = [0.9, 0.8, 0.5, 0.5, 0.5, 0.4]
+    assert postprocessor._best(grid(scores)).scores.tolist() == pytest.approx(scores[:5])
+    assert len(postprocessor._best(grid(scores[:3])).scores) == 3
+    assert len(postprocessor._best(grid([0.9, 0.8, 0.5, 0.4])).scores) == 3
+
+
+def test_boxes_are_clipped_to_the_unpadded_image():
+    class_map = ClassMap.build(prompt([0]), torch.eye(TOKENS).bool()[1:2])
+    logits, deltas, centerness, _ = one_position(2.0, 2.0)
+    for anchor, expected in (
+        ([-20.0, -30.0, 43.0, 33.0], [0, 0, 43, 33]),
+        ([50.0, 40.0, 113.0, 103.0], [50, 40, 79, 59]),
+    ):
+        found = make().detect(logits, deltas, centerness, [torch.tensor([anchor])], class_map, SIZE)
+        torch.testing.assert_close(found.boxes, torch.tensor([expected]).float())
+        # Continuous at the border of the model: the last pixel ends at the image's edge.
+        box = make().to_instances(found, [prompt([0])], SIZE).pred_boxes.tensor[0]
+        assert box.tolist() == pytest.approx([*expected[:2], expected[2] + 1, expected[3] + 1])
+        assert box[2] <= SIZE[1] and box[3] <= SIZE[0]
+
+
+def test_merging_chunks_of_different_classes_only_sorts():
+    # One box in both, with IoU 1: they are of different classes.
+    chunks = [grid([0.9, 0.3], [0, 1]), grid([0.8, 0.5, 0.2], [4, 4, 7])]
+    merged = make().merge(chunks)
+    assert merged.scores.tolist() == pytest.approx([0.9, 0.8, 0.5, 0.3, 0.2])
+    assert merged.classes.tolist() == [0, 4, 4, 1, 7]
+    for order in itertools.permutations(chunks):
+        assert all(torch.equal(a, b) for a, b in zip(make().merge(order), merged))
+
+
+def test_merging_chunks_that_share_a_class_applies_nms():
+    chunks = [grid([0.9, 0.3], [0, 1]), grid([0.8, 0.5], [0, 2])]
+    merged = make().merge(chunks)
+    # Class 0 was found at the same place by both; the better one stays.
+    assert merged.scores.tolist() == pytest.approx([0.9, 0.5, 0.3])
+    assert merged.classes.tolist() == [0, 2, 1]
+
+
+def test_class_names_of_several_prompts():
+    prompts = [
+        Prompt.from_classes(["cat", "kitten"], [4, 4]),  # two names of one class: the first counts
+        Prompt.from_classes(["dog"], [1]),
+    ]
+    instances = make().to_instances(grid([0.9, 0.8, 0.7], [1, 4, 1]), prompts, SIZE)
+    assert list(instances.pred_phrases) == ["dog", "cat", "dog"]
+    assert isinstance(instances, Instances) and isinstance(instances.pred_boxes, Boxes)
+    assert instances.image_size == SIZE
+    # Inclusive [0, 9] is the continuous [0, 10].
+    assert instances.pred_boxes.tensor[0].tolist() == [0, 0, 10, 10]
+
+
+def test_nms_threshold_is_strict():
+    # 100 x 100 pixels, one moved by 25: overlap 7500 of 12500 is 0.6 exactly, with the +1.
+    boxes = torch.tensor([[0.0, 0.0, 99.0, 99.0], [25.0, 0.0, 124.0, 99.0]])
+    scores, classes = torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.long)
+    detections = Detections(boxes, scores, classes)
+    assert len(make(nms_threshold=0.6)._nms(detections).scores) == 2
+    assert len(make(nms_threshold=0.5999)._nms(detections).scores) == 1
+    without_plus_one = 74 * 99 / (2 * 99 * 99 - 74 * 99)
+    assert without_plus_one < 0.5999  # so the legacy convention decides
+
+
+def test_nms_with_many_classes_near_the_threshold():
+    """Class-aware NMS must not lose the digits of the boxes to the separation of the classes."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = 300
+    start = torch.rand(pairs, 2, generator=generator) * 900
+    width = 60 + torch.rand(pairs, generator=generator) * 200
+    # IoU (1 - s) / (1 + s) of two boxes moved by s of their width: 0.6 +- 1e-4 around s = 0.25.
+    above = torch.arange(pairs) % 2 == 0
+    shift = width * torch.where(above, 0.25 - 1e-4, 0.25 + 1e-4)
+    first = torch.cat((start, start + width[:, None] - 1), dim=1)
+    second = first.clone()
+    second[:, [0, 2]] += shift[:, None]
+    label = torch.randperm(1203, generator=generator)[:pairs]  # as many classes as LVIS has
+    scores = torch.linspace(0.9, 0.1, 2 * pairs)
+    detections = Detections(torch.cat((first, second)), scores, label.repeat(2))
+    kept = make()._nms(detections)
+    expected = torch.cat((torch.ones(pairs, dtype=torch.bool), ~above))
+    torch.testing.assert_close(kept.scores, scores[expected])
+    assert torch.equal(kept.classes, label.repeat(2)[expected])

@@ -1,0 +1,128 @@
+"""The BERT language backbone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import nn
+
+from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY, BertLanguageBackbone
+from glipv2_d2.modeling.text import TextFeatures
+from glipv2_d2.modeling.text.resolve import resolve_pretrained
+from glipv2_d2.structures import Prompt
+from tests.tiny import tiny_bert_folder
+
+
+def build(**options):
+    torch.manual_seed(0)
+    return BertLanguageBackbone(**{"model": tiny_bert_folder(), "pretrained": False, **options})
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return build().eval()
+
+
+def tokens(backbone, *captions):
+    return backbone.tokenizer([Prompt.from_classes([c]) for c in captions])
+
+
+def test_features(tiny):
+    batch = tokens(tiny, "a red kite above the sea", "dog")
+    features = tiny(batch)
+    assert isinstance(features, TextFeatures) and len(features) == 2
+    assert features.hidden.shape == (2, 8, 32) == features.embedded.shape
+    assert tiny.out_channels == 32
+    assert features.mask.tolist() == [[True] * 8, [True] * 3 + [False] * 5]
+    # `hidden` as BERT gives it, padding included; `embedded` with the padding zeroed.
+    assert torch.equal(features.hidden[batch.mask], features.embedded[batch.mask])
+    assert features.hidden[1, 3:].ne(0).all() and not features.embedded[1, 3:].any()
+    second = features[1:]
+    assert torch.equal(second.hidden, features.hidden[1:]) and len(second.mask) == 1
+
+
+def test_padded_batch_equals_single(tiny):
+    captions = ("dog", "a red kite above the sea", "cat on a mat")
+    batch = tiny(tokens(tiny, *captions))
+    for i, caption in enumerate(captions):
+        single = tiny(tokens(tiny, caption))
+        n = single.mask.shape[1]
+        assert batch.mask[i].sum() == n
+        # Attention over masked tokens rounds differently.
+        torch.testing.assert_close(batch.hidden[i, :n], single.hidden[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(batch.embedded[i, :n], single.embedded[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_embedded_averages_the_last_layers_and_divides_again(count):
+    backbone = build(num_layers_averaged=count).eval()
+    batch = tokens(backbone, "a red kite", "dog")
+    features = backbone(batch)
+    states = backbone.body(
+        input_ids=batch.input_ids, attention_mask=batch.mask.long(), output_hidden_states=True
+    ).hidden_states
+    assert len(states) == 3  # embeddings and two layers
+    expected = sum(states[-count:]) / count / count * batch.mask[..., None]
+    torch.testing.assert_close(features.embedded, expected)
+    torch.testing.assert_close(features.hidden, states[-1])
+
+
+def test_frozen_stays_in_evaluation_and_gets_no_gradient():
+    backbone = build(frozen=True)
+    parent = nn.ModuleDict({"text": backbone, "other": nn.Linear(2, 2)}).train()
+    assert parent["other"].training
+    assert not any(m.training for m in backbone.modules())
+    assert not any(p.requires_grad for p in backbone.parameters())
+    assert not backbone(tokens(backbone, "dog")).hidden.requires_grad
+
+
+def test_not_frozen_trains_every_parameter():
+    backbone = build().train()
+    assert all(m.training for m in backbone.modules())
+    features = backbone(tokens(backbone, "a red kite", "dog"))
+    features.hidden.pow(3).sum().backward()
+    assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
+
+
+def test_has_no_pooler(tiny):
+    assert not [n for n, _ in tiny.named_parameters() if "pooler" in n]
+
+
+def test_no_dropout_between_evaluation_calls(tiny):
+    batch = tokens(tiny, "dog")
+    assert torch.equal(tiny(batch).hidden, tiny(batch).hidden)
+
+
+def test_local_folder_with_weights(tmp_path, tiny):
+    tiny.body.save_pretrained(tmp_path)
+    for file in Path(tiny_bert_folder()).glob("*token*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.manual_seed(1)
+    loaded = BertLanguageBackbone(model=str(tmp_path), pretrained=True)
+    expected = tiny.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(v, expected[n]) for n, v in loaded.state_dict().items())
+    assert loaded.pretrained == str(tmp_path) and tiny.pretrained is None
+
+
+def test_minilm_comes_with_its_weights():
+    backbone = BertLanguageBackbone(model="minilm", frozen=True)
+    assert backbone.out_channels == 384 and backbone.pretrained == "minilm"
+    with safe_open(Path(resolve_pretrained("minilm")) / "model.safetensors", "pt") as file:
+        for name in ("embeddings.LayerNorm.weight", "encoder.layer.5.output.dense.weight"):
+            assert torch.equal(backbone.body.state_dict()[name], file.get_tensor(name))
+    # And they mean something: near words are near, through the whole forward pass.
+    features = backbone(tokens(backbone, "cat", "kitten", "airplane"))
+    pooled = F.normalize(features.embedded.sum(dim=1), dim=1)
+    assert pooled[0] @ pooled[1] > pooled[0] @ pooled[2] + 0.2
+
+
+def test_registered():
+    assert LANGUAGE_BACKBONE_REGISTRY.get("BertLanguageBackbone") is BertLanguageBackbone
+
+
+def test_missing_folder():
+    with pytest.raises(FileNotFoundError, match="no_such_folder"):
+        BertLanguageBackbone(model="./no_such_folder")

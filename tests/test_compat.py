@@ -1,0 +1,207 @@
+"""compat.py on whichever Detectron2 is installed: launch, DDP, mixed precision, test loader."""
+
+import json
+
+import pytest
+import torch
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from glipv2_d2 import compat
+
+
+class Toy(nn.Module):
+    """A model with Detectron2's training interface: list of dicts in, dict of losses out."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(4, 3)
+        self.seen_dtype = None
+
+    def forward(self, inputs):
+        hidden = self.linear(torch.stack([item["x"] for item in inputs]))
+        self.seen_dtype = hidden.dtype
+        return {"loss_a": hidden.float().pow(2).mean(), "loss_b": hidden.float().abs().mean()}
+
+
+def batch(seed, size):
+    generator = torch.Generator().manual_seed(seed)
+    return [{"x": torch.randn(4, generator=generator)} for _ in range(size)]
+
+
+def two_process_main(folder):
+    """One DDP step over two processes; each sees its half of a batch of four."""
+    model = compat.create_ddp_model(Toy())
+    assert isinstance(model, nn.parallel.DistributedDataParallel)
+    rank = comm.get_rank()
+    losses = model(batch(0, 4)[rank * 2 : rank * 2 + 2])
+    sum(losses.values()).backward()
+    report = {
+        "ranks": comm.gather((rank, comm.get_local_rank(), comm.get_world_size())),
+        "everyone": comm.all_gather(rank),
+        "gradient": model.module.linear.weight.grad.tolist(),
+        "loss": comm.reduce_dict({"loss": sum(losses.values()).detach()})["loss"].item(),
+        "threads": torch.get_num_threads(),
+    }
+    if comm.is_main_process():
+        (folder / "report.json").write_text(json.dumps(report))
+
+
+def test_two_cpu_processes_equal_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    compat.launch(two_process_main, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ranks"] == [[0, 0, 2], [1, 1, 2]]
+    assert report["everyone"] == [0, 1]
+    assert report["threads"] == 1
+    model = Toy()
+    loss = sum(model(batch(0, 4)).values())
+    loss.backward()
+    assert report["loss"] == pytest.approx(loss.item(), abs=1e-6)
+    torch.testing.assert_close(torch.tensor(report["gradient"]), model.linear.weight.grad)
+
+
+def machine_main(folder):
+    """On each of two "machines" with one process: who is where."""
+    where = (comm.get_rank(), comm.get_local_rank(), comm.get_local_size())
+    everyone = comm.all_gather(where)
+    if comm.is_main_process():
+        (folder / "machines.json").write_text(json.dumps(everyone))
+
+
+def test_two_machines(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    url = f"file://{tmp_path / 'rendezvous'}"
+    second = torch.multiprocessing.get_context("spawn").Process(
+        target=compat.launch, args=(machine_main, 0, 2, 1, url, (tmp_path,)), daemon=False
+    )
+    second.start()
+    compat.launch(machine_main, 0, 2, 0, url, (tmp_path,))
+    second.join(60)
+    assert second.exitcode == 0
+    assert json.loads((tmp_path / "machines.json").read_text()) == [[0, 0, 1], [1, 0, 1]]
+
+
+def test_one_process_runs_here():
+    seen = []
+    compat.launch(seen.append, 0, args=(1,))
+    compat.launch(seen.append, 1, args=(2,))
+    assert seen == [1, 2]
+    assert comm.get_world_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_gpus_per_machine": -1}, "cannot be negative"),
+        ({"num_gpus_per_machine": 0, "num_processes": 0}, "start at 1"),
+        ({"num_gpus_per_machine": 0, "num_machines": 2}, "--dist-url"),
+        ({"num_gpus_per_machine": 0, "num_machines": 2, "machine_rank": 2}, "machine rank 2"),
+        ({"num_gpus_per_machine": 1, "num_processes": 2}, "exclude each other"),
+    ],
+)
+def test_contradicting_numbers_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        compat.launch(print, **arguments)
+
+
+def test_more_gpus_than_there_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(RuntimeError, match="2 GPUs are asked for and PyTorch sees 0"):
+        compat.launch(print, 2)
+
+
+def test_ddp_leaves_a_single_process_alone():
+    model = Toy()
+    assert compat.create_ddp_model(model, broadcast_buffers=False) is model
+
+
+def amp_trainer(precision, learning_rate=0.1):
+    model = Toy()
+    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+    return compat.AMPTrainer(model, [batch(1, 4)] * 3, optimizer, precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_amp_step_on_cpu(precision, dtype):
+    trainer = amp_trainer(precision)
+    before = trainer.model.linear.weight.detach().clone()
+    with EventStorage(0) as storage:
+        trainer.storage = storage
+        trainer.run_step()
+        assert {"loss_a", "loss_b", "total_loss", "data_time"} <= set(storage.latest())
+    assert trainer.model.seen_dtype == dtype
+    reference = Toy()
+    sum(reference(batch(1, 4)).values()).backward()
+    expected = before - 0.1 * reference.linear.weight.grad
+    torch.testing.assert_close(trainer.model.linear.weight.detach(), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", compat.PRECISIONS)
+def test_amp_trains_on_gpu(precision):
+    model = Toy().cuda()
+    before = model.linear.weight.detach().clone()
+    data = [[{"x": item["x"].cuda()} for item in batch(1, 4)]] * 3
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    compat.AMPTrainer(model, data, optimizer, precision=precision).train(0, 3)
+    assert model.seen_dtype == compat.PRECISIONS[precision]
+    assert not torch.equal(model.linear.weight, before)
+
+
+def test_amp_trains_to_the_end_through_stock_loop():
+    trainer = amp_trainer("bf16")
+    trainer.train(0, 3)
+    assert trainer.iter == 3
+
+
+def test_clipping_sees_unscaled_gradients():
+    trainer = amp_trainer("fp16")
+    norms = []
+    step = trainer.optimizer.step
+    trainer.optimizer.step = lambda *args, **kwargs: (
+        norms.append(trainer.model.linear.weight.grad.norm().item()),
+        step(*args, **kwargs),
+    )
+    with EventStorage(0) as storage:
+        trainer.storage = storage
+        trainer.run_step()
+    reference = Toy()
+    sum(reference(batch(1, 4)).values()).backward()
+    assert norms == [pytest.approx(reference.linear.weight.grad.norm().item(), rel=1e-2)]
+
+
+def test_amp_state_survives_a_change_of_precision():
+    saved = amp_trainer("fp16")
+    saved.iter = 5
+    state = saved.state_dict()
+    assert state["grad_scaler"]["scale"] > 0
+    for precision in compat.PRECISIONS:
+        resumed = amp_trainer(precision)
+        resumed.iter = 0
+        resumed.load_state_dict(state)
+        assert resumed.iter == 5
+    other = amp_trainer("fp16")
+    other.load_state_dict({**state, "grad_scaler": {}})
+
+
+def test_unknown_precision():
+    with pytest.raises(ValueError, match="'fp8' is not one of bf16, fp16"):
+        amp_trainer("fp8")
+
+
+@pytest.mark.parametrize(("size", "lengths"), [(1, [1] * 5), (2, [2, 2, 1])])
+def test_test_loader_batches(size, lengths):
+    records = [{"image_id": index} for index in range(5)]
+    loader = compat.build_test_loader(
+        records, mapper=lambda record: {"seen": record["image_id"]}, batch_size=size
+    )
+    batches = list(loader)
+    assert [len(items) for items in batches] == lengths
+    assert [item["seen"] for items in batches for item in items] == [0, 1, 2, 3, 4]
+    assert len(loader) == len(lengths)

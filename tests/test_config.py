@@ -1,0 +1,57 @@
+"""Finding configs by name, and the yacs door."""
+
+from pathlib import Path
+
+import pytest
+from detectron2.config import get_cfg
+
+from glipv2_d2.config import (
+    ConfigError,
+    add_glip_config,
+    get_config,
+    load_model_config,
+    resolve_config,
+)
+
+
+def test_shipped_names():
+    path = Path(resolve_config("demo/scenes.py"))
+    assert path.is_absolute() and path.name == "scenes.py"
+    assert resolve_config("demo/scenes") == str(path)
+    assert resolve_config("configs/demo/scenes.py") == str(path)
+    assert resolve_config(path) == str(path)
+
+
+def test_relative_to_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("model = dict(a=1)\n")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_config("mine.py") == str((tmp_path / "mine.py").resolve())
+    assert load_model_config("mine.py").a == 1
+
+
+def test_missing_config_lists_the_shipped_ones(tmp_path):
+    with pytest.raises(ConfigError, match=r"'glip_x.py'.*Shipped: .*demo/scenes.py"):
+        resolve_config("glip_x.py")
+    with pytest.raises(ConfigError, match="no config file"):
+        resolve_config(tmp_path / "none.py")
+    with pytest.raises(ConfigError, match="MODEL.GLIP.CONFIG"):
+        resolve_config("")
+
+
+def test_config_without_a_model(tmp_path):
+    (tmp_path / "mine.py").write_text("train = dict(a=1)\n")
+    with pytest.raises(ConfigError, match="defines no `model` .it defines: train"):
+        load_model_config(tmp_path / "mine.py")
+
+
+def test_yacs_key():
+    cfg = get_cfg()
+    add_glip_config(cfg)
+    cfg.merge_from_list(["MODEL.GLIP.CONFIG", "pretrain/glip_t.py"])
+    assert cfg.MODEL.GLIP.CONFIG == "pretrain/glip_t.py"
+
+
+def test_whole_config_has_the_parts_that_training_needs():
+    config = get_config("demo/scenes.py")
+    for part in ("model", "dataloader", "optimizer", "lr_multiplier", "train", "inference"):
+        assert part in config

@@ -1,0 +1,88 @@
+"""The package as users get it: a wheel, installed outside the clone."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CLONE = Path(__file__).resolve().parents[1]
+# Whatever index, constraints or proxies this machine has: nothing is downloaded here.
+OFFLINE = {**os.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def pip(*arguments):
+    command = [sys.executable, "-m", "pip", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, env=OFFLINE)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def shipped_files(folder):
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built of a copy, so that no build folder is left in the clone."""
+    pytest.importorskip("setuptools")
+    source = tmp_path_factory.mktemp("source")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for folder in ("glipv2_d2", "configs"):
+        shutil.copytree(CLONE / folder, source / folder, ignore=ignore)
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        if (CLONE / name).is_file():
+            shutil.copy(CLONE / name, source / name)
+    target = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(source))
+    (path,) = target.glob("glipv2_d2-*.whl")
+    return path
+
+
+def test_wheel_holds_every_file_of_the_package_and_the_configs(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if ".dist-info/" not in name}
+    package = {f"glipv2_d2/{name}" for name in shipped_files(CLONE / "glipv2_d2")}
+    configs = {f"glipv2_d2/configs/{name}" for name in shipped_files(CLONE / "configs")}
+    assert configs
+    assert inside == package | configs
+
+
+def test_installed_wheel_finds_its_configs_outside_the_clone(wheel, tmp_path):
+    site = tmp_path / "site"
+    pip("install", "--no-deps", "--target", str(site), str(wheel))
+    code = (
+        "import pathlib, glipv2_d2\n"
+        "from glipv2_d2.config import get_config, resolve_config\n"
+        f"site = pathlib.Path({str(site)!r}).resolve()\n"
+        "assert site in pathlib.Path(glipv2_d2.__file__).resolve().parents\n"
+        "configs = site / 'glipv2_d2' / 'configs'\n"
+        "files = sorted(configs.rglob('*.py'))\n"
+        "for file in files:\n"
+        "    name = file.relative_to(configs).as_posix()\n"
+        "    assert resolve_config(name) == str(file), name\n"
+        "    get_config(name)\n"
+        "print(len(files))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[-1]) > 0
+
+
+def test_version_is_the_installed_one(wheel):
+    import glipv2_d2
+
+    assert wheel.name.startswith(f"glipv2_d2-{glipv2_d2.__version__}-")

@@ -1,0 +1,101 @@
+"""A small real model: every part of GLIP, random weights, a fraction of a second per call."""
+
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.structures import Boxes, Instances
+from transformers import BertConfig
+
+from glipv2_d2.config import resolve_config
+from glipv2_d2.modeling.text.resolve import resolve_pretrained
+from glipv2_d2.structures import Prompt
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "special_tokens_map.json",
+)
+
+
+@functools.lru_cache(maxsize=1)
+def tiny_bert_folder() -> str:
+    """A folder as `save_pretrained` leaves it, without weights: 2 layers, 32 wide."""
+    folder = Path(tempfile.mkdtemp(prefix="tiny_bert_"))
+    for name in TOKENIZER_FILES:
+        shutil.copy(Path(resolve_pretrained("minilm")) / name, folder)
+    BertConfig(
+        vocab_size=30522,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_config():
+    """LazyConfig of the tiny model: `pretrain/glip_t.py`'s model with everything made small."""
+    model = LazyConfig.load(resolve_config("common/models/glip_swin_t.py")).model
+    bottom_up = model.backbone.bottom_up
+    bottom_up.embed_dim = 16
+    bottom_up.depths = (1, 1, 2, 1)
+    bottom_up.num_heads = (1, 2, 2, 4)
+    bottom_up.window_size = 4
+    bottom_up.drop_path_rate = 0.0
+    model.backbone.out_channels = 32
+    model.backbone.drop_block = 0.0
+    model.language_backbone.model = tiny_bert_folder()
+    model.language_backbone.pretrained = False
+    model.neck.num_blocks = 2
+    model.neck.text_channels = 32
+    model.neck.fusion_heads = 2
+    model.neck.fusion_head_channels = 32
+    model.neck.text_heads = 2
+    model.neck.text_ffn_channels = 64
+    model.neck.offset_rule = "resized"
+    model.neck.dropout = 0.0
+    model.neck.use_checkpoint = False
+    return model
+
+
+def tiny_model(seed: int = 0, **overrides):
+    """The tiny model, seeded, without dropout. `overrides`: dotted keys of its config."""
+    config = tiny_config()
+    LazyConfig.apply_overrides(config, [f"{key}={value}" for key, value in overrides.items()])
+    torch.manual_seed(seed)
+    model = instantiate(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def tiny_input(
+    height: int = 64,
+    width: int = 96,
+    names=("cat", "dog", "red kite"),
+    boxes=((8, 8, 40, 40), (30, 10, 80, 60)),
+    classes=(0, 2),
+    seed: int = 0,
+):
+    """One training input; without `boxes` an image with nothing on it."""
+    generator = torch.Generator().manual_seed(seed)
+    instances = Instances((height, width))
+    instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    instances.gt_classes = torch.tensor(classes, dtype=torch.long)
+    return {
+        "image": torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8),
+        "height": height,
+        "width": width,
+        "file_name": f"image_{seed}.png",
+        "image_id": seed,
+        "prompt": Prompt.from_classes(list(names)),
+        "instances": instances,
+    }

@@ -1,0 +1,145 @@
+#!/usr/bin/env python
+"""Train or evaluate a model that a LazyConfig describes.
+
+    python train_net.py --config-file configs/demo/scenes.py --num-gpus 0 train.max_iter=100
+    python train_net.py --config-file configs/demo/scenes.py --num-gpus 0 --resume
+    python train_net.py --config-file configs/demo/scenes.py --eval-only \\
+        train.init_checkpoint=weights/glip_scenes.safetensors
+
+This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights, clipping
+of the full gradient, mixed precision on CPU too, several test sets, several CPU processes
+(--num-gpus 0 --num-processes 2), and a checkpointer that refuses weights of another model.
+"""
+
+import json
+import logging
+import os
+import sys
+from contextlib import nullcontext
+
+from detectron2.config import instantiate
+from detectron2.engine import default_setup, hooks
+from detectron2.utils import comm
+
+import glipv2_d2  # noqa: F401  (registers models and data sets)
+from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer
+from glipv2_d2.compat import create_ddp_model, launch
+from glipv2_d2.config import ConfigError
+from glipv2_d2.engine.ema import ModelEMA
+from glipv2_d2.engine.evaluate import evaluate_test_sets
+from glipv2_d2.engine.hooks import EMAHook, build_writers
+from glipv2_d2.engine.setup import (
+    argument_parser,
+    load_config,
+    make_deterministic,
+    start_data_at,
+)
+from glipv2_d2.engine.trainer import build_trainer
+
+logger = logging.getLogger("glipv2_d2")
+
+
+def do_test(cfg, model, ema=None):
+    """Evaluate on every test set, with the averaged weights if there are any.
+
+    Returns:
+        The metrics, which are also written to ``last_results.json`` of the output folder.
+    """
+    with ema.applied() if ema else nullcontext():
+        results = evaluate_test_sets(cfg.dataloader, model)
+    if results and comm.is_main_process():
+        with open(os.path.join(cfg.train.output_dir, "last_results.json"), "w") as file:
+            json.dump(results, file, indent=2)
+    return results
+
+
+def do_train(args, cfg):
+    """Train from ``train.init_checkpoint``, or with ``--resume`` from the last checkpoint.
+
+    Args:
+        cfg: with ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``,
+            ``lr_multiplier`` and ``train`` (see configs/common/train.py).
+    """
+    model = instantiate(cfg.model).to(cfg.train.device)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    logger.info("Model:\n%s", model)
+    logger.info("%.2f million parameters, %.2f million of them trained", total / 1e6, trained / 1e6)
+
+    checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
+    resume = args.resume and checkpointer.has_checkpoint()
+    # The checkpoint stores the iteration that it finished.
+    start_iter = checkpointer.last_iteration() + 1 if resume else 0
+    start_data_at(cfg, start_iter)
+
+    ema = None
+    if cfg.train.ema.enabled:
+        ema = ModelEMA(model, cfg.train.ema.decay, cfg.train.ema.warmup)
+        checkpointer.add_checkpointable("ema", ema)
+
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    train_loader = instantiate(cfg.dataloader.train)
+    ddp_model = create_ddp_model(model, **cfg.train.ddp)
+    trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
+    checkpointer.add_checkpointable("trainer", trainer)
+    trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer))
+
+    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
+    if ema and not resume:
+        ema.reset()  # to the weights that were just loaded
+    trainer.train(start_iter, cfg.train.max_iter)
+
+
+def build_hooks(cfg, model, ema, checkpointer):
+    """The hooks of a run, in the order in which they act."""
+    main = comm.is_main_process()
+    period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
+    return [
+        hooks.IterationTimer(),
+        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        EMAHook(ema) if ema else None,
+        hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
+        hooks.EvalHook(period, lambda: do_test(cfg, model, ema)) if period >= 0 else None,
+        hooks.BestCheckpointer(period, checkpointer, best) if main and best else None,
+        hooks.PeriodicWriter(
+            build_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
+        )
+        if main
+        else None,
+    ]
+
+
+def main(args):
+    cfg = load_config(args)
+    default_setup(cfg, args)
+    if cfg.train.get("deterministic", False):
+        make_deterministic()
+    if not args.eval_only:
+        do_train(args, cfg)
+        return
+    model = instantiate(cfg.model).to(cfg.train.device)
+    if not cfg.train.init_checkpoint:
+        raise ConfigError("--eval-only needs weights: train.init_checkpoint=FILE.")
+    GLIPCheckpointer(model, strict=True).load(cfg.train.init_checkpoint)
+    do_test(cfg, model)
+
+
+def invoke_main():
+    args = argument_parser().parse_args()
+    try:
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+            num_processes=args.num_processes,
+        )
+    except (CheckpointError, ConfigError) as error:  # the message says it all
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    invoke_main()
