@@ -28,6 +28,7 @@ from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.evaluate import evaluate_test_sets
 from glipv2_d2.engine.hooks import EMAHook, build_writers
+from glipv2_d2.engine.predictor import tta_in_proportion
 from glipv2_d2.engine.setup import (
     argument_parser,
     load_config,
@@ -45,8 +46,11 @@ def do_test(cfg, model, ema=None):
     Returns:
         The metrics, which are also written to ``last_results.json`` of the output folder.
     """
+    evaluated = model
+    if cfg.get("inference", {}).get("tta", False):
+        evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
     with ema.applied() if ema else nullcontext():
-        results = evaluate_test_sets(cfg.dataloader, model)
+        results = evaluate_test_sets(cfg.dataloader, evaluated)
     if results and comm.is_main_process():
         with open(os.path.join(cfg.train.output_dir, "last_results.json"), "w") as file:
             json.dump(results, file, indent=2)

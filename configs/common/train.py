@@ -26,4 +26,5 @@ train = dict(
 )
 
 # How images are shown to the model in use (GroundingPredictor, detect.py) and by the test loaders.
-inference = dict(min_size=800, max_size=1333, score_threshold=0.5)
+# tta: several sizes and mirrored images (the starred numbers of the paper) in evaluation.
+inference = dict(min_size=800, max_size=1333, score_threshold=0.5, tta=False)

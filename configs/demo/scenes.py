@@ -7,7 +7,7 @@ from ..common.schedule import lr_multiplier_cosine as lr_multiplier
 from ..common.train import inference, train
 
 train.output_dir = "./output/scenes"
-train.max_iter = 4600
+train.max_iter = 3200
 train.amp.enabled = True  # bf16, on CPU too
 train.ema.decay = 0.998
 train.eval_period = 0

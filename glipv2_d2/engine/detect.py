@@ -147,7 +147,7 @@ def draw(pixels: np.ndarray, instances: Instances) -> np.ndarray:
     scale = max(1.0, 640 / max(pixels.shape[:2]))
     visualizer = Visualizer(pixels[:, :, ::-1], scale=scale)
     scores = instances.scores.tolist()
-    names = [phrase for phrase in instances.pred_phrases]
+    names = list(instances.pred_phrases)
     drawn = visualizer.overlay_instances(
         boxes=instances.pred_boxes,
         labels=[f"{name} {score:.0%}" for name, score in zip(names, scores)],

@@ -10,12 +10,12 @@ from torch import nn
 
 from glipv2_d2.config import ConfigError
 
-__all__ = ["evaluate_test_sets", "test_sets"]
+__all__ = ["evaluate_test_sets", "pair_test_sets"]
 
 logger = logging.getLogger(__name__)
 
 
-def test_sets(dataloader: DictConfig) -> dict[str, tuple]:
+def pair_test_sets(dataloader: DictConfig) -> dict[str, tuple]:
     """Pair the test loaders of a config with their evaluators.
 
     Args:
@@ -51,7 +51,7 @@ def evaluate_test_sets(dataloader: DictConfig, model: nn.Module) -> dict:
     """Run the model on every test set and print Detectron2's table for each.
 
     Args:
-        dataloader: see :func:`test_sets`.
+        dataloader: see :func:`pair_test_sets`.
         model: the model, on its device; a DistributedDataParallel wrapper is looked through.
 
     Returns:
@@ -60,7 +60,7 @@ def evaluate_test_sets(dataloader: DictConfig, model: nn.Module) -> dict:
     """
     model = getattr(model, "module", model)
     results = {}
-    for name, (loader, evaluator) in test_sets(dataloader).items():
+    for name, (loader, evaluator) in pair_test_sets(dataloader).items():
         if name:
             logger.info("Evaluating on %s", name)
         result = inference_on_dataset(model, instantiate(loader), instantiate(evaluator))

@@ -15,9 +15,13 @@ from glipv2_d2.config import get_config
 from glipv2_d2.data.images import read_image
 from glipv2_d2.data.phrases import prompt_from_text
 from glipv2_d2.engine.setup import resolve_device
+from glipv2_d2.modeling.tta import GLIPWithTTA
 from glipv2_d2.structures import Prompt, PromptError
 
-__all__ = ["GroundingPredictor"]
+__all__ = ["GroundingPredictor", "tta_in_proportion"]
+
+# Of the usual size: 400, 500, ..., 1200 where that is 800.
+TTA_PERCENT = (50, 62.5, 75, 87.5, 100, 112.5, 125, 137.5, 150)
 
 Image = str | Path | np.ndarray
 PromptLike = str | Prompt | Sequence[str] | Sequence[Prompt]
@@ -50,6 +54,7 @@ class GroundingPredictor:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         self.model = model.eval()
+        self.min_size, self.max_size = min_size, max_size
         self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
         self.score_threshold = score_threshold
         self.batch_size = batch_size
@@ -91,6 +96,15 @@ class GroundingPredictor:
             score_threshold=score_threshold,
             batch_size=batch_size,
         )
+
+    def use_test_time_augmentation(self, *, flip: bool = True) -> None:
+        """From now on show every image in several sizes and mirrored, and merge what is found.
+
+        The sizes are GLIP's nine, 400 to 1200 for a usual size of 800, in proportion to this
+        predictor's size.
+        """
+        model = getattr(self.model, "model", self.model)
+        self.model = tta_in_proportion(model, self.min_size, self.max_size, flip=flip).eval()
 
     @torch.no_grad()
     def __call__(
@@ -153,14 +167,16 @@ class GroundingPredictor:
             return [prompt]
         if isinstance(prompt, str):
             return [prompt_from_text(prompt)]
-        items = list(prompt)
+        items = list(prompt) if isinstance(prompt, Sequence) else [prompt]
         if not items:
             raise PromptError("The prompt is empty: give class names, a caption or a Prompt.")
         if all(isinstance(item, Prompt) for item in items):
             return items
         if not all(isinstance(item, str) for item in items):
             kinds = ", ".join(sorted({type(item).__name__ for item in items}))
-            raise PromptError(f"A prompt is a caption, class names or a Prompt, not a list of {kinds}.")
+            raise PromptError(
+                f"A prompt is a caption, class names or a Prompt, but this one holds {kinds}."
+            )
         return self.model.tokenizer.split(items, size=getattr(self.model, "chunk_size", None))
 
     def _input(self, image: Image, prompts: list[Prompt]) -> dict:
@@ -171,7 +187,10 @@ class GroundingPredictor:
                 f"{pixels.shape} of {pixels.dtype}. (A path is converted from any mode.)"
             )
         height, width = pixels.shape[:2]
-        resized = self.resize.get_transform(pixels).apply_image(pixels)
+        resized = pixels
+        # Augmentation makes its views from the image itself, not from one resized already.
+        if not isinstance(self.model, GLIPWithTTA):
+            resized = self.resize.get_transform(pixels).apply_image(pixels)
         if self.model.input_format == "RGB":
             resized = resized[:, :, ::-1]
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
@@ -179,6 +198,14 @@ class GroundingPredictor:
         if not isinstance(image, np.ndarray):
             record["file_name"] = str(image)
         return record
+
+
+def tta_in_proportion(
+    model: nn.Module, min_size: int, max_size: int, *, flip: bool = True
+) -> GLIPWithTTA:
+    """GLIP's test-time augmentation (400 to 1200, at most 2000) for a model of another size."""
+    sizes = [round(min_size * percent / 100) for percent in TTA_PERCENT]
+    return GLIPWithTTA(model, min_sizes=sizes, max_size=round(max_size * 1.5), flip=flip)
 
 
 def _above(instances: Instances, threshold: float) -> Instances:

@@ -41,7 +41,8 @@ def warmup_cosine(
     warmup_factor: float = 0.001,
 ) -> ParamScheduler:
     """Let the rate fall along half a cosine from 1 to ``end_factor``."""
-    return _with_warmup(CosineParamScheduler(1.0, end_factor), max_iter, warmup_iters, warmup_factor)
+    scheduler = CosineParamScheduler(1.0, end_factor)
+    return _with_warmup(scheduler, max_iter, warmup_iters, warmup_factor)
 
 
 def _with_warmup(

@@ -25,8 +25,9 @@ class BatchRecorder:
         self.last: list[dict] = []
 
     def __iter__(self) -> Iterator[list[dict]]:
-        for self.last in self.loader:
-            yield self.last
+        for batch in self.loader:
+            self.last = batch
+            yield batch
 
     def file_names(self) -> list[str]:
         """The images of the last batch."""

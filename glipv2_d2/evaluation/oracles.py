@@ -50,20 +50,26 @@ def composition_oracles(
     evaluator._logger.setLevel(logging.WARNING)  # a dozen tables would hide the model's own
     try:
         return {
-            oracle: _mean_over_seeds(evaluator, records, _compatible(names, word), seeds)
+            oracle: _mean_over_seeds(
+                evaluator, records, _compatible(names, word, evaluator.classes), seeds
+            )
             for oracle, word in _KNOWN_WORD.items()
         }
     finally:
         evaluator._logger.setLevel(level)
 
 
-def _compatible(names: Sequence[str], word: int) -> list[list[int]]:
-    """Per class, the classes (itself among them) with the same word at position ``word``."""
+def _compatible(names: Sequence[str], word: int, evaluated: Sequence[str]) -> list[list[int]]:
+    """Per class, the evaluated classes with the same word at position ``word``.
+
+    Labels outside ``evaluated`` cannot change the AP of those inside and are left out for speed.
+    """
     words = [name.split() for name in names]
     for name, parts in zip(names, words):
         if len(parts) != 2:
             raise ValueError(f"class {name!r} is not of the form '<colour> <shape>'")
-    return [[i for i, other in enumerate(words) if other[word] == parts[word]] for parts in words]
+    chosen = [names.index(name) for name in evaluated]
+    return [[i for i in chosen if words[i][word] == parts[word]] for parts in words]
 
 
 def _mean_over_seeds(evaluator, records, compatible, seeds) -> dict[str, float]:

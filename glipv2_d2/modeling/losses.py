@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from detectron2.utils import comm
-from fvcore.nn import giou_loss, sigmoid_focal_loss
+from fvcore.nn import sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou_loss
 
 from .boxes import InclusiveBoxCoder
 from .heads.grounding import GroundingOutput
@@ -89,7 +90,9 @@ class GroundingLosses:
         # The smallest positive number keeps an all-empty batch at 0 instead of 0 / 0.
         divisor = mean_over_processes(centerness_target.sum()).clamp(min=1e-6)
         boxes = self.box_coder.decode(output.deltas[positive], all_anchors[positive])
-        box_loss = giou_loss(boxes, matched_boxes[positive]) * centerness_target
+        # Narrower than a pixel, an inclusive box ends before it begins: taken as empty.
+        boxes = torch.cat((boxes[:, :2], torch.maximum(boxes[:, :2], boxes[:, 2:])), dim=1)
+        box_loss = generalized_box_iou_loss(boxes, matched_boxes[positive]) * centerness_target
         centerness_loss = F.binary_cross_entropy_with_logits(
             output.centerness[positive], centerness_target, reduction="sum"
         )

@@ -47,7 +47,10 @@ class ATSSMatcher:
     def _nearest_per_level(self, anchors: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
         chosen, start = [], 0
         for level in anchors:
-            distance = torch.cdist(_centres(level), _centres(boxes))
+            # Not by a matrix product: far from 0, or in TF32, it loses the digits that decide.
+            distance = torch.cdist(
+                _centres(level), _centres(boxes), compute_mode="donot_use_mm_for_euclid_dist"
+            )
             nearest = distance.topk(min(self.top_k, len(level)), dim=0, largest=False).indices
             chosen.append(nearest + start)
             start += len(level)

@@ -91,7 +91,9 @@ class GLIPWithTTA(nn.Module):
 
     def _views(self, inputs: dict) -> Iterator[tuple[dict, bool]]:
         image = inputs["image"].permute(1, 2, 0).cpu().numpy()
-        mirrored = (False, True) if self.flip and not _names_directions(inputs) else (False,)
+        prompts = inputs.get("prompt")
+        directed = _names_directions(self.model.vocabulary_prompts if prompts is None else prompts)
+        mirrored = (False, True) if self.flip and not directed else (False,)
         for resize in self.resizes:
             for flip in mirrored:
                 view = resize.get_transform(image).apply_image(image)
@@ -99,8 +101,7 @@ class GLIPWithTTA(nn.Module):
                 yield {**inputs, "image": torch.as_tensor(view.copy()).permute(2, 0, 1)}, flip
 
 
-def _names_directions(inputs: dict) -> bool:
-    prompts = inputs.get("prompt", ())
+def _names_directions(prompts: Prompt | Sequence[Prompt]) -> bool:
     prompts = [prompts] if isinstance(prompts, Prompt) else prompts
     return any(_DIRECTION.search(prompt.caption) for prompt in prompts)
 

@@ -56,7 +56,7 @@ def test_weights_round_trip_as_float16_without_the_frozen_language_backbone(tmp_
 def test_a_trained_language_backbone_must_be_in_the_file(tmp_path, pretrained, frozen):
     path = save_safetensors(release_state(Toy()), tmp_path / "w.safetensors", {})
     model = Toy(pretrained=pretrained, frozen=frozen)
-    with pytest.raises(CheckpointError, match="2 are missing, for example language_backbone.weight"):
+    with pytest.raises(CheckpointError, match="2 are missing, .* language_backbone.weight"):
         load_weights(model, path)
     assert "language_backbone.weight" in release_state(model)
 
@@ -64,7 +64,7 @@ def test_a_trained_language_backbone_must_be_in_the_file(tmp_path, pretrained, f
 def test_other_model(tmp_path):
     path = save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "w.pth")
     for strict in (True, False):
-        with pytest.raises(CheckpointError, match="another model: 0 of the model's 6 weights.*conf"):
+        with pytest.raises(CheckpointError, match="another model: 0 of the model's 6 weights"):
             GLIPCheckpointer(Toy(), strict=strict).load(path)
 
 

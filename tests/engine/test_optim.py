@@ -42,7 +42,8 @@ def test_official_recipe():
 
 
 def test_norms_without_decay_and_longest_prefix():
-    found, _ = settings(Toy(), weight_decay_norm=0.0, lr_by_prefix={"backbone": 0.5, "backbone.1": 2.0})
+    prefixes = {"backbone": 0.5, "backbone.1": 2.0}
+    found, _ = settings(Toy(), weight_decay_norm=0.0, lr_by_prefix=prefixes)
     assert found["backbone.1.weight"] == (2.0, 0.0)
     assert found["backbone.0.weight"] == (0.5, 0.1)
     assert found["backbone_extra.weight"] == (1.0, 0.1)  # "backbone" is a name, not a letter count

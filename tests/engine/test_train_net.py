@@ -8,7 +8,6 @@ import torch
 from glipv2_d2.checkpoint import CheckpointError, read_checkpoint
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.trainer import GLIPTrainer, TrainingDiverged
-
 from tests.engine.tiny_data import losses
 
 
@@ -93,12 +92,6 @@ def test_unknown_precision(run_train_net):
         run_train_net("train.amp.enabled=True", "train.amp.precision=fp8")
 
 
-def test_several_test_sets(run_train_net):
-    test = "{a:${dataloader.test},b:${dataloader.test}}"
-    evaluator = "{a:${dataloader.evaluator},b:${dataloader.evaluator}}"
-    del test, evaluator
-
-
 def test_nan_stops_with_iteration_terms_and_file_names(run_train_net, monkeypatch):
     from glipv2_d2.modeling import GLIP
 
@@ -131,7 +124,7 @@ def test_infinite_gradient_stops_too(run_train_net, monkeypatch):
         return output
 
     monkeypatch.setattr(GLIP, "forward", poisoned)
-    with pytest.raises(TrainingDiverged, match="iteration 0: the gradient is not finite.*000|png"):
+    with pytest.raises(TrainingDiverged, match=r"iteration 0: the gradient is not finite.*\.png"):
         run_train_net()
 
 

@@ -6,7 +6,8 @@ Augmentation, dropout and prompt sampling are off, so that equal runs are equal.
 import os
 
 from detectron2.config import LazyCall as L
-from detectron2.data import DatasetCatalog, transforms as T
+from detectron2.data import DatasetCatalog
+from detectron2.data import transforms as T
 from detectron2.data.datasets import register_coco_instances
 from omegaconf import OmegaConf
 

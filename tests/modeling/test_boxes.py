@@ -78,7 +78,9 @@ def test_coding_equals_the_official_formulas():
 def test_decoding_caps_the_size():
     anchor = [0.0, 0.0, 15.0, 15.0]
     for delta in (5 * CLAMP, 1000.0):
-        box = InclusiveBoxCoder().decode(torch.tensor([[0, 0, delta, delta]]), torch.tensor([anchor]))
+        box = InclusiveBoxCoder().decode(
+            torch.tensor([[0, 0, delta, delta]]), torch.tensor([anchor])
+        )
         width = (box[0, 2] - box[0, 0] + 1).item()
         assert width == pytest.approx(1000, rel=1e-5)  # 16 pixels times 1000 / 16
 

@@ -74,9 +74,7 @@ def giou(a, b):
 def naive_centerness(anchor, box):
     x, y = (anchor[0] + anchor[2]) / 2, (anchor[1] + anchor[3]) / 2
     left, right, top, bottom = x - box[0], box[2] - x, y - box[1], box[3] - y
-    return math.sqrt(
-        min(left, right) / max(left, right) * (min(top, bottom) / max(top, bottom))
-    )
+    return math.sqrt(min(left, right) / max(left, right) * (min(top, bottom) / max(top, bottom)))
 
 
 def naive_losses(output, targets):
@@ -167,6 +165,29 @@ def test_image_without_boxes():
     assert not gradients[1].any() and not gradients[2].any()
 
 
+def test_predicted_boxes_narrower_than_a_pixel():
+    """Their inclusive form ends before it begins; the official loss takes it as empty."""
+    output, targets = case()
+    deltas = output.deltas.detach().clone()
+    deltas[..., 2:] = -40.0  # exp(-40 / 5) of the anchor
+    output = output._replace(deltas=deltas.requires_grad_())
+    losses = make_losses()(output, anchors(), targets)
+    expected = 0.0
+    weights = 0.0
+    for b, boxes in enumerate(targets.boxes):
+        matches = ATSSMatcher()(anchors(), boxes).tolist()
+        decoded = InclusiveBoxCoder().decode(deltas[b].detach(), torch.cat(anchors())).tolist()
+        for anchor, match, (x1, y1, x2, y2) in zip(torch.cat(anchors()).tolist(), matches, decoded):
+            if match >= 0:
+                assert x2 < x1 and y2 < y1
+                box = boxes[match].tolist()
+                weight = naive_centerness(anchor, box)
+                weights += weight
+                expected += weight * giou((x1, y1, max(x1, x2), max(y1, y2)), box)
+    assert losses["loss_box"].item() == pytest.approx(2 * expected / weights, rel=1e-5)
+    assert torch.autograd.grad(losses["loss_box"], output.deltas)[0].isfinite().all()
+
+
 def test_empty_image_beside_a_full_one_adds_only_background():
     output, targets = case()
     mixed = targets._replace(
@@ -186,7 +207,11 @@ def _batch():
 
 
 def _report(losses, model):
-    names = ("head.bias0", "neck.blocks.0.fusion.gamma_v", "backbone.bottom_up.patch_embed.proj.bias")
+    names = (
+        "head.bias0",
+        "neck.blocks.0.fusion.gamma_v",
+        "backbone.bottom_up.patch_embed.proj.bias",
+    )
     parameters = {n.removeprefix("module."): p for n, p in model.named_parameters()}
     return {
         "losses": {n: loss.item() for n, loss in losses.items()},

@@ -75,7 +75,9 @@ def test_fewer_anchors_than_top_k_and_other_top_k():
     levels = anchor_levels(40, 40)  # 25, 9, 4, 1 and 1 anchors
     boxes = random_boxes(3, 40, 40, seed=0)
     for top_k in (9, 3):
-        assert torch.equal(ATSSMatcher(top_k=top_k)(levels, boxes), naive_atss(levels, boxes, top_k))
+        assert torch.equal(
+            ATSSMatcher(top_k=top_k)(levels, boxes), naive_atss(levels, boxes, top_k)
+        )
 
 
 def test_far_from_the_origin():
@@ -121,7 +123,7 @@ def test_identical_boxes_share_their_anchors():
 
 
 def test_equal_distances():
-    """A box centred between four anchors: 4 anchors are nearest, 5 of the next 8 complete the nine."""
+    """Four anchors are nearest to the box; five of the next eight complete the nine."""
     levels = anchor_levels(96, 96, strides=(8,), scale=2)
     box = torch.tensor([[40.0, 40.0, 55.0, 55.0]])  # 16 x 16 pixels around (47.5, 47.5)
     matches = ATSSMatcher()(levels, box)

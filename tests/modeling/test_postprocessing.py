@@ -112,9 +112,7 @@ def check(detections, expected):
     torch.testing.assert_close(detections.boxes, torch.tensor(boxes), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "class_ids", [(0, 1, 2, 3), (7, 3, 12, 5), (4, 9, 4, 9), (2,)], ids=str
-)
+@pytest.mark.parametrize("class_ids", [(0, 1, 2, 3), (7, 3, 12, 5), (4, 9, 4, 9), (2,)], ids=str)
 @pytest.mark.parametrize(
     "options",
     [{}, {"topk": 12}, {"nms": 0.3, "limit": 10}, {"threshold": 0.4}],
@@ -189,7 +187,9 @@ def grid(scores, classes=None, size=10.0):
     """Disjoint boxes in a row."""
     x = torch.arange(len(scores)) * 20.0
     boxes = torch.stack((x, torch.zeros_like(x), x + size - 1, torch.full_like(x, size - 1)), dim=1)
-    labels = torch.zeros(len(scores), dtype=torch.long) if classes is None else torch.tensor(classes)
+    labels = (
+        torch.zeros(len(scores), dtype=torch.long) if classes is None else torch.tensor(classes)
+    )
     return Detections(boxes, torch.tensor(scores), labels)
 
 

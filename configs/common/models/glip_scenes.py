@@ -31,3 +31,6 @@ model.anchor_generator.sizes = [[32], [64], [128], [256], [512]]
 # The official (10, 10, 5, 5) asks for deltas of several units, which takes the box predictor
 # hundreds of steps to reach; measured: box loss 0.97 against 0.77 after 200 iterations.
 model.losses.box_coder.weights = (1.0, 1.0, 1.0, 1.0)
+
+# No more names at once than in training: see docs/demo.md for what a prompt of all 64 costs.
+model.chunk_size = 20

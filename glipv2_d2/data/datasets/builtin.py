@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
 
 from glipv2_d2.data.datasets.register import register_grounding_dataset
 
@@ -37,6 +38,12 @@ GROUNDING_SPLITS = {
     ),
 }
 
+# name: (COCO json, image folder)
+DETECTION_SPLITS = {
+    "objects365_train": ("objects365/annotations/objects365_train.json", "objects365/train"),
+    "objects365_val": ("objects365/annotations/objects365_val.json", "objects365/val"),
+}
+
 
 def register_all(root: str | None = None) -> None:
     """Register every split that is not registered yet; nothing is read before it is used.
@@ -46,6 +53,11 @@ def register_all(root: str | None = None) -> None:
     """
     root = os.path.expanduser(root or os.getenv("DETECTRON2_DATASETS", "datasets"))
     known = set(DatasetCatalog.list())
+    for name, (json_file, images) in DETECTION_SPLITS.items():
+        if name not in known:
+            register_coco_instances(
+                name, {}, os.path.join(root, json_file), os.path.join(root, images)
+            )
     for name, (json_file, images) in GROUNDING_SPLITS.items():
         if name in known:
             continue

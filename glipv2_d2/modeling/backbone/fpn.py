@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import torch
 from detectron2.modeling import Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
-from torchvision.ops import DropBlock2d
+from torch import nn
+from torchvision.ops import drop_block2d
 
 __all__ = ["build_fpn", "drop_block_fpn"]
 
@@ -38,11 +40,21 @@ def drop_block_fpn(fpn: FPN, probability: float, block_size: int = 3) -> FPN:
 
     A forward hook, so that parameter names and the top-down path stay those of the stock FPN.
     """
-    drop_block = DropBlock2d(p=probability, block_size=block_size)
-
-    def drop(module, inputs):
-        return (drop_block.train(module.training)(inputs[0]),)
-
     for level in (3, 4):
-        getattr(fpn, f"fpn_output{level}").register_forward_pre_hook(drop)
+        hook = _DropBlockHook(probability, block_size)
+        getattr(fpn, f"fpn_output{level}").register_forward_pre_hook(hook)
     return fpn
+
+
+class _DropBlockHook:
+    """Forward pre-hook; a class, because a model with a local function in it cannot be pickled."""
+
+    def __init__(self, probability: float, block_size: int):
+        self.probability = probability
+        self.block_size = block_size
+
+    def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        dropped = drop_block2d(
+            inputs[0], self.probability, self.block_size, training=module.training
+        )
+        return (dropped,)

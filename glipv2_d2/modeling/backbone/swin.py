@@ -219,7 +219,7 @@ class SwinBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        return self._out_feature_strides[self._out_features[-1]]
+        return max(self._out_feature_strides[name] for name in self._out_features)
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return {

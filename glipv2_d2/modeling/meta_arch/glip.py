@@ -147,8 +147,15 @@ class GLIP(nn.Module):
         return [to_inclusive(boxes.tensor) for boxes in self.anchor_generator(features)]
 
     def _prompts_of(self, batched_input: dict) -> list[Prompt]:
-        prompt = batched_input.get("prompt", self.vocabulary_prompts)
-        prompts = [prompt] if isinstance(prompt, Prompt) else list(prompt)
+        prompt = batched_input.get("prompt")
+        prompt = self.vocabulary_prompts if prompt is None else prompt
+        prompts = [prompt] if isinstance(prompt, (Prompt, str)) else list(prompt)
+        for item in prompts:
+            if not isinstance(item, Prompt):
+                raise PromptError(
+                    f'"prompt" takes a Prompt or a list of them, got {item!r} of type '
+                    f"{type(item).__name__}: make one with Prompt.from_classes or Prompt.parse"
+                )
         if not prompts:
             raise PromptError(
                 'no prompt: give each input a "prompt" (a Prompt), '

@@ -66,7 +66,8 @@ class TextFeatureCache:
         )
         lengths = tokens.mask[rows].sum(dim=1).tolist()
         return {
-            keys[row]: (features.hidden[i, :n], features.embedded[i, :n])
+            # Detached: a graph that is kept would be walked by every later backward pass.
+            keys[row]: (features.hidden[i, :n].detach(), features.embedded[i, :n].detach())
             for i, (row, n) in enumerate(zip(rows, lengths))
         }
 

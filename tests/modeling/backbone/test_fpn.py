@@ -13,6 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.backbone import build_backbone
 from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
 from detectron2.modeling.backbone.resnet import BasicStem, ResNet
+from detectron2.utils.events import EventStorage
 
 from glipv2_d2 import add_glip_config
 from glipv2_d2.modeling import SwinBackbone, build_fpn
@@ -52,7 +53,9 @@ def test_top_down_path_is_nearest_without_norm():
     fpn, x = pyramid().eval(), image()
     features, out = fpn.bottom_up(x), fpn(x)
     top = fpn.fpn_lateral5(features["res5"])
-    merged = fpn.fpn_lateral4(features["res4"]) + top.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    merged = fpn.fpn_lateral4(features["res4"]) + top.repeat_interleave(2, 2).repeat_interleave(
+        2, 3
+    )
     torch.testing.assert_close(out["p4"], fpn.fpn_output4(merged))
     for module in (fpn.fpn_lateral3, fpn.fpn_output3):
         assert module.norm is None and module.activation is None and module.bias is not None
@@ -153,6 +156,7 @@ def test_stock_retinanet_on_the_backbone(yacs_config):
     cfg.MODEL.RETINANET.NUM_CLASSES = 3
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256], [512]]
     torch.manual_seed(0)
-    losses = build_model(cfg).train()([tiny_input()])
+    with EventStorage():
+        losses = build_model(cfg).train()([tiny_input()])
     assert set(losses) == {"loss_cls", "loss_box_reg"}
     assert all(loss.isfinite() for loss in losses.values())

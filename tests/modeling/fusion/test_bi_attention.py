@@ -61,7 +61,9 @@ def fixed_dropout(monkeypatch, probability):
     """Replaces F.dropout by two fixed masks; returns them as the unfolded form wants them."""
     generator = torch.Generator().manual_seed(2)
     shape = (BATCH, POSITIONS, HEADS, TOKENS)
-    keep = [(torch.rand(shape, generator=generator) > probability) / (1 - probability) for _ in "ab"]
+    keep = [
+        (torch.rand(shape, generator=generator) > probability) / (1 - probability) for _ in "ab"
+    ]
     pending = list(keep)
 
     def dropout(x, p, training):
@@ -91,7 +93,11 @@ def test_equals_the_unfolded_form(monkeypatch, dtype, tolerance, dropout):
     ours, theirs = gradients(outputs, attention, inputs), gradients(expected, attention, inputs)
     for name, reference in theirs.items():
         torch.testing.assert_close(
-            ours[name], reference, atol=10 * tolerance, rtol=10 * tolerance, msg=lambda m, n=name: n + m
+            ours[name],
+            reference,
+            atol=10 * tolerance,
+            rtol=10 * tolerance,
+            msg=lambda m, n=name: n + m,
         )
         assert reference.abs().max() > 1e-3, name
 

@@ -75,7 +75,9 @@ def test_resized_rule_interpolates():
     assert offsets_for_coarser(fine, (1, 2), "resized").tolist() == [[[[3.0, 25.0]]]]
 
 
-@pytest.mark.parametrize("build", [DynamicConv, lambda *a: DyHead(num_blocks=1, channels=a[0], offset_rule=a[1])])
+@pytest.mark.parametrize(
+    "build", [DynamicConv, lambda *a: DyHead(num_blocks=1, channels=a[0], offset_rule=a[1])]
+)
 def test_unknown_rule(build):
     with pytest.raises(ValueError, match="'cropped'.*resized.*raw_memory"):
         build(CHANNELS, "cropped")

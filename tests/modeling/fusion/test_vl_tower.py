@@ -17,16 +17,16 @@ SIZES = ((4, 6), (2, 3), (1, 2))
 
 def tower(**options):
     torch.manual_seed(0)
-    arguments = dict(
-        num_blocks=2,
-        channels=CHANNELS,
-        text_channels=TEXT,
-        fusion_heads=2,
-        fusion_head_channels=8,
-        text_heads=HEADS,
-        text_ffn_channels=FFN,
-        dropout=0.0,
-    )
+    arguments = {
+        "num_blocks": 2,
+        "channels": CHANNELS,
+        "text_channels": TEXT,
+        "fusion_heads": 2,
+        "fusion_head_channels": 8,
+        "text_heads": HEADS,
+        "text_ffn_channels": FFN,
+        "dropout": 0.0,
+    }
     result = VLTower(**{**arguments, **options})
     for block in result.blocks:
         nn.init.normal_(block.dynamic_conv.offset.weight, std=0.1)
@@ -157,7 +157,9 @@ def test_checkpointing_gives_identical_losses_and_gradients():
         levels = [f.clone().requires_grad_() for f in features]
         torch.manual_seed(5)
         out, words = model(levels, text)
-        loss = sum(level.square().sum() for level in out) + (words * text.mask[..., None]).pow(3).sum()
+        loss = (
+            sum(level.square().sum() for level in out) + (words * text.mask[..., None]).pow(3).sum()
+        )
         gradients = torch.autograd.grad(loss, [*model.parameters(), *levels])
         results.append((loss.detach(), *gradients))
     assert all(torch.equal(a, b) for a, b in zip(*results))

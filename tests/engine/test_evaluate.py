@@ -1,0 +1,77 @@
+"""One test set, several, and pairs that do not match."""
+
+import pytest
+from detectron2.config import LazyCall as L
+from detectron2.evaluation import DatasetEvaluator
+from omegaconf import OmegaConf
+from torch import nn
+
+from glipv2_d2.config import ConfigError
+from glipv2_d2.engine.evaluate import evaluate_test_sets, pair_test_sets
+
+
+class Counts(DatasetEvaluator):
+    def __init__(self, dataset_name="some"):
+        self.dataset_name = dataset_name
+
+    def reset(self):
+        self.count = 0
+
+    def process(self, inputs, outputs):
+        self.count += len(inputs)
+
+    def evaluate(self):
+        return {"bbox": {"AP": float(self.count)}}
+
+
+class Model(nn.Module):
+    def forward(self, inputs):
+        assert not self.training
+        return [{} for _ in inputs]
+
+
+def batches(count):
+    return [[{}] * 2] * count
+
+
+def loaders(test, evaluator):
+    return OmegaConf.create({"test": test, "evaluator": evaluator}, flags={"allow_objects": True})
+
+
+def test_a_single_set_returns_its_metrics_as_stock_does():
+    config = loaders(L(batches)(count=3), L(Counts)())
+    model = Model().train()
+    assert evaluate_test_sets(config, model) == {"bbox": {"AP": 6.0}}
+    assert model.training
+
+
+def test_dicts_and_lists_of_sets():
+    config = loaders(
+        {"val": L(batches)(count=1), "novel": L(batches)(count=2)},
+        {"novel": L(Counts)(), "val": L(Counts)()},
+    )
+    results = evaluate_test_sets(config, Model())
+    assert results == {"val": {"bbox": {"AP": 2.0}}, "novel": {"bbox": {"AP": 4.0}}}
+
+    config = loaders(
+        [L(batches)(count=1), L(batches)(count=2)],
+        [L(Counts)(dataset_name="a"), L(Counts)(dataset_name="b")],
+    )
+    assert list(evaluate_test_sets(config, Model())) == ["a", "b"]
+
+
+def test_no_test_set():
+    assert evaluate_test_sets(OmegaConf.create({"train": {}}), Model()) == {}
+
+
+@pytest.mark.parametrize(
+    "test, evaluator",
+    [
+        ({"a": L(batches)(count=1)}, {"b": L(Counts)()}),
+        ([L(batches)(count=1)], []),
+        (L(batches)(count=1), [L(Counts)()]),
+    ],
+)
+def test_pairs_that_do_not_match(test, evaluator):
+    with pytest.raises(ConfigError, match="dataloader.test and dataloader.evaluator must both"):
+        pair_test_sets(loaders(test, evaluator))

@@ -1,0 +1,159 @@
+"""GroundingPredictor, and the same model through Detectron2's own doors."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultPredictor
+from detectron2.modeling import build_model
+
+from glipv2_d2 import Prompt, PromptError, add_glip_config
+from glipv2_d2.checkpoint import CheckpointError, release_state, save_safetensors
+from glipv2_d2.config import ConfigError
+from glipv2_d2.engine.predictor import GroundingPredictor
+from tests.tiny import tiny_model
+
+NAMES = ["cat", "dog", "red kite"]
+
+
+def image(height=64, width=80, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    # An untrained model is sure of nothing: let its best guesses through.
+    return tiny_model(**{"postprocessor.score_threshold": 0.0})
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+    return GroundingPredictor(model, min_size=64, max_size=128, batch_size=2)
+
+
+def same(a, b):
+    torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(a.scores, b.scores, atol=1e-5, rtol=1e-4)
+    assert list(a.pred_phrases) == list(b.pred_phrases)
+
+
+def test_class_list(predictor):
+    (result,) = predictor(image(), NAMES)
+    assert result.image_size == (64, 80)
+    assert len(result) > 0
+    assert set(result.pred_phrases) <= set(NAMES)
+    assert [NAMES[i] for i in result.pred_classes.tolist()] == list(result.pred_phrases)
+    assert (result.scores[:-1] >= result.scores[1:]).all()
+    assert result.pred_boxes.tensor[:, 2].max() <= 80
+
+
+def test_captions(predictor):
+    (marked,) = predictor(image(), "a [red kite] above a [dog]")
+    assert set(marked.pred_phrases) <= {"red kite", "dog"}
+    (found,) = predictor(image(), "a red kite above a dog")
+    assert len(found) > 0
+    spans = [[(2, 10)], [(19, 22)]]
+    (given,) = predictor(image(), Prompt.from_caption("a red kite above a dog", spans))
+    same(given, marked)
+
+
+def test_paths_and_arrays_agree(predictor, tmp_path):
+    path = tmp_path / "image.png"
+    cv2.imwrite(str(path), image())
+    same(predictor(str(path), NAMES)[0], predictor(image(), NAMES)[0])
+    same(predictor(path, NAMES)[0], predictor(image(), NAMES)[0])
+
+
+def test_batches_equal_single_images(predictor):
+    images = [image(64, 80, 1), image(64, 80, 2), image(64, 80, 3)]
+    together = predictor(images, NAMES)
+    assert len(together) == 3
+    for pixels, result in zip(images, together):
+        same(result, predictor(pixels, NAMES)[0])
+
+
+def test_a_prompt_for_each_image(predictor):
+    images = [image(seed=1), image(seed=2)]
+    one, two = predictor(images, [["cat"], Prompt.parse("a [dog] on a [red kite]")])
+    assert set(one.pred_phrases) == {"cat"}
+    assert set(two.pred_phrases) <= {"dog", "red kite"}
+    with pytest.raises(ValueError, match="3 prompts are given for 2 images"):
+        predictor(images, [["cat"], ["dog"], ["bird"]])
+
+
+def test_threshold(predictor):
+    scores = predictor(image(), NAMES)[0].scores
+    threshold = float(scores.median())
+    (result,) = predictor(image(), NAMES, score_threshold=threshold)
+    assert len(result) == int((scores >= threshold).sum())
+
+
+@pytest.mark.parametrize("prompt", [[], "", "   ", [""], [[]], [None]])
+def test_empty_prompts(predictor, prompt):
+    with pytest.raises(PromptError):
+        predictor(image(), prompt)
+
+
+def test_bad_images(predictor, tmp_path):
+    with pytest.raises(ValueError, match="No image is given"):
+        predictor([], NAMES)
+    with pytest.raises(OSError, match="none.png"):
+        predictor(tmp_path / "none.png", NAMES)
+    for bad in (image()[:, :, 0], image().astype(np.float32), image()[..., [0, 1, 2, 0]]):
+        with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 in BGR"):
+            predictor(bad, NAMES)
+
+
+def test_from_config(model, tmp_path, tiny_data):
+    weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
+    config = "tests/engine/tiny_train.py"
+    options = {"device": "cpu", "overrides": ["model.postprocessor.score_threshold=0.0"]}
+    loaded = GroundingPredictor.from_config(config, weights, **options)
+    assert (loaded.resize.short_edge_length[0], loaded.resize.max_size) == (96, 128)
+    direct = GroundingPredictor(model, min_size=96, max_size=128)
+    same(loaded(image(), NAMES)[0], direct(image(), NAMES)[0])
+
+    with pytest.raises(ConfigError, match="none.py"):
+        GroundingPredictor.from_config("none.py", weights)
+    with pytest.raises(CheckpointError, match="none.pth"):
+        GroundingPredictor.from_config(config, tmp_path / "none.pth", device="cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA"):
+            GroundingPredictor.from_config(config, weights, device="cuda")
+
+
+def test_detectron2_build_model_and_default_predictor(model, tmp_path, tiny_data):
+    weights = tmp_path / "w.pth"
+    torch.save({"model": release_state(model, torch.float32)}, weights)
+    MetadataCatalog.get("tiny_vocabulary").thing_classes = NAMES
+    cfg = get_cfg()
+    add_glip_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "GLIP"
+    cfg.MODEL.GLIP.CONFIG = "tests/engine/tiny_train.py"
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.WEIGHTS = str(weights)
+    cfg.DATASETS.TEST = ("tiny_vocabulary",)
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 64, 128
+
+    built = build_model(cfg).eval()
+    assert type(built) is type(model)
+    stock = DefaultPredictor(cfg)
+    stock.model.postprocessor.score_threshold = 0.0
+    found = stock(image())["instances"]
+    expected = GroundingPredictor(model, min_size=64, max_size=128)(image(), NAMES)[0]
+    # Detectron2 hands the image over as float32.
+    order = found.scores.argsort(descending=True, stable=True)
+    same(found[order], expected)
+
+
+def test_test_time_augmentation(model):
+    augmented = GroundingPredictor(model, min_size=64, max_size=128)
+    augmented.use_test_time_augmentation()
+    assert [r.short_edge_length[0] for r in augmented.model.resizes][::4] == [32, 64, 96]
+    (result,) = augmented(image(), NAMES)
+    assert result.image_size == (64, 80) and len(result) > 0
+    augmented.use_test_time_augmentation(flip=False)  # replaces, does not nest
+    assert augmented.model.model is model
