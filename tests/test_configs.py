@@ -42,7 +42,7 @@ def test_a_recipe_has_all_that_train_net_needs(path):
     assert config.train.output_dir != "./output", f"{path} would write over other runs"
 
 
-# Parameters of the official state dicts without `cls_logits`, which neither training nor inference uses.
+# Parameters of the official state dicts without `cls_logits`, which training and inference ignore.
 @pytest.mark.parametrize(
     ("name", "official"),
     [

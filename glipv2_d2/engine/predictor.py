@@ -177,7 +177,8 @@ class GroundingPredictor:
             raise PromptError(
                 f"A prompt is a caption, class names or a Prompt, but this one holds {kinds}."
             )
-        return self.model.tokenizer.split(items, size=getattr(self.model, "chunk_size", None))
+        model = getattr(self.model, "model", self.model)  # within test-time augmentation
+        return model.tokenizer.split(items, size=getattr(model, "chunk_size", None))
 
     def _input(self, image: Image, prompts: list[Prompt]) -> dict:
         pixels = image if isinstance(image, np.ndarray) else read_image(image)

@@ -1,10 +1,12 @@
 """BERT-type encoders from Hugging Face as language backbones."""
 
 import logging
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
+from transformers.utils import logging as transformers_logging
 
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
@@ -12,6 +14,21 @@ from .resolve import resolve_pretrained
 from .tokenizer import PromptTokenizer, TokenizedPrompts
 
 __all__ = ["BertLanguageBackbone"]
+
+
+@contextmanager
+def _quiet_transformers():
+    """No progress bar, and no table of the pooler's weights, which are not wanted here."""
+    verbosity = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +72,8 @@ class BertLanguageBackbone(nn.Module):
     def _build_body(path: str, pretrained: bool) -> nn.Module:
         options = {"add_pooling_layer": False, "attn_implementation": "sdpa"}
         if pretrained:
-            return AutoModel.from_pretrained(path, **options)
+            with _quiet_transformers():
+                return AutoModel.from_pretrained(path, **options)
         return AutoModel.from_config(AutoConfig.from_pretrained(path), **options)
 
     @property

@@ -1,0 +1,82 @@
+"""Runs what README.md says, in order: its `python` commands and its Python blocks.
+
+Not run: `make` and `pip` lines (CI runs the former, the former runs the latter). The working
+directory is a temporary folder that looks like the clone, with a photo and a small data set of
+one's own in it.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(block: str) -> list[list[str]]:
+    """The `python` command lines of a shell block, continuation lines joined."""
+    lines = block.replace("\\\n", " ").splitlines()
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words[1:] for words in split if words and words[0] == "python"]
+
+
+def furnish(folder: Path) -> None:
+    """Links to the clone, a photo, and COCO json with pictures as somebody's own data."""
+    for name in ("configs", "datasets", "tools", "train_net.py", "weights"):
+        (folder / name).symlink_to(ROOT / name)
+    subprocess.run([sys.executable, "datasets/prepare_scenes.py"], cwd=folder, check=True)
+    scenes = ROOT / "datasets" / "scenes"
+    shutil.copy(next((scenes / "val").iterdir()), folder / "photo.jpg")
+    (folder / "my").mkdir()
+    (folder / "my" / "images").symlink_to(scenes)
+    for name, source in (
+        ("train", "train"),
+        ("val", "val"),
+        ("annotations", "val"),
+        ("captions", "train_grounding"),
+    ):
+        content = json.loads((scenes / "annotations" / f"{source}.json").read_text())
+        (folder / "my" / f"{name}.json").write_text(json.dumps(content))
+
+
+def run_python(code: str, folder: Path) -> None:
+    """A Python block; one that begins with the name of a file is what that file holds."""
+    name = re.match(r"# (\w+\.py)\n", code)
+    if name:
+        (folder / name.group(1)).write_text(code)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        furnish(folder)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        count = 0
+        for page in (ROOT / "README.md", ROOT / "datasets" / "README.md"):
+            for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+                if language == "python":
+                    print(f"== {page.name}: a Python block of {len(block.splitlines())} lines")
+                    run_python(block, folder)
+                    count += 1
+                elif language == "bash":
+                    for command in commands(block):
+                        if command[0] == "tools/install_detectron2.py":
+                            continue  # `make venv` ran it
+                        print("== python", *command, flush=True)
+                        subprocess.run(
+                            [sys.executable, *command], cwd=folder, check=True, env=environment
+                        )
+                        count += 1
+    print(f"README: {count} commands and blocks ran")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+#!/usr/bin/env python
+"""What `make demo` runs: the trained model at work, then the same model trained for some minutes.
+
+    python tools/demo.py                 about ten minutes on two CPU cores
+    python tools/demo.py --iters 30      a short form: fewer iterations, and fewer test images
+
+Both halves are what anybody would run by hand: tools/detect.py's and train_net.py's code. Left in
+output/demo: README.md (one page), pictures/, contact_sheet.jpg, loss.png, metrics.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that a bare clone works too
+
+import glipv2_d2  # noqa: E402, F401  (registers the models and the data sets)
+from glipv2_d2.checkpoint import (  # noqa: E402
+    CheckpointError,
+    load_weights,
+    read_safetensors_metadata,
+)
+from glipv2_d2.config import get_config  # noqa: E402
+from glipv2_d2.engine.detect import detect  # noqa: E402
+from glipv2_d2.engine.evaluate import evaluate_test_sets  # noqa: E402
+from glipv2_d2.engine.predictor import GroundingPredictor  # noqa: E402
+from glipv2_d2.engine.setup import resolve_device  # noqa: E402
+from glipv2_d2.evaluation import composition_oracles  # noqa: E402
+from glipv2_d2.evaluation.contact_sheet import draw_contact_sheet, sheet_items  # noqa: E402
+from glipv2_d2.structures import Prompt  # noqa: E402
+from tools.demo_report import draw_loss, loss_summary, plain_numbers, write_summary  # noqa: E402
+
+CONFIG = "configs/demo/scenes.py"
+WEIGHTS = "weights/glip_scenes.safetensors"
+DEFAULT_ITERS = 200
+# Below so many iterations the demo is a test of the machinery, and uses fewer images, too.
+QUICK_ITERS, QUICK_IMAGES = 100, 100
+NUM_PICTURES = 4  # of each test set
+
+
+class Stopwatch:
+    """Seconds by name, and headings on the console."""
+
+    def __init__(self):
+        self.start = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def total(self) -> float:
+        return time.perf_counter() - self.start
+
+    @contextmanager
+    def step(self, name: str, heading: str):
+        print(f"\n=== [{self.total():4.0f} s] {heading}", flush=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+
+
+def run(*command: str) -> None:
+    """Show a command and run it; a failure ends the demo."""
+    print("$ " + " ".join(["python", *command]), flush=True)
+    status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    if status:
+        sys.exit(f"demo.py: `python {' '.join(command)}` failed with status {status}")
+
+
+def load_test_config(output: Path, images: int | None):
+    """The demo's config with its test sets cut down to their first `images`.
+
+    Returns:
+        (config, names of the data sets by test set).
+    """
+    config = get_config(ROOT / CONFIG)
+    names = {}
+    for key, loader in config.dataloader.test.items():
+        names[key] = loader.dataset
+        if images is not None:
+            names[key] = register_first(loader.dataset, images, output / "quick")
+        loader.dataset = names[key]
+        config.dataloader.evaluator[key].dataset_name = names[key]
+    config.train.output_dir = str(output / "evaluation")
+    return config, names
+
+
+def register_first(name: str, count: int, folder: Path) -> str:
+    """Register the first images of a COCO data set as a data set of their own; returns its name."""
+    metadata = MetadataCatalog.get(name)
+    content = json.loads(Path(metadata.json_file).read_text(encoding="utf-8"))
+    content["images"] = content["images"][:count]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    part = f"{name}_first_{count}"
+    if part not in DatasetCatalog.list():
+        more = {"evaluated_classes": metadata.evaluated_classes}
+        register_coco_instances(part, more, str(path), metadata.image_root)
+    return part
+
+
+def show_pictures(predictor: GroundingPredictor, names: dict[str, str], output: Path) -> list[str]:
+    """Detect on a few images of each test set, all 64 names asked, and one caption."""
+    pictures = []
+    for key, name in names.items():
+        files = [Path(record["file_name"]) for record in DatasetCatalog.get(name)[:NUM_PICTURES]]
+        classes = list(MetadataCatalog.get(name).thing_classes)
+        report = detect(predictor, files, classes, output / key)
+        pictures += [f"{key}/{image['picture']}" for image in report["images"]]
+    record = min(
+        DatasetCatalog.get("scenes_val_grounding"),
+        key=lambda r: (not r["annotations"], abs(len(r["caption"]) - 60)),
+    )
+    spans = [annotation["spans"] for annotation in record["annotations"]]
+    prompt = Prompt.from_caption(record["caption"], spans)
+    detect(predictor, [Path(record["file_name"])], prompt, output / "caption")
+    (output / "caption" / "caption.txt").write_text(record["caption"] + "\n", encoding="utf-8")
+    return pictures
+
+
+def use(config, names, args, watch: Stopwatch) -> dict:
+    """The first half: shipped weights on pictures and on both test sets."""
+    print(f"weights: {args.weights}")
+    for key, value in read_safetensors_metadata(args.weights).items():
+        print(f"  {key}: {value}")
+    model = instantiate(config.model).to(config.train.device)
+    load_weights(model, args.weights)
+    inference = config.inference
+    predictor = GroundingPredictor(
+        model,
+        min_size=inference.min_size,
+        max_size=inference.max_size,
+        score_threshold=inference.score_threshold,
+        batch_size=NUM_PICTURES,
+    )
+    pictures = show_pictures(predictor, names, args.output / "pictures")
+    watch.seconds["first_pictures"] = round(watch.total(), 1)
+    print(f"pictures: {args.output / 'pictures'}")
+
+    results = evaluate_test_sets(config.dataloader, model)
+    for key, name in names.items():
+        results[key]["images"] = len(DatasetCatalog.get(name))
+    results["novel"]["oracle"] = composition_oracles(names["novel"])
+    found = Path(config.train.output_dir) / "inference_novel" / "coco_instances_results.json"
+    items = sheet_items(
+        names["novel"], json.loads(found.read_text()), 12, inference.score_threshold
+    )
+    draw_contact_sheet(items).save(args.output / "contact_sheet.jpg", quality=90)
+    return {**results, "pictures": pictures}
+
+
+def train(config, args) -> dict:
+    """The second half: the same config from scratch, through train_net.py."""
+    folder = args.output / "training"
+    seed_all_rng(config.train.seed)
+    model = instantiate(config.model).to(config.train.device)
+    only_val = config.copy()
+    only_val.dataloader.test = {"val": config.dataloader.test.val}
+    only_val.dataloader.evaluator = {"val": config.dataloader.evaluator.val}
+    before = evaluate_test_sets(only_val.dataloader, model)["val"]["bbox"]["AP50"]
+
+    for old in folder.glob("metrics.json"):  # the writer appends
+        old.unlink()
+    run(
+        "train_net.py", "--config-file", CONFIG,
+        "--num-gpus", "1" if config.train.device == "cuda" else "0",
+        f"train.max_iter={args.iters}", f"train.output_dir={folder}", "train.eval_period=-1",
+        f"train.checkpointer.period={args.iters}", "train.log_period=10",
+        f"lr_multiplier.warmup_iters={max(1, args.iters // 10)}",
+    )  # fmt: skip
+    load_weights(model, folder / "model_final.pth")
+    after = evaluate_test_sets(only_val.dataloader, model)["val"]["bbox"]["AP50"]
+    curve = draw_loss(folder / "metrics.json", args.output / "loss.png", before, after)
+    return {
+        "iterations": args.iters,
+        "batch_size": config.dataloader.train.total_batch_size,
+        "loss": loss_summary(curve),
+        "val": {"before": {"bbox": {"AP50": before}}, "after": {"bbox": {"AP50": after}}},
+    }
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--iters", type=int, default=DEFAULT_ITERS, help="iterations to train")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help=f"images of each test set; default: all, or {QUICK_IMAGES} below {QUICK_ITERS} iters",
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "demo")
+    parser.add_argument("--weights", type=Path, default=ROOT / WEIGHTS)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(argv)
+    if args.iters < 1:
+        parser.error(f"--iters must be at least 1, got {args.iters}")
+    if args.images is None and args.iters < QUICK_ITERS:
+        args.images = QUICK_IMAGES
+    if not args.weights.is_file():
+        parser.error(f"there are no weights '{args.weights}': `make train-demo` makes them")
+    args.output = args.output.resolve()
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; returns the exit status."""
+    args = parse_args(argv)
+    os.chdir(ROOT)  # the data sets are registered relative to it
+    setup_logger(name="detectron2")
+    args.output.mkdir(parents=True, exist_ok=True)
+    watch = Stopwatch()
+    with watch.step("render", "1/3 The data: rendered from a seed"):
+        run("datasets/prepare_scenes.py")
+    config, names = load_test_config(args.output, args.images)
+    config.train.device = resolve_device(args.device)
+    try:
+        with watch.step("use", "2/3 Use: the shipped weights on pictures, val and novel"):
+            metrics = use(config, names, args, watch)
+    except CheckpointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    pictures = metrics.pop("pictures")
+    with watch.step("train", f"3/3 Train: the same config from scratch, {args.iters} iterations"):
+        metrics["train"] = train(config, args)
+    watch.seconds["total"] = round(watch.total(), 1)
+    metrics["seconds"] = watch.seconds
+    metrics["quick"] = args.images is not None
+    metrics["machine"] = {
+        "device": config.train.device, "cpus": os.cpu_count(), "torch": torch.__version__
+    }  # fmt: skip
+    path = args.output / "metrics.json"
+    path.write_text(json.dumps(plain_numbers(metrics), indent=1), encoding="utf-8")
+    notes = read_safetensors_metadata(args.weights)
+    print("\n" + write_summary(metrics, notes, pictures, args.output / "README.md"))
+    print(f"\nwrote {args.output / 'README.md'} and {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
