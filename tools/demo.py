@@ -14,15 +14,18 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from demo_report import draw_loss, loss_summary, plain_numbers, write_summary
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
+from torchvision.ops import nms
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that a bare clone works too
@@ -41,7 +44,6 @@ from glipv2_d2.engine.setup import resolve_device  # noqa: E402
 from glipv2_d2.evaluation import composition_oracles  # noqa: E402
 from glipv2_d2.evaluation.contact_sheet import draw_contact_sheet, sheet_items  # noqa: E402
 from glipv2_d2.structures import Prompt  # noqa: E402
-from tools.demo_report import draw_loss, loss_summary, plain_numbers, write_summary  # noqa: E402
 
 CONFIG = "configs/demo/scenes.py"
 WEIGHTS = "weights/glip_scenes.safetensors"
@@ -131,6 +133,20 @@ def show_pictures(predictor: GroundingPredictor, names: dict[str, str], output: 
     return pictures
 
 
+def best_phrases(results: list[dict], iou: float) -> list[dict]:
+    """Of COCO results that overlap in an image the best one, as the pictures show them."""
+    by_image = defaultdict(list)
+    for result in results:
+        by_image[result["image_id"]].append(result)
+    kept = []
+    for found in by_image.values():
+        boxes = torch.tensor([result["bbox"] for result in found])
+        boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy
+        scores = torch.tensor([result["score"] for result in found])
+        kept += [found[i] for i in nms(boxes, scores, iou).tolist()]
+    return kept
+
+
 def use(config, names, args, watch: Stopwatch) -> dict:
     """The first half: shipped weights on pictures and on both test sets."""
     print(f"weights: {args.weights}")
@@ -144,6 +160,7 @@ def use(config, names, args, watch: Stopwatch) -> dict:
         min_size=inference.min_size,
         max_size=inference.max_size,
         score_threshold=inference.score_threshold,
+        merge_iou=inference.merge_iou,
         batch_size=NUM_PICTURES,
     )
     pictures = show_pictures(predictor, names, args.output / "pictures")
@@ -155,9 +172,8 @@ def use(config, names, args, watch: Stopwatch) -> dict:
         results[key]["images"] = len(DatasetCatalog.get(name))
     results["novel"]["oracle"] = composition_oracles(names["novel"])
     found = Path(config.train.output_dir) / "inference_novel" / "coco_instances_results.json"
-    items = sheet_items(
-        names["novel"], json.loads(found.read_text()), 12, inference.score_threshold
-    )
+    drawn = best_phrases(json.loads(found.read_text()), inference.merge_iou)
+    items = sheet_items(names["novel"], drawn, 12, inference.score_threshold)
     draw_contact_sheet(items).save(args.output / "contact_sheet.jpg", quality=90)
     return {**results, "pictures": pictures}
 
@@ -241,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     metrics["seconds"] = watch.seconds
     metrics["quick"] = args.images is not None
     metrics["machine"] = {
-        "device": config.train.device, "cpus": os.cpu_count(), "torch": torch.__version__
+        "device": config.train.device, "cpus": os.cpu_count(), "torch": str(torch.__version__)
     }  # fmt: skip
     path = args.output / "metrics.json"
     path.write_text(json.dumps(plain_numbers(metrics), indent=1), encoding="utf-8")

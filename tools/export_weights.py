@@ -17,15 +17,17 @@ from pathlib import Path
 import torch
 from detectron2.config import LazyConfig, instantiate
 
-import glipv2_d2  # noqa: F401  (registers the models)
-from glipv2_d2.checkpoint import (
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
+
+import glipv2_d2  # noqa: E402, F401  (registers the models)
+from glipv2_d2.checkpoint import (  # noqa: E402
     CheckpointError,
     load_weights,
     read_checkpoint,
     release_state,
     save_safetensors,
 )
-from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.config import ConfigError, get_config  # noqa: E402
 
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 
@@ -62,7 +64,7 @@ def _notes(args: argparse.Namespace, config) -> dict[str, str]:
         "seed": str(config.train.seed if args.seed is None else args.seed),
         "machine": args.machine,
         "averaged": str("ema" in checkpoint),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
     if "iteration" in checkpoint:
         notes["iterations"] = str(int(checkpoint["iteration"]) + 1)

@@ -27,4 +27,6 @@ train = dict(
 
 # How images are shown to the model in use (GroundingPredictor, detect.py) and by the test loaders.
 # tta: several sizes and mirrored images (the starred numbers of the paper) in evaluation.
-inference = dict(min_size=800, max_size=1333, score_threshold=0.5, tta=False)
+# merge_iou: in use, not in evaluation, only the best phrase of boxes that overlap by more than
+# this stays, where one object would else be listed under every name that fits a little; None: all.
+inference = dict(min_size=800, max_size=1333, score_threshold=0.5, merge_iou=None, tta=False)

@@ -26,7 +26,8 @@ lr_multiplier.end_factor = 0.02
 
 inference.min_size = 192
 inference.max_size = 320
-inference.score_threshold = 0.3
+inference.score_threshold = 0.4
+inference.merge_iou = 0.7
 
 # Measured on two cores: shorter prompts and fewer captions leave more of the time to the image.
 dataloader.train.total_batch_size = 8

@@ -220,6 +220,11 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--kind", choices=("auto", "classes", "caption"), default="auto")
     parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
     parser.add_argument("--threshold", type=float, help="least score (default: the config's)")
+    parser.add_argument(
+        "--merge-iou",
+        type=float,
+        help="of boxes that overlap by more keep only the best phrase (default: the config's)",
+    )
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda", ...')
     parser.add_argument("--tta", action="store_true", help="several sizes and flips per image")
@@ -243,6 +248,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             score_threshold=args.threshold,
             overrides=args.opts,
         )
+        if args.merge_iou is not None:
+            predictor.merge_iou = args.merge_iou
         if args.tta:
             predictor.use_test_time_augmentation()
         report = detect(predictor, files, prompt, args.output)

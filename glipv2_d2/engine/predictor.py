@@ -9,6 +9,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from torch import nn
+from torchvision.ops import nms
 
 from glipv2_d2.checkpoint import load_weights
 from glipv2_d2.config import get_config
@@ -18,7 +19,7 @@ from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.modeling.tta import GLIPWithTTA
 from glipv2_d2.structures import Prompt, PromptError
 
-__all__ = ["GroundingPredictor", "tta_in_proportion"]
+__all__ = ["GroundingPredictor", "keep_best_phrase", "tta_in_proportion"]
 
 # Of the usual size: 400, 500, ..., 1200 where that is 800.
 TTA_PERCENT = (50, 62.5, 75, 87.5, 100, 112.5, 125, 137.5, 150)
@@ -39,6 +40,8 @@ class GroundingPredictor:
         min_size, max_size: images are resized so that the short side has ``min_size`` pixels, but
             the long one at most ``max_size``.
         score_threshold: detections below it are left out, unless a call says otherwise.
+        merge_iou: of boxes that overlap by more than this only the best stays, whatever their
+            phrases, see :func:`keep_best_phrase`; None: one object may have several phrases.
         batch_size: images that go through the model together.
     """
 
@@ -49,6 +52,7 @@ class GroundingPredictor:
         min_size: int = 800,
         max_size: int = 1333,
         score_threshold: float = 0.0,
+        merge_iou: float | None = None,
         batch_size: int = 1,
     ):
         if batch_size < 1:
@@ -57,6 +61,7 @@ class GroundingPredictor:
         self.min_size, self.max_size = min_size, max_size
         self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
         self.score_threshold = score_threshold
+        self.merge_iou = merge_iou
         self.batch_size = batch_size
 
     @classmethod
@@ -94,6 +99,7 @@ class GroundingPredictor:
             min_size=inference.get("min_size", 800),
             max_size=inference.get("max_size", 1333),
             score_threshold=score_threshold,
+            merge_iou=inference.get("merge_iou", None),
             batch_size=batch_size,
         )
 
@@ -144,7 +150,9 @@ class GroundingPredictor:
             stop = start + self.batch_size
             pairs = zip(images[start:stop], asked[start:stop])
             outputs = self.model([self._input(image, prompt) for image, prompt in pairs])
-            results += [_above(output["instances"].to("cpu"), threshold) for output in outputs]
+            for output in outputs:
+                found = _above(output["instances"].to("cpu"), threshold)
+                results.append(keep_best_phrase(found, self.merge_iou) if self.merge_iou else found)
         return results
 
     def _prompts_per_image(self, prompts, count: int) -> list[list[Prompt]]:
@@ -212,3 +220,12 @@ def tta_in_proportion(
 def _above(instances: Instances, threshold: float) -> Instances:
     instances = instances[instances.scores >= threshold]
     return instances[instances.scores.argsort(descending=True, stable=True)]
+
+
+def keep_best_phrase(instances: Instances, iou: float) -> Instances:
+    """Of boxes that overlap by more than `iou` keep the one with the best score.
+
+    A model that is asked for sixty names finds many of them in every object, with falling scores,
+    since GLIP suppresses overlaps within a class only.
+    """
+    return instances[nms(instances.pred_boxes.tensor, instances.scores, iou)]

@@ -1,4 +1,4 @@
-"""train_net.main with the loss of each iteration in metrics.json; importable by spawned processes."""
+"""train_net.main with the loss of each iteration in metrics.json; spawned processes import it."""
 
 from functools import partial
 

@@ -8,6 +8,7 @@ from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
+from detectron2.structures import pairwise_iou
 
 from glipv2_d2 import Prompt, PromptError, add_glip_config
 from glipv2_d2.checkpoint import CheckpointError, release_state, save_safetensors
@@ -89,6 +90,16 @@ def test_threshold(predictor):
     threshold = float(scores.median())
     (result,) = predictor(image(), NAMES, score_threshold=threshold)
     assert len(result) == int((scores >= threshold).sum())
+
+
+def test_one_phrase_for_an_object(model):
+    merged = GroundingPredictor(model, min_size=64, max_size=128, merge_iou=0.5)
+    (several,) = GroundingPredictor(model, min_size=64, max_size=128)(image(), NAMES)
+    (single,) = merged(image(), NAMES)
+    assert 0 < len(single) < len(several)
+    overlaps = pairwise_iou(single.pred_boxes, single.pred_boxes).fill_diagonal_(0)
+    assert overlaps.max() <= 0.5
+    assert single.scores[0] == several.scores[0]
 
 
 @pytest.mark.parametrize("prompt", [[], "", "   ", [""], [[]], [None]])

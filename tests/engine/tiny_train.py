@@ -61,4 +61,4 @@ train.amp.enabled = False
 train.log_period = 1
 train.eval_period = -1
 lr_multiplier.warmup_iters = 1
-inference.min_size, inference.max_size, inference.score_threshold = 96, 128, 0.0
+inference.update(min_size=96, max_size=128, score_threshold=0.0, merge_iou=None)

@@ -71,6 +71,16 @@ def test_equals_the_double_loop(seed, scale):
     assert (expected >= 0).sum() >= 6
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+def test_equals_the_double_loop_with_few_pixels_and_candidates(scale):
+    """Here the +1 and the unbiased deviation decide many anchors."""
+    levels = anchor_levels(96, 128, strides=(8,), scale=scale)
+    boxes = random_boxes(60, 90, 120, seed=1)
+    expected = naive_atss(levels, boxes)
+    assert torch.equal(ATSSMatcher()(levels, boxes), expected)
+    assert (expected >= 0).sum() >= 60
+
+
 def test_fewer_anchors_than_top_k_and_other_top_k():
     levels = anchor_levels(40, 40)  # 25, 9, 4, 1 and 1 anchors
     boxes = random_boxes(3, 40, 40, seed=0)

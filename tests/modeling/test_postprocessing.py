@@ -238,6 +238,7 @@ def test_class_names_of_several_prompts():
     prompts = [
         Prompt.from_classes(["cat", "kitten"], [4, 4]),  # two names of one class: the first counts
         Prompt.from_classes(["dog"], [1]),
+        Prompt.from_classes(["puppy"], [1]),
     ]
     instances = make().to_instances(grid([0.9, 0.8, 0.7], [1, 4, 1]), prompts, SIZE)
     assert list(instances.pred_phrases) == ["dog", "cat", "dog"]

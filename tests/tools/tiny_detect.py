@@ -3,4 +3,4 @@
 from tests.tiny import tiny_config
 
 model = tiny_config()
-inference = dict(min_size=64, max_size=96, score_threshold=0.2)
+inference = {"min_size": 64, "max_size": 96, "score_threshold": 0.2}

@@ -163,8 +163,9 @@ def test_each_image_has_its_own_prompt(shared_model):
 def test_smaller_image_of_a_batch_is_clipped_to_its_own_size(shared_model):
     small, large = detect(shared_model, question(CATS, 40, 50), question(CATS, 64, 96, seed=1))
     assert small.image_size == (40, 50) and large.image_size == (64, 96)
-    boxes = small.pred_boxes.tensor
+    boxes, others = small.pred_boxes.tensor, large.pred_boxes.tensor
     assert (boxes[:, 2] <= 50).all() and (boxes[:, 3] <= 40).all()
+    assert others[:, 2].max() > 80 and others[:, 3].max() > 50
 
 
 def test_boxes_are_scaled_to_the_wanted_size(shared_model):
@@ -284,7 +285,7 @@ def test_no_prompt(shared_model):
 
 def test_prompt_of_another_kind(shared_model):
     for prompt in ("cat", ["cat", "dog"], {"cat": 1}):
-        with pytest.raises(PromptError, match=r"str.*Prompt\.from_classes"):
+        with pytest.raises(PromptError, match=r"'cat' of type str.*Prompt\.from_classes"):
             shared_model([question(prompt)])
 
 

@@ -147,6 +147,18 @@ def swap_data(encoder):
     encoder.linear.bias.data = encoder.linear.bias.data + 1
 
 
+def swap_data_of_equal_last_element(encoder):
+    """Seen by the address alone."""
+    weight = encoder.linear.weight.data.clone()
+    weight[0, 0] += 1
+    encoder.linear.weight.data = weight
+
+
+def change_one_element(encoder):
+    """Seen by the version counter alone."""
+    encoder.linear.weight[0, 0] += 1
+
+
 def ema_copy_through_data(encoder):
     for parameter in encoder.parameters():
         parameter.data.copy_(parameter.data * 0.5 + 0.1)
@@ -170,6 +182,8 @@ def change_type_and_back(encoder):
         step,
         load,
         swap_data,
+        swap_data_of_equal_last_element,
+        change_one_element,
         ema_copy_through_data,
         interpolate_through_data,
         replace_parameter,

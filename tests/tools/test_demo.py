@@ -1,0 +1,80 @@
+"""The parts of `make demo` that need neither data nor a trained model."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+# As when a tool is run; `tools` itself is a package of Detectron2's sources, too.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+import demo
+from demo_report import draw_loss, loss_summary, plain_numbers, write_summary
+
+
+def metrics():
+    ap = {"bbox": {"AP50": 61.0}, "images": 4}
+    oracle = {"colour_blind": {"AP50": 30.0}, "shape_blind": {"AP50": 25.5}}
+    halves = {"before": {"bbox": {"AP50": 0.0}}, "after": {"bbox": {"AP50": 7.5}}}
+    return {
+        "val": ap,
+        "novel": {"bbox": {"AP50": 45.0}, "images": 4, "oracle": oracle},
+        "train": {"iterations": 30, "batch_size": 8, "val": halves},
+        "seconds": {"total": 100.4},
+        "machine": {"device": "cpu"},
+        "quick": True,
+    }
+
+
+def test_summary(tmp_path):
+    caption = tmp_path / "pictures" / "caption"
+    caption.mkdir(parents=True)
+    (caption / "caption.txt").write_text("a red star\n")
+    (caption / "1.jpg").write_bytes(b"")
+    target = tmp_path / "README.md"
+    table = write_summary(metrics(), {"seed": "42"}, ["val/0.jpg"], target)
+    assert "| shipped weights on novel | 45.0 | 4 |" in table
+    text = target.read_text()
+    for part in (table, "0.0 before, 7.5 after", "a red star", "- seed: `42`", "short form"):
+        assert part in text
+    assert "pictures/val/0.jpg" in text and "contact_sheet.jpg" in text and "loss.png" in text
+
+
+def test_loss_curve(tmp_path):
+    pytest.importorskip("matplotlib")
+    lines = [{"iteration": i, "total_loss": 4.0 - i, "loss_box": 1.0} for i in range(3)]
+    lines.append({"iteration": 3, "bbox/AP": 0.1})
+    path = tmp_path / "metrics.json"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    entries = draw_loss(path, tmp_path / "loss.png", 0.0, 7.5)
+    assert (tmp_path / "loss.png").stat().st_size > 1000
+    assert loss_summary(entries) == {"first": 4.0, "last": 2.0}
+
+
+def test_json_without_nan():
+    assert plain_numbers({"a": [float("nan"), 1.5], "b": {"c": "x"}}) == {
+        "a": [None, 1.5],
+        "b": {"c": "x"},
+    }
+
+
+def test_best_phrase_of_overlapping_results():
+    results = [
+        {"image_id": 1, "bbox": [0.0, 0.0, 10.0, 10.0], "score": 0.4, "category_id": 1},
+        {"image_id": 1, "bbox": [0.0, 0.0, 10.0, 11.0], "score": 0.6, "category_id": 2},
+        {"image_id": 2, "bbox": [0.0, 0.0, 10.0, 10.0], "score": 0.3, "category_id": 1},
+    ]
+    kept = demo.best_phrases(results, 0.7)
+    assert [(r["image_id"], r["category_id"]) for r in kept] == [(1, 2), (2, 1)]
+
+
+def test_command_line(tmp_path, capsys):
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"")
+    short = demo.parse_args(["--iters", "30", "--weights", str(weights)])
+    assert short.images == demo.QUICK_IMAGES
+    assert demo.parse_args(["--weights", str(weights)]).images is None
+    with pytest.raises(SystemExit):
+        demo.parse_args(["--weights", str(tmp_path / "none")])
+    assert "make train-demo" in capsys.readouterr().err
