@@ -4,10 +4,12 @@
 #   ITERS=30            make demo: short training, for CI
 #   ARGS="-k prompt"    more arguments for make test and make train-demo
 #   WORKERS=2           make test: processes, one thread each
+#   GPUS=1              make train-demo: on that many GPUs
 
 SHELL := /bin/bash
 PYTHON ?= python3
 WORKERS ?= 2
+GPUS ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -19,7 +21,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo        install, render the data, show the trained model, train a small one"
 	@echo "make demo ITERS=30   the same with a short training"
-	@echo "make train-demo  repeat the full training of the shipped weights"
+	@echo "make train-demo  the full training, to output/scenes/glip_scenes.safetensors"
 	@echo "make test        unit tests"
 	@echo "make lint        ruff"
 	@echo "make format      let ruff sort the imports and fix what it can"
@@ -49,7 +51,10 @@ demo: $(READY)
 
 train-demo: $(READY)
 	$(BIN)/python datasets/prepare_scenes.py
-	$(BIN)/python train_net.py --config-file configs/demo/scenes.py $(ARGS)
+	$(BIN)/python train_net.py --config-file configs/demo/scenes.py --num-gpus $(GPUS) $(ARGS)
+	$(BIN)/python tools/export_weights.py output/scenes/model_final.pth \
+		output/scenes/glip_scenes.safetensors --config-file configs/demo/scenes.py \
+		--command "make train-demo"
 
 # One thread per process: PyTorch would otherwise start as many threads as there are cores in each.
 test: $(READY)

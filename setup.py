@@ -53,10 +53,10 @@ setup(
     packages=find_packages(include=["glipv2_d2", "glipv2_d2.*"]) + CONFIGS,
     package_dir={"glipv2_d2.configs": "configs"},
     install_requires=[
-        "torch>=2.3",
-        "torchvision>=0.18",
+        "torch>=2.4",
+        "torchvision>=0.19",
         "timm>=1.0.9",
-        "transformers>=4.40",
+        "transformers>=4.41",
         "safetensors>=0.4",
         "numpy>=1.24",
         "pillow>=9.4",

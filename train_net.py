@@ -46,11 +46,12 @@ def do_test(cfg, model, ema=None):
     Returns:
         The metrics, which are also written to ``last_results.json`` of the output folder.
     """
+    tta = cfg.get("inference", {}).get("tta", False)
     evaluated = model
-    if cfg.get("inference", {}).get("tta", False):
+    if tta:  # its views are made from the original pixels
         evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
     with ema.applied() if ema else nullcontext():
-        results = evaluate_test_sets(cfg.dataloader, evaluated)
+        results = evaluate_test_sets(cfg.dataloader, evaluated, original_size=tta)
     if results and comm.is_main_process():
         with open(os.path.join(cfg.train.output_dir, "last_results.json"), "w") as file:
             json.dump(results, file, indent=2)
@@ -90,8 +91,8 @@ def do_train(args, cfg):
     trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer))
 
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
-    if ema and not resume:
-        ema.reset()  # to the weights that were just loaded
+    if ema and ema.updates == 0:
+        ema.reset()  # to the weights just loaded, unless the average itself was among them
     trainer.train(start_iter, cfg.train.max_iter)
 
 

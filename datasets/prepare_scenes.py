@@ -27,7 +27,7 @@ from glipv2_d2.data.scenes.photos import PhotoError
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    default = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")) / "scenes"
+    default = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser() / "scenes"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output", type=Path, default=default, help="folder (default: %(default)s)"

@@ -47,7 +47,7 @@ from glipv2_d2.structures import Prompt  # noqa: E402
 
 CONFIG = "configs/demo/scenes.py"
 WEIGHTS = "weights/glip_scenes.safetensors"
-DEFAULT_ITERS = 200
+DEFAULT_ITERS = 300
 # Below so many iterations the demo is a test of the machinery, and uses fewer images, too.
 QUICK_ITERS, QUICK_IMAGES = 100, 100
 NUM_PICTURES = 4  # of each test set
@@ -122,10 +122,8 @@ def show_pictures(predictor: GroundingPredictor, names: dict[str, str], output: 
         classes = list(MetadataCatalog.get(name).thing_classes)
         report = detect(predictor, files, classes, output / key)
         pictures += [f"{key}/{image['picture']}" for image in report["images"]]
-    record = min(
-        DatasetCatalog.get("scenes_val_grounding"),
-        key=lambda r: (not r["annotations"], abs(len(r["caption"]) - 60)),
-    )
+    captions = DatasetCatalog.get("scenes_val_grounding")
+    record = next((r for r in captions if " left of " in r["caption"]), captions[0])
     spans = [annotation["spans"] for annotation in record["annotations"]]
     prompt = Prompt.from_caption(record["caption"], spans)
     detect(predictor, [Path(record["file_name"])], prompt, output / "caption")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
 
-from glipv2_d2.engine.detect import main  # noqa: E402
+from glipv2_d2.engine.detect import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,15 +19,15 @@ from detectron2.config import LazyConfig, instantiate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
 
-import glipv2_d2  # noqa: E402, F401  (registers the models)
-from glipv2_d2.checkpoint import (  # noqa: E402
+import glipv2_d2  # noqa: F401  (registers the models)
+from glipv2_d2.checkpoint import (
     CheckpointError,
     load_weights,
     read_checkpoint,
     release_state,
     save_safetensors,
 )
-from glipv2_d2.config import ConfigError, get_config  # noqa: E402
+from glipv2_d2.config import ConfigError, get_config
 
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 

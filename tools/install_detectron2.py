@@ -40,7 +40,7 @@ from detectron2_wheel import (
 )
 
 GIT_URL = "git+https://github.com/facebookresearch/detectron2.git"
-MIN_TORCH = (2, 3)
+MIN_TORCH = (2, 4)
 
 # Detectron2's Visualizer draws with OpenCV and leaves its choice to the user, since the index has
 # it under several names that must not be mixed. This one is taken where there is none.

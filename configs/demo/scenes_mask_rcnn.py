@@ -3,6 +3,8 @@
 The GLIP is the shipped one, frozen; `train.init_checkpoint` is not needed.
 """
 
+from pathlib import Path
+
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
 from detectron2.data import (
@@ -28,6 +30,8 @@ from glipv2_d2.modeling.proposal_generator import build_rcnn_on_glip
 from .scenes import dataloader, inference, lr_multiplier, optimizer, train
 from .scenes import model as glip
 
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "glip_scenes.safetensors"
+
 glip.vocabulary = list(ALL_CLASSES)
 
 
@@ -45,7 +49,7 @@ def _pooler(resolution):
 _levels = ["p3", "p4", "p5"]
 model = L(build_rcnn_on_glip)(
     glip=glip,
-    glip_weights="weights/glip_scenes.safetensors",
+    glip_weights=str(WEIGHTS),
     roi_heads=L(StandardROIHeads)(
         num_classes=len(ALL_CLASSES),
         batch_size_per_image=32,

@@ -30,15 +30,15 @@ class GLIPCheckpointer(DetectionCheckpointer):
             those of :func:`excused_keys`. False when training starts from the file: it may cover
             a part of the model, but not nothing, and no shape may differ.
 
-    A file with a moving average (key ``"ema"``) gives the averaged weights, unless the average
-    itself is among the ``checkpointables`` being restored, which is what resuming does.
+    A file with a moving average (key ``"ema"``) gives the averaged weights, unless a run is resumed
+    from it, that is, unless anything else (the optimiser, ...) is restored, too.
     """
 
     def __init__(self, model, save_dir="", *, strict=False, save_to_disk=None, **checkpointables):
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.strict = strict
         self._path = ""
-        self._restores_ema = False
+        self._resumes = False
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Load weights, and the ``checkpointables`` that the file has (None: all of them).
@@ -56,7 +56,7 @@ class GLIPCheckpointer(DetectionCheckpointer):
         if path and "://" not in str(path) and not self.path_manager.exists(str(path)):
             raise CheckpointError(f"There is no checkpoint '{path}'.")
         wanted = self.checkpointables if checkpointables is None else checkpointables
-        self._restores_ema = "ema" in wanted
+        self._resumes = bool(wanted)
         try:
             return super().load(str(path) if path else path, checkpointables)
         finally:
@@ -79,7 +79,7 @@ class GLIPCheckpointer(DetectionCheckpointer):
         return read_checkpoint(filename)
 
     def _load_model(self, checkpoint: dict):
-        if "ema" in checkpoint and not self._restores_ema:
+        if "ema" in checkpoint and not self._resumes:
             checkpoint["model"] = {**checkpoint["model"], **checkpoint.pop("ema")["shadow"]}
         if checkpoint.get("matching_heuristics", False):
             # Model zoo names are matched by suffix inside Detectron2, which leaves out what does
@@ -131,8 +131,8 @@ def check_weights(
         strict: whether every weight of the model must be there (see :func:`excused_keys`).
 
     Raises:
-        CheckpointError: nothing fits, a shape differs, or (strict) a weight is missing. The
-            message counts, gives examples and says what to do.
+        CheckpointError: nothing fits, a shape differs, or (strict) a weight is missing or one too
+            many. The message counts, gives examples and says what to do.
     """
     own = {k: v for k, v in model.state_dict().items() if k not in _CONSTANTS}
     common = [name for name in own if name in state]
@@ -165,6 +165,13 @@ def check_weights(
             f"missing, for example {_examples(missing)}. Give the config that the weights were "
             "trained with, or a complete checkpoint. (Training may start from a part: "
             "train.init_checkpoint.)"
+        )
+    surplus = [name for name in state if name not in own and name not in _CONSTANTS]
+    if surplus and strict:
+        raise CheckpointError(
+            f"'{source}' holds weights of a larger model: {counts}, {len(surplus)} of them have no "
+            f"place in the model, for example {_examples(surplus)}. Give the config that the "
+            "weights were trained with."
         )
     if missing:
         logger.warning(

@@ -98,8 +98,9 @@ def build_grounding_train_loader(
             ``negative_captions``, the captions.
         total_batch_size: over all processes.
         num_workers: of this process; the batches do not depend on it.
-        seed: of the order of the images. w processes see together, step by step, what one
-            process with the same total batch size sees (without aspect ratio grouping).
+        seed: of the order of the images; None or negative: another one each run. w processes see
+            together, step by step, what one process with the same total batch size sees (without
+            aspect ratio grouping).
         shuffle: random order.
         start_iteration: begin the order there, where a run that is resumed stopped (exact with a
             seed and without aspect ratio grouping).
@@ -116,6 +117,8 @@ def build_grounding_train_loader(
             f"total_batch_size={total_batch_size} must be a positive multiple of the number of "
             f"processes, {world}"
         )
+    if seed is not None and seed < 0:  # Detectron2's way to ask for another order each run
+        seed = None
     parts = []
     for name, _ in entries:
         records = load_records(name, invalid=invalid, check_files=check_files)

@@ -22,6 +22,7 @@ every image was read, 1 when some were not, 2 when nothing could be done.
 """
 
 import argparse
+import colorsys
 import json
 import sys
 from collections import Counter
@@ -152,8 +153,14 @@ def draw(pixels: np.ndarray, instances: Instances) -> np.ndarray:
         boxes=instances.pred_boxes,
         labels=[f"{name} {score:.0%}" for name, score in zip(names, scores)],
         masks=instances.pred_masks.numpy() if instances.has("pred_masks") else None,
+        assigned_colors=[_bright_color(i) for i in instances.pred_classes.tolist()],
     )
     return drawn.get_image()
+
+
+def _bright_color(class_id: int) -> tuple[float, float, float]:
+    """The colour of a class: readable as text on black, and another one for its neighbours."""
+    return colorsys.hsv_to_rgb(class_id * 0.618034 % 1.0, 0.6, 1.0)
 
 
 def _read_batch(files: Sequence[Path], failed: list[dict]) -> list[tuple[Path, np.ndarray]]:

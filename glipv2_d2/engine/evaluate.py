@@ -1,5 +1,6 @@
 """Evaluation of a model on one or several test sets of a LazyConfig."""
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from glipv2_d2.config import ConfigError
 
-__all__ = ["evaluate_test_sets", "pair_test_sets"]
+__all__ = ["evaluate_test_sets", "in_original_size", "pair_test_sets"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +48,15 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, tuple]:
     )
 
 
-def evaluate_test_sets(dataloader: DictConfig, model: nn.Module) -> dict:
+def evaluate_test_sets(
+    dataloader: DictConfig, model: nn.Module, *, original_size: bool = False
+) -> dict:
     """Run the model on every test set and print Detectron2's table for each.
 
     Args:
         dataloader: see :func:`pair_test_sets`.
         model: the model, on its device; a DistributedDataParallel wrapper is looked through.
+        original_size: leave out the loaders' own resizing, for a model that resizes itself.
 
     Returns:
         What the evaluator returned (``{"bbox": {"AP50": ...}}``), under the test set's name when
@@ -63,6 +67,7 @@ def evaluate_test_sets(dataloader: DictConfig, model: nn.Module) -> dict:
     for name, (loader, evaluator) in pair_test_sets(dataloader).items():
         if name:
             logger.info("Evaluating on %s", name)
+        loader = in_original_size(loader) if original_size else loader
         result = inference_on_dataset(model, instantiate(loader), instantiate(evaluator))
         if not result:
             continue
@@ -71,6 +76,13 @@ def evaluate_test_sets(dataloader: DictConfig, model: nn.Module) -> dict:
             return result
         results[name] = result
     return results
+
+
+def in_original_size(loader: DictConfig) -> DictConfig:
+    """A copy of a test loader's node that hands out images as they are in their files."""
+    loader = copy.deepcopy(loader)  # its parent, to which it may refer, is not copied
+    loader.mapper.augmentations = []
+    return loader
 
 
 def _is_call(node) -> bool:

@@ -33,6 +33,9 @@ def argument_parser() -> argparse.ArgumentParser:
         default=1,
         help="processes per machine on CPU, joined over gloo; needs --num-gpus 0",
     )
+    # Detectron2's default is a fixed port of this machine: two runs would collide, and two machines
+    # would wait for each other in vain. "auto" finds a free port, and is refused for two machines.
+    parser.set_defaults(dist_url="auto")
     return parser
 
 

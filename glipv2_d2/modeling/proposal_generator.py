@@ -1,7 +1,7 @@
 """GLIP's boxes as the proposals of a stock Detectron2 R-CNN."""
 
 import torch
-from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY, GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
@@ -11,7 +11,6 @@ from .meta_arch import GLIP
 __all__ = ["GLIPProposalGenerator", "build_rcnn_on_glip"]
 
 
-@PROPOSAL_GENERATOR_REGISTRY.register()
 class GLIPProposalGenerator(nn.Module):
     """Proposals for the vocabulary of a frozen GLIP.
 

@@ -1,6 +1,5 @@
 """Multi-scale and flip test-time augmentation: the starred numbers of the GLIP papers."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,11 +8,9 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 from torchvision.ops import batched_nms
 
-from ..structures import Prompt
+from ..structures import Prompt, names_direction
 
 __all__ = ["GLIPWithTTA"]
-
-_DIRECTION = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 class GLIPWithTTA(nn.Module):
@@ -103,7 +100,7 @@ class GLIPWithTTA(nn.Module):
 
 def _names_directions(prompts: Prompt | Sequence[Prompt]) -> bool:
     prompts = [prompts] if isinstance(prompts, Prompt) else prompts
-    return any(_DIRECTION.search(prompt.caption) for prompt in prompts)
+    return any(names_direction(prompt.caption) for prompt in prompts)
 
 
 def _mirror(instances: Instances, width: int) -> Instances:

@@ -5,6 +5,7 @@ from glipv2_d2.structures.prompt import (
     PromptError,
     PromptTooLongError,
     clean_name,
+    names_direction,
     span_problem,
 )
 from glipv2_d2.structures.tokenized import TokenizedPrompts
@@ -15,5 +16,6 @@ __all__ = [
     "PromptTooLongError",
     "TokenizedPrompts",
     "clean_name",
+    "names_direction",
     "span_problem",
 ]

@@ -14,6 +14,7 @@ SEPARATOR = ". "
 
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _SPACES = re.compile(r"\s+")
+_DIRECTION = re.compile(r"\b(left|right)(most|hand|ward|wards)?\b", re.IGNORECASE)
 # Scripts that are written without spaces between words; BERT makes each character a token.
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -51,6 +52,11 @@ def clean_name(name: str) -> str:
     if not cleaned:
         raise PromptError(f"the class name {name!r} is empty once '(...)' and '_' are removed")
     return cleaned
+
+
+def names_direction(caption: str) -> bool:
+    """Whether a caption says left or right, and is therefore not true of the mirrored image."""
+    return _DIRECTION.search(caption) is not None
 
 
 def _in_word(char: str) -> bool:

@@ -7,6 +7,7 @@ from torch import nn
 from glipv2_d2.checkpoint import (
     CheckpointError,
     GLIPCheckpointer,
+    check_weights,
     load_weights,
     read_checkpoint,
     read_safetensors_metadata,
@@ -14,6 +15,7 @@ from glipv2_d2.checkpoint import (
     save_safetensors,
 )
 from glipv2_d2.engine.ema import ModelEMA
+from tests.tiny import tiny_model
 
 
 class Toy(nn.Module):
@@ -156,3 +158,9 @@ def test_saved_training_state_reads_without_unpickling_objects(tmp_path):
     checkpointer = GLIPCheckpointer(model, str(tmp_path), optimizer=optimizer)
     checkpointer.save("model_final", iteration=1)
     assert read_checkpoint(tmp_path / "model_final.pth")["iteration"] == 1
+
+
+def test_weights_of_a_deeper_model_are_refused():
+    state = tiny_model(**{"neck.num_blocks": 3}).state_dict()
+    with pytest.raises(CheckpointError, match="larger model"):
+        check_weights(tiny_model(), state, source="deeper.pth", strict=True)

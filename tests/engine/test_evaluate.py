@@ -6,8 +6,8 @@ from detectron2.evaluation import DatasetEvaluator
 from omegaconf import OmegaConf
 from torch import nn
 
-from glipv2_d2.config import ConfigError
-from glipv2_d2.engine.evaluate import evaluate_test_sets, pair_test_sets
+from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.engine.evaluate import evaluate_test_sets, in_original_size, pair_test_sets
 
 
 class Counts(DatasetEvaluator):
@@ -75,3 +75,11 @@ def test_no_test_set():
 def test_pairs_that_do_not_match(test, evaluator):
     with pytest.raises(ConfigError, match="dataloader.test and dataloader.evaluator must both"):
         pair_test_sets(loaders(test, evaluator))
+
+
+def test_test_time_augmentation_sees_the_original_pixels():
+    loader = get_config("demo/scenes.py").dataloader.test.val
+    plain = in_original_size(loader)
+    assert len(loader.mapper.augmentations) == 1
+    assert len(plain.mapper.augmentations) == 0
+    assert plain.mapper.image_format == "BGR"  # an interpolation into the rest of the config

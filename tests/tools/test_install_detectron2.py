@@ -199,7 +199,7 @@ def run_script(folder, *arguments):
     ("torch", "torchvision", "message"),
     [
         (None, None, "PyTorch cannot be imported"),
-        ("__version__ = '1.13.1'", "", "PyTorch 1.13.1 is older than 2.3"),
+        ("__version__ = '1.13.1'", "", "PyTorch 1.13.1 is older than 2.4"),
         ("__version__ = '2.9.0'", None, "torchvision does not work with PyTorch 2.9.0: Module"),
         (
             "__version__ = '2.9.0'",

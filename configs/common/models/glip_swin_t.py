@@ -3,13 +3,14 @@
 from detectron2.config import LazyCall as L
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
-from glipv2_d2.modeling import GLIP, BertLanguageBackbone, SwinBackbone, build_fpn
+from glipv2_d2.modeling import GLIP, SwinBackbone, build_fpn
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.fusion import VLTower
 from glipv2_d2.modeling.heads import GroundingHead
 from glipv2_d2.modeling.losses import GroundingLosses
 from glipv2_d2.modeling.matcher import ATSSMatcher
 from glipv2_d2.modeling.postprocessing import GroundingPostprocessor
+from glipv2_d2.modeling.text import build_language_backbone
 
 model = L(GLIP)(
     backbone=L(build_fpn)(
@@ -22,12 +23,15 @@ model = L(GLIP)(
             out_features=("res3", "res4", "res5"),
             frozen_stages=-1,
             use_checkpoint=False,
+            # "swin_tiny_patch4_window7_224" through timm, or a file: where GLIP's training starts.
+            pretrained=None,
         ),
         in_features=("res3", "res4", "res5"),
         out_channels=256,
         drop_block=0.3,
     ),
-    language_backbone=L(BertLanguageBackbone)(
+    language_backbone=L(build_language_backbone)(
+        name="BertLanguageBackbone",  # in LANGUAGE_BACKBONE_REGISTRY
         model="bert-base-uncased",
         pretrained=True,
         num_layers_averaged=1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,12 +23,10 @@ from glipv2_d2.data.mappers.captions import (
 )
 from glipv2_d2.data.mappers.instances import make_instances
 from glipv2_d2.data.prompts import DetectionPromptSampler
-from glipv2_d2.structures import Prompt
+from glipv2_d2.structures import Prompt, names_direction
 from glipv2_d2.structures.prompt import SEPARATOR
 
 Record = dict[str, Any]
-
-_DIRECTION = re.compile(r"\b(left|right)(most|hand|ward|wards)?\b", re.IGNORECASE)
 
 DROPPED_POSITIVES = "boxes dropped because the positive names overflow the prompt"
 DROPPED_PHRASES = "boxes dropped because their phrase lies behind the token limit"
@@ -187,7 +184,7 @@ class GroundingDatasetMapper:
         transforms = self.augmentations(aug_input)
         image = aug_input.image
         flips = sum(isinstance(t, T.HFlipTransform) for t in transforms.transforms)
-        if flips % 2 and _DIRECTION.search(caption):
+        if flips % 2 and names_direction(caption):
             # Mirrored once more instead of leaving the flip out of the list: whatever the
             # augmentations are and however they are nested, left is left again.
             back = T.HFlipTransform(image.shape[1])

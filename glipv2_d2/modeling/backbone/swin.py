@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import Backbone
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from timm.layers import DropPath, Mlp, PatchEmbed
 from timm.models.swin_transformer import (
     PatchMerging,
@@ -20,6 +21,9 @@ from timm.models.swin_transformer import (
 )
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from ...config import load_model_config
+from .swin_weights import load_imagenet_swin
 
 __all__ = ["SwinBackbone"]
 
@@ -137,6 +141,7 @@ class SwinStage(nn.Module):
         return x
 
 
+@BACKBONE_REGISTRY.register()
 class SwinBackbone(Backbone):
     """Swin (Liu et al. 2021) whose stages come out as Detectron2's "res2".."res5".
 
@@ -149,8 +154,11 @@ class SwinBackbone(Backbone):
             through a LayerNorm of their own, as in the official GLIP.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
         use_checkpoint: recompute the blocks' activations in the backward pass to save memory.
+        pretrained: ImageNet weights to start from: a file of the Swin authors, or the name of a
+            timm model, which timm fetches; None: random.
     """
 
+    @configurable
     def __init__(
         self,
         *,
@@ -163,6 +171,7 @@ class SwinBackbone(Backbone):
         out_features: Sequence[str] = ("res3", "res4", "res5"),
         frozen_stages: int = -1,
         use_checkpoint: bool = False,
+        pretrained: str | None = None,
     ):
         super().__init__()
         names = [f"res{i + 2}" for i in range(len(depths))]
@@ -198,7 +207,15 @@ class SwinBackbone(Backbone):
             }
         )
         self.apply(_init_linear)
+        if pretrained:
+            load_imagenet_swin(self, pretrained)
         self._freeze()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        """For yacs users: the Swin of the LazyConfig that MODEL.GLIP.CONFIG names."""
+        node = load_model_config(cfg.MODEL.GLIP.CONFIG).backbone.bottom_up
+        return {key: value for key, value in node.items() if key != "_target_"}
 
     def _freeze(self) -> None:
         for module in self._frozen_modules():
@@ -247,30 +264,3 @@ def _init_linear(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def swin_dimensions(size: str) -> dict[str, tuple]:
-    """Keyword arguments of SwinBackbone for the published sizes "T", "B" and "L"."""
-    table = {
-        "T": {
-            "embed_dim": 96,
-            "depths": (2, 2, 6, 2),
-            "num_heads": (3, 6, 12, 24),
-            "window_size": 7,
-        },
-        "B": {
-            "embed_dim": 128,
-            "depths": (2, 2, 18, 2),
-            "num_heads": (4, 8, 16, 32),
-            "window_size": 12,
-        },
-        "L": {
-            "embed_dim": 192,
-            "depths": (2, 2, 18, 2),
-            "num_heads": (6, 12, 24, 48),
-            "window_size": 12,
-        },
-    }
-    if size not in table:
-        raise ValueError(f"no Swin size {size!r}; choose from {sorted(table)}")
-    return table[size]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable, instantiate
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList
@@ -85,8 +85,7 @@ class GLIP(nn.Module):
         model = load_model_config(cfg.MODEL.GLIP.CONFIG)
         arguments = {key: instantiate(value) for key, value in model.items() if key != "_target_"}
         if arguments.get("vocabulary") is None and cfg.DATASETS.TEST:
-            names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("thing_classes", None)
-            arguments["vocabulary"] = names
+            arguments["vocabulary"] = _class_names(cfg.DATASETS.TEST[0])
         return arguments
 
     @property
@@ -243,3 +242,11 @@ class GLIP(nn.Module):
             class_map,
             image_size,
         )
+
+
+def _class_names(dataset: str) -> Sequence[str] | None:
+    """The classes of a registered data set; None for one that has none (captions)."""
+    metadata = MetadataCatalog.get(dataset)
+    if metadata.get("thing_classes") is None and dataset in DatasetCatalog.list():
+        DatasetCatalog.get(dataset)  # COCO json names its classes only when it is read
+    return metadata.get("thing_classes")

@@ -1,7 +1,7 @@
 """Language: tokeniser, encoders and the features they hand on."""
 
 from .bert import BertLanguageBackbone
-from .build import LANGUAGE_BACKBONE_REGISTRY
+from .build import LANGUAGE_BACKBONE_REGISTRY, build_language_backbone
 from .cache import TextFeatureCache
 from .features import TextFeatures
 from .tokenizer import PromptTokenizer, PromptTooLongError, TokenizedPrompts
@@ -14,4 +14,5 @@ __all__ = [
     "TextFeatureCache",
     "TextFeatures",
     "TokenizedPrompts",
+    "build_language_backbone",
 ]

@@ -70,11 +70,17 @@ class BertLanguageBackbone(nn.Module):
 
     @staticmethod
     def _build_body(path: str, pretrained: bool) -> nn.Module:
-        options = {"add_pooling_layer": False, "attn_implementation": "sdpa"}
-        if pretrained:
-            with _quiet_transformers():
-                return AutoModel.from_pretrained(path, **options)
-        return AutoModel.from_config(AutoConfig.from_pretrained(path), **options)
+        config = AutoConfig.from_pretrained(path)
+        with _quiet_transformers():
+            if pretrained:
+                body = AutoModel.from_pretrained(path, config=config)
+            else:
+                body = AutoModel.from_config(config)
+        # Not every encoder has one (or a keyword to leave it out); it would get no gradient.
+        if getattr(body, "pooler", None) is not None:
+            body.pooler = None
+        # Files in half precision come as half-precision parameters, which do not train.
+        return body.float()
 
     @property
     def out_channels(self) -> int:

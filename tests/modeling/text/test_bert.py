@@ -1,5 +1,6 @@
 """The BERT language backbone."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
+from transformers import BertConfig, BertModel, DistilBertConfig
 
 from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY, BertLanguageBackbone
-from glipv2_d2.modeling.text import TextFeatures
+from glipv2_d2.modeling.text import TextFeatures, build_language_backbone
 from glipv2_d2.modeling.text.resolve import resolve_pretrained
 from glipv2_d2.structures import Prompt
-from tests.tiny import tiny_bert_folder
+from tests.tiny import TOKENIZER_FILES, tiny_bert_folder
 
 
 def build(**options):
@@ -126,3 +128,32 @@ def test_registered():
 def test_missing_folder():
     with pytest.raises(FileNotFoundError, match="no_such_folder"):
         BertLanguageBackbone(model="./no_such_folder")
+
+
+def test_an_encoder_stored_in_half_precision_trains_in_float32(tmp_path):
+    source = tiny_bert_folder()
+    shutil.copytree(source, tmp_path / "half")
+    config = BertConfig.from_pretrained(source)
+    BertModel(config).half().save_pretrained(tmp_path / "half")
+    backbone = BertLanguageBackbone(model=str(tmp_path / "half"), pretrained=True)
+    assert {p.dtype for p in backbone.parameters()} == {torch.float32}
+
+
+def test_an_encoder_without_pooler_or_token_types_fits(tmp_path):
+    folder = tmp_path / "distilbert"
+    folder.mkdir()
+    for name in TOKENIZER_FILES:
+        shutil.copy(Path(tiny_bert_folder()) / name, folder)
+    DistilBertConfig(dim=32, n_layers=2, n_heads=2, hidden_dim=64).save_pretrained(folder)
+    backbone = BertLanguageBackbone(model=str(folder), pretrained=False).eval()
+    tokens = backbone.tokenizer([Prompt.from_classes(["cat", "dog"])])
+    assert backbone(tokens).hidden.shape == (1, tokens.mask.shape[1], 32)
+
+
+def test_registered_encoders_are_built_by_name():
+    backbone = build_language_backbone(
+        "BertLanguageBackbone", model=tiny_bert_folder(), pretrained=False
+    )
+    assert isinstance(backbone, BertLanguageBackbone)
+    with pytest.raises(KeyError, match="NoSuchEncoder"):
+        build_language_backbone("NoSuchEncoder")
