@@ -25,6 +25,7 @@ import glipv2_d2  # noqa: F401  (registers models and data sets)
 from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer
 from glipv2_d2.compat import create_ddp_model, launch
 from glipv2_d2.config import ConfigError
+from glipv2_d2.data import DataError
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.evaluate import evaluate_test_sets
 from glipv2_d2.engine.hooks import EMAHook, build_writers
@@ -142,7 +143,7 @@ def invoke_main():
             args=(args,),
             num_processes=args.num_processes,
         )
-    except (CheckpointError, ConfigError) as error:  # the message says it all
+    except (CheckpointError, ConfigError, DataError) as error:  # the message says it all
         sys.exit(f"error: {error}")
 
 

@@ -51,6 +51,8 @@ DEFAULT_ITERS = 300
 # Below so many iterations the demo is a test of the machinery, and uses fewer images, too.
 QUICK_ITERS, QUICK_IMAGES = 100, 100
 NUM_PICTURES = 4  # of each test set
+# Before and after the short training: enough images to see that it learns.
+CHECK_IMAGES = 100
 
 
 class Stopwatch:
@@ -184,6 +186,9 @@ def train(config, args) -> dict:
     only_val = config.copy()
     only_val.dataloader.test = {"val": config.dataloader.test.val}
     only_val.dataloader.evaluator = {"val": config.dataloader.evaluator.val}
+    some = register_first(config.dataloader.test.val.dataset, CHECK_IMAGES, args.output / "quick")
+    only_val.dataloader.test.val.dataset = some
+    only_val.dataloader.evaluator.val.dataset_name = some
     before = evaluate_test_sets(only_val.dataloader, model)["val"]["bbox"]["AP50"]
 
     for old in folder.glob("metrics.json"):  # the writer appends
@@ -201,6 +206,7 @@ def train(config, args) -> dict:
     return {
         "iterations": args.iters,
         "batch_size": config.dataloader.train.total_batch_size,
+        "images": len(DatasetCatalog.get(some)),
         "loss": loss_summary(curve),
         "val": {"before": {"bbox": {"AP50": before}}, "after": {"bbox": {"AP50": after}}},
     }
@@ -226,7 +232,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.images is None and args.iters < QUICK_ITERS:
         args.images = QUICK_IMAGES
     if not args.weights.is_file():
-        parser.error(f"there are no weights '{args.weights}': `make train-demo` makes them")
+        parser.error(
+            f"there are no weights '{args.weights}': `make train-demo` makes them in output/scenes"
+        )
     args.output = args.output.resolve()
     return args
 

@@ -112,8 +112,8 @@ How the shipped weights were made:
 ## Train
 
 The same config from scratch for {trained["iterations"]} iterations of {trained["batch_size"]}
-images through `train_net.py`: AP50 on `val` {before:.1f} before, {after:.1f} after. (`make
-train-demo` is the whole training.)
+images through `train_net.py`: AP50 on {trained["images"]} images of `val`
+{before:.1f} before, {after:.1f} after. (`make train-demo` is the whole training.)
 
 ![loss](loss.png)
 

@@ -52,10 +52,13 @@ def naive_atss(levels, boxes, top_k=9):
     return torch.tensor([box for _, box in best])
 
 
-def random_boxes(count, height, width, seed):
-    """Off the anchors' grid, so that no two distances or overlaps are equal."""
+def random_boxes(count, height, width, seed, share=0.6):
+    """Off the anchors' grid, so that no two distances or overlaps are equal.
+
+    `share`: of the image's sides, the largest box.
+    """
     generator = torch.Generator().manual_seed(seed)
-    size = 6 + torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * 0.6
+    size = 6 + torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * share
     start = torch.rand(count, 2, generator=generator) * (torch.tensor([width, height]) - size)
     return torch.cat((start, start + size), dim=1)
 
@@ -71,11 +74,11 @@ def test_equals_the_double_loop(seed, scale):
     assert (expected >= 0).sum() >= 6
 
 
-@pytest.mark.parametrize("scale", [1, 2])
-def test_equals_the_double_loop_with_few_pixels_and_candidates(scale):
-    """Here the +1 and the unbiased deviation decide many anchors."""
-    levels = anchor_levels(96, 128, strides=(8,), scale=scale)
-    boxes = random_boxes(60, 90, 120, seed=1)
+@pytest.mark.parametrize("scale, share", [(2, 0.2), (3, 0.3)])
+def test_equals_the_double_loop_with_few_pixels_and_candidates(scale, share):
+    """Here the +1 and the unbiased deviation decide some of the anchors."""
+    levels = anchor_levels(96, 128, strides=(8, 16), scale=scale)
+    boxes = random_boxes(60, 96, 128, seed=0, share=share)
     expected = naive_atss(levels, boxes)
     assert torch.equal(ATSSMatcher()(levels, boxes), expected)
     assert (expected >= 0).sum() >= 60

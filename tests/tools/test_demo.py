@@ -20,7 +20,7 @@ def metrics():
     return {
         "val": ap,
         "novel": {"bbox": {"AP50": 45.0}, "images": 4, "oracle": oracle},
-        "train": {"iterations": 30, "batch_size": 8, "val": halves},
+        "train": {"iterations": 30, "batch_size": 8, "images": 4, "val": halves},
         "seconds": {"total": 100.4},
         "machine": {"device": "cpu"},
         "quick": True,

@@ -32,5 +32,5 @@ model.anchor_generator.sizes = [[32], [64], [128], [256], [512]]
 # hundreds of steps to reach; measured: box loss 0.97 against 0.77 after 200 iterations.
 model.losses.box_coder.weights = (1.0, 1.0, 1.0, 1.0)
 
-# No more names at once than in training: see docs/demo.md for what a prompt of all 64 costs.
-model.chunk_size = 20
+# About as many names at once as in training, where prompts have up to 20: see docs/demo.md.
+model.chunk_size = 32
