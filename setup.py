@@ -67,5 +67,6 @@ setup(
         "test": TEST + DEMO,  # the tests render scenes
         "dev": ["ruff>=0.4"],
     },
+    entry_points={"console_scripts": ["glip-detect = glipv2_d2.engine.detect:main"]},
     zip_safe=False,
 )

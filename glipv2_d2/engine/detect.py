@@ -50,12 +50,15 @@ class UsageError(ValueError):
     """A command line that cannot be carried out."""
 
 
-def parse_prompt(text: str, kind: str = "auto") -> list[str] | Prompt:
+def parse_prompt(
+    text: str, kind: str = "auto", phrases: str = "rules"
+) -> list[str] | Prompt:
     """Read a prompt from the command line (the rules are in this module's description).
 
     Args:
         text: the prompt.
         kind: "auto", "classes" or "caption".
+        phrases: back end that finds the phrases of a caption without brackets.
 
     Returns:
         Class names, or the Prompt of a caption.
@@ -67,7 +70,7 @@ def parse_prompt(text: str, kind: str = "auto") -> list[str] | Prompt:
         raise PromptError('The prompt is empty. Give classes ("cat, dog") or a caption.')
     is_caption = kind == "caption" or (kind == "auto" and ("[" in text or "," not in text))
     if is_caption:
-        return prompt_from_text(text)
+        return prompt_from_text(text, phrases)
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise PromptError(f'There is no class name in the prompt "{text}".')
@@ -111,7 +114,7 @@ def detect(
         The ``images``, ``detections`` and ``failed`` of this module's JSON.
 
     Raises:
-        UsageError: a picture would overwrite its own image.
+        UsageError: the pictures would go where the images are.
     """
     output = Path(output)
     pictures = _picture_paths(files, output)
@@ -181,9 +184,10 @@ def _picture_paths(files: Sequence[Path], output: Path) -> dict[Path, Path]:
     for file in files:
         stem = file.stem if stems[file.stem] == 1 else file.name.replace(".", "_")
         paths[file] = output / f"{stem}.jpg"
-        if paths[file].resolve() == file.resolve():
+        if output.resolve() == file.parent.resolve():
             raise UsageError(
-                f"The picture of '{file}' would overwrite the image itself: give another --output."
+                f"Pictures in '{output}', where '{file.name}' is, could overwrite images there: "
+                "give another --output."
             )
     return paths
 
@@ -225,6 +229,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", required=True, help=".safetensors or .pth")
     parser.add_argument("--prompt", required=True, help='"cat, dog" or "a [kite] above a [dog]"')
     parser.add_argument("--kind", choices=("auto", "classes", "caption"), default="auto")
+    parser.add_argument("--phrases", default="rules", help='"rules", "nltk", "spacy", ...')
     parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
     parser.add_argument("--threshold", type=float, help="least score (default: the config's)")
     parser.add_argument(
@@ -244,9 +249,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _argument_parser().parse_args(argv)
     try:
         files = list_images(args.input)
-        prompt = parse_prompt(args.prompt, args.kind)
+        prompt = parse_prompt(args.prompt, args.kind, args.phrases)
         if args.threshold is not None and not 0 <= args.threshold <= 1:
             raise UsageError(f"--threshold must lie in [0, 1], got {args.threshold}.")
+        if args.merge_iou is not None and not 0 < args.merge_iou <= 1:
+            raise UsageError(f"--merge-iou must lie in (0, 1], got {args.merge_iou}.")
         predictor = GroundingPredictor.from_config(
             args.config_file,
             args.weights,
@@ -260,7 +267,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.tta:
             predictor.use_test_time_augmentation()
         report = detect(predictor, files, prompt, args.output)
-    except (CheckpointError, ConfigError, ValueError) as error:
+    # OSError: a language model that is not there, an output folder that cannot be written.
+    except (CheckpointError, ConfigError, ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     head = {

@@ -43,6 +43,7 @@ class GroundingPredictor:
         merge_iou: of boxes that overlap by more than this only the best stays, whatever their
             phrases, see :func:`keep_best_phrase`; None: one object may have several phrases.
         batch_size: images that go through the model together.
+        phrases: back end that finds the phrases of a caption without brackets (data/phrases.py).
     """
 
     def __init__(
@@ -54,7 +55,10 @@ class GroundingPredictor:
         score_threshold: float = 0.0,
         merge_iou: float | None = None,
         batch_size: int = 1,
+        phrases: str = "rules",
     ):
+        if merge_iou is not None and not 0 < merge_iou <= 1:
+            raise ValueError(f"merge_iou must lie in (0, 1] or be None, got {merge_iou}.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         self.model = model.eval()
@@ -62,6 +66,7 @@ class GroundingPredictor:
         self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
         self.score_threshold = score_threshold
         self.merge_iou = merge_iou
+        self.phrases = phrases
         self.batch_size = batch_size
 
     @classmethod
@@ -152,7 +157,9 @@ class GroundingPredictor:
             outputs = self.model([self._input(image, prompt) for image, prompt in pairs])
             for output in outputs:
                 found = _above(output["instances"].to("cpu"), threshold)
-                results.append(keep_best_phrase(found, self.merge_iou) if self.merge_iou else found)
+                if self.merge_iou is not None:
+                    found = keep_best_phrase(found, self.merge_iou)
+                results.append(found)
         return results
 
     def _prompts_per_image(self, prompts, count: int) -> list[list[Prompt]]:
@@ -174,7 +181,7 @@ class GroundingPredictor:
         if isinstance(prompt, Prompt):
             return [prompt]
         if isinstance(prompt, str):
-            return [prompt_from_text(prompt)]
+            return [prompt_from_text(prompt, self.phrases)]
         items = list(prompt) if isinstance(prompt, Sequence) else [prompt]
         if not items:
             raise PromptError("The prompt is empty: give class names, a caption or a Prompt.")

@@ -231,6 +231,7 @@ def _one_of_two(folder):
         (folder / "report.json").write_text(json.dumps(reports))
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     """The gradients of two processes with one image each are those of one with both."""
     compat.launch(_one_of_two, 0, num_processes=2, dist_url="auto", args=(tmp_path,))

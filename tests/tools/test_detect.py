@@ -107,7 +107,7 @@ def test_one_image_with_a_caption(weights, folder, tmp_path):
         ({"options": ["--batch-size", "0"]}, "batch_size"),
         ({"weights": "none.pth"}, "none.pth"),
         ({"options": ["--config-file", "none.py"]}, "none.py"),
-        ({"output": "same"}, "overwrite the image itself"),
+        ({"output": "same"}, "could overwrite images there"),
     ],
 )
 def test_usage_errors(weights, folder, tmp_path, capsys, change, message):

@@ -32,5 +32,5 @@ model.anchor_generator.sizes = [[32], [64], [128], [256], [512]]
 # hundreds of steps to reach; measured: box loss 0.97 against 0.77 after 200 iterations.
 model.losses.box_coder.weights = (1.0, 1.0, 1.0, 1.0)
 
-# About as many names at once as in training, where prompts have up to 20: see docs/demo.md.
-model.chunk_size = 32
+# No more names at once than in the prompts of training: see docs/demo.md.
+model.chunk_size = 20

@@ -11,6 +11,18 @@ from torchvision.ops import drop_block2d
 __all__ = ["build_fpn", "drop_block_fpn"]
 
 
+class _TopBlock(LastLevelP6P7):
+    """P6 and P7 in float32 always.
+
+    PyTorch's bf16 convolution on CPU returns an uninitialised weight gradient for a stride-2 3x3
+    kernel on a 1x1 map (seen with 2.15), which P6 is for images up to 64 pixels.
+    """
+
+    def forward(self, c5: torch.Tensor) -> list[torch.Tensor]:
+        with torch.autocast(c5.device.type, enabled=False):
+            return super().forward(c5.float())
+
+
 def build_fpn(
     bottom_up: Backbone,
     in_features: Sequence[str] = ("res3", "res4", "res5"),
@@ -30,7 +42,7 @@ def build_fpn(
         bottom_up=bottom_up,
         in_features=list(in_features),
         out_channels=out_channels,
-        top_block=LastLevelP6P7(out_channels, out_channels, in_feature="p5"),
+        top_block=_TopBlock(out_channels, out_channels, in_feature="p5"),
     )
     return drop_block_fpn(fpn, drop_block) if drop_block > 0 else fpn
 
