@@ -8,6 +8,7 @@ import torch
 from glipv2_d2.checkpoint import CheckpointError, read_checkpoint
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.trainer import GLIPTrainer, TrainingDiverged
+from glipv2_d2.modeling.fusion import VLTower
 from tests.engine.tiny_data import losses
 
 
@@ -71,20 +72,40 @@ def test_eval_only_needs_weights_of_this_model(run_train_net, tmp_path):
 
 
 def test_eval_only_uses_the_average_and_equals_the_evaluation_of_training(run_train_net):
-    trained = run_train_net("train.eval_period=0", output="trained")
-    checkpoint = trained / "model_final.pth"
-    folder = run_train_net("--eval-only", f"train.init_checkpoint={checkpoint}", output="eval")
-    a, b = (json.loads((f / "last_results.json").read_text()) for f in (trained, folder))
-    assert str(a) == str(b)  # as text: NaN is equal to itself
+    eager = "model.head.prior_prob=0.5"  # an untrained model would detect nothing
+    trained = run_train_net("train.eval_period=0", eager, output="trained")
+    content = torch.load(trained / "model_final.pth", weights_only=True)
+    content.pop("ema")
+    raw = trained / "raw.pth"
+    torch.save(content, raw)
+    folders = {"trained": trained}
+    for name, file in (("average", trained / "model_final.pth"), ("raw", raw)):
+        options = ("--eval-only", f"train.init_checkpoint={file}", eager)
+        folders[name] = run_train_net(*options, output=name)
+    found = {
+        name: json.loads(next(folder.rglob("coco_instances_results.json")).read_text())
+        for name, folder in folders.items()
+    }
+    assert found["trained"]
+    assert found["average"] == found["trained"]
+    assert found["raw"] != found["trained"]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_mixed_precision_on_cpu(run_train_net, precision):
+def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
+    seen, forward = set(), VLTower.forward
+
+    def spy(self, features, text):
+        seen.add(features[0].dtype)
+        return forward(self, features, text)
+
+    monkeypatch.setattr(VLTower, "forward", spy)
     folder = run_train_net(
         "train.amp.enabled=True", f"train.amp.precision={precision}", "train.max_iter=2"
     )
     assert len(losses(folder)) == 2
-    assert all(value.dtype != torch.bfloat16 for value in weights(folder).values())
+    assert seen == {torch.bfloat16 if precision == "bf16" else torch.float16}
+    assert {v.dtype for v in weights(folder).values() if v.is_floating_point()} == {torch.float32}
 
 
 def test_unknown_precision(run_train_net):

@@ -53,7 +53,9 @@ dataloader.test = L(build_grounding_test_loader)(
     ),
     batch_size=2,
 )
-dataloader.evaluator = L(build_evaluator)(dataset_name="tiny")
+dataloader.evaluator = L(build_evaluator)(
+    dataset_name="tiny", output_dir="${train.output_dir}/inference"
+)
 
 train.max_iter = 4
 train.device = "cpu"
