@@ -11,6 +11,7 @@ output/demo: README.md (one page), pictures/, contact_sheet.jpg, loss.png, metri
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -118,6 +119,7 @@ def register_first(name: str, count: int, folder: Path) -> str:
 
 def show_pictures(predictor: GroundingPredictor, names: dict[str, str], output: Path) -> list[str]:
     """Detect on a few images of each test set, all 64 names asked, and one caption."""
+    shutil.rmtree(output, ignore_errors=True)  # of an earlier run
     pictures = []
     for key, name in names.items():
         files = [Path(record["file_name"]) for record in DatasetCatalog.get(name)[:NUM_PICTURES]]
