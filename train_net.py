@@ -25,7 +25,7 @@ import glipv2_d2  # noqa: F401  (registers models and data sets)
 from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer
 from glipv2_d2.compat import create_ddp_model, launch
 from glipv2_d2.config import ConfigError
-from glipv2_d2.data import DataError
+from glipv2_d2.data import DataError, ImageReadError
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.evaluate import evaluate_test_sets
 from glipv2_d2.engine.hooks import EMAHook, build_writers
@@ -36,9 +36,19 @@ from glipv2_d2.engine.setup import (
     make_deterministic,
     start_data_at,
 )
-from glipv2_d2.engine.trainer import build_trainer
+from glipv2_d2.engine.trainer import TrainingDiverged, build_trainer
+from glipv2_d2.structures import PromptError
 
 logger = logging.getLogger("glipv2_d2")
+
+USER_ERRORS = (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ImageReadError,
+    PromptError,
+    TrainingDiverged,
+)
 
 
 def do_test(cfg, model, ema=None):
@@ -143,7 +153,7 @@ def invoke_main():
             args=(args,),
             num_processes=args.num_processes,
         )
-    except (CheckpointError, ConfigError, DataError) as error:  # the message says it all
+    except USER_ERRORS as error:  # the message says it all
         sys.exit(f"error: {error}")
 
 
