@@ -96,6 +96,7 @@ or shape. An oracle has perfect boxes, but sees only the shapes (colour-blind) o
 ## Use
 
 Truth (left) and what the shipped model finds (right) on `novel`; green is right, red is wrong.
+Pictures show the best phrase of each object alone; the AP counts all that the model says.
 
 ![contact sheet](contact_sheet.jpg)
 
