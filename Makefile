@@ -54,7 +54,7 @@ train-demo: $(READY)
 	$(BIN)/python train_net.py --config-file configs/demo/scenes.py --num-gpus $(GPUS) $(ARGS)
 	$(BIN)/python tools/export_weights.py output/scenes/model_final.pth \
 		output/scenes/glip_scenes.safetensors --config-file configs/demo/scenes.py \
-		--command "make train-demo"
+		--command "make train-demo" --machine "$(shell $(PYTHON) -c 'import os; print(os.cpu_count())') CPU cores, $(GPUS) GPUs"
 
 # One thread per process: PyTorch would otherwise start as many threads as there are cores in each.
 test: $(READY)

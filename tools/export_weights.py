@@ -24,6 +24,7 @@ from glipv2_d2.checkpoint import (
     CheckpointError,
     load_weights,
     read_checkpoint,
+    read_safetensors_metadata,
     release_state,
     save_safetensors,
 )
@@ -56,6 +57,8 @@ def export(args: argparse.Namespace) -> Path:
 
 def _notes(args: argparse.Namespace, config) -> dict[str, str]:
     """What made the weights: from the run itself where it is recorded, else from the caller."""
+    if str(args.checkpoint).endswith(".safetensors"):
+        return read_safetensors_metadata(args.checkpoint)  # a release file in another form
     checkpoint = read_checkpoint(args.checkpoint)
     notes = {
         "config": args.config_file,
@@ -81,8 +84,8 @@ def main(argv=None) -> int:
     parser.add_argument("target", help="FILE.safetensors, or FILE.pth")
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="float16")
-    parser.add_argument("--command", required=True, help="the command that trained the weights")
-    parser.add_argument("--machine", required=True, help='such as "2 CPU cores" or "one H200"')
+    parser.add_argument("--command", default="", help="the command that trained the weights")
+    parser.add_argument("--machine", default="", help='such as "2 CPU cores" or "one H200"')
     parser.add_argument("--hours", type=float, help="how long the training took")
     parser.add_argument("--seed", type=int, help="default: train.seed of the config")
     parser.add_argument("opts", nargs="*", default=[], help="path.key=value for the config")
