@@ -24,9 +24,9 @@ from demo_report import draw_loss, loss_summary, plain_numbers, write_summary
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
-from torchvision.ops import nms
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that a bare clone works too
@@ -40,7 +40,7 @@ from glipv2_d2.checkpoint import (  # noqa: E402
 from glipv2_d2.config import get_config  # noqa: E402
 from glipv2_d2.engine.detect import detect  # noqa: E402
 from glipv2_d2.engine.evaluate import evaluate_test_sets  # noqa: E402
-from glipv2_d2.engine.predictor import GroundingPredictor  # noqa: E402
+from glipv2_d2.engine.predictor import GroundingPredictor, keep_best_phrase  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
 from glipv2_d2.evaluation import composition_oracles  # noqa: E402
 from glipv2_d2.evaluation.contact_sheet import draw_contact_sheet, sheet_items  # noqa: E402
@@ -143,9 +143,11 @@ def best_phrases(results: list[dict], iou: float) -> list[dict]:
     kept = []
     for found in by_image.values():
         boxes = torch.tensor([result["bbox"] for result in found])
-        boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy
-        scores = torch.tensor([result["score"] for result in found])
-        kept += [found[i] for i in nms(boxes, scores, iou).tolist()]
+        instances = Instances((0, 0))  # the size of the image plays no role here
+        instances.pred_boxes = Boxes(torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1))
+        instances.scores = torch.tensor([result["score"] for result in found])
+        instances.row = torch.arange(len(found))
+        kept += [found[i] for i in keep_best_phrase(instances, iou).row.tolist()]
     return kept
 
 

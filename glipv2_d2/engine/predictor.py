@@ -59,6 +59,11 @@ class GroundingPredictor:
     ):
         if merge_iou is not None and not 0 < merge_iou <= 1:
             raise ValueError(f"merge_iou must lie in (0, 1] or be None, got {merge_iou}.")
+        if not hasattr(model, "tokenizer"):
+            raise ValueError(
+                f"{type(model).__name__} takes no prompts: GroundingPredictor is for GLIP models; "
+                "use Detectron2's own predictor, or train_net.py --eval-only."
+            )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         self.model = model.eval()

@@ -124,6 +124,28 @@ def test_the_average_is_used_except_when_resuming(tmp_path):
     assert (restored.shadow["neck.weight"] == 7).all()
 
 
+class State:
+    """What a trainer is to the checkpointer."""
+
+    def state_dict(self):
+        return {"step": 1}
+
+    def load_state_dict(self, state):
+        self.loaded = state
+
+
+def test_a_run_resumed_without_the_average_goes_on_with_its_own_weights(tmp_path):
+    model = Toy()
+    ema = ModelEMA(model)
+    for value in ema.shadow.values():
+        value.fill_(7.0)
+    GLIPCheckpointer(model, str(tmp_path), ema=ema, trainer=State()).save("model_0000004")
+    resumed, trainer = Toy(), State()
+    GLIPCheckpointer(resumed, str(tmp_path), trainer=trainer).resume_or_load("", resume=True)
+    assert trainer.loaded == {"step": 1}
+    assert torch.equal(resumed.neck.weight, model.neck.weight)
+
+
 def test_data_parallel_prefix(tmp_path):
     model = Toy()
     path = tmp_path / "w.pth"

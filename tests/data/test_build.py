@@ -14,6 +14,7 @@ from glipv2_d2.data import (
     build_grounding_train_loader,
     load_records,
 )
+from glipv2_d2.data.build import relabel
 
 
 def make_mapper(tokenizer, is_train=True, **options):
@@ -190,3 +191,23 @@ def test_federated_images_without_questions_are_left_out(images, tokenizer, capl
     finally:
         DatasetCatalog.remove("tiny_federated")
         MetadataCatalog.remove("tiny_federated")
+
+
+def test_a_negative_seed_asks_for_another_order_each_run(datasets, tokenizer):
+    def order(seed):
+        loader = build_grounding_train_loader(
+            datasets[0], mapper=make_mapper(tokenizer), total_batch_size=4, seed=seed
+        )
+        return [key for batch in islice(loader, 6) for key in keys(batch)]
+
+    assert order(3) == order(3)
+    assert order(-1) != order(-1)  # equal once in 12! * 12! times
+
+
+def test_relabel_matches_classes_by_name():
+    records = [{"file_name": "a.jpg", "annotations": [{"category_id": 0}, {"category_id": 1}]}]
+    moved = relabel(records, ["cat", "dog"], ["dog", "cow", "cat"])
+    assert [a["category_id"] for a in moved[0]["annotations"]] == [2, 0]
+    assert [a["category_id"] for a in records[0]["annotations"]] == [0, 1]
+    with pytest.raises(DataError, match="a.jpg: the class 'dog'"):
+        relabel(records, ["cat", "dog"], ["cat"])

@@ -168,3 +168,8 @@ def test_test_time_augmentation(model):
     assert result.image_size == (64, 80) and len(result) > 0
     augmented.use_test_time_augmentation(flip=False)  # replaces, does not nest
     assert augmented.model.model is model
+
+
+def test_a_model_without_prompts_is_refused():
+    with pytest.raises(ValueError, match="Linear takes no prompts"):
+        GroundingPredictor(torch.nn.Linear(2, 2))

@@ -160,3 +160,9 @@ def test_stock_retinanet_on_the_backbone(yacs_config):
         losses = build_model(cfg).train()([tiny_input()])
     assert set(losses) == {"loss_cls", "loss_box_reg"}
     assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_the_top_levels_stay_in_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        out = pyramid()(image(64, 64))  # P6 is 1x1: PyTorch's bf16 gradient of P7 is wrong there
+    assert [out[name].dtype for name in LEVELS] == [torch.bfloat16] * 3 + [torch.float32] * 2
