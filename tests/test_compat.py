@@ -1,6 +1,8 @@
 """compat.py on whichever Detectron2 is installed: launch, DDP, mixed precision, test loader."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +63,33 @@ def test_two_cpu_processes_equal_one(tmp_path, monkeypatch):
     loss.backward()
     assert report["loss"] == pytest.approx(loss.item(), abs=1e-6)
     torch.testing.assert_close(torch.tensor(report["gradient"]), model.linear.weight.grad)
+
+
+def threads_of_gloo():
+    """Names of the native threads of this process that belong to a process group."""
+    names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+    return sorted(name for name in names if "gloo" in name)
+
+
+def leaving_main(folder):
+    """Use every group, then leave them, as a worker does at its end."""
+    two_process_main(folder)
+    before = threads_of_gloo()
+    compat._leave_process_groups()
+    (folder / f"threads_{os.getpid()}.json").write_text(json.dumps([before, threads_of_gloo()]))
+    # The worker leaves once more after this function.
+    compat._leave_process_groups = lambda: None
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+def test_no_gloo_thread_outlives_a_worker(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    compat.launch(leaving_main, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
+    reports = [json.loads(path.read_text()) for path in tmp_path.glob("threads_*.json")]
+    assert len(reports) == 2
+    for before, after in reports:
+        assert before
+        assert after == []
 
 
 def machine_main(folder):
