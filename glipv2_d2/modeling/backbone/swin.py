@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ...config import load_model_config
+from ..blocks import block_rows
 from .swin_weights import load_imagenet_swin
 
 __all__ = ["SwinBackbone"]
@@ -75,7 +76,14 @@ class SwinBlock(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """`mask`: of the stage's padded, rolled map; used by blocks that shift."""
         x = x + self.drop_path(self._attend(self.norm1(x), mask if self.shift_size else None))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return x + self.drop_path(self._feed_forward(x))
+
+    def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, height, width, _ = x.shape
+        x = x.view(batch, height * width, -1)
+        blocks = x.split(block_rows(x, self.mlp.fc1.out_features), dim=1)
+        x = torch.cat([self.mlp(self.norm2(block)) for block in blocks], dim=1)
+        return x.view(batch, height, width, -1)
 
     def _attend(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         _, height, width, channels = x.shape
@@ -85,12 +93,24 @@ class SwinBlock(nn.Module):
         x = F.pad(x, (0, 0, 0, padded_w - width, 0, padded_h - height))
         if shift:
             x = x.roll((-shift, -shift), dims=(1, 2))
-        windows = window_partition(x, (window, window)).view(-1, window * window, channels)
-        windows = self.attn(windows, mask=mask).view(-1, window, window, channels)
+        windows = window_partition(x, (window, window)).view(len(x), -1, window * window, channels)
+        windows = self._window_attention(windows, mask).view(-1, window, window, channels)
         x = window_reverse(windows, (window, window), padded_h, padded_w)
         if shift:
             x = x.roll((shift, shift), dims=(1, 2))
         return x[:, :height, :width]
+
+    def _window_attention(self, windows: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """(B, windows, window², C) -> the same; `mask` (windows, window², window²)."""
+        batch, count, area, channels = windows.shape
+        # Per token: query, key and value, and the scores of each head.
+        block = block_rows(windows, area * (3 * channels + area * self.attn.num_heads))
+        masks = [None] * -(-count // block) if mask is None else mask.split(block)
+        attended = [
+            self.attn(part.flatten(0, 1), mask=part_mask).unflatten(0, (batch, -1))
+            for part, part_mask in zip(windows.split(block, dim=1), masks)
+        ]
+        return torch.cat(attended, dim=1)
 
 
 class SwinStage(nn.Module):

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
 
+from ..blocks import block_rows
+
 __all__ = ["BiAttention", "BiAttentionFusion"]
 
 
@@ -54,20 +56,22 @@ class BiAttention(nn.Module):
         self, visual: torch.Tensor, text: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """visual (B, N, C), text (B, T, L), mask (B, T), True for real tokens -> deltas of both."""
-        batch, positions, _ = visual.shape
-        tokens = text.shape[1]
-        scores = self._scores(visual, text).view(batch, positions, self.num_heads, tokens)
-        # Softmax in float32 at least, whatever autocast is on: 20,000 positions are too many for 8
-        # bits of mantissa.
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        to_text = scores.masked_fill(~mask[:, None, None, :], float("-inf")).softmax(dim=-1)
-        # All positions and all tokens take part here, padding too, as in the official model: the
-        # pad tokens' own updates are never read.
-        to_image = scores.softmax(dim=1)
-        to_text = F.dropout(to_text, self.dropout, self.training)
-        to_image = F.dropout(to_image, self.dropout, self.training)
-        delta_visual = to_text.flatten(2) @ self._text_values(text) + self.out_v_proj.bias
-        return delta_visual, self._pool_visual(visual, to_image)
+        keys, bias = self._folded_keys(text)
+        bias = bias.masked_fill(~mask[:, None, None, :], float("-inf"))
+        values = self._text_values(text)
+        delta_visual = []
+        pooled = _PooledImage()
+        for block in visual.split(block_rows(visual, values.shape[1]), dim=1):
+            scores = (block @ keys).unflatten(2, (self.num_heads, -1))
+            # Softmax in float32 at least, whatever autocast is on: 20,000 positions are too many
+            # for 8 bits of mantissa.
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            to_text = F.dropout((scores + bias).softmax(dim=-1), self.dropout, self.training)
+            delta_visual.append(to_text.flatten(2) @ values + self.out_v_proj.bias)
+            # All positions and all tokens take part here, padding too, as in the official model:
+            # the pad tokens' own updates are never read. The bias is constant over the positions.
+            pooled.add(scores, block, self.dropout if self.training else 0.0)
+        return torch.cat(delta_visual, dim=1), self._text_update(pooled)
 
     def _heads(self, linear: nn.Linear) -> torch.Tensor:
         """The weight (inner, in) of a projection as (heads, head_channels, in)."""
@@ -77,12 +81,12 @@ class BiAttention(nn.Module):
         """(B, T, inner) -> (B, heads, T, head_channels)."""
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _scores(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """(B, N, heads * T) attention logits."""
+    def _folded_keys(self, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """M as (B, C, heads * T), and c as (B, 1, heads, T)."""
         keys = self._split(self.l_proj(text)) * self.scale
-        folded = (keys @ self._heads(self.v_proj)).flatten(1, 2)  # (B, heads * T, C)
+        folded = (keys @ self._heads(self.v_proj)).flatten(1, 2)
         bias = keys @ self.v_proj.bias.view(self.num_heads, -1, 1)  # (B, heads, T, 1)
-        return visual @ folded.transpose(1, 2) + bias.flatten(1)[:, None]
+        return folded.transpose(1, 2).contiguous(), bias.permute(0, 3, 1, 2)
 
     def _text_values(self, text: torch.Tensor) -> torch.Tensor:
         """(B, heads * T, C): each token's value of each head, through the output projection."""
@@ -90,14 +94,49 @@ class BiAttention(nn.Module):
         out = self.out_v_proj.weight.view(-1, self.num_heads, values.shape[-1]).permute(1, 2, 0)
         return (values @ out).flatten(1, 2)
 
-    def _pool_visual(self, visual: torch.Tensor, to_image: torch.Tensor) -> torch.Tensor:
-        """(B, T, L): the image pooled per head and token by `to_image` (B, N, heads, T)."""
-        pooled = to_image.flatten(2).transpose(1, 2) @ visual  # (B, heads * T, C)
-        pooled = pooled.unflatten(1, (self.num_heads, -1))  # (B, heads, T, C)
-        values = pooled @ self._heads(self.values_v_proj).transpose(1, 2)
-        rowsum = to_image.sum(dim=1)[..., None]  # (B, heads, T, 1)
+    def _text_update(self, pooled: "_PooledImage") -> torch.Tensor:
+        """(B, T, L): the image as each head and token sees it, through its two projections."""
+        image, rowsum = pooled.mean(self.num_heads)
+        values = image @ self._heads(self.values_v_proj).transpose(1, 2)
         values = values + rowsum * self.values_v_proj.bias.view(self.num_heads, 1, -1)
         return self.out_l_proj(values.transpose(1, 2).flatten(2))
+
+
+class _PooledImage:
+    """P_l v of BiAttention, gathered block by block of positions.
+
+    The softmax over the positions is the running one (Milakov and Gimelshein 2018): sums are kept
+    relative to the largest score so far and rescaled when a larger one comes. With one block it is
+    the plain softmax.
+    """
+
+    def __init__(self):
+        self.peak: torch.Tensor | None = None  # (B, 1, heads * T), like the two sums
+        self.total = self.kept = self.weighted = None
+
+    def add(self, scores: torch.Tensor, visual: torch.Tensor, dropout: float) -> None:
+        """scores (B, n, heads, T) and visual (B, n, C) of n more positions."""
+        # The maximum only scales numerator and denominator: no gradient flows through it.
+        peak = scores.detach().flatten(2).amax(dim=1, keepdim=True)
+        if self.peak is not None:
+            peak = torch.maximum(peak, self.peak)
+        weights = (scores - peak.unflatten(2, scores.shape[2:])).exp()
+        total = weights.flatten(2).sum(dim=1, keepdim=True)
+        if dropout:
+            weights = F.dropout(weights, dropout, True)
+        kept = weights.flatten(2).sum(dim=1, keepdim=True) if dropout else total
+        weighted = weights.flatten(2).transpose(1, 2) @ visual  # (B, heads * T, C)
+        if self.peak is not None:
+            shrink = (self.peak - peak).exp()
+            total, kept = total + self.total * shrink, kept + self.kept * shrink
+            weighted = weighted + self.weighted * shrink.transpose(1, 2)
+        self.peak, self.total, self.kept, self.weighted = peak, total, kept, weighted
+
+    def mean(self, num_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """P_l v as (B, heads, T, C), and rowsum(P_l) as (B, heads, T, 1)."""
+        total = self.total.transpose(1, 2)
+        image, rowsum = self.weighted / total, self.kept.transpose(1, 2) / total
+        return image.unflatten(1, (num_heads, -1)), rowsum.unflatten(1, (num_heads, -1))
 
 
 class BiAttentionFusion(nn.Module):

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import deform_conv2d
 
+from ..blocks import block_rows
+
 __all__ = ["DeformConvNorm", "modulated_deform_conv2d"]
 
 KERNEL = 3
@@ -18,32 +20,72 @@ TAPS = KERNEL * KERNEL
 PADDING = 1
 
 
-def _tap_positions(offset: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and columns (B, h*w, 9), in input pixels, at which the taps sample.
+def _origins(batch: int, size: tuple[int, int], stride: int, device) -> torch.Tensor:
+    """(B * h * w, 3): image, row and column, in input pixels, of every output position."""
+    height, width = size
+    image, row, column = torch.meshgrid(
+        torch.arange(batch, device=device),
+        torch.arange(height, device=device) * stride,
+        torch.arange(width, device=device) * stride,
+        indexing="ij",
+    )
+    return torch.stack((image, row, column), dim=-1).view(-1, 3)
 
-    `offset` (B, 18, h, w) holds (dy, dx) pairs per tap, taps in row-major order.
-    """
-    batch, _, height, width = offset.shape
-    device = offset.device
-    offset = offset.float().view(batch, TAPS, 2, height * width).permute(2, 0, 3, 1)
+
+def _tap_grid(device) -> torch.Tensor:
+    """(2, 9): rows and columns of the taps relative to the origin, taps in row-major order."""
     tap = torch.arange(KERNEL, device=device) - PADDING
-    tap_y, tap_x = tap.repeat_interleave(KERNEL), tap.repeat(KERNEL)
-    row = torch.arange(height, device=device).repeat_interleave(width) * stride
-    column = torch.arange(width, device=device).repeat(height) * stride
-    return offset[0] + row[:, None] + tap_y, offset[1] + column[:, None] + tap_x
+    return torch.stack((tap.repeat_interleave(KERNEL), tap.repeat(KERNEL)))
 
 
-def _corners(position: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two neighbours along one axis: indices and linear weights, each (..., 2).
+def _neighbours(position: torch.Tensor, size: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The two grid lines around each coordinate: indices and linear weights of both.
 
-    A neighbour outside the map has weight 0 (and a clamped index).
+    Args:
+        position: (n, 2, taps), rows and columns. size: (2, 1), of the input.
+
+    Returns:
+        Indices below and above, weights below and above; a line outside the map has weight 0 and a
+        clamped index.
     """
     low = position.detach().floor()
+    high = low + 1
     fraction = position - low
-    index = torch.stack((low, low + 1), dim=-1)
-    weight = torch.stack((1 - fraction, fraction), dim=-1)
-    weight = weight * ((index >= 0) & (index <= size - 1))
-    return index.clamp(0, size - 1).long(), weight
+    weight_low = (1 - fraction) * ((low >= 0) & (low < size))
+    weight_high = fraction * ((high >= 0) & (high < size))
+    zero = torch.zeros_like(size)
+    indices = (torch.clamp(line, zero, size - 1).int() for line in (low, high))
+    return *indices, weight_low, weight_high
+
+
+def _samples(
+    table: torch.Tensor,
+    size: tuple[int, int],
+    origin: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor,
+) -> torch.Tensor:
+    """Modulated bilinear samples (n, 9 * C) of n output positions, taps first.
+
+    Args:
+        table: (B * H * W, C), the input. size: (H, W). origin: (n, 3), see `_origins`.
+        offset: (n, 9, 2), (dy, dx) per tap. mask: (n, 9).
+    """
+    height, width = size
+    position = offset.transpose(1, 2) + (origin[:, 1:, None] + _tap_grid(table.device))
+    bounds = torch.tensor([[height], [width]], dtype=position.dtype, device=table.device)
+    low, high, weight_low, weight_high = _neighbours(position, bounds)
+    image = (origin[:, :1] * (height * width)).int()
+    rows = [image + line[:, 0] * width for line in (low, high)]
+    index = torch.stack([row + line[:, 1] for row in rows for line in (low, high)], dim=-1)
+    row_weights = [weight[:, 0] * mask for weight in (weight_low, weight_high)]
+    weight = torch.stack(
+        [row * column[:, 1] for row in row_weights for column in (weight_low, weight_high)], dim=-1
+    )
+    samples = F.embedding_bag(
+        index.view(-1, 4), table, per_sample_weights=weight.view(-1, 4).to(table.dtype), mode="sum"
+    )
+    return samples.view(len(origin), -1)
 
 
 def _gather_deform_conv2d(
@@ -54,22 +96,25 @@ def _gather_deform_conv2d(
     bias: torch.Tensor,
     stride: int,
 ) -> torch.Tensor:
-    batch, channels, in_h, in_w = x.shape
-    out_h, out_w = offset.shape[-2:]
-    rows, columns = _tap_positions(offset, stride)
-    row_index, row_weight = _corners(rows, in_h)
-    column_index, column_weight = _corners(columns, in_w)
-    image = torch.arange(batch, device=x.device).view(batch, 1, 1, 1, 1) * (in_h * in_w)
-    index = image + row_index[..., :, None] * in_w + column_index[..., None, :]
-    mask = mask.float().flatten(2).transpose(1, 2)  # (B, h*w, 9)
-    corner_weight = row_weight[..., :, None] * (column_weight * mask[..., None])[..., None, :]
-    table = x.permute(0, 2, 3, 1).reshape(batch * in_h * in_w, channels).float()
-    samples = F.embedding_bag(
-        index.view(-1, 4), table, per_sample_weights=corner_weight.reshape(-1, 4), mode="sum"
+    batch, channels, *in_size = x.shape
+    out_size = tuple(offset.shape[-2:])
+    # Under autocast inference samples in its precision; in training in float32, because the slopes
+    # of the positions come out of it.
+    half = torch.is_autocast_enabled(x.device.type) and not torch.is_grad_enabled()
+    dtype = torch.get_autocast_dtype(x.device.type) if half else torch.float32
+    table = x.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
+    per_position = (
+        _origins(batch, out_size, stride, x.device),
+        offset.float().flatten(2).transpose(1, 2).reshape(-1, TAPS, 2),
+        mask.float().flatten(2).transpose(1, 2).reshape(-1, TAPS),
     )
-    kernel = weight.permute(0, 2, 3, 1).flatten(1)  # (out, 9 * C), taps first as in `samples`
-    out = F.linear(samples.view(batch, out_h * out_w, TAPS * channels), kernel, bias)
-    return out.transpose(1, 2).unflatten(2, (out_h, out_w))
+    kernel = weight.permute(0, 2, 3, 1).flatten(1)  # (out, 9 * C), taps first as in the samples
+    block = block_rows(per_position[1][None], kernel.shape[1])
+    out = [
+        F.linear(_samples(table, in_size, *part), kernel, bias)
+        for part in zip(*(t.split(block) for t in per_position))
+    ]
+    return torch.cat(out).view(batch, -1, len(weight)).transpose(1, 2).unflatten(2, out_size)
 
 
 def modulated_deform_conv2d(

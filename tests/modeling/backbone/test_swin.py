@@ -12,7 +12,7 @@ from torch import nn
 from glipv2_d2 import add_glip_config
 from glipv2_d2.checkpoint import CheckpointError
 from glipv2_d2.config import load_model_config
-from glipv2_d2.modeling import SwinBackbone
+from glipv2_d2.modeling import SwinBackbone, blocks
 from glipv2_d2.modeling.backbone.swin import SwinBlock, shifted_window_mask
 from glipv2_d2.modeling.backbone.swin_weights import convert_imagenet_swin
 
@@ -71,6 +71,19 @@ def test_equals_timm_where_the_windows_divide_the_map():
             expected = F.layer_norm(y, y.shape[-1:], norm.weight, norm.bias, 1e-5)
         # Some ten layers of sums of at most 256 terms of size 1.
         torch.testing.assert_close(actual[name], expected.permute(0, 3, 1, 2), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("values", [1, 3000, 20000])
+def test_blocks_of_windows_and_positions_change_nothing(monkeypatch, values):
+    """From one window at a time to some; two images, whose windows must not mix."""
+    model = swin().eval()
+    x = image(60, 90)
+    whole = model(x)
+    monkeypatch.setattr(blocks, "CPU_BLOCK_VALUES", values)
+    with torch.no_grad():
+        split = model(x)
+    for name in NAMES:
+        torch.testing.assert_close(split[name], whole[name], atol=2e-5, rtol=1e-4)
 
 
 def official_attend(block, x):

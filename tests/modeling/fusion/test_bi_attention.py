@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from glipv2_d2.modeling import blocks
 from glipv2_d2.modeling.fusion import BiAttention, BiAttentionFusion
 
 BATCH, POSITIONS, TOKENS, CHANNELS, TEXT = 2, 13, 7, 12, 10
@@ -150,19 +151,40 @@ def test_bf16_autocast_is_finite_and_near_float32():
         assert gradient.isfinite().all(), name
 
 
-def test_softmax_is_taken_in_float32_under_autocast(monkeypatch):
+def test_both_softmaxes_are_taken_in_float32_under_autocast(monkeypatch):
     seen = []
-    original = torch.Tensor.softmax
 
-    def softmax(x, dim):
-        seen.append(x.dtype)
-        return original(x, dim=dim)
+    def spy(name):
+        original = getattr(torch.Tensor, name)
 
-    monkeypatch.setattr(torch.Tensor, "softmax", softmax)
+        def call(x, *args, **kwargs):
+            seen.append((name, x.dtype))
+            return original(x, *args, **kwargs)
+
+        monkeypatch.setattr(torch.Tensor, name, call)
+
+    spy("softmax")  # over the tokens
+    spy("exp")  # over the positions
     attention, visual, text, mask = attention_and_inputs()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         attention(visual, text, mask)
-    assert seen == [torch.float32, torch.float32]
+    assert seen == [("softmax", torch.float32), ("exp", torch.float32)]
+
+
+@pytest.mark.parametrize("scale", [1, 30])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_blocks_of_positions_change_nothing(monkeypatch, rows, scale):
+    """`rows` positions at once, with scores that grow from block to block and that fall."""
+    attention, visual, text, mask = attention_and_inputs(torch.float64)
+    growth = torch.linspace(0.1, scale, POSITIONS, dtype=torch.float64)[:, None]
+    monkeypatch.setattr(blocks, "CPU_BLOCK_VALUES", BATCH * HEADS * TOKENS * rows)
+    for factor in (growth, growth.flip(0)):
+        inputs = (visual * factor, text, mask)
+        whole = attention(*inputs)
+        with torch.no_grad():
+            assert blocks.block_rows(visual, HEADS * TOKENS) == rows
+            torch.testing.assert_close(attention(*inputs), whole, atol=1e-12, rtol=1e-12)
+        torch.testing.assert_close(whole, unfolded(attention, *inputs), atol=1e-9, rtol=1e-9)
 
 
 def test_residual_is_taken_from_the_normalised_inputs():

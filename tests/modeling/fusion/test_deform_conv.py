@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import deform_conv2d
 
+from glipv2_d2.modeling import blocks
 from glipv2_d2.modeling.fusion import DeformConvNorm, modulated_deform_conv2d
 
 NAMES = ("x", "offset", "mask", "weight", "bias")
@@ -91,6 +92,16 @@ def test_images_of_a_batch_do_not_mix():
         torch.testing.assert_close(whole[i : i + 1], modulated_deform_conv2d(*one, weight, bias))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_blocks_of_positions_change_nothing(monkeypatch, stride):
+    """Blocks that end inside an image and inside a row."""
+    tensors = operands(7, 10, stride, "far", batch=3)
+    whole = modulated_deform_conv2d(*tensors, stride)
+    monkeypatch.setattr(blocks, "CPU_BLOCK_VALUES", 9 * CHANNELS * 11)
+    with torch.no_grad():
+        torch.testing.assert_close(modulated_deform_conv2d(*tensors, stride), whole)
+
+
 def test_operands_need_not_be_contiguous():
     x, offset, mask, weight, bias = (t.detach() for t in operands(6, 7, 1, "near"))
     both = torch.cat((offset, mask), dim=1)
@@ -107,8 +118,11 @@ def test_bf16_autocast_is_finite_and_near_float32():
     expected = modulated_deform_conv2d(*tensors)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = modulated_deform_conv2d(*tensors)
+        with torch.no_grad():  # samples in bf16, too
+            inference = modulated_deform_conv2d(*tensors)
     # Samples and kernel are rounded to 8 bits before the product.
     torch.testing.assert_close(out.float(), expected, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(inference.float(), expected, atol=0.05, rtol=0.05)
     for gradient in torch.autograd.grad(out.float().sum(), tensors):
         assert gradient.isfinite().all()
 
