@@ -57,15 +57,12 @@ class BiAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """visual (B, N, C), text (B, T, L), mask (B, T), True for real tokens -> deltas of both."""
         keys, bias = self._folded_keys(text)
-        bias = bias.masked_fill(~mask[:, None, None, :], float("-inf"))
+        bias = _at_least_float32(bias).masked_fill(~mask[:, None, None, :], float("-inf"))
         values = self._text_values(text)
         delta_visual = []
         pooled = _PooledImage()
         for block in visual.split(block_rows(visual, values.shape[1]), dim=1):
-            scores = (block @ keys).unflatten(2, (self.num_heads, -1))
-            # Softmax in float32 at least, whatever autocast is on: 20,000 positions are too many
-            # for 8 bits of mantissa.
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            scores = _at_least_float32(block @ keys).unflatten(2, (self.num_heads, -1))
             to_text = F.dropout((scores + bias).softmax(dim=-1), self.dropout, self.training)
             delta_visual.append(to_text.flatten(2) @ values + self.out_v_proj.bias)
             # All positions and all tokens take part here, padding too, as in the official model:
@@ -102,6 +99,11 @@ class BiAttention(nn.Module):
         return self.out_l_proj(values.transpose(1, 2).flatten(2))
 
 
+def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Scores and sums over 20,000 positions are too much for the 8 bits of bfloat16's mantissa."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class _PooledImage:
     """P_l v of BiAttention, gathered block by block of positions.
 
@@ -111,8 +113,9 @@ class _PooledImage:
     """
 
     def __init__(self):
-        self.peak: torch.Tensor | None = None  # (B, 1, heads * T), like the two sums
-        self.total = self.kept = self.weighted = None
+        self.peak: torch.Tensor | None = None  # (B, 1, heads * T), like total and kept
+        self.total = self.kept = None
+        self.weighted: torch.Tensor | None = None  # (B, heads * T, C)
 
     def add(self, scores: torch.Tensor, visual: torch.Tensor, dropout: float) -> None:
         """scores (B, n, heads, T) and visual (B, n, C) of n more positions."""
@@ -125,7 +128,7 @@ class _PooledImage:
         if dropout:
             weights = F.dropout(weights, dropout, True)
         kept = weights.flatten(2).sum(dim=1, keepdim=True) if dropout else total
-        weighted = weights.flatten(2).transpose(1, 2) @ visual  # (B, heads * T, C)
+        weighted = _at_least_float32(weights.flatten(2).transpose(1, 2) @ visual)
         if self.peak is not None:
             shrink = (self.peak - peak).exp()
             total, kept = total + self.total * shrink, kept + self.kept * shrink
@@ -173,6 +176,7 @@ class BiAttentionFusion(nn.Module):
         """visual (B, N, C), text (B, T, L), mask (B, T) -> fused tensors of the same shapes."""
         visual, text = self.norm_v(visual), self.norm_l(text)
         delta_visual, delta_text = self.attention(visual, text, mask)
-        visual = visual + self.drop_path(self.gamma_v * delta_visual)
-        text = text + self.drop_path(self.gamma_l * delta_text)
+        # To one precision first: under autocast mixed operands are several times slower on CPU.
+        visual = visual + self.drop_path(self.gamma_v * delta_visual.to(visual.dtype))
+        text = text + self.drop_path(self.gamma_l * delta_text.to(text.dtype))
         return visual, text

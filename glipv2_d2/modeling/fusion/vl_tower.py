@@ -34,7 +34,7 @@ class VLBlock(nn.Module):
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Levels (B, C, h, w), words (B, T, L), mask (B, T), True for real tokens -> both anew."""
         sizes = [f.shape[-2:] for f in features]
-        visual = torch.cat([f.flatten(2) for f in features], dim=2).transpose(1, 2)
+        visual = torch.cat([f.flatten(2).transpose(1, 2) for f in features], dim=1)
         visual, words = self.fusion(visual, words, mask)
         words = self.text_layer(words, src_key_padding_mask=~mask)
         levels = visual.transpose(1, 2).split([h * w for h, w in sizes], dim=2)

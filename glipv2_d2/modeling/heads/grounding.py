@@ -93,4 +93,4 @@ class GroundingHead(nn.Module):
 
 def _flatten(levels: Sequence[torch.Tensor]) -> torch.Tensor:
     """Levels (B, C, h, w) -> (B, N, C)."""
-    return torch.cat([level.flatten(2) for level in levels], dim=2).transpose(1, 2)
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
