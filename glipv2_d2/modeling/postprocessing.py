@@ -1,6 +1,7 @@
 """From region-word logits to detections, as the official GLIP does it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from ..structures import Prompt
 from ..structures.phrase_list import PhraseList
 from .boxes import InclusiveBoxCoder, to_continuous
 
-__all__ = ["ClassMap", "Detections", "GroundingPostprocessor"]
+__all__ = ["ClassMap", "Detections", "GroundingPostprocessor", "classes_asked_twice"]
 
 
 class ClassMap(NamedTuple):
@@ -52,8 +53,8 @@ class Detections(NamedTuple):
     scores: torch.Tensor
     classes: torch.Tensor
 
-    def select(self, rows: torch.Tensor) -> "Detections":
-        """The detections `rows` (indices or a mask)."""
+    def select(self, rows: torch.Tensor | slice) -> "Detections":
+        """The detections `rows` (indices, a mask or a slice)."""
         return Detections(self.boxes[rows], self.scores[rows], self.classes[rows])
 
 
@@ -94,6 +95,7 @@ class GroundingPostprocessor:
         anchors: Sequence[torch.Tensor],
         class_map: ClassMap,
         image_size: tuple[int, int],
+        deferred: Collection[int] = (),
     ) -> Detections:
         """Detections of one image for one prompt.
 
@@ -101,21 +103,25 @@ class GroundingPostprocessor:
             logits, deltas, centerness, anchors: per level (n, T), (n, 4), (n,), (n, 4).
             image_size: (height, width) of the network's input without padding; boxes are clipped to
                 it.
+            deferred: ids of classes that other prompts of the image ask for, too (see
+                `classes_asked_twice`): their candidates are left for the NMS of `merge`.
         """
         levels = [
             self._candidates(*level, class_map)
             for level in zip(logits, deltas, centerness, anchors)
         ]
         boxes, scores, classes = (torch.cat(parts) for parts in zip(*levels))
-        boxes = _clip(boxes, image_size)
-        return self._best(self._nms(Detections(boxes, scores, classes)))
+        own, others = _split(Detections(_clip(boxes, image_size), scores, classes), deferred)
+        return _concatenate([self._best(self._nms(own)), others])
 
-    def merge(self, chunks: Sequence[Detections]) -> Detections:
-        """Detections of one image for several prompts; a class asked twice goes through NMS."""
-        merged = Detections(*(torch.cat(parts) for parts in zip(*chunks)))
-        shared = sum(len(c.classes.unique()) for c in chunks) > len(merged.classes.unique())
-        if shared:
-            return self._nms(merged)
+    def merge(self, chunks: Sequence[Detections], deferred: Collection[int] = ()) -> Detections:
+        """Detections of one image for several prompts, best first.
+
+        Of a class that several prompts asked for (`deferred`, as given to `detect`) the phrases of
+        all prompts go through one NMS: at each place the best of them counts.
+        """
+        own, others = _split(_concatenate(chunks), deferred)
+        merged = _concatenate([own, self._nms(others)])
         return merged.select(merged.scores.argsort(descending=True, stable=True))
 
     def to_instances(
@@ -157,6 +163,25 @@ class GroundingPostprocessor:
         if len(detections.scores) <= limit:
             return detections
         return detections.select(detections.scores >= detections.scores[limit - 1])
+
+
+def classes_asked_twice(prompts: Sequence[Prompt]) -> frozenset[int]:
+    """Ids of the classes that more than one of an image's prompts asks for."""
+    asked = Counter(i for prompt in prompts for i in set(prompt.class_ids))
+    return frozenset(i for i, count in asked.items() if count > 1)
+
+
+def _split(detections: Detections, classes: Collection[int]) -> tuple[Detections, Detections]:
+    """The detections of all other classes, and those of `classes`."""
+    if not classes:
+        return detections, detections.select(slice(0))
+    wanted = torch.tensor(sorted(classes), device=detections.classes.device)
+    inside = torch.isin(detections.classes, wanted)
+    return detections.select(~inside), detections.select(inside)
+
+
+def _concatenate(parts: Sequence[Detections]) -> Detections:
+    return Detections(*(torch.cat(tensors) for tensors in zip(*parts)))
 
 
 def _clip(boxes: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:

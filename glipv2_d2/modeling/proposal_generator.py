@@ -7,6 +7,7 @@ from torch import nn
 
 from ..checkpoint import load_weights
 from .meta_arch import GLIP
+from .postprocessing import classes_asked_twice
 
 __all__ = ["GLIPProposalGenerator", "build_rcnn_on_glip"]
 
@@ -45,7 +46,7 @@ class GLIPProposalGenerator(nn.Module):
         found = self.glip.detect(list(features.values()), prompts, images.image_sizes)
         proposals = []
         for chunks, size in zip(found, images.image_sizes):
-            detections = self.glip.postprocessor.merge(chunks)
+            detections = self.glip.postprocessor.merge(chunks, classes_asked_twice(prompts[0]))
             instances = self.glip.postprocessor.to_instances(detections, prompts[0], size)
             instances = instances[: self.proposals_per_image]
             proposals.append(

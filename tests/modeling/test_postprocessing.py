@@ -8,7 +8,12 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
-from glipv2_d2.modeling.postprocessing import ClassMap, Detections, GroundingPostprocessor
+from glipv2_d2.modeling.postprocessing import (
+    ClassMap,
+    Detections,
+    GroundingPostprocessor,
+    classes_asked_twice,
+)
 from glipv2_d2.structures import Prompt
 
 TOKENS = 9
@@ -226,12 +231,43 @@ def test_merging_chunks_of_different_classes_only_sorts():
         assert all(torch.equal(a, b) for a, b in zip(make().merge(order), merged))
 
 
-def test_merging_chunks_that_share_a_class_applies_nms():
+def test_a_class_of_several_chunks_goes_through_one_nms():
     chunks = [grid([0.9, 0.3], [0, 1]), grid([0.8, 0.5], [0, 2])]
-    merged = make().merge(chunks)
+    merged = make().merge(chunks, deferred={0})
     # Class 0 was found at the same place by both; the better one stays.
     assert merged.scores.tolist() == pytest.approx([0.9, 0.5, 0.3])
     assert merged.classes.tolist() == [0, 2, 1]
+
+
+def test_a_box_that_only_a_loser_would_suppress_stays():
+    """Best of all is a box of the second prompt; NMS per prompt first would lose the third box."""
+    postprocessor = make(nms_threshold=0.5)
+    first = Detections(
+        torch.tensor([[0.0, 0, 9, 9], [3.0, 0, 12, 9]]),  # IoU 70 / 130
+        torch.tensor([0.8, 0.7]),
+        torch.tensor([4, 4]),
+    )
+    second = Detections(
+        torch.tensor([[-3.0, 0, 6, 9]]), torch.tensor([0.9]), torch.tensor([4])
+    )  # IoU 70 / 130 with the first box, 40 / 160 with the second
+    merged = postprocessor.merge([first, second], deferred={4})
+    assert merged.scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_candidates_of_deferred_classes_are_left_for_the_merge():
+    parts, class_map = levels(seed=4), ClassMap.build(prompt([4, 9]), positive_map(2))
+    plain = make(nms_threshold=0.3).detect(*parts, class_map, SIZE)
+    deferring = make(nms_threshold=0.3).detect(*parts, class_map, SIZE, deferred={9})
+    assert (deferring.classes == 9).sum() > (plain.classes == 9).sum()
+    assert (deferring.classes == 4).sum() == (plain.classes == 4).sum()
+    merged = make(nms_threshold=0.3).merge([deferring], deferred={9})
+    assert merged.scores.tolist() == pytest.approx(plain.scores.tolist())
+
+
+def test_which_classes_are_asked_twice():
+    prompts = [prompt([4, 9, 9]), prompt([1, 4]), prompt([2])]
+    assert classes_asked_twice(prompts) == {4}  # 9 has two names in one prompt
+    assert classes_asked_twice(prompts[:1]) == set()
 
 
 def test_class_names_of_several_prompts():

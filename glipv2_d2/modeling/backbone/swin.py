@@ -86,14 +86,15 @@ class SwinBlock(nn.Module):
         return x.view(batch, height, width, -1)
 
     def _attend(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        _, height, width, channels = x.shape
+        batch, height, width, channels = x.shape
         window, shift = self.window_size, self.shift_size
         padded_h, padded_w = _ceil_to(height, window), _ceil_to(width, window)
         # Zeros added after norm1 take part in the attention, unmasked: as the official model does.
         x = F.pad(x, (0, 0, 0, padded_w - width, 0, padded_h - height))
         if shift:
             x = x.roll((-shift, -shift), dims=(1, 2))
-        windows = window_partition(x, (window, window)).view(len(x), -1, window * window, channels)
+        windows = window_partition(x, (window, window))
+        windows = windows.view(batch, -1, window * window, channels)
         windows = self._window_attention(windows, mask).view(-1, window, window, channels)
         x = window_reverse(windows, (window, window), padded_h, padded_w)
         if shift:

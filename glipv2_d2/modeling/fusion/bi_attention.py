@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
 
-from ..blocks import block_rows
+from ..blocks import block_rows, inference_dtype
 
 __all__ = ["BiAttention", "BiAttentionFusion"]
 
@@ -57,12 +57,12 @@ class BiAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """visual (B, N, C), text (B, T, L), mask (B, T), True for real tokens -> deltas of both."""
         keys, bias = self._folded_keys(text)
-        bias = _at_least_float32(bias).masked_fill(~mask[:, None, None, :], float("-inf"))
+        bias = _score_precision(bias).masked_fill(~mask[:, None, None, :], float("-inf"))
         values = self._text_values(text)
         delta_visual = []
         pooled = _PooledImage()
         for block in visual.split(block_rows(visual, values.shape[1]), dim=1):
-            scores = _at_least_float32(block @ keys).unflatten(2, (self.num_heads, -1))
+            scores = _score_precision(block @ keys).unflatten(2, (self.num_heads, -1))
             to_text = F.dropout((scores + bias).softmax(dim=-1), self.dropout, self.training)
             delta_visual.append(to_text.flatten(2) @ values + self.out_v_proj.bias)
             # All positions and all tokens take part here, padding too, as in the official model:
@@ -100,8 +100,17 @@ class BiAttention(nn.Module):
 
 
 def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """Scores and sums over 20,000 positions are too much for the 8 bits of bfloat16's mantissa."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _score_precision(x: torch.Tensor) -> torch.Tensor:
+    """The precision that scores and their exponentials are kept in.
+
+    Training takes float32 at least, whatever autocast is on. Inference keeps autocast's: a product
+    in bfloat16 has no more digits to lose, and the passes over heads * T numbers for each of 20,000
+    positions are a third of the layer's time. Sums over the positions are float32 in both.
+    """
+    return x if inference_dtype(x.device) != torch.float32 else _at_least_float32(x)
 
 
 class _PooledImage:
@@ -115,7 +124,7 @@ class _PooledImage:
     def __init__(self):
         self.peak: torch.Tensor | None = None  # (B, 1, heads * T), like total and kept
         self.total = self.kept = None
-        self.weighted: torch.Tensor | None = None  # (B, heads * T, C)
+        self.weighted: torch.Tensor | None = None  # (B, C, heads * T)
 
     def add(self, scores: torch.Tensor, visual: torch.Tensor, dropout: float) -> None:
         """scores (B, n, heads, T) and visual (B, n, C) of n more positions."""
@@ -123,23 +132,29 @@ class _PooledImage:
         peak = scores.detach().flatten(2).amax(dim=1, keepdim=True)
         if self.peak is not None:
             peak = torch.maximum(peak, self.peak)
-        weights = (scores - peak.unflatten(2, scores.shape[2:])).exp()
-        total = weights.flatten(2).sum(dim=1, keepdim=True)
+        weights = (scores - peak.unflatten(2, scores.shape[2:])).exp_()
+        total = _sum_of_positions(weights)
         if dropout:
             weights = F.dropout(weights, dropout, True)
-        kept = weights.flatten(2).sum(dim=1, keepdim=True) if dropout else total
-        weighted = _at_least_float32(weights.flatten(2).transpose(1, 2) @ visual)
+        kept = _sum_of_positions(weights) if dropout else total
+        # The short side is the one to transpose.
+        weighted = _at_least_float32(visual.transpose(1, 2) @ weights.flatten(2))
         if self.peak is not None:
-            shrink = (self.peak - peak).exp()
+            shrink = _at_least_float32(self.peak - peak).exp()
             total, kept = total + self.total * shrink, kept + self.kept * shrink
-            weighted = weighted + self.weighted * shrink.transpose(1, 2)
+            weighted = weighted + self.weighted * shrink
         self.peak, self.total, self.kept, self.weighted = peak, total, kept, weighted
 
     def mean(self, num_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
         """P_l v as (B, heads, T, C), and rowsum(P_l) as (B, heads, T, 1)."""
-        total = self.total.transpose(1, 2)
-        image, rowsum = self.weighted / total, self.kept.transpose(1, 2) / total
-        return image.unflatten(1, (num_heads, -1)), rowsum.unflatten(1, (num_heads, -1))
+        image, rowsum = self.weighted / self.total, self.kept / self.total
+        return tuple(x.transpose(1, 2).unflatten(1, (num_heads, -1)) for x in (image, rowsum))
+
+
+def _sum_of_positions(weights: torch.Tensor) -> torch.Tensor:
+    """(B, n, heads, T) -> (B, 1, heads * T), in float32 at least."""
+    dtype = torch.promote_types(weights.dtype, torch.float32)
+    return weights.flatten(2).sum(dim=1, keepdim=True, dtype=dtype)
 
 
 class BiAttentionFusion(nn.Module):
@@ -176,7 +191,11 @@ class BiAttentionFusion(nn.Module):
         """visual (B, N, C), text (B, T, L), mask (B, T) -> fused tensors of the same shapes."""
         visual, text = self.norm_v(visual), self.norm_l(text)
         delta_visual, delta_text = self.attention(visual, text, mask)
+        return (
+            self._add(visual, self.gamma_v, delta_visual),
+            self._add(text, self.gamma_l, delta_text),
+        )
+
+    def _add(self, x: torch.Tensor, gamma: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         # To one precision first: under autocast mixed operands are several times slower on CPU.
-        visual = visual + self.drop_path(self.gamma_v * delta_visual.to(visual.dtype))
-        text = text + self.drop_path(self.gamma_l * delta_text.to(text.dtype))
-        return visual, text
+        return torch.addcmul(x, gamma, self.drop_path(delta).to(x.dtype))

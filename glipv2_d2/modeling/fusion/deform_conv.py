@@ -11,13 +11,16 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from ..blocks import block_rows
+from ..blocks import block_rows, inference_dtype
 
 __all__ = ["DeformConvNorm", "modulated_deform_conv2d"]
 
 KERNEL = 3
 TAPS = KERNEL * KERNEL
 PADDING = 1
+
+# PyTorch before 2.7 does not tell; docs/export.md asks for a newer one.
+_is_exporting = getattr(torch.compiler, "is_exporting", bool)
 
 
 def _origins(batch: int, size: tuple[int, int], stride: int, device) -> torch.Tensor:
@@ -85,7 +88,7 @@ def _samples(
     samples = F.embedding_bag(
         index.view(-1, 4), table, per_sample_weights=weight.view(-1, 4).to(table.dtype), mode="sum"
     )
-    return samples.view(len(origin), -1)
+    return samples.view(origin.shape[0], -1)
 
 
 def _gather_deform_conv2d(
@@ -98,23 +101,24 @@ def _gather_deform_conv2d(
 ) -> torch.Tensor:
     batch, channels, *in_size = x.shape
     out_size = tuple(offset.shape[-2:])
-    # Under autocast inference samples in its precision; in training in float32, because the slopes
-    # of the positions come out of it.
-    half = torch.is_autocast_enabled(x.device.type) and not torch.is_grad_enabled()
-    dtype = torch.get_autocast_dtype(x.device.type) if half else torch.float32
+    # In training in float32, because the slopes of the positions come out of it.
+    dtype = inference_dtype(x.device)
     table = x.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
     per_position = (
         _origins(batch, out_size, stride, x.device),
         offset.float().flatten(2).transpose(1, 2).reshape(-1, TAPS, 2),
         mask.float().flatten(2).transpose(1, 2).reshape(-1, TAPS),
     )
-    kernel = weight.permute(0, 2, 3, 1).flatten(1)  # (out, 9 * C), taps first as in the samples
+    # (out, 9 * C), taps first as in the samples
+    kernel = weight.permute(0, 2, 3, 1).flatten(1).to(dtype)
     block = block_rows(per_position[1][None], kernel.shape[1])
     out = [
         F.linear(_samples(table, in_size, *part), kernel, bias)
         for part in zip(*(t.split(block) for t in per_position))
     ]
-    return torch.cat(out).view(batch, -1, len(weight)).transpose(1, 2).unflatten(2, out_size)
+    # permute, not transpose and unflatten: those leave a batch stride of its own for one image,
+    # with which GroupNorm and the upsampling do not see that it is channels-last.
+    return torch.cat(out).view(batch, *out_size, -1).permute(0, 3, 1, 2)
 
 
 def modulated_deform_conv2d(
@@ -136,9 +140,9 @@ def modulated_deform_conv2d(
     Returns:
         (B, out, h, w).
     """
-    if x.is_cuda:
+    if x.is_cuda or _is_exporting():
         # The kernel has no half-precision autocast rule of its own: all operands in float32.
-        with torch.autocast("cuda", enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             return deform_conv2d(
                 x.float(),
                 offset.float(),

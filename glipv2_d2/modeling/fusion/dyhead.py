@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..blocks import inference_dtype
 from ..text.features import TextFeatures
 from .deform_conv import TAPS, DeformConvNorm
 
@@ -80,6 +81,8 @@ class DynamicConv(nn.Module):
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Levels (B, C, h, w), fine to coarse -> the same shapes. All read the block's inputs."""
+        # Each level is sampled by up to three convolutions: rounded once.
+        features = [f.to(inference_dtype(f.device)) for f in features]
         return [self.relu(self._merge(features, level)) for level in range(len(features))]
 
     def _merge(self, features: list[torch.Tensor], level: int) -> torch.Tensor:

@@ -37,8 +37,8 @@ class VLBlock(nn.Module):
         visual = torch.cat([f.flatten(2).transpose(1, 2) for f in features], dim=1)
         visual, words = self.fusion(visual, words, mask)
         words = self.text_layer(words, src_key_padding_mask=~mask)
-        levels = visual.transpose(1, 2).split([h * w for h, w in sizes], dim=2)
-        features = [level.unflatten(2, size) for level, size in zip(levels, sizes)]
+        levels = visual.split([h * w for h, w in sizes], dim=1)
+        features = [v.unflatten(1, size).permute(0, 3, 1, 2) for v, size in zip(levels, sizes)]
         return self.dynamic_conv(features), words
 
 

@@ -144,14 +144,16 @@ def test_bf16_autocast_is_finite_and_near_float32():
     expected = attention(*inputs, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = attention(*inputs, mask)
-    for output, reference in zip(outputs, expected):
+        with torch.no_grad():
+            inference = attention(*inputs, mask)
+    for output, reference in zip((*outputs, *inference), (*expected, *expected)):
         # Eight bits of mantissa, and scores of size 5 in an exponential: a few percent.
         torch.testing.assert_close(output.float(), reference, atol=0.15, rtol=0.05)
     for name, gradient in gradients(outputs, attention, inputs).items():
         assert gradient.isfinite().all(), name
 
 
-def test_both_softmaxes_are_taken_in_float32_under_autocast(monkeypatch):
+def test_training_takes_both_softmaxes_in_float32_under_autocast(monkeypatch):
     seen = []
 
     def spy(name):
@@ -164,11 +166,14 @@ def test_both_softmaxes_are_taken_in_float32_under_autocast(monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, call)
 
     spy("softmax")  # over the tokens
-    spy("exp")  # over the positions
+    spy("exp_")  # over the positions
     attention, visual, text, mask = attention_and_inputs()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         attention(visual, text, mask)
-    assert seen == [("softmax", torch.float32), ("exp", torch.float32)]
+        with torch.no_grad():
+            attention(visual, text, mask)
+    training = [("softmax", torch.float32), ("exp_", torch.float32)]
+    assert seen == [*training, ("softmax", torch.bfloat16), ("exp_", torch.bfloat16)]
 
 
 @pytest.mark.parametrize("scale", [1, 30])

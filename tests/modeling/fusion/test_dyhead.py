@@ -1,6 +1,7 @@
 """Dynamic convolution blocks: offset rules, scale attention, DyReLU, the tower without language."""
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -56,18 +57,23 @@ def test_raw_memory_rule_reads_logical_order_of_a_strided_tensor():
     )
 
 
-def test_raw_memory_rule_is_what_the_unchecked_kernel_reads():
-    """The index arithmetic of the CUDA kernel, with the output's height and width."""
-    fine = torch.randn(2, 18, 5, 7, generator=torch.Generator().manual_seed(0))
-    height, width = 3, 4
-    actual = offsets_for_coarser(fine, (height, width), "raw_memory")
-    for sample in range(2):
-        memory = fine[sample].reshape(-1)
-        for kind in range(18):
-            for i in range(height):
-                for j in range(width):
-                    pointer = (kind * height + i) * width + j
-                    assert actual[sample, kind, i, j] == memory[pointer]
+@pytest.mark.parametrize("fine_size, size", [((5, 7), (3, 4)), ((8, 11), (4, 6)), ((1, 1), (1, 1))])
+@pytest.mark.parametrize("channels", [slice(0, 18), slice(18, 27)], ids=["offsets", "masks"])
+def test_raw_memory_rule_is_what_the_unchecked_kernel_reads(channels, fine_size, size):
+    """The index arithmetic of the CUDA kernel, with the output's height and width.
+
+    It gets the address of each sample. Offsets and masks are parts of one convolution's output: a
+    sample's values lie together in memory, those of two samples do not.
+    """
+    both = torch.randn(2, 27, *fine_size, generator=torch.Generator().manual_seed(0))
+    fine, (height, width) = both[:, channels], size
+    actual = offsets_for_coarser(fine, size, "raw_memory")
+    kinds = fine.shape[1]
+    assert actual.shape == (2, kinds, height, width)
+    memory = [sample.flatten().tolist() for sample in fine]
+    for sample, kind, i, j in product(range(2), range(kinds), range(height), range(width)):
+        pointer = (kind * height + i) * width + j
+        assert actual[sample, kind, i, j] == memory[sample][pointer]
 
 
 def test_resized_rule_interpolates():

@@ -10,7 +10,7 @@ from detectron2.config import LazyCall as L
 from detectron2.config import get_cfg, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
 
 from glipv2_d2 import add_glip_config
@@ -216,6 +216,20 @@ def test_list_of_prompts_is_the_union_of_its_prompts(shared_model):
     (together,) = detect(shared_model, question(prompts))
     apart = Instances.cat([detect(shared_model, question(p))[0] for p in prompts])
     assert_same(together, apart[apart.scores.argsort(descending=True, stable=True)], atol=1e-2)
+
+
+def test_two_names_of_a_class_in_two_prompts_are_one_class(shared_model):
+    prompts = [prompt_of("cat", "dog", class_ids=[4, 1]), prompt_of("kitten", class_ids=[4])]
+    found = detect(shared_model, question(prompts))[0]
+    apart = [detect(shared_model, question(p))[0] for p in prompts]
+    cats = found[found.pred_classes == 4]
+    best = max(a.scores[a.pred_classes == 4][0].item() for a in apart)
+    assert cats.scores[0].item() == pytest.approx(best, abs=1e-6)
+    overlaps = pairwise_iou(cats.pred_boxes, cats.pred_boxes).fill_diagonal_(0)
+    assert overlaps.max() <= shared_model.postprocessor.nms_threshold + 1e-4
+    reversed_order = detect(shared_model, question(prompts[::-1]))[0]  # "kitten" names the class
+    torch.testing.assert_close(reversed_order.scores, found.scores, atol=1e-5, rtol=0)
+    assert torch.equal(reversed_order.pred_classes, found.pred_classes)
 
 
 @pytest.mark.parametrize("prompt_batch_size", [1, 2, 8])
