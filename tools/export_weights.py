@@ -5,8 +5,9 @@
         --config-file configs/demo/scenes.py --command "make train-demo" --machine "2 CPU cores"
 
 The averaged weights are taken where the checkpoint has them, stored as float16, without a frozen
-language backbone that comes with its own pretrained weights. A target that ends in .pth is written
-with torch.save for programs that do not read safetensors, such as Detectron2's DefaultPredictor.
+language backbone that comes with its own pretrained weights. The checkpoint may be an official
+GLIP, too. A target that ends in .pth is written with torch.save for programs that do not read
+safetensors, such as Detectron2's DefaultPredictor.
 """
 
 import argparse
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare c
 import glipv2_d2  # noqa: F401  (registers the models)
 from glipv2_d2.checkpoint import (
     CheckpointError,
+    build_for_weights,
     load_weights,
     read_checkpoint,
     read_safetensors_metadata,
@@ -39,7 +41,7 @@ def export(args: argparse.Namespace) -> Path:
     if target.suffix not in (".safetensors", ".pth"):
         raise ConfigError(f"The target must end in .safetensors or .pth, got '{target.name}'.")
     config = LazyConfig.apply_overrides(get_config(args.config_file), args.opts)
-    model = instantiate(config.model)
+    model = _build(config.model, args.checkpoint)
     load_weights(model, args.checkpoint)
     state = release_state(model, PRECISIONS[args.precision])
     notes = _notes(args, config)
@@ -53,6 +55,13 @@ def export(args: argparse.Namespace) -> Path:
     print(f"{target}: {len(state)} tensors, {values:.2f} million values, {size:.1f} MB")
     print(json.dumps(notes, indent=2))
     return target
+
+
+def _build(model, checkpoint: str):
+    """The model; a frozen language backbone with the weights that it is compared with."""
+    if model.get("language_backbone", {}).get("frozen", False):
+        return instantiate(model)
+    return build_for_weights(model, checkpoint)
 
 
 def _notes(args: argparse.Namespace, config) -> dict[str, str]:
@@ -90,7 +99,7 @@ def main(argv=None) -> int:
     parser.add_argument("--seed", type=int, help="default: train.seed of the config")
     parser.add_argument("opts", nargs="*", default=[], help="path.key=value for the config")
     try:
-        export(parser.parse_args(argv))
+        export(parser.parse_intermixed_args(argv))
     except (CheckpointError, ConfigError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,17 +1,17 @@
-"""GLIP-L: Swin-L, eight blocks.
+"""GLIP-L: Swin-L, eight blocks; FourODs, GoldG and image-text pairs.
 
-The paper trains it on FourODs, GoldG and Cap24M; the data sets of those that this project registers
-are listed here with the official number of copies.
+The official training starts from an ImageNet Swin: set model.backbone.bottom_up.pretrained to
+"swin_large_patch4_window12_384.ms_in22k" (through timm) or to the Swin authors' file.
 """
 
+from ..common.data.glip_l import dataloader
 from ..common.models.glip_swin_l import model
-from .glip_t_c import dataloader, inference, lr_multiplier, optimizer, train
+from .glip_t_a import inference, lr_multiplier, optimizer, train
 
 train.output_dir = "./output/glip_l"
 train.max_iter = 1_000_000
+# In float32 and without an average, unlike GLIP-T.
+train.amp.enabled = False
+train.ema.enabled = False
 optimizer.weight_decay = 0.01
-dataloader.train.datasets = [
-    ["objects365_train", 2.0],
-    ["goldg_mixed_train", 4.0],
-    ["goldg_flickr_train", 8.0],
-]
+dataloader.train.total_batch_size = 64

@@ -1,20 +1,41 @@
 """Checkpoints: reading and writing files, and whether they fit a model."""
 
-from glipv2_d2.checkpoint.checkpointer import GLIPCheckpointer, check_weights, load_weights
+from glipv2_d2.checkpoint.building import build_for_weights, config_for_weights
+from glipv2_d2.checkpoint.checkpointer import (
+    GLIPCheckpointer,
+    check_weights,
+    convert_on_load,
+    load_weights,
+)
+from glipv2_d2.checkpoint.convert import (
+    convert_official_glip,
+    explain_left_out,
+    is_official_glip,
+    published_config,
+)
+from glipv2_d2.checkpoint.errors import CheckpointError
 from glipv2_d2.checkpoint.reading import (
-    CheckpointError,
     read_checkpoint,
     read_safetensors_metadata,
+    weight_names,
 )
 from glipv2_d2.checkpoint.writing import release_state, save_safetensors
 
 __all__ = [
     "CheckpointError",
     "GLIPCheckpointer",
+    "build_for_weights",
     "check_weights",
+    "config_for_weights",
+    "convert_official_glip",
+    "convert_on_load",
+    "explain_left_out",
+    "is_official_glip",
     "load_weights",
+    "published_config",
     "read_checkpoint",
     "read_safetensors_metadata",
     "release_state",
     "save_safetensors",
+    "weight_names",
 ]

@@ -11,9 +11,21 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from glipv2_d2.checkpoint.reading import CheckpointError, read_checkpoint
+from glipv2_d2.checkpoint.convert import (
+    convert_official_glip,
+    is_official_glip,
+    published_config,
+)
+from glipv2_d2.checkpoint.errors import CheckpointError
+from glipv2_d2.checkpoint.reading import read_checkpoint
 
-__all__ = ["GLIPCheckpointer", "check_weights", "excused_keys", "load_weights"]
+__all__ = [
+    "GLIPCheckpointer",
+    "check_weights",
+    "convert_on_load",
+    "excused_keys",
+    "load_weights",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +43,8 @@ class GLIPCheckpointer(DetectionCheckpointer):
             a part of the model, but not nothing, and no shape may differ.
 
     A file with a moving average (key ``"ema"``) gives the averaged weights, unless a run is resumed
-    from it, that is, unless anything else (the optimiser, ...) is restored, too.
+    from it, that is, unless anything else (the optimiser, ...) is restored, too. The weights of an
+    official GLIP are converted.
     """
 
     def __init__(self, model, save_dir="", *, strict=False, save_to_disk=None, **checkpointables):
@@ -73,10 +86,10 @@ class GLIPCheckpointer(DetectionCheckpointer):
                 f"'{self.save_dir}/last_checkpoint' names '{path}', which is not there. Name an "
                 "existing checkpoint in it, or delete it to start anew."
             )
-        return int(read_checkpoint(path).get("iteration", -1))
+        return int(read_checkpoint(path, complete=True).get("iteration", -1))
 
     def _load_file(self, filename: str) -> dict:
-        return read_checkpoint(filename)
+        return read_checkpoint(filename, complete=self._resumes)
 
     def _load_model(self, checkpoint: dict):
         if "ema" in checkpoint and not self._resumes:
@@ -86,8 +99,11 @@ class GLIPCheckpointer(DetectionCheckpointer):
             # not fit; there is nothing to compare by name.
             return super()._load_model(checkpoint)
         state = _without_prefix(checkpoint["model"], "module.")
+        if is_official_glip(state):
+            state = _converted(state, self._path)
         checkpoint["model"] = state
         check_weights(self.model, state, source=self._path, strict=self.strict)
+        _notice_other_language(self.model, state)
         return super()._load_model(checkpoint)
 
     def _log_incompatible_keys(self, incompatible) -> None:
@@ -105,6 +121,29 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     GLIPCheckpointer(model, strict=True).load(str(path), checkpointables=[])
 
 
+def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
+    """``load_state_dict`` pre-hook of GLIP: official weights are converted on their way in.
+
+    So they come through every loader: torch's own, Detectron2's checkpointer, DefaultPredictor.
+
+    Args:
+        model: the GLIP. state: changed in place, as such hooks do. prefix: the model's name inside
+            the module that is loaded.
+
+    Raises:
+        CheckpointError: see ``convert_official_glip``; or they are not all weights of this model
+            (``GLIPCheckpointer`` starts training from a part).
+    """
+    inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if not is_official_glip(inside):
+        return
+    converted = _converted(inside, "official GLIP")
+    check_weights(model, converted, source="official GLIP", strict=True)
+    for name in inside:
+        del state[prefix + name]
+    state.update((prefix + name, value) for name, value in converted.items())
+
+
 def excused_keys(model: nn.Module) -> set[str]:
     """Names that a file of weights may lack: those that the model got from elsewhere.
 
@@ -117,6 +156,17 @@ def excused_keys(model: nn.Module) -> set[str]:
     if any(parameter.requires_grad for parameter in language.parameters()):
         return set()
     return {f"language_backbone.{name}" for name in language.state_dict()}
+
+
+def _notice_other_language(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """A frozen language backbone that a file changes is no longer what its pretrained name says.
+
+    A release file of this model must hold it then (see :func:`excused_keys`).
+    """
+    own = model.state_dict()
+    shared = [name for name in excused_keys(model) if name in state]
+    if any(not torch.equal(state[name].to(own[name]), own[name]) for name in shared):
+        model.language_backbone.pretrained = None
 
 
 def check_weights(
@@ -134,17 +184,42 @@ def check_weights(
         CheckpointError: nothing fits, a shape differs, or (strict) a weight is missing or one too
             many. The message counts, gives examples and says what to do.
     """
-    own = {k: v for k, v in model.state_dict().items() if k not in _CONSTANTS}
+    own = _own_weights(model)
+    _refuse_other_sizes(own, state, f"'{source}'")
+    counts = _counts(own, state)
+    excused = excused_keys(model)
+    missing = [name for name in own if name not in state and name not in excused]
+    if missing and strict:
+        raise CheckpointError(
+            f"'{source}' does not hold all weights of this model: {counts}, {len(missing)} are "
+            f"missing, for example {_examples(missing)}. {_config_hint(state)}, or a complete "
+            "checkpoint. (Training may start from a part: train.init_checkpoint.)"
+        )
+    surplus = [name for name in state if name not in own and name not in _CONSTANTS]
+    if surplus and strict:
+        raise CheckpointError(
+            f"'{source}' holds weights of a larger model: {counts}, {len(surplus)} of them have no "
+            f"place in the model, for example {_examples(surplus)}. {_config_hint(state)}."
+        )
+    if missing:
+        logger.warning(
+            "%s: %s; %d start from their initial values, for example %s.",
+            source, counts, len(missing), _examples(missing),
+        )  # fmt: skip
+
+
+def _own_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in model.state_dict().items() if k not in _CONSTANTS}
+
+
+def _refuse_other_sizes(
+    own: dict[str, torch.Tensor], state: dict[str, torch.Tensor], source: str
+) -> None:
     common = [name for name in own if name in state]
-    counts = (
-        f"{len(common)} of the model's {len(own)} weights are in the file, "
-        f"which has {len(state)}"
-    )
     if not common:
         raise CheckpointError(
-            f"'{source}' holds weights of another model: {counts}. It has for example "
-            f"{_examples(state)}; the model has {_examples(own)}. Give the config that the "
-            "weights were trained with."
+            f"{source} holds weights of another model: {_counts(own, state)}. It has for example "
+            f"{_examples(state)}; the model has {_examples(own)}. {_config_hint(state)}."
         )
     differing = [k for k in common if tuple(state[k].shape) != tuple(own[k].shape)]
     if differing:
@@ -153,31 +228,28 @@ def check_weights(
             for k in differing[:3]
         )
         raise CheckpointError(
-            f"'{source}' holds weights of another size of model: {len(differing)} of the "
-            f"{len(common)} common weights differ in shape ({shown}). Give the config that the "
-            "weights were trained with."
+            f"{source} holds weights of another size of model: {len(differing)} of the "
+            f"{len(common)} common weights differ in shape ({shown}). {_config_hint(state)}."
         )
-    excused = excused_keys(model)
-    missing = [name for name in own if name not in state and name not in excused]
-    if missing and strict:
-        raise CheckpointError(
-            f"'{source}' does not hold all weights of this model: {counts}, {len(missing)} are "
-            f"missing, for example {_examples(missing)}. Give the config that the weights were "
-            "trained with, or a complete checkpoint. (Training may start from a part: "
-            "train.init_checkpoint.)"
-        )
-    surplus = [name for name in state if name not in own and name not in _CONSTANTS]
-    if surplus and strict:
-        raise CheckpointError(
-            f"'{source}' holds weights of a larger model: {counts}, {len(surplus)} of them have no "
-            f"place in the model, for example {_examples(surplus)}. Give the config that the "
-            "weights were trained with."
-        )
-    if missing:
-        logger.warning(
-            "%s: %s; %d start from their initial values, for example %s.",
-            source, counts, len(missing), _examples(missing),
-        )  # fmt: skip
+
+
+def _config_hint(state: dict[str, torch.Tensor]) -> str:
+    config = published_config(state)
+    if config:
+        return f"They fit the config {config}: give that one"
+    return "Give the config that the weights were trained with"
+
+
+def _counts(own: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
+    common = sum(name in state for name in own)
+    return f"{common} of the model's {len(own)} weights are in the file, which has {len(state)}"
+
+
+def _converted(state: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
+    try:
+        return convert_official_glip(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
 
 
 def _without_prefix(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -1,12 +1,12 @@
 """Read checkpoint files of every kind into one form, without running code that hides in them.
 
 A ``.pth`` file is a pickle, and a pickle may run anything when it is loaded. Files are therefore
-read with an unpickler that knows tensors, arrays and plain containers only; what needs more is
-refused with the name of the offending object.
+read with unpicklers that know tensors, arrays and plain containers only. Other objects beside the
+weights (an optimiser, a scheduler, a config) are left out; among the weights they are an error.
 """
 
+import logging
 import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +14,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-__all__ = ["CheckpointError", "read_checkpoint", "read_safetensors_metadata"]
+from glipv2_d2.checkpoint.convert import is_official_glip
+from glipv2_d2.checkpoint.errors import CheckpointError
+from glipv2_d2.checkpoint.restricted import (
+    ArrayUnpickler,
+    ForeignObjectError,
+    StandIn,
+    restricted_pickle,
+)
+
+__all__ = ["CheckpointError", "read_checkpoint", "read_safetensors_metadata", "weight_names"]
+
+logger = logging.getLogger(__name__)
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pyth")
 _SUFFIXES = (".safetensors", ".pkl", *_TORCH_SUFFIXES)
@@ -22,26 +33,63 @@ _SUFFIXES = (".safetensors", ".pkl", *_TORCH_SUFFIXES)
 _STATE_KEYS = ("model", "state_dict", "model_state")
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, damaged, of another kind, or of another model."""
-
-
-def read_checkpoint(path: str | Path) -> dict:
+def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
     """Read a checkpoint file on the CPU.
 
     Args:
         path: a ``.safetensors`` file; a file of ``torch.save`` (``.pth``, ``.pt``, ``.bin``,
             ``.ckpt``, pycls' ``.pyth``); or a ``.pkl`` of Detectron2's model zoo.
+        complete: the entries beside the weights are needed as much as the weights (to resume a
+            run): one that cannot be read safely is an error then, and is left out otherwise.
 
     Returns:
         A dict with ``"model"``: the state dict (name -> tensor, in the stored precision), and
         whatever else the file holds (``"trainer"``, ``"ema"``, ``"iteration"``, ...). A zoo
         ``.pkl`` also gets ``"matching_heuristics"``, as Detectron2's checkpointer expects it.
+        Of an official GLIP, and of a file with objects of unknown classes, only ``"model"`` is
+        read. Its tensors are mapped from the file, not copied: do not
+        overwrite the file while they are in use.
 
     Raises:
         CheckpointError: no such file, a truncated or foreign file, objects that are not weights.
     """
     path = Path(path)
+    suffix = _checked_suffix(path)
+    if suffix == ".safetensors":
+        return {"model": _read_safetensors(path)}
+    if suffix == ".pkl":
+        return _read_zoo_pickle(path)
+    mapped = _is_zip(path)
+    loaded, foreign = _load_torch(path, mmap=mapped)
+    state = _state_dict_in(loaded, path, foreign)
+    if complete and foreign and not is_official_glip(state):
+        raise CheckpointError(_foreign_object_message(path, foreign))
+    if foreign or is_official_glip(state):
+        _log_left_out(path, loaded, state, foreign)
+        return {"model": state}
+    if mapped:  # A run that resumes goes on with these tensors, and may write the file anew.
+        loaded, _ = _load_torch(path, mmap=False)
+    return {**_other_entries(loaded), "model": _state_dict_in(loaded, path, foreign)}
+
+
+def weight_names(path: str | Path) -> list[str]:
+    """The names of a file's weights, without reading the weights where the format allows it.
+
+    Raises:
+        CheckpointError: as :func:`read_checkpoint`.
+    """
+    path = Path(path)
+    suffix = _checked_suffix(path)
+    if suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+            return list(file.keys())
+    if suffix == ".pkl":
+        return list(_read_zoo_pickle(path)["model"])
+    loaded, foreign = _load_torch(path, mmap=_is_zip(path))
+    return list(_state_dict_in(loaded, path, foreign))
+
+
+def _checked_suffix(path: Path) -> str:
     if path.is_dir():
         raise CheckpointError(f"'{path}' is a folder; a checkpoint file is needed.")
     if not path.is_file():
@@ -49,17 +97,12 @@ def read_checkpoint(path: str | Path) -> dict:
     if path.stat().st_size == 0:
         raise CheckpointError(f"The checkpoint '{path}' is empty (0 bytes). Fetch it again.")
     suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        return {"model": _read_safetensors(path)}
-    if suffix == ".pkl":
-        return _read_zoo_pickle(path)
-    if suffix not in _TORCH_SUFFIXES:
+    if suffix not in _SUFFIXES:
         raise CheckpointError(
             f"'{path}' is not a kind of checkpoint that can be read "
             f"(known: {', '.join(_SUFFIXES)})."
         )
-    loaded = _read_torch(path)
-    return {**_other_entries(loaded), "model": _state_dict_in(loaded, path)}
+    return suffix
 
 
 def read_safetensors_metadata(path: str | Path) -> dict[str, str]:
@@ -87,30 +130,59 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}
 
 
-def _read_torch(path: Path) -> Mapping:
+def _is_zip(path: Path) -> bool:
+    """Whether torch.save wrote the file in its present format, whose tensors can be mapped."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _load_torch(path: Path, *, mmap: bool) -> tuple[Mapping, set[str]]:
+    """What the file holds, and the names of the objects in it that stand-ins replace."""
+    foreign: set[str] = set()
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
-            raise CheckpointError(_foreign_object_message(path, str(error))) from error
-        raise CheckpointError(_damaged_message(path, error)) from error
+        loaded = torch.load(path, map_location="cpu", mmap=mmap, weights_only=True)
+    except pickle.UnpicklingError:
+        # torch's own safe unpickler refuses the whole file for one object that it does not know.
+        tensors_only = restricted_pickle(foreign)
+        options = {"mmap": mmap, "weights_only": False, "pickle_module": tensors_only}
+        try:
+            loaded = torch.load(path, map_location="cpu", **options)
+        except Exception as error:
+            raise CheckpointError(_damaged_message(path, error)) from error
     except Exception as error:  # torch reports damage by half a dozen exception types
         raise CheckpointError(_damaged_message(path, error)) from error
+    if isinstance(loaded, StandIn):
+        raise CheckpointError(_foreign_object_message(path, foreign))
     if not isinstance(loaded, Mapping):
         raise CheckpointError(
             f"'{path}' holds a {type(loaded).__name__}, not a checkpoint (a dict of weights)."
         )
-    return loaded
+    return loaded, foreign
 
 
-def _foreign_object_message(path: Path, reason: str) -> str:
-    found = re.search(r"Unsupported (?:global|class):? (?:GLOBAL )?([\w.]+)", reason)
-    named = found.group(1) if found else "unknown"
+def _log_left_out(path: Path, loaded: Mapping, state: Mapping, foreign: set[str]) -> None:
+    beside = [str(key) for key in _other_entries(loaded) if key not in state]
+    if foreign:
+        logger.warning(
+            "%s: only the weights are read; left out: %s. It holds objects that are not weights "
+            "(%s), and none of them was built or run.",
+            path, ", ".join(beside), _examples(foreign),
+        )  # fmt: skip
+    elif beside:
+        logger.info("%s: only the weights are read; left out: %s.", path, ", ".join(beside))
+
+
+def _foreign_object_message(path: Path, foreign: set[str]) -> str:
     return (
-        f"'{path}' holds Python objects beside its weights ({named}). It is not loaded, because "
-        "unpickling them could run any code. If you trust it, re-save only the weights where it "
-        "was made: torch.save({'model': model.state_dict()}, 'weights.pth')."
+        f"'{path}' holds Python objects that are not weights ({_examples(foreign)}). It is not "
+        "loaded, because unpickling them could run any code. If you trust it, re-save only the "
+        "weights where it was made: torch.save({'model': model.state_dict()}, 'weights.pth')."
     )
+
+
+def _examples(names: set[str], count: int = 4) -> str:
+    shown = sorted(names)[:count]
+    return ", ".join(shown) + (", ..." if len(names) > count else "")
 
 
 def _damaged_message(path: Path, error: Exception) -> str:
@@ -132,12 +204,14 @@ def _looks_like(path: Path) -> str:
     return ""
 
 
-def _state_dict_in(loaded: Mapping, path: Path) -> dict[str, torch.Tensor]:
+def _state_dict_in(loaded: Mapping, path: Path, foreign: set[str]) -> dict[str, torch.Tensor]:
     state = loaded
     for key in _STATE_KEYS:
-        if isinstance(loaded.get(key), Mapping):
+        if isinstance(loaded.get(key), Mapping | StandIn):
             state = loaded[key]
             break
+    if isinstance(state, StandIn) or any(isinstance(value, StandIn) for value in state.values()):
+        raise CheckpointError(_foreign_object_message(path, foreign))
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         entries = ", ".join(map(str, list(loaded)[:6])) or "nothing"
@@ -156,33 +230,13 @@ def _other_entries(loaded: Mapping) -> dict:
     }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Loads NumPy arrays and plain containers, which is all that a zoo ``.pkl`` holds."""
-
-    _ALLOWED = {
-        ("_codecs", "encode"),
-        ("collections", "OrderedDict"),
-        ("numpy", "dtype"),
-        ("numpy", "ndarray"),
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "scalar"),
-    }
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"Unsupported global {module}.{name}")
-        return super().find_class(module, name)
-
-
 def _read_zoo_pickle(path: Path) -> dict:
     try:
         with path.open("rb") as file:
-            loaded = _ArrayUnpickler(file, encoding="latin1").load()
+            loaded = ArrayUnpickler(file, encoding="latin1").load()
+    except ForeignObjectError as error:
+        raise CheckpointError(_foreign_object_message(path, {error.name})) from error
     except Exception as error:  # a damaged pickle raises nearly anything
-        if "Unsupported global" in str(error):
-            raise CheckpointError(_foreign_object_message(path, str(error))) from error
         raise CheckpointError(
             f"'{path}' cannot be read as a Detectron2 model zoo file ({error}). "
             f"{_looks_like(path)}Fetch it again."

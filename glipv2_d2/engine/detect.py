@@ -226,7 +226,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("input", metavar="IMAGE|FOLDER")
     parser.add_argument("--config-file", required=True, help="path, or name of a shipped config")
-    parser.add_argument("--weights", required=True, help=".safetensors or .pth")
+    parser.add_argument("--weights", required=True, help=".safetensors or .pth, official GLIP too")
     parser.add_argument("--prompt", required=True, help='"cat, dog" or "a [kite] above a [dog]"')
     parser.add_argument("--kind", choices=("auto", "classes", "caption"), default="auto")
     parser.add_argument("--phrases", default="rules", help='"rules", "nltk", "spacy", ...')
@@ -246,7 +246,7 @@ def _argument_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    args = _argument_parser().parse_args(argv)
+    args = _argument_parser().parse_intermixed_args(argv)
     try:
         files = list_images(args.input)
         prompt = parse_prompt(args.prompt, args.kind, args.phrases)

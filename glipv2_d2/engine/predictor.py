@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import LazyConfig
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from torch import nn
 from torchvision.ops import nms
 
-from glipv2_d2.checkpoint import load_weights
+from glipv2_d2.checkpoint import build_for_weights, load_weights
 from glipv2_d2.config import get_config
 from glipv2_d2.data.images import read_image
 from glipv2_d2.data.phrases import prompt_from_text
@@ -90,7 +90,8 @@ class GroundingPredictor:
         Args:
             config: path of the config, or the name of a shipped one ("pretrain/glip_t.py"). Its
                 ``inference`` node gives sizes and threshold; without one they are GLIP's 800/1333.
-            weights: ``.safetensors`` or ``.pth``; must hold all weights of the model.
+            weights: ``.safetensors`` or ``.pth``, of this project or an official GLIP; must hold
+                all weights of the model.
             device: "auto" (CUDA where there is one), "cpu", "cuda", ...
             batch_size, score_threshold: see the class.
             overrides: ``path.key=value`` for the config.
@@ -99,7 +100,7 @@ class GroundingPredictor:
             ConfigError, CheckpointError: the config or the weights are missing or do not fit.
         """
         cfg = LazyConfig.apply_overrides(get_config(config), list(overrides))
-        model = instantiate(cfg.model)
+        model = build_for_weights(cfg.model, weights)
         load_weights(model, weights)
         inference = cfg.get("inference", {})
         if score_threshold is None:

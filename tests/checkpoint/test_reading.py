@@ -7,7 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glipv2_d2.checkpoint import CheckpointError, read_checkpoint, read_safetensors_metadata
+from glipv2_d2.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    read_safetensors_metadata,
+    weight_names,
+)
 
 
 class NotAWeight:
@@ -57,16 +62,33 @@ def test_reads_a_zoo_pickle(tmp_path):
     assert torch.equal(read["model"]["stem.conv1.weight"], torch.ones(2, 3))
 
 
-@pytest.mark.parametrize("name", ["w.pth", "w.pkl"])
-def test_refuses_to_unpickle_foreign_objects(tmp_path, weights, name):
-    path = tmp_path / name
-    content = {"model": weights, "config": NotAWeight()}
-    if name.endswith(".pth"):
-        torch.save(content, path)
-    else:
-        path.write_bytes(pickle.dumps({"model": {}, "config": NotAWeight()}))
+def test_refuses_to_unpickle_foreign_objects_in_a_zoo_pickle(tmp_path):
+    path = tmp_path / "w.pkl"
+    path.write_bytes(pickle.dumps({"model": {}, "config": NotAWeight()}))
     with pytest.raises(CheckpointError, match="NotAWeight.*re-save only the weights"):
         read_checkpoint(path)
+
+
+def test_names_of_the_weights(tmp_path, weights):
+    torch.save({"model": weights, "iteration": 7}, tmp_path / "w.pth")
+    torch.save(weights, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(weights, str(tmp_path / "w.safetensors"))
+    arrays = {name: value.numpy() for name, value in weights.items()}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "someone"}))
+    for name in ("w.pth", "old.pth", "w.safetensors", "w.pkl"):
+        assert set(weight_names(tmp_path / name)) == set(weights), name
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        weight_names(tmp_path / "none.pth")
+
+
+def test_what_was_read_outlives_its_file(tmp_path, weights):
+    """A run saves anew where it resumed from."""
+    path = tmp_path / "w.pth"
+    torch.save({"model": weights, "trainer": {"momentum": torch.ones(1000)}}, path)
+    read = read_checkpoint(path, complete=True)
+    path.write_bytes(b"")
+    assert_same(read["model"], weights)
+    assert (read["trainer"]["momentum"] == 1).all()
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])

@@ -14,6 +14,7 @@ from glipv2_d2 import Prompt, PromptError, add_glip_config
 from glipv2_d2.checkpoint import CheckpointError, release_state, save_safetensors
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.predictor import GroundingPredictor
+from tests.checkpoint.official import official_state
 from tests.tiny import tiny_model
 
 NAMES = ["cat", "dog", "red kite"]
@@ -136,9 +137,23 @@ def test_from_config(model, tmp_path, tiny_data):
             GroundingPredictor.from_config(config, weights, device="cuda")
 
 
-def test_detectron2_build_model_and_default_predictor(model, tmp_path, tiny_data):
+def test_from_config_with_official_weights_fetches_none_of_berts(model, tmp_path, tiny_data):
+    weights = tmp_path / "official.pth"
+    torch.save({"model": official_state(model.state_dict()), "optimizer": {}}, weights)
+    # The folder of the tiny language model holds no weights: asking for them would fail.
+    overrides = ["model.postprocessor.score_threshold=0.0", "model.language_backbone.pretrained=1"]
+    loaded = GroundingPredictor.from_config(
+        "tests/engine/tiny_train.py", weights, device="cpu", overrides=overrides
+    )
+    direct = GroundingPredictor(model, min_size=96, max_size=128)
+    same(loaded(image(), NAMES)[0], direct(image(), NAMES)[0])
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_detectron2_build_model_and_default_predictor(model, tmp_path, tiny_data, official):
     weights = tmp_path / "w.pth"
-    torch.save({"model": release_state(model, torch.float32)}, weights)
+    state = release_state(model, torch.float32)
+    torch.save({"model": official_state(state, module=True) if official else state}, weights)
     MetadataCatalog.get("tiny_vocabulary").thing_classes = NAMES
     cfg = get_cfg()
     add_glip_config(cfg)

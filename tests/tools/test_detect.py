@@ -125,6 +125,12 @@ def test_usage_errors(weights, folder, tmp_path, capsys, change, message):
     assert re.search(message, captured.err), captured.err
 
 
+def test_overrides_of_the_config_may_come_last(weights, folder, tmp_path):
+    output = tmp_path / "out"
+    assert run(weights, folder / "b.jpg", output, "inference.score_threshold=0.9") == 0
+    assert json.loads((output / "detections.json").read_text())["threshold"] == 0.9
+
+
 def test_masks_are_drawn_and_written(tmp_path, folder):
     class Predictor:
         batch_size = 1

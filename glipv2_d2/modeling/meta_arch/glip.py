@@ -1,5 +1,6 @@
 """GLIP: grounded language-image pre-training (Li et al. 2022) as a Detectron2 meta-architecture."""
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -10,12 +11,18 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList
 from torch import nn
 
+from ...checkpoint import config_for_weights, convert_on_load
 from ...config import load_model_config
 from ...structures import Prompt, PromptError
 from ..boxes import to_inclusive
 from ..heads import GroundingHead, GroundingOutput
 from ..losses import GroundingLosses, GroundingTargets
-from ..postprocessing import ClassMap, Detections, GroundingPostprocessor
+from ..postprocessing import (
+    ClassMap,
+    Detections,
+    GroundingPostprocessor,
+    classes_asked_twice,
+)
 from ..text import TextFeatureCache, TextFeatures
 
 __all__ = ["GLIP"]
@@ -78,11 +85,15 @@ class GLIP(nn.Module):
         self.vocabulary_prompts: list[Prompt] = []
         if vocabulary is not None:
             self.set_vocabulary(vocabulary)
+        # So that official weights come through every loader, torch's and Detectron2's too.
+        self._register_load_state_dict_pre_hook(convert_on_load, with_module=True)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """MODEL.GLIP.CONFIG names a LazyConfig; the vocabulary is the first test set's classes."""
         model = load_model_config(cfg.MODEL.GLIP.CONFIG)
+        if os.path.isfile(cfg.MODEL.WEIGHTS):
+            model = config_for_weights(model, cfg.MODEL.WEIGHTS)
         arguments = {key: instantiate(value) for key, value in model.items() if key != "_target_"}
         if arguments.get("vocabulary") is None and cfg.DATASETS.TEST:
             arguments["vocabulary"] = _class_names(cfg.DATASETS.TEST[0])
@@ -189,7 +200,7 @@ class GLIP(nn.Module):
         for inputs, detections, asked, size in zip(
             batched_inputs, chunks, prompts, images.image_sizes
         ):
-            merged = self.postprocessor.merge(detections)
+            merged = self.postprocessor.merge(detections, classes_asked_twice(asked))
             instances = self.postprocessor.to_instances(merged, asked, size)
             height, width = inputs.get("height", size[0]), inputs.get("width", size[1])
             results.append({"instances": detector_postprocess(instances, height, width)})
@@ -201,7 +212,7 @@ class GLIP(nn.Module):
         prompts: list[list[Prompt]],
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[list[Detections]]:
-        """Detections per image and prompt, from the pyramid of B images.
+        """Detections per image and prompt, from the pyramid of B images; `merge` joins them.
 
         The pyramid is computed once per image, whatever the number of its prompts.
 
@@ -211,6 +222,7 @@ class GLIP(nn.Module):
         """
         anchors = self.anchors(features)
         pairs = [(image, prompt) for image, asked in enumerate(prompts) for prompt in asked]
+        deferred = [classes_asked_twice(asked) for asked in prompts]
         detections: list[list[Detections]] = [[] for _ in prompts]
         for start in range(0, len(pairs), self.prompt_batch_size):
             rows, asked = zip(*pairs[start : start + self.prompt_batch_size])
@@ -220,7 +232,9 @@ class GLIP(nn.Module):
             for i, (image, prompt) in enumerate(zip(rows, asked)):
                 class_map = ClassMap.build(prompt, tokens.positive_maps[i])
                 detections[image].append(
-                    self._detect_one(output, i, anchors, class_map, image_sizes[image])
+                    self._detect_one(
+                        output, i, anchors, class_map, image_sizes[image], deferred[image]
+                    )
                 )
         return detections
 
@@ -231,6 +245,7 @@ class GLIP(nn.Module):
         anchors: list[torch.Tensor],
         class_map: ClassMap,
         image_size: tuple[int, int],
+        deferred: frozenset[int] = frozenset(),
     ) -> Detections:
         lengths = output.level_lengths()
         # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
@@ -241,6 +256,7 @@ class GLIP(nn.Module):
             anchors,
             class_map,
             image_size,
+            deferred,
         )
 
 

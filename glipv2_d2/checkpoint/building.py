@@ -1,0 +1,59 @@
+"""Build a model for given weights: what the weights file holds is not fetched from elsewhere."""
+
+import copy
+import logging
+from pathlib import Path
+
+from detectron2.config import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from glipv2_d2.checkpoint.reading import weight_names
+
+__all__ = ["build_for_weights", "config_for_weights"]
+
+logger = logging.getLogger(__name__)
+
+# Key of the config that asks for weights of its own -> (where the file holds these weights, ours
+# and the official GLIP's, what the key is set to then).
+_OWN_WEIGHTS = {
+    "language_backbone.pretrained": (("language_backbone.",), False),
+    "backbone.bottom_up.pretrained": (("backbone.bottom_up.", "backbone.body."), None),
+}
+
+
+def build_for_weights(model: DictConfig, weights: str | Path) -> nn.Module:
+    """Instantiate a LazyConfig's ``model`` into which a weights file will be loaded.
+
+    The one place for it: predictor, command lines, training and the yacs door use it, so that an
+    official GLIP runs without the hub that BERT's weights come from. The weights are not loaded
+    yet.
+
+    Args:
+        model: the ``model`` node. weights: the file; empty or a URL: the node is built as it is.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    return instantiate(config_for_weights(model, weights))
+
+
+def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
+    """A ``model`` node that asks for no pretrained part which the weights file brings.
+
+    Args, errors: see :func:`build_for_weights`. The node itself is left as it is.
+    """
+    if not str(weights) or "://" in str(weights):
+        return model
+    asked = [key for key in _OWN_WEIGHTS if OmegaConf.select(model, key)]
+    if not asked:
+        return model
+    names = [name.removeprefix("module.") for name in weight_names(weights)]
+    brought = [key for key in asked if any(n.startswith(_OWN_WEIGHTS[key][0]) for n in names)]
+    if not brought:
+        return model
+    model = copy.deepcopy(model)
+    for key in brought:
+        OmegaConf.update(model, key, _OWN_WEIGHTS[key][1])
+        logger.info("%s holds these weights itself: model.%s is not asked for.", weights, key)
+    return model

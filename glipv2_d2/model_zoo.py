@@ -1,0 +1,159 @@
+"""The published GLIP models by name: config, weights, and a predictor that is ready to use.
+
+    from glipv2_d2 import model_zoo
+
+    predictor = model_zoo.get("glip_t")          # from disk, the hub's cache, or the hub
+    instances = predictor("photo.jpg", ["cat", "remote control"])[0]
+
+The weights are the official files as they are (docs/model_zoo.md lists them with their published
+numbers); they are converted while they load.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from glipv2_d2.checkpoint import CheckpointError
+from glipv2_d2.config import ConfigError
+from glipv2_d2.config import get_config as load_config
+
+if TYPE_CHECKING:
+    from glipv2_d2.engine import GroundingPredictor
+
+__all__ = ["FOLDER_VARIABLE", "HUB", "PublishedModel", "find_weights", "get", "get_config", "names"]
+
+HUB = "GLIPModel/GLIP"
+# Names a folder with weights that were fetched by hand, or a list of folders.
+FOLDER_VARIABLE = "GLIP_WEIGHTS"
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A released model.
+
+    Attributes:
+        config: name of the shipped config.
+        file: name of the official weights in the hub repository ``HUB``.
+    """
+
+    config: str
+    file: str
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds the file."""
+        return f"https://huggingface.co/{HUB}/resolve/main/{self.file}"
+
+
+_MODELS = {
+    "glip_t_a": PublishedModel("pretrain/glip_t_a.py", "glip_a_tiny_o365.pth"),
+    "glip_t_b": PublishedModel("pretrain/glip_t_b.py", "glip_tiny_model_o365.pth"),
+    "glip_t_c": PublishedModel("pretrain/glip_t_c.py", "glip_tiny_model_o365_goldg.pth"),
+    "glip_t": PublishedModel("pretrain/glip_t.py", "glip_tiny_model_o365_goldg_cc_sbu.pth"),
+    "glip_t_lvis_best": PublishedModel(
+        "pretrain/glip_t.py", "glip_tiny_model_o365_goldg_cc_sbu_lvisbest.pth"
+    ),
+    "glip_l": PublishedModel("pretrain/glip_l.py", "glip_large_model.pth"),
+}
+
+
+def names() -> list[str]:
+    """The names that :func:`get` knows."""
+    return list(_MODELS)
+
+
+def get_config(name: str) -> DictConfig:
+    """The whole LazyConfig of a published model.
+
+    Raises:
+        ConfigError: no such model; it lists the names.
+    """
+    return load_config(_published(name).config)
+
+
+def get(name: str, weights: str | Path | None = None, **options) -> "GroundingPredictor":
+    """A published model with its weights, ready to use.
+
+    Args:
+        name: one of :func:`names`.
+        weights: see :func:`find_weights`.
+        options: of ``GroundingPredictor.from_config`` (``device``, ``batch_size``, ...).
+
+    Returns:
+        A GroundingPredictor; its ``model`` is the ``GLIP``, in evaluation mode.
+
+    Raises:
+        ConfigError: no such model. CheckpointError: its weights are not here and cannot be fetched.
+    """
+    from glipv2_d2.engine import GroundingPredictor  # the engine imports much that a name needs not
+
+    published = _published(name)
+    return GroundingPredictor.from_config(published.config, find_weights(name, weights), **options)
+
+
+def find_weights(name: str, weights: str | Path | None = None) -> Path:
+    """The weights file of a published model on this machine, fetched if need be.
+
+    Sought are, in this order: ``weights``; the folders that the environment variable GLIP_WEIGHTS
+    names, for the official file or ``<name>.safetensors`` or ``<name>.pth`` (as
+    tools/convert_glip_weights.py writes them); the cache of the Hugging Face hub; the hub.
+
+    Args:
+        name: one of :func:`names`.
+        weights: a file, or a folder that holds it; None: see above.
+
+    Raises:
+        ConfigError: no such model. CheckpointError: the weights are nowhere.
+    """
+    published = _published(name)
+    files = (published.file, f"{name}.safetensors", f"{name}.pth")
+    if weights is not None:
+        path = Path(weights).expanduser()
+        found = _first_file([path], files) if path.is_dir() else path
+        if found is None or not found.is_file():
+            raise CheckpointError(
+                f"There are no weights of '{name}' at '{path}'" + _expected(path, files) + ". "
+                f"The official file is {published.url}"
+            )
+        return found
+    folders = os.environ.get(FOLDER_VARIABLE, "")
+    found = _first_file([Path(f).expanduser() for f in folders.split(os.pathsep) if f], files)
+    return found or _from_hub(name, published, folders)
+
+
+def _published(name: str) -> PublishedModel:
+    if name not in _MODELS:
+        raise ConfigError(f"There is no published model '{name}'. There are: {', '.join(_MODELS)}.")
+    return _MODELS[name]
+
+
+def _first_file(folders: list[Path], files: tuple[str, ...]) -> Path | None:
+    candidates = (folder / file for folder in folders for file in files)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _expected(path: Path, files: tuple[str, ...]) -> str:
+    return f" (looked for {', '.join(files)})" if path.is_dir() else ""
+
+
+def _from_hub(name: str, published: PublishedModel, folders: str) -> Path:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(HUB, published.file)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hf_hub_download(HUB, published.file))
+    except (OSError, ValueError) as error:  # the client's errors: no network, no file, disk full
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise CheckpointError(
+            f"The weights of '{name}' are not on this machine and cannot be fetched: "
+            f"{published.file} is neither in the folders of {FOLDER_VARIABLE} "
+            f"({folders or 'not set'}) nor in the cache of the Hugging Face hub, and fetching it "
+            f"from {HUB} failed ({reason}). Either fetch {published.url} where there is a network "
+            f"and give its path (weights=..., --weights) or put it into a folder that "
+            f"{FOLDER_VARIABLE} names; or repeat this with a network."
+        ) from error

@@ -1,0 +1,166 @@
+"""Official GLIP weights through every door: torch's, Detectron2's and ours."""
+
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from glipv2_d2.checkpoint import (
+    CheckpointError,
+    GLIPCheckpointer,
+    build_for_weights,
+    config_for_weights,
+    load_weights,
+    read_checkpoint,
+)
+from tests.checkpoint.conftest import tiny_glip_t_a
+from tests.checkpoint.official import official_state
+from tests.tiny import tiny_config, tiny_model
+
+
+@pytest.fixture(scope="module")
+def released(fused, tmp_path_factory):
+    """A file as the official code saves it after training."""
+    path = tmp_path_factory.mktemp("released") / "glip.pth"
+    official = official_state(fused.state_dict(), module=True)
+    optimizer = {"state": {0: {"exp_avg": torch.ones(1000)}}, "param_groups": [{"lr": 1e-4}]}
+    content = {"model": official, "optimizer": optimizer, "iteration": 12, "model_ema": official}
+    torch.save(content, path)
+    return path
+
+
+def assert_equal(model, expected):
+    own, other = model.state_dict(), expected.state_dict()
+    assert all(torch.equal(value, other[name]) for name, value in own.items())
+
+
+def test_torch(official, fused):
+    model = tiny_model()
+    result = model.load_state_dict(official)
+    assert not result.missing_keys and not result.unexpected_keys
+    assert_equal(model, fused)
+    again = tiny_model()
+    again.load_state_dict(fused.state_dict())  # our own names still go
+    assert_equal(again, fused)
+
+
+def test_torch_as_a_part_of_another_model(official, fused):
+    whole = nn.ModuleDict({"glip": tiny_model(), "extra": nn.Linear(2, 2)})
+    state = {f"glip.{k}": v for k, v in official.items()}
+    state.update((f"extra.{k}", v) for k, v in whole["extra"].state_dict().items())
+    whole.load_state_dict(state)
+    assert_equal(whole["glip"], fused)
+
+
+def test_detectron2s_own_checkpointer(released, fused, caplog):
+    model = tiny_model()
+    DetectionCheckpointer(model).load(str(released))
+    assert_equal(model, fused)
+    assert "not found" not in caplog.text and "not used" not in caplog.text
+
+
+def test_ours(released, fused):
+    for load in (
+        lambda model: load_weights(model, released),
+        lambda model: GLIPCheckpointer(model).resume_or_load(str(released), resume=False),
+        lambda model: GLIPCheckpointer(model, strict=True).load(str(released)),
+    ):
+        model = tiny_model()
+        load(model)
+        assert_equal(model, fused)
+
+
+def test_glip_t_a(unfused, tmp_path):
+    torch.save(official_state(unfused.state_dict()), tmp_path / "a.pth")
+    model = tiny_glip_t_a()
+    load_weights(model, tmp_path / "a.pth")
+    assert_equal(model, unfused)
+
+
+def test_only_the_weights_of_a_released_file_are_read(released):
+    assert set(read_checkpoint(released)) == {"model"}
+    assert set(read_checkpoint(released, complete=True)) == {"model"}
+
+
+@pytest.mark.parametrize("door", ["torch", "detectron2", "ours"])
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"backbone.bottom_up.embed_dim": 32}, "another size of model.*32.*in the model"),
+        ({"neck.num_blocks": 3}, "not hold all weights.*neck.blocks.2"),
+        ({"neck.num_blocks": 1}, "larger model.*neck.blocks.1"),
+    ],
+)
+def test_weights_of_another_glip_are_refused(released, official, door, overrides, message):
+    model = tiny_model(**overrides)
+    before = model.head.bias0.clone()
+    with pytest.raises(CheckpointError, match=message):
+        if door == "torch":
+            model.load_state_dict(official, strict=False)
+        elif door == "detectron2":
+            DetectionCheckpointer(model).load(str(released))
+        else:
+            load_weights(model, released)
+    assert torch.equal(model.head.bias0, before)
+
+
+def test_training_may_start_from_an_official_model_of_another_kind(unfused, tmp_path, caplog):
+    torch.save(official_state(unfused.state_dict()), tmp_path / "a.pth")
+    model = tiny_model()
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    GLIPCheckpointer(model).load(str(tmp_path / "a.pth"), checkpointables=[])
+    key = "backbone.bottom_up.patch_embed.proj.weight"
+    assert torch.equal(model.state_dict()[key], unfused.state_dict()[key])
+    assert torch.equal(model.neck.blocks[0].fusion.gamma_v, start["neck.blocks.0.fusion.gamma_v"])
+    assert "start from their initial values" in caplog.text
+
+
+def test_the_file_is_named_when_conversion_fails(official, tmp_path):
+    torch.save({**official, "rpn.tunable_linear.weight": torch.ones(2, 32)}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="w.pth.*prompt-tuned"):
+        load_weights(tiny_model(), tmp_path / "w.pth")
+
+
+def test_a_truncated_release(released, tmp_path):
+    whole = released.read_bytes()
+    (tmp_path / "w.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="w.pth.*truncated"):
+        load_weights(tiny_model(), tmp_path / "w.pth")
+
+
+def test_what_the_file_holds_is_not_fetched(released, fused, tmp_path):
+    config = tiny_config()
+    config.language_backbone.pretrained = True  # its folder holds none: building would fail
+    config.backbone.bottom_up.pretrained = "no_such_file.pth"
+    ours = tmp_path / "ours.pth"
+    torch.save({"model": fused.state_dict()}, ours)
+    for weights in (released, ours):
+        model = build_for_weights(config, weights)
+        load_weights(model, weights)
+        assert_equal(model, fused)
+        assert model.language_backbone.pretrained is None
+    assert config.language_backbone.pretrained and config.backbone.bottom_up.pretrained
+
+
+def test_what_the_file_lacks_is_asked_for(fused, tmp_path):
+    config = tiny_config()
+    config.language_backbone.pretrained = True
+    part = {k: v for k, v in fused.state_dict().items() if "language_backbone" not in k}
+    torch.save(part, tmp_path / "part.pth")
+    for weights in (tmp_path / "part.pth", "", "https://example.org/w.pth"):
+        assert config_for_weights(config, weights) is config
+    with pytest.raises(CheckpointError, match="There is no checkpoint 'none.pth'"):
+        build_for_weights(config, "none.pth")
+
+
+def test_a_frozen_language_backbone_that_a_file_changed_is_released_with_the_model(tmp_path):
+    model = tiny_model(**{"language_backbone.frozen": True})
+    model.language_backbone.pretrained = "somewhere"
+    same = tmp_path / "same.pth"
+    torch.save(model.state_dict(), same)
+    load_weights(model, same)
+    assert model.language_backbone.pretrained == "somewhere"
+    other = {k: v + 1 if "language" in k else v for k, v in model.state_dict().items()}
+    torch.save(other, tmp_path / "other.pth")
+    load_weights(model, tmp_path / "other.pth")
+    assert model.language_backbone.pretrained is None

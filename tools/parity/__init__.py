@@ -1,0 +1,6 @@
+"""The parts of tools/verify_parity.py: this model against stored outputs of the official GLIP.
+
+`cases` reads the files, `model` builds GLIP-T with the generated weights, `capture` records what
+the model computes under the official names, `comparison` and `detections` judge the differences,
+`inference` and `training` go through a case, `report` prints.
+"""
