@@ -1,0 +1,58 @@
+"""Floating point operations of a call: torch's counter, and what it does not know, by hand.
+
+2 per multiply-add. Counted: matrix products, convolutions, attention kernels; by hand: deformable
+convolution (its matrix product and its bilinear samples), embedding_bag (a multiply-add per value
+that is gathered) and PyTorch's fused encoder layer. Not counted, as usual: norms, activations,
+softmax and other element-wise work.
+"""
+
+import math
+
+import torch
+import torchvision  # noqa: F401  (registers torch.ops.torchvision)
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["count_flops"]
+
+CORNERS = 4  # of a bilinear sample
+
+
+def _deform_conv2d(x, weight, offset, mask, bias, *_, out_shape=None, **__) -> int:
+    batch, out_channels, height, width = out_shape
+    samples = batch * height * width * math.prod(weight[1:])
+    return 2 * samples * (out_channels + CORNERS)
+
+
+def _embedding_bag(table, indices, *_, out_shape=None, **__) -> int:
+    return 2 * math.prod(indices) * table[1]
+
+
+def _encoder_layer(src, embed_dim, num_heads, qkv, *rest, out_shape=None, **_) -> int:
+    """Self-attention and feed-forward of (B, T, L); the feed-forward's weights follow the norms."""
+    batch, tokens, width = src
+    inner = next(
+        (s[0] for s in rest if isinstance(s, list | tuple | torch.Size) and len(s) == 2
+         and s[1] == width and s[0] != width), 4 * width,
+    )  # fmt: skip
+    projections = 4 * width * width + 2 * width * inner
+    return 2 * batch * tokens * (projections + 2 * tokens * width)
+
+
+def _mapping() -> dict:
+    mapping = {
+        torch.ops.torchvision.deform_conv2d: _deform_conv2d,
+        torch.ops.aten._embedding_bag: _embedding_bag,
+        torch.ops.aten._embedding_bag_forward_only: _embedding_bag,
+    }
+    if hasattr(torch.ops.aten, "_transformer_encoder_layer_fwd"):
+        mapping[torch.ops.aten._transformer_encoder_layer_fwd] = _encoder_layer
+    return mapping
+
+
+def count_flops(call) -> dict[str, float]:
+    """GFLOP of one `call` by operator, and their "total"."""
+    with FlopCounterMode(display=False, custom_mapping=_mapping()) as counter:
+        call()
+    counts = counter.get_flop_counts().get("Global", {})
+    by_operator = {str(operator): count / 1e9 for operator, count in counts.items()}
+    return {**by_operator, "total": counter.get_total_flops() / 1e9}
