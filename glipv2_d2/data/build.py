@@ -6,74 +6,22 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from detectron2.data import (
-    DatasetCatalog,
-    MetadataCatalog,
-    build_detection_train_loader,
-)
-from detectron2.data.common import DatasetFromList
+from detectron2.data import build_detection_train_loader
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from glipv2_d2 import compat
-from glipv2_d2.data.checks import DataError, check_records
-from glipv2_d2.data.mappers.grounding import GroundingDatasetMapper, absent_class_ids
-from glipv2_d2.data.samplers import SampleStream, mixing_sampler
+from glipv2_d2.data.counters import Counters
+from glipv2_d2.data.datasets.refexp import image_key
+from glipv2_d2.data.loading import LEFT_OUT, load_records, stored_records
+from glipv2_d2.data.mappers.grounding import GroundingDatasetMapper
+from glipv2_d2.data.problems import DataError
+from glipv2_d2.data.records import CaptionPool, RecordMix
+from glipv2_d2.data.samplers import REPLACED, MixingSampler, SampleStream
 
 Record = dict[str, Any]
 # A name, or (name, weight).
 DatasetEntry = str | tuple[str, float]
-
-
-def load_records(name: str, *, invalid: str = "raise", check_files: bool = False) -> list[Record]:
-    """The checked records of a registered data set, each with its ``dataset_name``.
-
-    Args:
-        name: in ``DatasetCatalog``.
-        invalid, check_files: see :func:`~glipv2_d2.data.checks.check_records`.
-
-    Raises:
-        DataError: the name is unknown, the annotation file is missing, or a record is invalid.
-    """
-    if name not in DatasetCatalog.list():
-        raise DataError(
-            f"there is no data set named {name!r}: register it first, for instance with "
-            "detectron2's register_coco_instances or with register_grounding_dataset"
-        )
-    records = _load(name)
-    metadata = MetadataCatalog.get(name)
-    names = metadata.get("thing_classes")
-    checked = check_records(
-        records,
-        name,
-        source=metadata.get("json_file"),
-        num_classes=None if names is None else len(names),
-        invalid=invalid,
-        check_files=check_files,
-    )
-    return [{**record, "dataset_name": name} for record in checked]
-
-
-def _load(name: str) -> list[Record]:
-    source = MetadataCatalog.get(name).get("json_file")
-    try:
-        return DatasetCatalog.get(name)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(
-            f"the annotation file of data set {name!r} is missing: {error.filename or error}"
-        ) from error
-    except (KeyError, ValueError, AssertionError) as error:
-        # Detectron2's loaders name the problem ("Encountered category_id=7 but ..."), not the file.
-        reason = error.args[0] if error.args else error
-        if isinstance(error, KeyError) and " " not in str(reason):
-            reason = f"the field {reason!r} is missing"
-        raise DataError(
-            f"the annotations of data set {name!r}"
-            + (f" ({source})" if source else "")
-            + f" cannot be loaded: {reason}"
-        ) from error
 
 
 def build_grounding_train_loader(
@@ -86,8 +34,9 @@ def build_grounding_train_loader(
     shuffle: bool = True,
     start_iteration: int = 0,
     aspect_ratio_grouping: bool = False,
-    invalid: str = "raise",
+    invalid: str = "drop",
     check_files: bool = False,
+    exclude_images_of: Sequence[str] = (),
 ) -> Iterable[list[Record]]:
     """An endless loader over a mix of detection and grounding data sets.
 
@@ -105,7 +54,13 @@ def build_grounding_train_loader(
         start_iteration: begin the order there, where a run that is resumed stopped (exact with a
             seed and without aspect ratio grouping).
         aspect_ratio_grouping: wide and tall images in separate batches, as in Detectron2.
-        invalid, check_files: see :func:`~glipv2_d2.data.checks.check_records`.
+        invalid: ``"drop"``: what is wrong is left out and counted: annotations and records when
+            they are loaded, images when they are read (another image takes the place);
+            ``"raise"``: stop at the first.
+        check_files: look for every image file now.
+        exclude_images_of: names of data sets whose images must not be trained on, for instance
+            ``["refcoco_val", "refcoco_testA"]``; see
+            :func:`~glipv2_d2.data.datasets.refexp.image_key`. Not for lazy data sets.
 
     Returns:
         A loader of lists of mapped records; images without boxes are not filtered out.
@@ -119,28 +74,51 @@ def build_grounding_train_loader(
         )
     if seed is not None and seed < 0:  # Detectron2's way to ask for another order each run
         seed = None
+    counters = Counters((REPLACED, LEFT_OUT), __name__)
+    excluded = _excluded_images(exclude_images_of)
     parts = []
     for name, _ in entries:
-        records = load_records(name, invalid=invalid, check_files=check_files)
-        parts.append(_without_questionless(records, name))
-        if getattr(mapper, "negative_captions", 0):
-            pool = [(r["file_name"], r["caption"]) for r in records if "caption" in r]
-            if pool:
-                mapper.set_caption_pool(name, DatasetFromList(pool, copy=False))
+        part = stored_records(name, invalid, check_files, counters, excluded)
+        parts.append(part)
+        if getattr(mapper, "negative_captions", 0) and _has_captions(part):
+            mapper.set_caption_pool(name, CaptionPool(part))
     if hasattr(mapper, "prepare"):
         mapper.prepare(name for name, _ in entries)
-    sampler = mixing_sampler(
+    sampler = MixingSampler(
         [len(part) for part in parts], [w for _, w in entries], shuffle=shuffle, seed=seed
     )
     _log_mix(entries, parts)
-    records = DatasetFromList([r for part in parts for r in part], copy=False)
-    return build_detection_train_loader(
-        dataset=SampleStream(records, sampler, total_batch_size // world, start_iteration),
+    stream = SampleStream(
+        RecordMix(parts),
+        sampler,
+        total_batch_size // world,
+        start_iteration,
         mapper=mapper,
+        strict=invalid == "raise",
+        counters=counters,
+    )
+    return build_detection_train_loader(
+        dataset=stream,
+        mapper=None,  # the stream maps, so that it can replace what cannot be read
         total_batch_size=total_batch_size,
         aspect_ratio_grouping=aspect_ratio_grouping,
         num_workers=num_workers,
     )
+
+
+def _excluded_images(names: Sequence[str]) -> set[str]:
+    """The images of other data sets, by :func:`image_key`."""
+    if isinstance(names, str):
+        raise ValueError(f"exclude_images_of is a list of names, got {names!r}")
+    return {
+        image_key(record["file_name"]) for name in names for record in load_records(name)
+    }
+
+
+def _has_captions(records: Sequence[Record]) -> bool:
+    """Lazy data sets say it; a list is one of captions if its first record is."""
+    known = getattr(records, "has_captions", None)
+    return "caption" in records[0] if known is None else known
 
 
 def build_grounding_test_loader(
@@ -158,9 +136,10 @@ def build_grounding_test_loader(
         mapper: with ``is_train=False``.
         batch_size: of one process.
         num_workers: of one process.
-        invalid: annotations are only the questions here, so that bad ones need not stop.
+        invalid: annotations are only the questions here, so that bad ones need not stop. A record
+            that cannot be used does: a result over fewer images is another result.
     """
-    records = load_records(dataset, invalid=invalid)
+    records = load_records(dataset, invalid=invalid, drop_records=False)
     if hasattr(mapper, "prepare"):
         mapper.prepare([dataset])
     return compat.build_test_loader(
@@ -207,25 +186,6 @@ def _entries(datasets: str | Sequence[DatasetEntry]) -> list[tuple[str, float]]:
     if twice:
         raise ValueError(f"data sets named twice: {twice}; give a weight of 2 instead")
     return entries
-
-
-def _without_questionless(records: list[Record], name: str) -> list[Record]:
-    """Federated images about which nothing is known (no box, no absent class) cannot be asked."""
-    kept = [
-        r
-        for r in records
-        if "caption" in r
-        or any(not a.get("iscrowd", 0) for a in r.get("annotations", ()))
-        or absent_class_ids(r, name) is None
-        or absent_class_ids(r, name)
-    ]
-    if len(kept) < len(records):
-        logging.getLogger(__name__).warning(
-            "data set %r: %d images without boxes and without verified-absent classes left out",
-            name,
-            len(records) - len(kept),
-        )
-    return kept
 
 
 def _log_mix(entries: Sequence[tuple[str, float]], parts: Sequence[Sequence[Record]]) -> None:

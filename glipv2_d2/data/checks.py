@@ -1,111 +1,162 @@
-"""Annotations are checked when they are loaded; each error names the file, record and field."""
+"""Records are checked when they are loaded; what is wrong is named by file, record and field."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from detectron2.structures import BoxMode
 
+from glipv2_d2.data.problems import INVALID, DataError, ProblemLog, problem_log
 from glipv2_d2.structures import span_problem
 
+__all__ = ["INVALID", "DataError", "check_record", "check_records", "not_utf8"]
+
 Record = dict[str, Any]
-INVALID = ("raise", "drop")
-
-
-class DataError(ValueError):
-    """Annotations that cannot be trained on."""
 
 
 class _Invalid(Exception):
-    """One invalid annotation; turned into a DataError or a count by check_records."""
+    """One invalid thing: (kind, what); turned into an entry of the log."""
 
 
 def check_records(
-    records: Sequence[Record],
+    records: Iterable[Record],
     dataset_name: str,
     *,
     source: str | None = None,
     num_classes: int | None = None,
-    invalid: str = "raise",
+    invalid: str = "drop",
     check_files: bool = False,
+    drop_records: bool = True,
 ) -> list[Record]:
     """Validate the records of a data set.
 
-    A box that lies partly outside its image is clipped; how many is logged in one line. A box
-    that lies wholly outside, is reversed, has no area or is not four finite numbers, an unknown
-    class, or a span that is out of range or begins inside a word is an error.
+    A box that lies partly outside its image is clipped and counted. A box that lies wholly
+    outside, is reversed, has no area or is not four finite numbers, an unknown class, or a span
+    that is out of range or begins inside a word makes its annotation invalid; a missing field, a
+    caption that is empty or not UTF-8, or a missing image file makes the record invalid.
 
     Args:
         records: Detectron2 dicts; a record with ``caption`` is a grounding record.
         dataset_name: for the messages.
         source: the annotation file, for the messages.
         num_classes: how many classes a detection record may name; None: not checked.
-        invalid: ``"raise"``, or ``"drop"``: leave invalid annotations out and log their number
-            and the first of them (COCO train2017 has two boxes without area, Objects365 many).
+        invalid: ``"drop"``: leave invalid annotations and records out and log, in one line, their
+            number per kind and the first of each (COCO train2017 has two boxes without area,
+            Objects365 many); ``"raise"``: stop at the first.
         check_files: also look whether each image file is there.
+        drop_records: False: an invalid record raises in any case (evaluation over fewer images
+            would be another number).
 
     Returns:
-        The records; those that had to be changed are copies.
+        The records that are left; those that had to be changed are copies.
 
     Raises:
-        DataError: with file, record, annotation and field.
+        DataError: with file, record, annotation and field; also if nothing is left.
     """
-    if invalid not in INVALID:
-        raise ValueError(f"invalid must be one of {INVALID}, got {invalid!r}")
-    log = logging.getLogger(__name__)
-    where = f"{source or 'data set'} ({dataset_name})" if source else f"data set {dataset_name!r}"
-    if not len(records):
-        raise DataError(f"{where} has no images")
-    result, clipped, dropped, first = [], 0, 0, ""
-    for record in records:
-        place = f"{where}: image {record.get('image_id')!r} ({record.get('file_name')})"
-        _check_image(record, place, check_files)
-        kept, changed = [], False
-        for index, annotation in enumerate(record.get("annotations", ())):
-            label = annotation.get("id")
-            spot = f"{place}, annotation {index}" + ("" if label is None else f" (id {label})")
-            try:
-                checked = _check_annotation(annotation, record, num_classes)
-            except _Invalid as error:
-                if invalid == "raise":
-                    raise DataError(
-                        f"{spot}: {error}. Repair the file, or leave such annotations out with "
-                        "invalid='drop'"
-                    ) from None
-                first = first or f"{spot}: {error}"
-                dropped += 1
-                changed = True
-                continue
-            if checked is not annotation:
-                clipped += 1
-                changed = True
-            kept.append(checked)
-        result.append({**record, "annotations": kept} if changed else record)
-    if clipped:
-        log.warning("%s: %d boxes that lie partly outside their image were clipped", where, clipped)
-    if dropped:
-        log.warning("%s: %d invalid annotations left out; the first: %s", where, dropped, first)
+    where = f"{source} ({dataset_name})" if source else f"data set {dataset_name!r}"
+    strict = ProblemLog("raise")
+    result = []
+    with problem_log(where, invalid) as log:
+        for record in records:
+            checked = check_record(
+                record,
+                where,
+                log,
+                record_log=log if drop_records else strict,
+                num_classes=num_classes,
+                check_files=check_files,
+            )
+            if checked is not None:
+                result.append(checked)
+        if not result:
+            reason = f" that can be used: {log.summary()}" if log.records else ""
+            raise DataError(f"{where} has no images{reason}")
     return result
 
 
-def _check_image(record: Record, place: str, check_files: bool) -> None:
+def check_record(
+    record: Record,
+    where: str,
+    log: ProblemLog,
+    *,
+    record_log: ProblemLog | None = None,
+    num_classes: int | None = None,
+    check_files: bool = False,
+) -> Record | None:
+    """One record without its invalid annotations; None if the record itself is invalid.
+
+    Args:
+        record: a Detectron2 dict.
+        where: the file, for the messages.
+        log: takes what is wrong.
+        record_log: takes what is wrong with whole records; ``log`` by default.
+        num_classes, check_files: see :func:`check_records`.
+    """
+    place = f"{where}: image {record.get('image_id')!r} ({record.get('file_name')})"
+    try:
+        _check_image(record, check_files)
+    except _Invalid as problem:
+        (record_log or log).record(problem.args[0], place, problem.args[1])
+        return None
+    kept, changed = [], False
+    for index, annotation in enumerate(record.get("annotations", ())):
+        try:
+            checked = _check_annotation(annotation, record, num_classes)
+        except _Invalid as problem:
+            label = annotation.get("id")
+            spot = f"{place}, annotation {index}" + ("" if label is None else f" (id {label})")
+            log.annotation(problem.args[0], spot, problem.args[1])
+            changed = True
+            continue
+        if checked is not annotation:
+            log.clipped += 1
+            changed = True
+        kept.append(checked)
+    return {**record, "annotations": kept} if changed else record
+
+
+def not_utf8(text: str) -> bool:
+    """Whether a text that was decoded with ``surrogateescape`` held bytes that are no UTF-8."""
+    return any("\udc80" <= char <= "\udcff" for char in text)
+
+
+def _check_image(record: Record, check_files: bool) -> None:
     for field in ("file_name", "height", "width"):
         if not record.get(field):
-            raise DataError(f"{place}: the field {field!r} is missing or empty")
-    caption = record.get("caption")
-    if caption is not None and (not isinstance(caption, str) or not caption.strip()):
-        raise DataError(f"{place}: the field 'caption' is empty")
+            raise _Invalid("missing field", f"the field {field!r} is missing or empty")
+    for field in ("height", "width"):
+        value = record[field]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1:
+            raise _Invalid("bad image size", f"the field {field!r} is {value!r}")
+    if "caption" in record:
+        _check_caption(record)
+    if check_files and not os.path.isfile(_image_file(record)):
+        raise _Invalid(
+            "missing image file", f"the image file {_image_file(record)!r} does not exist"
+        )
+
+
+def _image_file(record: Record) -> str:
+    source = record.get("image_source")
+    return record["file_name"] if source is None else source.path
+
+
+def _check_caption(record: Record) -> None:
+    caption = record["caption"]
+    if not isinstance(caption, str) or not caption.strip():
+        raise _Invalid("empty caption", "the field 'caption' is empty")
+    if not_utf8(caption):
+        raise _Invalid("caption not UTF-8", f"the field 'caption' is not UTF-8: {caption[:60]!r}")
     for phrase in record.get("phrases") or ():
-        for start, end in phrase:
-            problem = span_problem(caption or "", start, end)
+        if not phrase:
+            raise _Invalid("phrase without tokens", "tokens_positive_eval: a phrase has no span")
+        for span in phrase:
+            problem = _span_problem(caption, span)
             if problem:
-                raise DataError(f"{place}: tokens_positive_eval: {problem}")
-    if check_files and not os.path.isfile(record["file_name"]):
-        raise DataError(f"{place}: the image file does not exist")
+                raise _Invalid("bad span of a question", f"tokens_positive_eval: {problem}")
 
 
 def _check_annotation(annotation: Record, record: Record, num_classes: int | None) -> Record:
@@ -114,46 +165,63 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
         _check_spans(annotation, record["caption"])
     else:
         category = annotation.get("category_id")
-        if category is None or isinstance(category, bool) or int(category) != category:
-            raise _Invalid(f"category_id {category!r} is not an integer")
+        if not isinstance(category, (int, float)) or isinstance(category, bool):
+            raise _Invalid("bad class", f"category_id {category!r} is not an integer")
+        if int(category) != category:
+            raise _Invalid("bad class", f"category_id {category!r} is not an integer")
         if num_classes is not None and not 0 <= category < num_classes:
             raise _Invalid(
+                "unknown class",
                 f"category_id {category} is unknown: the data set has {num_classes} classes "
-                "(contiguous ids from 0)"
+                "(contiguous ids from 0)",
             )
     return _check_box(annotation, record["height"], record["width"])
+
+
+def _span_problem(caption: str, span: Any) -> str | None:
+    if not isinstance(span, Sequence) or isinstance(span, str) or len(span) != 2:
+        return f"{span!r} is not a pair [start, end)"
+    return span_problem(caption, span[0], span[1])
 
 
 def _check_spans(annotation: Record, caption: str) -> None:
     spans = annotation.get("spans")
     if not spans:
-        raise _Invalid("tokens_positive is missing or empty: the box belongs to no phrase")
+        raise _Invalid(
+            "phrase without tokens",
+            "tokens_positive is missing or empty: the box belongs to no phrase",
+        )
     for span in spans:
-        if len(span) != 2:
-            raise _Invalid(f"tokens_positive {span!r} is not a pair [start, end)")
-        problem = span_problem(caption, span[0], span[1])
+        problem = _span_problem(caption, span)
         if problem:
-            raise _Invalid(f"tokens_positive: {problem} (caption {caption[:80]!r})")
+            raise _Invalid(
+                "bad span", f"tokens_positive: {problem} (caption {caption[:80]!r})"
+            )
 
 
 def _check_box(annotation: Record, height: int, width: int) -> Record:
     box, mode = annotation.get("bbox"), annotation.get("bbox_mode")
     if mode not in (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS):
-        raise _Invalid(f"bbox_mode {mode!r} is neither XYWH_ABS nor XYXY_ABS")
+        raise _Invalid("bad box", f"bbox_mode {mode!r} is neither XYWH_ABS nor XYXY_ABS")
     try:
         a, b, c, d = (float(x) for x in box)
     except (TypeError, ValueError):
-        raise _Invalid(f"bbox {box!r} is not four numbers") from None
+        raise _Invalid("bad box", f"bbox {box!r} is not four numbers") from None
     if not all(map(math.isfinite, (a, b, c, d))):
-        raise _Invalid(f"bbox {list(box)} holds NaN or infinity")
+        raise _Invalid("bad box", f"bbox {list(box)} holds NaN or infinity")
     x1, y1 = a, b
     x2, y2 = (a + c, b + d) if mode == BoxMode.XYWH_ABS else (c, d)
     if x2 < x1 or y2 < y1:
-        raise _Invalid(f"bbox {list(box)} is reversed (negative width or height)")
+        raise _Invalid(
+            "reversed box", f"bbox {list(box)} is reversed (negative width or height)"
+        )
     if x2 == x1 or y2 == y1:
-        raise _Invalid(f"bbox {list(box)} has no area")
+        raise _Invalid("box without area", f"bbox {list(box)} has no area")
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-        raise _Invalid(f"bbox {list(box)} lies wholly outside its {width}x{height} image")
+        raise _Invalid(
+            "box outside its image",
+            f"bbox {list(box)} lies wholly outside its {width}x{height} image",
+        )
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
         return annotation
     x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))

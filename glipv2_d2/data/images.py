@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from glipv2_d2.data.containers import image_stream
 
 FORMATS = ("BGR", "RGB")
 # Pillow's modes with more than 8 bits in a channel.
@@ -36,9 +41,50 @@ def read_image(path: str | os.PathLike, format: str = "BGR") -> np.ndarray:
         ImageReadError: the file is damaged, empty or of an unknown format.
     """
     path = os.fspath(path)
-    try:
+    with _reading(path):
         with PathManager.open(path, "rb") as file, Image.open(file) as image:
             return image_to_array(image, format)
+
+
+def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndarray:
+    """The image of a record: of its file, or of the TSV row or tar member that ``image_source``
+    (:class:`~glipv2_d2.data.containers.ImageSource`) names.
+
+    Returns:
+        (H, W, 3) uint8, see :func:`read_image`.
+
+    Raises:
+        FileNotFoundError, ImageReadError: see :func:`read_image`.
+        DataError: the container is missing or damaged.
+    """
+    source = record.get("image_source")
+    if source is None:
+        return read_image(record["file_name"], format)
+    with _reading(record["file_name"]), Image.open(image_stream(source)) as image:
+        return image_to_array(image, format)
+
+
+def record_image_size(record: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) as :func:`read_record_image` would give it, from the header of the image.
+
+    Raises: as :func:`read_record_image`.
+    """
+    source = record.get("image_source")
+    path = record["file_name"]
+    with _reading(path):
+        file = PathManager.open(path, "rb") if source is None else image_stream(source)
+        with file, Image.open(file) as image:
+            width, height = image.size
+            # The EXIF orientations from 5 on lay the image on its side.
+            sideways = image.getexif().get(0x0112, 1) >= 5
+    return (width, height) if sideways else (height, width)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """What goes wrong in Pillow, as FileNotFoundError or ImageReadError that names the image."""
+    try:
+        yield
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image file {path!r}") from None
     except IsADirectoryError:

@@ -2,77 +2,176 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
-from detectron2.data.common import DatasetFromList
-from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.data.detection_utils import SizeMismatchError
+from detectron2.utils import comm
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
+from glipv2_d2.data.counters import Counters
+from glipv2_d2.data.images import ImageReadError
+from glipv2_d2.data.problems import DataError
 
-def mixing_sampler(
-    sizes: Sequence[int],
-    weights: Sequence[float],
-    *,
-    shuffle: bool = True,
-    seed: int | None = None,
-) -> Sampler:
-    """The stock sampler for data sets that are laid one behind the other.
+Record = dict[str, Any]
 
-    Args:
-        sizes: how many images each data set has.
-        weights: how many times an epoch each image of that data set is seen (Detectron2's repeat
-            factor; 0.5 shows a random half of it, another one each epoch).
-        shuffle: without it the order is that of the data sets.
-        seed: of the order; None shares a random one between the processes.
+REPLACED = "records that cannot be used, each replaced by the next of its data set"
+# What a bad record or image raises; anything else is an error of the program.
+UNUSABLE = (DataError, ImageReadError, FileNotFoundError, SizeMismatchError)
+# So many unusable records in a row are no accident: a folder is missing or a path is wrong.
+MOST_IN_A_ROW = 64
 
-    Returns:
-        An endless sampler that gives process r of w the indices ``r, r + w, r + 2w, ...`` of one
-        stream, so that w processes see together what one process with their total batch sees.
+_BLOCK = 1 << 16
+
+
+class MixingSampler(Sampler):
+    """Indices into data sets that are laid one behind the other, endless and sharded.
+
+    Process r of w gets the indices ``r, r + w, r + 2w, ...`` of one stream, so that w processes
+    see together what one process with their total batch sees. An epoch is a permutation that
+    depends on the seed and the number of the epoch only, held as one tensor: Detectron2's
+    samplers make a Python list of it in every data worker (0.6 GB for 15 million images), and a
+    resumed run walks through all that it has seen.
     """
-    for weight in weights:
-        if not weight > 0:
-            raise ValueError(f"the weight of a data set must be positive, got {weight}")
-    if all(weight == 1 for weight in weights):
-        return TrainingSampler(sum(sizes), shuffle=shuffle, seed=seed)
-    factors = torch.cat([torch.full((n,), float(w)) for n, w in zip(sizes, weights)])
-    return RepeatFactorTrainingSampler(factors, shuffle=shuffle, seed=seed)
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float],
+        *,
+        shuffle: bool = True,
+        seed: int | None = None,
+    ):
+        """
+        Args:
+            sizes: how many images each data set has.
+            weights: how many times an epoch each image of that data set is seen; 0.5 shows a
+                random half of it, another one each epoch.
+            shuffle: without it the order is that of the data sets.
+            seed: of the order; None shares a random one between the processes.
+        """
+        for weight in weights:
+            if not weight > 0:
+                raise ValueError(f"the weight of a data set must be positive, got {weight}")
+        self.sizes = list(sizes)
+        self.weights = list(weights)
+        self.shuffle = shuffle
+        self.seed = comm.shared_random_seed() if seed is None else int(seed)
+        self.epoch_size = sum(self._counts())
+        if not self.epoch_size:
+            raise ValueError(f"an epoch of {self.sizes} images x {self.weights} has no image")
+        self.rank = comm.get_rank()
+        self.world = comm.get_world_size()
+
+    def _counts(self) -> list[int]:
+        """Samples of each data set in an epoch; at least one, or it would never be seen."""
+        return [
+            max(round(size * weight), min(size, 1))
+            for size, weight in zip(self.sizes, self.weights)
+        ]
+
+    def epoch(self, number: int) -> torch.Tensor:
+        """The indices of an epoch, for all processes together."""
+        generator = torch.Generator()
+        # Neighbouring seeds of one generator are unrelated streams.
+        generator.manual_seed((self.seed + number * 1_000_003) % (1 << 63))
+        parts, start = [], 0
+        kind = torch.int32 if sum(self.sizes) < 1 << 31 else torch.int64
+        for size, count in zip(self.sizes, self._counts()):
+            whole, rest = divmod(count, size) if size else (0, 0)
+            images = torch.arange(start, start + size, dtype=kind)
+            parts += [images] * whole
+            if rest:
+                some = torch.randperm(size, generator=generator)[:rest]
+                parts.append(images[some.sort().values])
+            start += size
+        indices = torch.cat(parts)
+        if self.shuffle:
+            indices = indices[torch.randperm(len(indices), generator=generator)]
+        return indices
+
+    def stream(self, skip: int = 0) -> Iterator[int]:
+        """The indices of this process, after the first ``skip`` of them."""
+        position = skip * self.world + self.rank
+        while True:
+            number, offset = divmod(position, self.epoch_size)
+            mine = self.epoch(number)[offset :: self.world]
+            for block in mine.split(_BLOCK):
+                yield from block.tolist()
+            position += len(mine) * self.world
+
+    def __iter__(self) -> Iterator[int]:
+        return self.stream()
 
 
 class SampleStream(IterableDataset):
-    """Records in the order of a sampler, dealt to the loader's workers batch by batch.
+    """Mapped records in the order of a sampler, dealt to the loader's workers batch by batch.
 
     Release 0.6 of Detectron2 deals single samples, which makes the composition of a batch depend
     on the number of workers; dealt in whole batches, the loader puts out the same batches with
     any number of them, as in Detectron2's head.
+
+    A record that cannot be used (see ``UNUSABLE``) is replaced by the next one of its data set
+    and counted. Left out instead, it would shift all batches of its worker, and a run would be
+    another one with another number of workers.
     """
 
     def __init__(
-        self, records: DatasetFromList, sampler: Sampler, batch_size: int, skip_batches: int = 0
+        self,
+        records: Any,
+        sampler: MixingSampler,
+        batch_size: int,
+        skip_batches: int = 0,
+        *,
+        mapper: Callable[[Record], Any] | None = None,
+        strict: bool = False,
+        counters: Counters | None = None,
     ):
         """
         Args:
-            records: what the indices point into.
+            records: a :class:`~glipv2_d2.data.records.RecordMix`: what the indices point into.
             sampler: endless, already sharded over the training processes.
             batch_size: of one process.
             skip_batches: leave out so many batches of the stream, those that a run which is
                 resumed has seen.
+            mapper: makes the model's input; None: the records themselves.
+            strict: an unusable record stops.
+            counters: count ``REPLACED`` there.
         """
         self.records = records
         self.sampler = sampler
         self.batch_size = batch_size
         self.skip_batches = skip_batches
+        self.mapper = mapper
+        self.strict = strict
+        self.counters = counters or Counters((REPLACED,), __name__)
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
-        stream = islice(self.sampler, self.skip_batches * self.batch_size, None)
+        stream = self.sampler.stream(self.skip_batches * self.batch_size)
         if worker is None or worker.num_workers == 1:
-            yield from (self.records[index] for index in stream)
+            yield from map(self._sample, stream)
             return
         turn = 0
         while batch := list(islice(stream, self.batch_size)):
             if turn == worker.id:
-                yield from (self.records[index] for index in batch)
+                yield from map(self._sample, batch)
             turn = (turn + 1) % worker.num_workers
+
+    def _sample(self, index: int) -> Any:
+        first: Exception | None = None
+        for _ in range(MOST_IN_A_ROW):
+            try:
+                record = self.records[index]
+                return record if self.mapper is None else self.mapper(record)
+            except UNUSABLE as error:
+                if self.strict and getattr(error, "fault", True):
+                    raise
+                first = first or error
+                self.counters.add(REPLACED, 1, str(error))
+                index = self.records.next_of_same(index)
+        raise DataError(
+            f"{MOST_IN_A_ROW} records in a row cannot be used; the first: {first}"
+        ) from first

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from glipv2_d2.evaluation.flickr30k import Flickr30kEvaluator
+from glipv2_d2.evaluation.lvis_ap import LVISFederatedEvaluator
+from glipv2_d2.evaluation.phrasecut import PhraseCutEvaluator
+from glipv2_d2.evaluation.refexp import RefExpEvaluator
 from glipv2_d2.evaluation.subset_coco import SubsetCOCOEvaluator
 
-
-def _coco(dataset_name: str, output_dir: str | None, distributed: bool) -> DatasetEvaluator:
-    return SubsetCOCOEvaluator(dataset_name, output_dir=output_dir, distributed=distributed)
-
-
-# evaluator_type of the metadata -> function (dataset_name, output_dir, distributed) -> evaluator
-EVALUATORS: dict[str, Callable[[str, str | None, bool], DatasetEvaluator]] = {"coco": _coco}
+# evaluator_type of the metadata -> class or function that is called as
+# (dataset_name, output_dir=..., distributed=..., **options)
+EVALUATORS: dict[str, Callable[..., DatasetEvaluator]] = {
+    "coco": SubsetCOCOEvaluator,
+    "lvis": LVISFederatedEvaluator,
+    "flickr30k": Flickr30kEvaluator,
+    "refexp": RefExpEvaluator,
+    "phrasecut": PhraseCutEvaluator,
+}
 
 
 def build_evaluator(
-    dataset_name: str, output_dir: str | None = None, distributed: bool = True
+    dataset_name: str,
+    output_dir: str | None = None,
+    distributed: bool = True,
+    **options: Any,
 ) -> DatasetEvaluator:
     """The evaluator for a registered data set, chosen by ``evaluator_type`` of its metadata.
 
@@ -27,6 +37,7 @@ def build_evaluator(
         dataset_name: name in the ``DatasetCatalog``.
         output_dir: where predictions are dumped; None: nowhere.
         distributed: gather the predictions of all processes.
+        options: of the evaluator, e.g. ``ap="standard"`` for LVIS; see the classes.
 
     Raises:
         ValueError: an unknown data set, or an evaluator type that is not in ``EVALUATORS``.
@@ -41,10 +52,10 @@ def build_evaluator(
     if kind not in EVALUATORS:
         raise ValueError(
             f"data set {dataset_name!r} has evaluator_type {kind!r}, for which there is no "
-            f"evaluator; known: {sorted(EVALUATORS)}. Add a function to "
+            f"evaluator; known: {sorted(EVALUATORS)}. Add a class to "
             "glipv2_d2.evaluation.EVALUATORS, or leave the data set out of the test sets."
         )
-    # Loading fills in the class names and ids that the evaluator translates by.
-    if not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
+    # Loading fills in the class names and ids that the COCO evaluator translates by.
+    if kind == "coco" and not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
         DatasetCatalog.get(dataset_name)
-    return EVALUATORS[kind](dataset_name, output_dir, distributed)
+    return EVALUATORS[kind](dataset_name, output_dir=output_dir, distributed=distributed, **options)

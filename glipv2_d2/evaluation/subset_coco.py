@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
+
+from glipv2_d2.evaluation.collect import ImageLedger, checked_instances, gathered
 
 # metric: (IoU threshold or None for their mean, label of the area range)
 _METRICS = {
@@ -28,11 +30,16 @@ def has_fast_coco_eval() -> bool:
 
 
 class SubsetCOCOEvaluator(COCOEvaluator):
-    """Stock ``COCOEvaluator`` whose AP, AP50, ... are means over a subset of the classes.
+    """Stock ``COCOEvaluator`` for all classes or a subset, which refuses what would falsify it.
 
-    All classes may be predicted, and each class is matched as the stock evaluator matches it;
-    only the final mean leaves classes out. With all classes the numbers are the stock ones,
-    except that a model without a single detection gets 0 instead of NaN.
+    The stock evaluator takes an image that was never evaluated for one without detections, and
+    counts one twice that came twice; here each image of the data set must come exactly once. The
+    result and its files do not depend on batches, order and processes.
+
+    AP, AP50, ... are means over ``classes``. All classes may be predicted, and each class is
+    matched as the stock evaluator matches it; only the final mean leaves classes out. With all
+    classes the numbers are the stock ones, except that a model without a single detection gets 0
+    instead of NaN.
 
     Args:
         dataset_name: a registered data set with ``thing_classes``.
@@ -43,6 +50,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
 
     Raises:
         ValueError: no classes, or one that the data set does not have.
+        DataError (later): an image that is unknown, missing or came twice; NaN in a prediction.
     """
 
     def __init__(
@@ -68,6 +76,43 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         if use_fast_impl is None:
             use_fast_impl = has_fast_coco_eval()
         super().__init__(dataset_name, *args, use_fast_impl=use_fast_impl, **kwargs)
+        self._ledger = ImageLedger(sorted(self._coco_api.getImgIds()), dataset_name)
+
+    def reset(self) -> None:
+        """Begin a new evaluation."""
+        super().reset()
+        self._ledger.reset()
+
+    def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping]) -> None:
+        """As ``COCOEvaluator.process``, after a look at the image ids and the numbers."""
+        for model_input, output in zip(inputs, outputs, strict=True):
+            image_id = self._ledger.add(model_input)
+            if "instances" in output:
+                output = {**output, "instances": checked_instances(output, image_id)}
+            super().process([model_input], [output])
+
+    def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:
+        """
+        Args:
+            img_ids: mean over these images only; all must have been evaluated nevertheless.
+
+        Returns:
+            ``{"bbox": {"AP", "AP50", ..., "AP-<class>"}, "segm": ... for a model with masks}`` in
+            percent in the main process, {} in the others.
+        """
+        self._ledger.close(self._distributed)
+        parts = gathered(self._predictions, self._distributed)
+        if parts is None:
+            return {}
+        rank = {image_id: index for index, image_id in enumerate(self._ledger.image_ids)}
+        everyone = [_copied(prediction) for part in parts for prediction in part]
+        everyone.sort(key=lambda prediction: rank[prediction["image_id"]])
+        mine, distributed = self._predictions, self._distributed
+        try:
+            self._predictions, self._distributed = everyone, False  # the rest needs no others
+            return super().evaluate(img_ids)
+        finally:
+            self._predictions, self._distributed = mine, distributed
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None
@@ -90,6 +135,13 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             create_small_table({metric: results[metric] for metric in _METRICS}),
         )
         return results
+
+
+def _copied(prediction: dict[str, Any]) -> dict[str, Any]:
+    """The stock code overwrites the class ids, which would spoil a second ``evaluate``."""
+    if "instances" not in prediction:
+        return prediction
+    return {**prediction, "instances": [dict(result) for result in prediction["instances"]]}
 
 
 def subset_metrics(coco_eval: COCOeval, class_indices: Sequence[int]) -> dict[str, float]:

@@ -133,8 +133,8 @@ def test_invalid_annotations_name_the_file(datasets, coco_json, tokenizer):
     content["annotations"][4]["bbox"] = [200, 5, 20, 20]
     coco_json.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"coco\.json.*image 4 .*4\.png.*wholly outside"):
-        load_records(datasets[0])
-    assert not load_records(datasets[0], invalid="drop")[4]["annotations"]
+        load_records(datasets[0], invalid="raise")
+    assert not load_records(datasets[0])[4]["annotations"]
 
 
 def test_missing_annotation_file(datasets, coco_json):
@@ -144,25 +144,54 @@ def test_missing_annotation_file(datasets, coco_json):
 
 
 @pytest.mark.parametrize(
-    ("edit", "message"),
+    ("edit", "message", "problem", "boxes", "images"),
     [
-        (lambda c: c["annotations"][0].update(category_id=9), r"coco\.json.*category_id=9"),
-        (lambda c: c["annotations"][1].update(id=1), r"coco\.json.*not unique"),
-        (lambda c: c["images"][0].pop("width"), r"coco\.json.*'width' is missing"),
-        (lambda c: c["annotations"][0].update(bbox=[]), r"coco\.json.*empty 'bbox'"),
+        (
+            lambda c: c["annotations"][0].update(category_id=9),
+            r"coco\.json.*category_id=9",
+            "1 x unknown class",
+            10,
+            12,
+        ),
+        (
+            lambda c: c["annotations"][1].update(id=1),
+            r"coco\.json.*not unique",
+            "1 x duplicate annotation id",
+            10,
+            12,
+        ),
+        (
+            lambda c: c["images"][0].pop("width"),
+            r"coco\.json.*'width' is missing",
+            "1 x missing field",
+            10,
+            11,
+        ),
+        (
+            lambda c: c["annotations"][0].update(bbox=[]),
+            r"coco\.json.*empty 'bbox'",
+            "1 x bad box",
+            10,
+            12,
+        ),
     ],
 )
-def test_bad_coco_json(datasets, coco_json, edit, message):
+def test_bad_coco_json(datasets, coco_json, edit, message, problem, boxes, images, caplog):
     content = json.loads(coco_json.read_text())
     edit(content)
     coco_json.write_text(json.dumps(content))
     with pytest.raises(DataError, match=message):
-        load_records(datasets[0])
+        load_records(datasets[0], invalid="raise")
+    with caplog.at_level(logging.WARNING, logger="glipv2_d2"):
+        records = load_records(datasets[0])
+    assert len(records) == images and sum(len(r["annotations"]) for r in records) == boxes
+    lines = [r.getMessage() for r in caplog.records if r.name.startswith("glipv2_d2")]
+    assert len(lines) == 1 and problem in lines[0] and "coco.json" in lines[0]
 
 
 def test_annotation_file_that_is_no_json(datasets, coco_json):
     coco_json.write_text("{")
-    with pytest.raises(DataError, match=r"coco\.json.*cannot be loaded"):
+    with pytest.raises(DataError, match=r"coco\.json.*no valid json"):
         load_records(datasets[0])
 
 

@@ -61,7 +61,9 @@ def test_good_records_are_returned_as_they_are():
 )
 def test_bad_boxes(bbox, mode, message):
     with pytest.raises(DataError, match=message) as error:
-        check_records(detection(bbox, mode=mode, id=42), "set", source="train.json")
+        check_records(
+            detection(bbox, mode=mode, id=42), "set", source="train.json", invalid="raise"
+        )
     for part in ("train.json", "image 7", "a/b.jpg", "annotation 0 (id 42)", "invalid='drop'"):
         assert part in str(error.value)
 
@@ -79,7 +81,7 @@ def test_partly_outside_is_clipped_and_counted(bbox, mode, expected, caplog):
         checked = check_records(records, "set")
     assert checked[0]["annotations"][0]["bbox"] == expected
     assert records[0]["annotations"][0]["bbox"] == bbox  # the caller's records stay
-    assert "1 boxes that lie partly outside" in caplog.text
+    assert "boxes clipped at the border of their image: 1" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_partly_outside_is_clipped_and_counted(bbox, mode, expected, caplog):
 )
 def test_unknown_class(category, message):
     with pytest.raises(DataError, match=message):
-        check_records(detection([1, 1, 5, 5], category), "set", num_classes=3)
+        check_records(detection([1, 1, 5, 5], category), "set", num_classes=3, invalid="raise")
 
 
 @pytest.mark.parametrize(
@@ -103,34 +105,62 @@ def test_unknown_class(category, message):
 )
 def test_bad_spans(spans, message):
     with pytest.raises(DataError, match=message) as error:
-        check_records(grounding(spans), "set", source="train.json")
+        check_records(grounding(spans), "set", source="train.json", invalid="raise")
     assert "tokens_positive" in str(error.value) and "image 7" in str(error.value)
 
 
-def test_drop_instead_of_raise(caplog):
-    records = detection([1, 1, 0, 5])
+def test_dropped_and_counted_in_one_line(caplog):
+    records = detection([1, 1, 0, 5]) + detection([1, 1, 5, 5]) + detection([1, 1, 5, 5])
     records[0]["annotations"] += detection([1, 1, 5, 5])[0]["annotations"]
+    records[0]["annotations"] += detection([3, 3, 0, 5])[0]["annotations"]
+    del records[2]["height"]
     with caplog.at_level(logging.WARNING):
-        checked = check_records(records, "set", invalid="drop")
-    assert len(checked[0]["annotations"]) == 1 and len(records[0]["annotations"]) == 2
-    assert "1 invalid annotations left out" in caplog.text and "no area" in caplog.text
+        checked = check_records(records, "set", source="train.json")
+    assert [len(record["annotations"]) for record in checked] == [1, 1]
+    assert len(records[0]["annotations"]) == 3  # the caller's
+    assert len(caplog.records) == 1
+    line = caplog.records[0].getMessage()
+    assert "left out 1 record and 2 annotations" in line
+    assert "2 x box without area (first: train.json (set): image 7 (a/b.jpg), annotation 0" in line
+    assert "1 x missing field (first: train.json (set): image 7 (a/b.jpg): the field" in line
     with pytest.raises(ValueError, match="invalid must be"):
         check_records(records, "set", invalid="ignore")
 
 
 def test_bad_records(tmp_path):
+    def check(records, message):
+        for options in ({"invalid": "raise"}, {"drop_records": False}):
+            with pytest.raises(DataError, match=message):
+                check_records(records, "set", **options)
+        nothing_left = f"no images that can be used: left out 1 record: .*{message}"
+        with pytest.raises(DataError, match=nothing_left):
+            check_records(records, "set")
+
     with pytest.raises(DataError, match="no images"):
         check_records([], "set")
     records = detection([1, 1, 5, 5])
     del records[0]["height"]
-    with pytest.raises(DataError, match="'height' is missing"):
-        check_records(records, "set")
-    with pytest.raises(DataError, match="'caption' is empty"):
-        check_records(grounding([[0, 1]], caption=" "), "set")
+    check(records, "'height' is missing")
+    records[0]["height"] = "60"
+    check(records, "'height' is '60'")
+    check(grounding([[0, 1]], caption=" "), "'caption' is empty")
+    check(grounding([[0, 1]], caption=None), "'caption' is empty")
     records = grounding([[0, 1]])
-    records[0]["phrases"] = [[[0, 99]]]
-    with pytest.raises(DataError, match=r"image 7.*tokens_positive_eval.*out of range"):
-        check_records(records, "set")
+    for phrases, message in (
+        ([[[0, 99]]], r"image 7.*tokens_positive_eval.*out of range"),
+        ([[]], "a phrase has no span"),
+        ([[[0]]], "not a pair"),
+    ):
+        records[0]["phrases"] = phrases
+        check(records, message)
+
+
+def test_a_caption_that_is_not_utf8():
+    caption = b"a caf\xe9 table".decode("utf-8", "surrogateescape")
+    records = grounding([[0, 1]], caption=caption) + grounding([[0, 1]])
+    with pytest.raises(DataError, match="'caption' is not UTF-8"):
+        check_records(records, "set", invalid="raise")
+    assert len(check_records(records, "set")) == 1
 
 
 def test_missing_files_are_found_if_asked(tmp_path):
@@ -138,3 +168,6 @@ def test_missing_files_are_found_if_asked(tmp_path):
     check_records(records, "set")
     with pytest.raises(DataError, match=r"a/b\.jpg.*does not exist"):
         check_records(records, "set", check_files=True)
+    (tmp_path / "a.jpg").write_bytes(b"")
+    there = {**records[0], "file_name": str(tmp_path / "a.jpg")}
+    assert check_records([*records, there], "set", check_files=True) == [there]

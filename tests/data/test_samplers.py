@@ -1,28 +1,35 @@
 from itertools import islice
 
 import pytest
-from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
-from glipv2_d2.data.samplers import SampleStream, mixing_sampler
+from glipv2_d2.data import DataError, ImageReadError
+from glipv2_d2.data.records import RecordMix
+from glipv2_d2.data.samplers import MOST_IN_A_ROW, REPLACED, MixingSampler, SampleStream
 
 
 def indices(monkeypatch, rank, world, count, **options):
     monkeypatch.setattr(comm, "get_rank", lambda: rank)
     monkeypatch.setattr(comm, "get_world_size", lambda: world)
-    return list(islice(mixing_sampler(**options), count))
+    return list(islice(MixingSampler(**options), count))
 
 
 @pytest.mark.parametrize("weights", [(1, 1), (1, 2), (0.5, 1.5)])
-def test_processes_share_one_stream(monkeypatch, weights):
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_one_stream(monkeypatch, weights, world):
     options = {"sizes": [7, 5], "weights": weights, "seed": 3}
     alone = indices(monkeypatch, 0, 1, 60, **options)
-    first = indices(monkeypatch, 0, 2, 30, **options)
-    second = indices(monkeypatch, 1, 2, 30, **options)
-    for step in range(15):  # total batch 4
-        together = first[2 * step : 2 * step + 2] + second[2 * step : 2 * step + 2]
-        assert sorted(together) == sorted(alone[4 * step : 4 * step + 4])
+    shares = [indices(monkeypatch, rank, world, 60 // world, **options) for rank in range(world)]
+    assert alone == [share[step] for step in range(60 // world) for share in shares]
+
+
+@pytest.mark.parametrize("skip", [1, 11, 12, 500])
+def test_skipping_is_what_reading_on_would_give(monkeypatch, skip):
+    for rank in (0, 1):
+        options = {"sizes": [7, 5], "weights": (0.5, 2), "seed": 3}
+        whole = indices(monkeypatch, rank, 2, skip + 20, **options)
+        assert list(islice(MixingSampler(**options).stream(skip), 20)) == whole[skip:]
 
 
 def test_deterministic_given_the_seed(monkeypatch):
@@ -30,11 +37,24 @@ def test_deterministic_given_the_seed(monkeypatch):
     assert runs[0] == runs[1] != runs[2]
 
 
+def test_epochs_have_other_orders():
+    sampler = MixingSampler([50], [1], seed=0)
+    first, second = sampler.epoch(0).tolist(), sampler.epoch(1).tolist()
+    assert first != second and sorted(first) == sorted(second) == list(range(50))
+
+
 def test_weights_are_repeats_per_epoch(monkeypatch):
     epoch = indices(monkeypatch, 0, 1, 4 + 3 * 2, sizes=[4, 2], weights=[1, 3], seed=0)
     assert sorted(epoch) == [0, 1, 2, 3, 4, 4, 4, 5, 5, 5]
     many = indices(monkeypatch, 0, 1, 9000, sizes=[4, 2], weights=[0.25, 1], seed=0)
-    assert abs(sum(i < 4 for i in many) / 9000 - 1 / 3) < 0.02
+    assert sum(i < 4 for i in many) == 3000
+    assert set(many) == set(range(6))  # another one of the four each epoch
+
+
+def test_a_small_weight_of_a_small_data_set_is_not_none():
+    sampler = MixingSampler([3, 100], [0.1, 1], seed=0)
+    assert sampler.epoch_size == 101
+    assert {i for n in range(30) for i in sampler.epoch(n).tolist() if i < 3} == {0, 1, 2}
 
 
 def test_unshuffled(monkeypatch):
@@ -45,16 +65,63 @@ def test_unshuffled(monkeypatch):
 @pytest.mark.parametrize("weight", [0, -1, float("nan")])
 def test_bad_weight(weight):
     with pytest.raises(ValueError, match="must be positive"):
-        mixing_sampler([3], [weight])
+        MixingSampler([3], [weight])
 
 
 def test_batches_do_not_depend_on_the_workers(monkeypatch):
     batches = []
-    for workers in (0, 1, 2):
+    for workers in (0, 1, 2, 3):
         monkeypatch.setattr(comm, "get_rank", lambda: 0)
         stream = SampleStream(
-            DatasetFromList(list(range(10))), mixing_sampler([10], [1], seed=5), batch_size=4
+            RecordMix([list(range(10))]), MixingSampler([10], [1], seed=5), batch_size=4
         )
         loader = DataLoader(stream, batch_size=4, num_workers=workers, collate_fn=list)
         batches.append(list(islice(loader, 8)))
-    assert batches[0] == batches[1] == batches[2]
+    assert batches[0] == batches[1] == batches[2] == batches[3]
+
+
+def unreadable(bad, error):
+    def mapper(record):
+        if record in bad:
+            raise error(f"record {record}")
+        return record
+
+    return mapper
+
+
+@pytest.mark.parametrize("error", [DataError, ImageReadError, FileNotFoundError])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_cannot_be_used_is_replaced_by_the_next_of_its_data_set(error, workers):
+    def batches(bad, strict=False):
+        stream = SampleStream(
+            RecordMix([list(range(6)), list(range(10, 14))]),
+            MixingSampler([6, 4], [1, 1], seed=5),
+            batch_size=4,
+            mapper=unreadable(bad, error),
+            strict=strict,
+        )
+        loader = DataLoader(stream, batch_size=4, num_workers=workers, collate_fn=list)
+        return list(islice(loader, 5)), stream.counters.total()[REPLACED]
+
+    sound, none = batches(())
+    repaired, count = batches((2, 3, 13))
+    instead = {2: 4, 3: 4, 13: 10}
+    assert repaired == [[instead.get(i, i) for i in batch] for batch in sound]
+    # 2 is replaced by 3 and that by 4; workers may be ahead of what was taken.
+    assert none == 0 and count >= 2 * (2 + 1 + 1)
+    with pytest.raises(error, match="record"):
+        batches((2, 3, 13), strict=True)
+
+
+def test_when_nothing_can_be_used_it_stops():
+    stream = SampleStream(
+        RecordMix([list(range(3))]),
+        MixingSampler([3], [1], seed=0),
+        batch_size=1,
+        mapper=unreadable(range(3), FileNotFoundError),
+    )
+    with pytest.raises(DataError, match=f"{MOST_IN_A_ROW} records in a row.*first: record"):
+        next(iter(stream))
+    stream.mapper = unreadable(range(3), KeyError)  # a fault of the program
+    with pytest.raises(KeyError):
+        next(iter(stream))

@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 
 from glipv2_d2.evaluation import SubsetCOCOEvaluator, build_evaluator
 from glipv2_d2.evaluation.subset_coco import has_fast_coco_eval
+from tests.evaluation import benchmarks
 
 CLASSES = ["a", "b", "c", "d"]
 BOX, OTHER = (5, 5, 20, 20), (35, 35, 20, 20)
@@ -102,3 +103,15 @@ def test_no_evaluator_for_a_type_or_name(register):
         build_evaluator(name)
     with pytest.raises(ValueError, match="no registered data set 'nowhere'"):
         build_evaluator("nowhere")
+
+
+def test_masks_give_the_stock_numbers(tmp_path):
+    with benchmarks.benchmark("coco", tmp_path) as (name, _, outputs):
+        DatasetCatalog.get(name)  # the class names and ids
+        stock = COCOEvaluator(name, distributed=False, use_fast_impl=has_fast_coco_eval())
+        expected = benchmarks.evaluate(stock, outputs)
+        found = benchmarks.evaluate(SubsetCOCOEvaluator(name, distributed=False), outputs)
+    assert set(found) == {"bbox", "segm"}
+    for task in found:
+        assert found[task] == pytest.approx(expected[task], nan_ok=True)
+        assert found[task]["AP"] > 0

@@ -36,7 +36,6 @@ dataloader.train = L(build_grounding_train_loader)(
     num_workers=4,
     seed="${train.seed}",
     aspect_ratio_grouping=True,
-    invalid="drop",  # train2017 has two boxes without area
 )
 
 dataloader.test = L(build_grounding_test_loader)(

@@ -1,6 +1,21 @@
 """Loaders and registrations of data sets."""
 
+from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coco_style
+from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
+from glipv2_d2.data.datasets.odinw import odinw_names
+from glipv2_d2.data.datasets.odvg import load_odvg
 from glipv2_d2.data.datasets.register import GROUNDING_FORMATS, register_grounding_dataset
+from glipv2_d2.data.datasets.tar_shards import load_tar_shards
 
-__all__ = ["GROUNDING_FORMATS", "load_mdetr_json", "register_grounding_dataset"]
+__all__ = [
+    "GROUNDING_FORMATS",
+    "load_coco_style_json",
+    "load_glip_tsv",
+    "load_mdetr_json",
+    "load_odvg",
+    "load_tar_shards",
+    "odinw_names",
+    "register_coco_style",
+    "register_grounding_dataset",
+]

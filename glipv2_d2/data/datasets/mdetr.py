@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from detectron2.structures import BoxMode
-from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.checks import DataError
+from glipv2_d2.data.datasets.coco_like import read_json
+from glipv2_d2.data.datasets.spans import whole_caption as whole_caption_phrase
+from glipv2_d2.data.problems import ProblemLog, problem_log
+
+Record = dict[str, Any]
 
 # What evaluators and samplers may want to know of an image, where the file has it.
-IMAGE_KEYS = ("original_img_id", "original_id", "sentence_id", "task_id", "data_source")
+IMAGE_KEYS = (
+    "original_img_id",
+    "original_id",
+    "sentence_id",
+    "task_id",
+    "data_source",
+)
+_REQUIRED = ("id", "file_name", "height", "width", "caption")
 
 
 def load_mdetr_json(
     json_file: str,
     image_root: str | Mapping[str, str],
     dataset_name: str | None = None,
-) -> list[dict[str, Any]]:
+    *,
+    whole_caption: bool = False,
+) -> list[Record]:
     """Grounding records of an MDETR json (GoldG mixed, Flickr30k, RefCOCO, PhraseCut, scenes).
 
     Args:
@@ -30,92 +42,106 @@ def load_mdetr_json(
             character spans of the caption) and optionally ``iscrowd, segmentation``.
         image_root: the folder of the images, or one per ``data_source`` ("coco", "vg").
         dataset_name: goes into the records.
+        whole_caption: a caption is one question as a whole (RefCOCO, PhraseCut).
 
     Returns:
         One dict per caption in Detectron2's form, with ``caption``, annotations with ``spans``
-        instead of ``category_id``, ``phrases`` (from ``tokens_positive_eval``) where the file
-        has them, and the keys of ``IMAGE_KEYS`` that are there. Not validated: see
-        :func:`~glipv2_d2.data.checks.check_records`.
+        instead of ``category_id``, ``phrases`` (from ``tokens_positive_eval``, or the whole
+        caption) and the keys of ``IMAGE_KEYS`` that are there. What is wrong with an entry is
+        counted in the :func:`~glipv2_d2.data.problems.problem_log`; boxes and spans are not
+        looked at here: see :func:`~glipv2_d2.data.checks.check_records`.
 
     Raises:
         DataError: the file is missing or is no such json.
     """
-    content = _read(json_file)
-    by_image: dict[Any, list[dict]] = {}
-    for image in content["images"]:
-        for field in ("id", "file_name", "height", "width", "caption"):
-            if field not in image:
-                raise DataError(f"{json_file}: image {image.get('id')!r} has no field {field!r}")
-        if image["id"] in by_image:
-            raise DataError(f"{json_file}: two images have the id {image['id']!r}")
-        by_image[image["id"]] = []
-    for annotation in content["annotations"]:
-        owner = by_image.get(annotation.get("image_id"))
-        if owner is None:
-            raise DataError(
-                f"{json_file}: annotation {annotation.get('id')!r} belongs to image "
-                f"{annotation.get('image_id')!r}, which is not in the file"
-            )
-        owner.append(_annotation(annotation, json_file))
+    content = read_json(json_file, {"images", "annotations"}, "MDETR's format")
+    with problem_log(json_file) as log:
+        images = _images(content["images"], image_root, json_file, log)
+        by_image: dict[Any, list[Record]] = {key: [] for key in images}
+        _collect(content["annotations"], by_image, json_file, log)
     records = [
-        _record(image, by_image[image["id"]], image_root, json_file, dataset_name)
-        for image in content["images"]
+        _record(image, by_image[key], image_root, dataset_name, whole_caption)
+        for key, image in images.items()
     ]
     logging.getLogger(__name__).info(
         "Loaded %d captions with %d boxes from %s",
         len(records),
-        len(content["annotations"]),
+        sum(len(record["annotations"]) for record in records),
         json_file,
     )
     return records
 
 
-def _read(json_file: str) -> dict[str, Any]:
-    try:
-        with PathManager.open(json_file, "r", encoding="utf-8") as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise DataError(f"there is no annotation file {json_file!r}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"the annotation file {json_file!r} is no valid json: {error}") from error
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise DataError(
-            f"{json_file}: not in MDETR's format, which has the lists 'images' and 'annotations'"
-        )
-    return content
+def _images(
+    entries: list[Record], image_root: str | Mapping[str, str], json_file: str, log: ProblemLog
+) -> dict[Any, Record]:
+    counts = Counter(image.get("id") for image in entries)
+    images = {}
+    for index, image in enumerate(entries):
+        key = image.get("id")
+        place = f"{json_file}: images[{index}], image {key!r} ({image.get('file_name')})"
+        missing = [field for field in _REQUIRED if image.get(field) is None]
+        origin = image.get("data_source")
+        if missing:
+            log.record("missing field", place, f"the field {missing[0]!r} is missing")
+        elif counts[key] > 1:
+            # Whose the annotations are cannot be told.
+            what = f"the field 'id' is that of {counts[key]} images"
+            log.record("duplicate image id", place, what)
+        elif not isinstance(image_root, str) and origin not in image_root:
+            what = f"data_source is {origin!r}, but image folders are known for "
+            log.record("unknown data_source", place, what + f"{sorted(image_root)} only")
+        elif not isinstance(image["caption"], str):
+            log.record("caption is no text", place, f"the field 'caption' is {image['caption']!r}")
+        else:
+            images[key] = image
+    return images
 
 
-def _annotation(annotation: dict[str, Any], json_file: str) -> dict[str, Any]:
-    for field in ("bbox", "tokens_positive"):
-        if field not in annotation:
-            raise DataError(f"{json_file}: annotation {annotation.get('id')!r} has no {field!r}")
+def _collect(
+    entries: list[Record], by_image: dict[Any, list[Record]], json_file: str, log: ProblemLog
+) -> None:
+    seen = set()
+    for index, entry in enumerate(entries):
+        key = entry.get("id")
+        place = f"{json_file}: image {entry.get('image_id')!r}, annotation {index} (id {key})"
+        owner = by_image.get(entry.get("image_id"))
+        if owner is None:
+            what = f"it belongs to image {entry.get('image_id')!r}, which is not in the file"
+            log.annotation("unknown image", place, what)
+        elif key is not None and key in seen:
+            log.annotation("duplicate annotation id", place, "the field 'id' is not unique")
+        elif "bbox" not in entry:
+            log.annotation("missing field", place, "the field 'bbox' is missing")
+        elif "tokens_positive" not in entry:
+            log.annotation("missing field", place, "the field 'tokens_positive' is missing")
+        else:
+            owner.append(_annotation(entry))
+        seen.add(key)
+
+
+def _annotation(entry: Record) -> Record:
     result = {
-        "id": annotation.get("id"),
-        "bbox": annotation["bbox"],
+        "id": entry.get("id"),
+        "bbox": entry["bbox"],
         "bbox_mode": BoxMode.XYWH_ABS,
-        "iscrowd": annotation.get("iscrowd", 0),
-        "spans": annotation["tokens_positive"],
+        "iscrowd": entry.get("iscrowd", 0),
+        "spans": entry["tokens_positive"],
     }
-    if annotation.get("segmentation"):
-        result["segmentation"] = annotation["segmentation"]
+    if entry.get("segmentation"):
+        result["segmentation"] = entry["segmentation"]
     return result
 
 
 def _record(
-    image: dict[str, Any],
-    annotations: list[dict[str, Any]],
+    image: Record,
+    annotations: list[Record],
     image_root: str | Mapping[str, str],
-    json_file: str,
     dataset_name: str | None,
-) -> dict[str, Any]:
+    whole_caption: bool,
+) -> Record:
     if not isinstance(image_root, str):
-        origin = image.get("data_source")
-        if origin not in image_root:
-            raise DataError(
-                f"{json_file}: image {image['id']!r} has data_source {origin!r}, but image folders "
-                f"are known for {sorted(image_root)} only"
-            )
-        image_root = image_root[origin]
+        image_root = image_root[image["data_source"]]
     record = {
         "file_name": os.path.join(image_root, image["file_name"]),
         "height": image["height"],
@@ -126,7 +152,9 @@ def _record(
     }
     if dataset_name is not None:
         record["dataset_name"] = dataset_name
-    if "tokens_positive_eval" in image:
+    if whole_caption:
+        record["phrases"] = whole_caption_phrase(image["caption"])
+    elif "tokens_positive_eval" in image:
         record["phrases"] = image["tokens_positive_eval"]
     record.update((key, image[key]) for key in IMAGE_KEYS if key in image)
     return record

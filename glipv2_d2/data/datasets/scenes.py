@@ -14,9 +14,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from glipv2_d2.data.checks import DataError
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
 from glipv2_d2.data.datasets.register import GROUNDING_FORMATS, register_grounding_dataset
+from glipv2_d2.data.problems import DataError
 from glipv2_d2.data.scenes.vocabulary import ALL_CLASSES, BASE_CLASSES, NOVEL_CLASSES
 
 # name: (classes, the classes that the evaluation averages over or None for all)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from glipv2_d2.data.problems import DataError
 from glipv2_d2.structures import Prompt
 
 Record = dict[str, Any]
@@ -53,14 +54,14 @@ def cut_to_fit(
         are taken from the others; a box without any span left is dropped).
 
     Raises:
-        ValueError: not even the first word fits.
+        DataError: not even the first word fits.
     """
     caption = record["caption"]
     length = tokenizer.fitting_prefix(caption)
     if length == len(caption):
         return caption, list(annotations)
     if length == 0:
-        raise ValueError(
+        raise DataError(
             f"{record['file_name']}: the first word of the caption {caption[:60]!r} alone is "
             f"longer than the limit of {tokenizer.max_tokens} tokens"
         )
@@ -70,6 +71,25 @@ def cut_to_fit(
         if spans:
             kept.append({**annotation, "spans": spans})
     return caption[:length], kept
+
+
+def with_tokens(
+    caption: str, annotations: Sequence[Record], tokenizer
+) -> list[Record]:
+    """The annotations whose phrase has a token: some tokenizers remove all characters of a
+    phrase (control characters, lone accents), and nothing can be aligned with it then.
+
+    Raises:
+        DataError: the whole caption has none.
+    """
+    tokens = [(start, end) for start, end in tokenizer.encode(caption).offsets if start < end]
+    if not tokens:
+        raise DataError(f"the tokenizer leaves nothing of the caption {caption[:60]!r}")
+    return [
+        annotation
+        for annotation in annotations
+        if any(a < end and start < b for start, end in annotation["spans"] for a, b in tokens)
+    ]
 
 
 def surround_with_captions(
@@ -99,7 +119,7 @@ def surround_with_captions(
     negatives: list[str] = []
     for _ in range(count):
         other_file, other = pool[random.randrange(len(pool))]
-        if other_file == file_name or other == caption or other in negatives:
+        if not other or other_file == file_name or other == caption or other in negatives:
             continue
         # One token for the stop that may have to stand between two captions.
         cost = tokenizer.num_tokens(other) - tokenizer.num_special_tokens + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,14 +13,16 @@ from detectron2.data import MetadataCatalog
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
+from glipv2_d2.data.class_knowledge import knowledge_prompts
 from glipv2_d2.data.counters import Counters
-from glipv2_d2.data.images import read_image
+from glipv2_d2.data.images import read_record_image
 from glipv2_d2.data.mappers.captions import (
     CaptionSample,
     cut_to_fit,
     evaluation_prompt,
     grounding_sample,
     surround_with_captions,
+    with_tokens,
 )
 from glipv2_d2.data.mappers.instances import make_instances
 from glipv2_d2.data.prompts import DetectionPromptSampler
@@ -30,6 +33,7 @@ Record = dict[str, Any]
 
 DROPPED_POSITIVES = "boxes dropped because the positive names overflow the prompt"
 DROPPED_PHRASES = "boxes dropped because their phrase lies behind the token limit"
+DROPPED_TOKENLESS = "boxes dropped because the tokenizer leaves nothing of their phrase"
 DROPPED_CROWDS = "crowd boxes dropped"
 DROPPED_EMPTY = "boxes dropped because augmentation left nothing of them"
 
@@ -62,7 +66,10 @@ class GroundingDatasetMapper:
         shuffle: bool = True,
         separator: str = SEPARATOR,
         negative_captions: int = 0,
+        plain_caption_prob: float = 0.0,
+        full_captions_prob: float = 1.0,
         chunk_size: int | None = None,
+        caption_knowledge: bool = False,
         use_masks: bool = False,
         recompute_boxes: bool = False,
         dataset_name: str | None = None,
@@ -77,8 +84,14 @@ class GroundingDatasetMapper:
             max_classes, full_prompt_prob, shuffle, separator: see
                 :class:`~glipv2_d2.data.prompts.DetectionPromptSampler`.
             negative_captions: so many captions of other images are put around the caption of a
-                grounding record, as far as they fit.
+                grounding record, as far as they fit. GLIP-L: 20.
+            plain_caption_prob: how often a caption is left as it is. GLIP-L: 0.4.
+            full_captions_prob: how often ``negative_captions`` are drawn, else a smaller number,
+                all equally likely. GLIP-L: 0.5.
             chunk_size: at most so many names in a prompt at test time; None: as many as fit.
+            caption_knowledge: at test time write the words around a class name that the metadata
+                of the data set tells (``caption_knowledge``, some data sets of ODinW); see
+                :mod:`~glipv2_d2.data.class_knowledge`.
             use_masks: give ``gt_masks``, for records whose annotations have segmentations.
             recompute_boxes: boxes from the augmented masks (tighter after a crop).
             dataset_name: for records that do not name their data set.
@@ -96,13 +109,29 @@ class GroundingDatasetMapper:
             "separator": separator,
         }
         self.separator = separator
+        for name, value in (
+            ("plain_caption_prob", plain_caption_prob),
+            ("full_captions_prob", full_captions_prob),
+        ):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value}")
         self.negative_captions = negative_captions
+        self.plain_caption_prob = plain_caption_prob
+        self.full_captions_prob = full_captions_prob
         self.chunk_size = chunk_size
+        self.caption_knowledge = caption_knowledge
         self.use_masks = use_masks
         self.recompute_boxes = recompute_boxes
         self.dataset_name = dataset_name
         self.counters = Counters(
-            (DROPPED_POSITIVES, DROPPED_PHRASES, DROPPED_CROWDS, DROPPED_EMPTY), __name__
+            (
+                DROPPED_POSITIVES,
+                DROPPED_PHRASES,
+                DROPPED_TOKENLESS,
+                DROPPED_CROWDS,
+                DROPPED_EMPTY,
+            ),
+            __name__,
         )
         self._samplers: dict[str, DetectionPromptSampler] = {}
         self._chunks: dict[str, list[Prompt]] = {}
@@ -134,7 +163,7 @@ class GroundingDatasetMapper:
         """
         record = dict(record)
         annotations = copy.deepcopy(record.pop("annotations", []))
-        image = read_image(record["file_name"], self.image_format)
+        image = read_record_image(record, self.image_format)
         utils.check_image_size(record, image)
         if not self.is_train:
             return self._test_output(record, annotations, image)
@@ -220,14 +249,25 @@ class GroundingDatasetMapper:
         return CaptionSample(sampled.prompt, kept)
 
     def _grounding_sample(self, record: Record, annotations: list[Record]) -> CaptionSample:
-        caption, kept = cut_to_fit(record, annotations, self.tokenizer)
-        self.counters.add(DROPPED_PHRASES, len(annotations) - len(kept), str(record["file_name"]))
-        if self.negative_captions:
+        caption, fitting = cut_to_fit(record, annotations, self.tokenizer)
+        lost = len(annotations) - len(fitting)
+        self.counters.add(DROPPED_PHRASES, lost, str(record["file_name"]))
+        kept = with_tokens(caption, fitting, self.tokenizer)
+        self.counters.add(DROPPED_TOKENLESS, len(fitting) - len(kept), str(record["file_name"]))
+        count = self._number_of_negatives()
+        if count:
             pool = self._caption_pools.get(record.get("dataset_name", self.dataset_name), ())
             caption, kept = surround_with_captions(
-                caption, kept, record["file_name"], pool, self.negative_captions, self.tokenizer
+                caption, kept, record["file_name"], pool, count, self.tokenizer
             )
         return grounding_sample(caption, kept)
+
+    def _number_of_negatives(self) -> int:
+        """GLIP's rule: none, all, or a number between."""
+        most = self.negative_captions
+        if not most or random.random() < self.plain_caption_prob:
+            return 0
+        return most if random.random() < self.full_captions_prob else random.randrange(most)
 
     def _prompt_sampler(self, name: str) -> DetectionPromptSampler:
         if name not in self._samplers:
@@ -238,9 +278,13 @@ class GroundingDatasetMapper:
 
     def _vocabulary_prompts(self, name: str) -> list[Prompt]:
         if name not in self._chunks:
-            self._chunks[name] = self.tokenizer.split(
-                class_names(name), size=self.chunk_size, separator=self.separator
-            )
+            names, size = class_names(name), self.chunk_size
+            knowledge = MetadataCatalog.get(name).get("caption_knowledge")
+            if self.caption_knowledge and knowledge:
+                prompts = knowledge_prompts(names, knowledge, size or len(names), self.separator)
+            else:
+                prompts = self.tokenizer.split(names, size=size, separator=self.separator)
+            self._chunks[name] = prompts
         return self._chunks[name]
 
 

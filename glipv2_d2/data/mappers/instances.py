@@ -12,6 +12,8 @@ from detectron2.structures import BitMasks, Instances
 from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
+from glipv2_d2.data.problems import DataError
+
 Record = dict[str, Any]
 
 
@@ -71,7 +73,7 @@ def _usable(segmentation: Any, size: tuple[int, int], cropped: bool, where: str)
     """
     if isinstance(segmentation, dict):
         if tuple(segmentation["size"]) != tuple(size):
-            raise ValueError(
+            raise DataError(
                 f"{where}: a mask has the size {tuple(segmentation['size'])}, its image {size}"
             )
         if isinstance(segmentation["counts"], list):

@@ -1,5 +1,7 @@
 import json
+import logging
 import os
+import re
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -7,6 +9,7 @@ from detectron2.structures import BoxMode
 
 from glipv2_d2.data import DataError, load_mdetr_json, load_records, register_grounding_dataset
 from glipv2_d2.data.datasets.builtin import GROUNDING_SPLITS, register_all
+from glipv2_d2.data.problems import problem_log
 
 
 def edited(path, edit):
@@ -38,8 +41,10 @@ def test_folders_by_data_source(mdetr_json):
     records = load_mdetr_json(path, {"coco": "c", "vg": "v"})
     assert [os.path.dirname(r["file_name"]) for r in records[:2]] == ["c", "v"]
     assert records[1]["data_source"] == "vg"
-    with pytest.raises(DataError, match="data_source 'vg'"):
-        load_mdetr_json(path, {"coco": "c"})
+    with pytest.raises(DataError, match="data_source is 'vg'"):
+        with problem_log("set", "raise"):
+            load_mdetr_json(path, {"coco": "c"})
+    assert len(load_mdetr_json(path, {"coco": "c"})) == 6
 
 
 def test_evaluation_phrases_and_uncompressed_masks(mdetr_json):
@@ -59,23 +64,55 @@ def test_bad_files(tmp_path, mdetr_json):
     broken.write_text("{")
     with pytest.raises(DataError, match=r"broken\.json.*no valid json"):
         load_mdetr_json(str(broken), "")
-    broken.write_text("[]")
-    with pytest.raises(DataError, match="MDETR's format"):
-        load_mdetr_json(str(broken), "")
+    for text in ("[]", '{"images": []}', '{"images": [], "annotations": {}}'):
+        broken.write_text(text)
+        with pytest.raises(DataError, match=r"broken\.json: (not in MDETR's format|the field)"):
+            load_mdetr_json(str(broken), "")
 
 
 @pytest.mark.parametrize(
-    ("edit", "message"),
+    ("edit", "message", "images", "boxes"),
     [
-        (lambda c: c["images"][0].pop("caption"), "image 100 has no field 'caption'"),
-        (lambda c: c["images"][1].update(id=100), "two images have the id 100"),
-        (lambda c: c["annotations"][0].update(image_id=5), "annotation 0 belongs to image 5"),
-        (lambda c: c["annotations"][0].pop("tokens_positive"), "has no 'tokens_positive'"),
+        (lambda c: c["images"][0].pop("caption"), "image 100 .*'caption' is missing", 11, 22),
+        (lambda c: c["images"][0].update(caption=7), "image 100 .*'caption' is 7", 11, 22),
+        (lambda c: c["images"][1].update(id=100), "images.0., image 100.*'id'", 10, 20),
+        (lambda c: c["annotations"][0].update(image_id=5), "id 0.*belongs to image 5", 12, 23),
+        (lambda c: c["annotations"][0].pop("tokens_positive"), "'tokens_positive' is", 12, 23),
+        (lambda c: c["annotations"][0].pop("bbox"), "'bbox' is missing", 12, 23),
+        (lambda c: c["annotations"][1].update(id=0), "id 0.*not unique", 12, 23),
     ],
 )
-def test_bad_entries(mdetr_json, edit, message):
-    with pytest.raises(DataError, match=message):
-        load_mdetr_json(edited(mdetr_json, edit), "")
+def test_bad_entries(mdetr_json, edit, message, images, boxes, caplog):
+    path = edited(mdetr_json, edit)
+    with pytest.raises(DataError, match=rf"mdetr\.json: .*{message}"):
+        with problem_log("set", "raise"):
+            load_mdetr_json(path, "")
+    with caplog.at_level(logging.WARNING):
+        records = load_mdetr_json(path, "")
+    assert len(records) == images and sum(len(r["annotations"]) for r in records) == boxes
+    assert re.search(message, caplog.text)
+
+
+def test_a_caption_that_is_not_utf8_costs_one_record(mdetr_json, images, caplog):
+    latin = mdetr_json.read_bytes().replace(b"the star 4 left", b"the st\xe4r 4 left")
+    mdetr_json.write_bytes(latin)
+    register_grounding_dataset("tiny_latin", str(mdetr_json), str(images))
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert len(load_records("tiny_latin")) == 11
+        assert "1 x caption not UTF-8" in caplog.text and "image 104" in caplog.text
+        with pytest.raises(DataError, match=r"image 104.*not UTF-8"):
+            load_records("tiny_latin", invalid="raise")
+    finally:
+        DatasetCatalog.remove("tiny_latin")
+        MetadataCatalog.remove("tiny_latin")
+
+
+def test_referring_expressions_ask_for_the_whole_caption(mdetr_json):
+    path = edited(mdetr_json, lambda c: c["images"][0].update(caption=" the star 0 here  "))
+    records = load_mdetr_json(path, "", whole_caption=True)
+    assert records[0]["phrases"] == [[[1, 16]]]
+    assert records[1]["phrases"] == [[[0, len("the star 1 left of the blue ring")]]]
 
 
 def test_register_is_lazy(mdetr_json, images):

@@ -11,11 +11,13 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as mask_util
 
+from glipv2_d2.data import DataError
 from glipv2_d2.data.mappers.grounding import (
     DROPPED_CROWDS,
     DROPPED_EMPTY,
     DROPPED_PHRASES,
     DROPPED_POSITIVES,
+    DROPPED_TOKENLESS,
     GroundingDatasetMapper,
 )
 from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
@@ -206,6 +208,35 @@ def test_long_captions_are_cut_between_words(image_file, tokenizer):
     assert convert.counters.total()[DROPPED_PHRASES] == 1
     with pytest.raises(ValueError, match=r"a\.png: the first word"):
         convert(record(image_file, [], caption="pneumonoultramicroscopic"))
+
+
+def test_phrases_that_the_tokenizer_removes(image_file, tokenizer):
+    caption = "a cat and \u200b\u200b there"  # zero-width characters
+    annotations = [box(0, 0, 10, 10, spans=[[2, 5]]), box(20, 0, 10, 10, spans=[[10, 12]])]
+    convert = mapper(tokenizer)
+    output = convert(record(image_file, annotations, caption=caption))
+    assert output["prompt"].names == ("cat",) and len(output["instances"]) == 1
+    assert convert.counters.total()[DROPPED_TOKENLESS] == 1
+    with pytest.raises(DataError, match="leaves nothing of the caption"):
+        convert(record(image_file, [], caption="\u200b"))
+
+
+def test_how_many_negative_captions(image_file, tokenizer):
+    """GLIP-L: none with probability 0.4, else all twenty or fewer, half and half."""
+    convert = mapper(
+        tokenizer, negative_captions=4, plain_caption_prob=0.4, full_captions_prob=0.5
+    )
+    convert.set_caption_pool("set", [(f"{i}.png", f"the bird {i}") for i in range(1000)])
+    source = record(
+        image_file, [box(0, 0, 9, 9, spans=[[2, 5]])], caption="a cat", dataset_name="set"
+    )
+    counts = [convert(source)["prompt"].caption.count("bird") for _ in range(400)]
+    shares = [counts.count(n) / 400 for n in range(5)]
+    # 0: 0.4 + 0.6 * 0.5 / 4; 1 to 3: 0.6 * 0.5 / 4; 4: 0.6 * 0.5
+    for share, expected in zip(shares, (0.475, 0.075, 0.075, 0.075, 0.3)):
+        assert abs(share - expected) < 0.1
+    with pytest.raises(ValueError, match="full_captions_prob must lie"):
+        mapper(tokenizer, full_captions_prob=2)
 
 
 def polygon(x, y, w, h):

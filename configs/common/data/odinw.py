@@ -1,0 +1,15 @@
+"""One data set of ODinW: `odinw.name=pothole`; few-shot: `odinw.train=fewshot_train_shot3_seed30`.
+
+GLIP's rules for fine-tuning: batch 4, prompts in the order of the classes, and with few shots
+`odinw.copies` of 8, 4, 2 and 1 for 1, 3, 5 and 10 images of a class.
+"""
+
+from .coco import dataloader
+
+odinw = dict(name="Aquarium", train="train", test="test", copies=1)
+
+dataloader.train.datasets = [["odinw_${odinw.name}_${odinw.train}", "${odinw.copies}"]]
+dataloader.train.total_batch_size = 4
+dataloader.train.aspect_ratio_grouping = False
+dataloader.train.mapper.shuffle = False
+dataloader.test.dataset = "odinw_${odinw.name}_${odinw.test}"

@@ -1,0 +1,195 @@
+"""Bytes out of large files by offset: rows of a TSV, members of a tar.
+
+``os.pread`` has no file position, so that data workers, which share the descriptors of the process
+they were forked from, do not disturb each other.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import logging
+import os
+import tempfile
+import threading
+import warnings
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+
+from glipv2_d2.data.problems import DataError
+
+TSV = "tsv"
+TAR = "tar"
+
+_OPEN_FILES = 64
+_CHUNK = 1 << 18
+_opened = threading.local()
+
+
+class ImageSource(NamedTuple):
+    """Where the bytes of an image lie; the field ``image_source`` of a record.
+
+    Attributes:
+        kind: ``"tsv"`` (a row whose last column is base64) or ``"tar"``.
+        path: the container.
+        offset: of the row, or of the member's content.
+        size: of a member in bytes; not used for a row, which ends with its line.
+        key: the first column of the row (empty: not compared), or the member's name.
+    """
+
+    kind: str
+    path: str
+    offset: int
+    size: int
+    key: str
+
+
+def image_bytes(source: ImageSource) -> bytes:
+    """The encoded image (JPEG, PNG, ...).
+
+    Raises:
+        DataError: the container is missing or shorter, the row has another key, or its last
+            column is no base64.
+    """
+    if source.kind == TAR:
+        return read_bytes(source.path, source.offset, source.size)
+    columns = read_row(source.path, source.offset)
+    key = columns[0].decode("utf-8", "replace")
+    if source.key and key != source.key:
+        raise DataError(
+            f"{source.path}: the row at byte {source.offset} has the key {key[:60]!r}, "
+            f"expected {source.key!r}: the index (.lineidx) belongs to another file"
+        )
+    try:
+        return base64.b64decode(columns[-1], validate=True)
+    except binascii.Error as error:
+        raise DataError(
+            f"{source.path}: row {source.key!r} at byte {source.offset}: the last column is no "
+            f"base64: {error}"
+        ) from None
+
+
+def read_bytes(path: str, offset: int, size: int) -> bytes:
+    """``size`` bytes from ``offset``.
+
+    Raises:
+        DataError: the file is missing or ends before.
+    """
+    descriptor = _descriptor(path)
+    parts, done = [], 0
+    while done < size:
+        part = os.pread(descriptor, size - done, offset + done)
+        if not part:
+            raise DataError(
+                f"{path}: {size} bytes are expected at byte {offset}, but the file ends after "
+                f"{done} of them"
+            )
+        parts.append(part)
+        done += len(part)
+    return b"".join(parts)
+
+
+def read_row(path: str, offset: int) -> list[bytes]:
+    """The columns of the TSV row that begins at ``offset``.
+
+    Raises:
+        DataError: the file is missing, or no row begins there.
+    """
+    descriptor = _descriptor(path)
+    # One byte more: what stands before a row is the end of another.
+    start = max(offset - 1, 0)
+    data = os.pread(descriptor, _CHUNK, start) if offset >= 0 else b""
+    if offset < 0 or len(data) <= offset - start or (offset > 0 and data[:1] != b"\n"):
+        raise DataError(f"{path}: no row begins at byte {offset}: the index (.lineidx) is wrong")
+    data = data[offset - start :]
+    while b"\n" not in data:
+        part = os.pread(descriptor, max(_CHUNK, len(data)), offset + len(data))
+        if not part:
+            break
+        data += part
+    return [column.strip() for column in data.split(b"\n", 1)[0].split(b"\t")]
+
+
+def row_offsets(path: str) -> np.ndarray:
+    """Where the rows of a text file begin, (rows,) int64.
+
+    Read from ``<stem>.lineidx`` beside it (GLIP's TSV format: one offset per line), which is made
+    where it is missing and the folder can be written to.
+
+    Raises:
+        DataError: the file is missing, or the index is no list of numbers.
+    """
+    index_file = os.path.splitext(path)[0] + ".lineidx"
+    if not os.path.isfile(path):
+        raise DataError(f"there is no file {path!r}")
+    if os.path.isfile(index_file):
+        return _read_index(index_file)
+    logging.getLogger(__name__).info("%s has no index; reading it once to make one", path)
+    offsets = _scan(path)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=os.path.dirname(index_file) or ".", delete=False
+        ) as file:
+            np.savetxt(file, offsets, fmt="%d")
+        os.replace(file.name, index_file)  # whole or not at all, whatever other processes do
+    except OSError:
+        logging.getLogger(__name__).warning(
+            "%s cannot be written; %s is read anew by every process", index_file, path
+        )
+    return offsets
+
+
+def _read_index(index_file: str) -> np.ndarray:
+    with open(index_file, "rb") as file:
+        text = file.read()
+    rows = text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
+    # In text mode this is the reader that makes no Python object of each number.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of what is no number; see below
+        try:
+            offsets = np.fromstring(text.decode("ascii"), dtype=np.int64, sep="\n")
+        except ValueError:
+            offsets = np.empty(0, dtype=np.int64)
+    if len(offsets) != rows:
+        raise DataError(
+            f"{index_file}: {rows} lines, but {len(offsets)} byte offsets can be read; remove the "
+            "file and it is made anew"
+        )
+    return offsets
+
+
+def _scan(path: str) -> np.ndarray:
+    offsets, position = [np.zeros(1, dtype=np.int64)], 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 24):
+            ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10)
+            offsets.append(ends + position + 1)
+            position += len(block)
+    joined = np.concatenate(offsets)
+    return joined[joined < position]  # nothing begins after the last line end
+
+
+def image_stream(source: ImageSource) -> io.BytesIO:
+    """The encoded image as a file object; errors as :func:`image_bytes`."""
+    return io.BytesIO(image_bytes(source))
+
+
+def _descriptor(path: str) -> int:
+    """An open file of this thread; the least recently used one is closed at the limit."""
+    files: OrderedDict[str, int] = _opened.__dict__.setdefault("files", OrderedDict())
+    if path in files:
+        files.move_to_end(path)
+        return files[path]
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path!r}") from None
+    except OSError as error:
+        raise DataError(f"the file {path!r} cannot be opened: {error}") from None
+    files[path] = descriptor
+    if len(files) > _OPEN_FILES:
+        os.close(files.popitem(last=False)[1])
+    return descriptor

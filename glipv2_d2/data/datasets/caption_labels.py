@@ -1,0 +1,94 @@
+"""GLIP's pseudo labels of image-text pairs: boxes and scores for the phrases of a caption."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from detectron2.structures import BoxMode
+
+from glipv2_d2.data.datasets.spans import to_words
+from glipv2_d2.data.problems import ProblemLog, RecordError
+
+Record = dict[str, Any]
+
+
+def parse_label(text: bytes, where: str) -> Any:
+    """Labels from json bytes.
+
+    Raises:
+        RecordError: no UTF-8 or no json.
+    """
+    try:
+        return json.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecordError("caption not UTF-8", where, f"the label is not UTF-8: {error}") from None
+    except ValueError as error:
+        raise RecordError("no valid json", where, f"the label is no valid json: {error}") from None
+
+
+def caption_annotations(
+    label: Record, caption: str, where: str, log: ProblemLog, min_score: float
+) -> list[Record]:
+    """The boxes of a pseudo-labelled caption as annotations with ``spans``.
+
+    Args:
+        label: ``bboxes`` (xyxy), ``scores`` and ``tokens_positive`` (character spans), one entry
+            per box, or one entry per phrase with a list of boxes and of scores (what GLIP's code
+            calls format v2). Spans of word pieces are widened to whole words.
+        caption: what the spans point into.
+        where: file and row, for the messages.
+        log: takes the boxes that cannot be used.
+        min_score: boxes that are not above it are left out (GLIP: 0.5); that is a choice and no
+            fault, so they are not in the log.
+
+    Raises:
+        RecordError: the three lists do not have one length.
+    """
+    boxes, spans, scores = (
+        label.get(field) or [] for field in ("bboxes", "tokens_positive", "scores")
+    )
+    scores = scores or [1.0] * len(boxes)
+    if not len(boxes) == len(spans) == len(scores):
+        raise RecordError(
+            "lists of different lengths",
+            where,
+            f"{len(boxes)} 'bboxes', {len(spans)} 'tokens_positive' and {len(scores)} 'scores'",
+        )
+    annotations = []
+    for index, (of_phrase, phrase_spans, phrase_scores) in enumerate(zip(boxes, spans, scores)):
+        if of_phrase and isinstance(of_phrase[0], (list, tuple)):
+            grouped = list(of_phrase)
+            values = phrase_scores if isinstance(phrase_scores, list) else [phrase_scores]
+            values = values * len(grouped) if len(values) == 1 else values
+        else:
+            grouped, values = [of_phrase], [phrase_scores]
+        place = f"{where}: bboxes[{index}]"
+        if len(values) != len(grouped):
+            what = f"{len(grouped)} boxes but {len(values)} scores"
+            log.annotation("lists of different lengths", place, what)
+            continue
+        kept = [box for box, score in zip(grouped, values) if score > min_score]
+        if not kept:
+            continue
+        try:
+            words = to_words(caption, phrase_spans)
+        except (TypeError, ValueError) as error:
+            log.annotation("bad span", place, f"tokens_positive: {error}")
+            continue
+        annotations += [
+            {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, "spans": words}
+            for box in kept
+        ]
+    return annotations
+
+
+def require_boxes(annotations: list[Record], min_boxes: int, where: str) -> None:
+    """
+    Raises:
+        RecordError: fewer than ``min_boxes``. A caption of the web without boxes says nothing
+            about the image that one could train on.
+    """
+    if len(annotations) < min_boxes:
+        what = f"{len(annotations)} boxes are left, {min_boxes} are asked for (min_boxes)"
+        raise RecordError("too few boxes", where, what, fault=False)

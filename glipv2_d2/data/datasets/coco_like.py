@@ -1,0 +1,252 @@
+"""COCO json: a reader that leaves out what is wrong, and the detection sets in this format.
+
+Detectron2's ``load_coco_json`` stops at a duplicate id or an unknown category. This one gives the
+same records for a sound file, counts what is wrong with any other, keeps ``neg_category_ids``
+(federated annotations), and can repair class names and paths while it reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from detectron2.utils.file_io import PathManager
+
+from glipv2_d2.data.problems import DataError, ProblemLog, problem_log
+
+Record = dict[str, Any]
+
+# Of an image, where the file has them: what federated data verify, and what evaluators look up.
+IMAGE_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
+ANNOTATION_KEYS = ("id", "iscrowd", "bbox", "keypoints", "category_id")
+
+
+def register_coco_style(
+    name: str, json_file: str, image_root: str, *, metadata: Mapping | None = None, **options: Any
+) -> None:
+    """Register a COCO json under a name; it is read by :func:`load_coco_style_json`.
+
+    Args:
+        name, json_file, image_root: as for Detectron2's ``register_coco_instances``.
+        metadata: goes into ``MetadataCatalog`` besides ``evaluator_type="coco"``.
+        options: ``classes``, ``rename``, ``keep_folders`` of the reader.
+    """
+    load = partial(load_coco_style_json, json_file, image_root, name, **options)
+    DatasetCatalog.register(name, load)
+    fields = {"evaluator_type": "coco", **(metadata or {})}
+    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, **fields)
+
+
+def load_coco_style_json(
+    json_file: str,
+    image_root: str,
+    dataset_name: str | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    rename: Callable[[str], str] | None = None,
+    keep_folders: int | None = None,
+    coco_urls: bool = False,
+) -> list[Record]:
+    """Detection records of a COCO json, sorted by image id as Detectron2's.
+
+    Args:
+        json_file: ``images[]``, ``annotations[]``, ``categories[]``.
+        image_root: the folder of the images.
+        dataset_name: its metadata gets ``thing_classes`` and
+            ``thing_dataset_id_to_contiguous_id``.
+        classes: other names for the categories, in the order of their ids.
+        rename: repairs a category name.
+        keep_folders: of ``file_name`` only so many folders before the file are kept
+            (Objects365 v2 names its images by paths that are not those of the release).
+        coco_urls: the file names are the last two parts of ``coco_url`` (LVIS).
+
+    Raises:
+        DataError: the file is missing, no such json, has no categories, or its categories do not
+            fit the names that the data set was registered with.
+    """
+    content = read_json(json_file, {"images", "annotations", "categories"}, "COCO's format")
+    ids, names = _categories(content["categories"], json_file)
+    if classes is not None:
+        if len(classes) != len(ids):
+            raise DataError(
+                f"{json_file}: 'categories' has {len(ids)} entries ({', '.join(names[:5])}, ...), "
+                f"but {len(classes)} class names are known ({', '.join(classes[:5])}, ...)"
+            )
+        names = list(classes)
+    elif rename is not None:
+        names = [rename(name) for name in names]
+    contiguous = {category: index for index, category in enumerate(ids)}
+    if dataset_name is not None:
+        set_vocabulary(dataset_name, names, contiguous, json_file)
+    if coco_urls:
+        for image in content["images"]:
+            image["file_name"] = "/".join((image.get("coco_url") or "").split("/")[-2:]) or None
+    with problem_log(json_file) as log:
+        images = _images(content["images"], json_file, log)
+        by_image: dict[Any, list[Record]] = {key: [] for key in images}
+        _collect(content["annotations"], by_image, contiguous, json_file, log)
+    return [
+        _record(images[key], by_image[key], image_root, keep_folders, dataset_name)
+        for key in sorted(images)
+    ]
+
+
+def read_json(json_file: str, fields: set[str], format_name: str) -> dict[str, Any]:
+    """A json object with these fields; bytes that are not UTF-8 become lone surrogates.
+
+    Raises:
+        DataError: the file is missing, no json, or lacks a field.
+    """
+    try:
+        with PathManager.open(
+            json_file, "r", encoding="utf-8", errors="surrogateescape"
+        ) as file:
+            content = json.load(file)
+    except FileNotFoundError:
+        raise DataError(f"there is no annotation file {json_file!r}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"the annotation file {json_file!r} is no valid json: {error}") from error
+    if not isinstance(content, dict) or not fields <= content.keys():
+        missing = sorted(fields - content.keys()) if isinstance(content, dict) else sorted(fields)
+        raise DataError(f"{json_file}: not in {format_name}: the lists {missing} are missing")
+    for field in fields:
+        if not isinstance(content[field], list):
+            raise DataError(f"{json_file}: the field {field!r} is not a list")
+    return content
+
+
+def set_vocabulary(
+    dataset_name: str, names: list[str], ids: Mapping[int, int], json_file: str
+) -> None:
+    """Put class names and the contiguous ids of the file's categories into the metadata.
+
+    Raises:
+        DataError: the metadata has other ones already.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    for field, value in (
+        ("thing_classes", names),
+        ("thing_dataset_id_to_contiguous_id", dict(ids)),
+    ):
+        known = metadata.get(field)
+        if known is not None and known != value:
+            raise DataError(
+                f"{json_file}: the categories of the file do not fit {field} in the metadata of "
+                f"{dataset_name!r}: {_short(value)} in the file, {_short(known)} registered"
+            )
+        metadata.set(**{field: value})
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _categories(entries: list, json_file: str) -> tuple[list[int], list[str]]:
+    if not entries:
+        raise DataError(
+            f"{json_file}: 'categories' is empty, so no class can be named; captions with boxes "
+            "are registered by register_grounding_dataset"
+        )
+    names = {}
+    for index, entry in enumerate(entries):
+        place = f"{json_file}: category {index}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int):
+            raise DataError(f"{place}: the field 'id' is missing or not an integer")
+        if entry["id"] in names:
+            raise DataError(f"{place}: the field 'id' is {entry['id']} as that of another category")
+        if not isinstance(entry.get("name"), str) or not entry["name"].strip():
+            raise DataError(f"{place} (id {entry['id']}): the field 'name' is missing or empty")
+        names[entry["id"]] = entry["name"]
+    ids = sorted(names)
+    return ids, [names[i] for i in ids]
+
+
+def _images(entries: list, json_file: str, log: ProblemLog) -> dict[Any, Record]:
+    counts = Counter(image.get("id") for image in entries)
+    images = {}
+    for index, image in enumerate(entries):
+        key = image.get("id")
+        place = f"{json_file}: image {key!r} ({image.get('file_name')})"
+        missing = [f for f in ("id", "file_name", "height", "width") if image.get(f) is None]
+        if missing:
+            place = f"{json_file}: images[{index}], image {key!r} ({image.get('file_name')})"
+            log.record("missing field", place, f"the field {missing[0]!r} is missing")
+        elif counts[key] > 1:
+            # Whose the annotations are cannot be told.
+            log.record("duplicate image id", place, f"the field 'id' is that of {counts[key]}")
+        else:
+            images[key] = image
+    return images
+
+
+def _collect(
+    entries: list,
+    by_image: dict[Any, list[Record]],
+    contiguous: Mapping[int, int],
+    json_file: str,
+    log: ProblemLog,
+) -> None:
+    """Sort annotations to their images, with contiguous class ids."""
+    seen = set()
+    for index, entry in enumerate(entries):
+        key = entry.get("id")
+        place = f"{json_file}: image {entry.get('image_id')!r}, annotation {index} (id {key})"
+        owner = by_image.get(entry.get("image_id"))
+        if owner is None:
+            log.annotation("unknown image", place, "the field 'image_id' is that of no image")
+        elif key is not None and key in seen:
+            log.annotation("duplicate annotation id", place, "the field 'id' is not unique")
+        elif entry.get("category_id") not in contiguous:
+            what = f"category_id={entry.get('category_id')!r} is not in 'categories'"
+            log.annotation("unknown class", place, what)
+        elif not entry.get("bbox"):
+            log.annotation("bad box", place, "the field 'bbox' is missing or empty")
+        elif "segmentation" in entry and (mask := _mask(entry["segmentation"])) is None:
+            # Detectron2 leaves these out too.
+            log.annotation("bad mask", place, "the field 'segmentation' has no valid polygon")
+        else:
+            annotation = {k: entry[k] for k in ANNOTATION_KEYS if k in entry}
+            if entry.get("segmentation"):
+                annotation["segmentation"] = mask
+            annotation["bbox_mode"] = BoxMode.XYWH_ABS
+            annotation["category_id"] = contiguous[entry["category_id"]]
+            owner.append(annotation)
+        seen.add(key)
+
+
+def _mask(segmentation: Any) -> Any:
+    """RLE as it is; polygons without those of fewer than three corners; None if none is left."""
+    if isinstance(segmentation, dict) or not segmentation:
+        return segmentation
+    polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
+    return polygons or None
+
+
+def _record(
+    image: Record,
+    annotations: list[Record],
+    image_root: str,
+    keep_folders: int | None,
+    dataset_name: str | None,
+) -> Record:
+    file_name = image["file_name"]
+    if keep_folders is not None:
+        file_name = "/".join(file_name.split("/")[-1 - keep_folders :])
+    record = {
+        "file_name": os.path.join(image_root, file_name),
+        "height": image["height"],
+        "width": image["width"],
+        "image_id": image["id"],
+        "annotations": annotations,
+    }
+    if dataset_name is not None:
+        record["dataset_name"] = dataset_name
+    record.update((key, image[key]) for key in IMAGE_KEYS if key in image)
+    return record

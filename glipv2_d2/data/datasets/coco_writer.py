@@ -1,0 +1,91 @@
+"""COCO json written image by image, for converters of data sets with millions of boxes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class CocoWriter:
+    """Annotations go to the file as they come; the file appears whole or not at all.
+
+    ::
+
+        with CocoWriter("train.json", ["cat", "dog"]) as writer:
+            writer.add("a.jpg", 480, 640, [(1, [10, 10, 50, 50])])
+    """
+
+    def __init__(self, path: str | os.PathLike, class_names: Sequence[str]):
+        """
+        Args:
+            path: the json.
+            class_names: categories 1, 2, ...
+        """
+        self.path = Path(path)
+        self.class_names = list(class_names)
+        self.boxes = 0
+        self.images: list[dict[str, Any]] = []
+        self._part = self.path.with_name(self.path.name + ".part")
+
+    def __enter__(self) -> CocoWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._part, "w", encoding="utf-8")
+        self._file.write('{"annotations": [')
+        return self
+
+    def add(
+        self,
+        file_name: str,
+        height: int,
+        width: int,
+        boxes: Iterable[tuple[int, Sequence[float]] | tuple[int, Sequence[float], bool]],
+        image_id: int | None = None,
+        **fields: Any,
+    ) -> None:
+        """One image.
+
+        Args:
+            file_name: below the image folder.
+            height, width: in pixels.
+            boxes: (category id from 1, xywh in pixels[, crowd]).
+            image_id: a number; counted on from 1 by default.
+            fields: more of the image entry, for instance ``neg_category_ids``.
+        """
+        key = len(self.images) + 1 if image_id is None else image_id
+        image = {"id": key, "file_name": file_name, "height": height, "width": width, **fields}
+        self.images.append(image)
+        for category, box, *crowd in boxes:
+            self.boxes += 1
+            entry = {
+                "id": self.boxes,
+                "image_id": key,
+                "category_id": category,
+                "bbox": [round(float(v), 2) for v in box],
+                "area": round(float(box[2] * box[3]), 2),
+                "iscrowd": int(bool(crowd and crowd[0])),
+            }
+            self._file.write((",\n" if self.boxes > 1 else "\n") + json.dumps(entry))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            rest: Mapping[str, Any] = {
+                "images": self.images,
+                "categories": [
+                    {"id": i, "name": name} for i, name in enumerate(self.class_names, 1)
+                ],
+            }
+            self._file.write("\n], " + json.dumps(rest)[1:])
+        self._file.close()
+        if kind is None:
+            os.replace(self._part, self.path)
+        else:
+            self._part.unlink()

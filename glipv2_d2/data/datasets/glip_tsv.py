@@ -1,0 +1,291 @@
+"""GLIP's TSV files: images in one file, labels in another, rows found by byte offset.
+
+The format is that of microsoft/scene_graph_benchmark's ``mini_tsv`` and GLIP's
+``TSVYamlDataset``. Only offsets are kept, so that 15 million rows take some hundred megabytes; an
+image or label row is read when it is asked for, in the data worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+import yaml
+from detectron2.structures import BoxMode
+
+from glipv2_d2.data.containers import TSV, ImageSource, read_row, row_offsets
+from glipv2_d2.data.datasets.caption_labels import (
+    caption_annotations,
+    parse_label,
+    require_boxes,
+)
+from glipv2_d2.data.datasets.coco_like import set_vocabulary
+from glipv2_d2.data.problems import DataError, ProblemLog, RecordError
+from glipv2_d2.data.records import LazyRecords
+
+Record = dict[str, Any]
+
+
+def load_glip_tsv(
+    yaml_file: str,
+    image_root: str = "",
+    dataset_name: str | None = None,
+    *,
+    min_score: float = 0.5,
+    min_boxes: int = 1,
+    check_keys: bool = True,
+) -> GlipTsvRecords:
+    """Records of a GLIP TSV: captions with pseudo boxes, or detection labels.
+
+    Args:
+        yaml_file: names ``img`` and ``label`` (TSV), optionally ``hw`` (TSV with the image
+            sizes), ``linelist`` (a text file with the rows to use, one number a line; a row may
+            occur several times), ``imageid2idx`` (json from a label's ``img_id`` to its image
+            row, where several labels share an image), and for detection labels ``labelmap`` or
+            ``jsondict`` (json from class names to ids). Paths are relative to the yaml.
+        image_root: files that are not beside the yaml are looked for there.
+        dataset_name: its metadata gets ``thing_classes`` if there is a label map.
+        min_score: pseudo boxes must score more (GLIP: 0.5).
+        min_boxes: captions with fewer boxes are left out (GLIP: 1).
+        check_keys: an image row must have the key of its label (or its ``img_id``); False for
+            files that were made with keys of their own.
+
+    Raises:
+        DataError: a file is missing or unreadable.
+    """
+    records = GlipTsvRecords(yaml_file, image_root, min_score, min_boxes, check_keys)
+    if records.classes and dataset_name is not None:
+        ids = {i: k for k, i in enumerate(records.classes)}
+        set_vocabulary(dataset_name, list(records.classes.values()), ids, yaml_file)
+    return records
+
+
+class GlipTsvRecords(LazyRecords):
+    """See :func:`load_glip_tsv`.
+
+    Attributes:
+        classes: id in the file -> name, sorted by id; empty for captions.
+    """
+
+    def __init__(
+        self,
+        yaml_file: str,
+        image_root: str,
+        min_score: float,
+        min_boxes: int,
+        check_keys: bool,
+    ):
+        self.source = yaml_file
+        self.check_keys = check_keys
+        self.min_score = min_score
+        self.min_boxes = min_boxes
+        fields = _read_yaml(yaml_file)
+        paths = {
+            field: _find(fields[field], yaml_file, image_root, field)
+            for field in ("img", "label", "hw", "linelist", "imageid2idx", "labelmap", "jsondict")
+            if fields.get(field)
+        }
+        for field in ("img", "label"):
+            if field not in paths:
+                raise DataError(f"{yaml_file}: the field {field!r} is missing")
+        self.images = _Tsv(paths["img"])
+        self.labels = _Tsv(paths["label"])
+        self.sizes = _Tsv(paths["hw"]) if "hw" in paths else None
+        self.rows = _read_line_list(paths["linelist"]) if "linelist" in paths else None
+        self.image_rows = _KeyIndex(paths["imageid2idx"]) if "imageid2idx" in paths else None
+        self.classes = _read_classes(paths.get("labelmap") or paths.get("jsondict"))
+        self.has_captions = not self.classes
+        self._ids = {name: index for index, name in enumerate(self.classes.values())}
+        if self.rows is None and self.image_rows is None and len(self.images) < len(self.labels):
+            raise DataError(
+                f"{yaml_file}: 'img' has {len(self.images)} rows, 'label' {len(self.labels)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels) if self.rows is None else len(self.rows)
+
+    def read(self, index: int, log: ProblemLog) -> Record:
+        row = index if self.rows is None else int(self.rows[index])
+        where = f"{self.labels.path}: row {row}"
+        columns = self.labels.read(row, where)
+        if len(columns) < 2:
+            raise RecordError("bad row", where, f"a label row has 2 columns, not {len(columns)}")
+        key = columns[0].decode("utf-8", "replace")
+        where = f"{where} ({key})"
+        label = parse_label(columns[-1], where)
+        record = {**self._image(row, key, label, where), **self._size(row, label, where)}
+        if isinstance(label, dict) and "caption" in label:
+            return {**record, **self._caption(label, where, log)}
+        return {**record, **self._detection(label, where, log)}
+
+    def _image(self, row: int, key: str, label: Any, where: str) -> Record:
+        image_row = row
+        if self.image_rows is not None:
+            key = label.get("img_id") if isinstance(label, dict) else None
+            if key is None:
+                raise RecordError("missing field", where, "the field 'img_id' is missing")
+            image_row = self.image_rows.find(str(key))
+            if image_row is None:
+                raise RecordError("unknown image", where, f"img_id {key!r} is not in imageid2idx")
+        offset = self.images.offset(image_row, where)
+        expected = str(key) if self.check_keys else ""
+        source = ImageSource(TSV, self.images.path, offset, 0, expected)
+        return {
+            "file_name": f"{self.images.path}:{key}",
+            "image_id": str(key) if self.image_rows is None else f"{key}:{row}",
+            "image_source": source,
+        }
+
+    def _size(self, row: int, label: Any, where: str) -> Record:
+        if isinstance(label, dict) and label.get("img_h") and label.get("img_w"):
+            return {"height": int(label["img_h"]), "width": int(label["img_w"])}
+        if self.sizes is None:
+            what = "the label has no 'img_h' and 'img_w', and the yaml names no 'hw'"
+            raise RecordError("missing field", where, what)
+        columns = self.sizes.read(row, where)
+        try:
+            return _parse_size(columns[-1].decode("utf-8"))
+        except (KeyError, IndexError, TypeError, ValueError):
+            what = f"{self.sizes.path}: {columns[-1][:40]!r} is no height and width"
+            raise RecordError("bad image size", where, what) from None
+
+    def _caption(self, label: Record, where: str, log: ProblemLog) -> Record:
+        caption = label["caption"]
+        if not isinstance(caption, str) or not caption.strip():
+            raise RecordError("empty caption", where, "the field 'caption' is empty")
+        annotations = caption_annotations(label, caption, where, log, self.min_score)
+        require_boxes(annotations, self.min_boxes, where)
+        return {"caption": caption, "annotations": annotations}
+
+    def _detection(self, label: Any, where: str, log: ProblemLog) -> Record:
+        objects = label.get("objects") if isinstance(label, dict) else label
+        if not isinstance(objects, list):
+            what = "the label is neither a caption nor a list of objects"
+            raise RecordError("bad row", where, what)
+        if not self.classes:
+            what = "detection labels need 'labelmap' or 'jsondict' in the yaml"
+            raise RecordError("no label map", where, what)
+        annotations = []
+        for index, entry in enumerate(objects):
+            category = self._ids.get(entry.get("class"))
+            if category is None:
+                what = f"the field 'class' is {entry.get('class')!r}, which is not in the label map"
+                log.annotation("unknown class", f"{where}: objects[{index}]", what)
+                continue
+            annotations.append(
+                {
+                    "bbox": entry.get("rect"),
+                    "bbox_mode": BoxMode.XYXY_ABS,
+                    "iscrowd": int(bool(entry.get("IsGroupOf", 0))),
+                    "category_id": category,
+                }
+            )
+        return {"annotations": annotations}
+
+
+class _Tsv:
+    """The rows of one file."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.offsets = row_offsets(path)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def offset(self, row: int, where: str) -> int:
+        if not 0 <= row < len(self.offsets):
+            what = f"{self.path} has {len(self.offsets)} rows, there is no row {row}"
+            raise RecordError("bad offset", where, what)
+        return int(self.offsets[row])
+
+    def read(self, row: int, where: str) -> list[bytes]:
+        try:
+            return read_row(self.path, self.offset(row, where))
+        except RecordError:
+            raise
+        except DataError as error:
+            raise RecordError("bad offset", where, str(error)) from None
+
+
+class _KeyIndex:
+    """A json object from keys to rows, as two arrays: 12 bytes an entry instead of some 150.
+
+    The keys are kept as 64-bit digests; the image row says its own key, so that even a collision
+    would be noticed.
+    """
+
+    def __init__(self, path: str):
+        with open(path, encoding="utf-8") as file:
+            rows = json.load(file)
+        digests = np.fromiter((_digest(str(key)) for key in rows), np.uint64, len(rows))
+        values = np.fromiter((int(row) for row in rows.values()), np.int32, len(rows))
+        order = np.argsort(digests)
+        self.digests, self.values = digests[order], values[order]
+
+    def find(self, key: str) -> int | None:
+        digest = np.uint64(_digest(key))
+        at = int(np.searchsorted(self.digests, digest))
+        found = at < len(self.digests) and self.digests[at] == digest
+        return int(self.values[at]) if found else None
+
+
+def _digest(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+
+
+def _read_yaml(yaml_file: str) -> dict[str, Any]:
+    try:
+        with open(yaml_file, encoding="utf-8") as file:
+            fields = yaml.safe_load(file)
+    except FileNotFoundError:
+        raise DataError(f"there is no annotation file {yaml_file!r}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{yaml_file}: no valid yaml: {error}") from error
+    if not isinstance(fields, dict):
+        raise DataError(f"{yaml_file}: not in GLIP's TSV format, which names 'img' and 'label'")
+    return fields
+
+
+def _find(path: str, yaml_file: str, image_root: str, field: str) -> str:
+    folders = (os.path.dirname(yaml_file), image_root)
+    for folder in folders:
+        candidate = os.path.join(folder, path)
+        if os.path.isfile(candidate):
+            return candidate
+    raise DataError(
+        f"{yaml_file}: the file {path!r} of the field {field!r} is in none of {folders}"
+    )
+
+
+def _read_line_list(path: str) -> np.ndarray:
+    try:
+        return np.loadtxt(path, dtype=np.int64, ndmin=1)
+    except ValueError as error:
+        raise DataError(f"{path}: a linelist has one row number a line: {error}") from error
+
+
+def _read_classes(path: str | None) -> dict[int, str]:
+    """id -> name, sorted by id; GLIP's label maps are name -> id, perhaps in ``label_to_idx``."""
+    if path is None:
+        return {}
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    names = content.get("label_to_idx", content)
+    by_id = {int(i): name for name, i in names.items() if name != "__background__"}
+    if not by_id or len(by_id) != len(names) - ("__background__" in names):
+        raise DataError(f"{path}: the label map is empty, or two names have one id")
+    return dict(sorted(by_id.items()))
+
+
+def _parse_size(text: str) -> Record:
+    """``[{"height": h, "width": w}]``, the object alone, or ``"h w"``."""
+    if text.lstrip()[:1] in ("[", "{"):
+        value = json.loads(text)
+        value = value[0] if isinstance(value, list) else value
+        return {"height": int(value["height"]), "width": int(value["width"])}
+    height, width = text.split()
+    return {"height": int(height), "width": int(width)}

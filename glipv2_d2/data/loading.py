@@ -1,0 +1,226 @@
+"""The records of registered data sets: read, checked, and stored for training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.common import DatasetFromList
+
+from glipv2_d2.data.checks import check_records
+from glipv2_d2.data.counters import Counters
+from glipv2_d2.data.datasets.coco_like import load_coco_style_json
+from glipv2_d2.data.datasets.refexp import without_images
+from glipv2_d2.data.mappers.grounding import absent_class_ids
+from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
+from glipv2_d2.data.records import CheckedRecords, LazyRecords
+
+Record = dict[str, Any]
+
+LEFT_OUT = "annotations that cannot be used, left out"
+# So many records of a lazy data set are checked before the training begins.
+LOOKED_AT = 256
+
+
+def load_records(
+    name: str,
+    *,
+    invalid: str = "drop",
+    check_files: bool = False,
+    drop_records: bool = True,
+) -> list[Record]:
+    """The checked records of a registered data set, each with its ``dataset_name``.
+
+    Args:
+        name: in ``DatasetCatalog``.
+        invalid, check_files, drop_records: see
+            :func:`~glipv2_d2.data.checks.check_records`. What the reader and the checks leave out
+            is logged in one line.
+
+    Raises:
+        DataError: the name is unknown, the annotation file is missing, or a record is invalid
+            and that stops.
+    """
+    with problem_log(f"data set {name!r}", invalid):
+        records = read_dataset(name, invalid)
+        return checked_records(name, records, invalid, check_files, drop_records)
+
+
+def checked_records(
+    name: str,
+    records: Sequence[Record],
+    invalid: str,
+    check_files: bool = False,
+    drop_records: bool = True,
+) -> list[Record]:
+    """What :func:`read_dataset` gave, checked; see :func:`load_records`."""
+    checked = check_records(
+        records,
+        name,
+        source=_source(name),
+        num_classes=_num_classes(name),
+        invalid=invalid,
+        check_files=check_files,
+        drop_records=drop_records,
+    )
+    return [{**record, "dataset_name": name} for record in checked]
+
+
+def _num_classes(name: str) -> int | None:
+    names = MetadataCatalog.get(name).get("thing_classes")
+    return None if names is None else len(names)
+
+
+def _source(name: str) -> str | None:
+    source = MetadataCatalog.get(name).get("json_file")
+    return source if isinstance(source, str) else None
+
+
+def stored_records(
+    name: str, invalid: str, check_files: bool, counters: Counters, excluded: set[str]
+) -> Sequence[Record]:
+    """Records for training: serialised as Detectron2 does, or lazy ones as they are.
+
+    One data set at a time: its Python objects are gone when those of the next are made.
+
+    Args:
+        name, invalid, check_files: see :func:`load_records`.
+        counters: has the name ``LEFT_OUT``.
+        excluded: images that are left out, see
+            :func:`~glipv2_d2.data.datasets.refexp.image_key`.
+    """
+    with problem_log(f"data set {name!r}", invalid):
+        records = read_dataset(name, invalid)
+        if isinstance(records, LazyRecords):
+            if excluded:
+                raise ValueError(
+                    f"exclude_images_of cannot be used with {name!r}, whose records are not read "
+                    "before they are trained on"
+                )
+            return _lazy_records(name, records, invalid, counters)
+        kept = checked_records(name, records, invalid, check_files)
+    kept = _without_questionless(kept, name)
+    if excluded:
+        before = len(kept)
+        kept = without_images(kept, excluded)
+        logging.getLogger(__name__).info(
+            "data set %r: %d records of excluded images left out", name, before - len(kept)
+        )
+    if not kept:
+        raise DataError(f"data set {name!r}: no image is left to train on")
+    return DatasetFromList(kept, copy=False)
+
+
+def _lazy_records(
+    name: str, records: LazyRecords, invalid: str, counters: Counters
+) -> CheckedRecords:
+    """Lazy records, of which some that lie evenly in the file are checked now."""
+    if not len(records):
+        raise DataError(f"{records.source} ({name}) has no records")
+    count = _num_classes(name)
+    numbers = range(0, len(records), max(len(records) // LOOKED_AT, 1))
+    with problem_log(f"data set {name!r}", invalid) as log:
+        early = CheckedRecords(records, name, count, log)
+        for index in numbers:
+            try:
+                early[index]
+            except RecordError as error:
+                log.unusable(error)
+        if log.records >= len(numbers):
+            raise DataError(
+                f"data set {name!r}: none of {len(numbers)} records that were looked at can be "
+                f"used: {log.summary()}"
+            )
+    logging.getLogger(__name__).info(
+        "data set %r: %d of %d records looked at, the others are checked when they are read",
+        name,
+        len(numbers),
+        len(records),
+    )
+    return CheckedRecords(records, name, count, _CountingLog(invalid, counters))
+
+
+class _CountingLog(ProblemLog):
+    """What a data worker leaves out goes into counters that all workers share."""
+
+    def __init__(self, mode: str, counters: Counters):
+        super().__init__(mode)
+        self.counters = counters
+
+    def annotation(self, kind: str, where: str, what: str) -> None:
+        if self.mode == "raise":
+            super().annotation(kind, where, what)
+        self.counters.add(LEFT_OUT, 1, f"{kind}; {where}: {what}")
+
+
+def read_dataset(name: str, invalid: str) -> Sequence[Record]:
+    """The records of a registered data set as its reader gives them, not checked.
+
+    Args:
+        name: in ``DatasetCatalog``.
+        invalid: ``"drop"``: a COCO json that Detectron2's reader refuses is read by ours.
+
+    Raises:
+        DataError: the name is unknown, or the data set cannot be read.
+    """
+    if name not in DatasetCatalog.list():
+        raise DataError(
+            f"there is no data set named {name!r}: register it first, for instance with "
+            "detectron2's register_coco_instances or with register_grounding_dataset"
+        )
+    source = _source(name)
+    try:
+        return DatasetCatalog.get(name)
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(
+            f"the annotation file of data set {name!r} is missing: {error.filename or error}"
+        ) from error
+    except (KeyError, ValueError, AssertionError) as error:
+        if invalid == "drop" and _readable_by_us(name):
+            # Detectron2's reader stops at the first fault; ours leaves it out and counts it.
+            metadata = MetadataCatalog.get(name)
+            lvis = metadata.evaluator_type == "lvis"  # its class names come with Detectron2
+            return load_coco_style_json(
+                source, metadata.image_root, None if lvis else name, coco_urls=lvis
+            )
+        # Detectron2's loaders name the problem ("Encountered category_id=7 but ..."), not the file.
+        reason = error.args[0] if error.args else error
+        if isinstance(error, KeyError) and " " not in str(reason):
+            reason = f"the field {reason!r} is missing"
+        raise DataError(
+            f"the annotations of data set {name!r}"
+            + (f" ({source})" if source else "")
+            + f" cannot be loaded: {reason}"
+        ) from error
+
+
+def _readable_by_us(name: str) -> bool:
+    metadata = MetadataCatalog.get(name)
+    return (
+        metadata.get("evaluator_type") in ("coco", "lvis")
+        and _source(name) is not None
+        and isinstance(metadata.get("image_root"), str)
+    )
+
+
+def _without_questionless(records: list[Record], name: str) -> list[Record]:
+    """Federated images about which nothing is known (no box, no absent class) cannot be asked."""
+    kept = [
+        r
+        for r in records
+        if "caption" in r
+        or any(not a.get("iscrowd", 0) for a in r.get("annotations", ()))
+        or absent_class_ids(r, name) is None
+        or absent_class_ids(r, name)
+    ]
+    if len(kept) < len(records):
+        logging.getLogger(__name__).warning(
+            "data set %r: %d images without boxes and without verified-absent classes left out",
+            name,
+            len(records) - len(kept),
+        )
+    return kept

@@ -1,0 +1,132 @@
+"""What is wrong with a data set: counted, printed once, or raised at the first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+INVALID = ("drop", "raise")
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the file, the record and the field."""
+
+
+class RecordError(DataError):
+    """One record cannot be used.
+
+    Attributes:
+        kind: a few words under which it is counted.
+        where: file and record.
+        what: the field and what is wrong with it.
+        fault: False for a sound record that was asked to be left out (by its scores, say), which
+            does not stop in mode ``"raise"`` either.
+    """
+
+    def __init__(self, kind: str, where: str, what: str, fault: bool = True):
+        super().__init__(f"{where}: {what}")
+        self.kind, self.where, self.what, self.fault = kind, where, what, fault
+
+    def __reduce__(self):
+        return RecordError, (self.kind, self.where, self.what, self.fault)
+
+
+class ProblemLog:
+    """Counts problems by their kind and keeps the first example of each.
+
+    Attributes:
+        mode: ``"drop"``: what is wrong is left out and counted; ``"raise"``: it stops at once.
+        records, annotations: how many were left out.
+        clipped: boxes that were cut at the border of their image and kept.
+        kinds: kind of problem -> (count, the first example).
+    """
+
+    def __init__(self, mode: str = "drop"):
+        if mode not in INVALID:
+            raise ValueError(f"invalid must be one of {INVALID}, got {mode!r}")
+        self.mode = mode
+        self.records = 0
+        self.annotations = 0
+        self.clipped = 0
+        self.kinds: dict[str, tuple[int, str]] = {}
+
+    def record(self, kind: str, where: str, what: str) -> None:
+        """A whole record is unusable.
+
+        Args:
+            kind: a few words under which it is counted.
+            where: file and record.
+            what: the field and what is wrong with it.
+
+        Raises:
+            DataError: in mode ``"raise"``.
+        """
+        self._add(kind, where, what, "records")
+        self.records += 1
+
+    def annotation(self, kind: str, where: str, what: str) -> None:
+        """One annotation of a record is unusable; arguments and errors as :meth:`record`."""
+        self._add(kind, where, what, "annotations")
+        self.annotations += 1
+
+    def unusable(self, error: RecordError) -> None:
+        """:meth:`record` with what a reader raised."""
+        self._add(error.kind, error.where, error.what, "records", error.fault)
+        self.records += 1
+
+    def _add(self, kind: str, where: str, what: str, unit: str, fault: bool = True) -> None:
+        if fault and self.mode == "raise":
+            raise DataError(
+                f"{where}: {what}. Repair the file, or leave such {unit} out with invalid='drop'"
+            )
+        count, first = self.kinds.get(kind, (0, f"{where}: {what}"))
+        self.kinds[kind] = (count + 1, first)
+
+    def summary(self) -> str:
+        """One line: how much was left out, per kind with the first example; empty if nothing."""
+        parts = []
+        if self.kinds:
+            kinds = sorted(self.kinds.items(), key=lambda item: -item[1][0])
+            lost = [
+                f"{count} {name}" + ("s" if count > 1 else "")
+                for count, name in ((self.records, "record"), (self.annotations, "annotation"))
+                if count
+            ]
+            parts.append(
+                f"left out {' and '.join(lost)}: "
+                + "; ".join(f"{count} x {kind} (first: {first})" for kind, (count, first) in kinds)
+            )
+        if self.clipped:
+            parts.append(f"boxes clipped at the border of their image: {self.clipped}")
+        return ". ".join(parts)
+
+
+_ACTIVE: ContextVar[ProblemLog | None] = ContextVar("problem_log", default=None)
+
+
+@contextmanager
+def problem_log(source: str, mode: str | None = None) -> Iterator[ProblemLog]:
+    """The log of the data set that is being loaded.
+
+    Readers and checks of one data set share one log, so that there is one line per data set:
+    inside another ``problem_log`` this is the outer one. Readers are called through
+    ``DatasetCatalog.get``, which passes no arguments; that is why the log is ambient.
+
+    Args:
+        source: begins the line, for instance the name of the data set.
+        mode: of a log that is made here; ``"drop"`` by default.
+    """
+    outer = _ACTIVE.get()
+    if outer is not None and mode in (None, outer.mode):
+        yield outer
+        return
+    log = ProblemLog(mode or "drop")
+    token = _ACTIVE.set(log)
+    try:
+        yield log
+    finally:
+        _ACTIVE.reset(token)
+    if line := log.summary():
+        logging.getLogger(__name__).warning("%s: %s", source, line)

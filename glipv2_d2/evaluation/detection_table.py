@@ -1,0 +1,148 @@
+"""Many millions of detections as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.structures import BoxMode, Instances
+from pycocotools import mask as mask_util
+
+
+@dataclass
+class DetectionTable:
+    """N detections.
+
+    Attributes:
+        image, category: (N,) int32 indices.
+        score: (N,) float32.
+        place: (N,) int32, the position among the model's detections of the image; it decides
+            between equal scores, so that no order of processing can.
+        boxes: (N, 4) float32 x, y, w, h, as Detectron2 writes them to results files.
+        counts: (N,) of compressed RLE ``counts`` (bytes), or None for a model without masks.
+    """
+
+    image: np.ndarray
+    category: np.ndarray
+    score: np.ndarray
+    place: np.ndarray
+    boxes: np.ndarray
+    counts: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @classmethod
+    def empty(cls) -> DetectionTable:
+        """No detections."""
+        return cls(
+            image=np.zeros(0, np.int32),
+            category=np.zeros(0, np.int32),
+            score=np.zeros(0, np.float32),
+            place=np.zeros(0, np.int32),
+            boxes=np.zeros((0, 4), np.float32),
+        )
+
+    @classmethod
+    def from_instances(
+        cls, image: int, categories: np.ndarray, instances: Instances
+    ) -> DetectionTable:
+        """The detections of one image.
+
+        Args:
+            image: index.
+            categories: (N,) category indices of the instances.
+            instances: on the CPU, with ``pred_boxes``, ``scores`` and perhaps ``pred_masks``.
+        """
+        number = len(instances)
+        boxes = instances.pred_boxes.tensor.float()
+        counts = None
+        if instances.has("pred_masks"):
+            counts = np.empty(number, dtype=object)
+            counts[:] = [encode_mask(mask)["counts"] for mask in instances.pred_masks]
+        return cls(
+            image=np.full(number, image, np.int32),
+            category=categories.astype(np.int32),
+            score=instances.scores.float().numpy(),
+            place=np.arange(number, dtype=np.int32),
+            boxes=BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).numpy(),
+            counts=counts,
+        )
+
+    @classmethod
+    def concatenate(cls, tables: Iterable[DetectionTable]) -> DetectionTable:
+        """All rows, one table after the other. Tables without rows need not have masks.
+
+        Raises:
+            ValueError: some tables have masks and others do not.
+        """
+        tables = [table for table in tables if len(table)]
+        if not tables:
+            return cls.empty()
+        if len({table.counts is None for table in tables}) > 1:
+            raise ValueError("some images have predicted masks and others do not")
+        columns = {}
+        for field in fields(cls):
+            parts = [getattr(table, field.name) for table in tables]
+            columns[field.name] = None if parts[0] is None else np.concatenate(parts)
+        return cls(**columns)
+
+    def take(self, rows: np.ndarray) -> DetectionTable:
+        """Some of the rows, in this order."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return DetectionTable(**{k: None if v is None else v[rows] for k, v in values.items()})
+
+    def ranking(self) -> np.ndarray:
+        """(N,) the rows ordered by class, then score (highest first), then image and place."""
+        return np.lexsort((self.place, self.image, -self.score, self.category))
+
+    def best_per_category(self, limit: int) -> DetectionTable:
+        """The ``limit`` first rows of each class in the order of :meth:`ranking`.
+
+        That order is total, so the best of a whole are among the best of its parts: rows may be
+        dropped while they come in.
+        """
+        order = self.ranking()
+        category = self.category[order]
+        first = np.searchsorted(category, category)
+        return self.take(order[np.arange(len(order)) - first < limit])
+
+    def best(self, limit: int) -> DetectionTable:
+        """The ``limit`` rows with the highest scores; equal scores stay in order."""
+        return self.take(np.sort(np.argsort(-self.score, kind="stable")[:limit]))
+
+    def rles_of(self, rows: np.ndarray, sizes: np.ndarray) -> list[dict[str, Any]]:
+        """Masks of some rows for pycocotools; ``sizes`` (I, 2) are the images' height, width."""
+        return [
+            {"size": sizes[self.image[row]].tolist(), "counts": self.counts[row]} for row in rows
+        ]
+
+    def mask_areas(self, sizes: np.ndarray) -> np.ndarray:
+        """(N,) pixels in each mask."""
+        rles = self.rles_of(np.arange(len(self)), sizes)
+        return mask_util.area(rles).astype(np.float64) if rles else np.zeros(0)
+
+    def results(
+        self, image_ids: Sequence[int], category_ids: Sequence[int], sizes: np.ndarray
+    ) -> Iterator[dict[str, Any]]:
+        """The rows in COCO's and LVIS's results format."""
+        for row in range(len(self)):
+            result = {
+                "image_id": int(image_ids[self.image[row]]),
+                "category_id": int(category_ids[self.category[row]]),
+                "bbox": self.boxes[row].tolist(),
+                "score": float(self.score[row]),
+            }
+            if self.counts is not None:
+                size = sizes[self.image[row]].tolist()
+                counts = self.counts[row].decode("ascii")
+                result["segmentation"] = {"size": size, "counts": counts}
+            yield result
+
+
+def encode_mask(mask: np.ndarray | torch.Tensor) -> dict[str, Any]:
+    """An (H, W) mask as compressed RLE: ``size`` and ``counts`` (bytes)."""
+    return mask_util.encode(np.asfortranarray(np.asarray(mask, dtype=np.uint8)))

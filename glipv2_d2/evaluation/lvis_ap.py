@@ -1,0 +1,202 @@
+"""LVIS: fixed AP and standard AP."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import create_small_table
+
+from glipv2_d2.data.checks import DataError
+from glipv2_d2.evaluation.collect import (
+    ImageLedger,
+    checked_instances,
+    gathered,
+    write_json_rows,
+)
+from glipv2_d2.evaluation.detection_table import DetectionTable
+from glipv2_d2.evaluation.federated_ap import AREAS, IOU_THRESHOLDS, federated_precision
+from glipv2_d2.evaluation.lvis_truth import FREQUENCIES, load_lvis_truth
+
+AP_RULES = ("fixed", "standard")
+PER_CLASS = 10_000
+PER_IMAGE = 300
+_SLACK = 1_000_000  # rows that may lie around before they are pruned
+
+
+class LVISFederatedEvaluator(DatasetEvaluator):
+    """AP, AP50, AP75, by size (APs, APm, APl) and by frequency of the class (APr, APc, APf).
+
+    * ``ap="fixed"`` (Dave et al. 2021, "Evaluating Large-Vocabulary Object Detectors"; what MDETR,
+      GLIP and GLIPv2 report on minival): of each class the 10,000 detections with the highest
+      scores in the whole data set count, however many an image has.
+    * ``ap="standard"`` (Gupta et al. 2019): the 300 best detections of each image count.
+
+    Everything after that cut is LVIS's own evaluation, see
+    :mod:`~glipv2_d2.evaluation.federated_ap`. GLIP's evaluator reads the first image of each batch
+    only and depends on the order of images where scores at the cut are equal; here every image
+    counts and equal scores are ordered by image id. GLIP measures its boxes with inclusive pixels,
+    ours are Detectron2's continuous ones; the json's are continuous too.
+
+    Detections are kept as arrays, and those that cannot be among the 10,000 of their class any
+    more are dropped while others come in: the memory is bounded by classes x 10,000, not by the
+    number of images.
+
+    Args:
+        dataset_name: a registered data set with ``json_file`` in LVIS's format.
+        output_dir: where ``lvis_instances_results.json`` (what counted) is written; None: nowhere.
+        distributed: gather the detections of all processes.
+        ap: "fixed" or "standard"; default: fixed where the name says minival, else standard.
+
+    Raises:
+        DataError: bad annotations; later, an image that is unknown, missing or came twice.
+
+    Returns (``evaluate``):
+        ``{"bbox_fixed": {"AP": ..., "APr": ..., ...}}`` or ``{"bbox": ...}`` for standard AP, in
+        percent; the same for ``segm`` where the model predicts masks. NaN: no such objects.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        distributed: bool = True,
+        *,
+        ap: str | None = None,
+    ):
+        self.ap = ap or ("fixed" if "minival" in dataset_name else "standard")
+        if self.ap not in AP_RULES:
+            raise ValueError(f"ap must be one of {AP_RULES}, got {ap!r}")
+        self.dataset_name = dataset_name
+        self._output_dir = output_dir
+        self._distributed = distributed
+        metadata = MetadataCatalog.get(dataset_name)
+        self.truth = load_lvis_truth(PathManager.get_local_path(metadata.json_file))
+        self._ledger = ImageLedger(self.truth.image_ids.tolist(), dataset_name)
+        self._image_index = {image_id: i for i, image_id in enumerate(self._ledger.image_ids)}
+        self._category_index = _category_indices(
+            self.truth.category_ids, metadata.get("thing_dataset_id_to_contiguous_id")
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new evaluation."""
+        self._ledger.reset()
+        self._tables: list[DetectionTable] = []
+        self._per_class = np.zeros(len(self.truth.category_ids), dtype=np.int64)
+
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """
+        Args:
+            inputs: model inputs with ``image_id``.
+            outputs: for each of them ``{"instances": Instances}``; ``pred_classes`` are contiguous
+                class ids. All detections are taken, of however many prompts they are.
+        """
+        for model_input, output in zip(inputs, outputs, strict=True):
+            image_id = self._ledger.add(model_input)
+            self._add(self._image_index[image_id], checked_instances(output, image_id))
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """See the class."""
+        self._ledger.close(self._distributed)
+        self._prune()
+        parts = gathered(DetectionTable.concatenate(self._tables), self._distributed)
+        if parts is None:
+            return {}
+        detections = DetectionTable.concatenate(parts)
+        if self.ap == "fixed":
+            detections = detections.best_per_category(PER_CLASS)
+        else:
+            detections = detections.take(np.lexsort((detections.place, detections.image)))
+        truth = self.truth
+        if self._output_dir:
+            rows = detections.results(truth.image_ids, truth.category_ids, truth.sizes)
+            path = os.path.join(self._output_dir, "lvis_instances_results.json")
+            write_json_rows(path, rows)
+        if not len(truth.image):
+            self._log().info("%s has no annotations: nothing to compare with", self.dataset_name)
+            return {}
+        results = {}
+        for task in ("bbox",) if detections.counts is None else ("bbox", "segm"):
+            if task == "segm":
+                truth.load_masks()
+            precision = federated_precision(truth, detections, masks=task == "segm")
+            group = task if self.ap == "standard" else f"{task}_fixed"
+            results[group] = lvis_metrics(precision, truth.frequency)
+            self._log().info(
+                "%s (%s AP), %d images of %s, %d detections:\n%s",
+                task,
+                self.ap,
+                len(truth.image_ids),
+                self.dataset_name,
+                len(detections),
+                create_small_table(results[group]),
+            )
+        return results
+
+    def _add(self, image: int, instances: Instances) -> None:
+        classes = instances.pred_classes.numpy()
+        if len(classes) and not 0 <= classes.min() <= classes.max() < len(self._category_index):
+            raise DataError(
+                f"image {self._ledger.image_ids[image]!r}: a prediction has class {classes.max()}, "
+                f"but {self.dataset_name!r} has {len(self._category_index)} classes"
+            )
+        table = DetectionTable.from_instances(image, self._category_index[classes], instances)
+        if self.ap == "standard":
+            table = table.best(PER_IMAGE)
+        self._tables.append(table)
+        self._per_class += np.bincount(table.category, minlength=len(self._per_class))
+        kept = np.minimum(self._per_class, PER_CLASS).sum()
+        if self._per_class.sum() - kept > max(kept, _SLACK):
+            self._prune()
+
+    def _prune(self) -> None:
+        if self.ap == "fixed":
+            table = DetectionTable.concatenate(self._tables).best_per_category(PER_CLASS)
+            self._tables = [table]
+            self._per_class = np.minimum(self._per_class, PER_CLASS)
+
+    def _log(self) -> logging.Logger:
+        return logging.getLogger(__name__)
+
+
+def lvis_metrics(precision: np.ndarray, frequency: np.ndarray) -> dict[str, float]:
+    """The means that LVIS reports, in percent; NaN where nothing goes into a mean.
+
+    Args:
+        precision: (T, R, K, A) of :func:`federated_precision`.
+        frequency: (K,) of "r", "c", "f".
+    """
+    everything = precision[..., list(AREAS).index("all")]
+    results = {"AP": _mean(everything)}
+    for percent in (50, 75):
+        results[f"AP{percent}"] = _mean(everything[np.isclose(IOU_THRESHOLDS, percent / 100)])
+    for index, area in enumerate(AREAS):
+        if area != "all":
+            results[f"AP{area}"] = _mean(precision[..., index])
+    for group in FREQUENCIES:
+        results[f"AP{group}"] = _mean(everything[:, :, frequency == group])
+    return results
+
+
+def _mean(precision: np.ndarray) -> float:
+    values = precision[precision > -1]
+    return 100 * float(values.mean()) if values.size else float("nan")
+
+
+def _category_indices(category_ids: np.ndarray, contiguous: Mapping[int, int] | None) -> np.ndarray:
+    """Index into ``category_ids`` by contiguous class id; LVIS's ids are contiguous from 1."""
+    if contiguous is None:
+        return np.arange(len(category_ids))
+    by_class = sorted(contiguous, key=contiguous.get)
+    index = {category: i for i, category in enumerate(category_ids.tolist())}
+    return np.array([index[category] for category in by_class])

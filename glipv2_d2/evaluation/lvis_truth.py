@@ -1,0 +1,128 @@
+"""The annotations of LVIS as arrays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from detectron2.utils.file_io import PathManager
+from pycocotools import mask as mask_util
+
+from glipv2_d2.data.checks import DataError
+
+FREQUENCIES = ("r", "c", "f")  # rare: in fewer than 10 training images; common: < 100; frequent
+
+
+@dataclass
+class LVISTruth:
+    """What an LVIS json says, with images and classes as indices into the sorted ids.
+
+    Attributes:
+        image_ids: (I,) int64 ascending; ``sizes``: (I, 2) height, width.
+        category_ids: (K,) int64 ascending; ``frequency``: (K,) of "r", "c", "f".
+        image, category: (G,) the annotations; ``boxes`` (G, 4) x, y, w, h; ``areas`` (G,) of the
+            masks; ``ignore`` (G,) bool.
+        negatives, not_exhaustive: (P, 2) pairs of image and class.
+        rles: (G,) masks, only after :meth:`load_masks`.
+    """
+
+    json_file: str
+    image_ids: np.ndarray
+    sizes: np.ndarray
+    category_ids: np.ndarray
+    frequency: np.ndarray
+    image: np.ndarray
+    category: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    ignore: np.ndarray
+    negatives: np.ndarray
+    not_exhaustive: np.ndarray
+    rles: list[dict[str, Any]] | None = None
+
+    def load_masks(self) -> None:
+        """Read the masks too. They are left out at first: val's polygons take gigabytes."""
+        if self.rles is not None:
+            return
+        annotations = _read(self.json_file)["annotations"]
+        self.rles = [
+            _rle(annotation["segmentation"], *map(int, self.sizes[image]))
+            for annotation, image in zip(annotations, self.image)
+        ]
+
+
+def load_lvis_truth(json_file: str) -> LVISTruth:
+    """Read an LVIS json (v1; of v0.5 too).
+
+    Raises:
+        DataError: the file is missing, is no json, or lacks a field of LVIS.
+    """
+    content = _read(json_file)
+    try:
+        return _truth(content, json_file)
+    except KeyError as error:
+        raise DataError(f"{json_file}: not in LVIS's format: {error} is missing") from error
+
+
+def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
+    images = sorted(content["images"], key=lambda image: image["id"])
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    image_index = {image["id"]: index for index, image in enumerate(images)}
+    category_index = {category["id"]: index for index, category in enumerate(categories)}
+    frequency = np.array([category["frequency"] for category in categories])
+    annotations = content.get("annotations") or []
+    for annotation in annotations:
+        if annotation["image_id"] not in image_index:
+            raise DataError(
+                f"{json_file}: annotation {annotation['id']} belongs to image "
+                f"{annotation['image_id']!r}, which is not in the file"
+            )
+        if annotation["category_id"] not in category_index:
+            raise DataError(
+                f"{json_file}: annotation {annotation['id']} has the unknown category "
+                f"{annotation['category_id']!r}"
+            )
+    return LVISTruth(
+        json_file=json_file,
+        image_ids=np.array([image["id"] for image in images], dtype=np.int64),
+        sizes=np.array([[i["height"], i["width"]] for i in images], dtype=np.int64),
+        category_ids=np.array([category["id"] for category in categories], dtype=np.int64),
+        frequency=frequency,
+        image=np.array([image_index[a["image_id"]] for a in annotations], dtype=np.int64),
+        category=np.array([category_index[a["category_id"]] for a in annotations], dtype=np.int64),
+        boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
+        areas=np.array([a["area"] for a in annotations], dtype=np.float64),
+        ignore=np.array([bool(a.get("ignore", 0)) for a in annotations], dtype=bool),
+        negatives=_pairs(images, "neg_category_ids", category_index),
+        not_exhaustive=_pairs(images, "not_exhaustive_category_ids", category_index),
+    )
+
+
+def _pairs(images: list[dict], field: str, category_index: dict[int, int]) -> np.ndarray:
+    pairs = [
+        (index, category_index[category])
+        for index, image in enumerate(images)
+        for category in image[field]
+        if category in category_index
+    ]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    if isinstance(segmentation, list):
+        return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return mask_util.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def _read(json_file: str) -> dict[str, Any]:
+    try:
+        with PathManager.open(json_file, "r") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise DataError(f"there is no annotation file {json_file!r}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"the annotation file {json_file!r} is no valid json: {error}") from error

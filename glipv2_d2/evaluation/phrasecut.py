@@ -1,0 +1,276 @@
+"""PhraseCut: segmenting everything that a phrase refers to."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from detectron2.structures import BoxMode, Instances
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import create_small_table
+from PIL import Image, ImageDraw
+from pycocotools import mask as mask_util
+
+from glipv2_d2.data.checks import DataError
+from glipv2_d2.evaluation.collect import Record, RecordEvaluator, benchmark_files
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+RASTERIZERS = ("authors", "coco")
+
+
+class TaskOverlap(NamedTuple):
+    """One task: pixels of intersection and union of masks and of boxes, and what was predicted.
+
+    ``with_masks`` is None where nothing was predicted that would tell; ``rle`` is the predicted
+    region.
+    """
+
+    mask: tuple[int, int]
+    box: tuple[int, int]
+    predictions: int
+    with_masks: bool | None
+    rle: dict[str, Any]
+
+
+class PhraseCutEvaluator(RecordEvaluator):
+    """Overlap of the region that is predicted for a phrase with its true region.
+
+    A task is a phrase of an image. The predictions above the score threshold are united, and so
+    are the true instances. Reported are the mean IoU over tasks, the cumulative IoU (all
+    intersections over all unions) and P@0.5 ... P@0.9, the share of tasks with an IoU *above* the
+    threshold, in three groups:
+
+    * ``phrasecut_mask``: predicted masks against true masks, the benchmark's numbers;
+    * ``phrasecut_box_as_mask`` instead, as long as the model has no masks: the predicted boxes,
+      filled, against the true masks. Not comparable with published mask numbers;
+    * ``phrasecut_box``: filled predicted boxes against filled true boxes, the box numbers of the
+      authors' evaluator, which MDETR reports.
+
+    The rules are those of the authors' ``Evaluator`` (VGPhraseCut), with one difference: it leaves
+    out tasks for which there is no prediction, here they have an IoU of 0 (and their area counts
+    in the cumulative union). ``skip_without_prediction=True`` leaves them out.
+
+    The true masks come from the authors' ``refer_<split>.json`` where ``refer_json`` names it.
+    MDETR's ``finetune_phrasecut_<split>.json`` keeps one polygon of each instance only, so its
+    masks lack parts of the instances that are cut in several; they serve where there is no other.
+
+    Args:
+        dataset_name: a registered data set in MDETR's format, one record a task.
+        output_dir, distributed: see :class:`RecordEvaluator`.
+        score_threshold: predictions must have a higher score. MDETR takes 0.7 of its own scores;
+            choose it on the val split.
+        skip_without_prediction: see above.
+        refer_json: the authors' file; default: ``refer_json`` of the metadata, if it is there.
+        rasterizer: how true polygons become pixels: "authors" (corners cut to integers, outline
+            included) or "coco" (pycocotools, about half a pixel smaller all around).
+
+    Raises:
+        DataError: a task that the authors' file does not have, or one without true polygons.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        distributed: bool = True,
+        *,
+        score_threshold: float = 0.5,
+        skip_without_prediction: bool = False,
+        refer_json: str | None = None,
+        rasterizer: str = "authors",
+    ):
+        super().__init__(dataset_name, output_dir, distributed)
+        if rasterizer not in RASTERIZERS:
+            raise ValueError(f"rasterizer must be one of {RASTERIZERS}, got {rasterizer!r}")
+        self.score_threshold = score_threshold
+        self.skip_without_prediction = skip_without_prediction
+        self.rasterizer = rasterizer
+        refer_json = benchmark_files(
+            refer_json,
+            dataset_name,
+            "refer_json",
+            "true masks come from the annotations, of which MDETR's json lacks parts; the numbers "
+            "of the benchmark need the authors' refer_<split>.json",
+        )
+        polygons = _authors_polygons(refer_json) if refer_json else None
+        self._polygons = {
+            r["image_id"]: _polygons_of(r, polygons, dataset_name) for r in self.records
+        }
+
+    def _prepare(self, record: Record, instances: Instances) -> TaskOverlap:
+        size = (record["height"], record["width"])
+        kept = instances[instances.scores > self.score_threshold]
+        boxes = kept.pred_boxes.tensor.double().numpy()
+        if kept.has("pred_masks"):
+            region = _united_masks(kept, size, record)
+        else:
+            region = fill_boxes(boxes, size)
+        truth = rasterize(self._polygons[record["image_id"]], size, self.rasterizer)
+        true_boxes = [
+            BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)
+            for a in record["annotations"]
+        ]
+        rle = mask_util.encode(np.asfortranarray(region, dtype=np.uint8))
+        return TaskOverlap(
+            mask=_overlap(region, truth),
+            box=_overlap(authors_fill(boxes, size), authors_fill(true_boxes, size)),
+            predictions=len(kept),
+            with_masks=True if kept.has("pred_masks") else False if len(kept) else None,
+            rle={"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
+        )
+
+    def _dumped(self, record: Record, prediction: TaskOverlap) -> Record:
+        keys = ("image_id", "original_id", "task_id", "caption")
+        row = {key: record[key] for key in keys if key in record}
+        return {**row, "predictions": prediction.predictions, "segmentation": prediction.rle}
+
+    def _score(self, predictions: list[TaskOverlap]) -> dict[str, dict[str, float]]:
+        kinds = {task.with_masks for task in predictions} - {None}
+        if len(kinds) > 1:
+            raise DataError("some predictions have masks and others do not")
+        if self.skip_without_prediction:
+            predictions = [task for task in predictions if task.predictions]
+        log = logging.getLogger(__name__)
+        if not predictions:
+            log.warning("%s: there are no predictions at all", self.dataset_name)
+        group = "phrasecut_mask" if kinds == {True} else "phrasecut_box_as_mask"
+        results = {
+            group: summarize_overlaps([task.mask for task in predictions]),
+            "phrasecut_box": summarize_overlaps([task.box for task in predictions]),
+        }
+        for name, values in results.items():
+            log.info(
+                "%s, %d of %d tasks of %s, scores above %g:\n%s",
+                name,
+                len(predictions),
+                len(self.records),
+                self.dataset_name,
+                self.score_threshold,
+                create_small_table(values),
+            )
+        return results
+
+
+def summarize_overlaps(overlaps: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """``mIoU``, ``cumIoU`` and ``P@0.5`` ... in percent; NaN without tasks.
+
+    Args:
+        overlaps: (intersection, union) of each task; an empty union is an IoU of 0.
+    """
+    if not overlaps:
+        return dict.fromkeys(("mIoU", "cumIoU", *(f"P@{t}" for t in THRESHOLDS)), float("nan"))
+    intersection, union = np.array(overlaps, dtype=np.float64).T
+    iou = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    results = {
+        "mIoU": 100 * float(iou.mean()),
+        "cumIoU": 100 * float(intersection.sum() / max(union.sum(), 1)),
+    }
+    results.update({f"P@{t}": 100 * float((iou > t).mean()) for t in THRESHOLDS})
+    return results
+
+
+def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: str) -> np.ndarray:
+    """The union of polygons as (H, W) bool.
+
+    Args:
+        polygons: each flat: x0, y0, x1, y1, ...
+        size: (H, W).
+        rule: "authors" (PhraseCut's ``polygons_to_mask``) or "coco" (pycocotools).
+    """
+    height, width = size
+    if rule == "coco":
+        corners = [list(polygon) for polygon in polygons if len(polygon) >= 6]
+        if not corners:
+            return np.zeros(size, dtype=bool)
+        rle = mask_util.merge(mask_util.frPyObjects(corners, height, width))
+        return mask_util.decode([rle])[..., 0].astype(bool)
+    image = Image.new("L", (width, height), 0)
+    draw = ImageDraw.Draw(image)
+    for polygon in polygons:
+        corners = [int(value) for value in polygon]
+        if len(corners) >= 4:  # PhraseCut skips single points
+            draw.polygon(list(zip(corners[::2], corners[1::2])), outline=1, fill=1)
+    return np.asarray(image, dtype=bool)
+
+
+def fill_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: the pixels whose centre lies in one of the (N, 4) boxes x0, y0, x1, y1."""
+    mask = np.zeros(size, dtype=bool)
+    for x0, y0, x1, y1 in np.ceil(np.asarray(boxes) - 0.5).clip(min=0).astype(int).reshape(-1, 4):
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def authors_fill(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool as PhraseCut's ``boxes_to_mask`` fills boxes, which it takes as x, y, w, h.
+
+    It ends a box before ``int(x + w - 1)``: the last column and row are left out.
+    """
+    mask = np.zeros(size, dtype=bool)
+    for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
+        ends = max(int(y1 - 1), 0), max(int(x1 - 1), 0)
+        mask[max(int(y0), 0) : ends[0], max(int(x0), 0) : ends[1]] = True
+    return mask
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
+    return int((first & second).sum()), int((first | second).sum())
+
+
+def _united_masks(kept: Instances, size: tuple[int, int], record: Record) -> np.ndarray:
+    masks = np.asarray(kept.pred_masks, dtype=bool)
+    if len(masks) and masks.shape[1:] != size:
+        raise DataError(
+            f"image {record['image_id']!r}: the predicted masks have the size {masks.shape[1:]}, "
+            f"the image {size}"
+        )
+    return masks.any(axis=0) if len(masks) else np.zeros(size, dtype=bool)
+
+
+def _authors_polygons(path: str) -> dict[str, list[list[float]]]:
+    """Flat polygons by task id, from ``refer_<split>.json``.
+
+    There ``Polygons`` has for each instance a list of polygons, each a list of [x, y].
+    """
+    try:
+        with PathManager.open(path, "r") as file:
+            tasks = json.load(file)
+        return {
+            task["task_id"]: [
+                [value for point in polygon for value in point]
+                for instance in task["Polygons"]
+                for polygon in instance
+            ]
+            for task in tasks
+        }
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path!r} (refer_json, PhraseCut's own)") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not PhraseCut's refer_<split>.json: {error!r}") from error
+
+
+def _polygons_of(record: Record, by_task: dict | None, dataset_name: str) -> list[list[float]]:
+    if by_task is not None:
+        polygons = by_task.get(record.get("task_id"))
+    else:
+        polygons = [p for a in record["annotations"] for p in _own_polygons(a, record)]
+    if not polygons:
+        source = "annotations" if by_task is None else "refer_json"
+        raise DataError(
+            f"data set {dataset_name!r}: task {record.get('task_id')!r} (image "
+            f"{record['image_id']!r}) has no true polygons in its {source}"
+        )
+    return polygons
+
+
+def _own_polygons(annotation: Record, record: Record) -> list[list[float]]:
+    segmentation = annotation.get("segmentation") or []
+    if not isinstance(segmentation, list):
+        raise DataError(
+            f"image {record['image_id']!r}: PhraseCut's true masks are polygons, but annotation "
+            f"{annotation.get('id')!r} has a {type(segmentation).__name__}"
+        )
+    return segmentation

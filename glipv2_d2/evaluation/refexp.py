@@ -1,0 +1,86 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: one caption, one object."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from detectron2.structures import BoxMode, Instances
+from detectron2.utils.logger import create_small_table
+
+from glipv2_d2.data.checks import DataError
+from glipv2_d2.evaluation.boxes import box_iou
+from glipv2_d2.evaluation.collect import Record, RecordEvaluator, dumped_boxes, ranked_boxes
+
+RANKS = (1, 5, 10)
+
+
+class RefExpEvaluator(RecordEvaluator):
+    """Precision at 1, 5 and 10: is one of the k best boxes the object (IoU >= 0.5)?
+
+    All boxes of a caption are ranked by score, whatever part of the caption they belong to; a
+    caption without a box is a miss.
+
+    The literature thresholds the plain IoU (MAttNet, UNITER, mmdetection's ``RefExpMetric``); that
+    is the default. MDETR's script, and the copy of it in GLIP's repository, threshold the
+    generalised IoU, which is never higher: ``generalized_iou=True``. The result says which.
+
+    Args:
+        dataset_name: a registered data set whose records have exactly one annotation.
+        output_dir, distributed: see :class:`RecordEvaluator`.
+        generalized_iou: follow MDETR's script.
+
+    Raises:
+        DataError: a caption without an object or with several.
+
+    Returns (``evaluate``):
+        ``{"refexp": {"P@1", "P@5", "P@10"}}`` in percent; the group is ``refexp_giou`` with the
+        generalised IoU.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        distributed: bool = True,
+        *,
+        generalized_iou: bool = False,
+    ):
+        super().__init__(dataset_name, output_dir, distributed)
+        self.generalized_iou = generalized_iou
+        self._targets = np.array([_target(record, dataset_name) for record in self.records])
+
+    def _prepare(self, record: Record, instances: Instances) -> dict[str, np.ndarray]:
+        return ranked_boxes(record, instances, num_phrases=len(record.get("phrases") or [0]))
+
+    def _dumped(self, record: Record, prediction: dict[str, np.ndarray]) -> Record:
+        return dumped_boxes(record, prediction)
+
+    def _score(self, predictions: list[Any]) -> dict[str, dict[str, float]]:
+        hits = np.zeros((len(predictions), len(RANKS)))
+        for row, prediction, target in zip(hits, predictions, self._targets):
+            overlaps = box_iou(prediction["boxes"], target, self.generalized_iou)[:, 0]
+            row[:] = [(overlaps[:k] >= 0.5).any() for k in RANKS]
+        results = {f"P@{k}": float(value) for k, value in zip(RANKS, 100 * hits.mean(axis=0))}
+        group = "refexp_giou" if self.generalized_iou else "refexp"
+        logging.getLogger(__name__).info(
+            "%s, %d captions of %s:\n%s",
+            group,
+            len(predictions),
+            self.dataset_name,
+            create_small_table(results),
+        )
+        return {group: results}
+
+
+def _target(record: Record, dataset_name: str) -> list[float]:
+    annotations = record.get("annotations", [])
+    if len(annotations) != 1:
+        raise DataError(
+            f"data set {dataset_name!r}: image {record['image_id']!r} has {len(annotations)} boxes "
+            "for its caption; a referring expression names exactly one object"
+        )
+    return BoxMode.convert(
+        list(annotations[0]["bbox"]), annotations[0]["bbox_mode"], BoxMode.XYXY_ABS
+    )

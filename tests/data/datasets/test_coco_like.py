@@ -1,0 +1,134 @@
+import json
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+
+from glipv2_d2.data import DataError, load_records
+from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coco_style
+from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_objects365_name
+
+
+def edited(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_the_same_records_as_detectron2(coco_json, images, cleanup):
+    def edit(content):
+        content["images"].reverse()
+        content["annotations"][1]["segmentation"] = {"size": [60, 80], "counts": "abc"}
+        content["annotations"][2]["segmentation"] = [[1, 2, 3, 4]]  # no polygon
+        content["annotations"][3]["segmentation"] = [[1, 2, 3, 4], [1, 1, 9, 1, 9, 9]]
+        content["annotations"][4]["iscrowd"] = 1
+        for category in content["categories"]:
+            category["id"] *= 10
+        for annotation in content["annotations"]:
+            annotation["category_id"] *= 10
+
+    cleanup += ["theirs", "ours"]
+    path = edited(coco_json, edit)
+    theirs = load_coco_json(path, str(images), "theirs")
+    ours = load_coco_style_json(path, str(images), "ours")
+    for record in ours:
+        assert record.pop("dataset_name") == "ours"
+        for annotation in record["annotations"]:
+            assert isinstance(annotation.pop("id"), int)
+    assert ours == theirs
+    for field in ("thing_classes", "thing_dataset_id_to_contiguous_id"):
+        assert MetadataCatalog.get("ours").get(field) == MetadataCatalog.get("theirs").get(field)
+
+
+def test_federated_negatives_are_kept(coco_json, images):
+    path = edited(coco_json, lambda c: c["images"][3].update(neg_category_ids=[2]))
+    records = load_coco_style_json(path, str(images))
+    assert records[3]["neg_category_ids"] == [2] and "neg_category_ids" not in records[0]
+
+
+def test_objects365_v2_names_and_paths(coco_json, cleanup):
+    def edit(content):
+        for image, folder in zip(content["images"], ("images/v1/patch8/", "images/v2/patch16/")):
+            image["file_name"] = folder + image["file_name"]
+        content["categories"][0]["name"] = "Moniter/TV"
+        content["categories"][1]["name"] = "Cigar/Cigarette "
+
+    cleanup.append("tiny_o365")
+    register_coco_style(
+        "tiny_o365", edited(coco_json, edit), "o365", rename=clean_objects365_name, keep_folders=1
+    )
+    records = load_records("tiny_o365")
+    assert [r["file_name"] for r in records[:2]] == ["o365/patch8/0.png", "o365/patch16/1.png"]
+    names = MetadataCatalog.get("tiny_o365").thing_classes
+    assert names == ["Monitor/TV", "Cigar/Cigarette", "cat_food"]
+    assert not set(OBJECTS365_V2_NAMES) & set(OBJECTS365_V2_NAMES.values())
+
+
+def test_other_class_names(coco_json, images, cleanup):
+    cleanup.append("tiny")
+    names = ["lion", "tiger", "puma"]
+    register_coco_style("tiny", str(coco_json), str(images), classes=names)
+    load_records("tiny")
+    assert MetadataCatalog.get("tiny").thing_classes == names
+    with pytest.raises(DataError, match=r"has 3 entries \(cat, .*2 class names are known \(lion"):
+        load_coco_style_json(str(coco_json), str(images), classes=names[:2])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c["categories"].clear(), "'categories' is empty"),
+        (lambda c: c["categories"][1].update(id=1), "category 1: the field 'id' is 1 as that of"),
+        (lambda c: c["categories"][1].pop("id"), "category 1: the field 'id' is missing"),
+        (lambda c: c["categories"][1].update(name=" "), "category 1 .id 2.: the field 'name'"),
+        (lambda c: c.pop("categories"), "not in COCO's format: .*categories"),
+        (lambda c: c["categories"][2].update(id=5), "do not fit thing_dataset_id_to_contiguous_id"),
+        (lambda c: c["categories"][1].update(name="x"), "do not fit thing_classes in the metadata"),
+    ],
+)
+@pytest.mark.parametrize("invalid", ["drop", "raise"])
+def test_bad_categories_stop_in_any_case(coco_json, images, cleanup, edit, message, invalid):
+    cleanup.append("tiny")
+    ids = {1: 0, 2: 1, 3: 2}
+    names = ["cat", "caterpillar", "cat_food"]
+    register_coco_style(
+        "tiny",
+        edited(coco_json, edit),
+        str(images),
+        metadata={"thing_classes": names, "thing_dataset_id_to_contiguous_id": ids},
+    )
+    with pytest.raises(DataError, match=message):
+        load_records("tiny", invalid=invalid)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message", "images_left", "boxes_left"),
+    [
+        (lambda c: c["images"][1].update(id=0), "image 0 .*'id' is that of 2", 10, 9),
+        (lambda c: c["images"][1].pop("file_name"), "'file_name' is missing", 11, 10),
+        (lambda c: c["annotations"][1].update(image_id=77), "'image_id' is that of no", 12, 10),
+        (lambda c: c["annotations"][1].update(id=1), "id 1.: the field 'id' is not", 12, 10),
+        (lambda c: c["annotations"][1].pop("category_id"), "category_id=None", 12, 10),
+        (lambda c: c["annotations"][1].pop("bbox"), "'bbox' is missing", 12, 10),
+        (lambda c: c["annotations"][1].update(bbox=[9, 9, -3, 4]), "reversed", 12, 10),
+    ],
+)
+def test_bad_entries(coco_json, images, cleanup, caplog, edit, message, images_left, boxes_left):
+    cleanup.append("tiny")
+    register_coco_style("tiny", edited(coco_json, edit), str(images))
+    records = load_records("tiny")
+    assert len(records) == images_left
+    assert sum(len(r["annotations"]) for r in records) == boxes_left
+    assert len(caplog.records) == 1 and "coco.json" in caplog.records[0].getMessage()
+    with pytest.raises(DataError, match=message):
+        load_records("tiny", invalid="raise")
+
+
+def test_used_directly_what_is_wrong_is_left_out_too(coco_json, images, cleanup, caplog):
+    """An evaluator calls DatasetCatalog.get."""
+    cleanup.append("tiny")
+    path = edited(coco_json, lambda c: c["annotations"][1].update(image_id=77))
+    register_coco_style("tiny", path, str(images))
+    assert len(DatasetCatalog.get("tiny")) == 12
+    assert "left out 1 annotation: 1 x unknown image" in caplog.text

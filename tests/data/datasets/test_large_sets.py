@@ -1,0 +1,193 @@
+"""Data sets that are read by offset, in the training loader: each record once an epoch, whatever
+the number of workers and processes, resumable anywhere, and damage replaced and counted."""
+
+import json
+import logging
+import pickle
+from itertools import islice
+from multiprocessing.reduction import ForkingPickler
+
+import pytest
+from detectron2.data import transforms as T
+from detectron2.utils import comm
+
+from glipv2_d2.data import (
+    DataError,
+    GroundingDatasetMapper,
+    build_grounding_test_loader,
+    build_grounding_train_loader,
+    register_grounding_dataset,
+)
+from glipv2_d2.data.inspection import draw_record, scan_dataset
+from glipv2_d2.data.loading import LEFT_OUT
+from glipv2_d2.data.samplers import REPLACED
+from tests.data.datasets.making import (
+    BOXES,
+    CAPTION,
+    SPANS,
+    caption_label,
+    image_row,
+    write_tsv,
+)
+
+
+@pytest.fixture
+def large(caption_tsv, shards, mdetr_json, images, cleanup):
+    """A TSV with 3 usable rows of 4, shards with 5 samples, and 12 captions in a json."""
+    cleanup += ["large_tsv", "large_tar", "large_json"]
+    register_grounding_dataset("large_tsv", str(caption_tsv), "", format="glip_tsv")
+    register_grounding_dataset("large_tar", str(shards / "*.tar"), "", format="webdataset")
+    register_grounding_dataset("large_json", str(mdetr_json), str(images))
+    return ["large_tsv", "large_tar", ["large_json", 0.5]]
+
+
+def mapper(tokenizer, **options):
+    return GroundingDatasetMapper(
+        is_train=True,
+        augmentations=[T.ResizeShortestEdge(48, max_size=100)],
+        tokenizer=tokenizer,
+        **options,
+    )
+
+
+def keys(batch):
+    return [str(sample["image_id"]) for sample in batch]
+
+
+def batches(large, tokenizer, count, **options):
+    options = {"total_batch_size": 5, "seed": 1, **options}
+    loader = build_grounding_train_loader(large, mapper=mapper(tokenizer), **options)
+    return [keys(batch) for batch in islice(loader, count)]
+
+
+def test_an_epoch_has_each_record(large, tokenizer):
+    epoch = [key for batch in batches(large, tokenizer, 3) for key in batch]
+    assert len(epoch) == 15  # 4 + 5 + 6
+    # img2 has no box above the score; the next row stands in for it.
+    tsv = sorted(key for key in epoch if key.startswith("img"))
+    assert tsv == ["img0", "img1", "img3", "img3"]
+    assert len({key for key in epoch if ".tar" in key}) == 5
+    assert len({key for key in epoch if key.isdigit()}) == 6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_processes_and_resuming(large, tokenizer, monkeypatch, workers):
+    options = {"total_batch_size": 4, "num_workers": workers}
+    alone = batches(large, tokenizer, 10, **options)
+    assert batches(large, tokenizer, 7, start_iteration=3, **options) == alone[3:]
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+        monkeypatch.setattr("detectron2.data.build.get_world_size", lambda: 2)
+        shares.append(batches(large, tokenizer, 10, **options))
+    for whole, first, second in zip(alone, *shares):
+        assert len(first) == len(second) == 2
+        assert sorted(first + second) == sorted(whole)
+
+
+def test_damage_is_replaced_and_counted(large, caption_tsv, shards, tokenizer, caplog):
+    rows = [image_row(f"img{i}", i) for i in range(4)]
+    rows[1][1] = b"no base64!"
+    write_tsv(caption_tsv.with_name("images.tsv"), rows)
+    labels = caption_tsv.with_name("labels.tsv").read_bytes()
+    bad_box = caption_label(CAPTION, [*BOXES, [9, 9, 1, 1]], [*SPANS, SPANS[0]], [0.9] * 3)
+    row = b"img0\t" + json.dumps(bad_box).encode()
+    write_tsv(
+        caption_tsv.with_name("labels.tsv"),
+        [line.split(b"\t") for line in [row, *labels.rstrip().split(b"\n")[1:]]],
+    )
+    loader = build_grounding_train_loader(
+        "large_tsv", mapper=mapper(tokenizer), total_batch_size=4, seed=0
+    )
+    with caplog.at_level(logging.WARNING):
+        batch = next(iter(loader))
+    assert sorted(keys(batch)) == ["img0", "img3", "img3", "img3"]
+    assert [len(s["instances"]) for s in batch if s["image_id"] == "img0"] == [2]
+    counts = loader.dataset.counters.total()
+    assert counts == {REPLACED: 3, LEFT_OUT: 1}  # img1 and, twice, img2
+    assert "row 'img1' at byte" in caplog.text and "no base64" in caplog.text
+    with pytest.raises(DataError, match="annotation 2: bbox .9, 9, 1, 1. is reversed"):
+        build_grounding_train_loader(
+            "large_tsv", mapper=mapper(tokenizer), total_batch_size=4, invalid="raise"
+        )
+
+
+def test_what_was_asked_to_be_left_out_is_no_fault(large, caption_tsv, tokenizer):
+    def epoch():
+        loader = build_grounding_train_loader(
+            "large_tsv", mapper=mapper(tokenizer), total_batch_size=4, seed=0, invalid="raise"
+        )
+        return keys(next(iter(loader)))
+
+    assert sorted(epoch()) == ["img0", "img1", "img3", "img3"]
+    write_tsv(caption_tsv.with_name("images.tsv"), [[f"img{i}", b"damaged!"] for i in range(4)])
+    with pytest.raises(DataError, match="no base64"):
+        epoch()
+
+
+def test_a_missing_image_is_replaced(large, images, tokenizer):
+    (images / "3.png").unlink()
+    loader = build_grounding_train_loader(
+        "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0
+    )
+    epoch = keys(next(iter(loader)))
+    assert sorted(epoch) == sorted(str(104 if i == 103 else i) for i in range(100, 112))
+    assert loader.dataset.counters.total()[REPLACED] == 1
+    strict = build_grounding_train_loader(
+        "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0, invalid="raise"
+    )
+    with pytest.raises(FileNotFoundError, match=r"3\.png"):
+        next(iter(strict))
+    for image in images.iterdir():
+        image.unlink()
+    loader = build_grounding_train_loader(
+        "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0
+    )
+    with pytest.raises(DataError, match=r"64 records in a row cannot be used.*\.png"):
+        next(iter(loader))
+
+
+def test_negative_captions_of_lazy_data(large, tokenizer):
+    loader = build_grounding_train_loader(
+        "large_tsv", mapper=mapper(tokenizer, negative_captions=3), total_batch_size=4, seed=0
+    )
+    captions = [s["prompt"].caption for batch in islice(loader, 4) for s in batch]
+    assert any("Café" in text and CAPTION in text for text in captions)
+
+
+def test_nothing_usable_stops_before_the_training(caption_tsv, cleanup, tokenizer):
+    cleanup.append("large_none")
+    register_grounding_dataset(
+        "large_none", str(caption_tsv), "", "glip_tsv", reader_options={"min_score": 1.0}
+    )
+    with pytest.raises(DataError, match="none of 4 records that were looked at.*too few boxes"):
+        build_grounding_train_loader(
+            "large_none", mapper=mapper(tokenizer), total_batch_size=4, seed=0
+        )
+
+
+def test_the_test_loader_reads_them_too(large, tokenizer):
+    test = GroundingDatasetMapper(is_train=False, augmentations=[], tokenizer=tokenizer)
+    loader = build_grounding_test_loader("large_tar", mapper=test, batch_size=2)
+    samples = [s for batch in loader for s in batch]
+    assert len(samples) == 5
+    assert all(s["prompt"][0].names == ("caterpillar", "green leaf") for s in samples)
+
+
+def test_inspecting_them(large):
+    scan, records = scan_dataset("large_tsv", check_images=True)
+    assert (scan.total, scan.records, scan.captions) == (4, 3, 3)
+    assert scan.problems.kinds["too few boxes"][0] == 1
+    scan, records = scan_dataset("large_tar", max_records=2)
+    assert (scan.total, scan.records) == (5, 2)
+    assert draw_record(records[1], size=160).width == 360
+
+
+def test_the_loader_can_be_sent_to_spawned_workers(large, tokenizer):
+    loader = build_grounding_train_loader(
+        large, mapper=mapper(tokenizer, negative_captions=1), total_batch_size=5, seed=1
+    )
+    copied = pickle.loads(ForkingPickler.dumps(loader.dataset))
+    expected = [str(s["image_id"]) for s in islice(loader.dataset, 10)]
+    assert [str(s["image_id"]) for s in islice(copied, 10)] == expected

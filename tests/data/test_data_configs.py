@@ -1,0 +1,88 @@
+"""The data configs name registered data sets and existing arguments; no data is on this disk."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from detectron2.config import LazyConfig
+from detectron2.data import DatasetCatalog
+
+import glipv2_d2  # noqa: F401  (registration)
+from glipv2_d2.data import (
+    DataError,
+    GroundingDatasetMapper,
+    build_grounding_test_loader,
+    build_grounding_train_loader,
+)
+
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "common" / "data"
+
+
+def load(name):
+    return LazyConfig.load(str(FOLDER / f"{name}.py"))
+
+
+def arguments(function):
+    return set(inspect.signature(function).parameters)
+
+
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_names_and_arguments(path):
+    config = load(path.stem)
+    train = config.dataloader.train
+    assert set(train) - {"_target_"} <= arguments(build_grounding_train_loader)
+    assert set(train.mapper) - {"_target_"} <= arguments(GroundingDatasetMapper.__init__)
+    names = [entry if isinstance(entry, str) else entry[0] for entry in train.datasets]
+    names += list(train.get("exclude_images_of", ()))
+    assert all(isinstance(e, str) or float(e[1]) > 0 for e in train.datasets)
+    tests = config.dataloader.test
+    tests = [tests] if "dataset" in tests else list(tests.values())
+    for test in tests:
+        assert set(test) - {"_target_"} <= arguments(build_grounding_test_loader)
+        assert set(test.mapper) - {"_target_"} <= arguments(GroundingDatasetMapper.__init__)
+        names.append(test.dataset)
+    assert set(names) <= set(DatasetCatalog.list())
+    assert len(names) > len(tests)
+
+
+def test_mixes():
+    def weights(name):
+        return dict(tuple(entry) for entry in load(name).dataloader.train.datasets)
+
+    assert set(weights("glipv2_t")) == {
+        "objects365_train",
+        "goldg_mixed_no_coco_train",
+        "goldg_flickr_train",
+        "cap4m_train",
+    }
+    large = weights("glip_l")
+    assert large["goldg_flickr_train"] == 8 and large["goldg_mixed_no_coco_train"] == 4
+    base = weights("glipv2_b")
+    assert base["coco_2017_train"] == 8 and base["openimages_train"] == large["openimages_train"]
+    mapper = load("glipv2_b").dataloader.train.mapper
+    assert (mapper.negative_captions, mapper.plain_caption_prob) == (20, 0.4)
+
+
+def test_odinw_follows_its_name():
+    config = load("odinw")
+    config.odinw.name, config.odinw.train = "EgoHands_generic", "fewshot_train_shot1_seed3"
+    config.odinw.copies = 8
+    entry = config.dataloader.train.datasets[0]
+    assert list(entry) == ["odinw_EgoHands_generic_fewshot_train_shot1_seed3", 8]
+    assert config.dataloader.test.dataset == "odinw_EgoHands_generic_test"
+
+
+def test_every_test_set_has_its_evaluator():
+    config = load("refcoco").dataloader
+    assert set(config.test) == set(config.evaluator)
+    for name, node in config.evaluator.items():
+        assert node.dataset_name == config.test[name].dataset == name
+
+
+def test_a_missing_data_set_is_named(tokenizer):
+    mapper = GroundingDatasetMapper(is_train=True, augmentations=[], tokenizer=tokenizer)
+    names = [list(entry) for entry in load("glipv2_b").dataloader.train.datasets]
+    with pytest.raises(DataError, match=r"objects365_train\.json"):
+        build_grounding_train_loader(names, mapper=mapper, total_batch_size=1)

@@ -1,0 +1,110 @@
+"""One training step and one evaluation through train_net.py for each data set format."""
+
+import json
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from glipv2_d2.data import register_grounding_dataset
+from glipv2_d2.data.datasets.coco_like import register_coco_style
+from tests.data.datasets.making import (
+    BOXES,
+    CAPTION,
+    HEIGHT,
+    SPANS,
+    WIDTH,
+    caption_label,
+    encoded_image,
+    image_row,
+    write_tar,
+    write_tsv,
+)
+from tests.engine.tiny_data import losses
+
+COUNT = 4
+
+
+@pytest.fixture
+def images(tmp_path):
+    for i in range(COUNT):
+        (tmp_path / f"{i}.jpg").write_bytes(encoded_image(i))
+    return tmp_path
+
+
+def entries():
+    return [
+        {"id": i, "file_name": f"{i}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(COUNT)
+    ]
+
+
+def annotation(i, **fields):
+    return {"id": i, "image_id": i, "bbox": [5, 5, 30, 40], "iscrowd": 0, **fields}
+
+
+def coco(folder, name):
+    content = {
+        "images": [{**image, "neg_category_ids": [2]} for image in entries()],
+        "annotations": [annotation(i, category_id=1) for i in range(COUNT)],
+        "categories": [{"id": 1, "name": "caterpillar"}, {"id": 2, "name": "leaf"}],
+    }
+    (folder / "coco.json").write_text(json.dumps(content))
+    register_coco_style(name, str(folder / "coco.json"), str(folder))
+
+
+def mdetr(folder, name):
+    content = {
+        "images": [{**image, "caption": CAPTION} for image in entries()],
+        "annotations": [annotation(i, tokens_positive=[[2, 13]]) for i in range(COUNT)],
+        "categories": [],
+    }
+    (folder / "mdetr.json").write_text(json.dumps(content))
+    register_grounding_dataset(name, str(folder / "mdetr.json"), str(folder))
+
+
+def odvg(folder, name):
+    lines = []
+    for i in range(COUNT):
+        line = {"filename": f"{i}.jpg", "height": HEIGHT, "width": WIDTH}
+        if i % 2:
+            region = {"bbox": BOXES[0], "phrase": "caterpillar"}
+            line["grounding"] = {"caption": CAPTION, "regions": [region]}
+        else:
+            instance = {"bbox": BOXES[0], "label": 0, "category": "leaf"}
+            line["detection"] = {"instances": [instance]}
+        lines.append(json.dumps(line) + "\n")
+    (folder / "odvg.jsonl").write_text("".join(lines))
+    register_grounding_dataset(name, str(folder / "odvg.jsonl"), str(folder), "odvg")
+
+
+def glip_tsv(folder, name):
+    label = json.dumps(caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9]))
+    write_tsv(folder / "images.tsv", [image_row(str(i), i) for i in range(COUNT)])
+    write_tsv(folder / "labels.tsv", [[str(i), label] for i in range(COUNT)])
+    (folder / "tsv.yaml").write_text("img: images.tsv\nlabel: labels.tsv\n")
+    register_grounding_dataset(name, str(folder / "tsv.yaml"), "", "glip_tsv")
+
+
+def webdataset(folder, name):
+    label = json.dumps(caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9])).encode()
+    members = []
+    for i in range(COUNT):
+        members += [(f"{i}.jpg", encoded_image(i)), (f"{i}.json", label)]
+    write_tar(folder / "0.tar", members)
+    register_grounding_dataset(name, str(folder / "*.tar"), "", "webdataset")
+
+
+@pytest.mark.parametrize("make", [coco, mdetr, odvg, glip_tsv, webdataset])
+def test_train_and_evaluate(run_train_net, images, make):
+    name = f"tiny_{make.__name__}"
+    make(images, name)
+    try:
+        folder = run_train_net(
+            "train.max_iter=1", "train.eval_period=1", f"dataloader.train.datasets=[{name}]"
+        )
+        values = losses(folder)
+        assert len(values) == 1 and 0 < values[0] < 100
+        metrics = (folder / "metrics.json").read_text()
+        assert "bbox/AP" in metrics
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
