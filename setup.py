@@ -40,9 +40,8 @@ CONFIGS = ["glipv2_d2.configs"] + [
 ]
 
 # setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
-# onnxruntime and webdataset: what our exports and tar shards are compared with; lvis: its evaluator.
+# lvis and webdataset: what our evaluator and our tar shards are compared with.
 TEST = ["pytest>=7.4", "pytest-xdist>=3.3", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
-EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -66,8 +65,7 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
-        "test": TEST + DEMO + EXPORT,  # the tests render scenes
-        "export": EXPORT,  # ONNX
+        "test": TEST + DEMO,  # the tests render scenes
         "dev": ["ruff>=0.4"],
     },
     entry_points={"console_scripts": ["glip-detect = glipv2_d2.engine.detect:main"]},

@@ -5,10 +5,13 @@
     python train_net.py --config-file configs/demo/scenes.py --num-gpus 0 --resume
     python train_net.py --config-file configs/demo/scenes.py --eval-only \\
         train.init_checkpoint=weights/glip_scenes.safetensors
+    python train_net.py --config-file configs/pretrain/glip_t.py --eval configs/eval/coco.py \\
+        --eval-only train.init_checkpoint=glip_t.pth
 
 This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights, clipping
 of the full gradient, mixed precision on CPU too, several test sets, several CPU processes
-(--num-gpus 0 --num-processes 2), and a checkpointer that refuses weights of another model.
+(--num-gpus 0 --num-processes 2), recipes that are added to a config (--eval, --tune; see
+docs/evaluation.md), early ends, and a checkpointer that refuses weights of another model.
 """
 
 import json
@@ -20,15 +23,17 @@ from contextlib import nullcontext
 from detectron2.config import instantiate
 from detectron2.engine import default_setup, hooks
 from detectron2.utils import comm
+from torch import nn
 
 import glipv2_d2  # noqa: F401  (registers models and data sets)
-from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer
+from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer, build_for_weights
 from glipv2_d2.compat import create_ddp_model, launch
 from glipv2_d2.config import ConfigError
 from glipv2_d2.data import DataError, ImageReadError
 from glipv2_d2.engine.ema import ModelEMA
-from glipv2_d2.engine.evaluate import evaluate_test_sets
-from glipv2_d2.engine.hooks import EMAHook, build_writers
+from glipv2_d2.engine.evaluate import evaluate_test_sets, require_test_data
+from glipv2_d2.engine.hooks import EMAHook, WeightDecayStepHook, build_writers
+from glipv2_d2.engine.patience import Patience, TrainingEnded
 from glipv2_d2.engine.predictor import tta_in_proportion
 from glipv2_d2.engine.setup import (
     argument_parser,
@@ -76,16 +81,18 @@ def do_train(args, cfg):
         cfg: with ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``,
             ``lr_multiplier`` and ``train`` (see configs/common/train.py).
     """
-    model = instantiate(cfg.model).to(cfg.train.device)
+    saved = GLIPCheckpointer(nn.Identity(), cfg.train.output_dir)
+    resume = args.resume and saved.has_checkpoint()
+    # The checkpoint stores the iteration that it finished.
+    start_iter = saved.last_iteration() + 1 if resume else 0
+    weights = saved.get_checkpoint_file() if resume else cfg.train.init_checkpoint
+    model = build_for_weights(cfg.model, weights).to(cfg.train.device)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     logger.info("Model:\n%s", model)
     logger.info("%.2f million parameters, %.2f million of them trained", total / 1e6, trained / 1e6)
 
     checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
-    resume = args.resume and checkpointer.has_checkpoint()
-    # The checkpoint stores the iteration that it finished.
-    start_iter = checkpointer.last_iteration() + 1 if resume else 0
     start_data_at(cfg, start_iter)
 
     ema = None
@@ -104,20 +111,35 @@ def do_train(args, cfg):
     checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
     if ema and ema.updates == 0:
         ema.reset()  # to the weights just loaded, unless the average itself was among them
-    trainer.train(start_iter, cfg.train.max_iter)
+    try:
+        trainer.train(start_iter, cfg.train.max_iter)
+    except TrainingEnded as reason:
+        logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
 
 
 def build_hooks(cfg, model, ema, checkpointer):
     """The hooks of a run, in the order in which they act."""
     main = comm.is_main_process()
     period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
+    decay_steps = cfg.train.get("weight_decay_steps", ())
+    patience = cfg.train.get("patience", {})
+    patient = any(limit is not None for limit in patience.values())
+    if patient and (not best or period < 0):
+        raise ConfigError("train.patience needs train.best_metric and train.eval_period.")
+    rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
+    saving = hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None
     return [
         hooks.IterationTimer(),
-        hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+        rates,
+        WeightDecayStepHook(decay_steps) if decay_steps else None,
         EMAHook(ema) if ema else None,
-        hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
+        # Before an evaluation, which may fail; after it where it has a say in how to go on.
+        None if patient else saving,
         hooks.EvalHook(period, lambda: do_test(cfg, model, ema)) if period >= 0 else None,
-        hooks.BestCheckpointer(period, checkpointer, best) if main and best else None,
+        Patience(rates, checkpointer if main else None, best, period, **patience)
+        if best and period >= 0
+        else None,
+        saving if patient else None,
         hooks.PeriodicWriter(
             build_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
         )
@@ -131,12 +153,14 @@ def main(args):
     default_setup(cfg, args)
     if cfg.train.get("deterministic", False):
         make_deterministic()
+    if args.eval_only or cfg.train.eval_period >= 0:
+        require_test_data(cfg.dataloader)
     if not args.eval_only:
         do_train(args, cfg)
         return
-    model = instantiate(cfg.model).to(cfg.train.device)
     if not cfg.train.init_checkpoint:
         raise ConfigError("--eval-only needs weights: train.init_checkpoint=FILE.")
+    model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
     GLIPCheckpointer(model, strict=True).load(cfg.train.init_checkpoint)
     do_test(cfg, model)
 

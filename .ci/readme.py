@@ -28,7 +28,7 @@ def commands(block: str) -> list[list[str]]:
 
 def furnish(folder: Path) -> None:
     """Links to the clone, a photo, and COCO json with pictures as somebody's own data."""
-    for name in ("configs", "datasets", "tools", "train_net.py", "weights"):
+    for name in ("configs", "datasets", "tests", "tools", "train_net.py", "weights"):
         (folder / name).symlink_to(ROOT / name)
     subprocess.run([sys.executable, "datasets/prepare_scenes.py"], cwd=folder, check=True)
     scenes = ROOT / "datasets" / "scenes"

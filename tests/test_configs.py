@@ -13,7 +13,10 @@ from glipv2_d2.config import get_config
 from tests.parity.generated_weights import manifest
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-LEAVES = sorted(p.relative_to(CONFIGS) for p in CONFIGS.rglob("*.py") if "common" not in p.parts)
+PARTIAL = {"common", "eval", "finetune"}  # parts and recipes, which are added to a config
+LEAVES = sorted(
+    path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.py") if not PARTIAL & set(path.parts)
+)
 TINY = ("glip_t_a", "glip_t_b", "glip_t_c", "glip_t")
 
 
@@ -24,12 +27,22 @@ def build_on_meta(name):
         return instantiate(model)
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=str)
+# Those of eval/ and finetune/ are added to another one (--eval, --tune).
+ADDED = ("eval", "finetune")
+WHOLE = [path for path in LEAVES if path.parts[0] not in ADDED]
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=str)
 def test_a_recipe_has_all_that_train_net_needs(path):
     config = LazyConfig.load(str(CONFIGS / path))
     for key in ("model", "dataloader", "optimizer", "lr_multiplier", "train", "inference"):
         assert key in config, f"{path} defines no {key}"
     assert config.train.output_dir != "./output", f"{path} would write over other runs"
+
+
+@pytest.mark.parametrize("path", [path for path in LEAVES if path not in WHOLE], ids=str)
+def test_a_recipe_that_is_added_brings_its_data(path):
+    assert "dataloader" in LazyConfig.load(str(CONFIGS / path))
 
 
 # Parameters of the official state dicts without `cls_logits`, which training and inference ignore.
@@ -130,6 +143,10 @@ OFFICIAL = [
     ("SOLVER.BIAS_LR_FACTOR", "optimizer.params.bias_lr_factor", 2.0, SAME),
     ("SOLVER.WEIGHT_DECAY", "optimizer.weight_decay", 1e-4, 1e-2),
     ("SOLVER.WEIGHT_DECAY_BIAS", "optimizer.params.weight_decay_bias", 0.0, SAME),
+    (
+        "SOLVER.WEIGHT_DECAY_SCHEDULE", "train.weight_decay_steps",
+        (), (0.667 * 0.67, 0.667 * 0.89),
+    ),
     ("SOLVER.STEPS", "lr_multiplier.steps", (0.67, 0.89), SAME),
     ("SOLVER.GAMMA", "lr_multiplier.gamma", 0.1, SAME),
     ("SOLVER.WARMUP_ITERS", "lr_multiplier.warmup_iters", 2000, SAME),

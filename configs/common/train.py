@@ -15,12 +15,16 @@ train = dict(
     deterministic=False,
     amp=dict(enabled=True, precision="bf16"),  # precision: "bf16" or "fp16"
     clip_grad=1.0,  # norm of the whole model's gradient; 0 turns it off
+    weight_decay_steps=(),  # fractions of the run at which weight decay falls to a tenth (GLIP-L)
     ema=dict(enabled=True, decay=0.999, warmup=True),  # evaluated and released in place of the last
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
     checkpointer=dict(period=5000, max_to_keep=5),
     eval_period=5000,  # 0: at the end only; -1: never
     # A metric such as "bbox/AP50" keeps model_best.pth, too ("val/bbox/AP50" with several sets).
     best_metric="",
+    # For fine-tuning on few images: after so many evaluations without a new best_metric the rates
+    # are divided by ten (lower_rate), the training ends (stop); None: never.
+    patience=dict(lower_rate=None, stop=None),
     log_period=20,
     cudnn_benchmark=False,
 )

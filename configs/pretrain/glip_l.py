@@ -14,4 +14,6 @@ train.max_iter = 1_000_000
 train.amp.enabled = False
 train.ema.enabled = False
 optimizer.weight_decay = 0.01
+# Two thirds (0.667) of the way to each step of the learning rate.
+train.weight_decay_steps = (0.667 * 0.67, 0.667 * 0.89)
 dataloader.train.total_batch_size = 64

@@ -2,16 +2,26 @@
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 from torch import nn
 
 from glipv2_d2.config import ConfigError
+from glipv2_d2.data import DataError
 
-__all__ = ["evaluate_test_sets", "in_original_size", "pair_test_sets"]
+__all__ = [
+    "evaluate_test_sets",
+    "in_original_size",
+    "missing_files",
+    "pair_test_sets",
+    "require_test_data",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +58,55 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, tuple]:
     )
 
 
+def missing_files(names: Iterable[str]) -> dict[str, str]:
+    """Registered data sets whose files are not on the disk.
+
+    Args:
+        names: names in the ``DatasetCatalog``; others are left to whoever loads them.
+
+    Returns:
+        Name -> the annotation file, or else the folder of images, that is not there.
+    """
+    missing = {}
+    for name in names:
+        if name not in DatasetCatalog.list():
+            continue
+        metadata = MetadataCatalog.get(name)
+        paths = [metadata.get("json_file"), metadata.get("image_root")]
+        paths = [path for path in paths if isinstance(path, str) and path]
+        if absent := [path for path in paths if not PathManager.exists(path)]:
+            missing[name] = absent[0]
+    return missing
+
+
+def require_test_data(dataloader: DictConfig) -> None:
+    """Look for the files of all test sets now, not hours later when it is their turn.
+
+    Args:
+        dataloader: see :func:`pair_test_sets`.
+
+    Raises:
+        DataError: files are missing; it names all of them.
+    """
+    loaders = [loader for loader, _ in pair_test_sets(dataloader).values()]
+    names = [loader.dataset for loader in loaders if isinstance(loader.get("dataset"), str)]
+    missing = missing_files(names)
+    if missing:
+        listed = "".join(f"\n  {name}: there is no {path}" for name, path in missing.items())
+        raise DataError(
+            f"{len(missing)} of {len(loaders)} test sets are not on the disk below "
+            f"{os.getenv('DETECTRON2_DATASETS', 'datasets')} (DETECTRON2_DATASETS):{listed}"
+        )
+
+
 def evaluate_test_sets(
     dataloader: DictConfig, model: nn.Module, *, original_size: bool = False
 ) -> dict:
     """Run the model on every test set and print Detectron2's table for each.
 
     Args:
-        dataloader: see :func:`pair_test_sets`.
+        dataloader: see :func:`pair_test_sets`; with ``summary``, a call that gets the ``results``
+            of several test sets and returns a text, this text is printed at the end.
         model: the model, on its device; a DistributedDataParallel wrapper is looked through.
         original_size: leave out the loaders' own resizing, for a model that resizes itself.
 
@@ -75,6 +127,10 @@ def evaluate_test_sets(
         if not name:
             return result
         results[name] = result
+    if results and "summary" in dataloader:
+        summary = copy.deepcopy(dataloader.summary)
+        summary.results = results
+        logger.info("%s", instantiate(summary))
     return results
 
 

@@ -12,6 +12,7 @@ from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.engine.recipes import add_recipe
 
 __all__ = [
     "argument_parser",
@@ -25,8 +26,21 @@ logger = logging.getLogger(__name__)
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's arguments, and ``--num-processes`` for several processes on CPU."""
+    """Detectron2's arguments, recipes, and ``--num-processes`` for several processes on CPU."""
     parser = default_argument_parser()
+    parser.add_argument(
+        "--tune",
+        metavar="FILE",
+        default="",
+        help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
+    )
+    parser.add_argument(
+        "--eval",
+        metavar="FILE",
+        default="",
+        help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
+        "config's test sets; in training too (train.eval_period)",
+    )
     parser.add_argument(
         "--num-processes",
         type=int,
@@ -40,15 +54,19 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def load_config(args: argparse.Namespace) -> DictConfig:
-    """Load ``--config-file`` with its overrides; set the device.
+    """Load ``--config-file``, add ``--tune`` and ``--eval``, then the overrides; set the device.
 
     Raises:
-        ConfigError: the file is not there, lacks a part that training needs, or an override
-            cannot be read.
+        ConfigError: a file is not there, the config lacks a part that training needs, a recipe
+            does not fit it, or an override cannot be read.
     """
     path = resolve_config(args.config_file)
     args.config_file = path
     config = LazyConfig.load(path)
+    _require_parts(config, path, eval_only=args.eval_only)
+    for recipe in (args.tune, args.eval):
+        if recipe:
+            add_recipe(config, recipe)
     unknown = _unknown_keys(config, args.opts)
     try:
         config = LazyConfig.apply_overrides(config, args.opts)
@@ -62,12 +80,18 @@ def load_config(args: argparse.Namespace) -> DictConfig:
         logger.warning(
             "These overrides name keys that the config did not have: %s.", ", ".join(unknown)
         )
-    needed = {"model", "train", "dataloader"}
-    needed |= set() if args.eval_only else {"optimizer", "lr_multiplier"}
-    if absent := sorted(needed - set(config)):
-        raise ConfigError(f"The config '{path}' does not define: {', '.join(absent)}.")
     config.train.device = resolve_device(config.train.device, use_gpu=args.num_gpus > 0)
     return config
+
+
+def _require_parts(config: DictConfig, path: str, *, eval_only: bool) -> None:
+    needed = {"model", "train", "dataloader"}
+    needed |= set() if eval_only else {"optimizer", "lr_multiplier"}
+    if absent := sorted(needed - set(config)):
+        hint = ""
+        if "train" in absent and "dataloader" in config:
+            hint = " It is a recipe: give it as --eval or --tune, beside the config of a model."
+        raise ConfigError(f"The config '{path}' does not define: {', '.join(absent)}.{hint}")
 
 
 def _unknown_keys(config: DictConfig, overrides: list[str]) -> list[str]:

@@ -9,7 +9,9 @@ from glipv2_d2.checkpoint import CheckpointError, read_checkpoint
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.trainer import GLIPTrainer, TrainingDiverged
 from glipv2_d2.modeling.fusion import VLTower
+from tests.checkpoint.official import official_state
 from tests.engine.tiny_data import losses
+from tests.tiny import tiny_model
 
 
 def weights(folder):
@@ -158,6 +160,24 @@ def test_starts_from_weights(run_train_net):
     average = read_checkpoint(first / "model_final.pth")["ema"]["shadow"]
     name = next(iter(average))
     torch.testing.assert_close(weights(second)[name], average[name])
+
+
+def test_official_weights_start_a_run_and_are_evaluated_without_fetching_berts(
+    run_train_net, tmp_path
+):
+    model = tiny_model(seed=1)
+    official = tmp_path / "official.pth"
+    torch.save({"model": official_state(model.state_dict(), module=True)}, official)
+    # The folder of the tiny language model holds no weights: asking for them would fail.
+    options = ["model.language_backbone.pretrained=True", f"train.init_checkpoint={official}"]
+    still = ["optimizer.lr=0.0", "train.ema.enabled=False"]
+    folder = run_train_net(*options, *still, "train.max_iter=1")
+    started = weights(folder)
+    assert all(torch.equal(v, started[name]) for name, v in model.state_dict().items())
+    run_train_net("--resume", *options, *still, "train.max_iter=2")
+    assert read_checkpoint(folder / "model_final.pth")["iteration"] == 1
+    evaluated = run_train_net("--eval-only", *options, output="evaluated")
+    assert "AP50" in json.loads((evaluated / "last_results.json").read_text())["bbox"]
 
 
 def test_overrides(run_train_net, caplog):

@@ -1,0 +1,75 @@
+"""What the evaluation recipes of `configs/eval/` share: GLIP's settings and the test loader.
+
+A recipe is added to the config of any model (`train_net.py --eval configs/eval/coco.py`). It
+replaces `dataloader.test` and `dataloader.evaluator`, and sets what the protocol says about the
+model. Its own options are at `evaluation`, and can be overridden like all others:
+`evaluation.batch_size=8`. The size of the images stays that of the model's config (`inference`).
+"""
+
+import detectron2.data.transforms as T
+from detectron2.config import LazyCall as L
+from omegaconf import DictConfig
+
+from glipv2_d2.data import GroundingDatasetMapper, build_grounding_test_loader
+from glipv2_d2.evaluation import build_evaluator
+from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
+
+# Of the official config; chunk_size=None: all names in one prompt, as far as they fit.
+model = dict(
+    chunk_size=None,
+    postprocessor=dict(
+        score_threshold=0.05, topk_candidates=1000, nms_threshold=0.6, detections_per_prompt=100
+    ),
+)
+
+# Per process. One image at a time as in GLIP's commands: in a larger batch smaller images are
+# padded, which moves scores in the third digit.
+evaluation = dict(batch_size=1, num_workers=4)
+
+
+def loader(name, **mapper):
+    """Every image of a data set once; `mapper`: further options of the mapper."""
+    return L(build_grounding_test_loader)(
+        dataset=name,
+        mapper=L(GroundingDatasetMapper)(
+            is_train=False,
+            augmentations=[
+                L(T.ResizeShortestEdge)(
+                    short_edge_length="${inference.min_size}", max_size="${inference.max_size}"
+                ),
+            ],
+            tokenizer=L(PromptTokenizer.from_pretrained)(
+                name="${model.language_backbone.model}",
+                max_tokens="${model.language_backbone.max_tokens}",
+            ),
+            image_format="${model.input_format}",
+            chunk_size="${model.chunk_size}",
+            **mapper,
+        ),
+        batch_size="${evaluation.batch_size}",
+        num_workers="${evaluation.num_workers}",
+    )
+
+
+def evaluator(name, folder="inference", **options):
+    """The evaluator of a data set; `folder`: of its files, below the output folder."""
+    return L(build_evaluator)(
+        dataset_name=name, output_dir="${train.output_dir}/" + folder, **options
+    )
+
+
+def one(name, **options):
+    """A dataloader with one test set; its name can be overridden: `dataloader.test.dataset`."""
+    return _node(test=loader(name), evaluator=evaluator("${dataloader.test.dataset}", **options))
+
+
+def several(names, mapper=None, **options):
+    """A dataloader with test sets by name, each with a folder of its own."""
+    return _node(
+        test={name: loader(name, **(mapper or {})) for name in names},
+        evaluator={name: evaluator(name, f"inference/{name}", **options) for name in names},
+    )
+
+
+def _node(**parts):
+    return DictConfig(parts, flags={"allow_objects": True})

@@ -1,0 +1,64 @@
+"""Recipes: part of a config that is added to the config of any model.
+
+An evaluation recipe (``configs/eval/``) holds the test sets, evaluators and model settings of a
+benchmark; a fine-tuning recipe (``configs/finetune/``) holds training data and schedule as well.
+"""
+
+from pathlib import Path
+
+from detectron2.config import LazyConfig
+from omegaconf import DictConfig, Node, OmegaConf, open_dict
+
+from glipv2_d2.config import ConfigError, resolve_config
+
+__all__ = ["add_recipe"]
+
+# Of a dataloader, replaced as a whole: merged parts of two test sets would be neither.
+LOADER_PARTS = ("train", "test", "evaluator", "summary")
+
+
+def add_recipe(config: DictConfig, name: str | Path) -> None:
+    """Add a recipe to a config, in place.
+
+    ``dataloader.train``, ``test``, ``evaluator`` and ``summary`` replace those of the config, as
+    does any other node with a ``_target_``. The remaining values are set one by one, and must be
+    there already: a setting that a model does not know would change nothing. Names at the top that
+    the config does not have (``evaluation``) are the recipe's own options.
+
+    Args:
+        config: a whole LazyConfig, before the overrides of the command line.
+        name: what :func:`~glipv2_d2.config.resolve_config` takes, e.g. ``"eval/coco.py"``.
+
+    Raises:
+        ConfigError: no such file, a file without test sets, or one that sets what the config does
+            not have.
+    """
+    path = resolve_config(name)
+    recipe = LazyConfig.load(path)
+    parts = recipe.get("dataloader", {})
+    if "test" not in parts or "evaluator" not in parts:
+        raise ConfigError(f"'{path}' is no recipe: it defines no dataloader.test and evaluator.")
+    loaders = config.dataloader
+    with open_dict(loaders):
+        if "test" in parts:
+            loaders.pop("summary", None)  # of other test sets
+        for key in LOADER_PARTS:
+            if key in parts:
+                loaders[key] = parts._get_node(key)
+    for key in set(recipe) - {"dataloader"}:
+        _set(config, key, recipe._get_node(key), key, path)  # the node: nothing is resolved
+
+
+def _set(target: DictConfig, key: str, node: Node, name: str, path: str) -> None:
+    old = target._get_node(key) if key in target else None
+    if not (OmegaConf.is_dict(old) and OmegaConf.is_dict(node)) or "_target_" in node:
+        target[key] = node
+        return
+    for inner in node:
+        where = f"{name}.{inner}"
+        if inner not in old:
+            raise ConfigError(
+                f"The recipe '{path}' sets {where}, which this config does not have. Recipes are "
+                "for the models of this project (configs/pretrain, configs/demo/scenes.py)."
+            )
+        _set(old, inner, node._get_node(inner), where, path)

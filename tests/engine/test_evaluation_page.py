@@ -1,0 +1,119 @@
+"""Every command of docs/evaluation.md, with a tiny model on small files in the real formats."""
+
+import json
+import re
+import shlex
+import sys
+
+import pytest
+import torch
+
+from glipv2_d2.engine.setup import argument_parser, load_config
+from tests import benchmark_tree as tree
+from tests.engine.conftest import CONFIG, ROOT
+from tests.tiny import tiny_model
+
+PAGE = (ROOT / "docs/evaluation.md").read_text()
+COMMANDS = [
+    shlex.split(line)
+    for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+]
+RECIPES = {path.name for path in (ROOT / "configs/eval").glob("*.py")}
+# Appended, so that a command takes seconds.
+SHORT = {
+    "--eval-only": ["evaluation.num_workers=0"],
+    "--tune": ["evaluation.num_workers=0", "train.max_iter=1", "dataloader.train.num_workers=0",
+               "dataloader.train.mapper.augmentations=[]"],
+    "train.eval_period=5000": ["evaluation.num_workers=0", "train.max_iter=1"],
+    "output/odinw13": ["--only", "Aquarium,pothole", "evaluation.num_workers=0"],
+    "output/odinw13_tuned": ["--only", "pothole", "--seeds", "3", "--epochs", "1",
+                             "evaluation.num_workers=0", "dataloader.train.num_workers=0",
+                             "dataloader.train.mapper.augmentations=[]"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("datasets")
+    for make in (tree.coco, tree.lvis, tree.flickr30k, tree.refcoco, tree.phrasecut, tree.odinw):
+        make(root)
+    few_shot = ["fewshot_train_shot3_seed3", "fewshot_val_shot3_seed3"]
+    tree.odinw(root, ["pothole"], few_shot, count=2)
+    with tree.catalogs_at(root):
+        yield root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "glip_t.pth"
+    torch.save({"model": tiny_model(**{"head.prior_prob": 0.5}).state_dict()}, path)
+    return path
+
+
+def named(argument, weights, folder):
+    """An argument with the tiny model, its weights and a folder of the test in the page's place."""
+    argument = argument.replace("configs/pretrain/glip_t.py", str(CONFIG))
+    argument = re.sub(r"(^|=)glip_t.pth$", rf"\g<1>{weights}", argument)
+    return re.sub(r"(^|=)output/.*", rf"\g<1>{folder}", argument)
+
+
+def identity(command):
+    recipe = next((a for a in command if a.startswith("configs/eval/")), "")
+    return "-".join([command[1].split("/")[-1], recipe, command[-1]])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=identity)
+def test_a_command_of_the_page(command, data, weights, tiny_data, tmp_path, monkeypatch, caplog):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["program"])
+    caplog.set_level("INFO")
+    import odinw_sweep
+    from sweeping import running
+
+    import train_net
+
+    def execute(arguments, log):
+        log.touch()
+        train_net.main(argument_parser().parse_args(arguments))
+        return 0
+
+    monkeypatch.setattr(running, "execute", execute)
+    python, program, *rest = command
+    assert python == "python"
+    short = next(more for mark, more in SHORT.items() if mark in rest)
+    arguments = [named(a, weights, tmp_path / "output") for a in rest] + short
+    if program == "tools/odinw_sweep.py":
+        assert odinw_sweep.main(arguments).startswith("| Model | Shot | Split | PascalVOC |")
+        return
+    assert program == "train_net.py"
+    if "train.output_dir" not in " ".join(rest):
+        arguments.append(f"train.output_dir={tmp_path / 'output'}")
+    recipe = ROOT / arguments[arguments.index("--eval") + 1] if "--eval" in arguments else None
+    if recipe:
+        arguments[arguments.index("--eval") + 1] = str(recipe)
+    else:
+        arguments[arguments.index("--tune") + 1] = str(ROOT / "configs/finetune/odinw.py")
+    train_net.main(argument_parser().parse_args(arguments))
+    results = json.loads((tmp_path / "output/last_results.json").read_text())
+    assert results
+    if recipe and "odinw" in recipe.name:
+        assert "| 0 | test |" in caplog.text and "| 0 | val |" in caplog.text
+        assert len(results) == 2 * int(recipe.stem.removeprefix("odinw"))
+
+
+def test_every_recipe_is_on_the_page():
+    used = {argument.split("/")[-1] for command in COMMANDS for argument in command}
+    # The sweep's own.
+    assert RECIPES - {"odinw.py"} <= used
+
+
+def test_a_recipe_of_ones_own(tiny_data, tmp_path, monkeypatch):
+    code = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
+    (tmp_path / "my_recipe.py").write_text(code)
+    with tree.catalogs_at(tmp_path):
+        options = ["--config-file", str(CONFIG), "--eval", str(tmp_path / "my_recipe.py")]
+        config = load_config(argument_parser().parse_args([*options, "--eval-only"]))
+    assert config.dataloader.test.dataset == config.dataloader.evaluator.dataset_name == "my_val"

@@ -1,0 +1,199 @@
+"""Evaluation recipes with a model that is not theirs, through the documented command line."""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
+
+from glipv2_d2.compat import launch
+from glipv2_d2.config import ConfigError
+from glipv2_d2.data import DataError
+from glipv2_d2.engine.setup import argument_parser, load_config
+from glipv2_d2.modeling import SwinBackbone
+from glipv2_d2.modeling.fusion import VLTower
+from tests import benchmark_tree as tree
+from tests.engine import recording_run
+from tests.engine.conftest import CONFIG
+from tests.tiny import tiny_model
+
+# Every command of the documentation is run in test_evaluation_page.py.
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Every benchmark, the catalogs with it."""
+    root = tmp_path_factory.mktemp("datasets")
+    for make in (tree.coco, tree.lvis, tree.flickr30k, tree.refcoco, tree.phrasecut, tree.odinw):
+        make(root)
+    with tree.catalogs_at(root):
+        yield root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Weights of the tiny model; an untrained one with the usual prior would find nothing."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save({"model": tiny_model(seed=0, **{"head.prior_prob": 0.5}).state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def evaluate(run_train_net, weights):
+    """evaluate(recipe, *options) -> (results, output folder)."""
+
+    def run(recipe, *options, output="run"):
+        folder = run_train_net(
+            "--eval", f"configs/eval/{recipe}.py", "--eval-only",
+            f"train.init_checkpoint={weights}", "evaluation.num_workers=0", *options, output=output,
+        )  # fmt: skip
+        return json.loads((folder / "last_results.json").read_text()), folder
+
+    return run
+
+
+def load(*options):
+    """The config of a command line."""
+    command = ["--config-file", str(CONFIG), "--num-gpus", "0", *options]
+    return load_config(argument_parser().parse_args(command))
+
+
+def first_prompts(loader):
+    return next(iter(instantiate(loader)))[0]["prompt"]
+
+
+def test_coco(root, evaluate):
+    results, folder = evaluate("coco")
+    assert {"AP", "AP50", "APs"} <= set(results["bbox"])
+    rows = json.loads((folder / "inference/coco_instances_results.json").read_text())
+    assert {row["image_id"] for row in rows} == {139, 140, 141}
+    again, other = evaluate("coco", "evaluation.batch_size=3", output="batch")
+    assert again["bbox"] == pytest.approx(results["bbox"], nan_ok=True)
+    others = json.loads((other / "inference/coco_instances_results.json").read_text())
+    assert len(others) == pytest.approx(len(rows), abs=2)  # ties with the last of 100
+
+
+def test_lvis_minival_goes_through_the_backbone_once_an_image(root, evaluate, monkeypatch):
+    backbone, tower = [], []
+
+    def counting(owner, calls, count):
+        forward = owner.forward
+
+        def spy(self, *args):
+            calls.append(count(*args))
+            return forward(self, *args)
+
+        monkeypatch.setattr(owner, "forward", spy)
+
+    counting(SwinBackbone, backbone, len)
+    counting(VLTower, tower, lambda features, text: len(features[0]))
+    results, folder = evaluate("lvis_minival", "model.prompt_batch_size=5")
+    assert {"AP", "APr", "APc", "APf"} <= set(results["bbox_fixed"])
+    assert backbone == [1, 1]  # two images
+    assert tower == 2 * [5, 5, 5, 5, 5, 5, 1]  # 31 prompts of at most 40 of the 1,203 names
+    rows = json.loads((folder / "inference/lvis_instances_results.json").read_text())
+    per_image = Counter(row["image_id"] for row in rows)
+    assert set(per_image) == {139, 140}
+    assert all(300 < count for count in per_image.values())  # no limit for an image
+
+
+def test_lvis_val(root):
+    config = load("--eval", "configs/eval/lvis_val.py", "--eval-only")
+    evaluator = instantiate(config.dataloader.evaluator)
+    assert (evaluator.ap, evaluator.dataset_name) == ("standard", "lvis_v1_val")
+    prompts = first_prompts(config.dataloader.test)
+    assert [len(prompt) for prompt in prompts] == 30 * [40] + [3]
+    assert [i for prompt in prompts for i in prompt.class_ids] == list(range(1203))
+    assert prompts[0].caption.startswith("aerosol can. air conditioner. airplane. ")
+
+
+def test_flickr30k_with_one_and_two_processes(root, evaluate, monkeypatch, weights, tmp_path):
+    results, folder = evaluate("flickr30k", output="one")
+    assert set(results) == {"flickr30k_separate_val", "flickr30k_separate_test"}
+    for split, groups in results.items():
+        assert set(groups) == {"flickr30k_any", "flickr30k_merged"}
+        assert "R@1-people" in groups["flickr30k_any"]  # of Flickr30k Entities
+        rows = json.loads((folder / f"inference/{split}/{split}_predictions.json").read_text())
+        assert [row["caption"] for row in rows] == [tree.CAPTION] * 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root))  # for processes that start anew
+    args = argument_parser().parse_args(
+        ["--config-file", str(CONFIG), "--eval", "configs/eval/flickr30k.py", "--eval-only"]
+        + ["--num-gpus", "0", "--num-processes", "2", f"train.init_checkpoint={weights}"]
+        + ["evaluation.num_workers=0", f"train.output_dir={tmp_path / 'two'}"]
+    )
+    launch(recording_run.main, 0, num_processes=2, args=(args,), dist_url="auto")
+    assert json.loads((tmp_path / "two/last_results.json").read_text()) == results
+    for path in (folder / "inference").glob("*/*_predictions.json"):
+        assert (tmp_path / "two" / path.relative_to(folder)).read_text() == path.read_text()
+
+
+def test_refcoco(root, evaluate):
+    results, folder = evaluate("refcoco")
+    assert len(results) == 8
+    assert all(set(groups["refexp"]) == {"P@1", "P@5", "P@10"} for groups in results.values())
+    assert len(list((folder / "inference").glob("*/*_predictions.json"))) == 8
+
+
+def test_phrasecut(root, evaluate, caplog):
+    results, _ = evaluate("phrasecut", "evaluation.score_threshold=0.2")
+    assert set(results) == {"phrasecut_box_as_mask", "phrasecut_box"}
+    assert "refer_json" not in caplog.text  # the authors' file is used where it is
+    assert MetadataCatalog.get("phrasecut_val").refer_json == str(root / "phrasecut/refer_val.json")
+
+
+def test_odinw_prompts(root):
+    asked = {}
+    for suite, told in ((13, True), (13, False), (35, True), (35, False)):
+        options = ("--eval", f"eval/odinw{suite}.py", f"evaluation.caption_knowledge={told}")
+        tests = load("--eval-only", *options).dataloader.test
+        assert len(tests) == 2 * suite
+        asked[suite, told] = first_prompts(tests.odinw_pothole_test)[0]
+    assert asked[35, True].caption == "there are some holes on the road"
+    assert asked[35, True].names == ("pothole",)
+    assert asked[13, False].caption == asked[35, False].caption == "pothole"
+    defaults = {n: load("--eval", f"eval/odinw{n}.py").evaluation for n in (13, 35)}
+    assert not defaults[13].caption_knowledge and defaults[35].caption_knowledge
+    tests = load("--eval", "eval/odinw35.py").dataloader.test
+    assert first_prompts(tests.odinw35_CottontailRabbits_test)[0].caption == "rabbit"
+    single = load("--eval", "eval/odinw.py", "evaluation.dataset=odinw_CottontailRabbits")
+    assert first_prompts(single.dataloader.test.test)[0].caption == "Cottontail-Rabbit"
+    parallel = load("--eval", "eval/odinw13.py", "model.chunk_size=1").dataloader.test
+    assert len(first_prompts(parallel.odinw_Aquarium_test)) == 7
+
+
+def test_a_recipe_serves_the_evaluations_of_a_training(root, run_train_net):
+    folder = run_train_net(
+        "--eval", "configs/eval/coco.py", "evaluation.num_workers=0", "train.max_iter=2",
+        "train.eval_period=1", "train.best_metric=bbox/AP", "model.head.prior_prob=0.5",
+    )  # fmt: skip
+    assert (folder / "inference/coco_instances_results.json").is_file()
+    assert (folder / "model_best.pth").is_file()
+
+
+def test_missing_data_is_told_before_the_first_image(root, evaluate, run_train_net, tmp_path):
+    with tree.catalogs_at(tmp_path):
+        message = r"(?s)8 of 8 test sets are not on the disk.*refcoco_val: there is no .*refcocog"
+        with pytest.raises(DataError, match=message):
+            evaluate("refcoco")
+        with pytest.raises(DataError, match="(?s)1 of 1 test sets.*coco_2017_val"):
+            run_train_net("--eval", "configs/eval/coco.py", "train.eval_period=0")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--eval", "eval/nothing.py"], "no config file 'eval/nothing.py'"),
+        (["--eval", "common/train.py"], "is no recipe: it defines no dataloader.test"),
+        (["--config-file", "eval/coco.py"], "It is a recipe: give it as --eval or --tune"),
+        (
+            ["--config-file", "demo/scenes_mask_rcnn.py", "--eval", "eval/coco.py"],
+            "sets model.chunk_size, which this config does not have",
+        ),
+    ],
+)
+def test_what_does_not_fit(options, message):
+    with pytest.raises(ConfigError, match=message):
+        load(*options)

@@ -1,0 +1,1 @@
+"""Parts of tools/odinw_sweep.py: what is to be run, running it, the tables."""
