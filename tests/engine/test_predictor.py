@@ -154,14 +154,14 @@ def test_detectron2_build_model_and_default_predictor(model, tmp_path, tiny_data
     weights = tmp_path / "w.pth"
     state = release_state(model, torch.float32)
     torch.save({"model": official_state(state, module=True) if official else state}, weights)
-    MetadataCatalog.get("tiny_vocabulary").thing_classes = NAMES
+    MetadataCatalog.get("tiny_predictor_vocabulary").thing_classes = NAMES
     cfg = get_cfg()
     add_glip_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "GLIP"
     cfg.MODEL.GLIP.CONFIG = "tests/engine/tiny_train.py"
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = str(weights)
-    cfg.DATASETS.TEST = ("tiny_vocabulary",)
+    cfg.DATASETS.TEST = ("tiny_predictor_vocabulary",)
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 64, 128
 
     built = build_model(cfg).eval()

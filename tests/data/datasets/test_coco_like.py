@@ -66,11 +66,11 @@ def test_objects365_v2_names_and_paths(coco_json, cleanup):
 
 
 def test_other_class_names(coco_json, images, cleanup):
-    cleanup.append("tiny")
+    cleanup.append("tiny_coco_style")
     names = ["lion", "tiger", "puma"]
-    register_coco_style("tiny", str(coco_json), str(images), classes=names)
-    load_records("tiny")
-    assert MetadataCatalog.get("tiny").thing_classes == names
+    register_coco_style("tiny_coco_style", str(coco_json), str(images), classes=names)
+    load_records("tiny_coco_style")
+    assert MetadataCatalog.get("tiny_coco_style").thing_classes == names
     with pytest.raises(DataError, match=r"has 3 entries \(cat, .*2 class names are known \(lion"):
         load_coco_style_json(str(coco_json), str(images), classes=names[:2])
 
@@ -89,17 +89,17 @@ def test_other_class_names(coco_json, images, cleanup):
 )
 @pytest.mark.parametrize("invalid", ["drop", "raise"])
 def test_bad_categories_stop_in_any_case(coco_json, images, cleanup, edit, message, invalid):
-    cleanup.append("tiny")
+    cleanup.append("tiny_coco_style")
     ids = {1: 0, 2: 1, 3: 2}
     names = ["cat", "caterpillar", "cat_food"]
     register_coco_style(
-        "tiny",
+        "tiny_coco_style",
         edited(coco_json, edit),
         str(images),
         metadata={"thing_classes": names, "thing_dataset_id_to_contiguous_id": ids},
     )
     with pytest.raises(DataError, match=message):
-        load_records("tiny", invalid=invalid)
+        load_records("tiny_coco_style", invalid=invalid)
 
 
 @pytest.mark.parametrize(
@@ -115,20 +115,20 @@ def test_bad_categories_stop_in_any_case(coco_json, images, cleanup, edit, messa
     ],
 )
 def test_bad_entries(coco_json, images, cleanup, caplog, edit, message, images_left, boxes_left):
-    cleanup.append("tiny")
-    register_coco_style("tiny", edited(coco_json, edit), str(images))
-    records = load_records("tiny")
+    cleanup.append("tiny_coco_style")
+    register_coco_style("tiny_coco_style", edited(coco_json, edit), str(images))
+    records = load_records("tiny_coco_style")
     assert len(records) == images_left
     assert sum(len(r["annotations"]) for r in records) == boxes_left
     assert len(caplog.records) == 1 and "coco.json" in caplog.records[0].getMessage()
     with pytest.raises(DataError, match=message):
-        load_records("tiny", invalid="raise")
+        load_records("tiny_coco_style", invalid="raise")
 
 
 def test_used_directly_what_is_wrong_is_left_out_too(coco_json, images, cleanup, caplog):
     """An evaluator calls DatasetCatalog.get."""
-    cleanup.append("tiny")
+    cleanup.append("tiny_coco_style")
     path = edited(coco_json, lambda c: c["annotations"][1].update(image_id=77))
-    register_coco_style("tiny", path, str(images))
-    assert len(DatasetCatalog.get("tiny")) == 12
+    register_coco_style("tiny_coco_style", path, str(images))
+    assert len(DatasetCatalog.get("tiny_coco_style")) == 12
     assert "left out 1 annotation: 1 x unknown image" in caplog.text
