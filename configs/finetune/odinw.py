@@ -23,6 +23,7 @@ optimizer = dict(lr=1e-4, weight_decay=0.05)
 lr_multiplier = L(warmup_multi_step)(max_iter="${train.max_iter}", steps=(), warmup_iters=0)
 train = dict(
     ema=dict(enabled=False),
+    weight_decay_steps=(),
     best_metric="bbox/AP",
     patience=dict(lower_rate=3, stop=8),
     checkpointer=dict(max_to_keep=1),

@@ -21,6 +21,8 @@ from tests.tiny import tiny_model
 
 # Every command of the documentation is run in test_evaluation_page.py.
 
+pytestmark = pytest.mark.usefixtures("tiny_data")  # of the config
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
@@ -171,6 +173,19 @@ def test_a_recipe_serves_the_evaluations_of_a_training(root, run_train_net):
     )  # fmt: skip
     assert (folder / "inference/coco_instances_results.json").is_file()
     assert (folder / "model_best.pth").is_file()
+
+
+def test_fine_tuning_replaces_the_schedules_of_the_pre_training():
+    for model in ("t_a", "t", "l"):
+        options = ("--tune", "finetune/odinw.py", "odinw.name=pothole", "odinw.copies=8")
+        config = load("--config-file", f"pretrain/glip_{model}.py", *options)
+        assert not config.train.weight_decay_steps and not config.lr_multiplier.steps
+        assert config.optimizer.weight_decay == 0.05
+        assert config.optimizer.params.lr_by_prefix.language_backbone == 1e-5
+        assert config.model.backbone.bottom_up.frozen_stages == 1
+        assert config.dataloader.train.datasets == [["odinw_pothole_train", 8]]
+        assert config.dataloader.train.mapper.shuffle is False
+        assert config.dataloader.test.dataset == "odinw_pothole_val"
 
 
 def test_missing_data_is_told_before_the_first_image(root, evaluate, run_train_net, tmp_path):
