@@ -42,6 +42,7 @@ from glipv2_d2.engine.setup import (
     start_data_at,
 )
 from glipv2_d2.engine.trainer import TrainingDiverged, build_trainer
+from glipv2_d2.modeling.precision import inference_autocast
 from glipv2_d2.structures import PromptError
 
 logger = logging.getLogger("glipv2_d2")
@@ -66,7 +67,9 @@ def do_test(cfg, model, ema=None):
     evaluated = model
     if tta:  # its views are made from the original pixels
         evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
-    with ema.applied() if ema else nullcontext():
+    precision = cfg.get("inference", {}).get("precision", "fp32")
+    averaged = ema.applied() if ema else nullcontext()
+    with averaged, inference_autocast(model.device, precision):
         results = evaluate_test_sets(cfg.dataloader, evaluated, original_size=tta)
     if results and comm.is_main_process():
         with open(os.path.join(cfg.train.output_dir, "last_results.json"), "w") as file:

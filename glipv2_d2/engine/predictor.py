@@ -16,6 +16,7 @@ from glipv2_d2.config import get_config
 from glipv2_d2.data.images import read_image
 from glipv2_d2.data.phrases import prompt_from_text
 from glipv2_d2.engine.setup import resolve_device
+from glipv2_d2.modeling.precision import inference_autocast
 from glipv2_d2.modeling.tta import GLIPWithTTA
 from glipv2_d2.structures import Prompt, PromptError
 
@@ -43,6 +44,7 @@ class GroundingPredictor:
         merge_iou: of boxes that overlap by more than this only the best stays, whatever their
             phrases, see :func:`keep_best_phrase`; None: one object may have several phrases.
         batch_size: images that go through the model together.
+        precision: "fp32", "bf16" or, on CUDA, "fp16".
         phrases: back end that finds the phrases of a caption without brackets (data/phrases.py).
     """
 
@@ -55,6 +57,7 @@ class GroundingPredictor:
         score_threshold: float = 0.0,
         merge_iou: float | None = None,
         batch_size: int = 1,
+        precision: str = "fp32",
         phrases: str = "rules",
     ):
         if merge_iou is not None and not 0 < merge_iou <= 1:
@@ -66,6 +69,8 @@ class GroundingPredictor:
             )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        inference_autocast(model.device, precision)  # refuses now, not at the first image
+        self.precision = precision
         self.model = model.eval()
         self.min_size, self.max_size = min_size, max_size
         self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
@@ -112,6 +117,7 @@ class GroundingPredictor:
             score_threshold=score_threshold,
             merge_iou=inference.get("merge_iou", None),
             batch_size=batch_size,
+            precision=inference.get("precision", "fp32"),
         )
 
     def use_test_time_augmentation(self, *, flip: bool = True) -> None:
@@ -160,7 +166,9 @@ class GroundingPredictor:
         for start in range(0, len(images), self.batch_size):
             stop = start + self.batch_size
             pairs = zip(images[start:stop], asked[start:stop])
-            outputs = self.model([self._input(image, prompt) for image, prompt in pairs])
+            inputs = [self._input(image, prompt) for image, prompt in pairs]
+            with inference_autocast(self.model.device, self.precision):
+                outputs = self.model(inputs)
             for output in outputs:
                 found = _above(output["instances"].to("cpu"), threshold)
                 if self.merge_iou is not None:

@@ -188,3 +188,20 @@ def test_test_time_augmentation(model):
 def test_a_model_without_prompts_is_refused():
     with pytest.raises(ValueError, match="Linear takes no prompts"):
         GroundingPredictor(torch.nn.Linear(2, 2))
+
+
+def test_half_precision(model, predictor):
+    half = GroundingPredictor(model, min_size=64, max_size=128, batch_size=2, precision="bf16")
+    (whole,), (result,) = predictor(image(), NAMES), half(image(), NAMES)
+    assert result.scores.dtype == torch.float32
+    # bf16 keeps 8 bits: scores differ, and no more than some hundredths.
+    best = result.scores.sort(descending=True).values[:20]
+    expected = whole.scores.sort(descending=True).values[:20]
+    assert not torch.equal(best, expected)
+    torch.testing.assert_close(best, expected, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_unknown_precision(model, precision):
+    with pytest.raises(ValueError, match=r"must be 'fp32' or 'bf16' on cpu, got"):
+        GroundingPredictor(model, precision=precision)

@@ -8,6 +8,8 @@ from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
 from torch import nn
 from torchvision.ops import drop_block2d
 
+from ..precision import without_autocast
+
 __all__ = ["build_fpn", "drop_block_fpn"]
 
 
@@ -19,7 +21,7 @@ class _TopBlock(LastLevelP6P7):
     """
 
     def forward(self, c5: torch.Tensor) -> list[torch.Tensor]:
-        with torch.autocast(c5.device.type, enabled=False):
+        with without_autocast(c5.device.type):
             return super().forward(c5.float())
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from ..blocks import block_rows, inference_dtype
+from ..precision import without_autocast
 
 __all__ = ["DeformConvNorm", "modulated_deform_conv2d"]
 
@@ -142,7 +143,7 @@ def modulated_deform_conv2d(
     """
     if x.is_cuda or _is_exporting():
         # The kernel has no half-precision autocast rule of its own: all operands in float32.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device.type):
             return deform_conv2d(
                 x.float(),
                 offset.float(),

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..precision import without_autocast
+
 __all__ = ["GroundingHead", "GroundingOutput"]
 
 
@@ -70,7 +72,7 @@ class GroundingHead(nn.Module):
 
     def forward(self, features: Sequence[torch.Tensor], words: torch.Tensor) -> GroundingOutput:
         """Levels (B, C, h, w) and words (B, T, L) -> GroundingOutput, in float32 always."""
-        with torch.autocast(words.device.type, enabled=False):
+        with without_autocast(words.device.type):
             features = [f.float() for f in features]
             deltas = [self.bbox_pred(f) * s for f, s in zip(features, self.box_scales)]
             centerness = [self.centerness(f) for f in features]

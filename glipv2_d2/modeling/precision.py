@@ -1,0 +1,37 @@
+"""Half precision: where the model may run in it, and which of its parts must not."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from ..compat import PRECISIONS
+
+__all__ = ["inference_autocast", "without_autocast"]
+
+
+
+def inference_autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Context in which a model is used in "fp32", "bf16" or "fp16".
+
+    Raises:
+        ValueError: another precision, or "fp16" on CPU, where few operators have it.
+    """
+    if precision == "fp32":
+        return nullcontext()
+    if precision not in PRECISIONS or (precision == "fp16" and device.type == "cpu"):
+        allowed = "'fp32' or 'bf16'" + ("" if device.type == "cpu" else " or 'fp16'")
+        raise ValueError(
+            f"inference.precision must be {allowed} on {device.type}, got {precision!r}."
+        )
+    return torch.autocast(device.type, dtype=PRECISIONS[precision])
+
+
+def without_autocast(device_type: str) -> AbstractContextManager:
+    """Context in which operators keep the precision of their operands.
+
+    It switches autocast off only where it is on: an exported graph holds every switch as a
+    sub-graph of its own, which ONNX and the other backends know nothing of.
+    """
+    if torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
