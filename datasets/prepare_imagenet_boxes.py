@@ -42,8 +42,12 @@ def main(argv: list[str] | None = None) -> int:
         with CocoWriter(output, list(names.values())) as writer:
             for path in files:
                 skipped += not add(path, folder, index, writer)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"prepare_imagenet_boxes.py: {error}", file=sys.stderr)
+        return 2
+    except (KeyError, TypeError, AttributeError) as error:
+        message = f"a file is not in the released form: {error!r}"
+        print(f"prepare_imagenet_boxes.py: {message}", file=sys.stderr)
         return 2
     print(f"{output}: {len(writer.images)} images, {writer.boxes} boxes, {skipped} files left out")
     return 0

@@ -35,8 +35,12 @@ def main(argv: list[str] | None = None) -> int:
         ids = read_ids(args.ids)
         val = json.loads((args.root / "lvis/lvis_v1_val.json").read_text(encoding="utf-8"))
         content = subset(val, ids)
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"prepare_lvis_minival.py: {error}", file=sys.stderr)
+        return 2
+    except (KeyError, TypeError, AttributeError) as error:
+        message = f"a file is not in the released form: {error!r}"
+        print(f"prepare_lvis_minival.py: {message}", file=sys.stderr)
         return 2
     output = args.root / "lvis/lvis_v1_minival.json"
     output.write_text(json.dumps(content), encoding="utf-8")

@@ -51,8 +51,12 @@ def main(argv: list[str] | None = None) -> int:
         with CocoWriter(output, names) as writer:
             images = args.root / args.split
             missing = convert(boxes, index, absent, images, writer, args.threads)
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"prepare_openimages.py: {error}", file=sys.stderr)
+        return 2
+    except (KeyError, TypeError, AttributeError) as error:
+        message = f"a file is not in the released form: {error!r}"
+        print(f"prepare_openimages.py: {message}", file=sys.stderr)
         return 2
     print(
         f"{output}: {len(writer.images)} images, {writer.boxes} boxes; {missing} images left out "

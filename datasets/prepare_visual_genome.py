@@ -56,8 +56,12 @@ def main(argv: list[str] | None = None) -> int:
             with CocoWriter(output, names) as writer:
                 write(chosen, images, names, writer)
             print(f"{output}: {len(writer.images)} images, {writer.boxes} boxes")
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        print(f"prepare_visual_genome.py: {error!r}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"prepare_visual_genome.py: {error}", file=sys.stderr)
+        return 2
+    except (KeyError, TypeError, AttributeError) as error:
+        message = f"a file is not in the released form: {error!r}"
+        print(f"prepare_visual_genome.py: {message}", file=sys.stderr)
         return 2
     return 0
 

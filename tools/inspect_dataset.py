@@ -73,6 +73,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--check-images", action="store_true", help="read the header of every image too"
     )
     args = parser.parse_args(argv)
+    if args.max_records is not None and args.max_records < 1:
+        parser.error("--max-records must be at least 1")
     if (args.name is None) == (args.json is None):
         parser.error("give either the NAME of a registered data set or --json")
     return args

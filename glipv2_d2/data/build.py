@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 
 from glipv2_d2 import compat
 from glipv2_d2.data.counters import Counters
-from glipv2_d2.data.datasets.refexp import image_key
+from glipv2_d2.data.datasets.refexp import record_image_key
 from glipv2_d2.data.loading import LEFT_OUT, load_records, stored_records
 from glipv2_d2.data.mappers.grounding import GroundingDatasetMapper
+from glipv2_d2.data.masks import MaskedRecords
 from glipv2_d2.data.problems import DataError
 from glipv2_d2.data.records import CaptionPool, RecordMix
 from glipv2_d2.data.samplers import REPLACED, MixingSampler, SampleStream
@@ -44,7 +45,8 @@ def build_grounding_train_loader(
         datasets: names, or (name, weight): the weight is how many times an epoch each image of
             the data set is seen (1 by default).
         mapper: with ``is_train=True``; it gets the vocabularies and, for
-            ``negative_captions``, the captions.
+            ``negative_captions``, the captions. With ``use_masks`` boxes without a mask are left
+            out, see :class:`~glipv2_d2.data.masks.MaskedRecords`.
         total_batch_size: over all processes.
         num_workers: of this process; the batches do not depend on it.
         seed: of the order of the images; None or negative: another one each run. w processes see
@@ -60,7 +62,8 @@ def build_grounding_train_loader(
         check_files: look for every image file now.
         exclude_images_of: names of data sets whose images must not be trained on, for instance
             ``["refcoco_val", "refcoco_testA"]``; see
-            :func:`~glipv2_d2.data.datasets.refexp.image_key`. Not for lazy data sets.
+            :func:`~glipv2_d2.data.datasets.refexp.image_key`. In a lazy data set (TSV, tar,
+            lazy ODVG) the next record takes the place of one that is left out.
 
     Returns:
         A loader of lists of mapped records; images without boxes are not filtered out.
@@ -76,10 +79,11 @@ def build_grounding_train_loader(
         seed = None
     counters = Counters((REPLACED, LEFT_OUT), __name__)
     excluded = _excluded_images(exclude_images_of)
+    with_masks = getattr(mapper, "use_masks", False)
     parts = []
     for name, _ in entries:
         part = stored_records(name, invalid, check_files, counters, excluded)
-        parts.append(part)
+        parts.append(MaskedRecords(part, name) if with_masks else part)
         if getattr(mapper, "negative_captions", 0) and _has_captions(part):
             mapper.set_caption_pool(name, CaptionPool(part))
     if hasattr(mapper, "prepare"):
@@ -107,12 +111,10 @@ def build_grounding_train_loader(
 
 
 def _excluded_images(names: Sequence[str]) -> set[str]:
-    """The images of other data sets, by :func:`image_key`."""
+    """The images of other data sets, by :func:`record_image_key`."""
     if isinstance(names, str):
         raise ValueError(f"exclude_images_of is a list of names, got {names!r}")
-    return {
-        image_key(record["file_name"]) for name in names for record in load_records(name)
-    }
+    return {record_image_key(record) for name in names for record in load_records(name)}
 
 
 def _has_captions(records: Sequence[Record]) -> bool:

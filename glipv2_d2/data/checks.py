@@ -9,12 +9,16 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
+from glipv2_d2.data.entries import file_name_problem
 from glipv2_d2.data.problems import INVALID, DataError, ProblemLog, problem_log
 from glipv2_d2.structures import span_problem
 
 __all__ = ["INVALID", "DataError", "check_record", "check_records", "not_utf8"]
 
 Record = dict[str, Any]
+
+# Height or width of an image; a larger number is an error in the file.
+MOST_PIXELS = 1 << 20
 
 
 class _Invalid(Exception):
@@ -34,9 +38,10 @@ def check_records(
     """Validate the records of a data set.
 
     A box that lies partly outside its image is clipped and counted. A box that lies wholly
-    outside, is reversed, has no area or is not four finite numbers, an unknown class, or a span
-    that is out of range or begins inside a word makes its annotation invalid; a missing field, a
-    caption that is empty or not UTF-8, or a missing image file makes the record invalid.
+    outside, is reversed, has no area or is not four finite numbers, an unknown class, a span that
+    is out of range or begins inside a word, or a mask that cannot be drawn makes its annotation
+    invalid; a missing field, a caption that is empty or not UTF-8, or a missing image file makes
+    the record invalid.
 
     Args:
         records: Detectron2 dicts; a record with ``caption`` is a grounding record.
@@ -57,15 +62,13 @@ def check_records(
         DataError: with file, record, annotation and field; also if nothing is left.
     """
     where = f"{source} ({dataset_name})" if source else f"data set {dataset_name!r}"
-    strict = ProblemLog("raise")
     result = []
-    with problem_log(where, invalid) as log:
+    with problem_log(where, invalid, drop_records) as log:
         for record in records:
             checked = check_record(
                 record,
                 where,
                 log,
-                record_log=log if drop_records else strict,
                 num_classes=num_classes,
                 check_files=check_files,
             )
@@ -106,7 +109,7 @@ def check_record(
         try:
             checked = _check_annotation(annotation, record, num_classes)
         except _Invalid as problem:
-            label = annotation.get("id")
+            label = annotation.get("id") if isinstance(annotation, dict) else None
             spot = f"{place}, annotation {index}" + ("" if label is None else f" (id {label})")
             log.annotation(problem.args[0], spot, problem.args[1])
             changed = True
@@ -119,8 +122,9 @@ def check_record(
 
 
 def not_utf8(text: str) -> bool:
-    """Whether a text that was decoded with ``surrogateescape`` held bytes that are no UTF-8."""
-    return any("\udc80" <= char <= "\udcff" for char in text)
+    """Whether a text holds what UTF-8 cannot: bytes kept by ``surrogateescape``, or the half of a
+    character that a json file wrote as ``\\ud83d`` alone."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _check_image(record: Record, check_files: bool) -> None:
@@ -129,8 +133,11 @@ def _check_image(record: Record, check_files: bool) -> None:
             raise _Invalid("missing field", f"the field {field!r} is missing or empty")
     for field in ("height", "width"):
         value = record[field]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 1 <= value <= MOST_PIXELS or value % 1:
             raise _Invalid("bad image size", f"the field {field!r} is {value!r}")
+    if problem := file_name_problem(record["file_name"]):
+        raise _Invalid("bad file name", f"the field 'file_name': {problem}")
     if "caption" in record:
         _check_caption(record)
     if check_files and not os.path.isfile(_image_file(record)):
@@ -150,9 +157,15 @@ def _check_caption(record: Record) -> None:
         raise _Invalid("empty caption", "the field 'caption' is empty")
     if not_utf8(caption):
         raise _Invalid("caption not UTF-8", f"the field 'caption' is not UTF-8: {caption[:60]!r}")
-    for phrase in record.get("phrases") or ():
+    phrases = record.get("phrases") or ()
+    if not isinstance(phrases, (list, tuple)):
+        raise _Invalid("bad span of a question", f"tokens_positive_eval is no list: {phrases!r}")
+    for phrase in phrases:
         if not phrase:
             raise _Invalid("phrase without tokens", "tokens_positive_eval: a phrase has no span")
+        if not isinstance(phrase, (list, tuple)):
+            what = f"tokens_positive_eval: {phrase!r} is no list of spans"
+            raise _Invalid("bad span of a question", what)
         for span in phrase:
             problem = _span_problem(caption, span)
             if problem:
@@ -161,13 +174,15 @@ def _check_caption(record: Record) -> None:
 
 def _check_annotation(annotation: Record, record: Record, num_classes: int | None) -> Record:
     """The annotation itself, or a copy with a clipped box."""
+    if not isinstance(annotation, dict):
+        raise _Invalid("no json object", f"the annotation is {annotation!r:.60}")
     if "caption" in record:
         _check_spans(annotation, record["caption"])
     else:
         category = annotation.get("category_id")
         if not isinstance(category, (int, float)) or isinstance(category, bool):
             raise _Invalid("bad class", f"category_id {category!r} is not an integer")
-        if int(category) != category:
+        if category % 1:
             raise _Invalid("bad class", f"category_id {category!r} is not an integer")
         if num_classes is not None and not 0 <= category < num_classes:
             raise _Invalid(
@@ -175,7 +190,42 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
                 f"category_id {category} is unknown: the data set has {num_classes} classes "
                 "(contiguous ids from 0)",
             )
+    if segmentation := annotation.get("segmentation"):
+        _check_mask(segmentation, record["height"], record["width"])
     return _check_box(annotation, record["height"], record["width"])
+
+
+def _check_mask(segmentation: Any, height: int, width: int) -> None:
+    """What is drawn unchecked takes all memory, or ends the process (pycocotools)."""
+    if isinstance(segmentation, dict):
+        _check_rle(segmentation, height, width)
+        return
+    if not isinstance(segmentation, list):
+        raise _Invalid("bad mask", "the field 'segmentation' is neither polygons nor RLE")
+    farthest = 2 * max(height, width)
+    for polygon in segmentation:
+        try:
+            near = -farthest <= min(polygon) and max(polygon) <= farthest
+            sound = near and math.isfinite(sum(polygon))  # min and max overlook NaN
+        except (TypeError, ValueError, OverflowError):
+            sound = False
+        if not sound or len(polygon) % 2 or len(polygon) < 6:
+            what = "is no list of at least three corners x, y in or near the image"
+            raise _Invalid("bad mask", f"segmentation: {polygon!r:.60} {what}")
+
+
+def _check_rle(rle: Record, height: int, width: int) -> None:
+    if rle.get("size") not in ([height, width], (height, width)):
+        what = f"segmentation: the mask has the size {rle.get('size')!r:.40}, its image "
+        raise _Invalid("bad mask", what + f"{[height, width]}")
+    counts = rle.get("counts")
+    if isinstance(counts, list):
+        numbers = all(isinstance(n, int) and n >= 0 for n in counts)
+        if not numbers or sum(counts) != height * width:
+            what = f"do not add up to the {height * width} pixels of its image"
+            raise _Invalid("bad mask", f"segmentation: the counts of the RLE {what}")
+    elif not isinstance(counts, (str, bytes)) or not counts:
+        raise _Invalid("bad mask", f"segmentation: the counts of the RLE are {counts!r:.40}")
 
 
 def _span_problem(caption: str, span: Any) -> str | None:
@@ -191,6 +241,8 @@ def _check_spans(annotation: Record, caption: str) -> None:
             "phrase without tokens",
             "tokens_positive is missing or empty: the box belongs to no phrase",
         )
+    if not isinstance(spans, (list, tuple)):
+        raise _Invalid("bad span", f"tokens_positive is no list of spans: {spans!r:.60}")
     for span in spans:
         problem = _span_problem(caption, span)
         if problem:

@@ -126,7 +126,13 @@ def row_offsets(path: str) -> np.ndarray:
     if not os.path.isfile(path):
         raise DataError(f"there is no file {path!r}")
     if os.path.isfile(index_file):
-        return _read_index(index_file)
+        offsets = _read_index(index_file)
+        if not _ends_with_the_file(path, offsets):
+            logging.getLogger(__name__).warning(
+                "the last row of %s is not where %s says: was the file changed after its index was "
+                "made? Remove the index, and it is made anew", path, index_file,
+            )  # fmt: skip
+        return offsets
     logging.getLogger(__name__).info("%s has no index; reading it once to make one", path)
     offsets = _scan(path)
     try:
@@ -159,6 +165,17 @@ def _read_index(index_file: str) -> np.ndarray:
             "file and it is made anew"
         )
     return offsets
+
+
+def _ends_with_the_file(path: str, offsets: np.ndarray) -> bool:
+    """Whether the last offset is that of the last row."""
+    size = os.path.getsize(path)
+    if not len(offsets) or not 0 <= offsets[-1] < size:
+        return len(offsets) == size == 0
+    with open(path, "rb") as file:
+        file.seek(max(int(offsets[-1]) - 1, 0))
+        before = file.read(1) if offsets[-1] else b"\n"
+        return before == b"\n" and b"\n" not in file.read().rstrip(b"\r\n")
 
 
 def _scan(path: str) -> np.ndarray:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.common import DatasetFromList
+from detectron2.data.datasets import load_coco_json
 
-from glipv2_d2.data.checks import check_records
+from glipv2_d2.data.checks import check_records, not_utf8
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json
 from glipv2_d2.data.datasets.refexp import without_images
@@ -20,6 +22,8 @@ from glipv2_d2.data.records import CheckedRecords, LazyRecords
 Record = dict[str, Any]
 
 LEFT_OUT = "annotations that cannot be used, left out"
+# What Detectron2's readers raise for files that are not as they should be.
+REFUSED = (KeyError, ValueError, AssertionError, TypeError, AttributeError, OverflowError)
 # So many records of a lazy data set are checked before the training begins.
 LOOKED_AT = 256
 
@@ -43,7 +47,7 @@ def load_records(
         DataError: the name is unknown, the annotation file is missing, or a record is invalid
             and that stops.
     """
-    with problem_log(f"data set {name!r}", invalid):
+    with problem_log(f"data set {name!r}", invalid, drop_records):
         records = read_dataset(name, invalid)
         return checked_records(name, records, invalid, check_files, drop_records)
 
@@ -75,7 +79,7 @@ def _num_classes(name: str) -> int | None:
 
 def _source(name: str) -> str | None:
     source = MetadataCatalog.get(name).get("json_file")
-    return source if isinstance(source, str) else None
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
 
 
 def stored_records(
@@ -89,17 +93,12 @@ def stored_records(
         name, invalid, check_files: see :func:`load_records`.
         counters: has the name ``LEFT_OUT``.
         excluded: images that are left out, see
-            :func:`~glipv2_d2.data.datasets.refexp.image_key`.
+            :func:`~glipv2_d2.data.datasets.refexp.record_image_key`.
     """
     with problem_log(f"data set {name!r}", invalid):
         records = read_dataset(name, invalid)
         if isinstance(records, LazyRecords):
-            if excluded:
-                raise ValueError(
-                    f"exclude_images_of cannot be used with {name!r}, whose records are not read "
-                    "before they are trained on"
-                )
-            return _lazy_records(name, records, invalid, counters)
+            return _lazy_records(name, records, invalid, counters, excluded)
         kept = checked_records(name, records, invalid, check_files)
     kept = _without_questionless(kept, name)
     if excluded:
@@ -114,7 +113,7 @@ def stored_records(
 
 
 def _lazy_records(
-    name: str, records: LazyRecords, invalid: str, counters: Counters
+    name: str, records: LazyRecords, invalid: str, counters: Counters, excluded: set[str]
 ) -> CheckedRecords:
     """Lazy records, of which some that lie evenly in the file are checked now."""
     if not len(records):
@@ -122,7 +121,7 @@ def _lazy_records(
     count = _num_classes(name)
     numbers = range(0, len(records), max(len(records) // LOOKED_AT, 1))
     with problem_log(f"data set {name!r}", invalid) as log:
-        early = CheckedRecords(records, name, count, log)
+        early = CheckedRecords(records, name, count, log, excluded)
         for index in numbers:
             try:
                 early[index]
@@ -139,7 +138,7 @@ def _lazy_records(
         len(numbers),
         len(records),
     )
-    return CheckedRecords(records, name, count, _CountingLog(invalid, counters))
+    return CheckedRecords(records, name, count, _CountingLog(invalid, counters), excluded)
 
 
 class _CountingLog(ProblemLog):
@@ -170,22 +169,28 @@ def read_dataset(name: str, invalid: str) -> Sequence[Record]:
             f"there is no data set named {name!r}: register it first, for instance with "
             "detectron2's register_coco_instances or with register_grounding_dataset"
         )
-    source = _source(name)
     try:
-        return DatasetCatalog.get(name)
+        if _detectron2_coco(name):
+            # Its reader lets the last of two images with one id have the boxes of both.
+            metadata = MetadataCatalog.get(name)
+            return load_coco_style_json(_source(name), os.fspath(metadata.image_root), name)
+        records = DatasetCatalog.get(name)
+        _check_class_names(name)
+        return records
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(
             f"the annotation file of data set {name!r} is missing: {error.filename or error}"
         ) from error
-    except (KeyError, ValueError, AssertionError) as error:
+    except REFUSED as error:
+        source = _source(name)
         if invalid == "drop" and _readable_by_us(name):
             # Detectron2's reader stops at the first fault; ours leaves it out and counts it.
             metadata = MetadataCatalog.get(name)
             lvis = metadata.evaluator_type == "lvis"  # its class names come with Detectron2
             return load_coco_style_json(
-                source, metadata.image_root, None if lvis else name, coco_urls=lvis
+                source, os.fspath(metadata.image_root), None if lvis else name, coco_urls=lvis
             )
         # Detectron2's loaders name the problem ("Encountered category_id=7 but ..."), not the file.
         reason = error.args[0] if error.args else error
@@ -198,12 +203,32 @@ def read_dataset(name: str, invalid: str) -> Sequence[Record]:
         ) from error
 
 
+def _check_class_names(name: str) -> None:
+    """Detectron2's reader takes any; ours has looked at them."""
+    for number, text in enumerate(MetadataCatalog.get(name).get("thing_classes") or ()):
+        if not isinstance(text, str) or not text.strip() or not_utf8(text):
+            raise DataError(
+                f"data set {name!r} ({_source(name)}): the name of class {number} is {text!r}, "
+                "which is empty or no text"
+            )
+
+
+def _detectron2_coco(name: str) -> bool:
+    """Whether Detectron2's COCO reader would give the records that ours gives for a sound file."""
+    return (
+        getattr(DatasetCatalog[name], "__module__", None) == load_coco_json.__module__
+        and MetadataCatalog.get(name).get("evaluator_type") == "coco"
+        and MetadataCatalog.get(name).get("keypoint_names") is None  # which it moves by a half
+        and _readable_by_us(name)
+    )
+
+
 def _readable_by_us(name: str) -> bool:
     metadata = MetadataCatalog.get(name)
     return (
         metadata.get("evaluator_type") in ("coco", "lvis")
         and _source(name) is not None
-        and isinstance(metadata.get("image_root"), str)
+        and isinstance(metadata.get("image_root"), (str, os.PathLike))
     )
 
 

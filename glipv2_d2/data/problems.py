@@ -38,15 +38,17 @@ class ProblemLog:
 
     Attributes:
         mode: ``"drop"``: what is wrong is left out and counted; ``"raise"``: it stops at once.
+        drop_records: False: a record that is wrong stops even in mode ``"drop"``.
         records, annotations: how many were left out.
         clipped: boxes that were cut at the border of their image and kept.
         kinds: kind of problem -> (count, the first example).
     """
 
-    def __init__(self, mode: str = "drop"):
+    def __init__(self, mode: str = "drop", drop_records: bool = True):
         if mode not in INVALID:
             raise ValueError(f"invalid must be one of {INVALID}, got {mode!r}")
         self.mode = mode
+        self.drop_records = drop_records
         self.records = 0
         self.annotations = 0
         self.clipped = 0
@@ -61,7 +63,7 @@ class ProblemLog:
             what: the field and what is wrong with it.
 
         Raises:
-            DataError: in mode ``"raise"``.
+            DataError: in mode ``"raise"``, or if records must not be dropped.
         """
         self._add(kind, where, what, "records")
         self.records += 1
@@ -72,7 +74,8 @@ class ProblemLog:
         self.annotations += 1
 
     def unusable(self, error: RecordError) -> None:
-        """:meth:`record` with what a reader raised."""
+        """:meth:`record` with what a reader raised; a record that was asked to be left out is no
+        fault and stops nothing."""
         self._add(error.kind, error.where, error.what, "records", error.fault)
         self.records += 1
 
@@ -80,6 +83,10 @@ class ProblemLog:
         if fault and self.mode == "raise":
             raise DataError(
                 f"{where}: {what}. Repair the file, or leave such {unit} out with invalid='drop'"
+            )
+        if fault and unit == "records" and not self.drop_records:
+            raise DataError(
+                f"{where}: {what}. Repair the file: a test over fewer images is another test"
             )
         count, first = self.kinds.get(kind, (0, f"{where}: {what}"))
         self.kinds[kind] = (count + 1, first)
@@ -107,7 +114,9 @@ _ACTIVE: ContextVar[ProblemLog | None] = ContextVar("problem_log", default=None)
 
 
 @contextmanager
-def problem_log(source: str, mode: str | None = None) -> Iterator[ProblemLog]:
+def problem_log(
+    source: str, mode: str | None = None, drop_records: bool = True
+) -> Iterator[ProblemLog]:
     """The log of the data set that is being loaded.
 
     Readers and checks of one data set share one log, so that there is one line per data set:
@@ -116,13 +125,14 @@ def problem_log(source: str, mode: str | None = None) -> Iterator[ProblemLog]:
 
     Args:
         source: begins the line, for instance the name of the data set.
-        mode: of a log that is made here; ``"drop"`` by default.
+        mode, drop_records: of a log that is made here; see :class:`ProblemLog`. The mode is
+            ``"drop"`` by default.
     """
     outer = _ACTIVE.get()
     if outer is not None and mode in (None, outer.mode):
         yield outer
         return
-    log = ProblemLog(mode or "drop")
+    log = ProblemLog(mode or "drop", drop_records)
     token = _ACTIVE.set(log)
     try:
         yield log

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
 from glipv2_d2.data.checks import check_record
+from glipv2_d2.data.datasets.refexp import record_image_key
 from glipv2_d2.data.problems import ProblemLog, RecordError, problem_log
 
 Record = dict[str, Any]
@@ -60,7 +61,12 @@ class CheckedRecords(Sequence):
     """Lazy records that are checked when they are read."""
 
     def __init__(
-        self, records: LazyRecords, dataset_name: str, num_classes: int | None, log: ProblemLog
+        self,
+        records: LazyRecords,
+        dataset_name: str,
+        num_classes: int | None,
+        log: ProblemLog,
+        excluded: Collection[str] = (),
     ):
         """
         Args:
@@ -68,8 +74,11 @@ class CheckedRecords(Sequence):
             dataset_name: goes into the records.
             num_classes: see :func:`~glipv2_d2.data.checks.check_records`.
             log: takes the annotations that are left out; in mode ``"raise"`` they stop.
+            excluded: images that are left out, by
+                :func:`~glipv2_d2.data.datasets.refexp.record_image_key`.
         """
         self.records = records
+        self.excluded = excluded
         self.dataset_name = dataset_name
         self.num_classes = num_classes
         self.log = log
@@ -84,9 +93,14 @@ class CheckedRecords(Sequence):
         Raises:
             RecordError: it cannot be used.
         """
+        where = f"{self.records.source} ({self.dataset_name})"
+        found = self.records.read(index, self.log)
+        if self.excluded and record_image_key(found) in self.excluded:
+            place = f"{where}: image {found['image_id']!r}"
+            raise RecordError("excluded image", place, "its image is excluded", fault=False)
         record = check_record(
-            self.records.read(index, self.log),
-            f"{self.records.source} ({self.dataset_name})",
+            found,
+            where,
             self.log,
             record_log=_Raising(),
             num_classes=self.num_classes,

@@ -139,7 +139,7 @@ def test_invalid_annotations_name_the_file(datasets, coco_json, tokenizer):
 
 def test_missing_annotation_file(datasets, coco_json):
     coco_json.unlink()
-    with pytest.raises(DataError, match=r"data set 'tiny_detection' is missing: .*coco\.json"):
+    with pytest.raises(DataError, match=r"there is no annotation file .*coco\.json"):
         load_records(datasets[0])
 
 
@@ -169,7 +169,7 @@ def test_missing_annotation_file(datasets, coco_json):
         ),
         (
             lambda c: c["annotations"][0].update(bbox=[]),
-            r"coco\.json.*empty 'bbox'",
+            r"coco\.json.*'bbox' is missing or empty",
             "1 x bad box",
             10,
             12,
@@ -240,3 +240,26 @@ def test_relabel_matches_classes_by_name():
     assert [a["category_id"] for a in records[0]["annotations"]] == [0, 1]
     with pytest.raises(DataError, match="a.jpg: the class 'dog'"):
         relabel(records, ["cat", "dog"], ["cat"])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c: c["images"][0].pop("width"), "'width' is missing. Repair the file"),
+        (lambda c: c["images"][1].update(id=c["images"][0]["id"]), "'id' is that of 2 images"),
+        (lambda c: c["images"].append("x"), "'x' is no json object"),
+    ],
+)
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_test_over_fewer_images_is_refused(
+    datasets, coco_json, mdetr_json, tokenizer, kind, edit, message
+):
+    """What a reader leaves out in training; loader and evaluator read the same file, so that
+    nobody would notice."""
+    path = (coco_json, mdetr_json)[kind]
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    assert len(load_records(datasets[kind])) in (10, 11, 12)
+    with pytest.raises(DataError, match=message):
+        build_grounding_test_loader(datasets[kind], mapper=make_mapper(tokenizer, is_train=False))

@@ -8,6 +8,7 @@ from typing import Any
 from detectron2.structures import BoxMode
 
 from glipv2_d2.data.datasets.spans import to_words
+from glipv2_d2.data.entries import field_of
 from glipv2_d2.data.problems import ProblemLog, RecordError
 
 Record = dict[str, Any]
@@ -25,6 +26,19 @@ def parse_label(text: bytes, where: str) -> Any:
         raise RecordError("caption not UTF-8", where, f"the label is not UTF-8: {error}") from None
     except ValueError as error:
         raise RecordError("no valid json", where, f"the label is no valid json: {error}") from None
+
+
+def label_size(label: Record, height: str, width: str, where: str) -> tuple[int, int]:
+    """(height, width) out of two fields of a label.
+
+    Raises:
+        RecordError: they are no numbers.
+    """
+    try:
+        return int(label[height]), int(label[width])
+    except (TypeError, ValueError, OverflowError):
+        what = f"{height}={label[height]!r:.40}, {width}={label[width]!r:.40} are no numbers"
+        raise RecordError("bad image size", where, what) from None
 
 
 def caption_annotations(
@@ -46,7 +60,7 @@ def caption_annotations(
         RecordError: the three lists do not have one length.
     """
     boxes, spans, scores = (
-        label.get(field) or [] for field in ("bboxes", "tokens_positive", "scores")
+        field_of(label, field, list, where) for field in ("bboxes", "tokens_positive", "scores")
     )
     scores = scores or [1.0] * len(boxes)
     if not len(boxes) == len(spans) == len(scores):
@@ -57,16 +71,22 @@ def caption_annotations(
         )
     annotations = []
     for index, (of_phrase, phrase_spans, phrase_scores) in enumerate(zip(boxes, spans, scores)):
-        if of_phrase and isinstance(of_phrase[0], (list, tuple)):
+        place = f"{where}: bboxes[{index}]"
+        if not isinstance(of_phrase, list):
+            log.annotation("bad box", place, f"{of_phrase!r:.60} is no list")
+            continue
+        if of_phrase and isinstance(of_phrase[0], list):
             grouped = list(of_phrase)
             values = phrase_scores if isinstance(phrase_scores, list) else [phrase_scores]
             values = values * len(grouped) if len(values) == 1 else values
         else:
             grouped, values = [of_phrase], [phrase_scores]
-        place = f"{where}: bboxes[{index}]"
         if len(values) != len(grouped):
             what = f"{len(grouped)} boxes but {len(values)} scores"
             log.annotation("lists of different lengths", place, what)
+            continue
+        if not all(isinstance(score, (int, float)) for score in values):
+            log.annotation("bad score", place, f"the score {phrase_scores!r:.60} is no number")
             continue
         kept = [box for box, score in zip(grouped, values) if score > min_score]
         if not kept:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +17,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
+from glipv2_d2.data.checks import not_utf8
+from glipv2_d2.data.entries import (
+    annotation_problem,
+    count_ids,
+    id_problem,
+    image_problem,
+    json_objects,
+)
 from glipv2_d2.data.problems import DataError, ProblemLog, problem_log
 
 Record = dict[str, Any]
@@ -86,32 +93,27 @@ def load_coco_style_json(
         set_vocabulary(dataset_name, names, contiguous, json_file)
     if coco_urls:
         for image in content["images"]:
-            image["file_name"] = "/".join((image.get("coco_url") or "").split("/")[-2:]) or None
+            if isinstance(image, dict):
+                url = image.get("coco_url")
+                image["file_name"] = "/".join(str(url or "").split("/")[-2:]) or None
     with problem_log(json_file) as log:
         images = _images(content["images"], json_file, log)
         by_image: dict[Any, list[Record]] = {key: [] for key in images}
         _collect(content["annotations"], by_image, contiguous, json_file, log)
     return [
         _record(images[key], by_image[key], image_root, keep_folders, dataset_name)
-        for key in sorted(images)
+        # Numbers before texts, which cannot be compared.
+        for key in sorted(images, key=lambda key: (isinstance(key, str), key))
     ]
 
 
 def read_json(json_file: str, fields: set[str], format_name: str) -> dict[str, Any]:
-    """A json object with these fields; bytes that are not UTF-8 become lone surrogates.
+    """A json object with these lists; bytes that are not UTF-8 become lone surrogates.
 
     Raises:
         DataError: the file is missing, no json, or lacks a field.
     """
-    try:
-        with PathManager.open(
-            json_file, "r", encoding="utf-8", errors="surrogateescape"
-        ) as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise DataError(f"there is no annotation file {json_file!r}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"the annotation file {json_file!r} is no valid json: {error}") from error
+    content = load_json(json_file, "annotation file")
     if not isinstance(content, dict) or not fields <= content.keys():
         missing = sorted(fields - content.keys()) if isinstance(content, dict) else sorted(fields)
         raise DataError(f"{json_file}: not in {format_name}: the lists {missing} are missing")
@@ -119,6 +121,26 @@ def read_json(json_file: str, fields: set[str], format_name: str) -> dict[str, A
         if not isinstance(content[field], list):
             raise DataError(f"{json_file}: the field {field!r} is not a list")
     return content
+
+
+def load_json(path: str, kind: str) -> Any:
+    """What a json file holds; ``kind``: what the file is, for the messages.
+
+    Raises:
+        DataError: the file cannot be read, or is no json.
+    """
+    try:
+        # "sig": editors on Windows put a byte order mark before the text.
+        with PathManager.open(
+            path, "r", encoding="utf-8-sig", errors="surrogateescape"
+        ) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise DataError(f"there is no {kind} {path!r}") from None
+    except OSError as error:
+        raise DataError(f"the {kind} {path!r} cannot be read: {error.strerror}") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"the {kind} {path!r} is no valid json: {error}") from error
 
 
 def set_vocabulary(
@@ -163,26 +185,29 @@ def _categories(entries: list, json_file: str) -> tuple[list[int], list[str]]:
             raise DataError(f"{place}: the field 'id' is {entry['id']} as that of another category")
         if not isinstance(entry.get("name"), str) or not entry["name"].strip():
             raise DataError(f"{place} (id {entry['id']}): the field 'name' is missing or empty")
+        if not_utf8(entry["name"]):
+            what = f"the field 'name' is not UTF-8: {entry['name']!r}"
+            raise DataError(f"{place} (id {entry['id']}): {what}")
         names[entry["id"]] = entry["name"]
     ids = sorted(names)
     return ids, [names[i] for i in ids]
 
 
 def _images(entries: list, json_file: str, log: ProblemLog) -> dict[Any, Record]:
-    counts = Counter(image.get("id") for image in entries)
+    counts = count_ids(entries)
     images = {}
-    for index, image in enumerate(entries):
-        key = image.get("id")
-        place = f"{json_file}: image {key!r} ({image.get('file_name')})"
-        missing = [f for f in ("id", "file_name", "height", "width") if image.get(f) is None]
-        if missing:
-            place = f"{json_file}: images[{index}], image {key!r} ({image.get('file_name')})"
-            log.record("missing field", place, f"the field {missing[0]!r} is missing")
-        elif counts[key] > 1:
-            # Whose the annotations are cannot be told.
-            log.record("duplicate image id", place, f"the field 'id' is that of {counts[key]}")
-        else:
-            images[key] = image
+    for index, image in json_objects(entries, f"{json_file}: images", log.record):
+        problem = image_problem(image, ("id", "file_name", "height", "width"), counts)
+        negatives = image.get("neg_category_ids", [])
+        if problem is None and (
+            not isinstance(negatives, list) or any(id_problem(i) for i in negatives)
+        ):
+            problem = "bad field", f"'neg_category_ids' is no list of ids: {negatives!r:.60}"
+        if problem is None:
+            images[image["id"]] = image
+            continue
+        name = f"image {image.get('id')!r} ({image.get('file_name')})"
+        log.record(problem[0], f"{json_file}: images[{index}], {name}", problem[1])
     return images
 
 
@@ -194,38 +219,39 @@ def _collect(
     log: ProblemLog,
 ) -> None:
     """Sort annotations to their images, with contiguous class ids."""
-    seen = set()
-    for index, entry in enumerate(entries):
-        key = entry.get("id")
-        place = f"{json_file}: image {entry.get('image_id')!r}, annotation {index} (id {key})"
-        owner = by_image.get(entry.get("image_id"))
-        if owner is None:
-            log.annotation("unknown image", place, "the field 'image_id' is that of no image")
-        elif key is not None and key in seen:
-            log.annotation("duplicate annotation id", place, "the field 'id' is not unique")
-        elif entry.get("category_id") not in contiguous:
-            what = f"category_id={entry.get('category_id')!r} is not in 'categories'"
-            log.annotation("unknown class", place, what)
-        elif not entry.get("bbox"):
-            log.annotation("bad box", place, "the field 'bbox' is missing or empty")
-        elif "segmentation" in entry and (mask := _mask(entry["segmentation"])) is None:
+    seen: set = set()
+    for index, entry in json_objects(entries, f"{json_file}: annotations", log.annotation):
+        problem = annotation_problem(entry, by_image, seen)
+        category = entry.get("category_id")
+        if problem is None and (id_problem(category) or category not in contiguous):
+            problem = "unknown class", f"category_id={category!r} is not in 'categories'"
+        elif problem is None and not entry.get("bbox"):
+            problem = "bad box", "the field 'bbox' is missing or empty"
+        elif problem is None and (mask := _mask(entry.get("segmentation"))) is None:
             # Detectron2 leaves these out too.
-            log.annotation("bad mask", place, "the field 'segmentation' has no valid polygon")
-        else:
-            annotation = {k: entry[k] for k in ANNOTATION_KEYS if k in entry}
-            if entry.get("segmentation"):
-                annotation["segmentation"] = mask
-            annotation["bbox_mode"] = BoxMode.XYWH_ABS
-            annotation["category_id"] = contiguous[entry["category_id"]]
-            owner.append(annotation)
-        seen.add(key)
+            problem = "bad mask", "the field 'segmentation' has no valid polygon"
+        if problem is not None:
+            name = f"image {entry.get('image_id')!r}, annotation {index} (id {entry.get('id')})"
+            log.annotation(problem[0], f"{json_file}: {name}", problem[1])
+            continue
+        annotation = {k: entry[k] for k in ANNOTATION_KEYS if k in entry}
+        if mask:
+            annotation["segmentation"] = mask
+        annotation["bbox_mode"] = BoxMode.XYWH_ABS
+        annotation["category_id"] = contiguous[category]
+        by_image[entry["image_id"]].append(annotation)
 
 
 def _mask(segmentation: Any) -> Any:
-    """RLE as it is; polygons without those of fewer than three corners; None if none is left."""
+    """RLE as it is; polygons without those of fewer than three corners; None if none is left.
+
+    What has no mask at all gets an empty list.
+    """
     if isinstance(segmentation, dict) or not segmentation:
-        return segmentation
-    polygons = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
+        return segmentation or []
+    if not isinstance(segmentation, list):
+        return None
+    polygons = [p for p in segmentation if isinstance(p, list) and len(p) % 2 == 0 and len(p) >= 6]
     return polygons or None
 
 

@@ -19,14 +19,19 @@ from detectron2.structures import BoxMode
 from glipv2_d2.data.containers import TSV, ImageSource, read_row, row_offsets
 from glipv2_d2.data.datasets.caption_labels import (
     caption_annotations,
+    label_size,
     parse_label,
     require_boxes,
 )
-from glipv2_d2.data.datasets.coco_like import set_vocabulary
+from glipv2_d2.data.datasets.coco_like import load_json, set_vocabulary
+from glipv2_d2.data.entries import json_objects
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError
 from glipv2_d2.data.records import LazyRecords
 
 Record = dict[str, Any]
+
+# Files that the yaml names.
+FIELDS = ("img", "label", "hw", "linelist", "imageid2idx", "labelmap", "jsondict")
 
 
 def load_glip_tsv(
@@ -83,9 +88,12 @@ class GlipTsvRecords(LazyRecords):
         self.min_score = min_score
         self.min_boxes = min_boxes
         fields = _read_yaml(yaml_file)
+        for field, value in fields.items():
+            if value is not None and not isinstance(value, str) and field in FIELDS:
+                raise DataError(f"{yaml_file}: the field {field!r} is {value!r}, not one file name")
         paths = {
             field: _find(fields[field], yaml_file, image_root, field)
-            for field in ("img", "label", "hw", "linelist", "imageid2idx", "labelmap", "jsondict")
+            for field in FIELDS
             if fields.get(field)
         }
         for field in ("img", "label"):
@@ -141,14 +149,15 @@ class GlipTsvRecords(LazyRecords):
 
     def _size(self, row: int, label: Any, where: str) -> Record:
         if isinstance(label, dict) and label.get("img_h") and label.get("img_w"):
-            return {"height": int(label["img_h"]), "width": int(label["img_w"])}
+            height, width = label_size(label, "img_h", "img_w", where)
+            return {"height": height, "width": width}
         if self.sizes is None:
             what = "the label has no 'img_h' and 'img_w', and the yaml names no 'hw'"
             raise RecordError("missing field", where, what)
         columns = self.sizes.read(row, where)
         try:
             return _parse_size(columns[-1].decode("utf-8"))
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
             what = f"{self.sizes.path}: {columns[-1][:40]!r} is no height and width"
             raise RecordError("bad image size", where, what) from None
 
@@ -169,10 +178,11 @@ class GlipTsvRecords(LazyRecords):
             what = "detection labels need 'labelmap' or 'jsondict' in the yaml"
             raise RecordError("no label map", where, what)
         annotations = []
-        for index, entry in enumerate(objects):
-            category = self._ids.get(entry.get("class"))
+        for index, entry in json_objects(objects, f"{where}: objects", log.annotation):
+            name = entry.get("class")
+            category = self._ids.get(name) if isinstance(name, str) else None
             if category is None:
-                what = f"the field 'class' is {entry.get('class')!r}, which is not in the label map"
+                what = f"the field 'class' is {name!r:.60}, which is not in the label map"
                 log.annotation("unknown class", f"{where}: objects[{index}]", what)
                 continue
             annotations.append(
@@ -219,10 +229,12 @@ class _KeyIndex:
     """
 
     def __init__(self, path: str):
-        with open(path, encoding="utf-8") as file:
-            rows = json.load(file)
+        rows = load_json(path, "imageid2idx")
+        try:
+            values = np.fromiter((int(row) for row in rows.values()), np.int32, len(rows))
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            raise DataError(f"{path}: no json object from image ids to rows") from None
         digests = np.fromiter((_digest(str(key)) for key in rows), np.uint64, len(rows))
-        values = np.fromiter((int(row) for row in rows.values()), np.int32, len(rows))
         order = np.argsort(digests)
         self.digests, self.values = digests[order], values[order]
 
@@ -272,10 +284,12 @@ def _read_classes(path: str | None) -> dict[int, str]:
     """id -> name, sorted by id; GLIP's label maps are name -> id, perhaps in ``label_to_idx``."""
     if path is None:
         return {}
-    with open(path, encoding="utf-8") as file:
-        content = json.load(file)
-    names = content.get("label_to_idx", content)
-    by_id = {int(i): name for name, i in names.items() if name != "__background__"}
+    content = load_json(path, "label map")
+    try:
+        names = content.get("label_to_idx", content)
+        by_id = {int(i): name for name, i in names.items() if name != "__background__"}
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise DataError(f"{path}: no json object from class names to numbers") from None
     if not by_id or len(by_id) != len(names) - ("__background__" in names):
         raise DataError(f"{path}: the label map is empty, or two names have one id")
     return dict(sorted(by_id.items()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,12 @@ from detectron2.structures import BoxMode
 
 from glipv2_d2.data.datasets.coco_like import read_json
 from glipv2_d2.data.datasets.spans import whole_caption as whole_caption_phrase
+from glipv2_d2.data.entries import (
+    annotation_problem,
+    count_ids,
+    image_problem,
+    json_objects,
+)
 from glipv2_d2.data.problems import ProblemLog, problem_log
 
 Record = dict[str, Any]
@@ -75,49 +80,38 @@ def load_mdetr_json(
 def _images(
     entries: list[Record], image_root: str | Mapping[str, str], json_file: str, log: ProblemLog
 ) -> dict[Any, Record]:
-    counts = Counter(image.get("id") for image in entries)
+    counts = count_ids(entries)
     images = {}
-    for index, image in enumerate(entries):
-        key = image.get("id")
-        place = f"{json_file}: images[{index}], image {key!r} ({image.get('file_name')})"
-        missing = [field for field in _REQUIRED if image.get(field) is None]
+    for index, image in json_objects(entries, f"{json_file}: images", log.record):
+        problem = image_problem(image, _REQUIRED, counts)
         origin = image.get("data_source")
-        if missing:
-            log.record("missing field", place, f"the field {missing[0]!r} is missing")
-        elif counts[key] > 1:
-            # Whose the annotations are cannot be told.
-            what = f"the field 'id' is that of {counts[key]} images"
-            log.record("duplicate image id", place, what)
-        elif not isinstance(image_root, str) and origin not in image_root:
-            what = f"data_source is {origin!r}, but image folders are known for "
-            log.record("unknown data_source", place, what + f"{sorted(image_root)} only")
-        elif not isinstance(image["caption"], str):
-            log.record("caption is no text", place, f"the field 'caption' is {image['caption']!r}")
-        else:
-            images[key] = image
+        if problem is None and not isinstance(image_root, str) and origin not in tuple(image_root):
+            known = f"image folders are known for {sorted(image_root)} only"
+            problem = "unknown data_source", f"data_source is {origin!r}, but {known}"
+        elif problem is None and not isinstance(image["caption"], str):
+            problem = "caption is no text", f"the field 'caption' is {image['caption']!r}"
+        if problem is None:
+            images[image["id"]] = image
+            continue
+        name = f"image {image.get('id')!r} ({image.get('file_name')})"
+        log.record(problem[0], f"{json_file}: images[{index}], {name}", problem[1])
     return images
 
 
 def _collect(
     entries: list[Record], by_image: dict[Any, list[Record]], json_file: str, log: ProblemLog
 ) -> None:
-    seen = set()
-    for index, entry in enumerate(entries):
-        key = entry.get("id")
-        place = f"{json_file}: image {entry.get('image_id')!r}, annotation {index} (id {key})"
-        owner = by_image.get(entry.get("image_id"))
-        if owner is None:
-            what = f"it belongs to image {entry.get('image_id')!r}, which is not in the file"
-            log.annotation("unknown image", place, what)
-        elif key is not None and key in seen:
-            log.annotation("duplicate annotation id", place, "the field 'id' is not unique")
-        elif "bbox" not in entry:
-            log.annotation("missing field", place, "the field 'bbox' is missing")
-        elif "tokens_positive" not in entry:
-            log.annotation("missing field", place, "the field 'tokens_positive' is missing")
-        else:
-            owner.append(_annotation(entry))
-        seen.add(key)
+    seen: set = set()
+    for index, entry in json_objects(entries, f"{json_file}: annotations", log.annotation):
+        problem = annotation_problem(entry, by_image, seen)
+        missing = [field for field in ("bbox", "tokens_positive") if field not in entry]
+        if problem is None and missing:
+            problem = "missing field", f"the field {missing[0]!r} is missing"
+        if problem is None:
+            by_image[entry["image_id"]].append(_annotation(entry))
+            continue
+        name = f"image {entry.get('image_id')!r}, annotation {index} (id {entry.get('id')})"
+        log.annotation(problem[0], f"{json_file}: {name}", problem[1])
 
 
 def _annotation(entry: Record) -> Record:

@@ -11,8 +11,9 @@ from detectron2.structures import BoxMode
 
 from glipv2_d2.data.checks import not_utf8
 from glipv2_d2.data.containers import read_bytes, row_offsets
-from glipv2_d2.data.datasets.coco_like import set_vocabulary
+from glipv2_d2.data.datasets.coco_like import load_json, set_vocabulary
 from glipv2_d2.data.datasets.spans import find_phrase
+from glipv2_d2.data.entries import field_of, file_name_problem, id_problem, json_objects
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
 from glipv2_d2.data.records import LazyRecords
 
@@ -100,6 +101,9 @@ class _Vocabulary:
     """Class names by label; contiguous ids in the order of the labels."""
 
     def __init__(self, names: Mapping[int, str], json_file: str):
+        for label, name in names.items():
+            if not name.strip() or not_utf8(name):
+                raise DataError(f"{json_file}: label {label} has no name but {name!r}")
         self.names = {label: names[label] for label in sorted(names)}
         self.ids = {label: index for index, label in enumerate(self.names)}
         self.json_file = json_file
@@ -116,13 +120,7 @@ def _read_label_map(
     source = "label_map"
     if isinstance(label_map, str):
         source = os.path.join(os.path.dirname(json_file), label_map)
-        try:
-            with open(source, encoding="utf-8") as file:
-                label_map = json.load(file)
-        except FileNotFoundError:
-            raise DataError(f"there is no label map {source!r}") from None
-        except ValueError as error:
-            raise DataError(f"the label map {source!r} is no valid json: {error}") from error
+        label_map = load_json(source, "label map")
     if not isinstance(label_map, Mapping) or not label_map:
         raise DataError(f"{source}: a label map is an object like {{'0': 'person'}}, not empty")
     try:
@@ -137,6 +135,8 @@ def _parsed(json_file: str, log: ProblemLog) -> Iterator[tuple[int, Record]]:
         file = open(json_file, encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         raise DataError(f"there is no annotation file {json_file!r}") from None
+    except OSError as error:
+        raise DataError(f"the annotation file {json_file!r}: {error.strerror}") from None
     with file:
         for number, text in enumerate(file, 1):
             if not text.strip():
@@ -149,8 +149,8 @@ def _parsed(json_file: str, log: ProblemLog) -> Iterator[tuple[int, Record]]:
 
 def _parse(text: str, where: str) -> Record:
     try:
-        line = json.loads(text)
-    except ValueError as error:
+        line = json.loads(text.removeprefix("\ufeff"))  # of an editor on Windows
+    except (ValueError, RecursionError) as error:
         raise RecordError("no valid json", where, f"the line is no valid json: {error}") from None
     if not isinstance(line, dict):
         raise RecordError("no valid json", where, "the line is no json object")
@@ -162,8 +162,10 @@ def _names_of_lines(lines: list[Record]) -> dict[int, str]:
     names: dict[int, str] = {}
     for line in lines:
         detection = line.get("detection")
-        instances = detection.get("instances", ()) if isinstance(detection, dict) else ()
-        for instance in instances:
+        instances = detection.get("instances") if isinstance(detection, dict) else None
+        for instance in instances if isinstance(instances, list) else ():
+            if not isinstance(instance, dict):
+                continue  # reported when the line is read
             label, category = instance.get("label"), instance.get("category")
             if isinstance(label, int) and isinstance(category, str) and category.strip():
                 names.setdefault(label, category)
@@ -187,6 +189,8 @@ def odvg_record(
     for field in ("filename", "height", "width"):
         if not line.get(field):
             raise RecordError("missing field", where, f"the field {field!r} is missing or empty")
+    if problem := file_name_problem(line["filename"]):
+        raise RecordError("bad file name", where, f"the field 'filename': {problem}")
     kinds = [kind for kind in ("detection", "grounding") if isinstance(line.get(kind), dict)]
     if len(kinds) != 1:
         what = "a line has either 'detection' or 'grounding'"
@@ -202,7 +206,7 @@ def odvg_record(
             raise RecordError(
                 "no label map", where, "detection lines need a label_map with the class names"
             )
-        instances = line["detection"].get("instances", [])
+        instances = field_of(line["detection"], "instances", list, where)
         record["annotations"] = _instances(instances, vocabulary, where, log)
     else:
         grounding = line["grounding"]
@@ -219,10 +223,10 @@ def _instances(
     instances: list[Record], vocabulary: _Vocabulary, where: str, log: ProblemLog
 ) -> list[Record]:
     result = []
-    for index, instance in enumerate(instances):
+    for index, instance in json_objects(instances, f"{where}: detection.instances", log.annotation):
         place = f"{where}: detection.instances[{index}]"
         label = instance.get("label")
-        name = vocabulary.names.get(label)
+        name = None if id_problem(label) else vocabulary.names.get(label)
         if name is None:
             log.annotation("unknown class", place, f"the field 'label' is {label!r}: not known")
         elif instance.get("category", name) != name:
@@ -235,7 +239,8 @@ def _instances(
 
 def _regions(grounding: Record, where: str, log: ProblemLog) -> list[Record]:
     caption, result = grounding["caption"], []
-    for index, region in enumerate(grounding.get("regions", [])):
+    regions = field_of(grounding, "regions", list, where)
+    for index, region in json_objects(regions, f"{where}: grounding.regions", log.annotation):
         place = f"{where}: grounding.regions[{index}]"
         phrases = region.get("phrase", "")
         phrases = phrases if isinstance(phrases, list) else [phrases]

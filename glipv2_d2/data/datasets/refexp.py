@@ -19,7 +19,7 @@ from glipv2_d2.data.datasets.coco_like import load_coco_style_json, read_json
 
 Record = dict[str, Any]
 
-_COCO_FILE = re.compile(r"^(?:COCO_\w+?_)?(\d{12})\.\w+$")
+_COCO_FILE = re.compile(r"^(?:COCO_\w+?_)?(\d{12})(?:\.\w+)?$")
 
 
 def image_key(file_name: str) -> str:
@@ -31,6 +31,17 @@ def image_key(file_name: str) -> str:
     name = os.path.basename(file_name)
     match = _COCO_FILE.match(name)
     return f"coco:{int(match.group(1))}" if match else name
+
+
+def record_image_key(record: Record) -> str:
+    """The :func:`image_key` of a record; one that lies in a container is called by its key there
+    (TSV rows and tar samples have no extension).
+    """
+    source = record.get("image_source")
+    if source is None:
+        return image_key(record["file_name"])
+    # Readers write "container:key".
+    return image_key(record["file_name"].removeprefix(f"{source.path}:"))
 
 
 def images_of(json_files: Iterable[str]) -> set[str]:
@@ -48,8 +59,8 @@ def images_of(json_files: Iterable[str]) -> set[str]:
 
 
 def without_images(records: Sequence[Record], keys: set[str]) -> list[Record]:
-    """The records whose image is not in ``keys`` (see :func:`image_key`)."""
-    return [record for record in records if image_key(record["file_name"]) not in keys]
+    """The records whose image is not in ``keys`` (see :func:`record_image_key`)."""
+    return [record for record in records if record_image_key(record) not in keys]
 
 
 def register_coco_without_refexp(root: str, splits: Mapping[str, Sequence[str]]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from glipv2_d2.data.containers import TAR, ImageSource, read_bytes
 from glipv2_d2.data.datasets.caption_labels import (
     caption_annotations,
+    label_size,
     parse_label,
     require_boxes,
 )
@@ -138,7 +139,7 @@ def _member(path: str, entry: np.void, part: str, where: str) -> bytes:
 def _size(record: Record, label: Record, where: str) -> tuple[int, int]:
     for height, width in (("img_h", "img_w"), ("height", "width")):
         if label.get(height) and label.get(width):
-            return int(label[height]), int(label[width])
+            return label_size(label, height, width, where)
     try:
         return record_image_size(record)
     except (ImageReadError, DataError) as error:

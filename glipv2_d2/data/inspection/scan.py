@@ -122,7 +122,8 @@ def scan_dataset(
     for record in records:
         _count(record, names, scan, tokenizer)
     if not records:
-        raise DataError(f"data set {name!r}: nothing of it can be used: {log.summary()}")
+        reason = f"nothing of it can be used: {log.summary()}" if log.kinds else "it has no records"
+        raise DataError(f"data set {name!r}: {reason}")
     return scan, records
 
 

@@ -132,3 +132,26 @@ def test_used_directly_what_is_wrong_is_left_out_too(coco_json, images, cleanup,
     register_coco_style("tiny_coco_style", path, str(images))
     assert len(DatasetCatalog.get("tiny_coco_style")) == 12
     assert "left out 1 annotation: 1 x unknown image" in caplog.text
+
+
+def test_files_of_windows_editors_and_folders(coco_json, images):
+    coco_json.write_bytes(b"\xef\xbb\xbf" + coco_json.read_bytes())
+    assert len(load_coco_style_json(str(coco_json), str(images))) == 12
+    with pytest.raises(DataError, match="images' cannot be read: Is a directory"):
+        load_coco_style_json(str(images), str(images))
+
+
+def test_ids_of_any_kind_and_entries_of_none(coco_json, images, caplog):
+    def edit(content):
+        content["images"][2]["id"] = "two"
+        content["annotations"][2]["image_id"] = "two"
+        content["images"].append(["no", "object"])
+        content["annotations"].append(None)
+        content["annotations"][5]["image_id"] = [5]
+
+    records = load_coco_style_json(edited(coco_json, edit), str(images))
+    assert [r["image_id"] for r in records] == [0, 1, *range(3, 12), "two"]
+    assert len(records[-1]["annotations"]) == 1 and not records[4]["annotations"]
+    for text in ("1 record and 2 annotations", "2 x no json object", "['no', 'object'] is no json",
+                 "1 x unknown image", "of no image: [5]"):  # fmt: skip
+        assert text in caplog.text

@@ -203,9 +203,19 @@ def test_bad_offsets_and_images(caption_tsv):
         ("- a", "GLIP's TSV format"),
         ("img: images.tsv\n", "'label' is missing"),
         ("img: images.tsv\nlabel: nowhere.tsv\n", "'nowhere.tsv' of the field 'label' is in none"),
+        ("img: [images.tsv]\nlabel: labels.tsv\n", "'img' is .'images.tsv'., not one file name"),
     ],
 )
 def test_bad_yaml(caption_tsv, text, message):
     caption_tsv.unlink() if text is None else caption_tsv.write_text(text)
     with pytest.raises(DataError, match=message):
+        load_glip_tsv(str(caption_tsv))
+
+
+@pytest.mark.parametrize("field", ["labelmap", "imageid2idx"])
+@pytest.mark.parametrize("text", ["{", '["cat"]', '{"cat": "x"}'])
+def test_bad_maps_are_named(caption_tsv, field, text):
+    (caption_tsv.parent / "map.json").write_text(text)
+    caption_tsv.write_text(f"img: images.tsv\nlabel: labels.tsv\n{field}: map.json\n")
+    with pytest.raises(DataError, match=r"map\.json.*(no valid json|no json object)"):
         load_glip_tsv(str(caption_tsv))

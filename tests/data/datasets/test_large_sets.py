@@ -156,6 +156,39 @@ def test_negative_captions_of_lazy_data(large, tokenizer):
     assert any("Café" in text and CAPTION in text for text in captions)
 
 
+def test_images_of_other_data_sets_are_left_out(large, caption_tsv, images, cleanup, tokenizer):
+    """They are known by the key of a row or sample, which has no extension, or by the file."""
+    name = "COCO_train2014_000000000007.jpg"
+    write_tsv(
+        caption_tsv.with_name("images.tsv"),
+        [image_row("000000000007" if i == 1 else f"img{i}", i) for i in range(4)],
+    )
+    labels = caption_tsv.with_name("labels.tsv")
+    labels.write_bytes(labels.read_bytes().replace(b"img1\t", b"000000000007\t"))
+    labels.with_suffix(".lineidx").unlink()
+    content = {
+        "images": [{"id": 1, "file_name": name, "height": 60, "width": 80, "caption": CAPTION},
+                   {"id": 2, "file_name": "000000001.jpg", "height": 60, "width": 80,
+                    "caption": CAPTION}],
+        "annotations": [],
+    }  # fmt: skip
+    held_out = images / "held_out.json"
+    held_out.write_text(json.dumps(content))
+    cleanup.append("held_out")
+    register_grounding_dataset("held_out", str(held_out), str(images))
+
+    def epoch(name, **options):
+        options = {"total_batch_size": 4, "seed": 0, "invalid": "raise", **options}
+        loader = build_grounding_train_loader(name, mapper=mapper(tokenizer), **options)
+        return sorted(keys(next(iter(loader))))
+
+    assert epoch("large_tsv") == ["000000000007", "img0", "img3", "img3"]
+    # img2 has no box above the score, so that img3 stands in for two.
+    assert epoch("large_tsv", exclude_images_of=["held_out"]) == ["img0", "img3", "img3", "img3"]
+    whole = epoch("large_tar", exclude_images_of=["held_out"], total_batch_size=5)
+    assert len(set(whole)) == 5  # 000000001 of the shards is no COCO image
+
+
 def test_nothing_usable_stops_before_the_training(caption_tsv, cleanup, tokenizer):
     cleanup.append("large_none")
     register_grounding_dataset(

@@ -76,7 +76,7 @@ def test_bad_files(tmp_path, mdetr_json):
         (lambda c: c["images"][0].pop("caption"), "image 100 .*'caption' is missing", 11, 22),
         (lambda c: c["images"][0].update(caption=7), "image 100 .*'caption' is 7", 11, 22),
         (lambda c: c["images"][1].update(id=100), "images.0., image 100.*'id'", 10, 20),
-        (lambda c: c["annotations"][0].update(image_id=5), "id 0.*belongs to image 5", 12, 23),
+        (lambda c: c["annotations"][0].update(image_id=5), "id 0.*of no image: 5", 12, 23),
         (lambda c: c["annotations"][0].pop("tokens_positive"), "'tokens_positive' is", 12, 23),
         (lambda c: c["annotations"][0].pop("bbox"), "'bbox' is missing", 12, 23),
         (lambda c: c["annotations"][1].update(id=0), "id 0.*not unique", 12, 23),

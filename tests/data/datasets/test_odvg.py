@@ -163,3 +163,21 @@ def test_bad_files(write, tmp_path):
         (tmp_path / "map.json").write_text(text)
         with pytest.raises(DataError, match=message):
             load_odvg(path, "", label_map="map.json")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_byte_order_mark(write, lazy):
+    path = write(b"\xef\xbb\xbf" + json.dumps(grounding("a.jpg", region("red ball"))).encode())
+    (record,) = load_odvg(path, "", lazy=lazy)
+    assert len(record["annotations"]) == 1
+
+
+def test_an_index_of_an_older_file_is_told(write, caplog):
+    lines = [grounding(f"{i}.jpg", region("red ball")) for i in range(3)]
+    path = write(*lines[:2])
+    assert len(load_odvg(path, "", lazy=True)) == 2  # makes the index
+    assert len(load_odvg(path, "", lazy=True)) == 2 and "index was made" not in caplog.text
+    for changed in (lines, lines[:1], [grounding("longer.jpg"), lines[1]]):
+        caplog.clear()
+        load_odvg(write(*changed), "", lazy=True)
+        assert "odvg.lineidx says: was the file changed after its index was made" in caplog.text

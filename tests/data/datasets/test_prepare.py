@@ -142,3 +142,23 @@ def test_lvis_minival(tmp_path, capsys, kind):
     ids.write_text("99" if kind == "text" else "[99]")
     assert script("prepare_lvis_minival").main(arguments) == 2
     assert "1 ids are not in LVIS v1 val, for instance 99" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"images": [1]}'])
+def test_files_of_another_form_are_no_traceback(tmp_path, capsys, text):
+    (tmp_path / "lvis").mkdir()
+    (tmp_path / "lvis/lvis_v1_val.json").write_text(text)
+    (tmp_path / "ids.txt").write_text("1 2")
+    arguments = ["--root", str(tmp_path), "--ids", str(tmp_path / "ids.txt")]
+    assert script("prepare_lvis_minival").main(arguments) == 2
+    assert capsys.readouterr().err.startswith("prepare_lvis_minival.py: ")
+
+
+def test_measuring_how_long_reading_takes(capsys):
+    arguments = ["--rows", "6", "--width", "64", "--height", "48"]
+    table = script("measure_reading").main(arguments)
+    assert table == capsys.readouterr().out.rstrip("\n")
+    assert table.startswith("6 records, JPEG 64 x 48, ")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[3:]]
+    assert [row[0] for row in rows] == ["GLIP TSV", "tar shard", "files, json"]
+    assert all(float(value) >= 0 for row in rows for value in row[1:])
