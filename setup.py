@@ -42,6 +42,10 @@ CONFIGS = ["glipv2_d2.configs"] + [
 # setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
 # lvis and webdataset: what our evaluator and our tar shards are compared with.
 TEST = ["pytest>=7.4", "pytest-xdist>=3.3", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
+# CLIP's vocabulary without a hub.
+CLIP = ["open_clip_torch>=2.24"]
+# tools/export_model.py --format onnx, and to run what it writes.
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -65,7 +69,9 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
-        "test": TEST + DEMO,  # the tests render scenes
+        "clip": CLIP,
+        "export": EXPORT,
+        "test": TEST + DEMO + CLIP + EXPORT,  # the tests render scenes
         "dev": ["ruff>=0.4"],
     },
     entry_points={"console_scripts": ["glip-detect = glipv2_d2.engine.detect:main"]},

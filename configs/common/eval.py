@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from glipv2_d2.data import GroundingDatasetMapper, build_grounding_test_loader
 from glipv2_d2.evaluation import build_evaluator
-from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
+from glipv2_d2.modeling.text import build_tokenizer
 
 # Of the official config; chunk_size=None: all names in one prompt, as far as they fit.
 model = dict(
@@ -38,8 +38,9 @@ def loader(name, **mapper):
                     short_edge_length="${inference.min_size}", max_size="${inference.max_size}"
                 ),
             ],
-            tokenizer=L(PromptTokenizer.from_pretrained)(
-                name="${model.language_backbone.model}",
+            tokenizer=L(build_tokenizer)(
+                backbone="${model.language_backbone.name}",
+                model="${model.language_backbone.model}",
                 max_tokens="${model.language_backbone.max_tokens}",
             ),
             image_format="${model.input_format}",

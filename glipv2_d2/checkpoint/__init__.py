@@ -19,6 +19,7 @@ from glipv2_d2.checkpoint.reading import (
     read_safetensors_metadata,
     weight_names,
 )
+from glipv2_d2.checkpoint.unicl import convert_unicl, explain_left_out_of_unicl, is_unicl
 from glipv2_d2.checkpoint.writing import release_state, save_safetensors
 
 __all__ = [
@@ -29,8 +30,11 @@ __all__ = [
     "config_for_weights",
     "convert_official_glip",
     "convert_on_load",
+    "convert_unicl",
     "explain_left_out",
+    "explain_left_out_of_unicl",
     "is_official_glip",
+    "is_unicl",
     "load_weights",
     "published_config",
     "read_checkpoint",

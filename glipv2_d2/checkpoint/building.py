@@ -9,16 +9,20 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from glipv2_d2.checkpoint.reading import weight_names
+from glipv2_d2.checkpoint.unicl import IMAGE_TOWERS
 
 __all__ = ["build_for_weights", "config_for_weights"]
 
 logger = logging.getLogger(__name__)
 
-# Key of the config that asks for weights of its own -> (where the file holds these weights, ours
-# and the official GLIP's, what the key is set to then).
+# Key of the config that asks for weights of its own -> (where the file holds these weights: ours,
+# the official GLIP's or UniCL's, what the key is set to then).
 _OWN_WEIGHTS = {
     "language_backbone.pretrained": (("language_backbone.",), False),
-    "backbone.bottom_up.pretrained": (("backbone.bottom_up.", "backbone.body."), None),
+    "backbone.bottom_up.pretrained": (
+        ("backbone.bottom_up.", "backbone.body.", *IMAGE_TOWERS),
+        None,
+    ),
 }
 
 

@@ -18,6 +18,7 @@ from glipv2_d2.checkpoint.convert import (
 )
 from glipv2_d2.checkpoint.errors import CheckpointError
 from glipv2_d2.checkpoint.reading import read_checkpoint
+from glipv2_d2.checkpoint.unicl import is_unicl, unicl_for_model
 
 __all__ = [
     "GLIPCheckpointer",
@@ -44,7 +45,7 @@ class GLIPCheckpointer(DetectionCheckpointer):
 
     A file with a moving average (key ``"ema"``) gives the averaged weights, unless a run is resumed
     from it, that is, unless anything else (the optimiser, ...) is restored, too. The weights of an
-    official GLIP are converted.
+    official GLIP are converted, and those of a UniCL, whose two towers training may start from.
     """
 
     def __init__(self, model, save_dir="", *, strict=False, save_to_disk=None, **checkpointables):
@@ -101,6 +102,8 @@ class GLIPCheckpointer(DetectionCheckpointer):
         state = _without_prefix(checkpoint["model"], "module.")
         if is_official_glip(state):
             state = _converted(state, self._path)
+        elif is_unicl(state):
+            state = unicl_for_model(state, self.model.state_dict(), source=self._path)
         checkpoint["model"] = state
         check_weights(self.model, state, source=self._path, strict=self.strict)
         _notice_other_language(self.model, state)
@@ -122,7 +125,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
-    """``load_state_dict`` pre-hook of GLIP: official weights are converted on their way in.
+    """``load_state_dict`` pre-hook of GLIP: official weights, and UniCL's, are converted on their
+    way in.
 
     So they come through every loader: torch's own, Detectron2's checkpointer, DefaultPredictor.
 
@@ -132,13 +136,16 @@ def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
 
     Raises:
         CheckpointError: see ``convert_official_glip``; or they are not all weights of this model
-            (``GLIPCheckpointer`` starts training from a part).
+            (``GLIPCheckpointer`` starts training from a part); see ``unicl_for_model``.
     """
     inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    if not is_official_glip(inside):
+    if is_official_glip(inside):
+        converted = _converted(inside, "official GLIP")
+        check_weights(model, converted, source="official GLIP", strict=True)
+    elif is_unicl(inside):
+        converted = unicl_for_model(inside, model.state_dict(), source="UniCL")
+    else:
         return
-    converted = _converted(inside, "official GLIP")
-    check_weights(model, converted, source="official GLIP", strict=True)
     for name in inside:
         del state[prefix + name]
     state.update((prefix + name, value) for name, value in converted.items())

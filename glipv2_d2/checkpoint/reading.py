@@ -22,6 +22,7 @@ from glipv2_d2.checkpoint.restricted import (
     StandIn,
     restricted_pickle,
 )
+from glipv2_d2.checkpoint.unicl import is_unicl
 
 __all__ = ["CheckpointError", "read_checkpoint", "read_safetensors_metadata", "weight_names"]
 
@@ -46,8 +47,8 @@ def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
         A dict with ``"model"``: the state dict (name -> tensor, in the stored precision), and
         whatever else the file holds (``"trainer"``, ``"ema"``, ``"iteration"``, ...). A zoo
         ``.pkl`` also gets ``"matching_heuristics"``, as Detectron2's checkpointer expects it.
-        Of an official GLIP, and of a file with objects of unknown classes, only ``"model"`` is
-        read. Its tensors are mapped from the file, not copied: do not
+        Of an official GLIP, a UniCL, and a file with objects of unknown classes, only ``"model"``
+        is read. Its tensors are mapped from the file, not copied: do not
         overwrite the file while they are in use.
 
     Raises:
@@ -62,9 +63,10 @@ def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
     mapped = _is_zip(path)
     loaded, foreign = _load_torch(path, mmap=mapped)
     state = _state_dict_in(loaded, path, foreign)
-    if complete and foreign and not is_official_glip(state):
+    of_another_project = is_official_glip(state) or is_unicl(state)
+    if complete and foreign and not of_another_project:
         raise CheckpointError(_foreign_object_message(path, foreign))
-    if foreign or is_official_glip(state):
+    if foreign or of_another_project:
         _log_left_out(path, loaded, state, foreign)
         return {"model": state}
     if mapped:  # A run that resumes goes on with these tensors, and may write the file anew.

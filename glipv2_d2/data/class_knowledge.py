@@ -7,12 +7,11 @@ the classes follow one another in id order with the separator between them, and 
 the phrase that is scored, not what stands around it.
 
 **Parallel encoding.** A class's tokens attend to the other classes of a prompt in the language
-backbone and in the tower. Prompts of one class (``size=1``) have each class encoded on its own, in
-parallel chunks, and its scores do not depend on what else is asked. The official
-``PARALLEL_LANGUAGE_INPUT`` differs: it encodes each class name with a definition from Wiktionary
-or GPT-3 ("name: definition"), keeps one vector of each (that of [CLS], or the mean) and puts these
-vectors in the place of the tokens of one prompt. That needs a model that was trained so (their
-``glip_a_tiny_o365_knowledge``) and a language backbone that makes such features.
+backbone and in the tower. Prompts of one class (``size=1``) have each class encoded on its own, and
+its scores do not depend on what else is asked, at the price of one run of the tower per class. The
+official ``PARALLEL_LANGUAGE_INPUT`` is a language backbone of its own, one vector per class:
+:class:`~glipv2_d2.modeling.text.parallel_classes.ParallelClassBert`. It reads the phrases of these
+prompts and nothing around them.
 """
 
 from __future__ import annotations

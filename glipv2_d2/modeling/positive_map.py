@@ -1,4 +1,4 @@
-"""Which tokens belong to which phrase: the one place where characters become tokens."""
+"""Which tokens belong to which characters: the one place where characters become tokens."""
 
 from __future__ import annotations
 
@@ -40,3 +40,10 @@ def positive_map(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> Tensor:
             "the tokenizer removes all of its characters; name it with other words"
         )
     return result
+
+
+def own_words(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> Tensor:
+    """(T,) bool: the tokens that lie in the prompt's ``own_span``; arguments as above."""
+    first, last = prompt.own_span or (0, len(prompt.caption))
+    start, end = torch.as_tensor(offsets, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    return (start < last) & (first < end) & (start < end)

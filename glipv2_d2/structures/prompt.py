@@ -100,6 +100,9 @@ class Prompt:
         class_ids: K contiguous class ids, global to the vocabulary that the prompt is a part of;
             two phrases with one id are the same class.
         embedding_id: which tuned prompt embedding the prompt carries, if any.
+        own_span: the ``[start, end)`` characters of the caption that are about the image, where
+            captions of other images stand around it (only these words are masked for masked
+            language modelling); None: all of it.
 
     Raises:
         PromptError: empty caption, no phrases, a span that is empty, out of range, or begins or
@@ -112,6 +115,7 @@ class Prompt:
     names: tuple[str, ...]
     class_ids: tuple[int, ...]
     embedding_id: Hashable | None = None
+    own_span: Span | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.caption, str) or not self.caption.strip():
@@ -145,6 +149,11 @@ class Prompt:
                     raise PromptError(
                         f"phrase {name!r} of the prompt {_shorten(self.caption)!r}: {problem}"
                     )
+        if self.own_span is not None:
+            set_field(self, "own_span", tuple(self.own_span))
+            problem = span_problem(self.caption, *self.own_span)
+            if problem:
+                raise PromptError(f"own_span of the prompt {_shorten(self.caption)!r}: {problem}")
 
     def __len__(self) -> int:
         """The number of phrases K."""
@@ -183,6 +192,7 @@ class Prompt:
         spans: Iterable[Iterable[Sequence[int]]],
         names: Sequence[str] | None = None,
         class_ids: Sequence[int] | None = None,
+        own_span: Sequence[int] | None = None,
     ) -> Prompt:
         """A grounding prompt.
 
@@ -191,6 +201,7 @@ class Prompt:
             spans: per phrase a list of ``[start, end)`` character spans.
             names: one name per phrase; the text of its spans by default.
             class_ids: one id per phrase; 0, 1, 2, ... by default.
+            own_span: the part that is about the image; all of it by default.
         """
         phrases = tuple(tuple((s, e) for s, e in phrase) for phrase in spans)
         if names is None:
@@ -200,7 +211,7 @@ class Prompt:
                 for p in phrases
             ]
         ids = range(len(phrases)) if class_ids is None else class_ids
-        return cls(caption, "grounding", phrases, tuple(names), tuple(ids))
+        return cls(caption, "grounding", phrases, tuple(names), tuple(ids), own_span=own_span)
 
     @classmethod
     def parse(cls, text: str) -> Prompt:

@@ -16,11 +16,14 @@ class TokenizedPrompts:
         input_ids: (B, T) int64.
         mask: (B, T) bool, True where there is a real token ([CLS] and [SEP] are real).
         positive_maps: B tensors (K_i, T) bool: which tokens belong to which phrase.
+        own_words: (B, T) bool, True for the words of the caption itself: no special token, nothing
+            outside `Prompt.own_span`. None where words are not to be masked.
     """
 
     input_ids: Tensor
     mask: Tensor
     positive_maps: list[Tensor]
+    own_words: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -31,4 +34,5 @@ class TokenizedPrompts:
             self.input_ids.to(device),
             self.mask.to(device),
             [positive_map.to(device) for positive_map in self.positive_maps],
+            None if self.own_words is None else self.own_words.to(device),
         )

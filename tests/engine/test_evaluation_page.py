@@ -53,8 +53,12 @@ def weights(tmp_path_factory):
 
 def named(argument, weights, folder):
     """An argument with the tiny model, its weights and a folder of the test in the page's place."""
-    argument = argument.replace("configs/pretrain/glip_t.py", str(CONFIG))
-    argument = re.sub(r"(^|=)glip_t.pth$", rf"\g<1>{weights}", argument)
+    argument = re.sub(r"^configs/pretrain/glip_t(_a)?\.py$", str(CONFIG), argument)
+    argument = re.sub(r"(^|=)glip_\w+\.pth$", rf"\g<1>{weights}", argument)
+    if argument.endswith(".yaml"):
+        definitions = weights.with_name("definitions.yaml")
+        definitions.write_text("pothole: {clean_name: pothole, def_wiki: A hole., gpt3: [Deep.]}")
+        argument = f"{argument.split('=')[0]}={definitions}"
     return re.sub(r"(^|=)output/.*", rf"\g<1>{folder}", argument)
 
 

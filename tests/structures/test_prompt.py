@@ -65,6 +65,18 @@ def test_immutable_hashable_picklable():
         prompt.caption = "other"
 
 
+def test_own_span():
+    caption = "a cat. a red kite. the sea"
+    prompt = Prompt.from_caption(caption, [[(9, 17)]], own_span=[7, 17])
+    assert prompt.caption[slice(*prompt.own_span)] == "a red kite"
+    assert hash(prompt) == hash(pickle.loads(pickle.dumps(prompt)))
+    assert prompt != Prompt.from_caption(caption, [[(9, 17)]])
+    assert Prompt.from_caption(caption, [[(9, 17)]]).own_span is None
+    for bad, problem in (((0, 40), "out of range"), ((3, 3), "empty"), ((0, 3), "inside a word")):
+        with pytest.raises(PromptError, match=f"own_span .*{problem}"):
+            Prompt.from_caption(caption, [[(9, 17)]], own_span=bad)
+
+
 @pytest.mark.parametrize(
     ("caption", "spans", "message"),
     [

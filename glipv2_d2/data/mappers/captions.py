@@ -23,16 +23,28 @@ def _key(spans: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted({(int(start), int(end)) for start, end in spans}))
 
 
-def grounding_sample(caption: str, annotations: Sequence[Record]) -> CaptionSample:
+class SurroundedCaption(NamedTuple):
+    """A caption among others, the spans of its annotations in it, and where it stands itself."""
+
+    caption: str
+    annotations: list[Record]
+    own_span: tuple[int, int]
+
+
+def grounding_sample(
+    caption: str, annotations: Sequence[Record], own_span: tuple[int, int] | None = None
+) -> CaptionSample:
     """One phrase for each distinct set of spans, in the order of the caption.
 
     A box that belongs to several phrases has a phrase of its own, which holds all their spans.
     A caption without boxes is one phrase as a whole, so that the image can be trained on.
+    `own_span`: see Prompt.
     """
     keys = sorted({_key(annotation["spans"]) for annotation in annotations})
     index = {key: k for k, key in enumerate(keys)}
     labelled = [{**a, "category_id": index[_key(a["spans"])]} for a in annotations]
-    return CaptionSample(Prompt.from_caption(caption, keys or [[(0, len(caption))]]), labelled)
+    prompt = Prompt.from_caption(caption, keys or [[(0, len(caption))]], own_span=own_span)
+    return CaptionSample(prompt, labelled)
 
 
 def evaluation_prompt(record: Record, annotations: Sequence[Record]) -> Prompt:
@@ -99,7 +111,7 @@ def surround_with_captions(
     pool: Sequence[tuple[str, str]],
     count: int,
     tokenizer,
-) -> tuple[str, list[Record]]:
+) -> SurroundedCaption:
     """Put captions of other images before and behind a caption, in random order.
 
     Args:
@@ -111,10 +123,10 @@ def surround_with_captions(
         tokenizer: tells what fits.
 
     Returns:
-        The long caption and the annotations with their spans in it.
+        The long caption, the annotations with their spans in it, and the span of `caption`.
     """
     if not len(pool):
-        return caption, list(annotations)
+        return SurroundedCaption(caption, list(annotations), (0, len(caption)))
     room = tokenizer.max_tokens - tokenizer.num_tokens(caption)
     negatives: list[str] = []
     for _ in range(count):
@@ -135,7 +147,7 @@ def surround_with_captions(
         {**a, "spans": [[s + len(before), e + len(before)] for s, e in a["spans"]]}
         for a in annotations
     ]
-    return whole, moved
+    return SurroundedCaption(whole, moved, (len(before), len(before) + len(caption)))
 
 
 def _sentence(text: str) -> str:

@@ -257,9 +257,10 @@ class GroundingDatasetMapper:
         count = self._number_of_negatives()
         if count:
             pool = self._caption_pools.get(record.get("dataset_name", self.dataset_name), ())
-            caption, kept = surround_with_captions(
+            surrounded = surround_with_captions(
                 caption, kept, record["file_name"], pool, count, self.tokenizer
             )
+            return grounding_sample(*surrounded)
         return grounding_sample(caption, kept)
 
     def _number_of_negatives(self) -> int:

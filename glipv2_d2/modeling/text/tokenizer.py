@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import unicodedata
 from collections.abc import Sequence
 
 import torch
 from tokenizers import Encoding
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, CLIPTokenizerFast, PreTrainedTokenizerFast
 
-from glipv2_d2.modeling.positive_map import positive_map
+from glipv2_d2.modeling.positive_map import own_words, positive_map
 from glipv2_d2.modeling.text.resolve import resolve_pretrained
 from glipv2_d2.structures import (
     Prompt,
@@ -26,11 +27,18 @@ __all__ = ["PromptTokenizer", "PromptTooLongError", "TokenizedPrompts"]
 class PromptTokenizer:
     """Turns prompts into :class:`TokenizedPrompts`; picklable, so it goes into data workers."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_tokens: int = 256):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        max_tokens: int = 256,
+        mask_token_id: int | None = None,
+    ):
         """
         Args:
             tokenizer: a fast Hugging Face tokenizer (the offsets come from it).
             max_tokens: the longest prompt in tokens, [CLS] and [SEP] included.
+            mask_token_id: what stands for a masked word; None: the tokenizer's own mask token,
+                where it has one (CLIP's has none).
         """
         if not getattr(tokenizer, "is_fast", False):
             raise TypeError(
@@ -45,16 +53,22 @@ class PromptTokenizer:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.pad_token_id = tokenizer.pad_token_id or 0
+        self.mask_token_id = _mask_token_id(tokenizer, mask_token_id)
         # The Rust tokenizer itself: five times faster for one caption, and it does not start
         # threads, which would have to be switched off before data workers are forked. A copy,
         # because tokenizer.json may bring a truncation of its own.
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
         self._backend.no_truncation()
         self._backend.no_padding()
+        # BERT makes a word of each punctuation mark, CLIP of each run of them.
+        words = self._backend.pre_tokenizer
+        self._joins_punctuation = words is not None and len(words.pre_tokenize_str("?!.")) == 1
         self._counts: dict[str, int] = {}
 
     @classmethod
-    def from_pretrained(cls, name: str, max_tokens: int = 256) -> PromptTokenizer:
+    def from_pretrained(
+        cls, name: str, max_tokens: int = 256, mask_token_id: int | None = None
+    ) -> PromptTokenizer:
         """From ``"minilm"``, a local folder or a hub name (see :func:`resolve_pretrained`).
 
         Raises:
@@ -68,7 +82,10 @@ class PromptTokenizer:
                 f"cannot load a tokenizer for {name!r}: {str(error).splitlines()[0]} "
                 "Give a local folder with tokenizer.json, or 'minilm'."
             ) from error
-        return cls(tokenizer, max_tokens)
+        if isinstance(tokenizer, CLIPTokenizerFast):
+            # Its limit of 77 is that of CLIP's position embeddings: ClipLanguageBackbone has more.
+            tokenizer.model_max_length = max(tokenizer.model_max_length, max_tokens)
+        return cls(tokenizer, max_tokens, mask_token_id)
 
     def encode(self, caption: str) -> Encoding:
         """``ids`` and ``offsets`` of one caption, special tokens included, not truncated."""
@@ -86,14 +103,31 @@ class PromptTokenizer:
     def name_tokens(self, name: str) -> int:
         """The tokens of a class name or separator alone, without special ones; cached.
 
-        BERT's tokenizer splits at spaces and punctuation first, so the count of
-        ``"cat. hot dog"`` is the sum over names and separators.
+        The sum over names and separators is never less than the count of ``"cat. hot dog"``. For
+        BERT, which splits at spaces and at every punctuation mark first, it is that count. CLIP
+        joins the mark at the end of a name to the separator's: there each byte of such marks
+        counts as a token, which is the most that they can become.
         """
         count = self._counts.get(name)
         if count is None:
-            count = len(self._backend.encode(name, add_special_tokens=False).ids)
+            count = self._count_alone(name)
+            if self._joins_punctuation:
+                core, loose = self._without_edge_marks(name)
+                count = max(count, self._count_alone(core) + loose)
             self._counts[name] = count
         return count
+
+    def _count_alone(self, text: str) -> int:
+        return len(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def _without_edge_marks(self, name: str) -> tuple[str, int]:
+        """A name from its first to its last letter or digit, and the bytes of the marks around."""
+        if self._backend.normalizer is not None:
+            name = self._backend.normalizer.normalize_str(name)
+        words = [i for i, char in enumerate(name) if unicodedata.category(char)[0] in "LN"]
+        core = name[words[0] : words[-1] + 1] if words else ""
+        edges = name.replace(core, "", 1) if core else name
+        return core, sum(len(char.encode()) for char in edges if not char.isspace())
 
     def fitting_prefix(self, caption: str, max_tokens: int | None = None) -> int:
         """How many leading characters of a caption fit, cut between two words.
@@ -106,14 +140,15 @@ class PromptTokenizer:
         if len(encoding.ids) <= limit:
             return len(caption)
         words = [
-            (word, end)
+            (word, start, end)
             for word, (start, end) in zip(encoding.word_ids, encoding.offsets)
             if word is not None and start < end
         ]
         kept = limit - self.num_special_tokens
-        # The word of the first token that is too much goes as a whole.
-        cut_word = words[kept][0]
-        ends = [end for word, end in words[:kept] if word != cut_word]
+        # The word of the first token that is too much goes as a whole, and so does one that shares
+        # a character with it (CLIP makes two words of the capital I with a dot).
+        cut = next(start for word, start, _ in words if word == words[kept][0])
+        ends = [end for _, _, end in words[:kept] if end <= cut]
         return ends[-1] if ends else 0
 
     def __call__(self, prompts: Sequence[Prompt]) -> TokenizedPrompts:
@@ -133,6 +168,7 @@ class PromptTokenizer:
         length = max(len(encoding.ids) for encoding in encodings)
         input_ids = torch.full((len(prompts), length), self.pad_token_id, dtype=torch.int64)
         mask = torch.zeros((len(prompts), length), dtype=torch.bool)
+        own = torch.zeros_like(mask)
         maps = []
         for row, (prompt, encoding) in enumerate(zip(prompts, encodings)):
             count = len(encoding.ids)
@@ -140,7 +176,10 @@ class PromptTokenizer:
             mask[row, :count] = True
             padding = [(0, 0)] * (length - count)
             maps.append(positive_map(prompt, encoding.offsets + padding))
-        return TokenizedPrompts(input_ids, mask, maps)
+            own[row] = own_words(prompt, encoding.offsets + padding)
+        # A caption may name a special token ("[SEP]"), which then has characters of its own.
+        special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
+        return TokenizedPrompts(input_ids, mask, maps, own & ~special)
 
     def _check_length(self, prompt: Prompt, count: int) -> None:
         if count <= self.max_tokens:
@@ -193,7 +232,24 @@ class PromptTokenizer:
             used += count + (gap if i > start else 0)
         prompts.append((start, len(cleaned)))
         result = [Prompt.from_classes(cleaned[a:b], ids[a:b], separator) for a, b in prompts]
-        # The sum of counts is exact for BERT; other tokenizers may merge over a separator.
+        # The sum of counts is exact for BERT and no less than exact for CLIP; others may surprise.
         for prompt in result:
             self._check_length(prompt, self.num_tokens(prompt.caption))
         return result
+
+
+def _mask_token_id(tokenizer: PreTrainedTokenizerFast, wanted: int | None) -> int | None:
+    own = tokenizer.special_tokens_map.get("mask_token")
+    own_id = None if own is None else tokenizer.convert_tokens_to_ids(str(own))
+    if wanted is None:
+        return own_id
+    if not 0 <= wanted < len(tokenizer):
+        raise ValueError(
+            f"mask_token_id={wanted} is not in the vocabulary of {len(tokenizer)} entries"
+        )
+    if wanted != own_id and wanted in tokenizer.all_special_ids:
+        raise ValueError(
+            f"mask_token_id={wanted} is {tokenizer.convert_ids_to_tokens(wanted)!r}, which has a "
+            "meaning of its own: take an entry that captions do not use"
+        )
+    return wanted

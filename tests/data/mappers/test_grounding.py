@@ -239,6 +239,19 @@ def test_how_many_negative_captions(image_file, tokenizer):
         mapper(tokenizer, full_captions_prob=2)
 
 
+def test_where_the_own_caption_stands_among_others(image_file, tokenizer):
+    convert = mapper(tokenizer, negative_captions=4)
+    convert.set_caption_pool("set", [(f"{i}.png", f"the bird {i}") for i in range(1000)])
+    for boxes in ([box(0, 0, 9, 9, spans=[[2, 5]])], []):
+        source = record(image_file, boxes, caption="a cat", dataset_name="set")
+        prompts = [convert(source)["prompt"] for _ in range(40)]
+        assert all(p.caption[slice(*p.own_span)] == "a cat" for p in prompts)
+        places = {p.caption[: p.own_span[0]].count("bird") for p in prompts}
+        assert {0, 4} <= places  # before all others and behind them
+    plain = mapper(tokenizer)(source)["prompt"]
+    assert plain.own_span is None
+
+
 def polygon(x, y, w, h):
     return [[x, y, x + w, y, x + w, y + h, x, y + h]]
 

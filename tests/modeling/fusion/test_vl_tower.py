@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import BertConfig
+from transformers import BertConfig, CLIPTextConfig
 from transformers.models.bert.modeling_bert import BertLayer
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from glipv2_d2.modeling.fusion import VLTower
 from glipv2_d2.modeling.fusion.vl_tower import text_layer
@@ -93,6 +94,46 @@ def test_text_layer_drops_where_bert_does():
     assert isinstance(layer.dropout, nn.Identity)  # none inside the feed-forward
 
 
+def test_pre_norm_text_layer_is_clips():
+    """transformers' layer with the weights of ours; padded words are not looked at."""
+    torch.manual_seed(0)
+    ours = text_layer(TEXT, HEADS, FFN, dropout=0.1, norm="pre").train()  # CLIP has no dropout
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    config = CLIPTextConfig(
+        hidden_size=TEXT, num_attention_heads=HEADS, intermediate_size=FFN, layer_norm_eps=1e-12,
+        attn_implementation="eager",
+    )  # fmt: skip
+    theirs = CLIPEncoderLayer(config).eval()
+    attention = theirs.self_attn
+    pairs = [
+        (attention.out_proj, ours.self_attn.out_proj),
+        (theirs.layer_norm1, ours.norm1),
+        (theirs.layer_norm2, ours.norm2),
+        (theirs.mlp.fc1, ours.linear1),
+        (theirs.mlp.fc2, ours.linear2),
+    ]
+    for module, mine in pairs:
+        module.load_state_dict(mine.state_dict())
+    weights = ours.self_attn.in_proj_weight.chunk(3), ours.self_attn.in_proj_bias.chunk(3)
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    for linear, weight, bias in zip(projections, *weights):
+        linear.load_state_dict({"weight": weight, "bias": bias})
+    _, text = inputs()
+    for row, count in enumerate(text.mask.sum(1).tolist()):
+        words = text.hidden[row : row + 1, :count]
+        expected = theirs(words, torch.zeros(1, 1, count, count))
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        actual = ours(text.hidden, src_key_padding_mask=~text.mask)[row : row + 1, :count]
+        # Sums of some tens of products in another order; values up to about 10.
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_unknown_norm():
+    with pytest.raises(ValueError, match="text_norm='middle' is neither 'post'.* nor 'pre'"):
+        tower(text_norm="middle")
+
+
 def test_block_order_is_fusion_then_text_then_image():
     model = tower().eval()
     features, text = inputs()
@@ -122,9 +163,10 @@ def test_fusion_starts_at_one_over_the_number_of_blocks():
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "no_grad"])
-def test_padding_is_inert(mode):
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_padding_is_inert(mode, norm):
     """A longer padding, full of junk, changes neither the image nor a real token."""
-    model = tower().train(mode == "train")
+    model = tower(text_norm=norm).train(mode == "train")
     features, text = inputs()
     with torch.set_grad_enabled(mode != "no_grad"):
         expected, expected_words = model(features, text)

@@ -53,7 +53,6 @@ def test_the_encoder_is_built_without_a_hub(monkeypatch):
 
 
 def test_no_folder_from_another_vocabulary_or_without_the_package(monkeypatch):
-    monkeypatch.setattr(resolve, "_made_folder", None)
     monkeypatch.setattr(resolve, "_BERT_BASE_VOCABULARY", "0")
     assert bert_base_folder() is None
     assert resolve_pretrained("bert-base-uncased") == "bert-base-uncased"

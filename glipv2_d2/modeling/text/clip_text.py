@@ -1,0 +1,154 @@
+"""CLIP's kind of text transformer as language backbone: pre-LayerNorm (GLIPv2-B and H)."""
+
+import torch
+from timm.layers import QuickGELU
+from torch import nn
+from transformers import CLIPTextModel
+
+from ...checkpoint import CheckpointError
+from ...checkpoint.clip_text import convert_transformers_text
+from ...config import ConfigError
+from .build import LANGUAGE_BACKBONE_REGISTRY
+from .clip_vocabulary import CLIP_MASK_TOKEN_ID
+from .features import TextFeatures
+from .pretrained import quiet_transformers, unavailable_message
+from .resolve import CLIP, resolve_pretrained
+from .tokenizer import PromptTokenizer, TokenizedPrompts
+
+__all__ = ["ClipLanguageBackbone", "pre_norm_layer"]
+
+
+def pre_norm_layer(
+    channels: int, num_heads: int, ffn_channels: int, layer_norm_eps: float = 1e-12
+) -> nn.Module:
+    """A text layer of CLIP: pre-LayerNorm self-attention and feed-forward, quick GELU, no dropout.
+
+    Args:
+        layer_norm_eps: UniCL's and the official GLIP's by default; OpenAI's CLIP has 1e-5.
+    """
+    layer = nn.TransformerEncoderLayer(
+        channels,
+        num_heads,
+        ffn_channels,
+        dropout=0.0,
+        activation=QuickGELU(),
+        layer_norm_eps=layer_norm_eps,
+        batch_first=True,
+        norm_first=True,
+    )
+    for linear in (layer.self_attn.out_proj, layer.linear1, layer.linear2):
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
+    return layer
+
+
+@LANGUAGE_BACKBONE_REGISTRY.register()
+class ClipLanguageBackbone(nn.Module):
+    """The text transformer of CLIP and UniCL, made bidirectional (paper, Section 4, Appendix E).
+
+    Every word sees every other, as in the official code, except in prompts that ask for `causal`
+    attention, as CLIP itself has it.
+
+    Args:
+        model: name on the hub, or local folder, of a CLIP. Its tokeniser is used; without a hub it
+            comes from the package open_clip_torch.
+        pretrained: load the weights of that CLIP's text model, too; False leaves them random, for
+            models whose checkpoint holds them (`train.init_checkpoint` with a UniCL: see
+            checkpoint/unicl.py).
+        width: L. num_heads, num_layers: of the transformer; its feed-forward is 4 L wide.
+        max_tokens: longest prompt, start and end token included. CLIP's 77 position embeddings are
+            interpolated to so many when they are loaded.
+        layer_norm_eps: 1e-12 in UniCL, 1e-5 in OpenAI's CLIP.
+        mask_token_id: what stands for a masked word (see `CLIP_MASK_TOKEN_ID`); None: nothing
+            does, or the tokeniser's own mask token.
+        frozen: no gradients, and evaluation mode always.
+
+    Raises:
+        ConfigError: the model is neither on disk nor to be fetched; it says what can be done.
+        CheckpointError: pretrained weights of another size than the arguments say.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = CLIP[0],
+        pretrained: bool = True,
+        width: int = 512,
+        num_heads: int = 8,
+        num_layers: int = 12,
+        max_tokens: int = 256,
+        layer_norm_eps: float = 1e-12,
+        mask_token_id: int | None = CLIP_MASK_TOKEN_ID,
+        frozen: bool = False,
+    ):
+        super().__init__()
+        path = resolve_pretrained(model)
+        try:
+            self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens, mask_token_id)
+        except OSError as error:  # of transformers: not on disk, not to be fetched
+            raise ConfigError(unavailable_message(model, False, error)) from error
+        self.token_embedding = nn.Embedding(len(self.tokenizer.tokenizer), width)
+        self.positional_embedding = nn.Parameter(torch.empty(max_tokens, width))
+        self.layers = nn.ModuleList(
+            pre_norm_layer(width, num_heads, 4 * width, layer_norm_eps) for _ in range(num_layers)
+        )
+        self.final_norm = nn.LayerNorm(width, eps=layer_norm_eps)
+        nn.init.trunc_normal_(self.token_embedding.weight, std=0.02)
+        nn.init.trunc_normal_(self.positional_embedding, std=0.02)
+        self.pretrained: str | None = model if pretrained else None
+        if pretrained:
+            self._load_clip(model)
+        self.frozen = frozen
+        if frozen:
+            self.requires_grad_(False)
+            self.eval()
+
+    def _load_clip(self, model: str) -> None:
+        try:
+            with quiet_transformers():
+                theirs = CLIPTextModel.from_pretrained(resolve_pretrained(model, weights=True))
+        except OSError as error:
+            raise ConfigError(unavailable_message(model, True, error)) from error
+        state = convert_transformers_text(theirs.state_dict(), len(self.positional_embedding))
+        own = self.state_dict()
+        for name in sorted(own.keys() | state.keys()):
+            sizes = [tuple(s[name].shape) if name in s else "not there" for s in (state, own)]
+            if sizes[0] != sizes[1]:
+                raise CheckpointError(
+                    f"The text model of '{model}' is of another size than language_backbone: "
+                    f"{name} is {sizes[0]} in its weights, {sizes[1]} in the model. Set "
+                    f"model.language_backbone.width={theirs.config.hidden_size}, "
+                    f"num_heads={theirs.config.num_attention_heads} and "
+                    f"num_layers={theirs.config.num_hidden_layers}, or name another CLIP."
+                )
+        self.load_state_dict(state)
+
+    @property
+    def out_channels(self) -> int:
+        """L."""
+        return self.token_embedding.embedding_dim
+
+    def train(self, mode: bool = True) -> "ClipLanguageBackbone":
+        return super().train(mode and not self.frozen)
+
+    def forward(self, tokens: TokenizedPrompts, causal: torch.Tensor | None = None) -> TextFeatures:
+        """Tokens (B, T) -> TextFeatures (B, T, L).
+
+        Args:
+            causal: (B,) bool, the prompts in which a word sees only itself and those before it;
+                None: no such prompt.
+        """
+        length = tokens.input_ids.shape[1]
+        hidden = self.token_embedding(tokens.input_ids) + self.positional_embedding[:length]
+        later = None if causal is None else self._later_words(causal, length)
+        for layer in self.layers:
+            hidden = layer(hidden, src_mask=later, src_key_padding_mask=~tokens.mask)
+        hidden = self.final_norm(hidden)
+        embedded = hidden * tokens.mask[..., None].to(hidden.dtype)
+        return TextFeatures(hidden=hidden, embedded=embedded, mask=tokens.mask)
+
+    def _later_words(self, causal: torch.Tensor, length: int) -> torch.Tensor:
+        """(B heads, T, T) bool, True where a word must not look."""
+        later = torch.ones(length, length, dtype=torch.bool, device=causal.device).triu(1)
+        hidden = causal[:, None, None] & later
+        return hidden.repeat_interleave(self.layers[0].self_attn.num_heads, dim=0)

@@ -1,0 +1,205 @@
+"""The text transformer of CLIP's kind: CLIP itself where it is causal, else bidirectional."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from glipv2_d2.checkpoint import CheckpointError
+from glipv2_d2.checkpoint.clip_text import resize_positions
+from glipv2_d2.config import ConfigError
+from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY, ClipLanguageBackbone
+from glipv2_d2.modeling.text import TextFeatures, clip_text
+from glipv2_d2.modeling.text.resolve import clip_folder
+from glipv2_d2.structures import Prompt
+from tests.modeling.text.clip import DIMENSIONS, tiny_clip
+
+CAPTIONS = ("a red kite above the sea", "dog", "two skateboarders, jumping")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_clip().eval()
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    """transformers' CLIP text model of the same size, with as many positions as ours."""
+    return transformers_clip()
+
+
+def transformers_clip(**options):
+    torch.manual_seed(1)
+    model = CLIPTextModel(
+        CLIPTextConfig(
+            **{
+                "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2,
+                "intermediate_size": 64, "max_position_embeddings": 24, **options,
+            },
+        )
+    ).eval()  # fmt: skip
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def save(model, folder):
+    """As on the hub: with the tokeniser."""
+    model.save_pretrained(folder)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (folder / name).write_bytes((type(folder)(clip_folder()) / name).read_bytes())
+    return str(folder)
+
+
+def tokens(backbone, *captions):
+    return backbone.tokenizer([Prompt.from_classes([c]) for c in captions])
+
+
+def test_features(tiny):
+    batch = tokens(tiny, *CAPTIONS)
+    features = tiny(batch)
+    assert isinstance(features, TextFeatures) and tiny.out_channels == 16
+    assert features.hidden.shape == (3, 8, 16) == features.embedded.shape
+    assert features.mask.sum(1).tolist() == [8, 3, 8]
+    assert torch.equal(features.hidden[batch.mask], features.embedded[batch.mask])
+    assert not features.embedded[~batch.mask].any()
+
+
+@pytest.mark.parametrize("gradients", [True, False])  # without, PyTorch has a path of its own
+def test_causal_is_transformers_clip(theirs, tmp_path, gradients):
+    """The same weights through our names: every token of a padded batch is CLIP's."""
+    ours = ClipLanguageBackbone(
+        model=save(theirs, tmp_path), layer_norm_eps=1e-5, **DIMENSIONS
+    ).eval()
+    assert ours.pretrained == str(tmp_path)
+    batch = tokens(ours, *CAPTIONS)
+    with torch.set_grad_enabled(gradients):
+        expected = theirs(input_ids=batch.input_ids, attention_mask=batch.mask.long())
+        actual = ours(batch, causal=torch.ones(3, dtype=torch.bool))
+    # Two layers of float32; features of about 1.
+    torch.testing.assert_close(
+        actual.hidden[batch.mask], expected.last_hidden_state[batch.mask], atol=1e-5, rtol=1e-4
+    )
+
+
+def test_a_naive_bidirectional_layer(tiny):
+    """One layer by hand, for one prompt: quick GELU, pre-LayerNorm, every word sees every word."""
+    x = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(2))
+    layer = tiny.layers[0]
+
+    def norm(v, module):
+        v = v - v.mean(-1, keepdim=True)
+        return v / (v.square().mean(-1, keepdim=True) + 1e-12).sqrt() * module.weight + module.bias
+
+    heads = []
+    projected = norm(x, layer.norm1) @ layer.self_attn.in_proj_weight.T
+    q, k, v = (projected + layer.self_attn.in_proj_bias).chunk(3, dim=-1)
+    for head in range(2):
+        part = slice(8 * head, 8 * head + 8)
+        weights = (q[..., part] @ k[..., part].mT / 8**0.5).softmax(dim=-1)
+        heads.append(weights @ v[..., part])
+    expected = x + layer.self_attn.out_proj(torch.cat(heads, dim=-1))
+    inner = layer.linear1(norm(expected, layer.norm2))
+    expected = expected + layer.linear2(inner * torch.sigmoid(1.702 * inner))
+    actual = layer(x, src_key_padding_mask=torch.zeros(1, 5, dtype=torch.bool))
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)  # another order of sums
+
+
+def changed_from(model, causal):
+    """The first position whose feature changes when the last word does."""
+    first = model(tokens(model, "cat dog"), causal).hidden
+    second = model(tokens(model, "cat kite"), causal).hidden
+    return int((first - second).abs().amax(dim=-1)[0].gt(1e-4).nonzero()[0])
+
+
+def test_bidirectional_unless_causal_is_asked_for(tiny):
+    assert changed_from(tiny, None) == 0
+    assert changed_from(tiny, torch.tensor([False])) == 0
+    assert changed_from(tiny, torch.tensor([True])) == 2  # start, cat, then the changed word
+
+
+def test_causal_is_a_matter_of_each_prompt(tiny):
+    batch = tokens(tiny, "a red kite", "a red kite", "dog")
+    mixed = tiny(batch, torch.tensor([True, False, False])).hidden
+    torch.testing.assert_close(mixed[0], tiny(batch, torch.tensor([True] * 3)).hidden[0])
+    torch.testing.assert_close(mixed[1:], tiny(batch).hidden[1:])
+    assert (mixed[0] - mixed[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "no_grad"])
+def test_padded_batch_equals_single(mode):
+    model = tiny_clip().train(mode == "train")
+    with torch.set_grad_enabled(mode != "no_grad"):
+        batch = model(tokens(model, *CAPTIONS))
+        for i, caption in enumerate(CAPTIONS):
+            single = model(tokens(model, caption))
+            n = single.mask.shape[1]
+            # Attention over masked tokens rounds differently.
+            torch.testing.assert_close(batch.hidden[i, :n], single.hidden[0], atol=1e-5, rtol=1e-4)
+
+
+def test_frozen_and_not():
+    model = tiny_clip(frozen=True)
+    parent = nn.ModuleDict({"text": model}).train()
+    assert parent.training and not any(m.training for m in model.modules())
+    assert not model(tokens(model, "dog")).hidden.requires_grad
+    trained = tiny_clip().train()
+    trained(tokens(trained, *CAPTIONS)).hidden.pow(3).sum().backward()
+    assert [n for n, p in trained.named_parameters() if p.grad is None] == []
+
+
+def test_finite_in_bf16(tiny):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.isfinite(tiny(tokens(tiny, *CAPTIONS)).hidden).all()
+
+
+def test_positions_are_interpolated():
+    """Linear between the middles of the old positions, constant outside: worked by hand."""
+    old = torch.tensor([[0.0, 10.0], [4.0, 20.0]])
+    expected = torch.tensor([[0.0, 10.0], [1.0, 12.5], [3.0, 17.5], [4.0, 20.0]])
+    assert torch.equal(resize_positions(old, 4), expected)
+    assert torch.equal(resize_positions(old, 2), old)
+    assert torch.equal(resize_positions(old, 1), old[:1])
+    # The official code: bilinear on a map one wide.
+    long = torch.randn(77, 6, generator=torch.Generator().manual_seed(0))
+    official = nn.functional.interpolate(long.T[None, :, :, None], size=[256, 1], mode="bilinear")
+    torch.testing.assert_close(resize_positions(long, 256), official[0, :, :, 0].T)
+
+
+def test_pretrained_positions_are_interpolated(tmp_path):
+    folder = save(transformers_clip(max_position_embeddings=12), tmp_path)
+    ours = ClipLanguageBackbone(model=folder, **DIMENSIONS)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = next(n for n in weights if "position_embedding" in n)
+    assert torch.equal(ours.positional_embedding, resize_positions(weights[name], 24))
+    assert ours.tokenizer.max_tokens == 24
+
+
+def test_pretrained_of_another_size(tmp_path):
+    folder = save(transformers_clip(num_hidden_layers=3), tmp_path)
+    with pytest.raises(CheckpointError, match=r"layers\.2\..*not there.*num_layers=3"):
+        ClipLanguageBackbone(model=folder, **DIMENSIONS)
+    with pytest.raises(CheckpointError, match=r"final_norm.* is \(16,\).*\(32,\).*width=16"):
+        ClipLanguageBackbone(model=folder, **{**DIMENSIONS, "width": 32})
+
+
+def test_mask_token():
+    assert tiny_clip().tokenizer.mask_token_id == 49404
+    assert tiny_clip(mask_token_id=None).tokenizer.mask_token_id is None
+
+
+def test_registered_and_unavailable(monkeypatch):
+    assert LANGUAGE_BACKBONE_REGISTRY.get("ClipLanguageBackbone") is ClipLanguageBackbone
+    with pytest.raises(FileNotFoundError, match="no_such_folder"):
+        ClipLanguageBackbone(model="./no_such_folder")
+
+    def fail(*args, **kwargs):
+        raise OSError("We couldn't connect to the hub.\nCheck your connection.")
+
+    monkeypatch.setattr(clip_text.CLIPTextModel, "from_pretrained", fail)
+    with pytest.raises(ConfigError, match="the pretrained weights.*pretrained=False"):
+        ClipLanguageBackbone(**DIMENSIONS)
+    monkeypatch.setattr(clip_text.PromptTokenizer, "from_pretrained", fail)
+    with pytest.raises(ConfigError, match="pip install open_clip_torch"):
+        ClipLanguageBackbone(pretrained=False)
