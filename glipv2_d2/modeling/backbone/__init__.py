@@ -1,7 +1,17 @@
 """Vision backbones, registered with Detectron2."""
 
 from .build import build_glip_backbone
+from .clip_visual import ClipResNetBackbone, ClipViTBackbone
+from .coswin import CoSwinBackbone
 from .fpn import build_fpn, drop_block_fpn
 from .swin import SwinBackbone
 
-__all__ = ["SwinBackbone", "build_fpn", "build_glip_backbone", "drop_block_fpn"]
+__all__ = [
+    "ClipResNetBackbone",
+    "ClipViTBackbone",
+    "CoSwinBackbone",
+    "SwinBackbone",
+    "build_fpn",
+    "build_glip_backbone",
+    "drop_block_fpn",
+]
