@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, pairwise_iou
+from detectron2.structures.masks import polygons_to_bitmask
 from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as mask_util
 
 _TRUTH, _RIGHT, _WRONG = (70, 170, 255), (60, 220, 90), (255, 80, 60)
 _HEADER, _GAP = 22, 6
+_MASK_OPACITY = 110  # of 255
 
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """``box`` (x0, y0, x1, y1) in pixels; ``score`` is None for the truth."""
+    """``box`` (x0, y0, x1, y1) in pixels; ``score`` is None for the truth; ``mask`` (H, W) bool."""
 
     box: tuple[float, float, float, float]
     label: str
     score: float | None = None
+    mask: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,17 @@ def draw_boxes(
     colors: Sequence[tuple[int, int, int]],
     longer_side: int,
 ) -> Image.Image:
-    """The image, scaled, with labelled boxes; labels keep clear of one another where they can."""
+    """The image, scaled, with labelled boxes, and masks where there are any.
+
+    Labels keep clear of one another where they can.
+    """
     scale = longer_side / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    for item, color in zip(boxes, colors):
+        if item.mask is not None:
+            opacity = Image.fromarray(item.mask.astype(np.uint8) * _MASK_OPACITY)
+            canvas.paste(color, mask=opacity.resize(size))
     draw = ImageDraw.Draw(canvas)
     for item, color in zip(boxes, colors):
         draw.rectangle([value * scale for value in item.box], outline=color, width=2)
@@ -164,8 +175,9 @@ def sheet_items(
 
     Args:
         dataset_name: a registered detection data set.
-        results: COCO results (``image_id, category_id, bbox`` xywh, ``score``), as
-            ``COCOEvaluator`` writes them to ``coco_instances_results.json``.
+        results: COCO results (``image_id, category_id, bbox`` xywh, ``score`` and perhaps
+            ``segmentation``), as ``COCOEvaluator`` writes them to
+            ``coco_instances_results.json``. With masks, those of the truth are drawn, too.
         count: number of images, at most.
         score_threshold: predictions below are not drawn.
         seed: of the choice.
@@ -174,23 +186,44 @@ def sheet_items(
     metadata = MetadataCatalog.get(dataset_name)
     names = metadata.thing_classes
     ids = metadata.get("thing_dataset_id_to_contiguous_id") or {i: i for i in range(len(names))}
-    by_image: dict[Any, list[LabelledBox]] = {}
+    with_masks = any("segmentation" in result for result in results)
+    by_image: dict[Any, list[tuple[dict, str]]] = {}
     for result in results:
         if result["score"] >= score_threshold:
             label = names[ids[result["category_id"]]]
-            box = LabelledBox(_corners(result["bbox"]), label, result["score"])
-            by_image.setdefault(result["image_id"], []).append(box)
+            by_image.setdefault(result["image_id"], []).append((result, label))
     chosen = np.random.default_rng(seed).permutation(len(records))[:count]
     items = []
     for record in (records[i] for i in sorted(chosen)):
+        size = (record["height"], record["width"])
         truth = [
-            LabelledBox(_corners(a["bbox"], a["bbox_mode"]), names[a["category_id"]])
+            LabelledBox(
+                _corners(a["bbox"], a["bbox_mode"]),
+                names[a["category_id"]],
+                mask=_mask(a, size) if with_masks else None,
+            )
             for a in record["annotations"]
         ]
+        found = [
+            LabelledBox(_corners(r["bbox"]), label, r["score"], _mask(r, size))
+            for r, label in by_image.get(record["image_id"], [])
+        ]
         image = Image.open(record["file_name"]).convert("RGB")
-        items.append(SheetItem(image, truth, by_image.get(record["image_id"], [])))
+        items.append(SheetItem(image, truth, found))
     return items
 
 
 def _corners(box, mode=BoxMode.XYWH_ABS) -> tuple[float, float, float, float]:
     return tuple(BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS))
+
+
+def _mask(entry: dict[str, Any], size: tuple[int, int]) -> np.ndarray | None:
+    """The mask of a result or an annotation, (H, W) bool; None if it has none."""
+    segmentation = entry.get("segmentation")
+    if not segmentation:
+        return None
+    if isinstance(segmentation, list):
+        return polygons_to_bitmask(segmentation, *size)
+    if isinstance(segmentation["counts"], list):
+        segmentation = mask_util.frPyObjects(segmentation, *segmentation["size"])
+    return mask_util.decode(segmentation).astype(bool)

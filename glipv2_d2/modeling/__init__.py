@@ -1,13 +1,15 @@
 """The model; importing it registers its parts with Detectron2."""
 
 from .backbone import SwinBackbone, build_fpn
-from .meta_arch import GLIP
-from .text import LANGUAGE_BACKBONE_REGISTRY, BertLanguageBackbone
+from .meta_arch import GLIP, GLIPv2
+from .text import LANGUAGE_BACKBONE_REGISTRY, BertLanguageBackbone, ClipLanguageBackbone
 
 __all__ = [
     "GLIP",
+    "GLIPv2",
     "LANGUAGE_BACKBONE_REGISTRY",
     "BertLanguageBackbone",
+    "ClipLanguageBackbone",
     "SwinBackbone",
     "build_fpn",
 ]

@@ -41,6 +41,8 @@ class InclusiveBoxCoder:
         weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0),
         scale_clamp: float = math.log(1000.0 / 16),
     ):
+        self.weights = weights
+        self.scale_clamp = scale_clamp
         self._transform = Box2BoxTransform(weights, scale_clamp)
 
     def encode(self, anchors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from detectron2.utils import comm
 from fvcore.nn import sigmoid_focal_loss
 from torchvision.ops import generalized_box_iou_loss
 
 from .boxes import InclusiveBoxCoder
 from .heads.grounding import GroundingOutput
-from .matcher import ATSSMatcher, match_batch
+from .matcher import ATSSMatcher, Matches, match_batch
+from .processes import mean_over_processes
 
 __all__ = ["GroundingLosses", "GroundingTargets"]
 
@@ -27,16 +27,6 @@ class GroundingTargets(NamedTuple):
     boxes: list[torch.Tensor]
     tokens: list[torch.Tensor]
     mask: torch.Tensor
-
-
-def mean_over_processes(value: torch.Tensor) -> torch.Tensor:
-    """Average of a scalar over the processes, so that N equal one with N times the batch."""
-    world = comm.get_world_size()
-    if world == 1:
-        return value
-    value = value.detach().clone()
-    torch.distributed.all_reduce(value)
-    return value / world
 
 
 class GroundingLosses:
@@ -76,11 +66,24 @@ class GroundingLosses:
             "loss_centerness": centerness_weight,
         }
 
+    def match(self, anchors: list[torch.Tensor], targets: GroundingTargets) -> Matches:
+        """Which box each anchor is to predict. `anchors`: per level (n, 4), inclusive."""
+        return match_batch(self.matcher, anchors, targets.boxes)
+
     def __call__(
-        self, output: GroundingOutput, anchors: list[torch.Tensor], targets: GroundingTargets
+        self,
+        output: GroundingOutput,
+        anchors: list[torch.Tensor],
+        targets: GroundingTargets,
+        matches: Matches | None = None,
     ) -> dict[str, torch.Tensor]:
-        """`anchors`: per level (n, 4), inclusive, shared by the batch. Returns weighted scalars."""
-        matches, matched_boxes = match_batch(self.matcher, anchors, targets.boxes)
+        """Weighted scalars by name.
+
+        Args:
+            anchors: per level (n, 4), inclusive, shared by the batch.
+            matches: what `match` gave for them, where it is known already.
+        """
+        matches, matched_boxes = self.match(anchors, targets) if matches is None else matches
         positive = matches >= 0
         num_positive = mean_over_processes(positive.sum().float()).clamp(min=1.0)
         token_loss = self._token_loss(output.logits, matches, targets) / num_positive

@@ -1,11 +1,25 @@
 """Adaptive Training Sample Selection (Zhang et al. 2020), with the official GLIP's boxes."""
 
+from typing import NamedTuple
+
 import torch
 from detectron2.structures import Boxes, pairwise_iou
 
 from .boxes import to_continuous
 
-__all__ = ["ATSSMatcher"]
+__all__ = ["ATSSMatcher", "Matches", "match_batch"]
+
+
+class Matches(NamedTuple):
+    """The boxes that the N anchors of B images are to predict.
+
+    Attributes:
+        index: (B, N) int64, the image's box of each anchor; -1 for none.
+        boxes: (B, N, 4) those boxes, inclusive, pixels; of no meaning where the index is -1.
+    """
+
+    index: torch.Tensor
+    boxes: torch.Tensor
 
 
 class ATSSMatcher:
@@ -70,10 +84,10 @@ def _centres(boxes: torch.Tensor) -> torch.Tensor:
 
 def match_batch(
     matcher: ATSSMatcher, anchors: list[torch.Tensor], boxes: list[torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matches of B images: (B, N) box index or -1, and (B, N, 4) the matched boxes."""
+) -> Matches:
+    """Matches of B images. `anchors`: per level (n, 4); `boxes`: per image (G, 4); inclusive."""
     matches = torch.stack([matcher(anchors, b) for b in boxes])
     matched = [
         b[m.clamp(min=0)] if len(b) else b.new_zeros((len(m), 4)) for b, m in zip(boxes, matches)
     ]
-    return matches, torch.stack(matched)
+    return Matches(matches, torch.stack(matched))

@@ -45,17 +45,29 @@ class ClassMap(NamedTuple):
         index = self.phrase_class.expand(len(phrases), -1)
         return merged.scatter_reduce(1, index, phrases, "amax")
 
+    def tokens_of(self, classes: torch.Tensor) -> torch.Tensor:
+        """(n,) class ids of this map -> (n, T) bool: the tokens of all their phrases."""
+        of_phrase = torch.searchsorted(self.class_ids, classes)[:, None] == self.phrase_class
+        return of_phrase.to(self.phrase_weights.dtype) @ self.phrase_weights > 0
+
 
 class Detections(NamedTuple):
-    """n detections of one image: inclusive boxes (n, 4) in pixels, scores (n,), class ids (n,)."""
+    """n detections of one image.
+
+    Attributes:
+        boxes: (n, 4), inclusive, pixels. scores, classes: (n,), the latter class ids.
+        masks: (n, S, S) probabilities, stretched over the continuous boxes; None where the model
+            has no mask head. They go where their boxes go and have no say in anything.
+    """
 
     boxes: torch.Tensor
     scores: torch.Tensor
     classes: torch.Tensor
+    masks: torch.Tensor | None = None
 
     def select(self, rows: torch.Tensor | slice) -> "Detections":
         """The detections `rows` (indices, a mask or a slice)."""
-        return Detections(self.boxes[rows], self.scores[rows], self.classes[rows])
+        return Detections(*(None if part is None else part[rows] for part in self))
 
 
 class GroundingPostprocessor:
@@ -127,17 +139,23 @@ class GroundingPostprocessor:
     def to_instances(
         self, detections: Detections, prompts: Sequence[Prompt], image_size: tuple[int, int]
     ) -> Instances:
-        """Detectron2's Instances with continuous boxes; `pred_phrases` names each class."""
+        """Detectron2's Instances with continuous boxes; `pred_phrases` names each class.
+
+        `pred_masks` (n, 1, S, S) where there are any, as `detector_postprocess` takes them.
+        """
         names = {
             i: n for p in reversed(prompts) for i, n in reversed(list(zip(p.class_ids, p.names)))
         }
-        return Instances(
+        instances = Instances(
             image_size,
             pred_boxes=Boxes(to_continuous(detections.boxes)),
             scores=detections.scores,
             pred_classes=detections.classes,
             pred_phrases=PhraseList(names[i] for i in detections.classes.tolist()),
         )
+        if detections.masks is not None:
+            instances.pred_masks = detections.masks[:, None]
+        return instances
 
     def _candidates(self, logits, deltas, centerness, anchors, class_map: ClassMap):
         class_scores = class_map.scores(logits)
@@ -181,7 +199,8 @@ def _split(detections: Detections, classes: Collection[int]) -> tuple[Detections
 
 
 def _concatenate(parts: Sequence[Detections]) -> Detections:
-    return Detections(*(torch.cat(tensors) for tensors in zip(*parts)))
+    fields = zip(*parts)
+    return Detections(*(None if field[0] is None else torch.cat(field) for field in fields))
 
 
 def _clip(boxes: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:

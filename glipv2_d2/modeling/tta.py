@@ -17,8 +17,8 @@ class GLIPWithTTA(nn.Module):
     """Wraps a GLIP; called with the same inputs, in evaluation only.
 
     Every image is shown at each size, as it is and mirrored; the detections of all views are mapped
-    back and merged by class-aware NMS. An image whose prompt says "left" or "right" is not
-    mirrored.
+    back and merged by class-aware NMS; a mask is that of the view its box is from. An image whose
+    prompt says "left" or "right" is not mirrored.
 
     Args:
         model: the GLIP.
@@ -106,4 +106,6 @@ def _names_directions(prompts: Prompt | Sequence[Prompt]) -> bool:
 def _mirror(instances: Instances, width: int) -> Instances:
     x1, y1, x2, y2 = instances.pred_boxes.tensor.unbind(dim=1)
     instances.pred_boxes = Boxes(torch.stack((width - x2, y1, width - x1, y2), dim=1))
+    if instances.has("pred_masks"):
+        instances.pred_masks = instances.pred_masks.flip(2)
     return instances

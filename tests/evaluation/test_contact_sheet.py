@@ -2,9 +2,11 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
 from PIL import Image
+from pycocotools import mask as mask_util
 
 from glipv2_d2.evaluation.contact_sheet import (
     LabelledBox,
@@ -39,6 +41,16 @@ def test_boxes_are_drawn_in_their_colour_and_scaled():
     assert picture.getpixel((100, 90)) == (0, 0, 0)
 
 
+def test_masks_are_laid_over_the_image():
+    mask = np.zeros((48, 64), dtype=bool)
+    mask[20:40, 20:40] = True
+    box = LabelledBox((10, 15, 50, 45), "red star", mask=mask)
+    picture = draw_boxes(Image.new("RGB", (64, 48)), [box], [(255, 0, 0)], longer_side=128)
+    red, green, blue = picture.getpixel((60, 60))
+    assert 90 < red < 130 and green == blue == 0
+    assert picture.getpixel((30, 60)) == (0, 0, 0)  # in the box, not in the mask
+
+
 def test_the_sheet_is_a_grid_of_pairs():
     items = [SheetItem(Image.new("RGB", (64, 64)), TRUTH, [])] * 3
     two = draw_contact_sheet(items, columns=2, cell=100)
@@ -67,6 +79,29 @@ def test_items_of_a_data_set(results):
     assert [[box.label for box in item.predictions] for item in items] == [["a"], ["a"]]
     assert items[0].predictions[0].box == (5, 5, 25, 25)
     assert len(sheet_items(*results, count=1)) == 1
+
+
+def test_masks_of_results_and_truth(results):
+    name, content = results
+    path = Path(MetadataCatalog.get(name).json_file)
+    data = json.loads(path.read_text())
+    mask = np.zeros((64, 64), dtype=np.uint8, order="F")
+    mask[5:25, 5:15] = 1
+    rle = mask_util.encode(mask)
+    rle["counts"] = rle["counts"].decode()  # as json has it
+    # Column by column: five empty ones and five pixels, then 20 pixels in each of ten columns.
+    runs = [5 * 64 + 5, *[20, 44] * 9, 20]
+    uncompressed = {"size": [64, 64], "counts": [*runs, 64 * 64 - sum(runs)]}
+    data["annotations"][0]["segmentation"] = [[5, 5, 25, 5, 25, 25, 5, 25]]
+    data["annotations"][1]["segmentation"] = uncompressed
+    path.write_text(json.dumps(data))
+    assert all(item.truth[0].mask is None for item in sheet_items(name, content, count=5))
+    content[0]["segmentation"] = rle
+    first, second = sheet_items(name, content, count=5)
+    assert (first.predictions[0].mask == mask).all() and second.predictions[0].mask is None
+    square = np.zeros((64, 64), dtype=bool)
+    square[5:25, 5:25] = True
+    assert (first.truth[0].mask == square).all() and (second.truth[0].mask == mask).all()
 
 
 def test_the_command(results, tmp_path, capsys):

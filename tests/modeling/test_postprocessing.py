@@ -228,7 +228,7 @@ def test_merging_chunks_of_different_classes_only_sorts():
     assert merged.scores.tolist() == pytest.approx([0.9, 0.8, 0.5, 0.3, 0.2])
     assert merged.classes.tolist() == [0, 4, 4, 1, 7]
     for order in itertools.permutations(chunks):
-        assert all(torch.equal(a, b) for a, b in zip(make().merge(order), merged))
+        assert all(torch.equal(a, b) for a, b in zip(make().merge(order)[:3], merged))
 
 
 def test_a_class_of_several_chunks_goes_through_one_nms():

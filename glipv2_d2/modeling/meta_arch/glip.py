@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable, instantiate
@@ -23,9 +24,17 @@ from ..postprocessing import (
     GroundingPostprocessor,
     classes_asked_twice,
 )
-from ..text import TextFeatureCache, TextFeatures
+from ..text import TextFeatureCache, TextFeatures, TokenizedPrompts
 
-__all__ = ["GLIP"]
+__all__ = ["GLIP", "Question"]
+
+
+class Question(NamedTuple):
+    """What one prompt asks about one image; see `GroundingPostprocessor.detect`."""
+
+    class_map: ClassMap
+    image_size: tuple[int, int]
+    deferred: frozenset[int] = frozenset()
 
 
 @META_ARCH_REGISTRY.register()
@@ -180,13 +189,16 @@ class GLIP(nn.Module):
     ) -> dict[str, torch.Tensor]:
         tokens = self.tokenizer(prompts).to(self.device)
         output = self.ground(features, self.language_backbone(tokens))
+        return self.losses(output, self.anchors(features), self.targets(batched_inputs, tokens))
+
+    def targets(self, batched_inputs: list[dict], tokens: TokenizedPrompts) -> GroundingTargets:
+        """The ground truth in the model's terms; `tokens`: of the inputs' prompts, unmasked."""
         instances = [x["instances"].to(self.device) for x in batched_inputs]
-        targets = GroundingTargets(
+        return GroundingTargets(
             boxes=[to_inclusive(i.gt_boxes.tensor) for i in instances],
             tokens=[m[i.gt_classes] for m, i in zip(tokens.positive_maps, instances)],
             mask=tokens.mask,
         )
-        return self.losses(output, self.anchors(features), targets)
 
     def _inference(
         self,
@@ -227,37 +239,42 @@ class GLIP(nn.Module):
         for start in range(0, len(pairs), self.prompt_batch_size):
             rows, asked = zip(*pairs[start : start + self.prompt_batch_size])
             tokens = self.tokenizer(asked).to(self.device)
+            # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
+            questions = [
+                Question(ClassMap.build(prompt, words), image_sizes[row], deferred[row])
+                for row, prompt, words in zip(rows, asked, tokens.positive_maps)
+            ]
             selected = [level[list(rows)] for level in features]
-            output = self.ground(selected, self.text_cache.encode(tokens))
-            for i, (image, prompt) in enumerate(zip(rows, asked)):
-                class_map = ClassMap.build(prompt, tokens.positive_maps[i])
-                detections[image].append(
-                    self._detect_one(
-                        output, i, anchors, class_map, image_sizes[image], deferred[image]
-                    )
-                )
+            text = self.text_cache.encode(tokens)
+            for row, found in zip(rows, self.answer(selected, text, anchors, questions)):
+                detections[row].append(found)
         return detections
 
-    def _detect_one(
+    def answer(
         self,
-        output: GroundingOutput,
-        row: int,
+        features: list[torch.Tensor],
+        text: TextFeatures,
         anchors: list[torch.Tensor],
-        class_map: ClassMap,
-        image_size: tuple[int, int],
-        deferred: frozenset[int] = frozenset(),
-    ) -> Detections:
+        questions: Sequence[Question],
+    ) -> list[Detections]:
+        """The detections of B pairs of image and prompt; `anchors`: per level (n, 4)."""
+        return self.detections(self.ground(features, text), anchors, questions)
+
+    def detections(
+        self, output: GroundingOutput, anchors: list[torch.Tensor], questions: Sequence[Question]
+    ) -> list[Detections]:
+        """What the head's output says to each of its B questions."""
         lengths = output.level_lengths()
-        # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
-        return self.postprocessor.detect(
-            output.logits[row].split(lengths),
-            output.deltas[row].split(lengths),
-            output.centerness[row].split(lengths),
-            anchors,
-            class_map,
-            image_size,
-            deferred,
-        )
+        return [
+            self.postprocessor.detect(
+                output.logits[row].split(lengths),
+                output.deltas[row].split(lengths),
+                output.centerness[row].split(lengths),
+                anchors,
+                *question,
+            )
+            for row, question in enumerate(questions)
+        ]
 
 
 def _class_names(dataset: str) -> Sequence[str] | None:

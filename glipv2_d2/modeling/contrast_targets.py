@@ -1,0 +1,188 @@
+"""Which word is right for which region, within an image and across the images of a batch."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from detectron2.utils import comm
+
+from ..structures import Prompt, PromptError, clean_name
+from .gather import gather_rows
+
+__all__ = ["ContrastTargets", "batch_targets"]
+
+
+class ContrastTargets(NamedTuple):
+    """Ground truth of B images with one prompt each.
+
+    Attributes:
+        prompts: of each image.
+        positive_maps: per image (K, T) bool, the tokens of each phrase, also of masked ones.
+        gt_phrases: per image (G,) int64, the phrase of each box in the image's prompt.
+        matches: (B, N) int64, the box of each position of the pyramid, -1 for none.
+        words: (B, T) bool, tokens that take part: real ones that are not masked.
+    """
+
+    prompts: Sequence[Prompt]
+    positive_maps: list[torch.Tensor]
+    gt_phrases: list[torch.Tensor]
+    matches: torch.Tensor
+    words: torch.Tensor
+
+    def region_phrases(self, images: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """(R,) index of the phrase of each region in its image's prompt, -1 for none.
+
+        Args:
+            images, positions: (R,) int64, where the regions lie in `matches`.
+        """
+        matches = self.matches[images, positions]
+        phrases = torch.full_like(matches, -1)
+        for i, of_boxes in enumerate(self.gt_phrases):
+            rows = (images == i) & (matches >= 0)
+            phrases[rows] = of_boxes[matches[rows]]
+        return phrases
+
+
+@torch.no_grad()
+def batch_targets(
+    targets: ContrastTargets, images: torch.Tensor, positions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The shares of one process of the positives of Eq. 4, in which all processes take part.
+
+    Args:
+        images, positions: (r,) int64, this process' regions, as indices of `targets.matches`.
+
+    Returns:
+        Masks (r, W) of this process' regions and all W words, and (w, R) of its w words and all R
+        regions. Words are those of `targets.words` in its order, processes in the order of ranks.
+    """
+    phrases = targets.region_phrases(images, positions)
+    labels = _NameLabels.build(targets, images, phrases)
+    own, same_image = _own_targets(targets, images, phrases)
+    num_regions, num_words = own.shape
+    sizes = torch.cat(gather_rows(images.new_tensor([[num_regions, num_words]]))).tolist()
+    rows, columns = [], []
+    parts = zip(gather_rows(labels.regions), gather_rows(labels.words), sizes)
+    for rank, (regions, words, (their_regions, their_words)) in enumerate(parts):
+        row = _propagated(labels.regions, words, num_regions, their_words)
+        if rank == comm.get_rank():
+            row = column = torch.where(same_image, own, row)
+        else:
+            column = _propagated(regions, labels.words, their_regions, num_words)
+        rows.append(row)
+        columns.append(column)
+    return torch.cat(rows, dim=1), torch.cat(columns).T
+
+
+class _NameLabels(NamedTuple):
+    """The names by which regions and words of different images find each other.
+
+    Attributes:
+        regions: (n, 2) int64, pairs of a region's row and the key of a name that it has.
+        words: (m, 2) int64, pairs of a word's column and the key of a name that it is part of.
+    """
+
+    regions: torch.Tensor
+    words: torch.Tensor
+
+    @classmethod
+    def build(
+        cls, targets: ContrastTargets, images: torch.Tensor, phrases: torch.Tensor
+    ) -> "_NameLabels":
+        """Labels of the regions with these images and phrases, both (R,), and of `targets.words`.
+
+        Words of sentences get none: their phrases mean something in their own image only.
+        """
+        device = images.device
+        regions, words, column = [], [], 0
+        for i, (prompt, tokens) in enumerate(zip(targets.prompts, targets.positive_maps)):
+            asked = _phrase_keys(_region_names(prompt), device)
+            row, pair = ((images == i) & (phrases == asked[:, :1])).nonzero().flip(1).unbind(1)
+            regions.append(torch.stack((row, asked[pair, 1]), dim=1))
+            taking_part = targets.words[i]
+            if prompt.kind == "detection":
+                named = _phrase_keys([[name] for name in prompt.names], device)
+                pair, word = tokens[named[:, 0]][:, taking_part].nonzero().unbind(1)
+                words.append(torch.stack((word + column, named[pair, 1]), dim=1))
+            column += int(taking_part.sum())
+        none = images.new_empty((0, 2))
+        return cls(torch.cat((none, *regions)), torch.cat((none, *words)))
+
+
+def _region_names(prompt: Prompt) -> list[list[str]]:
+    """The names of the objects of each of the K phrases.
+
+    A box that belongs to several phrases of a caption has a phrase with all their spans; such an
+    object has each of their names ("the man ... a referee"). A name that was given to the phrase
+    counts alone.
+    """
+    result = []
+    for name, spans in zip(prompt.names, prompt.spans):
+        texts = [prompt.caption[start:end] for start, end in spans]
+        result.append([name, *texts] if len(texts) > 1 and name == " ".join(texts) else [name])
+    return result
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _name_key(name: str) -> int | None:
+    """A number below 2^63, the same in every process, of the cleaned name in any case.
+
+    None for a name of which nothing is left once cleaned.
+    """
+    try:
+        cleaned = clean_name(name).casefold()
+    except PromptError:
+        return None
+    digest = hashlib.blake2b(cleaned.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _phrase_keys(names: list[list[str]], device: torch.device) -> torch.Tensor:
+    """(n, 2) int64, pairs of a phrase and the key of one of its names."""
+    pairs = [
+        (phrase, key)
+        for phrase, of_phrase in enumerate(names)
+        for key in sorted({_name_key(name) for name in of_phrase} - {None})
+    ]
+    return torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2)
+
+
+def _own_targets(
+    targets: ContrastTargets, images: torch.Tensor, phrases: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The blocks of Eq. 4 on the diagonal.
+
+    Args:
+        images, phrases: (R,) of the regions.
+
+    Returns:
+        Two (R, W) masks of the W words that take part: which belong to the region's phrase by the
+        annotation, where the second, which are of the region's own image, is True.
+    """
+    tokens_of = targets.words.new_zeros((len(images), targets.words.shape[1]))
+    for i, tokens in enumerate(targets.positive_maps):
+        rows = (images == i) & (phrases >= 0)
+        tokens_of[rows] = tokens[phrases[rows]]
+    image, token = targets.words.nonzero().unbind(1)
+    return tokens_of.index_select(1, token), images[:, None] == image
+
+
+def _propagated(
+    regions: torch.Tensor, words: torch.Tensor, num_regions: int, num_words: int
+) -> torch.Tensor:
+    """(R, W) bool, which word is part of a name that the region has.
+
+    Args:
+        regions, words: the labels of `_NameLabels`, possibly of different processes.
+        num_regions, num_words: R and W.
+    """
+    keys, label = regions[:, 1].unique(return_inverse=True)
+    words = words[torch.isin(words[:, 1], keys)]
+    named_regions = torch.zeros((num_regions, len(keys)), device=regions.device)
+    named_regions[regions[:, 0], label] = 1
+    named_words = torch.zeros((num_words, len(keys)), device=regions.device)
+    named_words[words[:, 0], torch.searchsorted(keys, words[:, 1].contiguous())] = 1
+    # A matrix product counts the names in common, whatever their number.
+    return named_regions @ named_words.T > 0

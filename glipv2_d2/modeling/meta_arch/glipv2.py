@@ -1,0 +1,192 @@
+"""GLIPv2 (Zhang et al. 2022): GLIP with the three pre-training losses and the mask head."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import ImageList
+
+from ...config import ConfigError
+from ...structures import Prompt
+from ..boxes import to_continuous
+from ..contrast import ContrastTargets, RegionWordContrast
+from ..heads import (
+    GroundingOutput,
+    LanguageMaskHead,
+    MaskedLanguageHead,
+    MaskTargets,
+    bit_masks,
+)
+from ..losses import GroundingTargets
+from ..matcher import Matches
+from ..postprocessing import Detections
+from ..text import TextFeatures
+from .glip import GLIP, Question
+
+__all__ = ["GLIPv2"]
+
+# What boxes and their phrases depend on.
+GROUNDING_PARTS = ("backbone", "language_backbone", "neck", "head")
+
+
+@META_ARCH_REGISTRY.register()
+class GLIPv2(GLIP):
+    """GLIP, and what the paper adds to it; every addition may be left out.
+
+    L_GLIPv2 = L_loc + L_intra + L_inter + L_mlm (Eq. 2): the first two are GLIP's own losses.
+
+    Args:
+        contrast: L_inter, the inter-image region-word contrastive loss (Eq. 4-5); None: without.
+        mlm_head: L_mlm, masked language modelling on the fused words (Section 3.1); None: without.
+        mask_head: language-guided masks of the boxes found (Section 3.1, Appendix D.1), which are
+            the same with and without it; in training "instances" have `gt_masks` (BitMasks). None:
+            boxes only.
+        trained_parts: names of the only parts that are trained ("mask_head": the second stage of
+            Section 3.2). The others are frozen and stay in evaluation mode, and only the losses of
+            the named parts are computed. None: everything.
+        glip: the arguments of `GLIP`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        contrast: RegionWordContrast | None = None,
+        mlm_head: MaskedLanguageHead | None = None,
+        mask_head: LanguageMaskHead | None = None,
+        trained_parts: Sequence[str] | None = None,
+        **glip,
+    ):
+        super().__init__(**glip)
+        self.contrast = contrast
+        self.mlm_head = mlm_head
+        self.mask_head = mask_head
+        self.trained_parts = None if trained_parts is None else tuple(trained_parts)
+        self._check_parts()
+        if self.trained_parts is not None:
+            for part in self._untrained():
+                part.requires_grad_(False)
+
+    def _check_parts(self) -> None:
+        if self.mlm_head is not None:
+            self._check_vocabulary()
+        for name in self.trained_parts or ():
+            if getattr(self, name, None) is None:
+                raise ConfigError(
+                    f"model.trained_parts names {name!r}, but the model has no such part: it has "
+                    f"{', '.join(name for name, _ in self.named_children())}"
+                )
+
+    def _check_vocabulary(self) -> None:
+        tokenizer, known = self.tokenizer, self.mlm_head.vocabulary_size
+        if tokenizer.mask_token_id is None:
+            raise ConfigError(
+                "masked language modelling needs a mask token, and the tokenizer of the language "
+                "backbone has none: set model.language_backbone.mask_token_id to an entry of its "
+                "vocabulary that no text uses (49404 with CLIP's), or model.mlm_head to None"
+            )
+        if known != len(tokenizer.tokenizer):
+            raise ConfigError(
+                f"model.mlm_head.vocabulary_size is {known}, and the tokenizer of the language "
+                f"backbone has {len(tokenizer.tokenizer)} entries: set it to that"
+            )
+
+    def _trains(self, *parts: str) -> bool:
+        return self.trained_parts is None or any(part in self.trained_parts for part in parts)
+
+    def _gradients(self, *parts: str) -> torch.set_grad_enabled:
+        """Context without gradients where none of these parts is trained."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self._trains(*parts))
+
+    def _untrained(self) -> list[torch.nn.Module]:
+        return [part for name, part in self.named_children() if name not in self.trained_parts]
+
+    def train(self, mode: bool = True) -> "GLIPv2":
+        super().train(mode)
+        if self.trained_parts is not None:
+            for part in self._untrained():
+                part.eval()  # no dropout, no new statistics
+        return self
+
+    def visual_features(self, images: ImageList) -> list[torch.Tensor]:
+        """See `GLIP.visual_features`."""
+        with self._gradients("backbone"):
+            return super().visual_features(images)
+
+    def _losses(
+        self, batched_inputs: list[dict], prompts: list[Prompt], features: list[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        tokens = self.tokenizer(prompts).to(self.device)
+        gt_phrases = [x["instances"].gt_classes.to(self.device) for x in batched_inputs]
+        shown, labels = tokens, None
+        if self.mlm_head is not None and self._trains("mlm_head"):
+            # What is a phrase's word stays so when it is masked: only the tokens shown change.
+            shown, labels = self.mlm_head.mask(
+                tokens, prompts, gt_phrases, self.tokenizer.mask_token_id
+            )
+        with self._gradients(*GROUNDING_PARTS):
+            text = self.language_backbone(shown)
+            levels, words = self.neck(features, text)
+            output = self.head(levels, words)
+        anchors = self.anchors(features)
+        targets = self.targets(batched_inputs, tokens)
+        matches = self.losses.match(anchors, targets)
+        losses = {}
+        if self._trains(*GROUNDING_PARTS):
+            losses.update(self.losses(output, anchors, targets, matches))
+        if self.contrast is not None and self._trains("contrast"):
+            visible = tokens.mask if labels is None else tokens.mask & (labels < 0)
+            contrast = ContrastTargets(
+                prompts, tokens.positive_maps, gt_phrases, matches.index, visible
+            )
+            losses["loss_contrast"] = self.contrast(features, text, contrast)
+        if self.mlm_head is not None and self._trains("mlm_head"):
+            losses["loss_mlm"] = self.mlm_head(words, labels)
+        if self.mask_head is not None and self._trains("mask_head"):
+            masks = self._mask_targets(batched_inputs, targets, output, anchors, matches)
+            losses["loss_mask"] = self.mask_head(levels, words, masks)
+        return losses
+
+    def _mask_targets(
+        self,
+        batched_inputs: list[dict],
+        targets: GroundingTargets,
+        output: GroundingOutput,
+        anchors: list[torch.Tensor],
+        matches: Matches,
+    ) -> MaskTargets:
+        all_anchors = torch.cat(anchors)
+        positive = [index >= 0 for index in matches.index]
+        decode = self.losses.box_coder.decode
+        predicted = [
+            to_continuous(decode(deltas[rows], all_anchors[rows]))
+            for deltas, rows in zip(output.deltas.detach(), positive)
+        ]
+        return MaskTargets(
+            boxes=[to_continuous(boxes) for boxes in targets.boxes],
+            masks=[bit_masks(x, self.device) for x in batched_inputs],
+            tokens=targets.tokens,
+            predicted=predicted,
+            matched=[index[rows] for index, rows in zip(matches.index, positive)],
+        )
+
+    def answer(
+        self,
+        features: list[torch.Tensor],
+        text: TextFeatures,
+        anchors: list[torch.Tensor],
+        questions: Sequence[Question],
+    ) -> list[Detections]:
+        """As `GLIP.answer`, with masks where there is a mask head."""
+        if self.mask_head is None:
+            return super().answer(features, text, anchors, questions)
+        levels, words = self.neck(features, text)
+        found = self.detections(self.head(levels, words), anchors, questions)
+        masks = self.mask_head.predict(
+            levels,
+            words,
+            [to_continuous(detections.boxes) for detections in found],
+            [q.class_map.tokens_of(d.classes) for q, d in zip(questions, found)],
+        )
+        return [detections._replace(masks=m) for detections, m in zip(found, masks)]

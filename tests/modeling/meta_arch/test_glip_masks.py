@@ -1,0 +1,290 @@
+"""GLIPv2 with a mask head: boxes as without it, masks that belong to them, and the mask stage."""
+
+import pytest
+import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import LazyConfig, instantiate
+from detectron2.modeling.backbone import BasicStem, ResNet
+from detectron2.structures import BitMasks
+
+from glipv2_d2 import Prompt
+from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.modeling import GLIPv2
+from glipv2_d2.modeling.tta import GLIPWithTTA
+from tests.tiny import tiny_config, tiny_input, tiny_model
+
+PROMPT = Prompt.from_classes(["cat", "dog", "red kite"])
+
+
+def masked_config(**options):
+    """The tiny GLIP with the mask head of the shipped configs; `options`: of the model."""
+    model = tiny_config()
+    model._target_ = GLIPv2
+    model.mask_head = LazyConfig.load(resolve_config("mask/glipv2_t_mask.py")).model.mask_head
+    model.mask_head.hourglass.channels = 16
+    for key, value in options.items():
+        model[key] = value
+    return model
+
+
+def masked(seed=0, **options):
+    torch.manual_seed(seed)
+    return instantiate(masked_config(**options))
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Untrained, and made to find something: class scores around a half."""
+    model = masked().eval()
+    with torch.no_grad():
+        model.head.bias0.zero_()
+    return model
+
+
+def training_input(**options):
+    """`tiny_input` with masks: the upper half of each box."""
+    made = tiny_input(**options)
+    instances = made["instances"]
+    masks = torch.zeros(len(instances), *instances.image_size, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, instances.gt_boxes.tensor.long().tolist()):
+        mask[y0 : (y0 + y1) // 2, x0:x1] = True
+    instances.gt_masks = BitMasks(masks)
+    return made
+
+
+def question(size=(64, 96), seed=0, prompt=PROMPT, **fields):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8)
+    return {"image": image, "prompt": prompt, **fields}
+
+
+@torch.no_grad()
+def detect(model, *inputs):
+    return [output["instances"] for output in model(list(inputs))]
+
+
+def marked_by_their_box(model, monkeypatch):
+    """Each mask is constant, and tells where the box begins."""
+
+    def predict(levels, words, boxes, tokens):
+        return [(b[:, 0] / 1000)[:, None, None].expand(-1, 4, 4) for b in boxes]
+
+    monkeypatch.setattr(model.mask_head, "predict", predict)
+
+
+def test_boxes_are_those_of_the_model_without_mask_head(model):
+    plain = tiny_model().eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    twice = [Prompt.from_classes(["cat", "dog"]), Prompt.from_classes(["puppy", "bird"], [1, 2])]
+    inputs = [
+        question((128, 192)),
+        question((64, 80), seed=1, prompt=twice, height=100, width=125),
+    ]
+    for expected, found in zip(detect(plain, *inputs), detect(model, *inputs)):
+        assert len(expected) > 20
+        assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+        assert torch.equal(found.scores, expected.scores)
+        assert torch.equal(found.pred_classes, expected.pred_classes)
+        assert not expected.has("pred_masks")
+        assert found.pred_masks.shape == (len(expected), *expected.image_size)
+        assert found.pred_masks.dtype == torch.bool
+
+
+def test_masks_stay_with_their_boxes_through_the_merging_of_prompts(model, monkeypatch):
+    """Two prompts ask for class 1, whose candidates go through one NMS; all are sorted anew."""
+    marked_by_their_box(model, monkeypatch)
+    prompts = [Prompt.from_classes(["cat", "dog"]), Prompt.from_classes(["puppy", "bird"], [1, 2])]
+    seen, original = [], model.postprocessor.to_instances
+    monkeypatch.setattr(
+        model.postprocessor, "to_instances", lambda d, *args: seen.append(d) or original(d, *args)
+    )
+    detect(model, question(prompt=prompts))
+    (merged,) = seen
+    assert len(merged.scores) > 20 and len(merged.classes.unique()) == 3
+    assert torch.equal(merged.masks[:, 0, 0], merged.boxes[:, 0] / 1000)
+
+
+def test_masks_see_the_words_of_their_class_and_the_image_of_their_prompt(model, monkeypatch):
+    calls = []
+    original = model.mask_head.predict
+    monkeypatch.setattr(
+        model.mask_head, "predict", lambda *args: calls.append(args) or original(*args)
+    )
+    prompts = [PROMPT, Prompt.from_classes(["bird", "tall bird"], [7, 7])]
+    detect(model, question(), question(seed=1, prompt=prompts[1]))
+    ((levels, words, boxes, tokens),) = calls
+    assert len(levels[0]) == len(words) == len(boxes) == len(tokens) == 2
+    ids = model.tokenizer(prompts).input_ids
+    decode = model.tokenizer.tokenizer.decode
+    asked = {decode(ids[0][row]) for row in tokens[0].bool()}
+    assert asked == {"cat", "dog", "red kite"}
+    # Two phrases of one class: the words of both.
+    assert {decode(ids[1][row]) for row in tokens[1].bool()} == {"bird tall bird"}
+
+
+def test_a_full_mask_fills_its_box(model, monkeypatch):
+    """Inclusive boxes become continuous before masks are cut and pasted; borders are reached."""
+
+    def predict(levels, words, boxes, tokens):
+        return [torch.ones(len(b), 28, 28) for b in boxes]
+
+    monkeypatch.setattr(model.mask_head, "predict", predict)
+    (found,) = detect(model, question())
+    height, width = found.image_size
+    boxes = found.pred_boxes.tensor
+    at_border = (boxes[:, :2] == 0).all(dim=1) & (boxes[:, 2] == width) & (boxes[:, 3] == height)
+    assert at_border.any() and not at_border.all()
+    for box, mask in zip(boxes, found.pred_masks):
+        # grid_sample fades over half a mask cell at the edge: the threshold 0.5 is at the edge.
+        x0, y0, x1, y1 = (box - 0.5).ceil().clamp(min=0).long().tolist()
+        expected = torch.zeros_like(mask)
+        expected[y0:y1, x0:x1] = True
+        assert (mask != expected).sum() <= mask.shape[0] + mask.shape[1]  # ties at the threshold
+        if x0 == 0:
+            assert mask[(y0 + y1) // 2, 0]
+
+
+def test_nothing_found(model, monkeypatch):
+    monkeypatch.setattr(model.postprocessor, "score_threshold", 1.0)
+    for found in detect(model, question(), question(prompt=[PROMPT, PROMPT])):
+        assert len(found) == 0 and found.pred_masks.shape == (0, 64, 96)
+
+
+def test_augmentation_at_test_time_mirrors_masks_back(model):
+    """Of one size and mirrored: the masks of a mirrored image are the mirrored masks."""
+    plain = GLIPWithTTA(model, min_sizes=(64,), flip=False).eval()
+    both = GLIPWithTTA(model, min_sizes=(64,), flip=True).eval()
+    picture = question()
+    (expected,) = detect(plain, {**picture, "image": picture["image"].flip(2)})
+    (found,) = detect(both, picture)
+    assert found.pred_masks.shape == (len(found), 64, 96)
+    mirrored = 0
+    for box, score, mask in zip(found.pred_boxes.tensor, found.scores, found.pred_masks):
+        same = (expected.scores == score).nonzero()[:, 0]
+        for i in same.tolist():
+            x0, y0, x1, y1 = expected.pred_boxes.tensor[i]
+            if torch.equal(box, torch.stack((96 - x1, y0, 96 - x0, y1))):
+                assert torch.equal(mask, expected.pred_masks[i].flip(1))
+                mirrored += 1
+    assert mirrored > 5
+
+
+def test_the_mask_loss_joins_the_others():
+    model = masked().train()
+    losses = model([training_input(), training_input(seed=1, boxes=(), classes=())])
+    assert list(losses) == ["loss_token", "loss_box", "loss_centerness", "loss_mask"]
+    sum(losses.values()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    # Fine-tuning of the entire network: masks teach the neck, too.
+    model.zero_grad()
+    model([training_input()])["loss_mask"].backward()
+    assert model.neck.blocks[-1].dynamic_conv.relu.fc1.weight.grad.abs().sum() > 0
+
+
+def test_masks_of_predictions_are_trained_on(monkeypatch):
+    """Matched predictions come decoded, continuous, with the box that they are matched to."""
+    model = masked().train()
+    seen = {}
+    original = model.mask_head.forward
+    monkeypatch.setattr(
+        model.mask_head, "forward", lambda *args: seen.update(targets=args[2]) or original(*args)
+    )
+    with torch.no_grad():  # deltas of 0: the predictions are the anchors
+        model.head.bbox_pred.weight.zero_()
+        model.head.bbox_pred.bias.zero_()
+    made = training_input()
+    model([made])
+    targets = seen["targets"]
+    assert torch.equal(targets.boxes[0], made["instances"].gt_boxes.tensor)
+    assert torch.equal(targets.masks[0], made["instances"].gt_masks.tensor)
+    sizes = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
+    levels = [torch.zeros(1, 1, *size) for size in sizes]
+    anchors = torch.cat([boxes.tensor for boxes in model.anchor_generator(levels)])
+    assert len(targets.predicted[0]) == len(targets.matched[0]) > 0
+    for box in targets.predicted[0]:
+        assert ((anchors - box).abs().amax(dim=1) < 1e-3).any()
+    assert targets.matched[0].max() < 2
+
+
+def with_batch_norm():
+    """A backbone with statistics that a forward pass in training mode would change."""
+    model = masked_config(trained_parts=["mask_head"])
+    model.backbone.bottom_up = L(ResNet)(
+        stem=L(BasicStem)(in_channels=3, out_channels=64, norm="BN"),
+        stages=L(ResNet.make_default_stages)(depth=18, norm="BN"),
+        out_features=["res3", "res4", "res5"],
+    )
+    torch.manual_seed(0)
+    return instantiate(model)
+
+
+def test_the_mask_stage_changes_nothing_else():
+    model = with_batch_norm().train()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and not any(m.training for m in norms)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    # All parameters in the hands of the optimiser, with weight decay.
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    for seed in range(2):
+        losses = model([training_input(seed=seed), training_input(seed=9)])
+        assert list(losses) == ["loss_mask"]
+        optimizer.zero_grad()
+        losses["loss_mask"].backward()
+        optimizer.step()
+    after = model.state_dict()
+    changed = {key for key in before if not torch.equal(after[key], before[key])}
+    assert changed == {key for key in before if key.startswith("mask_head.")}
+    kept = [p for name, p in model.named_parameters() if not name.startswith("mask_head.")]
+    assert all(p.grad is None for p in kept)
+
+
+def test_masks_can_be_learnt():
+    """The upper half of each box: a few steps of the head alone."""
+    model = masked(trained_parts=["mask_head"]).train()
+    batch = [training_input(height=128, width=128, boxes=((8, 8, 72, 72), (40, 16, 120, 112)))]
+    optimizer = torch.optim.AdamW(model.mask_head.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(15):
+        losses.append(model(batch)["loss_mask"])
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "in_channels", "channels", "text_channels", "hourglass"),
+    [
+        # Residual units of 256 and 384 channels: 213,504 and 480,000 parameters.
+        ("glipv2_t", 256, 256, 768, 4 * 213_504),
+        ("glipv2_b", 256, 256, 512, 4 * 213_504),
+        ("glipv2_h", 256, 384, 512, 4 * 7 * 480_000 + 256 * 384 + 384),
+    ],
+)
+def test_sizes_of_the_mask_stage(name, in_channels, channels, text_channels, hourglass):
+    config = LazyConfig.load(resolve_config(f"mask/{name}_mask.py"))
+    assert config.model.trained_parts == ["mask_head"]
+    with torch.device("meta"):
+        head = instantiate(config.model.mask_head)
+    upsample = channels * channels * 4 + channels
+    matching = text_channels * channels + channels + text_channels + 1
+    assert sum(p.numel() for p in head.parameters()) == hourglass + upsample + matching
+    # 24 epochs of COCO's and LVIS's images, 8 of PhraseCut's tasks, in batches of 64.
+    assert config.dataloader.train.total_batch_size == 64
+    steps = (24 * (118_287 + 100_170) + 8 * 310_816) / 64
+    assert config.train.max_iter == pytest.approx(steps, rel=1e-3)
+
+
+def test_bf16(model):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (found,) = detect(model, question())
+        losses = masked().train()([training_input()])
+    assert len(found.pred_masks) == len(found)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_a_batch_without_masks_is_refused():
+    model = masked(trained_parts=["mask_head"]).train()
+    with pytest.raises(ConfigError, match=r"image_0\.png has 2 boxes but no gt_masks.*use_masks"):
+        model([tiny_input()])
+    assert model([tiny_input(boxes=(), classes=())])["loss_mask"] == 0

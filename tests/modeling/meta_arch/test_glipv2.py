@@ -1,0 +1,184 @@
+"""GLIPv2 as a whole: GLIP's results, three losses, frozen parts."""
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
+from omegaconf import OmegaConf
+
+from glipv2_d2 import Prompt, add_glip_config
+from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.modeling import GLIP, GLIPv2
+from glipv2_d2.modeling.text import PromptTokenizer
+from tests.tiny import tiny_config, tiny_input, tiny_model
+
+LOSSES = ("loss_token", "loss_box", "loss_centerness", "loss_contrast", "loss_mlm")
+
+
+def glipv2_config():
+    """The tiny GLIP with the parts that the shipped GLIPv2 configs add."""
+    parts = LazyConfig.load(resolve_config("common/models/glipv2_swin_t.py")).model
+    model = tiny_config()
+    for key in ("_target_", "contrast", "mlm_head"):
+        model[key] = parts[key]
+    return model
+
+
+def glipv2(seed=0, **overrides):
+    config = glipv2_config()
+    LazyConfig.apply_overrides(config, [f"{key}={value}" for key, value in overrides.items()])
+    torch.manual_seed(seed)
+    return instantiate(config)
+
+
+def inputs():
+    caption = Prompt.parse("a [red kite] above the [dog]")
+    return [tiny_input(), {**tiny_input(seed=1), "prompt": caption, "width": 96}]
+
+
+def clipped(batch):
+    """The caption has two phrases; the boxes of `tiny_input` name phrases 0 and 2."""
+    batch[1]["instances"].gt_classes.clamp_(max=1)
+    return batch
+
+
+@pytest.fixture(scope="module")
+def model():
+    return glipv2()
+
+
+def test_it_is_registered():
+    assert META_ARCH_REGISTRY.get("GLIPv2") is GLIPv2
+    assert issubclass(GLIPv2, GLIP)
+
+
+def test_every_loss_and_a_gradient_for_every_parameter(model):
+    model.train()
+    model.zero_grad()
+    torch.manual_seed(3)
+    losses = model(clipped(inputs()))
+    assert tuple(losses) == LOSSES
+    assert all(loss.isfinite() and loss >= 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []
+    for part in ("contrast", "mlm_head"):
+        assert any(p.grad.abs().sum() > 0 for p in getattr(model, part).parameters()), part
+
+
+def test_a_batch_without_boxes_still_reaches_every_parameter(model):
+    model.train()
+    model.zero_grad()
+    losses = model([tiny_input(boxes=(), classes=())])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["loss_contrast"] == 0
+    sum(losses.values()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_without_the_additions_it_is_glip():
+    plain = tiny_model(seed=5).train()
+    bare = glipv2(seed=5, contrast="null", mlm_head="null").train()
+    bare.load_state_dict(plain.state_dict())
+    expected, found = plain(clipped(inputs())), bare(clipped(inputs()))
+    assert found == expected
+    plain.eval(), bare.eval()
+    with torch.no_grad():
+        (a,), (b,) = plain([tiny_input()]), bare([tiny_input()])
+    assert torch.equal(a["instances"].pred_boxes.tensor, b["instances"].pred_boxes.tensor)
+    assert torch.equal(a["instances"].scores, b["instances"].scores)
+
+
+def test_losses_of_pretraining_do_not_change_what_is_found(model):
+    """Masking and contrast are of training; at use the model is GLIP with the same weights."""
+    plain = tiny_model().eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    model.eval()
+    with torch.no_grad():
+        (a,), (b,) = plain([tiny_input()]), model([tiny_input()])
+    assert torch.equal(a["instances"].scores, b["instances"].scores)
+
+
+def test_words_are_masked_for_the_model_and_not_for_the_targets(model, monkeypatch):
+    model.train()
+    seen = {}
+
+    def spy(name):
+        original = type(getattr(model, name)).forward
+
+        def forward(self, *args):
+            seen[name] = args
+            return original(self, *args)
+
+        monkeypatch.setattr(type(getattr(model, name)), "forward", forward)
+
+    spy("contrast")
+    spy("mlm_head")
+    monkeypatch.setattr(model.mlm_head, "mask_prob", 1.0)
+    batch = clipped(inputs())
+    model(batch)
+    tokens = model.tokenizer([x["prompt"] for x in batch])
+    targets, labels = seen["contrast"][2], seen["mlm_head"][1]
+    masked = labels >= 0
+    assert masked.any()
+    assert torch.equal(labels[masked], tokens.input_ids[masked])
+    assert torch.equal(targets.words, tokens.mask & ~masked)
+    for found, expected in zip(targets.positive_maps, tokens.positive_maps):
+        assert torch.equal(found, expected)
+    # "cat" and "red kite" are in the first image, "dog" and the dots are not.
+    words = [model.tokenizer.tokenizer.decode([i]) for i in tokens.input_ids[0][masked[0]]]
+    assert words == ["cat", "red", "kite"]
+
+
+def test_bf16_losses_are_finite(model):
+    model.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(clipped(inputs()))
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_only_the_named_part_is_trained():
+    model = glipv2(trained_parts="[contrast]").train()
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        f"contrast.{name}" for name, _ in model.contrast.named_parameters()
+    }
+    assert model.training and model.contrast.training
+    assert not model.neck.training and not model.mlm_head.training
+    assert tuple(model(clipped(inputs()))) == ("loss_contrast",)
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ConfigError, match="trained_parts names 'mask_head', but the model has no"):
+        glipv2(trained_parts="[mask_head]")
+
+
+def test_masking_needs_a_mask_token(monkeypatch):
+    original = PromptTokenizer.__init__
+
+    def without_mask(self, *args, **options):
+        original(self, *args, **options)
+        self.mask_token_id = None
+
+    monkeypatch.setattr(PromptTokenizer, "__init__", without_mask)
+    with pytest.raises(ConfigError, match="needs a mask token"):
+        glipv2()
+
+
+def test_the_vocabulary_is_the_tokenizers():
+    with pytest.raises(ConfigError, match="vocabulary_size is 100, .* has 30522 entries"):
+        glipv2(**{"mlm_head.vocabulary_size": 100})
+
+
+def test_through_detectron2s_yacs_door(tmp_path):
+    path = tmp_path / "tiny_glipv2.yaml"
+    config = OmegaConf.create({"model": glipv2_config()}, flags={"allow_objects": True})
+    LazyConfig.save(config, str(path))
+    cfg = get_cfg()
+    add_glip_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "GLIPv2"
+    cfg.MODEL.GLIP.CONFIG = str(path)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.WEIGHTS = ""
+    cfg.DATASETS.TEST = ()
+    model = build_model(cfg)
+    assert isinstance(model, GLIPv2) and model.contrast is not None

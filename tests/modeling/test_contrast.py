@@ -1,0 +1,336 @@
+"""The contrastive loss: label propagation by hand, the loss against loops, what must not break."""
+
+import math
+
+import pytest
+import torch
+
+from glipv2_d2.modeling.contrast import ContrastTargets, RegionWordContrast, sample_positions
+from glipv2_d2.modeling.contrast_targets import batch_targets
+from glipv2_d2.structures import Prompt
+from tests.modeling.contrast_cases import (
+    CHANNELS,
+    POSITIONS,
+    TEXT_CHANNELS,
+    features_of,
+    make_targets,
+    mixed_images,
+    naive_loss,
+    word_labels,
+)
+
+
+def make_contrast(seed=0, **options):
+    torch.manual_seed(seed)
+    options = {"embed_channels": 4, "max_regions": 100, "temperature": 0.5, **options}
+    return RegionWordContrast(channels=CHANNELS, text_channels=TEXT_CHANNELS, **options)
+
+
+def positives(*images, **options):
+    """Words that are positive for each box, {(image, box): set}; regions without boxes have none.
+
+    The two directions must be each other's transpose.
+    """
+    targets = make_targets(*images, **options)
+    image = torch.arange(len(images)).repeat_interleave(POSITIONS)
+    position = torch.arange(POSITIONS).repeat(len(images))
+    rows, columns = batch_targets(targets, image, position)
+    labels = word_labels(targets)
+    assert rows.shape == (len(image), len(labels))
+    assert torch.equal(columns, rows.T)
+    found = {}
+    for i, n, row in zip(image.tolist(), position.tolist(), rows):
+        box = int(targets.matches[i, n])
+        if box < 0:
+            assert not row.any()
+        else:
+            found[i, box] = {label for label, hit in zip(labels, row) if hit}
+    return found
+
+
+def classes(*names, ids=None):
+    return Prompt.from_classes(names, ids)
+
+
+def test_detection_to_detection():
+    assert positives((classes("person", "cat"), [0]), (classes("dog", "person"), [0])) == {
+        (0, 0): {"0:person", "1:person"},
+        (1, 0): {"1:dog"},
+    }
+
+
+def test_sentence_to_detection_but_never_to_a_sentence():
+    found = positives(
+        (classes("person", "cat"), [0]),
+        (Prompt.parse("a [person] walks a [cat]"), [0, 1]),
+        (Prompt.parse("[person] alone"), [0]),
+    )
+    assert found == {
+        (0, 0): {"0:person"},
+        (1, 0): {"0:person", "1:person"},
+        (1, 1): {"0:cat", "1:cat"},
+        (2, 0): {"0:person", "2:person"},
+    }
+
+
+def test_class_ids_play_no_part():
+    """One name with two ids is one, and one id with two names is two."""
+    found = positives(
+        (classes("person", "cat", ids=[0, 1]), [0, 1]), (classes("cat", "person", ids=[0, 5]), [1])
+    )
+    assert found == {
+        (0, 0): {"0:person", "1:person"},
+        (0, 1): {"0:cat", "1:cat"},
+        (1, 0): {"0:person", "1:person"},
+    }
+
+
+def test_names_are_cleaned_and_their_case_does_not_matter():
+    """Also where the prompt itself holds the raw name."""
+    raw = Prompt("BOW here", "detection", (((0, 3),),), ("bow_(weapon)",), (0,))
+    found = positives(
+        (classes("bow_(ribbon)", "hot_dog"), [0, 1]), (raw, [0]), (classes("Hot  Dog"), [0])
+    )
+    assert found == {
+        (0, 0): {"0:bow", "1:BOW"},
+        (0, 1): {"0:hot", "0:dog", "2:Hot", "2:Dog"},
+        (1, 0): {"0:bow", "1:BOW"},
+        (2, 0): {"0:hot", "0:dog", "2:Hot", "2:Dog"},
+    }
+
+
+def test_only_whole_names_count():
+    found = positives((classes("hot dog"), [0]), (classes("dog", "hot"), [0]))
+    assert found == {(0, 0): {"0:hot", "0:dog"}, (1, 0): {"1:dog"}}
+
+
+def test_two_phrases_of_one_name_in_a_prompt():
+    """The annotation decides between them in their own image; for others both are right."""
+    twice = classes("bow_(weapon)", "bow_(ribbon)")
+    assert positives((twice, [0, 1]), (classes("bow"), [0])) == {
+        (0, 0): {"0:bow", "1:bow"},
+        (0, 1): {"0:bow#2", "1:bow"},
+        (1, 0): {"0:bow", "0:bow#2", "1:bow"},
+    }
+    two_men = Prompt.parse("[man] and [man]")
+    assert positives((two_men, [0, 1])) == {(0, 0): {"0:man"}, (0, 1): {"0:man#2"}}
+
+
+def test_a_box_of_several_phrases_has_the_name_of_each():
+    union = Prompt.from_caption("man, the referee", [[(0, 3)], [(0, 3), (5, 16)]])
+    found = positives((union, [0, 1]), (classes("man", "the referee", "referee"), []))
+    assert found == {
+        (0, 0): {"0:man", "1:man"},
+        (0, 1): {"0:man", "0:the", "0:referee", "1:man", "1:the", "1:referee"},
+    }
+    # A name that was given to the phrase counts alone; its words need not be.
+    split = Prompt.from_caption("hot and big dog", [[(0, 3), (12, 15)]], names=["hot dog stand"])
+    assert positives((split, [0]), (classes("dog", "hot dog stand"), [])) == {
+        (0, 0): {"0:hot", "0:dog", "1:hot", "1:dog#2", "1:stand"}
+    }
+
+
+def test_masked_words_are_left_out():
+    images = (classes("hot dog", "cat"), [0, 1]), (classes("cat", "hot dog"), [])
+    found = positives(*images, hidden={(0, "hot"), (1, "cat"), (0, "cat")})
+    assert found == {(0, 0): {"0:dog", "1:hot", "1:dog"}, (0, 1): set()}
+
+
+def test_names_without_letters_find_nobody():
+    """A caption may have "(left)" for a phrase, of which cleaning leaves nothing."""
+    aside = Prompt.from_caption("a man (left)", [[(6, 12)]])
+    assert positives((aside, [0]), (aside, [0]), (classes("left"), [])) == {
+        (0, 0): {"0:(", "0:left", "0:)"},
+        (1, 0): {"1:(", "1:left", "1:)"},
+    }
+
+
+def test_images_without_boxes():
+    found = positives((classes("cat"), []), (classes("cat"), [0]), (Prompt.parse("[cat]"), []))
+    assert found == {(1, 0): {"0:cat", "1:cat"}}
+
+
+def compare_with_loops(contrast, targets):
+    """1e-6 relative to the largest entry of a gradient; the computation is in float64."""
+    contrast = contrast.double()
+    levels, text = features_of(targets)
+    inputs = [*levels, text.hidden, *contrast.parameters()]
+    loss = contrast(levels, text, targets)
+    expected = naive_loss(contrast, [(levels, text, targets)])
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
+    actual = torch.autograd.grad(loss, inputs)
+    for gradient, reference in zip(actual, torch.autograd.grad(expected, inputs)):
+        torch.testing.assert_close(gradient, reference, rtol=0, atol=1e-6 * reference.abs().max())
+    return loss.item()
+
+
+@pytest.mark.parametrize("hidden", [(), {(0, "dog"), (2, "person"), (4, "man")}])
+def test_equals_plain_loops(hidden):
+    targets = make_targets(*mixed_images()[:6], hidden=hidden)
+    assert compare_with_loops(make_contrast(), targets) > 1
+
+
+def test_one_image_and_one_word():
+    compare_with_loops(make_contrast(), make_targets((classes("a", "b"), [1, 0])))
+    single = make_targets((Prompt.parse("[cat]"), [0]))
+    single.words[:] = torch.tensor([False, True, False])
+    # One word is always the right one; the region among the 17 remains to be found.
+    assert compare_with_loops(make_contrast(temperature=1e9), single) == pytest.approx(
+        math.log(POSITIONS)
+    )
+
+
+def test_loss_by_hand():
+    """Two regions with a box each, two words, all projections the identity, temperature 1."""
+    contrast = RegionWordContrast(
+        channels=2, text_channels=2, embed_channels=2, temperature=1.0, weight=3.0
+    )
+    with torch.no_grad():
+        contrast.region_projection.weight.copy_(torch.eye(2))
+        contrast.word_projection.weight.copy_(torch.eye(2))
+    targets = make_targets((classes("cat"), [0]), (Prompt.parse("[cat]"), [0]), positions=1)
+    targets.words[:] = torch.tensor([False, True, False])
+    # The first region is the words' direction (length 5 and 2 do not matter), the second not.
+    level = torch.tensor([[[[5.0]], [[0.0]]], [[[0.0]], [[1.0]]]])
+    _, text = features_of(targets)
+    text.hidden = torch.tensor([2.0, 0.0]).expand(2, 3, 2)
+    # Regions: the first is right with word 0 only (word 1 is a sentence's), the second with both;
+    # it scores the same with both words, and so does the first: log 2 each.
+    # Words: word 0 has both regions as targets, word 1 the second: scores 1 and 0.
+    total = math.exp(1) + 1
+    word_0 = -(math.log(math.e / total) + math.log(1 / total)) / 2
+    word_1 = -math.log(1 / total)
+    expected = 3 * (math.log(2) + (word_0 + word_1) / 2)
+    assert contrast([level], text, targets).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [(classes("cat"), []), (classes("dog"), [])],
+        [(Prompt.parse("a [cat]"), [])],
+    ],
+)
+def test_without_positives_it_is_zero_and_has_gradients(images):
+    targets = make_targets(*images)
+    contrast = make_contrast()
+    levels, text = features_of(targets, dtype=torch.float32)
+    loss = contrast(levels, text, targets)
+    assert loss.item() == 0
+    loss.backward()
+    for tensor in (*levels, text.hidden, *contrast.parameters()):
+        assert torch.equal(tensor.grad, torch.zeros_like(tensor))
+
+
+def test_words_all_masked():
+    targets = make_targets((classes("cat"), [0]))
+    targets.words[:] = False
+    contrast = make_contrast()
+    levels, text = features_of(targets, dtype=torch.float32)
+    loss = contrast(levels, text, targets)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in contrast.parameters())
+
+
+def test_padding_does_not_matter():
+    """Neither what stands in padded tokens nor how many there are."""
+    images = mixed_images()[:3]
+    targets = make_targets(*images)
+    contrast = make_contrast().double()
+    levels, text = features_of(targets)
+    expected = contrast(levels, text, targets)
+    with torch.no_grad():
+        text.hidden[~targets.words] = 1e6
+    assert contrast(levels, text, targets).item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_a_finite_step_in_bf16():
+    """The loss is computed in float32, whatever the backbones' precision."""
+    targets = make_targets(*mixed_images())
+    contrast = make_contrast(temperature=0.01)
+    levels, text = features_of(targets, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = contrast(levels, text, targets)
+        embedded = contrast.embed_regions(levels), contrast.embed_words(text)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    for tensor in (*levels, text.hidden, *contrast.parameters()):
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.any()
+    for vectors, shape in zip(embedded, ((8, POSITIONS, 4), (*targets.words.shape, 4))):
+        assert vectors.shape == shape
+        assert vectors.dtype == torch.float32
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(shape[:2]))
+
+
+def test_embeddings_are_those_of_the_loss():
+    """Positions count over the levels, row by row: the loss of the matrix of all of them."""
+    targets = make_targets((classes("cat"), [0, 0, 0, 0, 0, 0, 0]))
+    contrast = make_contrast().double()
+    levels, text = features_of(targets)
+    logits = contrast.embed_regions(levels)[0] @ contrast.embed_words(text)[0].T / 0.5
+    right = torch.arange(7) * 2  # also of the second level, which begins at 12
+    word = 1
+    expected = (
+        -logits.log_softmax(1)[right, word].mean() - logits.log_softmax(0)[right, word].mean()
+    )
+    assert contrast(levels, text, targets).item() == pytest.approx(expected.item(), rel=1e-7)
+
+
+def test_temperature_is_bounded_and_can_leave_the_bound():
+    contrast = make_contrast(temperature=0.02, min_temperature=0.01)
+    targets = make_targets(*mixed_images()[:3])
+    levels, text = features_of(targets, dtype=torch.float32)
+    with torch.no_grad():
+        contrast.log_temperature.fill_(-20.0)
+    contrast(levels, text, targets).backward()
+    assert contrast.log_temperature.item() == pytest.approx(math.log(0.01))
+    # Random features: a higher temperature would be better.
+    assert contrast.log_temperature.grad < 0
+
+
+def test_sample_keeps_to_its_bounds():
+    matches = torch.full((3, 50), -1)
+    matches[0, :30] = 0
+    matches[1, 7] = 2
+    torch.manual_seed(0)
+    images, positions = sample_positions(matches, 10, 16)
+    counts = {i: int((matches[i, positions[images == i]] >= 0).sum()) for i in range(3)}
+    assert counts == {0: 10, 1: 1, 2: 0}
+    assert images.bincount().tolist() == [16, 16, 16]
+    for i in range(3):
+        assert len(positions[images == i].unique()) == 16
+    # A positive beyond the bound is not taken for a negative; few others are all taken.
+    matches[0, :48] = 0
+    images, positions = sample_positions(matches[:1], 10, 16)
+    assert (matches[0, positions] >= 0).sum() == 10
+    assert len(positions) == 12
+    # The seed decides.
+    samples = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        samples.append(sample_positions(matches, 10, 16)[1].tolist())
+    assert samples[0] == samples[1] != samples[2]
+
+
+def test_gradient_only_at_sampled_positions():
+    targets = make_targets((classes("cat", "dog"), [0, 1]), (classes("cat"), []))
+    contrast = make_contrast(max_positives=1, max_regions=3)
+    levels, text = features_of(targets, dtype=torch.float32)
+    contrast(levels, text, targets).backward()
+    for i in range(2):
+        touched = sum(int(level.grad[i].any(dim=0).sum()) for level in levels)
+        assert touched == 3
+
+
+def test_errors_name_the_remedy():
+    with pytest.raises(ValueError, match="max_positives must lie between 1 and max_regions"):
+        make_contrast(max_positives=20, max_regions=10)
+    with pytest.raises(ValueError, match="temperature must be at least min_temperature"):
+        make_contrast(temperature=0.001)
+    targets = make_targets((classes("cat"), [0]), positions=9)
+    levels, text = features_of(targets)
+    with pytest.raises(ValueError, match="9 positions, the pyramid has 17"):
+        make_contrast()(levels, text, ContrastTargets(*targets))

@@ -1,0 +1,165 @@
+"""The contrastive loss over several processes: the same loss and gradients as one has."""
+
+import pytest
+import torch
+from detectron2.utils import comm
+from torch import nn
+
+from glipv2_d2 import compat
+from glipv2_d2.modeling.contrast import RegionWordContrast
+from glipv2_d2.modeling.gather import gather_rows
+from glipv2_d2.modeling.text import TextFeatures
+from tests.modeling.contrast_cases import (
+    CHANNELS,
+    SIZES,
+    TEXT_CHANNELS,
+    features_of,
+    make_targets,
+    mixed_images,
+    naive_loss,
+)
+
+
+class Model(nn.Module):
+    """A backbone of one layer for each of image and text, and the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.linear = nn.Linear(TEXT_CHANNELS, TEXT_CHANNELS)
+        self.contrast = RegionWordContrast(
+            channels=CHANNELS, text_channels=TEXT_CHANNELS, embed_channels=4, temperature=0.5
+        )
+
+    def features(self, levels, text):
+        hidden = self.linear(text.hidden)
+        return [self.conv(level) for level in levels], TextFeatures(hidden, hidden, text.mask)
+
+    def forward(self, levels, text, targets):
+        return self.contrast(*self.features(levels, text), targets)
+
+
+def make_model():
+    torch.manual_seed(0)
+    return Model().double()
+
+
+def share(images, start, count, sizes=SIZES):
+    """Inputs of images `start` to `start + count` - 1: the same whoever asks for them."""
+    # Prompts are padded to the longest of the share: its own for each process.
+    positions = sum(height * width for height, width in sizes)
+    targets = make_targets(*images[start : start + count], positions=positions)
+    targets.words[:, 1] &= torch.arange(start, start + count) % 3 != 1  # some words are masked
+    parts = [
+        features_of(make_targets(image), seed=start + i, sizes=sizes)
+        for i, image in enumerate(images[start : start + count])
+    ]
+    levels = [torch.cat(level).detach() for level in zip(*(part[0] for part in parts))]
+    hidden = torch.zeros(*targets.words.shape, TEXT_CHANNELS, dtype=torch.float64)
+    for row, (_, text) in zip(hidden, parts):
+        row[: text.hidden.shape[1]] = text.hidden[0].detach()
+    return levels, TextFeatures(hidden, hidden, targets.words), targets
+
+
+def cases(count):
+    """Images, and the sizes of the pyramid of each of two shares."""
+    images = mixed_images()
+    empty = [(prompt, []) for prompt, _ in images]
+    return {
+        "mixed": (images[:count], (SIZES, SIZES)),
+        "ragged": (images[4 : 4 + count], (SIZES, ((2, 3),))),
+        # One share knows no box at all, then none does; the collectives must still match.
+        "half": (images[: count // 2] + empty[count // 2 : count], (SIZES, SIZES)),
+        "none": (empty[:count], (SIZES, SIZES)),
+    }
+
+
+def report(loss, model):
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def _worker(folder, names, count):
+    """One process: its loss and the averaged gradients of every case."""
+    model = make_model()
+    wrapped = compat.create_ddp_model(model)
+    rank, world = comm.get_rank(), comm.get_world_size()
+    reports = {}
+    for name in names:
+        images, sizes = cases(count)[name]
+        part = count // world
+        model.zero_grad()
+        loss = wrapped(*share(images, rank * part, part, sizes[rank % 2]))
+        loss.backward()
+        reports[name] = report(loss, model)
+    reports["gathered"] = _gather_own_rows(rank, world)
+    torch.save(reports, folder / f"{rank}.pth")
+
+
+def _gather_own_rows(rank, world):
+    """Rank r has r rows of r + 1; each process weighs part q by (rank + 1) * 10 ** q."""
+    rows = torch.full((rank, 2), rank + 1.0, requires_grad=True)
+    parts = gather_rows(rows)
+    sum(part.sum() * (rank + 1) * 10**q for q, part in enumerate(parts)).backward()
+    labels = gather_rows(torch.arange(rank))
+    return [p.detach() for p in parts], rows.grad, labels
+
+
+def run(tmp_path, monkeypatch, processes, count, names):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    compat.launch(
+        _worker, 0, num_processes=processes, dist_url="auto", args=(tmp_path, names, count)
+    )
+    return [torch.load(tmp_path / f"{rank}.pth") for rank in range(processes)]
+
+
+def check(reports, name, expected):
+    """The mean of the losses; gradients after DDP, the same everywhere; float64."""
+    loss, gradients = expected
+    losses = [r[name][0] for r in reports]
+    assert sum(losses) / len(losses) == pytest.approx(loss, rel=1e-9, abs=1e-12)
+    for one in reports:
+        assert one[name][1].keys() == gradients.keys()
+        for key, gradient in gradients.items():
+            torch.testing.assert_close(one[name][1][key], gradient, rtol=1e-6, atol=1e-9)
+
+
+def alone(name, count):
+    """One process with all images."""
+    images, (sizes, _) = cases(count)[name]
+    model = make_model()
+    loss = model(*share(images, 0, count, sizes))
+    loss.backward()
+    return report(loss, model)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path, monkeypatch):
+    """One test for all: starting processes is what takes the time."""
+    count, names = 4, ["mixed", "ragged", "half", "none"]
+    reports = run(tmp_path, monkeypatch, 2, count, names)
+    for name in ("mixed", "half", "none"):
+        check(reports, name, alone(name, count))
+    assert reports[0]["none"][0] == 0
+    # The shares of the loss differ, or the test would not show that they are averaged.
+    assert reports[0]["mixed"][0] != pytest.approx(reports[1]["mixed"][0], rel=0.01)
+
+    # Other sizes of images in the other process: against plain loops over both shares.
+    images, sizes = cases(count)["ragged"]
+    model = make_model()
+    parts = [share(images, 2 * i, 2, sizes[i]) for i in range(2)]
+    embedded = [(*model.features(levels, text), targets) for levels, text, targets in parts]
+    loss = naive_loss(model.contrast, embedded)
+    loss.backward()
+    check(reports, "ragged", report(loss, model))
+
+    for rank, one in enumerate(reports):
+        rows, gradient, labels = one["gathered"]
+        assert [part.tolist() for part in rows] == [[], [[2.0, 2.0]]]
+        assert gradient.tolist() == [[30.0, 30.0]] * rank  # (1 + 2) * 10
+        assert [part.tolist() for part in labels] == [[], [0]]
+
+
+@pytest.mark.slow
+def test_four_processes_with_two_images_equal_one_with_eight(tmp_path, monkeypatch):
+    reports = run(tmp_path, monkeypatch, 4, 8, ["mixed"])
+    check(reports, "mixed", alone("mixed", 8))

@@ -1,0 +1,140 @@
+#!/usr/bin/env python
+"""What the losses of GLIPv2 teach, measured on the "scenes" (docs/glipv2.md).
+
+    python tools/probe_glipv2.py --config-file configs/demo/scenes_glipv2.py --weights W \\
+        --task retrieval                      the phrase of a box among those of a whole batch
+    python tools/probe_glipv2.py ... --task masked-words
+                                              colours and shapes from the image, or from another's
+
+retrieval runs with any GLIP, on scenes_val unless --dataset names another data set; its prompts
+are drawn as in training, from a fixed seed. masked-words needs a model with mlm_head and reads the
+captions of scenes_val_grounding. A table is printed; --output also writes the numbers as json.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that a bare clone works too
+# Of third parties, on every start.
+warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+
+from detectron2.config import LazyCall as L  # noqa: E402
+from detectron2.config import instantiate  # noqa: E402
+from detectron2.data import MetadataCatalog  # noqa: E402
+from detectron2.data import transforms as T  # noqa: E402
+from detectron2.utils.env import seed_all_rng  # noqa: E402
+from tabulate import tabulate  # noqa: E402
+
+import glipv2_d2  # noqa: E402, F401  (registers the models and data sets)
+from glipv2_d2.checkpoint import CheckpointError, build_for_weights, load_weights  # noqa: E402
+from glipv2_d2.config import ConfigError, get_config  # noqa: E402
+from glipv2_d2.data import DataError, GroundingDatasetMapper  # noqa: E402
+from glipv2_d2.data.loading import load_records  # noqa: E402
+from glipv2_d2.engine.setup import resolve_device  # noqa: E402
+from glipv2_d2.evaluation.masked_words import KINDS, masked_word_accuracy  # noqa: E402
+from glipv2_d2.evaluation.region_word_retrieval import phrase_retrieval  # noqa: E402
+
+CAPTIONS, OBJECTS = "scenes_val_grounding", "scenes_val"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="LazyConfig of the model")
+    parser.add_argument("--weights", required=True, help="must hold all weights of the model")
+    parser.add_argument("--task", required=True, choices=("retrieval", "masked-words"))
+    parser.add_argument("--dataset", default=OBJECTS, help="of retrieval; default: %(default)s")
+    parser.add_argument("--batch", type=int, default=16, help="images together; default: 16")
+    parser.add_argument("--limit", type=int, help="so many records only, the first ones")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...; default: auto")
+    parser.add_argument("--output", type=Path, help="json file for the numbers")
+    args = parser.parse_args(argv)
+    if args.batch < 1 or (args.limit is not None and args.limit < 1):
+        parser.error("--batch and --limit must be at least 1")
+    return args
+
+
+def retrieval(cfg, model, args) -> tuple[dict, str]:
+    """The numbers of the task, and the table."""
+    records = load_records(args.dataset)[: args.limit]
+    mapper = cfg.dataloader.train.mapper
+    mapper.augmentations, mapper.negative_captions = [_resize(cfg)], 0
+    mapper = instantiate(mapper)
+    seed_all_rng(0)
+    batches = (
+        [mapper(record) for record in records[start : start + args.batch]]
+        for start in range(0, len(records), args.batch)
+    )
+    numbers = phrase_retrieval(model, batches)
+    rows = [(name, numbers[name]) for name in ("before_fusion", "fused", "chance")
+            if name in numbers]  # fmt: skip
+    table = tabulate(rows, headers=("score", "top-1"), floatfmt=".3f")
+    sizes = f"{numbers['boxes']} boxes, {numbers['phrases']:.0f} phrases in a batch of {args.batch}"
+    return numbers, f"{args.dataset}: {sizes}\n{table}"
+
+
+def masked_words(cfg, model, args) -> tuple[dict, str]:
+    """The numbers of the task, and the table."""
+    records = load_records(CAPTIONS)[: args.limit]
+    mapper = GroundingDatasetMapper(
+        is_train=False,
+        augmentations=[instantiate(_resize(cfg))],
+        tokenizer=model.tokenizer,
+        image_format=model.input_format,
+    )
+    numbers = masked_word_accuracy(model, records, mapper, _objects(), args.batch)
+    rows = [
+        (image.replace("_", " "), kind, *numbers[image][kind].values())
+        for image in numbers
+        for kind in KINDS
+    ]
+    headers = ("image", "masked", "words", "top-1", "decided words", "top-1 of these")
+    table = tabulate(rows, headers=headers, floatfmt=".3f")
+    return numbers, f"{CAPTIONS}: {len(records)} captions\n{table}"
+
+
+def _resize(cfg):
+    """The test size of a config, as a call."""
+    return L(T.ResizeShortestEdge)(
+        short_edge_length=cfg.inference.min_size, max_size=cfg.inference.max_size
+    )
+
+
+def _objects() -> dict[str, set[tuple[str, str]]]:
+    """(colour, shape) of everything in each image of the detection set, by file name."""
+    records = load_records(OBJECTS)
+    names = MetadataCatalog.get(OBJECTS).thing_classes
+    return {
+        record["file_name"]: {tuple(names[a["category_id"]].split()) for a in record["annotations"]}
+        for record in records
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        cfg = get_config(args.config_file)
+        model = build_for_weights(cfg.model, args.weights)
+        load_weights(model, args.weights)
+        model = model.eval().to(resolve_device(args.device))
+        run = retrieval if args.task == "retrieval" else masked_words
+        numbers, table = run(cfg, model, args)
+    except (CheckpointError, ConfigError, DataError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table)
+    if args.output is not None:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        settings = {key: str(value) for key, value in vars(args).items() if key != "output"}
+        content = {"settings": settings, "numbers": numbers}
+        args.output.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
