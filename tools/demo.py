@@ -3,9 +3,11 @@
 
     python tools/demo.py                 about ten minutes on two CPU cores
     python tools/demo.py --iters 30      a short form: fewer iterations, and fewer test images
+    python tools/demo.py --model glipv2  with masks, and GLIPv2's losses in the training
 
 Both halves are what anybody would run by hand: tools/detect.py's and train_net.py's code. Left in
-output/demo: README.md (one page), pictures/, contact_sheet.jpg, loss.png, metrics.json.
+output/demo (or output/demo_glipv2): README.md (one page), pictures/, contact_sheet.jpg, loss.png,
+metrics.json.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import time
 from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from demo_report import draw_loss, loss_summary, plain_numbers, write_summary
@@ -46,8 +49,30 @@ from glipv2_d2.evaluation import composition_oracles  # noqa: E402
 from glipv2_d2.evaluation.contact_sheet import draw_contact_sheet, sheet_items  # noqa: E402
 from glipv2_d2.structures import Prompt  # noqa: E402
 
-CONFIG = "configs/demo/scenes.py"
-WEIGHTS = "weights/glip_scenes.safetensors"
+
+class DemoModel(NamedTuple):
+    """Config and weights in use, the config that is trained, and where the pictures go."""
+
+    config: str
+    weights: str
+    training: str
+    output: str
+
+
+MODELS = {
+    "glip": DemoModel(
+        config="configs/demo/scenes.py",
+        weights="weights/glip_scenes.safetensors",
+        training="configs/demo/scenes.py",
+        output="output/demo",
+    ),
+    "glipv2": DemoModel(
+        config="configs/demo/scenes_glipv2_mask.py",
+        weights="weights/glipv2_scenes.safetensors",
+        training="configs/demo/scenes_glipv2.py",
+        output="output/demo_glipv2",
+    ),
+}
 DEFAULT_ITERS = 300
 # Below so many iterations the demo is a test of the machinery, and uses fewer images, too.
 QUICK_ITERS, QUICK_IMAGES = 100, 100
@@ -82,13 +107,13 @@ def run(*command: str) -> None:
         sys.exit(f"demo.py: `python {' '.join(command)}` failed with status {status}")
 
 
-def load_test_config(output: Path, images: int | None):
-    """The demo's config with its test sets cut down to their first `images`.
+def load_test_config(path: str, output: Path, images: int | None):
+    """The config `path` with its test sets cut down to their first `images`.
 
     Returns:
         (config, names of the data sets by test set).
     """
-    config = get_config(ROOT / CONFIG)
+    config = get_config(ROOT / path)
     names = {}
     for key, loader in config.dataloader.test.items():
         names[key] = loader.dataset
@@ -183,10 +208,11 @@ def use(config, names, args, watch: Stopwatch) -> dict:
 
 
 def train(config, args) -> dict:
-    """The second half: the same config from scratch, through train_net.py."""
+    """The second half: a model from scratch, through train_net.py."""
     folder = args.output / "training"
+    path = MODELS[args.model].training
     seed_all_rng(config.train.seed)
-    model = instantiate(config.model).to(config.train.device)
+    model = instantiate(get_config(ROOT / path).model).to(config.train.device)
     only_val = config.copy()
     only_val.dataloader.test = {"val": config.dataloader.test.val}
     only_val.dataloader.evaluator = {"val": config.dataloader.evaluator.val}
@@ -198,7 +224,7 @@ def train(config, args) -> dict:
     for old in folder.glob("metrics.json"):  # the writer appends
         old.unlink()
     run(
-        "train_net.py", "--config-file", CONFIG,
+        "train_net.py", "--config-file", path, "train.init_checkpoint=",
         "--num-gpus", "1" if config.train.device == "cuda" else "0",
         f"train.max_iter={args.iters}", f"train.output_dir={folder}", "train.eval_period=-1",
         f"train.checkpointer.period={args.iters}", "train.log_period=10",
@@ -208,6 +234,7 @@ def train(config, args) -> dict:
     after = evaluate_test_sets(only_val.dataloader, model)["val"]["bbox"]["AP50"]
     curve = draw_loss(folder / "metrics.json", args.output / "loss.png", before, after)
     return {
+        "config": path,
         "iterations": args.iters,
         "batch_size": config.dataloader.train.total_batch_size,
         "images": len(DatasetCatalog.get(some)),
@@ -221,20 +248,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--model", choices=MODELS, default="glip")
     parser.add_argument("--iters", type=int, default=DEFAULT_ITERS, help="iterations to train")
     parser.add_argument(
         "--images",
         type=int,
         help=f"images of each test set; default: all, or {QUICK_IMAGES} below {QUICK_ITERS} iters",
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "output" / "demo")
-    parser.add_argument("--weights", type=Path, default=ROOT / WEIGHTS)
+    parser.add_argument("--output", type=Path, help="default: the model's own folder")
+    parser.add_argument("--weights", type=Path, help="default: the shipped ones of the model")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     if args.iters < 1:
         parser.error(f"--iters must be at least 1, got {args.iters}")
     if args.images is None and args.iters < QUICK_ITERS:
         args.images = QUICK_IMAGES
+    args.output = args.output or ROOT / MODELS[args.model].output
+    args.weights = args.weights or ROOT / MODELS[args.model].weights
     if not args.weights.is_file():
         parser.error(
             f"there are no weights '{args.weights}': `make train-demo` makes them in output/scenes"
@@ -252,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     watch = Stopwatch()
     with watch.step("render", "1/3 The data: rendered from a seed"):
         run("datasets/prepare_scenes.py")
-    config, names = load_test_config(args.output, args.images)
+    config, names = load_test_config(MODELS[args.model].config, args.output, args.images)
     config.train.device = resolve_device(args.device)
     try:
         with watch.step("use", "2/3 Use: the shipped weights on pictures, val and novel"):
@@ -265,6 +295,7 @@ def main(argv: list[str] | None = None) -> int:
         metrics["train"] = train(config, args)
     watch.seconds["total"] = round(watch.total(), 1)
     metrics["seconds"] = watch.seconds
+    metrics["model"] = "GLIPv2" if args.model == "glipv2" else "GLIP"
     metrics["quick"] = args.images is not None
     metrics["machine"] = {
         "device": config.train.device, "cpus": os.cpu_count(), "torch": str(torch.__version__)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 __all__ = ["draw_loss", "loss_summary", "plain_numbers", "write_summary"]
 
-_TERMS = ("total_loss", "loss_token", "loss_box", "loss_centerness")
+_TERMS = (
+    "total_loss", "loss_token", "loss_box", "loss_centerness", "loss_contrast", "loss_mlm",
+)  # fmt: skip
 
 
 def draw_loss(metrics: Path, target: Path, before: float, after: float) -> list[dict]:
@@ -84,8 +86,8 @@ def write_summary(metrics: dict, notes: dict, pictures: list[str], target: Path)
     seconds = ", ".join(f"{key} {value:.0f}" for key, value in metrics["seconds"].items())
     text = f"""# The demo
 
-A small GLIP on rendered scenes: 8 colours x 8 shapes on photographs, 12 of the 64 pairs never
-shown in training. Tests ask for all 64 names.{short}
+A small {metrics["model"]} on rendered scenes: 8 colours x 8 shapes on photographs, 12 of the 64
+pairs never shown in training. Tests ask for all 64 names.{short}
 
 {table}
 
@@ -112,7 +114,7 @@ How the shipped weights were made:
 
 ## Train
 
-The same config from scratch for {trained["iterations"]} iterations of {trained["batch_size"]}
+{trained["config"]} from scratch for {trained["iterations"]} iterations of {trained["batch_size"]}
 images through `train_net.py`: AP50 on {trained["images"]} images of `val`
 {before:.1f} before, {after:.1f} after. (`make train-demo` is the whole training.)
 
@@ -126,12 +128,18 @@ Seconds: {seconds}. Machine: {metrics["machine"]}.
 
 def _results_table(metrics: dict) -> str:
     val, novel = metrics["val"], metrics["novel"]
-    rows = [
-        ("shipped weights on val", val["bbox"]["AP50"], val["images"]),
-        ("shipped weights on novel", novel["bbox"]["AP50"], novel["images"]),
+    kinds = {"bbox": "AP50", "segm": "AP50 of masks"}
+    kinds = {kind: label for kind, label in kinds.items() if kind in val}
+    rows = [("shipped weights on val", val), ("shipped weights on novel", novel)]
+    lines = [
+        f"| | {' | '.join(kinds.values())} | images |",
+        f"|---|{'---:|' * len(kinds)}---:|",
     ]
+    for name, result in rows:
+        numbers = " | ".join(f"{result[kind]['AP50']:.1f}" for kind in kinds)
+        lines.append(f"| {name} | {numbers} | {result['images']} |")
     for name, oracle in novel["oracle"].items():
         label = f"{name.replace('_', '-')} oracle on novel"
-        rows.append((label, oracle["AP50"], novel["images"]))
-    lines = ["| | AP50 | images |", "|---|---:|---:|"]
-    return "\n".join(lines + [f"| {name} | {ap:.1f} | {images} |" for name, ap, images in rows])
+        others = " |" * (len(kinds) - 1)
+        lines.append(f"| {label} | {oracle['AP50']:.1f} |{others} {novel['images']} |")
+    return "\n".join(lines)

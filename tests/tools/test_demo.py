@@ -10,7 +10,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 import demo
-from demo_report import draw_loss, loss_summary, plain_numbers, write_summary
+from demo_report import (
+    _results_table,
+    draw_loss,
+    loss_summary,
+    plain_numbers,
+    write_summary,
+)
 
 
 def metrics():
@@ -20,7 +26,14 @@ def metrics():
     return {
         "val": ap,
         "novel": {"bbox": {"AP50": 45.0}, "images": 4, "oracle": oracle},
-        "train": {"iterations": 30, "batch_size": 8, "images": 4, "val": halves},
+        "train": {
+            "config": "configs/demo/x.py",
+            "iterations": 30,
+            "batch_size": 8,
+            "images": 4,
+            "val": halves,
+        },
+        "model": "GLIP",
         "seconds": {"total": 100.4},
         "machine": {"device": "cpu"},
         "quick": True,
@@ -36,9 +49,20 @@ def test_summary(tmp_path):
     table = write_summary(metrics(), {"seed": "42"}, ["val/0.jpg"], target)
     assert "| shipped weights on novel | 45.0 | 4 |" in table
     text = target.read_text()
-    for part in (table, "0.0 before, 7.5 after", "a red star", "- seed: `42`", "short form"):
+    parts = ("A small GLIP on", "configs/demo/x.py from scratch", "0.0 before, 7.5 after")
+    for part in (table, *parts, "a red star", "- seed: `42`", "short form"):
         assert part in text
     assert "pictures/val/0.jpg" in text and "contact_sheet.jpg" in text and "loss.png" in text
+
+
+def test_masks_have_a_column_of_their_own():
+    numbers = metrics()
+    numbers["val"]["segm"], numbers["novel"]["segm"] = {"AP50": 50.0}, {"AP50": 33.3}
+    lines = _results_table(numbers).splitlines()
+    assert lines[0] == "| | AP50 | AP50 of masks | images |"
+    assert "| shipped weights on novel | 45.0 | 33.3 | 4 |" in lines
+    assert "| shape-blind oracle on novel | 25.5 | | 4 |" in lines
+    assert {line.count("|") for line in lines} == {5}
 
 
 def test_loss_curve(tmp_path):
