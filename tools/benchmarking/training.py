@@ -10,7 +10,7 @@ from torch import nn
 from benchmarking.official import OfficialArrangement
 from benchmarking.settings import Settings, build_model
 from benchmarking.timing import Clock
-from benchmarking.workers import OutOfMemory, PeakMemory, Worker
+from benchmarking.workers import OutOfMemory, PeakMemory, Worker, return_free_memory
 from benchmarking.workload import prompt_names, train_inputs
 from glipv2_d2.config import ConfigError
 from glipv2_d2.structures import Prompt
@@ -95,7 +95,9 @@ def _timed(mode: str, precision: str) -> tuple[float, float]:
     device = _STATE["settings"].device
     peak = PeakMemory(device)
     seconds = Clock(device).time(lambda: _step(precision))
-    return seconds, peak.gb()
+    used = peak.gb()
+    return_free_memory()  # the other side is next
+    return seconds, used
 
 
 def measure_training(

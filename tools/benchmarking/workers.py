@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["OutOfMemory", "PeakMemory", "Worker", "available_memory_gb"]
+__all__ = ["OutOfMemory", "PeakMemory", "Worker", "available_memory_gb", "return_free_memory"]
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
@@ -38,7 +38,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
             return
-        _return_free_memory()
+        return_free_memory()
         try:
             CLEAR.write_text("5")  # the peak of the resident set begins anew
         except OSError:
@@ -51,8 +51,10 @@ class PeakMemory:
         return (peak - self.before) / 2**30
 
 
-def _return_free_memory() -> None:
-    """Give back what the C library keeps of freed memory, which would hide a later peak."""
+def return_free_memory() -> None:
+    """Give back what the C library keeps of freed memory: it would hide a later peak, and a
+    process that idles would keep it from the others.
+    """
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):
