@@ -178,12 +178,16 @@ def _read_batch(files: Sequence[Path], failed: list[dict]) -> list[tuple[Path, n
 
 
 def _picture_paths(files: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """A picture's name is its image's, as .jpg; two images of one stem keep their suffix in it."""
+    """A picture's name is its image's, as .jpg.
+
+    Two images of one stem keep their suffix in it, two of one name (of several folders) get numbers.
+    """
     stems = Counter(file.stem for file in files)
-    paths = {}
-    for file in files:
+    paths, taken = {}, Counter()
+    for file in dict.fromkeys(files):
         stem = file.stem if stems[file.stem] == 1 else file.name.replace(".", "_")
-        paths[file] = output / f"{stem}.jpg"
+        taken[stem] += 1
+        paths[file] = output / (f"{stem}.jpg" if taken[stem] == 1 else f"{stem}_{taken[stem]}.jpg")
         if output.resolve() == file.parent.resolve():
             raise UsageError(
                 f"Pictures in '{output}', where '{file.name}' is, could overwrite images there: "
@@ -224,7 +228,12 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("input", metavar="IMAGE|FOLDER")
+    parser.add_argument(
+        "input",
+        nargs="+",
+        metavar="IMAGE|FOLDER|KEY=VALUE",
+        help="images, folders of images, and values for the config (model.prompt_batch_size=4)",
+    )
     parser.add_argument("--config-file", required=True, help="path, or name of a shipped config")
     parser.add_argument("--weights", required=True, help=".safetensors or .pth, official GLIP too")
     parser.add_argument("--prompt", required=True, help='"cat, dog" or "a [kite] above a [dog]"')
@@ -240,15 +249,24 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--device", default="auto", help='"auto", "cpu", "cuda", ...')
     parser.add_argument("--tta", action="store_true", help="several sizes and flips per image")
-    parser.add_argument("opts", nargs="*", default=[], help="path.key=value for the config")
     return parser
+
+
+def _inputs_and_overrides(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Files apart from ``key=value``; a file may have "=" in its name."""
+    overrides = [text for text in given if "=" in text and not Path(text).exists()]
+    inputs = [text for text in given if text not in overrides]
+    if not inputs:
+        raise UsageError(f"No image is given, only values for the config: {' '.join(overrides)}.")
+    return inputs, overrides
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = _argument_parser().parse_intermixed_args(argv)
     try:
-        files = list_images(args.input)
+        inputs, overrides = _inputs_and_overrides(args.input)
+        files = [file for given in inputs for file in list_images(given)]
         prompt = parse_prompt(args.prompt, args.kind, args.phrases)
         if args.threshold is not None and not 0 <= args.threshold <= 1:
             raise UsageError(f"--threshold must lie in [0, 1], got {args.threshold}.")
@@ -260,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             device=args.device,
             batch_size=args.batch_size,
             score_threshold=args.threshold,
-            overrides=args.opts,
+            overrides=overrides,
         )
         if args.merge_iou is not None:
             predictor.merge_iou = args.merge_iou

@@ -131,6 +131,27 @@ def test_overrides_of_the_config_may_come_last(weights, folder, tmp_path):
     assert json.loads((output / "detections.json").read_text())["threshold"] == 0.9
 
 
+def test_several_images_and_a_value_for_the_config(weights, folder, tmp_path):
+    other = tmp_path / "more"
+    other.mkdir()
+    (other / "a.jpg").write_bytes((folder / "b.jpg").read_bytes())
+    output = tmp_path / "out"
+    more = (str(other), str(folder / "b.jpg"), "model.postprocessor.detections_per_prompt=3")
+    assert run(weights, folder / "a.jpg", output, *more) == 0
+    report = json.loads((output / "detections.json").read_text())
+    files = [str(folder / "a.jpg"), str(other / "a.jpg"), str(folder / "b.jpg")]
+    assert [entry["file"] for entry in report["images"]] == files
+    pictures = [entry["picture"] for entry in report["images"]]
+    assert len(set(pictures)) == 3 and all((output / name).is_file() for name in pictures)
+    # The second and third are the same image.
+    assert report["images"][1]["detections"] == report["images"][2]["detections"]
+
+
+def test_no_image_at_all(weights, tmp_path, capsys):
+    assert run(weights, "model.chunk_size=2", tmp_path / "out") == 2
+    assert "No image is given" in capsys.readouterr().err
+
+
 def test_masks_are_drawn_and_written(tmp_path, folder):
     class Predictor:
         batch_size = 1
