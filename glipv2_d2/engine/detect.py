@@ -180,7 +180,7 @@ def _read_batch(files: Sequence[Path], failed: list[dict]) -> list[tuple[Path, n
 def _picture_paths(files: Sequence[Path], output: Path) -> dict[Path, Path]:
     """A picture's name is its image's, as .jpg.
 
-    Two images of one stem keep their suffix in it, two of one name (of several folders) get numbers.
+    Two images of one stem keep their suffix in it, two of one name (of other folders) get numbers.
     """
     stems = Counter(file.stem for file in files)
     paths, taken = {}, Counter()
