@@ -224,8 +224,8 @@ def train(config, args) -> dict:
     for old in folder.glob("metrics.json"):  # the writer appends
         old.unlink()
     run(
-        "train_net.py", "--config-file", path, "train.init_checkpoint=",
-        "--num-gpus", "1" if config.train.device == "cuda" else "0",
+        "train_net.py", "--config-file", path,
+        "--num-gpus", "1" if config.train.device == "cuda" else "0", "train.init_checkpoint=",
         f"train.max_iter={args.iters}", f"train.output_dir={folder}", "train.eval_period=-1",
         f"train.checkpointer.period={args.iters}", "train.log_period=10",
         f"lr_multiplier.warmup_iters={max(1, args.iters // 10)}",

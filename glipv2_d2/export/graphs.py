@@ -1,0 +1,217 @@
+"""The two graphs of a GLIP: words from tokens, and predictions from an image and words.
+
+`torch.export` traces with symbolic sizes. What makes the graphs hold for every size, and tracing
+take seconds and not hours, is kept here:
+
+* Symbols that are multiples of the backbone's stride: every size behind them is then a short
+  expression, where PyTorch's solver would otherwise carry "rounded up to a multiple of 4, halved,
+  rounded up to whole windows, ..." through each of two thousand nodes.
+* No decision on whether a size is 1 (`backed_size_oblivious`), and an example in general position:
+  more than one window, more than one position on the coarsest level.
+* The conditions that the tracer writes down while it looks for the layout in memory of
+  intermediate results ("more than one image", ...) are taken out of the program: nothing that it
+  computes depends on them. Those that it does depend on are put in.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+import torch.fx.experimental._config as fx_config
+from torch import nn
+from torch.export import Dim, ExportedProgram
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from glipv2_d2.export.errors import ExportError
+from glipv2_d2.modeling import GLIP
+from glipv2_d2.modeling.text import TextFeatures, TokenizedPrompts
+
+__all__ = ["IMAGE_INPUTS", "IMAGE_OUTPUTS", "TEXT_INPUTS", "TEXT_OUTPUTS", "ImagePath", "TextPath",
+           "export_image_path", "export_text_path", "tracing"]  # fmt: skip
+
+IMAGE_INPUTS = ("images", "words", "mask")
+IMAGE_OUTPUTS = ("logits", "deltas", "centerness")
+TEXT_INPUTS = ("input_ids", "mask")
+TEXT_OUTPUTS = ("words",)
+
+# Sizes of the example in strides of the backbone: the coarsest stage has more than one window of
+# any Swin (12), and no two sizes are alike.
+_EXAMPLE_SIZE = (13, 15)
+_EXAMPLE_TOKENS = 9
+
+
+class ImagePath(nn.Module):
+    """Backbone, fusion neck and head of a GLIP, with plain tensors in and out."""
+
+    def __init__(self, model: GLIP):
+        super().__init__()
+        self.backbone = model.backbone
+        self.neck = model.neck
+        self.head = model.head
+        self.divisibility = model.backbone.size_divisibility
+
+    def forward(
+        self, images: torch.Tensor, words: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Predict.
+
+        Args:
+            images: (B, 3, H, W) normalised; H and W are multiples of the backbone's divisibility.
+            words: (B, T, L), the field of TextFeatures that the neck reads.
+            mask: (B, T) bool, True for real tokens.
+
+        Returns:
+            logits (B, N, T), deltas (B, N, 4) and centerness (B, N): see GroundingOutput.
+        """
+        height, width = (size // self.divisibility for size in images.shape[-2:])
+        # Cuts nothing off; it tells the tracer that the sizes are multiples (see above).
+        images = images.narrow(2, 0, height * self.divisibility)
+        images = images.narrow(3, 0, width * self.divisibility)
+        levels = list(self.backbone(images).values())
+        output = self.head(*self.neck(levels, TextFeatures(words, words, mask)))
+        return output.logits, output.deltas, output.centerness
+
+
+class TextPath(nn.Module):
+    """The language backbone of a GLIP, with plain tensors in and out."""
+
+    def __init__(self, model: GLIP):
+        super().__init__()
+        self.language_backbone = model.language_backbone
+        self.reads = model.neck.reads
+
+    def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """input_ids (B, T) int64, mask (B, T) bool -> words (B, T, L)."""
+        tokens = TokenizedPrompts(input_ids, mask, positive_maps=[])
+        return getattr(self.language_backbone(tokens), self.reads)
+
+
+def export_image_path(model: GLIP) -> ExportedProgram:
+    """The image path as a program for any number of images, sizes and tokens.
+
+    Traced with the model's weights, in evaluation mode; the model is left as it was.
+
+    Raises:
+        ExportError: this PyTorch is too old.
+    """
+    path = ImagePath(model)
+    rows, columns = (size * path.divisibility for size in _EXAMPLE_SIZE)
+    images = torch.zeros(2, 3, rows, columns)
+    words = torch.zeros(2, _EXAMPLE_TOKENS, model.head.bias_lang.numel())
+    mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
+    dynamic = [(0, 2, 3), (0, 1), (0, 1)]
+    program = _export(path, (images, words, mask), dynamic)
+    multiples = [f"L['images'].size()[{d}] % {path.divisibility} == 0" for d in (2, 3)]
+    _set_conditions(program, multiples, {(0, 2): path.divisibility, (0, 3): path.divisibility})
+    return program
+
+
+def export_text_path(model: GLIP) -> ExportedProgram:
+    """The text path as a program for any number of prompts and tokens.
+
+    Raises:
+        ExportError: this PyTorch is too old.
+    """
+    input_ids = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.int64)
+    mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
+    program = _export(TextPath(model), (input_ids, mask), [(0, 1), (0, 1)])
+    _set_conditions(program, [], {})
+    return program
+
+
+def _export(
+    path: nn.Module, example: tuple[torch.Tensor, ...], dynamic: Sequence[Sequence[int]]
+) -> ExportedProgram:
+    """`dynamic`: per input the dimensions whose size is free."""
+    if not hasattr(fx_config, "backed_size_oblivious") or not hasattr(
+        torch.compiler, "is_exporting"
+    ):
+        raise ExportError(
+            f"Exporting needs a newer PyTorch than {torch.__version__} (tried with 2.15): "
+            "pip install --upgrade torch torchvision."
+        )
+    shapes = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in dynamic)
+    with _evaluation(path), tracing():
+        program = torch.export.export(path, example, dynamic_shapes=shapes, strict=False)
+    _drop_idle_nodes(program)
+    return program
+
+
+@contextmanager
+def _evaluation(path: nn.Module):
+    """Evaluation mode, and each module as it was afterwards."""
+    training = {module: module.training for module in path.modules()}
+    path.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+@contextmanager
+def tracing():
+    """PyTorch's settings under which it traces with symbolic sizes here."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(fx_config.patch(backed_size_oblivious=True))
+        # It keeps symbolic shapes for a second use, which costs a third of the time here.
+        stack.enter_context(torch._dynamo.config.patch(fake_tensor_cache_enabled=False))
+        yield
+
+
+def _set_conditions(
+    program: ExportedProgram, conditions: list[str], smallest: dict[tuple[int, int], int]
+) -> None:
+    """Replace what the tracer demands of the inputs by what the computation demands.
+
+    Args:
+        conditions: in the form in which PyTorch keeps them, of the inputs L['name'].
+        smallest: least size of (input, dimension); 1 for the others.
+    """
+    if hasattr(program, "_guards_code"):  # older versions keep none
+        program._guards_code = conditions
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    for index, name in enumerate(program.graph_signature.user_inputs):
+        for dim, size in enumerate(nodes[name].meta["val"].shape):
+            if isinstance(size, torch.SymInt):
+                upper = program.range_constraints[size.node.expr].upper
+                lower = smallest.get((index, dim), 1)
+                program.range_constraints[size.node.expr] = ValueRanges(lower, upper)
+
+
+def _drop_idle_nodes(program: ExportedProgram) -> None:
+    """Remove nodes that hand on their input: a third of the graph.
+
+    Conversions to the type that a tensor has, with the check that follows each; dropout; blocks
+    (see modeling/blocks.py) of which there is only one.
+    """
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            graph.erase_node(node)
+        elif (source := _source_if_idle(node)) is not None:
+            node.replace_all_uses_with(source)
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    graph.lint()
+    program.graph_module.recompile()
+
+
+def _source_if_idle(node: torch.fx.Node) -> torch.fx.Node | None:
+    """The node whose value this one hands on unchanged, if it does."""
+    aten = torch.ops.aten
+    if node.op != "call_function":
+        return None
+    if node.target is aten.to.dtype:
+        source = node.args[0]
+        return source if source.meta["val"].dtype == node.meta["val"].dtype else None
+    if node.target is aten.dropout.default:
+        return node.args[0] if not node.args[2] else None
+    if node.target is aten.cat.default:
+        return node.args[0][0] if len(node.args[0]) == 1 else None
+    if getattr(node.target, "__name__", "") == "getitem":
+        split = node.args[0]
+        if split.target is aten.split.Tensor and len(split.meta["val"]) == 1:
+            return split.args[0]
+    return None

@@ -1,0 +1,137 @@
+"""What a program needs to know around the graphs: `export.json`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+
+from glipv2_d2.export.errors import ExportError
+from glipv2_d2.modeling import GLIP
+from glipv2_d2.structures import Prompt
+
+__all__ = ["FILE_NAME", "FORMATS", "Manifest"]
+
+FILE_NAME = "export.json"
+FORMATS = {"torch": ".pt2", "onnx": ".onnx"}
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Settings of an exported GLIP; plain numbers, so that every language can read them.
+
+    Attributes:
+        format: "torch" or "onnx".
+        words: which of the language backbone's features the image graph reads ("hidden" or
+            "embedded").
+        input_format: channel order, "BGR" or "RGB".
+        pixel_mean, pixel_std: per channel of the values 0..255.
+        size_divisibility: sides of the image graph's input are multiples of it; images are padded
+            right and below with zeros, after normalising.
+        strides: of the levels, pixels. Level i of an (H, W) input has ceil(H / stride) rows.
+        anchor_offset: position of the first anchor's centre in strides.
+        cell_anchors: per level (x1, y1, x2, y2) around that centre, continuous.
+        box_weights, scale_clamp: of the box coder.
+        score_threshold, topk_candidates, nms_threshold, detections_per_prompt: post-processing.
+        max_tokens: of a prompt. chunk_size: most names of a prompt; None: as many as fit.
+        prompt_batch_size: most (image, prompt) pairs of one call.
+        prompts: of an export for a fixed prompt, as Prompt's fields; empty: any prompt.
+        inference: of the predictor: min_size, max_size, score_threshold, merge_iou.
+        notes: how the export was made.
+        version: of this file's format.
+    """
+
+    format: str
+    words: str
+    input_format: str
+    pixel_mean: list[float]
+    pixel_std: list[float]
+    size_divisibility: int
+    strides: list[int]
+    anchor_offset: float
+    cell_anchors: list[list[float]]
+    box_weights: list[float]
+    scale_clamp: float
+    score_threshold: float
+    topk_candidates: int
+    nms_threshold: float
+    detections_per_prompt: int
+    max_tokens: int
+    chunk_size: int | None
+    prompt_batch_size: int
+    prompts: list[dict] = field(default_factory=list)
+    inference: dict = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    version: int = VERSION
+
+    @classmethod
+    def of(cls, model: GLIP, **more) -> "Manifest":
+        """The settings of a model. `more`: format, prompts, inference, notes.
+
+        Raises:
+            ExportError: a part of the model is of a kind that the file cannot describe.
+        """
+        anchors, post = model.anchor_generator, model.postprocessor
+        if not isinstance(anchors, DefaultAnchorGenerator) or set(anchors.num_anchors) != {1}:
+            raise ExportError(
+                "Exporting needs Detectron2's DefaultAnchorGenerator with one anchor per position, "
+                f"as GLIP has; this model has a {type(anchors).__name__}."
+            )
+        return cls(
+            words=model.neck.reads,
+            input_format=model.input_format,
+            pixel_mean=model.pixel_mean.flatten().tolist(),
+            pixel_std=model.pixel_std.flatten().tolist(),
+            size_divisibility=model.backbone.size_divisibility,
+            strides=list(anchors.strides),
+            anchor_offset=anchors.offset,
+            cell_anchors=[cell.flatten().tolist() for cell in anchors.cell_anchors],
+            box_weights=list(post.box_coder.weights),
+            scale_clamp=post.box_coder.scale_clamp,
+            score_threshold=post.score_threshold,
+            topk_candidates=post.topk_candidates,
+            nms_threshold=post.nms_threshold,
+            detections_per_prompt=post.detections_per_prompt,
+            max_tokens=model.tokenizer.max_tokens,
+            chunk_size=model.chunk_size,
+            prompt_batch_size=model.prompt_batch_size,
+            **more,
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read `export.json`.
+
+        Raises:
+            ExportError: it is not there, or not one that this version can read.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise ExportError(
+                f"'{folder}' is no exported model: it has no {FILE_NAME}. "
+                "tools/export_model.py makes such a folder."
+            )
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            if fields["version"] != VERSION:
+                raise ExportError(
+                    f"'{path}' is of version {fields['version']}, this program reads version "
+                    f"{VERSION}: export the model again."
+                )
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ExportError(f"'{path}' is damaged ({error}): export the model again.") from error
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps(dataclasses.asdict(self), indent=1)
+        (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+    def fixed_prompts(self) -> list[Prompt]:
+        """The prompts that the export was made for; none: it takes any."""
+        return [Prompt(**fields) for fields in self.prompts]
+
+    def graph_file(self, name: str) -> str:
+        """File name of the graph "image" or "text"."""
+        return name + FORMATS[self.format]

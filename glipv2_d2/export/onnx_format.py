@@ -1,0 +1,83 @@
+"""The graphs in ONNX, for programs without PyTorch."""
+
+import importlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from glipv2_d2.export.errors import ExportError
+from glipv2_d2.export.graphs import tracing
+
+__all__ = ["OPSET", "require", "save_onnx"]
+
+OPSET = 20  # DeformConv came with 19
+
+# Names of the free sizes, of the inputs of both graphs.
+_SIZES = {
+    "images": {0: "batch", 2: "height", 3: "width"},
+    "words": {0: "batch", 1: "tokens"},
+    "input_ids": {0: "batch", 1: "tokens"},
+    "mask": {0: "batch", 1: "tokens"},
+}
+
+
+def require(*packages: str) -> None:
+    """Raise ExportError for the first package that is not installed."""
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ExportError(
+                f"ONNX needs the package '{package}', which cannot be imported ({error}). "
+                "pip install onnx onnxscript onnxruntime"
+            ) from error
+
+
+def save_onnx(
+    program: ExportedProgram, path: Path, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Translate a program and write it.
+
+    Raises:
+        ExportError: a package is missing, or an operator has no translation.
+    """
+    require("onnx", "onnxscript")
+    # The exporter writes its progress to standard output, and its notes to the log.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with tracing():  # it is traced again, to be taken apart into ONNX's operators
+            translated = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=[_SIZES[name] for name in inputs],
+                custom_translation_table={
+                    torch.ops.aten.split_with_sizes.default: _split_with_sizes
+                },
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ExportError(f"PyTorch {torch.__version__} cannot write ONNX: {reason}") from error
+    translated.save(path)
+
+
+def _split_with_sizes(x, split_sizes: Sequence, dim: int = 0) -> list:
+    """Slices: the exporter's own form is a list of tensors, which it cannot optimise afterwards."""
+    from onnxscript import opset18 as op
+
+    axis, start, parts = op.Constant(value_ints=[dim]), op.Constant(value_ints=[0]), []
+    for size in split_sizes:
+        if isinstance(size, int):
+            length = op.Constant(value_ints=[size])
+        else:
+            length = op.Reshape(size, op.Constant(value_ints=[1]))
+        end = op.Add(start, length)
+        parts.append(op.Slice(x, start, end, axis))
+        start = end
+    return parts

@@ -1,0 +1,156 @@
+"""Write a GLIP as a folder of graphs and settings."""
+
+import dataclasses
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch.export import ExportedProgram
+
+from glipv2_d2.export import graphs
+from glipv2_d2.export.errors import ExportError
+from glipv2_d2.export.manifest import FORMATS, Manifest
+from glipv2_d2.export.onnx_format import require, save_onnx
+from glipv2_d2.modeling import GLIP
+from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
+from glipv2_d2.structures import Prompt
+
+__all__ = ["PROMPTS_FILE", "TOKENIZER_FOLDER", "export_glip"]
+
+logger = logging.getLogger(__name__)
+
+PROMPTS_FILE = "prompts.safetensors"
+TOKENIZER_FOLDER = "tokenizer"
+
+
+def export_glip(
+    model: GLIP,
+    folder: str | Path,
+    *,
+    format: str = "torch",
+    prompts: Sequence[Prompt] = (),
+    inference: dict | None = None,
+    notes: dict[str, str] | None = None,
+) -> Path:
+    """Write a model as graphs.
+
+    The folder gets ``image.pt2`` (or ``image.onnx``), ``export.json`` and ``tokenizer/``; and
+    ``text.pt2`` (or ``.onnx``), the language backbone, or, for fixed prompts, what it makes of them
+    in ``prompts.safetensors``. docs/export.md describes them. Masks, and all that only training
+    needs, stay behind.
+
+    Args:
+        model: with its weights, on the CPU. folder: to be made.
+        format: "torch" (torch.export) or "onnx".
+        prompts: the export answers these and no others; none: it answers any prompt.
+        inference: ``min_size``, ``max_size``, ``score_threshold``, ``merge_iou`` of the predictor.
+        notes: how the export was made; kept in ``export.json``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ExportError: the folder exists, a package is missing, or the model cannot be exported.
+        PromptError: a prompt is too long.
+    """
+    folder = Path(folder)
+    if format not in FORMATS:
+        raise ExportError(f"The format is {format!r}; choose one of {', '.join(FORMATS)}.")
+    if folder.exists():
+        raise ExportError(f"'{folder}' exists already: remove it, or name another folder.")
+    if model.device.type != "cpu":
+        raise ExportError(
+            f"The model is on '{model.device}': graphs are made on the CPU (model.to('cpu')), and "
+            "moved to another device when they are loaded."
+        )
+    if format == "onnx":
+        require("onnx", "onnxscript")
+    _check_parts(model)
+    stored = _encode(model, prompts) if prompts else None
+    manifest = Manifest.of(
+        model,
+        format=format,
+        prompts=[dataclasses.asdict(prompt) for prompt in prompts],
+        inference=dict(inference or {}),
+        notes={**(notes or {}), "torch": torch.__version__},
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Under another name until all of it is there.
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.parent))
+    try:
+        _save_graphs(model, manifest, unfinished)
+        if stored is not None:
+            save_file(stored, unfinished / PROMPTS_FILE)
+        _save_tokenizer(model.tokenizer, unfinished / TOKENIZER_FOLDER)
+        manifest.write(unfinished)
+        unfinished.chmod(0o755)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return folder
+
+
+def _check_parts(model: GLIP) -> None:
+    if getattr(model, "mask_head", None) is not None:
+        logger.warning("The model's mask head is not exported: the export finds boxes, no masks.")
+    if type(model.tokenizer) is not PromptTokenizer:
+        raise ExportError(
+            f"The language backbone has a tokenizer of its own, {type(model.tokenizer).__name__}, "
+            "which is not exported; only those are that a tokenizer.json describes."
+        )
+
+
+def _save_graphs(model: GLIP, manifest: Manifest, folder: Path) -> None:
+    program = graphs.export_image_path(model)
+    path = folder / manifest.graph_file("image")
+    _save(program, path, manifest.format, graphs.IMAGE_INPUTS, graphs.IMAGE_OUTPUTS)
+    if not manifest.prompts:
+        program = graphs.export_text_path(model)
+        path = folder / manifest.graph_file("text")
+        _save(program, path, manifest.format, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS)
+
+
+def _save(
+    program: ExportedProgram,
+    path: Path,
+    format: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> None:
+    if format == "onnx":
+        save_onnx(program, path, inputs, outputs)
+    else:
+        torch.export.save(program, path)
+
+
+def _save_tokenizer(tokenizer: PromptTokenizer, folder: Path) -> None:
+    tokenizer.tokenizer.save_pretrained(folder)
+    # Some pad and cut every text to a length of their own, which programs that read the file by
+    # themselves would get, too.
+    path = str(folder / "tokenizer.json")
+    plain = Tokenizer.from_file(path)
+    plain.no_padding()
+    plain.no_truncation()
+    plain.save(path)
+
+
+@torch.no_grad()
+def _encode(model: GLIP, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
+    """Per prompt i "i.input_ids" (T,), "i.words" (T, L) and "i.positive_map" (K, T)."""
+    training = model.training
+    model.eval()
+    stored = {}
+    for i, prompt in enumerate(prompts):
+        tokens = model.tokenizer([prompt]).to(model.device)
+        words = getattr(model.language_backbone(tokens), model.neck.reads)
+        stored[f"{i}.input_ids"] = tokens.input_ids[0].cpu()
+        stored[f"{i}.words"] = words[0].float().cpu().contiguous()
+        stored[f"{i}.positive_map"] = tokens.positive_maps[0].cpu()
+    model.train(training)
+    return stored

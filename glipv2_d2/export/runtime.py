@@ -1,0 +1,251 @@
+"""Use an exported GLIP like the model itself."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from detectron2.modeling.anchor_generator import BufferList, DefaultAnchorGenerator
+from detectron2.structures import ImageList
+from safetensors.torch import load_file
+from torch.export.passes import move_to_device_pass
+from transformers import PreTrainedTokenizerFast
+
+from glipv2_d2.engine.predictor import GroundingPredictor
+from glipv2_d2.engine.setup import resolve_device
+from glipv2_d2.export.errors import ExportError
+from glipv2_d2.export.graphs import IMAGE_INPUTS, TEXT_INPUTS
+from glipv2_d2.export.manifest import Manifest
+from glipv2_d2.export.onnx_format import require
+from glipv2_d2.export.package import PROMPTS_FILE, TOKENIZER_FOLDER
+from glipv2_d2.modeling import GLIP
+from glipv2_d2.modeling.boxes import InclusiveBoxCoder, to_inclusive
+from glipv2_d2.modeling.fusion import modulated_deform_conv2d
+from glipv2_d2.modeling.heads import GroundingOutput
+from glipv2_d2.modeling.postprocessing import GroundingPostprocessor
+from glipv2_d2.modeling.text import TextFeatureCache, TextFeatures, TokenizedPrompts
+from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
+from glipv2_d2.structures import PromptError
+
+__all__ = ["ExportedGLIP", "load_exported"]
+
+Graph = Callable[..., tuple[torch.Tensor, ...]]
+
+
+def load_exported(folder: str | Path, device: str = "cpu") -> GroundingPredictor:
+    """A predictor on an export, with the sizes and threshold that it was made with.
+
+        predictor = load_exported("exported/glip_t")
+        instances = predictor("photo.jpg", ["red star", "blue ring"])[0]
+
+    Args:
+        folder: of tools/export_model.py. device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        ExportError: see :class:`ExportedGLIP`.
+    """
+    model = ExportedGLIP(folder, device)
+    return GroundingPredictor(model, **model.manifest.inference)
+
+
+class ExportedGLIP(GLIP):
+    """A GLIP whose layers are graphs in files; for inference.
+
+    It is called like GLIP, and everything around the layers (padding, chunks of a vocabulary,
+    post-processing) is GLIP's own. An export for fixed prompts looks for these in inputs without
+    prompt, and refuses others.
+
+    Args:
+        folder: of `export_glip`. device: where it runs.
+
+    Raises:
+        ExportError: the folder is not an export, a file is missing or damaged, or a package
+            that it needs is not installed.
+    """
+
+    def __init__(self, folder: str | Path, device: str = "cpu"):
+        folder = Path(folder)
+        manifest = Manifest.read(folder)
+        device = resolve_device(device)
+        image_graph = _load(folder / manifest.graph_file("image"), manifest, IMAGE_INPUTS, device)
+        text = _Text(folder, manifest, device)
+        super().__init__(
+            backbone=SimpleNamespace(size_divisibility=manifest.size_divisibility),
+            language_backbone=text,
+            neck=None,
+            head=None,
+            anchor_generator=_anchor_generator(manifest),
+            losses=None,
+            postprocessor=_postprocessor(manifest),
+            pixel_mean=manifest.pixel_mean,
+            pixel_std=manifest.pixel_std,
+            input_format=manifest.input_format,
+            chunk_size=manifest.chunk_size,
+            prompt_batch_size=manifest.prompt_batch_size,
+        )
+        self.manifest = manifest
+        self.image_graph = image_graph
+        self.text_cache = _Cache(text)
+        self.vocabulary_prompts = manifest.fixed_prompts()
+        self.eval().to(device)
+
+    def train(self, mode: bool = True) -> "ExportedGLIP":
+        if mode:
+            raise ExportError("An exported model cannot be trained: train the model itself.")
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, batched_inputs: list[dict]) -> list[dict]:
+        """See GLIP.forward, in evaluation mode."""
+        return super().forward(batched_inputs)
+
+    def visual_features(self, images: ImageList) -> list[torch.Tensor]:
+        """The images themselves: the backbone is a part of the graph."""
+        return [images.tensor]
+
+    def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
+        """The graph on B pairs of image and prompt."""
+        logits, deltas, centerness = self.image_graph(features[0], text.hidden, text.mask)
+        return GroundingOutput(logits, deltas, centerness, self._level_sizes(features[0]))
+
+    def anchors(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Per level (h * w, 4), inclusive, pixels."""
+        image = features[0]
+        levels = [image.new_empty(()).expand(1, 1, *s) for s in self._level_sizes(image)]
+        return [to_inclusive(boxes.tensor) for boxes in self.anchor_generator(levels)]
+
+    def _level_sizes(self, images: torch.Tensor) -> list[tuple[int, int]]:
+        """Coarser levels round up."""
+        height, width = images.shape[-2:]
+        return [(-(-height // s), -(-width // s)) for s in self.manifest.strides]
+
+
+def _anchor_generator(manifest: Manifest) -> DefaultAnchorGenerator:
+    levels = len(manifest.strides)
+    generator = DefaultAnchorGenerator(
+        sizes=[[1.0]] * levels,
+        aspect_ratios=[[1.0]],
+        strides=manifest.strides,
+        offset=manifest.anchor_offset,
+    )
+    generator.cell_anchors = BufferList([torch.tensor([cell]) for cell in manifest.cell_anchors])
+    return generator
+
+
+def _postprocessor(manifest: Manifest) -> GroundingPostprocessor:
+    return GroundingPostprocessor(
+        box_coder=InclusiveBoxCoder(tuple(manifest.box_weights), manifest.scale_clamp),
+        score_threshold=manifest.score_threshold,
+        topk_candidates=manifest.topk_candidates,
+        nms_threshold=manifest.nms_threshold,
+        detections_per_prompt=manifest.detections_per_prompt,
+    )
+
+
+class _Text:
+    """The language backbone's part: a graph, or what it made of the fixed prompts."""
+
+    def __init__(self, folder: Path, manifest: Manifest, device: str):
+        path = folder / TOKENIZER_FOLDER
+        try:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise ExportError(f"The export '{folder}' has no usable tokenizer: {error}") from error
+        self.tokenizer = PromptTokenizer(tokenizer, manifest.max_tokens)
+        self.graph, self.stored = None, {}
+        if manifest.prompts:
+            self.stored = _stored_words(folder / PROMPTS_FILE, device)
+        else:
+            path = folder / manifest.graph_file("text")
+            self.graph = _load(path, manifest, TEXT_INPUTS, device)
+
+    def __call__(self, tokens: TokenizedPrompts) -> TextFeatures:
+        if self.graph is not None:
+            words = self.graph(tokens.input_ids, tokens.mask)[0]
+        else:
+            found = [self._stored(ids[m]) for ids, m in zip(tokens.input_ids, tokens.mask)]
+            words = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+        return TextFeatures(hidden=words, embedded=words, mask=tokens.mask)
+
+    def _stored(self, ids: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.stored[tuple(ids.tolist())]
+        except KeyError:
+            raise PromptError(
+                "This export was made for a fixed prompt and has no language model: ask for that "
+                "prompt (model.vocabulary_prompts), or export without --prompt."
+            ) from None
+
+
+def _stored_words(path: Path, device: str) -> dict[tuple[int, ...], torch.Tensor]:
+    """Token ids -> words (T, L)."""
+    if not path.is_file():
+        raise ExportError(f"The file '{path}' of the export is missing: export the model again.")
+    tensors = load_file(path, device=device)
+    names = [name.removesuffix(".words") for name in tensors if name.endswith(".words")]
+    return {tuple(tensors[f"{n}.input_ids"].tolist()): tensors[f"{n}.words"] for n in names}
+
+
+class _Cache(TextFeatureCache):
+    def _drop_if_encoder_changed(self) -> None:
+        """A file does not change."""
+
+
+def _load(path: Path, manifest: Manifest, inputs: Sequence[str], device: str) -> Graph:
+    if not path.is_file():
+        raise ExportError(f"The file '{path}' of the export is missing: export the model again.")
+    try:
+        if manifest.format == "onnx":
+            return _OnnxGraph(path, inputs, device)
+        return _torch_graph(path, device)
+    except ExportError:
+        raise
+    except Exception as error:  # of half a dozen types, by what is damaged
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ExportError(
+            f"'{path}' cannot be read ({reason[:200]}): it is damaged, or was written by a newer "
+            "version of what reads it. Export the model again."
+        ) from error
+
+
+def _torch_graph(path: Path, device: str) -> Graph:
+    program = torch.export.load(path)
+    if device != "cpu":
+        program = move_to_device_pass(program, device)
+    module = program.module()
+    if device == "cpu":
+        _use_own_deform_conv(module)
+    return lambda *tensors: _as_tuple(module(*tensors))
+
+
+def _as_tuple(outputs) -> tuple[torch.Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _use_own_deform_conv(module: torch.fx.GraphModule) -> None:
+    """Put this package's deformable convolution, several times faster on CPU, into a graph."""
+    for node in module.graph.nodes:
+        if node.target is torch.ops.torchvision.deform_conv2d.default:
+            x, weight, offset, mask, bias, stride = node.args[:6]
+            node.target = modulated_deform_conv2d
+            node.args = (x, offset, mask, weight, bias, stride)
+    module.recompile()
+
+
+class _OnnxGraph:
+    def __init__(self, path: Path, inputs: Sequence[str], device: str):
+        require("onnxruntime")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        providers = ["CPUExecutionProvider"]
+        if device.startswith("cuda"):
+            providers = ["CUDAExecutionProvider", *providers]
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        self._inputs = inputs
+
+    def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        feed = {name: t.cpu().numpy() for name, t in zip(self._inputs, tensors)}
+        device = tensors[0].device
+        return tuple(torch.from_numpy(x).to(device) for x in self._session.run(None, feed))

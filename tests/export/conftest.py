@@ -1,0 +1,52 @@
+"""A model small enough to be traced in seconds, and its export.
+
+Tracing and reading a program are what takes time here: the tests share what they can.
+"""
+
+import pytest
+import torch
+
+from glipv2_d2.export import ExportedGLIP, export_glip
+from glipv2_d2.export.graphs import export_image_path
+from tests.tiny import tiny_model
+
+INFERENCE = {"min_size": 96, "max_size": 160, "score_threshold": 0.1}
+
+
+def small_model(**overrides):
+    """One fused block; an untrained model that is sure of something."""
+    model = tiny_model(**{"neck.num_blocks": 1, **overrides}).eval()
+    with torch.no_grad():
+        model.head.bias0.fill_(0.0)
+    return model
+
+
+@pytest.fixture(scope="session")
+def model():
+    return small_model(**{"neck.offset_rule": "raw_memory"})
+
+
+@pytest.fixture(scope="session")
+def program(model):
+    """The model's image path, traced."""
+    return export_image_path(model)
+
+
+@pytest.fixture
+def traced(program, monkeypatch):
+    """Within it, the image path of whatever model is `program`."""
+    monkeypatch.setattr("glipv2_d2.export.graphs.export_image_path", lambda model: program)
+
+
+@pytest.fixture(scope="session")
+def exported(model, program, tmp_path_factory):
+    """Folder of the model's export with torch.export."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glipv2_d2.export.graphs.export_image_path", lambda model: program)
+        return export_glip(model, tmp_path_factory.mktemp("export") / "tiny", inference=INFERENCE)
+
+
+@pytest.fixture(scope="session")
+def loaded(exported):
+    """The model as it comes out of the files."""
+    return ExportedGLIP(exported)

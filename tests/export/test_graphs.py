@@ -1,0 +1,79 @@
+"""The graphs hold for sizes other than the traced one."""
+
+import pytest
+import torch
+from torch.export.passes import move_to_device_pass
+
+from glipv2_d2.export.graphs import ImagePath, TextPath, export_image_path
+from glipv2_d2.modeling.fusion import DyHead
+from tests.export.conftest import small_model
+
+# images, height, width, tokens: fewer and more than traced; one token; an odd number of windows;
+# less than one window, and one position on the levels from P5 on.
+SIZES = [(2, 64, 96, 5), (1, 224, 160, 17), (3, 32, 32, 1), (1, 32, 352, 2), (3, 416, 480, 40)]
+
+
+def inputs(batch, height, width, tokens, channels=32):
+    generator = torch.Generator().manual_seed(height * width + tokens)
+    mask = torch.ones(batch, tokens, dtype=torch.bool)
+    mask[1:, max(1, tokens // 2) :] = False  # a prompt has at least one token
+    images = torch.randn(batch, 3, height, width, generator=generator)
+    return images, torch.randn(batch, tokens, channels, generator=generator), mask
+
+
+@torch.no_grad()
+def assert_same(program, path, size):
+    found, expected = program(*inputs(*size)), path(*inputs(*size))
+    for a, b in zip(found, expected):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fused_tower_with_offsets_from_memory(model, program, size):
+    assert_same(program.module(), ImagePath(model), size)
+
+
+def test_a_size_that_the_backbone_does_not_divide_is_refused(program):
+    images, words, mask = inputs(1, 96, 128, 5)
+    with pytest.raises(Exception, match=r"size\(\)\[3\] % 32"):
+        program.module()(images[..., :100], words, mask)
+
+
+def test_as_many_prompts_as_images(program):
+    images, words, mask = inputs(2, 64, 96, 5)
+    with pytest.raises(Exception, match=r"size\(\)\[0\]"):
+        program.module()(images[:1], words, mask)
+
+
+def test_the_model_is_left_as_it_was_and_nothing_stays_on_the_cpu_when_a_program_is_moved():
+    model = small_model().train()
+    model.backbone.eval()
+    program = export_image_path(model)
+    assert model.neck.training and model.head.training and not model.backbone.training
+    moved = move_to_device_pass(program, "meta").module()
+    logits, deltas, centerness = moved(*(x.to("meta") for x in inputs(1, 64, 96, 5)))
+    positions = 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 + 1 * 1
+    assert logits.device.type == "meta" and logits.shape == (1, positions, 5)
+    assert deltas.shape == (1, positions, 4) and centerness.shape == (1, positions)
+
+
+def test_text(model, exported):
+    path = TextPath(model)
+    program = torch.export.load(exported / "text.pt2").module()
+    for batch, tokens in ((1, 3), (3, 30)):
+        ids = torch.randint(1000, 2000, (batch, tokens), generator=torch.Generator().manual_seed(0))
+        mask = torch.ones(batch, tokens, dtype=torch.bool)
+        mask[0, tokens - 1] = False
+        with torch.no_grad():
+            torch.testing.assert_close(program(ids, mask), path(ids, mask))
+
+
+@torch.no_grad()
+def test_tower_without_language_and_resized_offsets():
+    model = small_model()
+    model.neck = DyHead(num_blocks=1, channels=32).eval()
+    for parameter in model.neck.parameters():  # offsets that matter
+        parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) / 9)
+    program = export_image_path(model).module()
+    for size in SIZES[:3]:
+        assert_same(program, ImagePath(model), size)

@@ -1,0 +1,60 @@
+"""The ONNX files give in onnxruntime what the model gives in PyTorch."""
+
+import pytest
+import torch
+
+from glipv2_d2.engine import GroundingPredictor
+from glipv2_d2.export import ExportedGLIP, ExportError, check_export, export_glip, graphs
+from glipv2_d2.export.onnx_format import save_onnx
+from tests.export.conftest import INFERENCE
+from tests.export.test_graphs import SIZES, inputs
+from tests.export.test_package import NAMES, assert_same_detections, image
+
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def run(path, names, tensors):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {n: t.numpy() for n, t in zip(names, tensors)})
+    return [torch.from_numpy(x) for x in found]
+
+
+@torch.no_grad()
+def test_text(model, tmp_path):
+    path = graphs.TextPath(model)
+    file = tmp_path / "text.onnx"
+    save_onnx(graphs.export_text_path(model), file, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS)
+    for batch, tokens in ((1, 3), (3, 1), (3, 30)):
+        ids = torch.randint(1000, 2000, (batch, tokens), generator=torch.Generator().manual_seed(0))
+        mask = torch.ones(batch, tokens, dtype=torch.bool)
+        mask[0, max(1, tokens - 2) :] = False
+        (words,) = run(file, graphs.TEXT_INPUTS, (ids, mask))
+        torch.testing.assert_close(words, path(ids, mask), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_image_and_text(model, traced, tmp_path):
+    folder = export_glip(model, tmp_path / "x", format="onnx", inference=INFERENCE)
+    for size in SIZES:
+        expected = graphs.ImagePath(model)(*inputs(*size))
+        found = run(folder / "image.onnx", graphs.IMAGE_INPUTS, inputs(*size))
+        for a, b in zip(found, expected):
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+    loaded = ExportedGLIP(folder)
+    assert max(check_export(model, loaded).values()) < 1e-4
+    (found,), (expected,) = (
+        GroundingPredictor(m, **INFERENCE)(image(120, 90), NAMES) for m in (loaded, model)
+    )
+    assert_same_detections(found, expected)
+
+
+def test_an_operator_without_translation_is_named(tmp_path):
+    class Unusual(torch.nn.Module):
+        def forward(self, x):
+            return torch.ops.aten.igamma.default(x, x)
+
+    program = torch.export.export(Unusual(), (torch.ones(2, 3),))
+    with pytest.raises(ExportError, match="cannot write ONNX: .*igamma"):
+        save_onnx(program, tmp_path / "x.onnx", ["words"], ["y"])
