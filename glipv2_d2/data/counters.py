@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch.utils.data import get_worker_info
 
+from glipv2_d2.data.problems import printable
+
 _ROWS = 64
 
 
@@ -35,8 +37,9 @@ class Counters:
         cell[column] += count
         if len(str(before + count)) > len(str(before)) or before == 0:
             where = "" if worker is None else f" in data worker {worker.id}"
+            example = f" ({printable(detail)})" if detail else ""
             logging.getLogger(self._logger).warning(
-                "%s: %d so far%s%s", name, before + count, where, f" ({detail})" if detail else ""
+                "%s: %d so far%s%s", name, before + count, where, example
             )
 
     def total(self) -> dict[str, int]:

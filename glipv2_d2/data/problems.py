@@ -10,8 +10,16 @@ from contextvars import ContextVar
 INVALID = ("drop", "raise")
 
 
+def printable(text: str) -> str:
+    """The text with half characters escaped, of which json may hold some: no log takes them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class DataError(ValueError):
     """Data that cannot be used; the message names the file, the record and the field."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class RecordError(DataError):
@@ -107,7 +115,7 @@ class ProblemLog:
             )
         if self.clipped:
             parts.append(f"boxes clipped at the border of their image: {self.clipped}")
-        return ". ".join(parts)
+        return printable(". ".join(parts))
 
 
 _ACTIVE: ContextVar[ProblemLog | None] = ContextVar("problem_log", default=None)
