@@ -122,6 +122,36 @@ def test_masks_see_the_words_of_their_class_and_the_image_of_their_prompt(model,
     assert {decode(ids[1][row]) for row in tokens[1].bool()} == {"bird tall bird"}
 
 
+def recorded(monkeypatch, module, name):
+    """The (arguments, result) of every call of a method from now on."""
+    calls, original = [], getattr(module, name)
+
+    def method(*args):
+        calls.append((args, original(*args)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(module, name, method)
+    return calls
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_masks_are_made_of_what_the_neck_returns(training, monkeypatch):
+    """The features after fusion (Section 3.1), of the image and of the words."""
+    model = masked().train(training)
+    with torch.no_grad():
+        model.head.bias0.zero_()
+    fused = recorded(monkeypatch, model.neck, "forward")
+    used = recorded(monkeypatch, model.mask_head, "forward" if training else "predict")
+    with torch.no_grad():
+        output = model([training_input()] if training else [question()])
+    (_, (levels, words)), ((used_levels, used_words, *rest), _) = fused[0], used[0]
+    assert len(used_levels) == len(levels)
+    assert all(torch.equal(a, b) for a, b in zip(used_levels, levels))
+    assert torch.equal(used_words, words)
+    if not training:  # the regions are the boxes that the user sees
+        torch.testing.assert_close(rest[0][0], output[0]["instances"].pred_boxes.tensor)
+
+
 def test_a_full_mask_fills_its_box(model, monkeypatch):
     """Inclusive boxes become continuous before masks are cut and pasted; borders are reached."""
 

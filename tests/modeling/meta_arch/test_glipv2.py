@@ -114,6 +114,7 @@ def test_words_are_masked_for_the_model_and_not_for_the_targets(model, monkeypat
 
     spy("contrast")
     spy("mlm_head")
+    spy("language_backbone")
     monkeypatch.setattr(model.mlm_head, "mask_prob", 1.0)
     batch = clipped(inputs())
     model(batch)
@@ -123,6 +124,9 @@ def test_words_are_masked_for_the_model_and_not_for_the_targets(model, monkeypat
     assert masked.any()
     assert torch.equal(labels[masked], tokens.input_ids[masked])
     assert torch.equal(targets.words, tokens.mask & ~masked)
+    (shown,) = seen["language_backbone"]
+    assert torch.equal(shown.input_ids[~masked], tokens.input_ids[~masked])
+    assert (shown.input_ids[masked] == model.tokenizer.mask_token_id).any()
     for found, expected in zip(targets.positive_maps, tokens.positive_maps):
         assert torch.equal(found, expected)
     # "cat" and "red kite" are in the first image, "dog" and the dots are not.
