@@ -5,6 +5,7 @@ import torch
 from detectron2.config import instantiate
 from omegaconf import OmegaConf
 
+from glipv2_d2.checkpoint import published_config
 from glipv2_d2.config import get_config
 from glipv2_d2.modeling import GLIPv2
 
@@ -109,3 +110,19 @@ def test_the_second_stage_leaves_out_the_pairs_and_goes_on_from_the_first(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_left_to_be_filled_in(name):
     assert not OmegaConf.missing_keys(get_config(f"pretrain/{name}.py"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*(f"pretrain/{name}.py" for name in NAMES), *(f"mask/glipv2_{x}_mask.py" for x in "tbh")],
+)
+def test_the_weights_tell_their_config(path):
+    """What an error about weights of another model names as the config to give."""
+    model = get_config(path).model
+    model.language_backbone.pretrained = False
+    with torch.device("meta"):
+        state = instantiate(model).state_dict()
+    assert published_config(state) == path
+    # A variant of one's own is none of them.
+    rest = {name: value for name, value in state.items() if not name.startswith("contrast.")}
+    assert published_config(rest) in (None, "pretrain/glip_t.py")

@@ -91,6 +91,9 @@ _PUBLISHED = {
     (96, 6, False): "pretrain/glip_t_a.py",
     (192, 8, True): "pretrain/glip_l.py",
 }
+# The same of GLIPv2, whose tower always fuses -> its size.
+_GLIPV2 = {(96, 6): "t", (128, 6): "b", (352, 8): "h"}
+_GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head")
 
 
 def is_official_glip(state: Iterable[str]) -> bool:
@@ -150,13 +153,29 @@ def convert_official_glip(state_dict: Mapping[str, torch.Tensor]) -> dict[str, t
 def published_config(state: Mapping[str, torch.Tensor]) -> str | None:
     """The shipped config whose model weights under our names fit; None if they fit none.
 
-    Told from the width of the backbone and the blocks of the tower, not from every shape.
+    Told from the width of the backbone, the blocks of the tower and the parts, not from every
+    shape.
     """
     patches = state.get("backbone.bottom_up.patch_embed.proj.weight")
     if patches is None:
         return None
     blocks = {name.split(".")[2] for name in state if name.startswith("neck.blocks.")}
+    parts = {name.split(".", 1)[0] for name in state}.intersection(_GLIPV2_PARTS)
+    if parts:
+        return _glipv2_config(_GLIPV2.get((len(patches), len(blocks))), parts)
     return _PUBLISHED.get((len(patches), len(blocks), "neck.blocks.0.fusion.gamma_v" in state))
+
+
+def _glipv2_config(size: str | None, parts: set[str]) -> str | None:
+    """The shipped config of this size of GLIPv2 that has exactly these parts."""
+    before_masks = {"contrast", "mlm_head"} if size == "h" else {"contrast"}
+    if size is None or "contrast" not in parts:
+        return None
+    if "mask_head" in parts:
+        return f"mask/glipv2_{size}_mask.py" if parts - {"mask_head"} == before_masks else None
+    if "mlm_head" in parts:
+        return f"pretrain/glipv2_{size}.py"
+    return None if size == "h" else f"pretrain/glipv2_{size}_stage2.py"
 
 
 def _place(name: str, fused: bool) -> tuple[str | None, int | None]:

@@ -71,11 +71,13 @@ class GLIPv2(GLIP):
     def _check_parts(self) -> None:
         if self.mlm_head is not None:
             self._check_vocabulary()
+        # Those with parameters: `losses` and the anchor generator have nothing to train.
+        parts = dict.fromkeys(name.split(".")[0] for name, _ in self.named_parameters())
         for name in self.trained_parts or ():
-            if getattr(self, name, None) is None:
+            if name not in parts:
                 raise ConfigError(
                     f"model.trained_parts names {name!r}, but the model has no such part: it has "
-                    f"{', '.join(name for name, _ in self.named_children())}"
+                    f"{', '.join(parts)}"
                 )
 
     def _check_vocabulary(self) -> None:
@@ -83,8 +85,8 @@ class GLIPv2(GLIP):
         if tokenizer.mask_token_id is None:
             raise ConfigError(
                 "masked language modelling needs a mask token, and the tokenizer of the language "
-                "backbone has none: set model.language_backbone.mask_token_id to an entry of its "
-                "vocabulary that no text uses (49404 with CLIP's), or model.mlm_head to None"
+                "backbone has none: set model.mlm_head to None, or, of a ClipLanguageBackbone, "
+                "mask_token_id to an entry of its vocabulary that no text uses (49404)"
             )
         if known != len(tokenizer.tokenizer):
             raise ConfigError(

@@ -134,6 +134,33 @@ def test_words_are_masked_for_the_model_and_not_for_the_targets(model, monkeypat
     assert words == ["cat", "red", "kite"]
 
 
+def test_contrast_is_before_the_fusion_and_masked_words_are_after_it(model, monkeypatch):
+    model.train()
+    seen = {}
+
+    def remember(name):
+        def hook(module, args, output):
+            seen[name] = args, output
+
+        return getattr(model, name).register_forward_hook(hook)
+
+    names = ("backbone", "language_backbone", "neck", "contrast", "mlm_head")
+    hooks = [remember(name) for name in names]
+    monkeypatch.setattr(model.mlm_head, "mask_prob", 1.0)
+    model(clipped(inputs()))
+    for hook in hooks:
+        hook.remove()
+    features, text, _ = seen["contrast"][0]
+    pyramid = seen["backbone"][1].values()
+    assert all(found is level for found, level in zip(features, pyramid, strict=True))
+    assert text is seen["language_backbone"][1]
+    fused, labels = seen["mlm_head"][0]
+    assert fused is seen["neck"][1][1]
+    # The words that are asked for are not what the text encoder reads.
+    (shown,), asked = seen["language_backbone"][0], labels >= 0
+    assert (shown.input_ids[asked] == model.tokenizer.mask_token_id).sum() > asked.sum() / 2
+
+
 def test_bf16_losses_are_finite(model):
     model.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -151,9 +178,11 @@ def test_only_the_named_part_is_trained():
     assert tuple(model(clipped(inputs()))) == ("loss_contrast",)
 
 
-def test_an_unknown_part_is_refused():
-    with pytest.raises(ConfigError, match="trained_parts names 'mask_head', but the model has no"):
-        glipv2(trained_parts="[mask_head]")
+@pytest.mark.parametrize("name", ["mask_head", "losses", "anchor_generator"])
+def test_an_unknown_part_is_refused(name):
+    """So is one that the model has, without anything to train."""
+    with pytest.raises(ConfigError, match=f"trained_parts names '{name}', but the model has no"):
+        glipv2(trained_parts=f"[{name}]")
 
 
 def test_masking_needs_a_mask_token(monkeypatch):

@@ -83,6 +83,13 @@ def test_causal_is_transformers_clip(theirs, tmp_path, gradients):
     )
 
 
+def test_every_norm_has_the_epsilon(tiny):
+    """What is normalised last is large: no result would show it."""
+    other = tiny_clip(layer_norm_eps=3e-3)
+    for model, expected in ((tiny, 1e-12), (other, 3e-3)):
+        assert {m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)} == {expected}
+
+
 def test_a_naive_bidirectional_layer(tiny):
     """One layer by hand, for one prompt: quick GELU, pre-LayerNorm, every word sees every word."""
     x = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(2))
