@@ -20,6 +20,7 @@ import os
 import sys
 from contextlib import nullcontext
 
+import torch
 from detectron2.config import instantiate
 from detectron2.engine import default_setup, hooks
 from detectron2.utils import comm
@@ -57,6 +58,16 @@ USER_ERRORS = (
 )
 
 
+def evaluation_precision(cfg):
+    """Context in which the model is evaluated: `inference.precision`, float32 without it.
+
+    Raises:
+        ConfigError: the device cannot do it.
+    """
+    precision = cfg.get("inference", {}).get("precision", "fp32")
+    return inference_autocast(torch.device(cfg.train.device), precision)
+
+
 def do_test(cfg, model, ema=None):
     """Evaluate on every test set, with the averaged weights if there are any.
 
@@ -67,9 +78,8 @@ def do_test(cfg, model, ema=None):
     evaluated = model
     if tta:  # its views are made from the original pixels
         evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
-    precision = cfg.get("inference", {}).get("precision", "fp32")
     averaged = ema.applied() if ema else nullcontext()
-    with averaged, inference_autocast(model.device, precision):
+    with averaged, evaluation_precision(cfg):
         results = evaluate_test_sets(cfg.dataloader, evaluated, original_size=tta)
     if results and comm.is_main_process():
         with open(os.path.join(cfg.train.output_dir, "last_results.json"), "w") as file:
@@ -158,6 +168,7 @@ def main(args):
         make_deterministic()
     if args.eval_only or cfg.train.eval_period >= 0:
         require_test_data(cfg.dataloader)
+        evaluation_precision(cfg)  # refuses now, not after the training
     if not args.eval_only:
         do_train(args, cfg)
         return

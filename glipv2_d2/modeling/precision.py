@@ -5,22 +5,22 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from ..compat import PRECISIONS
+from ..config import ConfigError
 
 __all__ = ["inference_autocast", "without_autocast"]
-
 
 
 def inference_autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Context in which a model is used in "fp32", "bf16" or "fp16".
 
     Raises:
-        ValueError: another precision, or "fp16" on CPU, where few operators have it.
+        ConfigError: another precision, or "fp16" on CPU, where few operators have it.
     """
     if precision == "fp32":
         return nullcontext()
     if precision not in PRECISIONS or (precision == "fp16" and device.type == "cpu"):
         allowed = "'fp32' or 'bf16'" + ("" if device.type == "cpu" else " or 'fp16'")
-        raise ValueError(
+        raise ConfigError(
             f"inference.precision must be {allowed} on {device.type}, got {precision!r}."
         )
     return torch.autocast(device.type, dtype=PRECISIONS[precision])

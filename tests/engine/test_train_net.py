@@ -56,6 +56,24 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(run_train_net, monkeypa
         torch.testing.assert_close(value, b["ema"]["shadow"][name], atol=1e-5, rtol=1e-4)
 
 
+def test_precision_of_the_evaluation(run_train_net, monkeypatch):
+    seen = []
+    original = VLTower.forward
+
+    def forward(self, *args):
+        seen.append((self.training, torch.is_autocast_enabled("cpu")))
+        return original(self, *args)
+
+    monkeypatch.setattr(VLTower, "forward", forward)
+    options = ("train.max_iter=1", "train.eval_period=0", "train.amp.enabled=False")
+    run_train_net(*options, "inference.precision=bf16", output="half")
+    assert set(seen) == {(True, False), (False, True)}
+    seen.clear()
+    with pytest.raises(ConfigError, match="inference.precision must be 'fp32' or 'bf16' on cpu"):
+        run_train_net(*options, "inference.precision=int8", output="none")
+    assert not seen  # before the training
+
+
 def test_resume_of_nothing_starts_and_of_a_finished_run_ends(run_train_net):
     folder = run_train_net("--resume", "train.max_iter=1")
     before = weights(folder)

@@ -98,7 +98,11 @@ class GLIPv2(GLIP):
         return self.trained_parts is None or any(part in self.trained_parts for part in parts)
 
     def _gradients(self, *parts: str) -> torch.set_grad_enabled:
-        """Context without gradients where none of these parts is trained."""
+        """Context without gradients where none of these parts is trained.
+
+        Frozen parameters need none in any case; but layers take their faster and leaner form
+        (modeling/blocks.py) only where gradients are off.
+        """
         return torch.set_grad_enabled(torch.is_grad_enabled() and self._trains(*parts))
 
     def _untrained(self) -> list[torch.nn.Module]:

@@ -178,6 +178,21 @@ def test_only_the_named_part_is_trained():
     assert tuple(model(clipped(inputs()))) == ("loss_contrast",)
 
 
+def test_frozen_parts_run_as_at_inference():
+    """Without gradients, on which the lean form of their layers depends; trained ones with."""
+    for trained, expected in (("contrast", False), ("neck", True)):
+        model = glipv2(trained_parts=f"[{trained}]").train()
+        seen = {}
+        for name in ("backbone", "neck"):
+            getattr(model, name).register_forward_pre_hook(
+                lambda module, args, name=name, seen=seen: seen.update(
+                    {name: torch.is_grad_enabled()}
+                )
+            )
+        model(clipped(inputs()))
+        assert seen == {"backbone": False, "neck": expected}
+
+
 @pytest.mark.parametrize("name", ["mask_head", "losses", "anchor_generator"])
 def test_an_unknown_part_is_refused(name):
     """So is one that the model has, without anything to train."""
