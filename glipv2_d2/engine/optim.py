@@ -109,7 +109,8 @@ class GradientClipper:
 
     It sits in the optimiser's step, because that is where gradients are ready in both trainers:
     under fp16 the gradient scaler has divided its scale out by then, and has skipped the step if
-    anything overflowed.
+    anything overflowed. A fused optimiser does both itself, in its step, so that it is the bound
+    that is scaled here.
 
     Args:
         optimizer: the optimiser whose parameters are clipped together.
@@ -133,7 +134,9 @@ class GradientClipper:
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)
+        scale = getattr(optimizer, "grad_scale", None)  # of a fused optimiser under a scaler
+        scale = 1.0 if scale is None else float(scale)
+        norm = nn.utils.clip_grad_norm_(parameters, self.max_norm * scale, self.norm_type) / scale
         self.last_norm = float(norm)
         if self.on_nonfinite is not None and not torch.isfinite(norm):
             self.on_nonfinite(self.last_norm)

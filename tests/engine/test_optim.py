@@ -88,6 +88,25 @@ def test_clipping_acts_on_unscaled_gradients():
     assert weight.item() == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_fused_optimisers_are_clipped_at_the_same_norm(scaled):
+    def step(fused, scale):
+        weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+        # An epsilon this large makes the step depend on the gradient's size.
+        optimizer = torch.optim.AdamW([weight], lr=0.1, eps=1.0, fused=fused)
+        clipper = GradientClipper(optimizer, max_norm=1.0)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scale)
+        scaler.scale((weight * torch.tensor([3.0, 4.0])).sum()).backward()
+        scaler.step(optimizer)
+        return weight.detach(), clipper.last_norm
+
+    plain, norm = step(fused=False, scale=False)
+    fused, fused_norm = step(fused=True, scale=scaled)
+    assert norm == fused_norm == pytest.approx(5.0)
+    # The same formula in another order: float32 rounding of numbers around 1.
+    torch.testing.assert_close(fused, plain, rtol=0, atol=1e-6)
+
+
 def test_nonfinite_gradient_is_reported_and_zero_means_no_clipping():
     weight = nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.0)
