@@ -1,9 +1,9 @@
 """Floating point operations of a call: torch's counter, and what it does not know, by hand.
 
-2 per multiply-add. Counted: matrix products, convolutions, attention kernels; by hand: deformable
-convolution (its matrix product and its bilinear samples), embedding_bag (a multiply-add per value
-that is gathered) and PyTorch's fused encoder layer. Not counted, as usual: norms, activations,
-softmax and other element-wise work.
+2 per multiply-add. Counted: matrix products, convolutions, CUDA's attention kernels; by hand:
+deformable convolution (its matrix product and its bilinear samples), embedding_bag (a multiply-add
+per value that is gathered), PyTorch's fused encoder layer and the CPU's attention kernel. Not
+counted, as usual: norms, activations, softmax and other element-wise work.
 """
 
 import math
@@ -38,14 +38,26 @@ def _encoder_layer(src, embed_dim, num_heads, qkv, *rest, out_shape=None, **_) -
     return 2 * batch * tokens * (projections + 2 * tokens * width)
 
 
+def _cpu_attention(query, key, value, *_, out_shape=None, **__) -> int:
+    """The scores and the weighted sum of (B, heads, T, L): torch's counter knows CUDA's kernels."""
+    scores = math.prod(query[:-1]) * key[-2]
+    return 2 * scores * (query[-1] + value[-1])
+
+
 def _mapping() -> dict:
     mapping = {
         torch.ops.torchvision.deform_conv2d: _deform_conv2d,
         torch.ops.aten._embedding_bag: _embedding_bag,
         torch.ops.aten._embedding_bag_forward_only: _embedding_bag,
     }
-    if hasattr(torch.ops.aten, "_transformer_encoder_layer_fwd"):
-        mapping[torch.ops.aten._transformer_encoder_layer_fwd] = _encoder_layer
+    # Which of PyTorch's private kernels runs depends on its version.
+    kernels = {
+        "_transformer_encoder_layer_fwd": _encoder_layer,
+        "_scaled_dot_product_flash_attention_for_cpu": _cpu_attention,
+    }
+    for name, formula in kernels.items():
+        if hasattr(torch.ops.aten, name):
+            mapping[getattr(torch.ops.aten, name)] = formula
     return mapping
 
 
