@@ -38,9 +38,9 @@ def check_records(
     """Validate the records of a data set.
 
     A box that lies partly outside its image is clipped and counted. A box that lies wholly
-    outside, is reversed, has no area or is not four finite numbers, an unknown class, a span that
-    is out of range or begins inside a word, or a mask that cannot be drawn makes its annotation
-    invalid; a missing field, a caption that is empty or not UTF-8, or a missing image file makes
+    outside, is reversed, has no area or is not four finite numbers, an unknown class, or a span
+    that is out of range or begins inside a word makes its annotation invalid; a polygon or a mask
+    that cannot be drawn is left out and its box stays; a missing field, a caption that is empty or not UTF-8, or a missing image file makes
     the record invalid.
 
     Args:
@@ -109,16 +109,19 @@ def check_record(
         try:
             checked = _check_annotation(annotation, record, num_classes)
         except _Invalid as problem:
-            label = annotation.get("id") if isinstance(annotation, dict) else None
-            spot = f"{place}, annotation {index}" + ("" if label is None else f" (id {label})")
-            log.annotation(problem.args[0], spot, problem.args[1])
+            log.annotation(problem.args[0], _spot(place, index, annotation), problem.args[1])
             changed = True
             continue
-        if checked is not annotation:
-            log.clipped += 1
-            changed = True
-        kept.append(checked)
+        log.clipped += checked is not annotation
+        sound = _with_sound_mask(checked, record, log, _spot(place, index, annotation))
+        changed |= sound is not annotation
+        kept.append(sound)
     return {**record, "annotations": kept} if changed else record
+
+
+def _spot(place: str, index: int, annotation: Any) -> str:
+    label = annotation.get("id") if isinstance(annotation, dict) else None
+    return f"{place}, annotation {index}" + ("" if label is None else f" (id {label})")
 
 
 def not_utf8(text: str) -> bool:
@@ -190,42 +193,59 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
                 f"category_id {category} is unknown: the data set has {num_classes} classes "
                 "(contiguous ids from 0)",
             )
-    if segmentation := annotation.get("segmentation"):
-        _check_mask(segmentation, record["height"], record["width"])
     return _check_box(annotation, record["height"], record["width"])
 
 
-def _check_mask(segmentation: Any, height: int, width: int) -> None:
-    """What is drawn unchecked takes all memory, or ends the process (pycocotools)."""
+def _with_sound_mask(annotation: Record, record: Record, log: ProblemLog, spot: str) -> Record:
+    """The annotation itself, or a copy without what cannot be drawn: its box is no worse for it.
+
+    What is drawn unchecked takes all memory, or ends the process (pycocotools).
+    """
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        return annotation
+    height, width = record["height"], record["width"]
     if isinstance(segmentation, dict):
-        _check_rle(segmentation, height, width)
-        return
-    if not isinstance(segmentation, list):
-        raise _Invalid("bad mask", "the field 'segmentation' is neither polygons nor RLE")
+        problems, sound = _rle_problems(segmentation, height, width), None
+    elif isinstance(segmentation, list):
+        sound = [polygon for polygon in segmentation if _can_be_drawn(polygon, height, width)]
+        what = "is no list of at least three corners x, y in or near the image"
+        problems = [
+            f"{polygon!r:.60} {what}"
+            for polygon in segmentation
+            if not _can_be_drawn(polygon, height, width)
+        ]
+    else:
+        problems, sound = ["is neither polygons nor RLE"], None
+    for problem in problems:
+        log.mask("bad mask", spot, f"segmentation: {problem}")
+    if not problems:
+        return annotation
+    rest = {key: value for key, value in annotation.items() if key != "segmentation"}
+    return {**rest, "segmentation": sound} if sound else rest
+
+
+def _can_be_drawn(polygon: Any, height: int, width: int) -> bool:
     farthest = 2 * max(height, width)
-    for polygon in segmentation:
-        try:
-            near = -farthest <= min(polygon) and max(polygon) <= farthest
-            sound = near and math.isfinite(sum(polygon))  # min and max overlook NaN
-        except (TypeError, ValueError, OverflowError):
-            sound = False
-        if not sound or len(polygon) % 2 or len(polygon) < 6:
-            what = "is no list of at least three corners x, y in or near the image"
-            raise _Invalid("bad mask", f"segmentation: {polygon!r:.60} {what}")
+    try:
+        near = -farthest <= min(polygon) and max(polygon) <= farthest
+        finite = math.isfinite(sum(polygon))  # min and max overlook NaN
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return near and finite and len(polygon) % 2 == 0 and len(polygon) >= 6
 
 
-def _check_rle(rle: Record, height: int, width: int) -> None:
+def _rle_problems(rle: Record, height: int, width: int) -> list[str]:
     if rle.get("size") not in ([height, width], (height, width)):
-        what = f"segmentation: the mask has the size {rle.get('size')!r:.40}, its image "
-        raise _Invalid("bad mask", what + f"{[height, width]}")
+        return [f"the mask has the size {rle.get('size')!r:.40}, its image {[height, width]}"]
     counts = rle.get("counts")
     if isinstance(counts, list):
         numbers = all(isinstance(n, int) and n >= 0 for n in counts)
         if not numbers or sum(counts) != height * width:
-            what = f"do not add up to the {height * width} pixels of its image"
-            raise _Invalid("bad mask", f"segmentation: the counts of the RLE {what}")
+            return [f"the counts do not add up to the {height * width} pixels of its image"]
     elif not isinstance(counts, (str, bytes)) or not counts:
-        raise _Invalid("bad mask", f"segmentation: the counts of the RLE are {counts!r:.40}")
+        return [f"the counts are {counts!r:.40}"]
+    return []
 
 
 def _span_problem(caption: str, span: Any) -> str | None:

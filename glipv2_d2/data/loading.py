@@ -21,7 +21,7 @@ from glipv2_d2.data.records import CheckedRecords, LazyRecords
 
 Record = dict[str, Any]
 
-LEFT_OUT = "annotations that cannot be used, left out"
+LEFT_OUT = "annotations or masks that cannot be used, left out"
 # What Detectron2's readers raise for files that are not as they should be.
 REFUSED = (KeyError, ValueError, AssertionError, TypeError, AttributeError, OverflowError)
 # So many records of a lazy data set are checked before the training begins.
@@ -152,6 +152,9 @@ class _CountingLog(ProblemLog):
         if self.mode == "raise":
             super().annotation(kind, where, what)
         self.counters.add(LEFT_OUT, 1, f"{kind}; {where}: {what}")
+
+    def mask(self, kind: str, where: str, what: str) -> None:
+        self.annotation(kind, where, what)
 
 
 def read_dataset(name: str, invalid: str) -> Sequence[Record]:

@@ -48,6 +48,7 @@ class ProblemLog:
         mode: ``"drop"``: what is wrong is left out and counted; ``"raise"``: it stops at once.
         drop_records: False: a record that is wrong stops even in mode ``"drop"``.
         records, annotations: how many were left out.
+        masks: polygons and masks that were left out, without their boxes.
         clipped: boxes that were cut at the border of their image and kept.
         kinds: kind of problem -> (count, the first example).
     """
@@ -59,6 +60,7 @@ class ProblemLog:
         self.drop_records = drop_records
         self.records = 0
         self.annotations = 0
+        self.masks = 0
         self.clipped = 0
         self.kinds: dict[str, tuple[int, str]] = {}
 
@@ -80,6 +82,11 @@ class ProblemLog:
         """One annotation of a record is unusable; arguments and errors as :meth:`record`."""
         self._add(kind, where, what, "annotations")
         self.annotations += 1
+
+    def mask(self, kind: str, where: str, what: str) -> None:
+        """A polygon or a mask is unusable, its box is not; see :meth:`record`."""
+        self._add(kind, where, what, "masks")
+        self.masks += 1
 
     def unusable(self, error: RecordError) -> None:
         """:meth:`record` with what a reader raised; a record that was asked to be left out is no
@@ -106,7 +113,11 @@ class ProblemLog:
             kinds = sorted(self.kinds.items(), key=lambda item: -item[1][0])
             lost = [
                 f"{count} {name}" + ("s" if count > 1 else "")
-                for count, name in ((self.records, "record"), (self.annotations, "annotation"))
+                for count, name in (
+                    (self.records, "record"),
+                    (self.annotations, "annotation"),
+                    (self.masks, "mask"),
+                )
                 if count
             ]
             parts.append(

@@ -221,12 +221,24 @@ def test_an_odd_value_anywhere(kind, tmp_path, cleanup, tokenizer, caplog):
         ({"size": [80, 60], "counts": [4800]}, r"size \[80, 60\], its image \[60, 80\]"),
         ({"size": [60, 80], "counts": [4000]}, "do not add up to the 4800 pixels"),
         ({"size": [60, 80], "counts": [5000, -200]}, "do not add up"),
-        ({"size": [60, 80], "counts": None}, "counts of the RLE are None"),
+        ({"size": [60, 80], "counts": None}, "the counts are None"),
     ],
 )
 def test_masks_that_cannot_be_drawn(mask, message):
     with pytest.raises(DataError, match=f"segmentation.*{message}"):
         check_records(detection([1, 1, 5, 5], segmentation=mask), "set", invalid="raise")
+
+
+def test_a_polygon_that_cannot_be_drawn_costs_no_box(caplog):
+    good, line = [5, 5, 25, 5, 25, 9], [5, 5, 25, 5]
+    records = detection([1, 1, 5, 5], segmentation=[good, line]) + detection(
+        [1, 1, 5, 5], segmentation=[line]
+    )
+    first, second = (r["annotations"] for r in check_records(records, "set"))
+    assert [a["segmentation"] for a in first] == [[good]]
+    assert [("bbox" in a, "segmentation" in a) for a in second] == [(True, False)]
+    assert "left out 2 masks: 2 x bad mask" in caplog.text
+    assert records[0]["annotations"][0]["segmentation"] == [good, line]  # a copy was changed
 
 
 @pytest.mark.parametrize(
