@@ -155,10 +155,10 @@ def refcoco(root):
             write_json(root / f"mdetr_annotations/finetune_{data}_{split}.json", content)
 
 
-def phrasecut(root):
+def phrasecut(root, splits=("val", "test")):
     """MDETR's json and the authors' refer_<split>.json: an image with two tasks."""
     write_image(root / "gqa/images/2345.jpg", 5)
-    for split in ("val", "test"):
+    for split in splits:
         images = [
             _image(i, "2345.jpg", caption=text, original_id=2345, task_id=f"2345__{i}",
                    dataset_name="phrasecut")

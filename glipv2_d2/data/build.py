@@ -82,7 +82,7 @@ def build_grounding_train_loader(
     with_masks = getattr(mapper, "use_masks", False)
     parts = []
     for name, _ in entries:
-        part = stored_records(name, invalid, check_files, counters, excluded)
+        part = stored_records(name, invalid, check_files, counters, excluded, with_masks)
         parts.append(MaskedRecords(part, name) if with_masks else part)
         if getattr(mapper, "negative_captions", 0) and _has_captions(part):
             mapper.set_caption_pool(name, CaptionPool(part))

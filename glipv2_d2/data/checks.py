@@ -40,8 +40,8 @@ def check_records(
     A box that lies partly outside its image is clipped and counted. A box that lies wholly
     outside, is reversed, has no area or is not four finite numbers, an unknown class, or a span
     that is out of range or begins inside a word makes its annotation invalid; a polygon or a mask
-    that cannot be drawn is left out and its box stays; a missing field, a caption that is empty or not UTF-8, or a missing image file makes
-    the record invalid.
+    that cannot be drawn is left out, and its box stays; a missing field, a caption that is empty
+    or not UTF-8, or a missing image file makes the record invalid.
 
     Args:
         records: Detectron2 dicts; a record with ``caption`` is a grounding record.

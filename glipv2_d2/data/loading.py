@@ -14,6 +14,7 @@ from detectron2.data.datasets import load_coco_json
 from glipv2_d2.data.checks import check_records, not_utf8
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json
+from glipv2_d2.data.datasets.phrasecut import with_whole_masks
 from glipv2_d2.data.datasets.refexp import without_images
 from glipv2_d2.data.mappers.grounding import absent_class_ids
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
@@ -83,7 +84,12 @@ def _source(name: str) -> str | None:
 
 
 def stored_records(
-    name: str, invalid: str, check_files: bool, counters: Counters, excluded: set[str]
+    name: str,
+    invalid: str,
+    check_files: bool,
+    counters: Counters,
+    excluded: set[str],
+    with_masks: bool = False,
 ) -> Sequence[Record]:
     """Records for training: serialised as Detectron2 does, or lazy ones as they are.
 
@@ -94,9 +100,13 @@ def stored_records(
         counters: has the name ``LEFT_OUT``.
         excluded: images that are left out, see
             :func:`~glipv2_d2.data.datasets.refexp.record_image_key`.
+        with_masks: masks will be trained on; those of PhraseCut are then taken from its own file
+            (``refer_json`` of the metadata).
     """
     with problem_log(f"data set {name!r}", invalid):
         records = read_dataset(name, invalid)
+        if with_masks and (refer_json := MetadataCatalog.get(name).get("refer_json")):
+            records = with_whole_masks(records, name, refer_json)
         if isinstance(records, LazyRecords):
             return _lazy_records(name, records, invalid, counters, excluded)
         kept = checked_records(name, records, invalid, check_files)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.structures import BoxMode, Instances
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_util
 
 from glipv2_d2.data.checks import DataError
+from glipv2_d2.data.datasets.phrasecut import read_refer_json
 from glipv2_d2.evaluation.collect import Record, RecordEvaluator, benchmark_files
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -231,25 +230,11 @@ def _united_masks(kept: Instances, size: tuple[int, int], record: Record) -> np.
 
 
 def _authors_polygons(path: str) -> dict[str, list[list[float]]]:
-    """Flat polygons by task id, from ``refer_<split>.json``.
-
-    There ``Polygons`` has for each instance a list of polygons, each a list of [x, y].
-    """
-    try:
-        with PathManager.open(path, "r") as file:
-            tasks = json.load(file)
-        return {
-            task["task_id"]: [
-                [value for point in polygon for value in point]
-                for instance in task["Polygons"]
-                for polygon in instance
-            ]
-            for task in tasks
-        }
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path!r} (refer_json, PhraseCut's own)") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not PhraseCut's refer_<split>.json: {error!r}") from error
+    """Flat polygons of all instances by task id."""
+    return {
+        task: [polygon for instance in instances for polygon in instance.polygons]
+        for task, instances in read_refer_json(path).items()
+    }
 
 
 def _polygons_of(record: Record, by_task: dict | None, dataset_name: str) -> list[list[float]]:
