@@ -29,7 +29,7 @@ from torch import nn
 import glipv2_d2  # noqa: F401  (registers models and data sets)
 from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer, build_for_weights
 from glipv2_d2.compat import create_ddp_model, launch
-from glipv2_d2.config import ConfigError
+from glipv2_d2.config import ConfigError, named_setting
 from glipv2_d2.data import DataError, ImageReadError
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.evaluate import evaluate_test_sets, require_test_data
@@ -40,6 +40,7 @@ from glipv2_d2.engine.setup import (
     argument_parser,
     load_config,
     make_deterministic,
+    require_masks,
     start_data_at,
 )
 from glipv2_d2.engine.trainer import TrainingDiverged, build_trainer
@@ -110,14 +111,18 @@ def do_train(args, cfg):
 
     ema = None
     if cfg.train.ema.enabled:
-        ema = ModelEMA(model, cfg.train.ema.decay, cfg.train.ema.warmup)
+        with named_setting("train.ema"):
+            ema = ModelEMA(model, cfg.train.ema.decay, cfg.train.ema.warmup)
         checkpointer.add_checkpointable("ema", ema)
 
     cfg.optimizer.params.model = model
-    optimizer = instantiate(cfg.optimizer)
-    train_loader = instantiate(cfg.dataloader.train)
+    with named_setting("optimizer"):
+        optimizer = instantiate(cfg.optimizer)
+    with named_setting("dataloader.train"):
+        train_loader = instantiate(cfg.dataloader.train)
     ddp_model = create_ddp_model(model, **cfg.train.ddp)
-    trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
+    with named_setting("train"):
+        trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
     checkpointer.add_checkpointable("trainer", trainer)
     trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer))
 
@@ -139,7 +144,8 @@ def build_hooks(cfg, model, ema, checkpointer):
     patient = any(limit is not None for limit in patience.values())
     if patient and (not best or period < 0):
         raise ConfigError("train.patience needs train.best_metric and train.eval_period.")
-    rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
+    with named_setting("lr_multiplier"):
+        rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
     saving = hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None
     return [
         hooks.IterationTimer(),
@@ -170,6 +176,7 @@ def main(args):
         require_test_data(cfg.dataloader)
         evaluation_precision(cfg)  # refuses now, not after the training
     if not args.eval_only:
+        require_masks(cfg)
         do_train(args, cfg)
         return
     if not cfg.train.init_checkpoint:

@@ -12,6 +12,8 @@ Everything else about the model lives in the LazyConfig that the key names, so t
 description of a model and not two.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from detectron2.config import CfgNode, LazyConfig
@@ -22,12 +24,34 @@ __all__ = [
     "add_glip_config",
     "get_config",
     "load_model_config",
+    "named_setting",
     "resolve_config",
 ]
 
 
 class ConfigError(ValueError):
-    """A config file that is not there, or lacks what is asked of it."""
+    """A config that is not there, lacks what is asked of it, or has a setting that is refused."""
+
+
+@contextmanager
+def named_setting(key: str) -> Iterator[None]:
+    """Where a part of a config is built: the ``ValueError`` of a constructor names the part.
+
+    Whoever writes a constructor raises what Python's users expect; whoever runs a config wants
+    one line that says where the setting is, and no traceback.
+
+    Args:
+        key: of the part, for instance ``"optimizer"``.
+
+    Raises:
+        ConfigError: in place of a plain ``ValueError``; its own kinds (``DataError``, ...) pass.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def add_glip_config(cfg: CfgNode) -> None:

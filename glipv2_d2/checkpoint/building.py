@@ -10,6 +10,7 @@ from torch import nn
 
 from glipv2_d2.checkpoint.reading import weight_names
 from glipv2_d2.checkpoint.unicl import IMAGE_TOWERS
+from glipv2_d2.config import named_setting
 
 __all__ = ["build_for_weights", "config_for_weights"]
 
@@ -38,8 +39,11 @@ def build_for_weights(model: DictConfig, weights: str | Path) -> nn.Module:
 
     Raises:
         CheckpointError: the file is missing or damaged.
+        ConfigError: a part of the model refuses a setting.
     """
-    return instantiate(config_for_weights(model, weights))
+    node = config_for_weights(model, weights)
+    with named_setting("model"):
+        return instantiate(node)
 
 
 def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:

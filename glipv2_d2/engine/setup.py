@@ -12,12 +12,14 @@ from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.data import GroundingDatasetMapper
 from glipv2_d2.engine.recipes import add_recipe
 
 __all__ = [
     "argument_parser",
     "load_config",
     "make_deterministic",
+    "require_masks",
     "resolve_device",
     "start_data_at",
 ]
@@ -113,6 +115,27 @@ def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:
             f"The device '{name}' was asked for, but PyTorch sees no CUDA GPU. Use 'cpu' or 'auto'."
         )
     return str(name)
+
+
+def require_masks(config: DictConfig) -> None:
+    """A mask head that will be trained needs masks: said before anything is built or read.
+
+    Raises:
+        ConfigError: the mapper of ``dataloader.train`` does not give any.
+    """
+    model = config.model
+    trained = model.get("trained_parts")
+    if model.get("mask_head") is None or (trained is not None and "mask_head" not in trained):
+        return
+    mapper = OmegaConf.select(config, "dataloader.train.mapper")
+    if mapper is None or _target(mapper) is not GroundingDatasetMapper:
+        return  # another mapper may have another name for it
+    if not mapper.get("use_masks", False):
+        raise ConfigError(
+            "model.mask_head is trained on masks, and the training data come without: set "
+            "dataloader.train.mapper.use_masks=True and train on data sets with segmentations, or "
+            "model.mask_head=null"
+        )
 
 
 def make_deterministic() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from glipv2_d2.checkpoint import CheckpointError, read_checkpoint
-from glipv2_d2.config import ConfigError
+from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.engine.setup import require_masks
 from glipv2_d2.engine.trainer import GLIPTrainer, TrainingDiverged
 from glipv2_d2.modeling.fusion import VLTower
 from tests.checkpoint.official import official_state
@@ -128,9 +129,33 @@ def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
     assert {v.dtype for v in weights(folder).values() if v.is_floating_point()} == {torch.float32}
 
 
-def test_unknown_precision(run_train_net):
-    with pytest.raises(ValueError, match="train.amp.precision must be 'bf16' or 'fp16', got 'fp8'"):
-        run_train_net("train.amp.enabled=True", "train.amp.precision=fp8")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["train.amp.enabled=True", "train.amp.precision=fp8"], "train: .*'fp16', got 'fp8'"),
+        (["train.ema.enabled=True", "train.ema.decay=2"], r"train.ema: .* in \[0, 1\), got 2"),
+        (["optimizer.params.lr_by_prefix={tower: 0.1}"], "optimizer: .*names 'tower', but no"),
+        (["dataloader.train.total_batch_size=0"], "dataloader.train: total_batch_size=0 must"),
+        (["train.max_iter=0"], "lr_multiplier: train.max_iter must be at least 1"),
+        (["model.language_backbone.max_tokens=2"], "model: max_tokens=2 must lie"),
+    ],
+)
+def test_a_refused_setting_is_named(run_train_net, options, message):
+    """In one line: train_net.py prints no traceback of a ConfigError."""
+    with pytest.raises(ConfigError, match=message):
+        run_train_net("train.max_iter=1", *options)
+
+
+def test_mask_training_needs_masks():
+    config = get_config("demo/scenes_glipv2_mask.py")
+    require_masks(config)
+    config.dataloader.train.mapper.use_masks = False
+    with pytest.raises(ConfigError, match="dataloader.train.mapper.use_masks=True"):
+        require_masks(config)
+    config.model.trained_parts = ["head"]  # masks are not trained
+    require_masks(config)
+    config.model.trained_parts, config.model.mask_head = None, None
+    require_masks(config)
 
 
 def test_nan_stops_with_iteration_terms_and_file_names(run_train_net, monkeypatch):

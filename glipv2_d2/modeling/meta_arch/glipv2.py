@@ -62,7 +62,7 @@ class GLIPv2(GLIP):
         self.contrast = contrast
         self.mlm_head = mlm_head
         self.mask_head = mask_head
-        self.trained_parts = None if trained_parts is None else tuple(trained_parts)
+        self.trained_parts = _part_names(trained_parts)
         self._check_parts()
         if self.trained_parts is not None:
             for part in self._untrained():
@@ -196,3 +196,14 @@ class GLIPv2(GLIP):
             [q.class_map.tokens_of(d.classes) for q, d in zip(questions, found)],
         )
         return [detections._replace(masks=m) for detections, m in zip(found, masks)]
+
+
+def _part_names(trained_parts: Sequence[str] | None) -> tuple[str, ...] | None:
+    if trained_parts is None:
+        return None
+    if isinstance(trained_parts, str) or not trained_parts:
+        raise ConfigError(
+            f'model.trained_parts is a list of parts, ["mask_head"] for instance, or None for all '
+            f"of them; got {trained_parts!r}"
+        )
+    return tuple(trained_parts)

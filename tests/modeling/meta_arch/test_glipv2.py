@@ -200,6 +200,12 @@ def test_an_unknown_part_is_refused(name):
         glipv2(trained_parts=f"[{name}]")
 
 
+@pytest.mark.parametrize("parts", ["mask_head", "[]"])
+def test_trained_parts_is_a_list_of_names(parts):
+    with pytest.raises(ConfigError, match="trained_parts is a list of parts"):
+        glipv2(trained_parts=parts)
+
+
 def test_masking_needs_a_mask_token(monkeypatch):
     original = PromptTokenizer.__init__
 
