@@ -5,13 +5,15 @@
     python tools/benchmark.py --only speed,stages --prompts coco --batch 1
     python tools/benchmark.py --only lvis --chunks 4       4 of LVIS's 31 prompts
     python tools/benchmark.py --device cuda --only speed,gdino,memory
+    python tools/benchmark.py --only losses --config-file pretrain/glipv2_t.py
     python tools/benchmark.py --quick                      a small model: does the machinery work?
 
 The official arrangement is the same weights computed in the official code's order of work (see
 tools/benchmarking/official.py); that both give the same outputs is checked before they are timed.
 Parts: speed (seconds, FLOPs, share of the machine's peak), gdino (Grounding DINO beside it),
-stages, lvis, memory (peak of each side in a process of its own), train (a training step), compile
-(torch.compile over several image sizes), agreement (bf16 against float32). All sides of a table
+stages, lvis, memory (peak of each side in a process of its own), train (a training step), losses
+(what GLIPv2's add to one; only where it is asked for), compile (torch.compile over several image
+sizes), agreement (bf16 against float32). All sides of a table
 are measured in turns in one run. benchmark.md and benchmark.json are left in the output folder,
 written anew after each part.
 """
@@ -38,6 +40,7 @@ from benchmarking.inference import (  # noqa: E402
     measure_speed,
     measure_stages,
 )
+from benchmarking.losses import measure_losses  # noqa: E402
 from benchmarking.machine import available_cores, describe_machine, matmul_peak  # noqa: E402
 from benchmarking.memory import measure_memory  # noqa: E402
 from benchmarking.report import markdown, write_report  # noqa: E402
@@ -52,8 +55,9 @@ from glipv2_d2.checkpoint import CheckpointError  # noqa: E402
 from glipv2_d2.config import ConfigError  # noqa: E402
 from glipv2_d2.structures import PromptError  # noqa: E402
 
-PARTS = ("speed", "gdino", "stages", "lvis", "memory", "train", "compile", "agreement")
-QUICK_PARTS = tuple(part for part in PARTS if part != "compile")  # compiling alone takes minutes
+PARTS = ("speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement")
+FULL_PARTS = tuple(part for part in PARTS if part != "losses")  # it takes a GLIPv2
+QUICK_PARTS = tuple(p for p in FULL_PARTS if p != "compile")  # compiling alone takes minutes
 PRECISIONS = ("float32", "bf16")
 # What --quick changes, where nothing else is asked for.
 QUICK = {
@@ -120,7 +124,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--only", type=_choices(PARTS), help=f"parts, of {','.join(PARTS)}; default: all")
+    listed = f"parts, of {','.join(PARTS)}; default: all but losses"
+    add("--only", type=_choices(PARTS), help=listed)
     add("--quick", action="store_true", help="a small model and image, under a minute")
     add("--output", type=Path, default=Path("output/benchmark"), help="folder of the report")
     add("--config-file", help="LazyConfig of the model (default pretrain/glip_t.py)")
@@ -148,7 +153,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for key, value in (QUICK if args.quick else FULL).items():
         if getattr(args, key) is None:
             setattr(args, key, value)
-    args.only = args.only or (QUICK_PARTS if args.quick else PARTS)
+    args.only = args.only or (QUICK_PARTS if args.quick else FULL_PARTS)
     args.threads = args.threads or available_cores()
     args.train_size = args.train_size or args.size
     return args
@@ -221,6 +226,7 @@ class Run:
             "lvis": self.lvis,
             "memory": self.memory,
             "train": self.train,
+            "losses": self.losses,
             "compile": self.compile,
             "agreement": self.agreement,
         }
@@ -297,6 +303,10 @@ class Run:
         settings = dataclasses.replace(self.settings, size=self.args.train_size)
         batch, precisions = self.args.train_batch, self.args.precision
         self.add("train", measure_training(settings, batch, precisions, self.memory_limit))
+
+    def losses(self) -> None:
+        settings = dataclasses.replace(self.settings, size=self.args.train_size)
+        self.add("losses", measure_losses(settings, self.args.train_batch, self.args.precision))
 
     def compile(self) -> None:
         for precision in self.args.precision:

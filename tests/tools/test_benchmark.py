@@ -194,6 +194,35 @@ def test_flops_of_the_fused_encoder_layer_are_those_of_the_plain_one():
     assert fused["total"] == pytest.approx(plain["total"])
 
 
+def test_losses_of_glipv2_are_measured_and_the_model_is_left_as_it_was(monkeypatch):
+    from benchmarking import losses
+
+    model, seen = lively_model(), []
+    model.contrast, model.mlm_head = nn.Identity(), nn.Identity()
+    forward = model.forward
+
+    def spy(inputs):
+        seen.append((model.contrast is not None, model.mlm_head is not None))
+        present = {part: getattr(model, part) for part in losses.ADDED}
+        model.contrast = model.mlm_head = None  # stand-ins: it is their absence that is tested
+        try:
+            return forward(inputs)
+        finally:
+            model.contrast, model.mlm_head = present.values()
+
+    monkeypatch.setattr(losses, "build_model", lambda _: model)
+    monkeypatch.setattr(model, "forward", spy)
+    settings = Settings("a config", size=SIZE, repeats=2)
+    rows = losses.measure_losses(settings, 1, ("float32",))
+    assert [row["losses"] for row in rows] == list(losses.CASES)
+    assert seen == [(False, False), (True, False), (False, True), (True, True)] * 3
+    assert all(row["seconds"]["median"] > 0 and len(row["seconds"]["runs"]) == 2 for row in rows)
+    assert model.contrast is not None and model.mlm_head is not None
+    model.mlm_head = None
+    with pytest.raises(ConfigError, match="a config has no mlm_head: .*glipv2_t.py"):
+        losses.measure_losses(settings, 1, ("float32",))
+
+
 def test_sides_take_turns():
     calls = []
     sides = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}

@@ -217,6 +217,19 @@ SECTIONS: dict[str, tuple[str, str, Sequence[Column]]] = {
             ("", _train_problem),
         ],
     ),
+    "losses": (
+        "Losses of GLIPv2",
+        "Forward and backward with COCO's 80 names, without optimiser; GiB above the resting model "
+        "with its gradients.",
+        [
+            ("losses", _value("losses")),
+            ("precision", _value("precision")),
+            ("batch", _value("batch")),
+            ("size", lambda row: "x".join(map(str, row["size"]))),
+            ("seconds", _seconds),
+            ("peak, GiB", _value("peak_gb", ".2f")),
+        ],
+    ),
     "compile": (
         "torch.compile of backbone and neck, dynamic sizes",
         "One image, sizes in this order; new graphs: compiled in the first call of that size.",
