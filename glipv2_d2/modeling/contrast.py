@@ -34,7 +34,8 @@ class RegionWordContrast(nn.Module):
     - all regions and words of all processes take part. Of the words, padding and those that are
       masked for masked language modelling take no part at all.
 
-    Regions are the matcher's positives and a random sample of the other positions. As in official
+    Regions are the matcher's positives and a random sample of the other positions; the padding of
+    the batch has none, or the loss would depend on which images share a process. As in official
     GLIP's fragment of this loss: at most 100 positives an image, 64 channels, Xavier projections.
     Unlike there, as the paper says: features before fusion for the words too, gradients flow to the
     other processes' regions and words, both directions are added, not averaged, and names decide,
@@ -108,7 +109,9 @@ class RegionWordContrast(nn.Module):
                 f"matches are of {targets.matches.shape[1]} positions, the pyramid has "
                 f"{num_positions}: match the anchors of the same levels"
             )
-        images, positions = sample_positions(targets.matches, self.max_positives, self.max_regions)
+        images, positions = sample_positions(
+            targets.matches, targets.inside, self.max_positives, self.max_regions
+        )
         images, positions, regions = _take(features, images, positions)
         with without_autocast(regions.device.type):
             regions = self._embed(self.region_projection, regions)
@@ -147,19 +150,20 @@ class RegionWordContrast(nn.Module):
 
 @torch.no_grad()
 def sample_positions(
-    matches: torch.Tensor, max_positives: int, max_regions: int
+    matches: torch.Tensor, inside: torch.Tensor, max_positives: int, max_regions: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A random sample of the positions of each image, positives first; all where they are few.
 
     Args:
         matches: (B, N) int64, -1 for positions without a box.
+        inside: (B, N) bool, False for positions of no image, which are never taken.
 
     Returns:
         The images and positions of R regions, both (R,) int64.
     """
     images, positions = [], []
-    for i, row in enumerate(matches):
-        positive, other = (row >= 0).nonzero()[:, 0], (row < 0).nonzero()[:, 0]
+    for i, (row, own) in enumerate(zip(matches, inside)):
+        positive, other = ((matched & own).nonzero()[:, 0] for matched in (row >= 0, row < 0))
         positive = _sample(positive, max_positives)
         chosen = torch.cat((positive, _sample(other, max_regions - len(positive))))
         positions.append(chosen)

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from ..structures import Prompt, PromptError, clean_name
 from .gather import gather_rows
 
-__all__ = ["ContrastTargets", "batch_targets"]
+__all__ = ["ContrastTargets", "batch_targets", "positions_inside"]
 
 
 class ContrastTargets(NamedTuple):
@@ -23,6 +23,7 @@ class ContrastTargets(NamedTuple):
         gt_phrases: per image (G,) int64, the phrase of each box in the image's prompt.
         matches: (B, N) int64, the box of each position of the pyramid, -1 for none.
         words: (B, T) bool, tokens that take part: real ones that are not masked.
+        inside: (B, N) bool, positions that are not padding of the batch; `positions_inside`.
     """
 
     prompts: Sequence[Prompt]
@@ -30,6 +31,7 @@ class ContrastTargets(NamedTuple):
     gt_phrases: list[torch.Tensor]
     matches: torch.Tensor
     words: torch.Tensor
+    inside: torch.Tensor
 
     def region_phrases(self, images: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """(R,) index of the phrase of each region in its image's prompt, -1 for none.
@@ -43,6 +45,33 @@ class ContrastTargets(NamedTuple):
             rows = (images == i) & (matches >= 0)
             phrases[rows] = of_boxes[matches[rows]]
         return phrases
+
+
+def positions_inside(
+    image_sizes: Sequence[tuple[int, int]],
+    level_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    device: torch.device | None = None,
+) -> torch.Tensor:
+    """Which positions of a padded batch see something of their image.
+
+    A position's cell is a square of `stride` pixels; one that the image reaches into at all is
+    inside. So every level has one, and an image has the same number of them in any batch.
+
+    Args:
+        image_sizes: (height, width) of B images without padding.
+        level_sizes, strides: (h, w) and stride of each level.
+
+    Returns:
+        (B, N) bool of the N positions of all levels, row by row.
+    """
+    sizes = torch.tensor(image_sizes, device=device)[:, :, None]
+    levels = []
+    for (height, width), stride in zip(level_sizes, strides, strict=True):
+        rows = torch.arange(height, device=device) * stride < sizes[:, 0]
+        columns = torch.arange(width, device=device) * stride < sizes[:, 1]
+        levels.append((rows[:, :, None] & columns[:, None]).flatten(1))
+    return torch.cat(levels, dim=1)
 
 
 @torch.no_grad()

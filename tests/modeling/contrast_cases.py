@@ -37,7 +37,9 @@ def make_targets(*images, hidden=(), positions=POSITIONS):
         matches[i, torch.arange(len(boxes)) * 2] = torch.arange(len(boxes))
         maps.append(positive_map(prompt, offsets + [(0, 0)] * (length - len(offsets))))
     gt_phrases = [torch.tensor(boxes, dtype=torch.int64) for _, boxes in images]
-    return ContrastTargets([prompt for prompt, _ in images], maps, gt_phrases, matches, words)
+    inside = torch.ones_like(matches, dtype=torch.bool)
+    prompts = [prompt for prompt, _ in images]
+    return ContrastTargets(prompts, maps, gt_phrases, matches, words, inside)
 
 
 def word_labels(targets):
@@ -111,6 +113,8 @@ def naive_loss(module, parts):
         for i, prompt in enumerate(targets.prompts):
             columns = torch.cat([level[i].reshape(CHANNELS, -1) for level in levels], dim=1)
             for n in range(columns.shape[1]):
+                if not targets.inside[i, n]:
+                    continue
                 box = int(targets.matches[i, n])
                 phrase = None if box < 0 else int(targets.gt_phrases[i][box])
                 projection = module.region_projection(columns[:, n])

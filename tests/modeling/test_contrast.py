@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glipv2_d2.modeling.contrast import ContrastTargets, RegionWordContrast, sample_positions
-from glipv2_d2.modeling.contrast_targets import batch_targets
+from glipv2_d2.modeling.contrast_targets import batch_targets, positions_inside
 from glipv2_d2.structures import Prompt
 from tests.modeling.contrast_cases import (
     CHANNELS,
@@ -296,7 +296,8 @@ def test_sample_keeps_to_its_bounds():
     matches[0, :30] = 0
     matches[1, 7] = 2
     torch.manual_seed(0)
-    images, positions = sample_positions(matches, 10, 16)
+    inside = torch.ones_like(matches, dtype=torch.bool)
+    images, positions = sample_positions(matches, inside, 10, 16)
     counts = {i: int((matches[i, positions[images == i]] >= 0).sum()) for i in range(3)}
     assert counts == {0: 10, 1: 1, 2: 0}
     assert images.bincount().tolist() == [16, 16, 16]
@@ -304,15 +305,45 @@ def test_sample_keeps_to_its_bounds():
         assert len(positions[images == i].unique()) == 16
     # A positive beyond the bound is not taken for a negative; few others are all taken.
     matches[0, :48] = 0
-    images, positions = sample_positions(matches[:1], 10, 16)
+    images, positions = sample_positions(matches[:1], inside[:1], 10, 16)
     assert (matches[0, positions] >= 0).sum() == 10
     assert len(positions) == 12
     # The seed decides.
     samples = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        samples.append(sample_positions(matches, 10, 16)[1].tolist())
+        samples.append(sample_positions(matches, inside, 10, 16)[1].tolist())
     assert samples[0] == samples[1] != samples[2]
+
+
+def test_padding_is_never_sampled():
+    """An image in a larger batch has the regions that it has alone, by the same random choice."""
+    alone = torch.full((1, 4 * 5), -1)
+    alone[0, [0, 7]] = torch.tensor([1, 0])
+    padded = torch.full((1, 6, 9), -1)
+    padded[0, :4, :5] = alone.reshape(4, 5)
+    inside = torch.zeros_like(padded, dtype=torch.bool)
+    inside[0, :4, :5] = True
+    everywhere = torch.ones_like(alone, dtype=torch.bool)
+    for max_regions in (8, 100):
+        torch.manual_seed(0)
+        _, expected = sample_positions(alone, everywhere, 10, max_regions)
+        torch.manual_seed(0)
+        _, found = sample_positions(padded.flatten(1), inside.flatten(1), 10, max_regions)
+        assert len(expected) == min(max_regions, 20)
+        assert torch.equal(found // 9 * 5 + found % 9, expected)
+
+
+def test_positions_inside_are_the_cells_that_an_image_reaches_into():
+    """By pixels: levels of stride 4 and 16 of a batch of 32 x 48 pixels."""
+    sizes = [(32, 48), (13, 17), (16, 1)]
+    found = positions_inside(sizes, [(8, 12), (2, 3)], [4, 16])
+    assert found.shape == (3, 96 + 6)
+    for own, (height, width) in zip(found, sizes):
+        image = torch.zeros(1, 32, 48)
+        image[:, :height, :width] = 1
+        levels = [torch.nn.functional.max_pool2d(image, stride).flatten() for stride in (4, 16)]
+        assert torch.equal(own, torch.cat(levels) > 0)
 
 
 def test_gradient_only_at_sampled_positions():

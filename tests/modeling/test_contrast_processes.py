@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.utils import comm
 from torch import nn
 
@@ -18,6 +19,8 @@ from tests.modeling.contrast_cases import (
     mixed_images,
     naive_loss,
 )
+
+OWN_SIZES = [((3, 4), (1, 2)), ((5, 2), (2, 1)), ((2, 7), (1, 3)), ((2, 3), (1, 1))]
 
 
 class Model(nn.Module):
@@ -45,24 +48,52 @@ def make_model():
 
 
 def share(images, start, count, sizes=SIZES):
-    """Inputs of images `start` to `start + count` - 1: the same whoever asks for them."""
+    """Inputs of images `start` to `start + count` - 1: the same whoever asks for them.
+
+    `sizes`: of the pyramid of all of them, or a list with each one's own: those of the share are
+    then padded to its largest.
+    """
+    images, seeds = images[start : start + count], range(start, start + count)
+    own = sizes[start : start + count] if isinstance(sizes, list) else [sizes] * count
     # Prompts are padded to the longest of the share: its own for each process.
-    positions = sum(height * width for height, width in sizes)
-    targets = make_targets(*images[start : start + count], positions=positions)
-    targets.words[:, 1] &= torch.arange(start, start + count) % 3 != 1  # some words are masked
+    targets = make_targets(*images)
+    targets.words[:, 1] &= torch.tensor(seeds) % 3 != 1  # some words are masked
     parts = [
-        features_of(make_targets(image), seed=start + i, sizes=sizes)
-        for i, image in enumerate(images[start : start + count])
+        features_of(make_targets(image), seed=seed, sizes=extent)
+        for image, seed, extent in zip(images, seeds, own)
     ]
-    levels = [torch.cat(level).detach() for level in zip(*(part[0] for part in parts))]
+    levels = [pad([x.detach()[0] for x in level], 0) for level in zip(*(p[0] for p in parts))]
+    targets = targets._replace(**positions_of(images, own))
     hidden = torch.zeros(*targets.words.shape, TEXT_CHANNELS, dtype=torch.float64)
     for row, (_, text) in zip(hidden, parts):
         row[: text.hidden.shape[1]] = text.hidden[0].detach()
     return levels, TextFeatures(hidden, hidden, targets.words), targets
 
 
+def pad(maps, value):
+    """(B, ..., h, w) of the largest height and width, `value` right of and below each map."""
+    height, width = (max(x.shape[d] for x in maps) for d in (-2, -1))
+    room = [(0, width - x.shape[-1], 0, height - x.shape[-2]) for x in maps]
+    return torch.stack([F.pad(x, margin, value=value) for x, margin in zip(maps, room)])
+
+
+def positions_of(images, sizes):
+    """The targets' fields of padded positions; boxes are at the image's own 0, 2, 4, ..."""
+    matches, inside = [], []
+    for image, extent in zip(images, sizes):
+        areas = [height * width for height, width in extent]
+        row = make_targets(image, positions=sum(areas)).matches[0].split(areas)
+        matches.append([part.unflatten(0, size) for part, size in zip(row, extent)])
+        inside.append([torch.ones(size, dtype=torch.bool) for size in extent])
+    fields = {"matches": (matches, -1), "inside": (inside, False)}
+    return {
+        name: torch.cat([pad(level, value).flatten(1) for level in zip(*maps)], dim=1)
+        for name, (maps, value) in fields.items()
+    }
+
+
 def cases(count):
-    """Images, and the sizes of the pyramid of each of two shares."""
+    """Images, and the sizes of the pyramid of each of two shares, or of each image."""
     images = mixed_images()
     empty = [(prompt, []) for prompt, _ in images]
     return {
@@ -71,6 +102,8 @@ def cases(count):
         # One share knows no box at all, then none does; the collectives must still match.
         "half": (images[: count // 2] + empty[count // 2 : count], (SIZES, SIZES)),
         "none": (empty[:count], (SIZES, SIZES)),
+        # Images of a batch have sizes of their own: processes pad to different ones.
+        "padded": (images[:count], (OWN_SIZES[:count], OWN_SIZES[:count])),
     }
 
 
@@ -135,9 +168,9 @@ def alone(name, count):
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, monkeypatch):
     """One test for all: starting processes is what takes the time."""
-    count, names = 4, ["mixed", "ragged", "half", "none"]
+    count, names = 4, ["mixed", "ragged", "half", "none", "padded"]
     reports = run(tmp_path, monkeypatch, 2, count, names)
-    for name in ("mixed", "half", "none"):
+    for name in ("mixed", "half", "none", "padded"):
         check(reports, name, alone(name, count))
     assert reports[0]["none"][0] == 0
     # The shares of the loss differ, or the test would not show that they are averaged.

@@ -11,6 +11,7 @@ from ...config import ConfigError
 from ...structures import Prompt
 from ..boxes import to_continuous
 from ..contrast import ContrastTargets, RegionWordContrast
+from ..contrast_targets import positions_inside
 from ..heads import (
     GroundingOutput,
     LanguageMaskHead,
@@ -143,8 +144,9 @@ class GLIPv2(GLIP):
             losses.update(self.losses(output, anchors, targets, matches))
         if self.contrast is not None and self._trains("contrast"):
             visible = tokens.mask if labels is None else tokens.mask & (labels < 0)
+            inside = self._positions_inside(batched_inputs, features)
             contrast = ContrastTargets(
-                prompts, tokens.positive_maps, gt_phrases, matches.index, visible
+                prompts, tokens.positive_maps, gt_phrases, matches.index, visible, inside
             )
             losses["loss_contrast"] = self.contrast(features, text, contrast)
         if self.mlm_head is not None and self._trains("mlm_head"):
@@ -153,6 +155,16 @@ class GLIPv2(GLIP):
             masks = self._mask_targets(batched_inputs, targets, output, anchors, matches)
             losses["loss_mask"] = self.mask_head(levels, words, masks)
         return losses
+
+    def _positions_inside(
+        self, batched_inputs: list[dict], features: list[torch.Tensor]
+    ) -> torch.Tensor:
+        return positions_inside(
+            [tuple(x["image"].shape[-2:]) for x in batched_inputs],
+            [tuple(level.shape[-2:]) for level in features],
+            self.anchor_generator.strides,
+            self.device,
+        )
 
     def _mask_targets(
         self,

@@ -161,6 +161,23 @@ def test_contrast_is_before_the_fusion_and_masked_words_are_after_it(model, monk
     assert (shown.input_ids[asked] == model.tokenizer.mask_token_id).sum() > asked.sum() / 2
 
 
+def test_the_contrast_knows_the_padding_of_the_batch(model):
+    """A wide and a high image: 64 x 96 and 128 x 40, which a batch pads to 128 x 96."""
+    model.train()
+    seen = []
+    hook = model.contrast.register_forward_pre_hook(lambda module, args: seen.append(args))
+    model([tiny_input(), tiny_input(height=128, width=40, boxes=((8, 8, 30, 100),), classes=(0,))])
+    hook.remove()
+    features, _, targets = seen[0]
+    inside = targets.inside.split([level[0, 0].numel() for level in features], dim=1)
+    for own, level, stride in zip(inside, features, (8, 16, 32, 64, 128)):
+        for mask, (height, width) in zip(own.unflatten(1, level.shape[-2:]), [(64, 96), (128, 40)]):
+            expected = torch.zeros_like(mask)
+            expected[: -(-height // stride), : -(-width // stride)] = True
+            assert torch.equal(mask, expected)
+    assert targets.inside[targets.matches >= 0].all() and not targets.inside.all()
+
+
 def test_bf16_losses_are_finite(model):
     model.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
