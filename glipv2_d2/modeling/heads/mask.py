@@ -118,7 +118,9 @@ class LanguageMaskHead(nn.Module):
             [crop_masks(*image, self.mask_size) for image in zip(targets.masks, index, boxes)]
         )
         loss = F.binary_cross_entropy_with_logits(logits, gold, reduction="none")
-        count = mean_over_processes(logits.new_tensor(float(len(logits)))).clamp(min=1.0)
+        # Not at least 1: of one region in N processes the mean is 1 / N. The smallest divisor keeps
+        # processes without any at 0 instead of 0 / 0.
+        count = mean_over_processes(logits.new_tensor(float(len(logits)))).clamp(min=1e-6)
         return self.weight * loss.mean(dim=(1, 2)).sum() / count
 
     def logits(

@@ -118,7 +118,9 @@ class MaskedLanguageHead(nn.Module):
         # The vocabulary is wide: only the words that are asked for go through the decoder.
         logits = self.logits(words[predicted])
         loss = F.cross_entropy(logits, labels[predicted], reduction="sum")
-        count = mean_over_processes(predicted.sum().float()).clamp(min=1.0)
+        # Not at least 1: of one word in N processes the mean is 1 / N. The smallest divisor keeps
+        # processes without any at 0 instead of 0 / 0.
+        count = mean_over_processes(predicted.sum().float()).clamp(min=1e-6)
         return self.weight * loss / count
 
 

@@ -121,6 +121,21 @@ def test_the_divisor_is_an_average_over_processes(monkeypatch):
     assert module(levels, words, targets()).item() == pytest.approx(alone / 2)
 
 
+def test_one_region_in_two_processes(monkeypatch):
+    """The average of both losses is that of one process with both images."""
+    module = head()
+    levels, words = pyramid()
+    boxes, tokens = [BOXES[1], torch.zeros(0, 4)], [TOKENS[1], TOKENS[1][:0]]
+    whole = module(levels, words, targets(boxes, tokens))
+    monkeypatch.setattr(mask_module, "mean_over_processes", lambda count: torch.tensor(1 / 2))
+    parts = [
+        module([x[i : i + 1] for x in levels], words[i : i + 1], targets([boxes[i]], [tokens[i]]))
+        for i in range(2)
+    ]
+    assert parts[1] == 0
+    torch.testing.assert_close(sum(parts) / 2, whole)
+
+
 def test_a_mask_crosses_over_to_its_predictions():
     """Predictions are cut at the image's border; those off their box are not trained on."""
     module = head(regions_per_image=4)

@@ -146,14 +146,17 @@ def test_loss_is_the_mean_cross_entropy_of_the_masked_words():
     torch.testing.assert_close(head(words, labels), 0.5 * expected)
 
 
-def test_loss_of_several_processes(monkeypatch):
-    """Two processes, 3 and 1 masked words: the average of both losses is that of one process."""
+@pytest.mark.parametrize("first, second", [([1, 2, 3], [4]), ([1], [])])
+def test_loss_of_several_processes(monkeypatch, first, second):
+    """Two processes with these masked words: the average of both losses is that of one process."""
     head = small_head()
     words = torch.randn(2, 5, 8)
     labels = torch.full((2, 5), -100)
-    labels[0, :3], labels[1, 4] = torch.tensor([1, 2, 3]), 4
+    for row, predicted in zip(labels, (first, second)):
+        row[: len(predicted)] = torch.tensor(predicted)
     whole = head(words, labels)
-    monkeypatch.setattr(mlm, "mean_over_processes", lambda count: torch.tensor((3 + 1) / 2))
+    mean = torch.tensor((len(first) + len(second)) / 2)
+    monkeypatch.setattr(mlm, "mean_over_processes", lambda count: mean)
     parts = [head(words[i : i + 1], labels[i : i + 1]) for i in range(2)]
     torch.testing.assert_close(sum(parts) / 2, whole)
 
