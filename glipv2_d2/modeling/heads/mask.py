@@ -175,7 +175,9 @@ class LanguageMaskHead(nn.Module):
         """Boxes (r, 4) of one image to train on, and the true box of each, (r,)."""
         index = torch.arange(len(boxes), device=boxes.device)
         own = index[torch.randperm(len(index), device=index.device)[: self.regions_per_image]]
-        predicted = Boxes(predicted.detach().float().clone())
+        # A delta that overflowed is no box, and costs one prediction, not the training.
+        finite = predicted.isfinite().all(dim=1)
+        predicted, matched = Boxes(predicted[finite].detach().float()), matched[finite]
         predicted.clip(masks.shape[-2:])
         near = matched_pairwise_iou(predicted, Boxes(boxes[matched])) >= self.min_iou
         near = near.nonzero()[:, 0]

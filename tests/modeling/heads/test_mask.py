@@ -155,6 +155,22 @@ def test_a_mask_crosses_over_to_its_predictions():
     assert predicted[0, 2] == 120  # the model's own boxes are left alone
 
 
+def test_predictions_that_are_not_finite_are_left_out():
+    box = torch.tensor([[40.0, 8, 96, 56]])
+    predicted = box.repeat(4, 1)
+    predicted[0, 1], predicted[2, 2] = math.nan, math.inf
+    predicted[3, 0] += 1
+    boxes, index = head()._regions(
+        torch.cat((box, box + 2)),
+        torch.zeros(2, HEIGHT, WIDTH),
+        None,
+        predicted,
+        torch.ones(4).long(),
+    )
+    assert sorted(boxes[2:].tolist()) == [[40, 8, 96, 56], [41, 8, 96, 56]]
+    assert index[2:].tolist() == [1, 1]
+
+
 def test_regions_are_bounded_and_true_boxes_come_first():
     boxes = torch.tensor([[0.0, 0, 32, 32], [40, 0, 72, 32], [0, 31, 32, 63]])
     matched = torch.arange(3).repeat(10)
