@@ -206,13 +206,15 @@ def bit_masks(batched_input: dict, device: torch.device) -> torch.Tensor:
     """The true masks of a training input, (G, H, W) bool.
 
     Raises:
-        ConfigError: it has boxes, but no `gt_masks`, or these are polygons.
+        ConfigError: it has boxes, but no `gt_masks`, or these are polygons, or not of the size of
+            its "image".
     """
     instances = batched_input["instances"]
+    size = tuple(batched_input["image"].shape[-2:])
     image = batched_input.get("file_name", "a training image")
+    if len(instances) == 0:
+        return torch.zeros(0, *size, dtype=torch.bool, device=device)
     if not instances.has("gt_masks"):
-        if len(instances) == 0:
-            return torch.zeros(0, *instances.image_size, dtype=torch.bool, device=device)
         raise ConfigError(
             f"{image} has {len(instances)} boxes but no gt_masks, which the mask head learns from: "
             "set dataloader.train.mapper.use_masks=True and train on data sets with segmentations, "
@@ -223,6 +225,12 @@ def bit_masks(batched_input: dict, device: torch.device) -> torch.Tensor:
         raise ConfigError(
             f"{image}: gt_masks are {type(masks).__name__}, the mask head takes BitMasks; "
             'Detectron2\'s own mapper gives them with instance_mask_format="bitmask"'
+        )
+    if tuple(masks.tensor.shape[1:]) != size:
+        raise ConfigError(
+            f"{image} is {size[0]} x {size[1]} pixels (height x width), but its gt_masks are "
+            f"{masks.tensor.shape[1]} x {masks.tensor.shape[2]}: the data mapper has to put the "
+            "masks through the transforms of the image, as GroundingDatasetMapper does"
         )
     return masks.tensor.to(device)
 

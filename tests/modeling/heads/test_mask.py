@@ -254,7 +254,8 @@ def training_input(**fields):
     instances = Instances((HEIGHT, WIDTH))
     for name, value in fields.items():
         instances.set(name, value)
-    return {"file_name": "a.png", "instances": instances}
+    image = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8)
+    return {"file_name": "a.png", "image": image, "instances": instances}
 
 
 def test_masks_of_a_batch():
@@ -264,11 +265,18 @@ def test_masks_of_a_batch():
     assert torch.equal(given, masks)
     empty = bit_masks(training_input(gt_boxes=Boxes(torch.zeros(0, 4))), cpu)
     assert empty.shape == (0, HEIGHT, WIDTH)
+    empty = bit_masks(training_input(gt_masks=BitMasks(torch.zeros(0, 0, 0))), cpu)
+    assert empty.shape == (0, HEIGHT, WIDTH)
     with pytest.raises(ConfigError, match=r"a\.png has 1 boxes but no gt_masks.*use_masks=True"):
         bit_masks(training_input(gt_boxes=Boxes(torch.zeros(1, 4))), cpu)
     polygons = PolygonMasks([[torch.tensor([1.0, 1, 9, 1, 9, 9]).numpy()]])
     with pytest.raises(ConfigError, match="gt_masks are PolygonMasks"):
         bit_masks(training_input(gt_masks=polygons), cpu)
+    for size in ((HEIGHT, WIDTH - 1), (WIDTH, HEIGHT)):
+        given = BitMasks(torch.ones(1, *size, dtype=torch.bool))
+        message = rf"a\.png is 64 x 96 .*gt_masks are {size[0]} x {size[1]}: .*transforms"
+        with pytest.raises(ConfigError, match=message):
+            bit_masks(training_input(gt_masks=given), cpu)
 
 
 @pytest.mark.parametrize("option", ["regions_per_image", "regions_at_once"])
