@@ -6,11 +6,13 @@ from detectron2.modeling.poolers import ROIPooler
 from glipv2_d2.modeling.heads import LanguageMaskHead, StackedHourglass
 
 
-def add_mask_head(model, *, channels=256, num_scales=1, num_layers=1, canonical_box_size=224):
+def add_mask_head(
+    model, *, channels=256, num_scales=1, num_layers=1, norm="", canonical_box_size=224
+):
     """Give a GLIPv2's config a mask head on the fused levels P3 to P5.
 
     Args:
-        channels, num_scales, num_layers: of the hourglass; the defaults are those of T and B.
+        channels, num_scales, num_layers, norm: of the hourglass; the defaults are those of T and B.
         canonical_box_size: pixels of a box that is pooled from P4, as Detectron2 counts it.
     """
     model.mask_head = L(LanguageMaskHead)(
@@ -28,7 +30,7 @@ def add_mask_head(model, *, channels=256, num_scales=1, num_layers=1, canonical_
             channels=channels,
             num_scales=num_scales,
             num_layers=num_layers,
-            norm="",
+            norm=norm,
         ),
         text_channels="${..neck.text_channels}",
         regions_per_image=64,

@@ -3,7 +3,7 @@
 The paper gives "scales", "layers" and the width. What they mean is taken from the fragment in the
 official GLIP repository (roi_heads/mask_head/hourglass.py): `num_scales` is the depth of each
 hourglass, how often it halves the resolution; `num_layers` is the number of hourglasses one after
-another, each followed by a ReLU. There the residual units have no normalisation.
+another, each followed by a ReLU. There the residual units have no normalisation unless asked for.
 """
 
 import torch
@@ -17,12 +17,12 @@ __all__ = ["Hourglass", "StackedHourglass"]
 class Residual(nn.Module):
     """Newell's pre-activation bottleneck: ReLU and convolution thrice (1x1, 3x3, 1x1), plus x."""
 
-    def __init__(self, channels: int, norm: str = ""):
+    def __init__(self, channels: int):
         super().__init__()
         inner = channels // 2
-        self.conv1 = _conv(channels, inner, 1, norm)
-        self.conv2 = _conv(inner, inner, 3, norm)
-        self.conv3 = _conv(inner, channels, 1, norm)
+        self.conv1 = _conv(channels, inner, 1)
+        self.conv2 = _conv(inner, inner, 3)
+        self.conv3 = _conv(inner, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.conv1(F.relu(x))
@@ -36,18 +36,17 @@ class Hourglass(nn.Module):
     Args:
         num_scales: how often the resolution is halved.
         channels: of input and output.
-        norm: of the convolutions, as Detectron2 names it ("GN"); "": none.
     """
 
-    def __init__(self, num_scales: int, channels: int, norm: str = ""):
+    def __init__(self, num_scales: int, channels: int):
         super().__init__()
-        self.full = Residual(channels, norm)
-        self.enter = Residual(channels, norm)
+        self.full = Residual(channels)
+        self.enter = Residual(channels)
         if num_scales > 1:
-            self.inner = Hourglass(num_scales - 1, channels, norm)
+            self.inner = Hourglass(num_scales - 1, channels)
         else:
-            self.inner = Residual(channels, norm)
-        self.leave = Residual(channels, norm)
+            self.inner = Residual(channels)
+        self.leave = Residual(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(R, C, h, w) -> (R, C, h, w); h and w of any size that can be halved so often."""
@@ -61,11 +60,20 @@ class StackedHourglass(nn.Module):
 
     GLIPv2-T and B: 1 scale, 1 layer, 256 channels; GLIPv2-H: 2 scales, 4 layers, 384 channels.
 
+    A unit adds to what it is given, and an hourglass adds a path for each of its scales: features
+    leave T's and B's at random 3 times larger, and H's hundreds of times, with a mask head's loss
+    of 400 at the start instead of 0.7. `norm` bounds the sum of each hourglass, and lets the units
+    begin as identities. On a small task that T's hourglass learnt in 150 steps, a stack of H's
+    depth learnt with both, hardly with the units' convolutions normalised too (the fragment's
+    option), and not at all normalised but random.
+
     Args:
         in_channels: of the RoI features; where they are not `channels`, a 1x1 convolution goes
             first.
-        num_scales, channels, norm: of each `Hourglass`.
+        num_scales, channels: of each `Hourglass`.
         num_layers: how many.
+        norm: of what comes out of each hourglass, before the ReLU, as Detectron2 names it ("GN");
+            "": none, and the units begin at random.
     """
 
     def __init__(
@@ -87,28 +95,29 @@ class StackedHourglass(nn.Module):
             raise ValueError(f"the channels of an hourglass are halved inside, got {channels}")
         self.channels = channels
         same = in_channels == channels
-        self.reduce = nn.Identity() if same else _conv(in_channels, channels, 1, "")
-        layers = [Hourglass(num_scales, channels, norm) for _ in range(num_layers)]
+        self.reduce = nn.Identity() if same else _conv(in_channels, channels, 1)
+        layers = [Hourglass(num_scales, channels) for _ in range(num_layers)]
         self.layers = nn.ModuleList(layers)
+        norms = [get_norm(norm, channels) or nn.Identity() for _ in layers]
+        self.norms = nn.ModuleList(norms)
+        if norm:
+            self._begin_as_identities()
+
+    def _begin_as_identities(self) -> None:
+        for part in self.modules():
+            if isinstance(part, Residual):
+                nn.init.zeros_(part.conv3.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(R, in_channels, h, w) -> (R, channels, h, w)."""
         x = self.reduce(x)
-        for layer in self.layers:
-            x = F.relu(layer(x))
+        for layer, norm in zip(self.layers, self.norms):
+            x = F.relu(norm(layer(x)))
         return x
 
 
-def _conv(in_channels: int, out_channels: int, size: int, norm: str) -> Conv2d:
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        size,
-        padding=size // 2,
-        bias=not norm,
-        norm=get_norm(norm, out_channels),
-    )
+def _conv(in_channels: int, out_channels: int, size: int) -> Conv2d:
+    conv = Conv2d(in_channels, out_channels, size, padding=size // 2)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
+    nn.init.zeros_(conv.bias)
     return conv

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from glipv2_d2.modeling.heads import StackedHourglass
+from glipv2_d2.modeling.heads.hourglass import Residual
 
 
 def residual(x, unit):
@@ -12,6 +13,16 @@ def residual(x, unit):
     for conv in (unit.conv1, unit.conv2, unit.conv3):
         out = F.conv2d(out.clamp(min=0), conv.weight, conv.bias, padding=conv.weight.shape[-1] // 2)
     return x + out
+
+
+def normalised(x, norm):
+    """By group of 1 / 32 of the channels, `norm`'s weight and bias last; None: as it is."""
+    if not isinstance(norm, torch.nn.GroupNorm):
+        return x
+    groups = x.unflatten(1, (32, -1)).flatten(2)
+    variance, mean = torch.var_mean(groups, dim=2, keepdim=True, unbiased=False)
+    x = ((groups - mean) / (variance + 1e-5).sqrt()).reshape(x.shape)
+    return x * norm.weight[:, None, None] + norm.bias[:, None, None]
 
 
 def hourglass(x, module, num_scales):
@@ -28,19 +39,25 @@ def hourglass(x, module, num_scales):
     return residual(x, module.full) + low[:, :, rows][:, :, :, columns]
 
 
-@pytest.mark.parametrize("num_scales, num_layers, size", [(1, 1, 14), (2, 3, 14), (1, 2, 7)])
-def test_equals_the_plain_form(num_scales, num_layers, size):
+@pytest.mark.parametrize(
+    "num_scales, num_layers, size, norm",
+    [(1, 1, 14, ""), (2, 3, 14, ""), (1, 2, 7, ""), (2, 3, 14, "GN")],
+)
+def test_equals_the_plain_form(num_scales, num_layers, size, norm):
     torch.manual_seed(0)
+    channels = 64 if norm else 8
     module = StackedHourglass(
-        in_channels=6, channels=8, num_scales=num_scales, num_layers=num_layers
+        in_channels=6, channels=channels, num_scales=num_scales, num_layers=num_layers, norm=norm
     )
-    x = torch.randn(2, 6, size, size + 1)
+    for parameter in module.parameters():  # also those that begin at 0
+        torch.nn.init.normal_(parameter, std=0.1)
+    # Float64: norms of groups that vary little enlarge the rounding of float32.
+    module, x = module.double(), torch.randn(2, 6, size, size + 1).double()
     expected = F.conv2d(x, module.reduce.weight, module.reduce.bias)
-    for layer in module.layers:
-        expected = hourglass(expected, layer, num_scales).clamp(min=0)
-    assert expected.shape == (2, 8, size, size + 1)
-    # Float32 sums in another order.
-    torch.testing.assert_close(module(x), expected, atol=1e-5, rtol=1e-5)
+    for layer, after in zip(module.layers, module.norms):
+        expected = normalised(hourglass(expected, layer, num_scales), after).clamp(min=0)
+    assert expected.shape == (2, channels, size, size + 1)
+    torch.testing.assert_close(module(x), expected, atol=1e-10, rtol=1e-10)
 
 
 # A residual unit of C channels: C/2 inside, 1x1, 3x3, 1x1, with biases.
@@ -53,7 +70,7 @@ def unit(c):
     [
         (256, 256, 1, 1, 4 * unit(256)),  # T and B; no projection in front
         # An hourglass of two scales holds another one in place of a unit: 3 + 4 units.
-        (256, 384, 2, 4, 4 * 7 * unit(384) + 256 * 384 + 384),  # H
+        (256, 384, 2, 4, 4 * 7 * unit(384) + 256 * 384 + 384),  # H, but for its normalisation
     ],
     ids=["T and B", "H"],
 )
@@ -65,20 +82,40 @@ def test_sizes_of_the_paper(in_channels, channels, scales, layers, expected):
     assert sum(p.numel() for p in module.parameters()) == expected
 
 
-def test_no_regions_still_reach_every_parameter():
-    module = StackedHourglass(in_channels=4, channels=8, num_scales=2)
+@pytest.mark.parametrize("norm", ["", "GN"])
+def test_no_regions_still_reach_every_parameter(norm):
+    module = StackedHourglass(in_channels=4, channels=64, num_scales=2, norm=norm)
     out = module(torch.zeros(0, 4, 14, 14))
-    assert out.shape == (0, 8, 14, 14)
+    assert out.shape == (0, 64, 14, 14)
     out.sum().backward()
     assert all(p.grad is not None and (p.grad == 0).all() for p in module.parameters())
 
 
-def test_normalisation_replaces_the_biases():
-    module = StackedHourglass(in_channels=64, channels=64, norm="GN")
-    norms = [m for m in module.modules() if isinstance(m, torch.nn.GroupNorm)]
-    assert len(norms) == 12  # three convolutions in each of four units
-    assert module.layers[0].full.conv1.bias is None
-    assert module(torch.randn(1, 64, 8, 8)).isfinite().all()
+def test_normalised_hourglasses_begin_as_sums_of_what_comes_in():
+    """Of each scale, once normalised; every unit can leave that."""
+    torch.manual_seed(0)
+    module = StackedHourglass(in_channels=64, channels=64, num_scales=2, num_layers=2, norm="GN")
+    assert sum(isinstance(part, torch.nn.GroupNorm) for part in module.modules()) == 2
+    x = expected = torch.randn(2, 64, 8, 8)
+    for norm in module.norms:
+        half = F.max_pool2d(expected, 2)
+        half = half + F.max_pool2d(half, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        expected = expected + half.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        expected = normalised(expected, norm).clamp(min=0)
+    found = module(x)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    found.square().sum().backward()
+    units = [part for part in module.modules() if isinstance(part, Residual)]
+    assert len(units) == 2 * 7 and all(unit.conv3.weight.grad.any() for unit in units)
+
+
+def test_without_normalisation_nothing_but_the_units_has_parameters():
+    """Heads that were trained without it find all of their names."""
+    module = StackedHourglass(in_channels=8, channels=8, num_layers=2)
+    units = ("full", "enter", "inner", "leave")
+    assert {tuple(name.split(".")[:3]) for name in module.state_dict()} == {
+        ("layers", str(layer), unit) for layer in range(2) for unit in units
+    }
 
 
 @pytest.mark.parametrize(
