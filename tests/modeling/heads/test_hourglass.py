@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from glipv2_d2.modeling.heads import StackedHourglass
 from glipv2_d2.modeling.heads.hourglass import Residual
+from tests.modeling.parameter_counts import hourglass as hourglass_parameters
 
 
 def residual(x, unit):
@@ -60,26 +61,18 @@ def test_equals_the_plain_form(num_scales, num_layers, size, norm):
     torch.testing.assert_close(module(x), expected, atol=1e-10, rtol=1e-10)
 
 
-# A residual unit of C channels: C/2 inside, 1x1, 3x3, 1x1, with biases.
-def unit(c):
-    return (c * c // 2 + c // 2) + (9 * c * c // 4 + c // 2) + (c * c // 2 + c)
-
-
 @pytest.mark.parametrize(
-    "in_channels, channels, scales, layers, expected",
+    "sizes",
     [
-        (256, 256, 1, 1, 4 * unit(256)),  # T and B; no projection in front
-        # An hourglass of two scales holds another one in place of a unit: 3 + 4 units.
-        (256, 384, 2, 4, 4 * 7 * unit(384) + 256 * 384 + 384),  # H, but for its normalisation
+        {"in_channels": 256, "channels": 256, "num_scales": 1, "num_layers": 1},  # T and B
+        {"in_channels": 256, "channels": 384, "num_scales": 2, "num_layers": 4, "norm": "GN"},
     ],
     ids=["T and B", "H"],
 )
-def test_sizes_of_the_paper(in_channels, channels, scales, layers, expected):
+def test_sizes_of_the_paper(sizes):
     with torch.device("meta"):
-        module = StackedHourglass(
-            in_channels=in_channels, channels=channels, num_scales=scales, num_layers=layers
-        )
-    assert sum(p.numel() for p in module.parameters()) == expected
+        module = StackedHourglass(**sizes)
+    assert sum(p.numel() for p in module.parameters()) == hourglass_parameters(*sizes.values())
 
 
 @pytest.mark.parametrize("norm", ["", "GN"])
