@@ -35,6 +35,8 @@ def test_a_recipe_has_all_that_train_net_needs(path):
     for key in ("model", "dataloader", "optimizer", "lr_multiplier", "train", "inference"):
         assert key in config, f"{path} defines no {key}"
     assert config.train.output_dir != "./output", f"{path} would write over other runs"
+    # A ${key} that is not there, or a value left as ???, would end a run when it is asked for.
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
 @pytest.mark.parametrize("path", [path for path in LEAVES if path not in WHOLE], ids=str)
