@@ -26,8 +26,6 @@ import time
 import warnings
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # so that a bare clone works too
 # Of third parties, on every start of every process.
@@ -53,6 +51,7 @@ from benchmarking.workload import PROMPTS  # noqa: E402
 import glipv2_d2  # noqa: E402, F401  (registers the models)
 from glipv2_d2.checkpoint import CheckpointError  # noqa: E402
 from glipv2_d2.config import ConfigError  # noqa: E402
+from glipv2_d2.engine.setup import resolve_device  # noqa: E402
 from glipv2_d2.structures import PromptError  # noqa: E402
 
 PARTS = ("speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement")
@@ -130,7 +129,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, default=Path("output/benchmark"), help="folder of the report")
     add("--config-file", help="LazyConfig of the model (default pretrain/glip_t.py)")
     add("--weights", help="a checkpoint; default: seeded random weights")
-    add("--device", default="cpu", help="cpu (default) or cuda")
+    add("--device", default="cpu", help="cpu (default), cuda or auto")
     add("--threads", type=_positive, help="of PyTorch; default: one per core")
     add("--size", type=_size, help="HxW of the images (default 800x1216)")
     add("--image", action="append", default=[], help="a file; several make up a batch")
@@ -165,17 +164,12 @@ def settings_of(args: argparse.Namespace) -> Settings:
     Raises:
         ConfigError: a device that is not there.
     """
-    try:
-        torch.zeros(1, device=args.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"--device {args.device} cannot be used: {reason}") from error
     return Settings(
         config=args.config_file,
         overrides=tuple(args.opts),
         weights=args.weights,
         seed=args.seed,
-        device=args.device,
+        device=resolve_device(args.device),
         threads=args.threads,
         size=args.size,
         images=tuple(args.image),
@@ -197,7 +191,7 @@ class Run:
         described["source"] = "files" if args.image else "photographs of scikit-image"
         self.results = {
             "command": self._command(),
-            "machine": describe_machine(args.device, args.threads),
+            "machine": describe_machine(self.settings.device, args.threads),
             "settings": described,
             "peaks": {},
             "parts": {},
@@ -274,7 +268,7 @@ class Run:
         """The best matrix product so far: a machine that is busy at one time may not be later."""
         peaks = self.results["peaks"]
         for precision in PRECISIONS:
-            measured = matmul_peak(self.args.device, precision)
+            measured = matmul_peak(self.settings.device, precision)
             peaks[precision] = max(measured, peaks.get(precision, 0.0))
 
     def stages(self) -> None:

@@ -40,7 +40,7 @@ from glipv2_d2.checkpoint import (  # noqa: E402
     load_weights,
     read_safetensors_metadata,
 )
-from glipv2_d2.config import get_config  # noqa: E402
+from glipv2_d2.config import ConfigError, get_config  # noqa: E402
 from glipv2_d2.engine.detect import detect  # noqa: E402
 from glipv2_d2.engine.evaluate import evaluate_test_sets  # noqa: E402
 from glipv2_d2.engine.predictor import GroundingPredictor, keep_best_phrase  # noqa: E402
@@ -269,6 +269,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             f"there are no weights '{args.weights}': `make train-demo` makes them in output/scenes"
         )
+    try:
+        args.device = resolve_device(args.device)
+    except ConfigError as error:
+        parser.error(str(error))
     args.output = args.output.resolve()
     return args
 
@@ -283,7 +287,7 @@ def main(argv: list[str] | None = None) -> int:
     with watch.step("render", "1/3 The data: rendered from a seed"):
         run("datasets/prepare_scenes.py")
     config, names = load_test_config(MODELS[args.model].config, args.output, args.images)
-    config.train.device = resolve_device(args.device)
+    config.train.device = args.device
     try:
         with watch.step("use", "2/3 Use: the shipped weights on pictures, val and novel"):
             metrics = use(config, names, args, watch)

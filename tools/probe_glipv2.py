@@ -118,10 +118,11 @@ def _objects() -> dict[str, set[tuple[str, str]]]:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        device = resolve_device(args.device)
         cfg = get_config(args.config_file)
         model = build_for_weights(cfg.model, args.weights)
         load_weights(model, args.weights)
-        model = model.eval().to(resolve_device(args.device))
+        model = model.eval().to(device)
         run = retrieval if args.task == "retrieval" else masked_words
         numbers, table = run(cfg, model, args)
     except (CheckpointError, ConfigError, DataError, ValueError) as error:

@@ -102,8 +102,10 @@ class GroundingPredictor:
             overrides: ``path.key=value`` for the config.
 
         Raises:
-            ConfigError, CheckpointError: the config or the weights are missing or do not fit.
+            ConfigError, CheckpointError: the config or the weights are missing or do not fit; or
+                the device cannot be used.
         """
+        device = resolve_device(device)
         cfg = LazyConfig.apply_overrides(get_config(config), list(overrides))
         model = build_for_weights(cfg.model, weights)
         load_weights(model, weights)
@@ -111,7 +113,7 @@ class GroundingPredictor:
         if score_threshold is None:
             score_threshold = inference.get("score_threshold", 0.0)
         return cls(
-            model.to(resolve_device(device)),
+            model.to(device),
             min_size=inference.get("min_size", 800),
             max_size=inference.get("max_size", 1333),
             score_threshold=score_threshold,

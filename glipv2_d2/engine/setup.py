@@ -106,15 +106,23 @@ def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:
     """"auto" becomes "cuda" where that is wanted and there, else "cpu"; other names stay.
 
     Raises:
-        ValueError: a CUDA device is named and PyTorch sees none.
+        ConfigError: PyTorch knows no such device, or cannot use it here.
     """
     if name == "auto":
         return "cuda" if use_gpu and torch.cuda.is_available() else "cpu"
-    if str(name).startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
+    name = str(name)
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
             f"The device '{name}' was asked for, but PyTorch sees no CUDA GPU. Use 'cpu' or 'auto'."
         )
-    return str(name)
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter: PyTorch is built without it
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ConfigError(
+            f"The device '{name}' cannot be used: {reason}. Use 'cpu', 'cuda' or 'auto'."
+        ) from error
+    return name
 
 
 def require_masks(config: DictConfig) -> None:

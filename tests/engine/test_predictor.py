@@ -132,9 +132,9 @@ def test_from_config(model, tmp_path, tiny_data):
         GroundingPredictor.from_config("none.py", weights)
     with pytest.raises(CheckpointError, match="none.pth"):
         GroundingPredictor.from_config(config, tmp_path / "none.pth", device="cpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="no CUDA"):
-            GroundingPredictor.from_config(config, weights, device="cuda")
+    for device in ("foo", "cuda:99"):
+        with pytest.raises(ConfigError, match=f"device '{device}'"):
+            GroundingPredictor.from_config(config, weights, device=device)
 
 
 def test_from_config_with_official_weights_fetches_none_of_berts(model, tmp_path, tiny_data):

@@ -102,3 +102,6 @@ def test_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         demo.parse_args(["--weights", str(tmp_path / "none")])
     assert "make train-demo" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        demo.parse_args(["--weights", str(weights), "--device", "foo"])
+    assert "error: The device 'foo' cannot be used" in capsys.readouterr().err
