@@ -51,10 +51,11 @@ from glipv2_d2.structures import Prompt  # noqa: E402
 
 
 class DemoModel(NamedTuple):
-    """Config and weights in use, the config that is trained, and where the pictures go."""
+    """Config and weights in use, who made them, the config that is trained, and the folder."""
 
     config: str
     weights: str
+    made: str
     training: str
     output: str
 
@@ -63,12 +64,14 @@ MODELS = {
     "glip": DemoModel(
         config="configs/demo/scenes.py",
         weights="weights/glip_scenes.safetensors",
+        made="`make train-demo` makes them in output/scenes",
         training="configs/demo/scenes.py",
         output="output/demo",
     ),
     "glipv2": DemoModel(
         config="configs/demo/scenes_glipv2_mask.py",
         weights="weights/glipv2_scenes.safetensors",
+        made="docs/glipv2.md has the commands that make them",
         training="configs/demo/scenes_glipv2.py",
         output="output/demo_glipv2",
     ),
@@ -266,9 +269,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args.output = args.output or ROOT / MODELS[args.model].output
     args.weights = args.weights or ROOT / MODELS[args.model].weights
     if not args.weights.is_file():
-        parser.error(
-            f"there are no weights '{args.weights}': `make train-demo` makes them in output/scenes"
-        )
+        parser.error(f"there are no weights '{args.weights}': {MODELS[args.model].made}")
     try:
         args.device = resolve_device(args.device)
     except ConfigError as error:

@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog
+
+from glipv2_d2.checkpoint import read_safetensors_metadata
+from glipv2_d2.config import get_config
+from glipv2_d2.modeling import GLIP, GLIPv2
 
 # As when a tool is run; `tools` itself is a package of Detectron2's sources, too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -55,6 +60,16 @@ def test_summary(tmp_path):
     assert "pictures/val/0.jpg" in text and "contact_sheet.jpg" in text and "loss.png" in text
 
 
+@pytest.mark.parametrize("name", ["GLIP", "GLIPv2"])
+def test_the_summary_names_the_model(name, tmp_path):
+    caption = tmp_path / "pictures" / "caption"
+    caption.mkdir(parents=True)
+    for file in ("caption.txt", "1.jpg"):
+        (caption / file).touch()
+    write_summary({**metrics(), "model": name}, {}, [], tmp_path / "README.md")
+    assert f"A small {name} on rendered scenes" in (tmp_path / "README.md").read_text()
+
+
 def test_masks_have_a_column_of_their_own():
     numbers = metrics()
     numbers["val"]["segm"], numbers["novel"]["segm"] = {"AP50": 50.0}, {"AP50": 33.3}
@@ -93,15 +108,66 @@ def test_best_phrase_of_overlapping_results():
     assert [(r["image_id"], r["category_id"]) for r in kept] == [(1, 2), (2, 1)]
 
 
+@pytest.mark.parametrize(("name", "kind"), [("glip", GLIP), ("glipv2", GLIPv2)])
+def test_a_model_has_its_own_weights_configs_and_folder(name, kind):
+    args = demo.parse_args(["--model", name])
+    model = demo.MODELS[name]
+    assert read_safetensors_metadata(args.weights)["config"] == model.config
+    for path in (model.config, model.training):
+        assert get_config(demo.ROOT / path).model._target_ is kind
+    others = {m.output for key, m in demo.MODELS.items() if key != name}
+    assert args.output == demo.ROOT / model.output and model.output not in others
+
+
+def test_glipv2_trains_with_its_losses_and_is_shown_with_masks():
+    shown, trained = (
+        get_config(demo.ROOT / path).model
+        for path in (demo.MODELS["glipv2"].config, demo.MODELS["glipv2"].training)
+    )
+    assert shown.mask_head is not None
+    assert trained.contrast is not None and trained.mlm_head is not None
+
+
+def test_first_images_of_each_test_set(scenes, tmp_path):
+    path = demo.MODELS["glipv2"].config
+    config, names = demo.load_test_config(path, tmp_path, 2)
+    assert {key: len(DatasetCatalog.get(name)) for key, name in names.items()} == {
+        "val": 2, "novel": 1
+    }  # fmt: skip
+    for key, name in names.items():
+        assert config.dataloader.test[key].dataset == name
+        assert config.dataloader.evaluator[key].dataset_name == name
+    _, whole = demo.load_test_config(path, tmp_path, None)
+    assert whole == {"val": "scenes_val", "novel": "scenes_novel"}
+
+
+def test_glipv2_in_use(scenes, tmp_path):
+    """The first half of the demo on two images: pictures, boxes, masks and their AP."""
+    args = demo.parse_args(["--model", "glipv2", "--output", str(tmp_path)])
+    config, names = demo.load_test_config(demo.MODELS["glipv2"].config, args.output, 1)
+    config.train.device = "cpu"
+    config.model.postprocessor.detections_per_prompt = 10
+    found = demo.use(config, names, args, demo.Stopwatch())
+    for key in ("val", "novel"):
+        assert found[key]["images"] == 1
+        # Trained on such scenes: a part of them is found, outlines and all.
+        assert found[key]["bbox"]["AP50"] > 30 and found[key]["segm"]["AP50"] > 30
+    assert len(found["pictures"]) == 2
+    drawn = [*found["pictures"], "caption/caption.txt"]
+    assert all((tmp_path / "pictures" / name).is_file() for name in drawn)
+    assert (tmp_path / "contact_sheet.jpg").stat().st_size > 1000
+
+
 def test_command_line(tmp_path, capsys):
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"")
     short = demo.parse_args(["--iters", "30", "--weights", str(weights)])
     assert short.images == demo.QUICK_IMAGES
     assert demo.parse_args(["--weights", str(weights)]).images is None
-    with pytest.raises(SystemExit):
-        demo.parse_args(["--weights", str(tmp_path / "none")])
-    assert "make train-demo" in capsys.readouterr().err
+    for model, made in (("glip", "make train-demo"), ("glipv2", "docs/glipv2.md")):
+        with pytest.raises(SystemExit):
+            demo.parse_args(["--model", model, "--weights", str(tmp_path / "none")])
+        assert made in capsys.readouterr().err
     with pytest.raises(SystemExit):
         demo.parse_args(["--weights", str(weights), "--device", "foo"])
     assert "error: The device 'foo' cannot be used" in capsys.readouterr().err

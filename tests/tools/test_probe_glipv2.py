@@ -8,21 +8,9 @@ from detectron2.config import instantiate
 
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.config import get_config
-from glipv2_d2.data.datasets.scenes import register_all_scenes
-from glipv2_d2.data.scenes.build import build_scenes
-from tests.benchmark_tree import catalogs_at
 from tools import probe_glipv2
 
 CONFIG = "tests/tools/tiny_probe.py"
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    build_scenes(root / "scenes", size=64, train=1, val=4, novel=1, workers=1)
-    with catalogs_at(root):
-        register_all_scenes(str(root))
-        yield root
 
 
 @pytest.fixture(scope="module")
