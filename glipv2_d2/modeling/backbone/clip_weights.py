@@ -3,12 +3,12 @@
 import zipfile
 from pathlib import Path
 
-import timm
 import torch
 from timm.models import byobnet, vision_transformer
 from torch import nn
 
-from ...checkpoint import CheckpointError, read_checkpoint
+from ...checkpoint import CheckpointError
+from .pretrained import read_pretrained
 
 __all__ = ["load_clip_visual"]
 
@@ -31,19 +31,12 @@ def load_clip_visual(trunk: nn.Module, source: str, name: str) -> None:
         name: timm's name of the trunk, for messages.
 
     Raises:
-        CheckpointError: no such file or model, a TorchScript archive, or weights of another tower.
+        CheckpointError: see :func:`read_pretrained`; or they are a TorchScript archive, or the
+            weights of another tower.
     """
-    if Path(source).is_file():
-        _refuse_torchscript(source)
-        state = read_checkpoint(source)["model"]
-    elif timm.is_model(source):
-        state = timm.create_model(source, pretrained=True).state_dict()
-    else:
-        raise CheckpointError(
-            f"The pretrained weights of CLIP, '{source}', are neither a file nor a timm model."
-        )
+    _refuse_torchscript(source)
     own = trunk.state_dict()
-    state = _as_timm(state, trunk)
+    state = _as_timm(read_pretrained(source, "CLIP"), trunk)
     _check_fit(own, state, source, name)
     trunk.load_state_dict(state)
 

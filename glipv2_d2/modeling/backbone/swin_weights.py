@@ -1,12 +1,10 @@
 """ImageNet weights for SwinBackbone, in the names of the Swin authors or of timm."""
 
-from pathlib import Path
-
-import timm
 from torch import nn
 
-from ...checkpoint import CheckpointError, read_checkpoint
+from ...checkpoint import CheckpointError
 from ...checkpoint.swin import convert_imagenet_swin
+from .pretrained import read_pretrained
 
 __all__ = ["load_imagenet_swin"]
 
@@ -18,17 +16,9 @@ def load_imagenet_swin(backbone: nn.Module, source: str) -> None:
         source: a checkpoint file (the authors' .pth with "model"), or the name of a timm model.
 
     Raises:
-        CheckpointError: no such file or model, or weights of another size of Swin.
+        CheckpointError: see :func:`read_pretrained`; or they are of another size of Swin.
     """
-    if Path(source).is_file():
-        state = read_checkpoint(source)["model"]
-    elif timm.is_model(source):
-        state = timm.create_model(source, pretrained=True).state_dict()
-    else:
-        raise CheckpointError(
-            f"The pretrained weights of the Swin, '{source}', are neither a file nor a timm model."
-        )
-    state = convert_imagenet_swin(state)
+    state = convert_imagenet_swin(read_pretrained(source, "the Swin"))
     own = backbone.state_dict()
     wanted = {name for name in own if not name.startswith("out_norms.")}
     differing = wanted.symmetric_difference(state)
