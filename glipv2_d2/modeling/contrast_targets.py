@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +14,8 @@ from ..structures import Prompt, PromptError, clean_name
 from .gather import gather_rows
 
 __all__ = ["ContrastTargets", "batch_targets", "positions_inside"]
+
+_ARTICLE = re.compile(r"^(?:an?|the)\s+")
 
 
 class ContrastTargets(NamedTuple):
@@ -156,7 +160,7 @@ def _region_names(prompt: Prompt) -> list[list[str]]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _name_key(name: str) -> int | None:
-    """A number below 2^63, the same in every process, of the cleaned name in any case.
+    """A number below 2^63, the same in every process, of the bare name (see `_bare`) in any case.
 
     None for a name of which nothing is left once cleaned.
     """
@@ -164,8 +168,32 @@ def _name_key(name: str) -> int | None:
         cleaned = clean_name(name).casefold()
     except PromptError:
         return None
-    digest = hashlib.blake2b(cleaned.encode(), digest_size=8).digest()
+    # A name of punctuation alone stays what it is, or all of these would be one name.
+    digest = hashlib.blake2b((_bare(cleaned) or cleaned).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def _bare(name: str) -> str:
+    """Without leading articles and punctuation at the edges: "a person," of a caption is "person".
+
+    An article alone stays: letters are classes, too ("a").
+    """
+    before = None
+    while name != before:  # what stands behind an article may be in quotes
+        before, name = name, _ARTICLE.sub("", _without_edges(name))
+    return name
+
+
+def _without_edges(name: str) -> str:
+    """Without punctuation and white space at the edges.
+
+    By category: to regular expressions the vowel signs that end words of Indic scripts are no
+    letters either.
+    """
+    inner = [
+        i for i, c in enumerate(name) if not (c.isspace() or unicodedata.category(c)[0] == "P")
+    ]
+    return name[inner[0] : inner[-1] + 1] if inner else ""
 
 
 def _phrase_keys(names: list[list[str]], device: torch.device) -> torch.Tensor:

@@ -1,12 +1,13 @@
 """The contrastive loss: label propagation by hand, the loss against loops, what must not break."""
 
+import hashlib
 import math
 
 import pytest
 import torch
 
 from glipv2_d2.modeling.contrast import ContrastTargets, RegionWordContrast, sample_positions
-from glipv2_d2.modeling.contrast_targets import batch_targets, positions_inside
+from glipv2_d2.modeling.contrast_targets import _name_key, batch_targets, positions_inside
 from glipv2_d2.structures import Prompt
 from tests.modeling.contrast_cases import (
     CHANNELS,
@@ -118,10 +119,10 @@ def test_two_phrases_of_one_name_in_a_prompt():
 
 def test_a_box_of_several_phrases_has_the_name_of_each():
     union = Prompt.from_caption("man, the referee", [[(0, 3)], [(0, 3), (5, 16)]])
-    found = positives((union, [0, 1]), (classes("man", "the referee", "referee"), []))
+    found = positives((union, [0, 1]), (classes("man", "big referee", "referee"), []))
     assert found == {
         (0, 0): {"0:man", "1:man"},
-        (0, 1): {"0:man", "0:the", "0:referee", "1:man", "1:the", "1:referee"},
+        (0, 1): {"0:man", "0:the", "0:referee", "1:man", "1:referee#2"},
     }
     # A name that was given to the phrase counts alone; its words need not be.
     split = Prompt.from_caption("hot and big dog", [[(0, 3), (12, 15)]], names=["hot dog stand"])
@@ -134,6 +135,46 @@ def test_masked_words_are_left_out():
     images = (classes("hot dog", "cat"), [0, 1]), (classes("cat", "hot dog"), [])
     found = positives(*images, hidden={(0, "hot"), (1, "cat"), (0, "cat")})
     assert found == {(0, 0): {"0:dog", "1:hot", "1:dog"}, (0, 1): set()}
+
+
+def test_a_phrase_finds_the_class_that_it_names():
+    """Articles and punctuation are the caption's, not the name's; the plural is another name."""
+    caption = Prompt.from_caption("A person, the persons", [[(0, 9)], [(10, 21)]])
+    found = positives((caption, [0, 1]), (classes("person", "persons", "the person"), [0]))
+    assert found == {
+        (0, 0): {"0:A", "0:person", "0:,", "1:person", "1:the", "1:person#2"},
+        (0, 1): {"0:the", "0:persons", "1:persons"},
+        (1, 0): {"1:person"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("person", "person"),
+        ("a person", "person"),
+        ("Person,", "person"),
+        ("The persons", "persons"),
+        ("an  apple.", "apple"),
+        ('the "a-frame"', "a-frame"),
+        ("another man", "another man"),
+        ("thermos", "thermos"),
+        ("vitamin a", "vitamin a"),
+        ("c++", "c++"),  # symbols are no punctuation
+        ("\u0915\u093f\u0924\u093e\u092c\u0947", "\u0915\u093f\u0924\u093e\u092c\u0947"),
+        # Nothing may become empty, and thereby one with others of its kind.
+        ("a", "a"),
+        ("The", "the"),
+        ("an,", "an"),
+        ("the a", "a"),
+        ("...", "..."),
+        ("?", "?"),
+    ],
+)
+def test_what_counts_of_a_name(name, bare):
+    """Two names are one if and only if this is equal."""
+    digest = hashlib.blake2b(bare.encode(), digest_size=8).digest()
+    assert _name_key(name) == int.from_bytes(digest, "big") >> 1
 
 
 def test_names_without_letters_find_nobody():
