@@ -12,7 +12,7 @@ from ..structures import Prompt
 from ..structures.phrase_list import PhraseList
 from .boxes import InclusiveBoxCoder, to_continuous
 
-__all__ = ["ClassMap", "Detections", "GroundingPostprocessor", "classes_asked_twice"]
+__all__ = ["ClassMap", "Detections", "GroundingPostprocessor", "classes_asked_twice", "split"]
 
 
 class ClassMap(NamedTuple):
@@ -58,12 +58,14 @@ class Detections(NamedTuple):
         boxes: (n, 4), inclusive, pixels. scores, classes: (n,), the latter class ids.
         masks: (n, S, S) probabilities, stretched over the continuous boxes; None where the model
             has no mask head. They go where their boxes go and have no say in anything.
+        prompt: (n,) int64, which of the image's prompts found each; None where nobody asks.
     """
 
     boxes: torch.Tensor
     scores: torch.Tensor
     classes: torch.Tensor
     masks: torch.Tensor | None = None
+    prompt: torch.Tensor | None = None
 
     def select(self, rows: torch.Tensor | slice) -> "Detections":
         """The detections `rows` (indices, a mask or a slice)."""
@@ -123,7 +125,7 @@ class GroundingPostprocessor:
             for level in zip(logits, deltas, centerness, anchors)
         ]
         boxes, scores, classes = (torch.cat(parts) for parts in zip(*levels))
-        own, others = _split(Detections(_clip(boxes, image_size), scores, classes), deferred)
+        own, others = split(Detections(_clip(boxes, image_size), scores, classes), deferred)
         return _concatenate([self._best(self._nms(own)), others])
 
     def merge(self, chunks: Sequence[Detections], deferred: Collection[int] = ()) -> Detections:
@@ -132,7 +134,7 @@ class GroundingPostprocessor:
         Of a class that several prompts asked for (`deferred`, as given to `detect`) the phrases of
         all prompts go through one NMS: at each place the best of them counts.
         """
-        own, others = _split(_concatenate(chunks), deferred)
+        own, others = split(_concatenate(chunks), deferred)
         merged = _concatenate([own, self._nms(others)])
         return merged.select(merged.scores.argsort(descending=True, stable=True))
 
@@ -189,7 +191,7 @@ def classes_asked_twice(prompts: Sequence[Prompt]) -> frozenset[int]:
     return frozenset(i for i, count in asked.items() if count > 1)
 
 
-def _split(detections: Detections, classes: Collection[int]) -> tuple[Detections, Detections]:
+def split(detections: Detections, classes: Collection[int]) -> tuple[Detections, Detections]:
     """The detections of all other classes, and those of `classes`."""
     if not classes:
         return detections, detections.select(slice(0))

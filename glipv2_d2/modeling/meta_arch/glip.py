@@ -26,7 +26,21 @@ from ..postprocessing import (
 )
 from ..text import TextFeatureCache, TextFeatures, TokenizedPrompts
 
-__all__ = ["GLIP", "Question"]
+__all__ = ["GLIP", "Pair", "Question"]
+
+
+class Pair(NamedTuple):
+    """An image of a batch with one of its prompts.
+
+    Attributes:
+        image: row of the image. index: of the prompt among the image's own.
+        deferred: classes that other prompts of the image ask for, too.
+    """
+
+    image: int
+    index: int
+    prompt: Prompt
+    deferred: frozenset[int]
 
 
 class Question(NamedTuple):
@@ -207,16 +221,28 @@ class GLIP(nn.Module):
         images: ImageList,
         features: list[torch.Tensor],
     ) -> list[dict]:
-        chunks = self.detect(features, prompts, images.image_sizes)
+        found = self.find(features, prompts, images.image_sizes)
         results = []
         for inputs, detections, asked, size in zip(
-            batched_inputs, chunks, prompts, images.image_sizes
+            batched_inputs, found, prompts, images.image_sizes
         ):
-            merged = self.postprocessor.merge(detections, classes_asked_twice(asked))
-            instances = self.postprocessor.to_instances(merged, asked, size)
+            instances = self.postprocessor.to_instances(detections, asked, size)
             height, width = inputs.get("height", size[0]), inputs.get("width", size[1])
             results.append({"instances": detector_postprocess(instances, height, width)})
         return results
+
+    def find(
+        self,
+        features: list[torch.Tensor],
+        prompts: list[list[Prompt]],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Detections]:
+        """The detections of each image for all its prompts, best first; arguments of `detect`."""
+        chunks = self.detect(features, prompts, image_sizes)
+        return [
+            self.postprocessor.merge(parts, classes_asked_twice(asked))
+            for parts, asked in zip(chunks, prompts)
+        ]
 
     def detect(
         self,
@@ -224,7 +250,7 @@ class GLIP(nn.Module):
         prompts: list[list[Prompt]],
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[list[Detections]]:
-        """Detections per image and prompt, from the pyramid of B images; `merge` joins them.
+        """Boxes per image and prompt, from the pyramid of B images; `merge` joins them.
 
         The pyramid is computed once per image, whatever the number of its prompts.
 
@@ -233,32 +259,40 @@ class GLIP(nn.Module):
             image_sizes: (height, width) of each image without padding.
         """
         anchors = self.anchors(features)
-        pairs = [(image, prompt) for image, asked in enumerate(prompts) for prompt in asked]
-        deferred = [classes_asked_twice(asked) for asked in prompts]
         detections: list[list[Detections]] = [[] for _ in prompts]
-        for start in range(0, len(pairs), self.prompt_batch_size):
-            rows, asked = zip(*pairs[start : start + self.prompt_batch_size])
-            tokens = self.tokenizer(asked).to(self.device)
-            # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
-            questions = [
-                Question(ClassMap.build(prompt, words), image_sizes[row], deferred[row])
-                for row, prompt, words in zip(rows, asked, tokens.positive_maps)
-            ]
-            selected = [level[list(rows)] for level in features]
-            text = self.text_cache.encode(tokens)
-            for row, found in zip(rows, self.answer(selected, text, anchors, questions)):
-                detections[row].append(found)
+        for pairs in self.batches(prompts):
+            selected, text, questions = self.ask(features, image_sizes, pairs)
+            found = self.detections(self.ground(selected, text), anchors, questions)
+            for pair, part in zip(pairs, found):
+                detections[pair.image].append(part)
         return detections
 
-    def answer(
+    def batches(self, prompts: list[list[Prompt]]) -> list[list[Pair]]:
+        """The pairs of images and their prompts that go through the neck together."""
+        pairs = [
+            Pair(image, index, prompt, deferred)
+            for image, asked in enumerate(prompts)
+            for deferred in [classes_asked_twice(asked)]
+            for index, prompt in enumerate(asked)
+        ]
+        step = self.prompt_batch_size
+        return [pairs[start : start + step] for start in range(0, len(pairs), step)]
+
+    def ask(
         self,
         features: list[torch.Tensor],
-        text: TextFeatures,
-        anchors: list[torch.Tensor],
-        questions: Sequence[Question],
-    ) -> list[Detections]:
-        """The detections of B pairs of image and prompt; `anchors`: per level (n, 4)."""
-        return self.detections(self.ground(features, text), anchors, questions)
+        image_sizes: Sequence[tuple[int, int]],
+        pairs: Sequence[Pair],
+    ) -> tuple[list[torch.Tensor], TextFeatures, list[Question]]:
+        """The pyramid and the text of each of these pairs, and what is asked."""
+        tokens = self.tokenizer([pair.prompt for pair in pairs]).to(self.device)
+        # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
+        questions = [
+            Question(ClassMap.build(pair.prompt, words), image_sizes[pair.image], pair.deferred)
+            for pair, words in zip(pairs, tokens.positive_maps)
+        ]
+        selected = [level[[pair.image for pair in pairs]] for level in features]
+        return selected, self.text_cache.encode(tokens), questions
 
     def detections(
         self, output: GroundingOutput, anchors: list[torch.Tensor], questions: Sequence[Question]

@@ -21,8 +21,7 @@ from ..heads import (
 )
 from ..losses import GroundingTargets
 from ..matcher import Matches
-from ..postprocessing import Detections
-from ..text import TextFeatures
+from ..postprocessing import Detections, classes_asked_twice, split
 from .glip import GLIP, Question
 
 __all__ = ["GLIPv2"]
@@ -189,21 +188,66 @@ class GLIPv2(GLIP):
             matched=[index[rows] for index, rows in zip(matches.index, positive)],
         )
 
-    def answer(
+    def find(
         self,
         features: list[torch.Tensor],
-        text: TextFeatures,
-        anchors: list[torch.Tensor],
-        questions: Sequence[Question],
+        prompts: list[list[Prompt]],
+        image_sizes: Sequence[tuple[int, int]],
     ) -> list[Detections]:
-        """As `GLIP.answer`, with masks where there is a mask head."""
+        """As `GLIP.find`, with masks where there is a mask head.
+
+        A mask is computed when it is certain that its box stays: at once where one prompt asks for
+        the class, after the NMS of all prompts' candidates, a thousand a level, where several do.
+        """
         if self.mask_head is None:
-            return super().answer(features, text, anchors, questions)
-        levels, words = self.neck(features, text)
-        found = self.detections(self.head(levels, words), anchors, questions)
+            return super().find(features, prompts, image_sizes)
+        anchors, batches = self.anchors(features), self.batches(prompts)
+        certain: list[list[Detections]] = [[] for _ in prompts]
+        rivals: list[list[Detections]] = [[] for _ in prompts]
+        for pairs in batches:
+            selected, text, questions = self.ask(features, image_sizes, pairs)
+            fused = self.neck(selected, text)
+            found = self.detections(self.head(*fused), anchors, questions)
+            parts = [split(d, question.deferred) for d, question in zip(found, questions)]
+            masked = self._masked(fused, questions, [own for own, _ in parts])
+            for pair, own, (_, others) in zip(pairs, masked, parts):
+                certain[pair.image].append(own)
+                of_prompt = torch.full_like(others.classes, pair.index)
+                rivals[pair.image].append(others._replace(prompt=of_prompt))
+        merge = self.postprocessor.merge
+        winners = [merge(r, classes_asked_twice(asked)) for r, asked in zip(rivals, prompts)]
+        held = fused if len(batches) == 1 else None
+        winners = self._masked_winners(winners, features, image_sizes, batches, held)
+        return [merge([*own, others]) for own, others in zip(certain, winners)]
+
+    def _masked_winners(self, winners, features, image_sizes, batches, held) -> list[Detections]:
+        """`winners` of each image with masks by the prompts that found them.
+
+        The neck runs again for these prompts, or else what it makes of every prompt of a large
+        vocabulary would have to be kept; `held` is that of a single batch.
+        """
+        size = self.mask_head.mask_size
+        masks = [d.boxes.new_zeros(len(d.boxes), size, size) for d in winners]
+        for pairs in batches:
+            rows = [winners[p.image].prompt == p.index for p in pairs]
+            if not any(r.any() for r in rows):
+                continue
+            selected, text, questions = self.ask(features, image_sizes, pairs)
+            fused = held or self.neck(selected, text)
+            of_pairs = [winners[p.image].select(r) for p, r in zip(pairs, rows)]
+            for p, r, part in zip(pairs, rows, self._masked(fused, questions, of_pairs)):
+                masks[p.image][r] = part.masks
+        return [d._replace(masks=m, prompt=None) for d, m in zip(winners, masks)]
+
+    def _masked(
+        self,
+        fused: tuple[list[torch.Tensor], torch.Tensor],
+        questions: Sequence[Question],
+        found: Sequence[Detections],
+    ) -> list[Detections]:
+        """The detections of B pairs of image and prompt with masks; `fused`: the neck's output."""
         masks = self.mask_head.predict(
-            levels,
-            words,
+            *fused,
             [to_continuous(detections.boxes) for detections in found],
             [q.class_map.tokens_of(d.classes) for q, d in zip(questions, found)],
         )

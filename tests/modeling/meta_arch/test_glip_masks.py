@@ -68,7 +68,7 @@ def marked_by_their_box(model, monkeypatch):
     """Each mask is constant, and tells where the box begins."""
 
     def predict(levels, words, boxes, tokens):
-        return [(b[:, 0] / 1000)[:, None, None].expand(-1, 4, 4) for b in boxes]
+        return [(b[:, 0] / 1000)[:, None, None].expand(-1, 28, 28) for b in boxes]
 
     monkeypatch.setattr(model.mask_head, "predict", predict)
 
@@ -103,6 +103,47 @@ def test_masks_stay_with_their_boxes_through_the_merging_of_prompts(model, monke
     (merged,) = seen
     assert len(merged.scores) > 20 and len(merged.classes.unique()) == 3
     assert torch.equal(merged.masks[:, 0, 0], merged.boxes[:, 0] / 1000)
+
+
+TWICE = [
+    Prompt.from_classes(["cat", "dog", "kite"]),
+    Prompt.from_classes(["bird"], [7]),
+    Prompt.from_classes(["puppy", "cow"], [1, 8]),
+]
+
+
+@pytest.mark.parametrize("batch", [8, 2, 1])
+def test_classes_of_several_prompts_get_masks_after_their_nms(model, monkeypatch, batch):
+    """They are those of the prompt that found each box, whose fusion may have to be repeated."""
+    monkeypatch.setattr(model, "prompt_batch_size", batch)
+    fused, asked = [], []
+    original = model.mask_head.predict
+    monkeypatch.setattr(
+        model.mask_head, "predict", lambda *args: asked.extend(args[2]) or original(*args)
+    )
+    hook = model.neck.register_forward_hook(lambda *args: fused.append(len(args[2][1])))
+    (found,) = detect(model, question(prompt=TWICE))
+    hook.remove()
+    assert sum(map(len, asked)) == len(found) > 20
+    assert fused == {8: [3], 2: [2, 1, 2, 1], 1: [1, 1, 1, 1, 1]}[batch]
+    # All candidates of each prompt alone, where nothing is removed.
+    monkeypatch.setattr(model.postprocessor, "nms_threshold", 2.0)
+    monkeypatch.setattr(model.postprocessor, "detections_per_prompt", 10_000)
+    single = [detect(model, question(prompt=prompt))[0] for prompt in TWICE]
+    assert sum(map(len, single)) > 2 * len(found)
+    finders = set()
+    for box, label, score, mask in zip(
+        found.pred_boxes.tensor, found.pred_classes, found.scores, found.pred_masks
+    ):
+        candidates = []
+        for prompt, alone in enumerate(single):
+            near = (alone.pred_boxes.tensor - box).abs().amax(dim=1) < 1e-2
+            near &= (alone.pred_classes == label) & ((alone.scores - score).abs() < 1e-5)
+            candidates += [(prompt, alone.pred_masks[i]) for i in near.nonzero()[:, 0]]
+        ((prompt, expected),) = candidates
+        assert (mask != expected).sum() <= 2
+        finders.add((prompt, int(label)))
+    assert {(0, 1), (2, 1)} <= finders
 
 
 def test_masks_see_the_words_of_their_class_and_the_image_of_their_prompt(model, monkeypatch):
