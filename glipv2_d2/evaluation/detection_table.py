@@ -11,6 +11,8 @@ import torch
 from detectron2.structures import BoxMode, Instances
 from pycocotools import mask as mask_util
 
+_AREAS_AT_ONCE = 255  # pycocotools writes the number of masks to a uint8, and NumPy 2 looks
+
 
 @dataclass
 class DetectionTable:
@@ -122,8 +124,11 @@ class DetectionTable:
 
     def mask_areas(self, sizes: np.ndarray) -> np.ndarray:
         """(N,) pixels in each mask."""
-        rles = self.rles_of(np.arange(len(self)), sizes)
-        return mask_util.area(rles).astype(np.float64) if rles else np.zeros(0)
+        areas = np.zeros(len(self))
+        for start in range(0, len(self), _AREAS_AT_ONCE):
+            rows = np.arange(start, min(start + _AREAS_AT_ONCE, len(self)))
+            areas[rows] = mask_util.area(self.rles_of(rows, sizes))
+        return areas
 
     def results(
         self, image_ids: Sequence[int], category_ids: Sequence[int], sizes: np.ndarray

@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_lvis_instances
 
@@ -131,6 +132,17 @@ def test_the_cuts_matter(register_lvis):
     standard = run(build_evaluator(name, distributed=False, ap="standard"), outputs)["bbox"]
     assert fixed["AP"] > 0
     assert standard["AP"] == 0
+
+
+def test_areas_of_more_masks_than_a_byte_counts():
+    """With NumPy 2 pycocotools fails at 256 masks."""
+    masks = np.zeros((600, 30, 40), dtype=bool)
+    for k, mask in enumerate(masks):
+        mask.flat[:k] = True
+    outputs = lvis_sets.make_instances([[0, 0, 9, 9]] * 600, [0.5] * 600, [0] * 600)
+    outputs.pred_masks = torch.from_numpy(masks)
+    table = DetectionTable.from_instances(0, np.zeros(600), outputs)
+    assert table.mask_areas(np.array([[30, 40]])).tolist() == list(range(600))
 
 
 def hand_content():
