@@ -14,6 +14,7 @@ from torch import nn
 
 from glipv2_d2.config import ConfigError
 from glipv2_d2.data import DataError
+from glipv2_d2.modeling.mask_output import masks_as
 
 __all__ = [
     "evaluate_test_sets",
@@ -120,7 +121,11 @@ def evaluate_test_sets(
         if name:
             logger.info("Evaluating on %s", name)
         loader = in_original_size(loader) if original_size else loader
-        result = inference_on_dataset(model, instantiate(loader), instantiate(evaluator))
+        evaluator = instantiate(evaluator)
+        # What the evaluator prefers: all masks of a large vocabulary do not fit the memory.
+        form = getattr(evaluator, "mask_form", getattr(model, "mask_form", "image"))
+        with masks_as(model, form):
+            result = inference_on_dataset(model, instantiate(loader), evaluator)
         if not result:
             continue
         print_csv_format(result)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import Boxes, BoxMode, Instances, ROIMasks
 from pycocotools import mask as mask_util
 
+_PASTED_AT_ONCE = 1 << 25  # pixels of masks, a byte each
 _AREAS_AT_ONCE = 255  # pycocotools writes the number of masks to a uint8, and NumPy 2 looks
 
 
@@ -50,29 +51,31 @@ class DetectionTable:
 
     @classmethod
     def from_instances(
-        cls, image: int, categories: np.ndarray, instances: Instances
+        cls, image: int, categories: np.ndarray, instances: Instances, limit: int | None = None
     ) -> DetectionTable:
-        """The detections of one image.
+        """The detections of one image, the ``limit`` best if there is one.
 
         Args:
             image: index.
             categories: (N,) category indices of the instances.
-            instances: on the CPU, with ``pred_boxes``, ``scores`` and perhaps ``pred_masks``.
+            instances: on the CPU, with ``pred_boxes``, ``scores`` and perhaps ``pred_masks``:
+                (N, H, W), or ROIMasks on any device.
         """
         number = len(instances)
         boxes = instances.pred_boxes.tensor.float()
-        counts = None
-        if instances.has("pred_masks"):
-            counts = np.empty(number, dtype=object)
-            counts[:] = [encode_mask(mask)["counts"] for mask in instances.pred_masks]
-        return cls(
+        table = cls(
             image=np.full(number, image, np.int32),
             category=categories.astype(np.int32),
             score=instances.scores.float().numpy(),
             place=np.arange(number, dtype=np.int32),
             boxes=BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).numpy(),
-            counts=counts,
         )
+        if limit is not None:
+            table = table.best(limit)
+        if instances.has("pred_masks"):  # only now: a mask costs more than all the rest
+            table.counts = np.empty(len(table), dtype=object)
+            table.counts[:] = list(_mask_counts(instances, torch.from_numpy(table.place).long()))
+        return table
 
     @classmethod
     def concatenate(cls, tables: Iterable[DetectionTable]) -> DetectionTable:
@@ -151,3 +154,16 @@ class DetectionTable:
 def encode_mask(mask: np.ndarray | torch.Tensor) -> dict[str, Any]:
     """An (H, W) mask as compressed RLE: ``size`` and ``counts`` (bytes)."""
     return mask_util.encode(np.asfortranarray(np.asarray(mask, dtype=np.uint8)))
+
+
+def _mask_counts(instances: Instances, rows: torch.Tensor) -> Iterator[bytes]:
+    """The RLE ``counts`` of some rows' masks; small ones are pasted a block at a time."""
+    masks, (height, width) = instances.pred_masks, instances.image_size
+    if not isinstance(masks, ROIMasks):
+        yield from (encode_mask(masks[row])["counts"] for row in rows.tolist())
+        return
+    boxes = instances.pred_boxes.tensor
+    for block in rows.split(max(_PASTED_AT_ONCE // (height * width), 1)):
+        small = masks[block.to(masks.device)]
+        pasted = small.to_bitmasks(Boxes(boxes[block].to(masks.device)), height, width).tensor
+        yield from (encode_mask(mask)["counts"] for mask in pasted.cpu())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Instances
+from detectron2.structures import Instances, ROIMasks
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 
@@ -47,7 +47,8 @@ class LVISFederatedEvaluator(DatasetEvaluator):
 
     Detections are kept as arrays, and those that cannot be among the 10,000 of their class any
     more are dropped while others come in: the memory is bounded by classes x 10,000, not by the
-    number of images.
+    number of images. Of masks only those that may count are pasted, a block at a time, if they come
+    as Detectron2's ROIMasks: ``masks_as(model, "roi")``, which ``evaluate_test_sets`` sees to.
 
     Args:
         dataset_name: a registered data set with ``json_file`` in LVIS's format.
@@ -62,6 +63,8 @@ class LVISFederatedEvaluator(DatasetEvaluator):
         ``{"bbox_fixed": {"AP": ..., "APr": ..., ...}}`` or ``{"bbox": ...}`` for standard AP, in
         percent; the same for ``segm`` where the model predicts masks. NaN: no such objects.
     """
+
+    mask_form = "roi"
 
     def __init__(
         self,
@@ -103,7 +106,10 @@ class LVISFederatedEvaluator(DatasetEvaluator):
         """
         for model_input, output in zip(inputs, outputs, strict=True):
             image_id = self._ledger.add(model_input)
-            self._add(self._image_index[image_id], checked_instances(output, image_id))
+            instances = checked_instances(output, image_id)
+            if instances.has("pred_masks") and isinstance(instances.pred_masks, ROIMasks):
+                instances.pred_masks = output["instances"].pred_masks  # pasted where they are
+            self._add(self._image_index[image_id], instances)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """See the class."""
@@ -150,9 +156,12 @@ class LVISFederatedEvaluator(DatasetEvaluator):
                 f"image {self._ledger.image_ids[image]!r}: a prediction has class {classes.max()}, "
                 f"but {self.dataset_name!r} has {len(self._category_index)} classes"
             )
-        table = DetectionTable.from_instances(image, self._category_index[classes], instances)
-        if self.ap == "standard":
-            table = table.best(PER_IMAGE)
+        table = DetectionTable.from_instances(
+            image,
+            self._category_index[classes],
+            instances,
+            limit=PER_IMAGE if self.ap == "standard" else None,
+        )
         self._tables.append(table)
         self._per_class += np.bincount(table.category, minlength=len(self._per_class))
         kept = np.minimum(self._per_class, PER_CLASS).sum()

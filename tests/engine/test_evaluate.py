@@ -45,6 +45,31 @@ def test_a_single_set_returns_its_metrics_as_stock_does():
     assert model.training
 
 
+class Masks(Counts):
+    mask_form = "roi"
+
+    def process(self, inputs, outputs):
+        super().process(inputs, outputs)
+        assert [x["form"] for x in outputs] == ["roi"] * len(inputs)
+
+
+class MaskModel(Model):
+    mask_form = "image"
+
+    def forward(self, inputs):
+        return [{"form": self.mask_form} for _ in inputs]
+
+
+def test_an_evaluator_may_ask_for_small_masks():
+    model = MaskModel()
+    config = loaders(
+        {"small": L(batches)(count=1), "any": L(batches)(count=1)},
+        {"small": L(Masks)(), "any": L(Counts)()},
+    )
+    evaluate_test_sets(config, model)
+    assert model.mask_form == "image"
+
+
 def test_dicts_and_lists_of_sets():
     config = loaders(
         {"val": L(batches)(count=1), "novel": L(batches)(count=2)},

@@ -8,6 +8,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_lvis_instances
+from detectron2.structures import ROIMasks
 
 from glipv2_d2.data.checks import DataError
 from glipv2_d2.evaluation import build_evaluator, detection_table, lvis_ap
@@ -115,6 +116,49 @@ def test_fixed_ap_equals_brute_force_and_the_package(register_lvis, tmp_path, mo
     order = np.random.default_rng(seed).permutation(len(outputs))
     again = run(evaluator, outputs, order, batch=3)
     assert again["bbox_fixed"] == pytest.approx(found["bbox_fixed"], rel=0, abs=0, nan_ok=True)
+
+
+@pytest.mark.parametrize("ap", ["fixed", "standard"])
+def test_small_masks_are_pasted_block_by_block(register_lvis, monkeypatch, ap):
+    """The same masks as pasted by the model; of standard AP only those that count."""
+    monkeypatch.setattr(lvis_ap, "PER_IMAGE", 15)  # of 25
+    area = lvis_sets.HEIGHT * lvis_sets.WIDTH
+    monkeypatch.setattr(detection_table, "_PASTED_AT_ONCE", 7 * area + 1)
+    content = lvis_sets.random_lvis(9)
+    generator = torch.Generator().manual_seed(9)
+    small, pasted = lvis_sets.random_outputs(content, 9), lvis_sets.random_outputs(content, 9)
+    for image, found in small.items():
+        found.pred_masks = ROIMasks(torch.rand(len(found), 28, 28, generator=generator))
+        pasted[image].pred_masks = found.pred_masks.to_bitmasks(
+            found.pred_boxes, *found.image_size
+        ).tensor
+    evaluator = build_evaluator(register_lvis("lvis_small", content), distributed=False, ap=ap)
+    assert evaluator.mask_form == "roi"
+    expected = run(evaluator, pasted)
+    expected_counts = DetectionTable.concatenate(evaluator._tables).counts.tolist()
+    blocks, original = [], ROIMasks.to_bitmasks
+    monkeypatch.setattr(
+        ROIMasks,
+        "to_bitmasks",
+        lambda self, *args: blocks.append(len(self)) or original(self, *args),
+    )
+    found = run(evaluator, small)
+    for task, metrics in expected.items():
+        assert found[task] == pytest.approx(metrics, nan_ok=True)
+    assert DetectionTable.concatenate(evaluator._tables).counts.tolist() == expected_counts
+    assert blocks == len(small) * ([7, 7, 7, 4] if ap == "fixed" else [7, 7, 1])
+
+
+def test_pasted_masks_that_do_not_count_are_not_encoded(register_lvis, monkeypatch):
+    monkeypatch.setattr(lvis_ap, "PER_IMAGE", 15)  # of 25
+    content = lvis_sets.random_lvis(9, images=1)
+    encoded, original = [], detection_table.encode_mask
+    monkeypatch.setattr(
+        detection_table, "encode_mask", lambda mask: encoded.append(mask) or original(mask)
+    )
+    outputs = lvis_sets.random_outputs(content, 9, masks=True)
+    run(build_evaluator(register_lvis("lvis_lazy", content), distributed=False), outputs)
+    assert len(encoded) == 15
 
 
 def test_the_cuts_matter(register_lvis):

@@ -8,7 +8,6 @@ import torch
 from detectron2.config import CfgNode, configurable, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone
-from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList
 from torch import nn
 
@@ -18,6 +17,7 @@ from ...structures import Prompt, PromptError
 from ..boxes import to_inclusive
 from ..heads import GroundingHead, GroundingOutput
 from ..losses import GroundingLosses, GroundingTargets
+from ..mask_output import to_output_size
 from ..postprocessing import (
     ClassMap,
     Detections,
@@ -69,6 +69,9 @@ class GLIP(nn.Module):
             limit.
         prompt_batch_size: most (image, prompt) pairs that go through the neck at once at inference;
             bounds the memory that a large vocabulary takes.
+
+    Attributes:
+        mask_form: of a model with masks, see `mask_output.masks_as`.
     """
 
     @configurable
@@ -100,6 +103,7 @@ class GLIP(nn.Module):
         self.input_format = input_format
         self.chunk_size = chunk_size
         self.prompt_batch_size = prompt_batch_size
+        self.mask_form: str | None = "image"
         self.register_buffer(
             "pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False
         )
@@ -228,7 +232,8 @@ class GLIP(nn.Module):
         ):
             instances = self.postprocessor.to_instances(detections, asked, size)
             height, width = inputs.get("height", size[0]), inputs.get("width", size[1])
-            results.append({"instances": detector_postprocess(instances, height, width)})
+            instances = to_output_size(instances, height, width, self.mask_form)
+            results.append({"instances": instances})
         return results
 
     def find(

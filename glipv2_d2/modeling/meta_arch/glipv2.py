@@ -194,12 +194,12 @@ class GLIPv2(GLIP):
         prompts: list[list[Prompt]],
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[Detections]:
-        """As `GLIP.find`, with masks where there is a mask head.
+        """As `GLIP.find`, with masks where there is a mask head and `mask_form` asks for them.
 
         A mask is computed when it is certain that its box stays: at once where one prompt asks for
         the class, after the NMS of all prompts' candidates, a thousand a level, where several do.
         """
-        if self.mask_head is None:
+        if self.mask_head is None or self.mask_form is None:
             return super().find(features, prompts, image_sizes)
         anchors, batches = self.anchors(features), self.batches(prompts)
         certain: list[list[Detections]] = [[] for _ in prompts]

@@ -5,12 +5,13 @@ import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling.backbone import BasicStem, ResNet
-from detectron2.structures import BitMasks, Boxes
+from detectron2.structures import BitMasks, Boxes, ROIMasks
 
 from glipv2_d2 import Prompt
 from glipv2_d2.config import ConfigError, resolve_config
 from glipv2_d2.modeling import GLIPv2
 from glipv2_d2.modeling.heads import MaskTargets
+from glipv2_d2.modeling.mask_output import masks_as, paste_masks
 from glipv2_d2.modeling.tta import GLIPWithTTA
 from tests.tiny import tiny_config, tiny_input, tiny_model
 
@@ -197,6 +198,22 @@ def test_nothing_found(model, monkeypatch):
     monkeypatch.setattr(model.postprocessor, "score_threshold", 1.0)
     for found in detect(model, question(), question(prompt=[PROMPT, PROMPT])):
         assert len(found) == 0 and found.pred_masks.shape == (0, 64, 96)
+
+
+def test_forms_of_masks(model, monkeypatch):
+    inputs = [question(height=100, width=150), question(prompt=[PROMPT, PROMPT])]
+    expected = detect(model, *inputs)
+    with masks_as(model, "roi"):
+        small = detect(model, *inputs)
+    for before, found in zip(expected, small):
+        assert isinstance(found.pred_masks, ROIMasks)
+        assert torch.equal(paste_masks(found).pred_masks, before.pred_masks)
+    monkeypatch.setattr(model.mask_head, "predict", None)  # not asked
+    with masks_as(model, None):
+        without = detect(model, *inputs)
+    for before, found in zip(expected, without):
+        assert not found.has("pred_masks")
+        assert torch.equal(found.pred_boxes.tensor, before.pred_boxes.tensor)
 
 
 def test_augmentation_at_test_time_mirrors_masks_back(model):
