@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from detectron2.data.transforms import ResizeShortestEdge
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, ROIMasks
 from torch import nn
 from torchvision.ops import batched_nms
 
 from ..structures import Prompt, names_direction
+from .mask_output import masks_as, paste_masks
 
 __all__ = ["GLIPWithTTA"]
 
@@ -17,8 +18,11 @@ class GLIPWithTTA(nn.Module):
     """Wraps a GLIP; called with the same inputs, in evaluation only.
 
     Every image is shown at each size, as it is and mirrored; the detections of all views are mapped
-    back and merged by class-aware NMS; a mask is that of the view its box is from. An image whose
-    prompt says "left" or "right" is not mirrored.
+    back and merged by class-aware NMS. An image whose prompt says "left" or "right" is not
+    mirrored.
+
+    Masks are computed for the boxes that are kept, in every view, and averaged, as in Detectron2's
+    GeneralizedRCNNWithTTA: each view goes through the model once more.
 
     Args:
         model: the GLIP.
@@ -57,6 +61,15 @@ class GLIPWithTTA(nn.Module):
     def input_format(self) -> str:
         return self.model.input_format
 
+    @property
+    def mask_form(self) -> str | None:
+        """See `mask_output.masks_as`."""
+        return self.model.mask_form
+
+    @mask_form.setter
+    def mask_form(self, form: str | None) -> None:
+        self.model.mask_form = form
+
     def set_vocabulary(self, names: Sequence[str]) -> None:
         """See `GLIP.set_vocabulary`."""
         self.model.set_vocabulary(names)
@@ -72,11 +85,13 @@ class GLIPWithTTA(nn.Module):
         height = inputs.get("height", inputs["image"].shape[1])
         width = inputs.get("width", inputs["image"].shape[2])
         found = []
-        for view, mirrored in self._views(inputs):
-            instances = self.model([{**view, "height": height, "width": width}])[0]["instances"]
-            if mirrored:
-                instances = _mirror(instances, width)
-            found.append(instances)
+        with masks_as(self.model, None):
+            for view, mirrored in self._views(inputs):
+                view = {**view, "height": height, "width": width}
+                instances = self.model([view])[0]["instances"]
+                if mirrored:
+                    instances.pred_boxes = _mirrored(instances.pred_boxes, width)
+                found.append(instances)
         merged = Instances.cat(found)
         keep = batched_nms(
             merged.pred_boxes.tensor.double(),
@@ -84,7 +99,27 @@ class GLIPWithTTA(nn.Module):
             merged.pred_classes,
             self.model.postprocessor.nms_threshold,
         )
-        return merged[keep[: self.detections_per_image]]
+        best = merged[keep[: self.detections_per_image]]
+        form = getattr(self.model, "mask_form", None)
+        if form is not None and getattr(self.model, "mask_head", None) is not None:
+            best.pred_masks = ROIMasks(self._masks(inputs, best))
+        return paste_masks(best) if form == "image" else best
+
+    def _masks(self, inputs: dict, found: Instances) -> torch.Tensor:
+        """(n, S, S), the mean over the views; boxes are in pixels of the output."""
+        if len(found) == 0:
+            size = self.model.mask_head.mask_size
+            return found.scores.new_zeros(0, size, size)
+        height, width = found.image_size
+        masks = []
+        for view, mirrored in self._views(inputs):
+            size = view["image"].shape[1:]
+            boxes = _mirrored(found.pred_boxes, width) if mirrored else found.pred_boxes.clone()
+            boxes.scale(size[1] / width, size[0] / height)
+            there = Instances(tuple(size), pred_boxes=boxes, pred_classes=found.pred_classes)
+            (seen,) = self.model.masks_of([view], [there])
+            masks.append(seen.flip(2) if mirrored else seen)
+        return torch.stack(masks).mean(dim=0)
 
     def _views(self, inputs: dict) -> Iterator[tuple[dict, bool]]:
         image = inputs["image"].permute(1, 2, 0).cpu().numpy()
@@ -103,9 +138,6 @@ def _names_directions(prompts: Prompt | Sequence[Prompt]) -> bool:
     return any(names_direction(prompt.caption) for prompt in prompts)
 
 
-def _mirror(instances: Instances, width: int) -> Instances:
-    x1, y1, x2, y2 = instances.pred_boxes.tensor.unbind(dim=1)
-    instances.pred_boxes = Boxes(torch.stack((width - x2, y1, width - x1, y2), dim=1))
-    if instances.has("pred_masks"):
-        instances.pred_masks = instances.pred_masks.flip(2)
-    return instances
+def _mirrored(boxes: Boxes, width: int) -> Boxes:
+    x1, y1, x2, y2 = boxes.tensor.unbind(dim=1)
+    return Boxes(torch.stack((width - x2, y1, width - x1, y2), dim=1))

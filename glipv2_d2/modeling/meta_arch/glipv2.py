@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import ImageList
+from detectron2.structures import ImageList, Instances
 
 from ...config import ConfigError
 from ...structures import Prompt
-from ..boxes import to_continuous
+from ..boxes import to_continuous, to_inclusive
 from ..contrast import ContrastTargets, RegionWordContrast
 from ..contrast_targets import positions_inside
 from ..heads import (
@@ -217,27 +217,64 @@ class GLIPv2(GLIP):
         merge = self.postprocessor.merge
         winners = [merge(r, classes_asked_twice(asked)) for r, asked in zip(rivals, prompts)]
         held = fused if len(batches) == 1 else None
-        winners = self._masked_winners(winners, features, image_sizes, batches, held)
+        winners = self._masked_by_prompt(winners, features, image_sizes, batches, held)
         return [merge([*own, others]) for own, others in zip(certain, winners)]
 
-    def _masked_winners(self, winners, features, image_sizes, batches, held) -> list[Detections]:
-        """`winners` of each image with masks by the prompts that found them.
+    @torch.no_grad()
+    def masks_of(
+        self, batched_inputs: list[dict], detected: Sequence[Instances]
+    ) -> list[torch.Tensor]:
+        """Masks of boxes that are known already, as `GeneralizedRCNN.inference` has them.
+
+        Args:
+            batched_inputs: see `forward`.
+            detected: per image, with `pred_boxes` in pixels of the input's "image" and
+                `pred_classes`; of a class that several prompts ask for the first one's words count.
+
+        Returns:
+            Per image (n, S, S), probabilities, stretched over the boxes.
+
+        Raises:
+            ValueError: the model has no mask head.
+        """
+        if self.mask_head is None:
+            raise ValueError("the model has no mask head: there are no masks of these boxes")
+        prompts = [self._prompts_of(x) for x in batched_inputs]
+        images = self.preprocess_image(batched_inputs)
+        features = self.visual_features(images)
+        found = [
+            Detections(
+                boxes=to_inclusive(instances.pred_boxes.tensor),
+                scores=torch.ones_like(instances.pred_classes),
+                classes=instances.pred_classes,
+                prompt=_first_to_ask(asked, instances.pred_classes),
+            )
+            for instances, asked in zip(detected, prompts)
+        ]
+        batches = self.batches(prompts)
+        masked = self._masked_by_prompt(found, features, images.image_sizes, batches)
+        return [detections.masks for detections in masked]
+
+    def _masked_by_prompt(
+        self, found, features, image_sizes, batches, held=None
+    ) -> list[Detections]:
+        """What was `found` in each image with masks by the prompts that found it.
 
         The neck runs again for these prompts, or else what it makes of every prompt of a large
         vocabulary would have to be kept; `held` is that of a single batch.
         """
         size = self.mask_head.mask_size
-        masks = [d.boxes.new_zeros(len(d.boxes), size, size) for d in winners]
+        masks = [d.boxes.new_zeros(len(d.boxes), size, size) for d in found]
         for pairs in batches:
-            rows = [winners[p.image].prompt == p.index for p in pairs]
+            rows = [found[p.image].prompt == p.index for p in pairs]
             if not any(r.any() for r in rows):
                 continue
             selected, text, questions = self.ask(features, image_sizes, pairs)
             fused = held or self.neck(selected, text)
-            of_pairs = [winners[p.image].select(r) for p, r in zip(pairs, rows)]
+            of_pairs = [found[p.image].select(r) for p, r in zip(pairs, rows)]
             for p, r, part in zip(pairs, rows, self._masked(fused, questions, of_pairs)):
                 masks[p.image][r] = part.masks
-        return [d._replace(masks=m, prompt=None) for d, m in zip(winners, masks)]
+        return [d._replace(masks=m, prompt=None) for d, m in zip(found, masks)]
 
     def _masked(
         self,
@@ -263,3 +300,9 @@ def _part_names(trained_parts: Sequence[str] | None) -> tuple[str, ...] | None:
             f"of them; got {trained_parts!r}"
         )
     return tuple(trained_parts)
+
+
+def _first_to_ask(prompts: Sequence[Prompt], classes: torch.Tensor) -> torch.Tensor:
+    """(n,) int64, for each of these class ids the first of an image's prompts that asks for it."""
+    first = {i: p for p, prompt in reversed(list(enumerate(prompts))) for i in prompt.class_ids}
+    return classes.new_tensor([first[i] for i in classes.tolist()])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling.backbone import BasicStem, ResNet
-from detectron2.structures import BitMasks, Boxes, ROIMasks
+from detectron2.structures import BitMasks, Boxes, Instances, ROIMasks
 
 from glipv2_d2 import Prompt
 from glipv2_d2.config import ConfigError, resolve_config
@@ -216,23 +217,76 @@ def test_forms_of_masks(model, monkeypatch):
         assert torch.equal(found.pred_boxes.tensor, before.pred_boxes.tensor)
 
 
-def test_augmentation_at_test_time_mirrors_masks_back(model):
-    """Of one size and mirrored: the masks of a mirrored image are the mirrored masks."""
-    plain = GLIPWithTTA(model, min_sizes=(64,), flip=False).eval()
-    both = GLIPWithTTA(model, min_sizes=(64,), flip=True).eval()
-    picture = question()
-    (expected,) = detect(plain, {**picture, "image": picture["image"].flip(2)})
-    (found,) = detect(both, picture)
-    assert found.pred_masks.shape == (len(found), 64, 96)
-    mirrored = 0
-    for box, score, mask in zip(found.pred_boxes.tensor, found.scores, found.pred_masks):
-        same = (expected.scores == score).nonzero()[:, 0]
-        for i in same.tolist():
-            x0, y0, x1, y1 = expected.pred_boxes.tensor[i]
-            if torch.equal(box, torch.stack((96 - x1, y0, 96 - x0, y1))):
-                assert torch.equal(mask, expected.pred_masks[i].flip(1))
-                mirrored += 1
-    assert mirrored > 5
+def test_masks_of_known_boxes(model):
+    """Those of the boxes that the model found itself, by whichever prompt."""
+    prompts = [PROMPT, Prompt.from_classes(["bird"], [7]), Prompt.from_classes(["cow"], [5])]
+    inputs = [question(prompt=prompts), question((64, 80), seed=1)]
+    with masks_as(model, "roi"):
+        found = detect(model, *inputs)
+    assert found[0].pred_classes.unique().tolist() == [0, 1, 2, 5, 7]
+    masks = model.masks_of(inputs, found)
+    for own, expected in zip(masks, found):
+        torch.testing.assert_close(own, expected.pred_masks.tensor, rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="no mask head"):
+        masked(mask_head=None).eval().masks_of(inputs, found)
+
+
+def test_the_first_prompt_that_asks_for_a_class_gives_its_words(model):
+    first, second = Prompt.from_classes(["cat"], [1]), Prompt.from_classes(["kitten"], [1])
+    (found,) = detect(model, question(prompt=first))
+    both, alone = (
+        model.masks_of([question(prompt=prompt)], [found])[0]
+        for prompt in ([first, second], [first])
+    )
+    other = model.masks_of([question(prompt=second)], [found])[0]
+    torch.testing.assert_close(both, alone, rtol=0, atol=1e-4)
+    assert (other - alone).abs().max() > 1e-3
+
+
+def test_augmentation_at_test_time_averages_masks_of_the_boxes_kept(model, monkeypatch):
+    tta = GLIPWithTTA(model, min_sizes=(64, 96), flip=True, detections_per_image=12).eval()
+    asked, original = [], model.mask_head.predict
+    monkeypatch.setattr(
+        model.mask_head, "predict", lambda *args: asked.append(args[2]) or original(*args)
+    )
+    picture = question(height=128, width=192)
+    with masks_as(tta, "roi"):
+        (small,) = detect(tta, picture)
+    assert [[len(boxes) for boxes in call] for call in asked] == 4 * [[12]]  # of 4 views
+    (found,) = detect(tta, picture)
+    assert found.pred_masks.shape == (12, 128, 192) and found.pred_masks.any(2).any(1).all()
+    assert torch.equal(found.pred_masks, paste_masks(small).pred_masks)
+
+    x0, y0, x1, y1 = found.pred_boxes.tensor.unbind(1)
+    mirrored = torch.stack((192 - x1, y0, 192 - x0, y1), dim=1)
+    views = []
+    for scale, flip in [(1, False), (1, True), (1.5, False), (1.5, True)]:
+        resized = ResizeShortestEdge(int(64 * scale), 2000)
+        image = picture["image"].permute(1, 2, 0).numpy()
+        image = torch.from_numpy(resized.get_transform(image).apply_image(image).copy()).permute(
+            2, 0, 1
+        )
+        boxes = (mirrored if flip else found.pred_boxes.tensor) * scale / 2
+        there = Instances(
+            tuple(image.shape[1:]), pred_boxes=Boxes(boxes), pred_classes=found.pred_classes
+        )
+        view = {**picture, "image": image.flip(2) if flip else image}
+        (masks,) = model.masks_of([view], [there])
+        views.append(masks.flip(2) if flip else masks)
+    torch.testing.assert_close(small.pred_masks.tensor, sum(views) / 4, rtol=0, atol=1e-5)
+    assert (views[0] - views[1]).abs().max() > 1e-3
+
+
+def test_augmentation_at_test_time_without_masks_or_boxes(model, monkeypatch):
+    tta = GLIPWithTTA(model, min_sizes=(64,)).eval()
+    with monkeypatch.context() as patch:
+        patch.setattr(model.mask_head, "predict", None)  # not asked
+        with masks_as(tta, None):
+            (found,) = detect(tta, question())
+        assert len(found) > 20 and not found.has("pred_masks")
+    monkeypatch.setattr(model.postprocessor, "score_threshold", 1.0)
+    (found,) = detect(tta, question())
+    assert found.pred_masks.shape == (0, 64, 96)
 
 
 def test_the_mask_loss_joins_the_others():
