@@ -16,6 +16,7 @@ from glipv2_d2.config import get_config
 from glipv2_d2.data.images import read_image
 from glipv2_d2.data.phrases import prompt_from_text
 from glipv2_d2.engine.setup import resolve_device
+from glipv2_d2.modeling.mask_output import masks_as, paste_masks
 from glipv2_d2.modeling.precision import inference_autocast
 from glipv2_d2.modeling.tta import GLIPWithTTA
 from glipv2_d2.structures import Prompt, PromptError
@@ -169,13 +170,14 @@ class GroundingPredictor:
             stop = start + self.batch_size
             pairs = zip(images[start:stop], asked[start:stop])
             inputs = [self._input(image, prompt) for image, prompt in pairs]
-            with inference_autocast(self.model.device, self.precision):
+            autocast = inference_autocast(self.model.device, self.precision)
+            with autocast, masks_as(self.model, "roi"):
                 outputs = self.model(inputs)
             for output in outputs:
                 found = _above(output["instances"].to("cpu"), threshold)
                 if self.merge_iou is not None:
                     found = keep_best_phrase(found, self.merge_iou)
-                results.append(found)
+                results.append(paste_masks(found))  # of those that are left
         return results
 
     def _prompts_per_image(self, prompts, count: int) -> list[list[Prompt]]:

@@ -24,7 +24,7 @@ def masks_as(model: nn.Module, form: str | None) -> Iterator[None]:
     """Within this context `model` gives its masks in another form.
 
     Args:
-        model: nothing happens to one without `mask_form` (see `GLIP`).
+        model: nothing happens to one without `mask_form` (see `GLIP`), or that is to give none.
         form: one of MASK_FORMS.
 
     Raises:
@@ -32,7 +32,7 @@ def masks_as(model: nn.Module, form: str | None) -> Iterator[None]:
     """
     if form not in MASK_FORMS:
         raise ValueError(f"the form of masks must be one of {MASK_FORMS}, got {form!r}")
-    if not hasattr(model, "mask_form"):
+    if getattr(model, "mask_form", None) is None:
         yield
         return
     before = model.mask_form

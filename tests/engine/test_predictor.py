@@ -8,13 +8,14 @@ from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
-from detectron2.structures import pairwise_iou
+from detectron2.structures import ROIMasks, pairwise_iou
 
 from glipv2_d2 import Prompt, PromptError, add_glip_config
 from glipv2_d2.checkpoint import CheckpointError, release_state, save_safetensors
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.predictor import GroundingPredictor
 from tests.checkpoint.official import official_state
+from tests.modeling.meta_arch.test_glip_masks import masked
 from tests.tiny import tiny_model
 
 NAMES = ["cat", "dog", "red kite"]
@@ -183,6 +184,28 @@ def test_test_time_augmentation(model):
     assert result.image_size == (64, 80) and len(result) > 0
     augmented.use_test_time_augmentation(flip=False)  # replaces, does not nest
     assert augmented.model.model is model
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_only_masks_of_what_is_returned_are_pasted(monkeypatch, augmented):
+    model = masked()
+    with torch.no_grad():
+        model.head.bias0.zero_()
+    predictor = GroundingPredictor(model, min_size=64, max_size=128)
+    if augmented:
+        predictor.use_test_time_augmentation(flip=False)
+    (everything,) = predictor(image(), NAMES)
+    assert everything.pred_masks.shape == (len(everything), 64, 80) and len(everything) > 20
+    pasted, original = [], ROIMasks.to_bitmasks
+    monkeypatch.setattr(
+        ROIMasks,
+        "to_bitmasks",
+        lambda self, *args: pasted.append(len(self)) or original(self, *args),
+    )
+    (best,) = predictor(image(), NAMES, score_threshold=everything.scores[4].item())
+    assert pasted == [len(best)] and 5 <= len(best) < len(everything)
+    assert torch.equal(best.pred_masks, everything.pred_masks[: len(best)])
+    assert model.mask_form == "image"
 
 
 def test_a_model_without_prompts_is_refused():

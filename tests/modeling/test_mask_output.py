@@ -56,5 +56,8 @@ def test_the_form_holds_within_the_context():
         assert model.mask_form == "roi"
         raise RuntimeError
     assert model.mask_form == "image"
+    model.mask_form = None
+    with masks_as(model, "roi"):
+        assert model.mask_form is None  # whoever wants no masks gets none
     with pytest.raises(ValueError, match="must be one of.*'box'"), masks_as(model, "box"):
         pass
