@@ -65,6 +65,15 @@ def tiny_config():
     return model
 
 
+def tiny_glipv2_config():
+    """The tiny GLIP with the parts that the shipped GLIPv2 configs add."""
+    parts = LazyConfig.load(resolve_config("common/models/glipv2_swin_t.py")).model
+    model = tiny_config()
+    for key in ("_target_", "contrast", "mlm_head"):
+        model[key] = parts[key]
+    return model
+
+
 def tiny_model(seed: int = 0, **overrides):
     """The tiny model, seeded, without dropout. `overrides`: dotted keys of its config."""
     config = tiny_config()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
 from torch import nn
 from torchvision.ops import deform_conv2d
@@ -16,6 +17,7 @@ import benchmark
 from benchmarking import training, workload
 from benchmarking.agreement import compare_outputs, detections_that_agree, recorded_heads
 from benchmarking.flops import count_flops
+from benchmarking.losses import CASES, measure_losses
 from benchmarking.official import OfficialArrangement
 from benchmarking.settings import Settings, build_model
 from benchmarking.sides import Bench
@@ -24,9 +26,9 @@ from benchmarking.timing import Clock, Timing, interleave
 from benchmarking.weights import calibrate, make_lively
 from benchmarking.workers import OutOfMemory, PeakMemory, Worker
 
-from glipv2_d2.config import ConfigError
+from glipv2_d2.config import ConfigError, get_config
 from glipv2_d2.structures import Prompt, PromptError
-from tests.tiny import tiny_input, tiny_model
+from tests.tiny import tiny_glipv2_config, tiny_input, tiny_model
 
 CONFIG = "tests/tools/tiny_detect.py"
 # The parity tests' own. Sums in another order in float32 differ by some 1e-5 here, with logits of
@@ -168,6 +170,16 @@ def test_stages_add_up_and_leave_the_model_as_it_was():
     assert not {"detect", "merge", "to_instances"} & set(vars(model.postprocessor))
 
 
+def test_masks_are_a_stage_of_their_own():
+    config = tiny_glipv2_config()
+    config.mask_head = get_config("mask/glipv2_t_mask.py").model.mask_head
+    model = instantiate(config).eval()
+    bench = Bench(Settings("a config"), model)
+    seconds = StageTimer(model, Clock("cpu")).measure(lambda: bench.call("ours", [tiny_input()]))
+    assert 0 < seconds["masks"] < seconds["whole"]
+    assert "predict" not in vars(model.mask_head)
+
+
 def test_flops_of_what_the_counter_does_not_know():
     x, weight = torch.randn(2, 8, 5, 6), torch.randn(4, 8, 3, 3)
     offset, mask = torch.randn(2, 18, 5, 6), torch.rand(2, 9, 5, 6)
@@ -194,33 +206,27 @@ def test_flops_of_the_fused_encoder_layer_are_those_of_the_plain_one():
     assert fused["total"] == pytest.approx(plain["total"])
 
 
-def test_losses_of_glipv2_are_measured_and_the_model_is_left_as_it_was(monkeypatch):
-    from benchmarking import losses
-
-    model, seen = lively_model(), []
-    model.contrast, model.mlm_head = nn.Identity(), nn.Identity()
-    forward = model.forward
+def test_losses_of_glipv2_are_measured_one_by_one(monkeypatch):
+    model, seen = instantiate(tiny_glipv2_config()), []
+    forward, parts = model.forward, (model.contrast, model.mlm_head)
 
     def spy(inputs):
-        seen.append((model.contrast is not None, model.mlm_head is not None))
-        present = {part: getattr(model, part) for part in losses.ADDED}
-        model.contrast = model.mlm_head = None  # stand-ins: it is their absence that is tested
-        try:
-            return forward(inputs)
-        finally:
-            model.contrast, model.mlm_head = present.values()
+        found = forward(inputs)
+        seen.append(set(found) & {"loss_contrast", "loss_mlm"})
+        return found
 
-    monkeypatch.setattr(losses, "build_model", lambda _: model)
     monkeypatch.setattr(model, "forward", spy)
-    settings = Settings("a config", size=SIZE, repeats=2)
-    rows = losses.measure_losses(settings, 1, ("float32",))
-    assert [row["losses"] for row in rows] == list(losses.CASES)
-    assert seen == [(False, False), (True, False), (False, True), (True, True)] * 3
+    monkeypatch.setattr("benchmarking.losses.build_model", lambda _: model)
+    settings = Settings("a config", size=(64, 96), repeats=2)
+    rows = measure_losses(settings, 1, ("float32",))
+    assert [row["losses"] for row in rows] == list(CASES)
+    both = {"loss_contrast", "loss_mlm"}
+    assert seen == [set(), {"loss_contrast"}, {"loss_mlm"}, both] * 3  # the first one warms up
     assert all(row["seconds"]["median"] > 0 and len(row["seconds"]["runs"]) == 2 for row in rows)
-    assert model.contrast is not None and model.mlm_head is not None
+    assert (model.contrast, model.mlm_head) == parts
     model.mlm_head = None
     with pytest.raises(ConfigError, match="a config has no mlm_head: .*glipv2_t.py"):
-        losses.measure_losses(settings, 1, ("float32",))
+        measure_losses(settings, 1, ("float32",))
 
 
 def test_sides_take_turns():

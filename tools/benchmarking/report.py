@@ -10,7 +10,9 @@ __all__ = ["markdown", "write_report"]
 Column = tuple[str, Callable[[dict], str]]
 
 DYCONV_PARTS = ("offsets", "mid", "low", "high")
-STAGE_ORDER = ("Swin", "FPN", "text", "fusion", "text layers", "DyConv", "head", "post-processing")
+STAGE_ORDER = (
+    "Swin", "FPN", "text", "fusion", "text layers", "DyConv", "head", "masks", "post-processing",
+)  # fmt: skip
 
 
 def write_report(results: dict, folder: Path) -> None:

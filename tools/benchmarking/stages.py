@@ -25,6 +25,7 @@ STAGES = {
     "DyConv": r"neck\.blocks\.\d+\.dynamic_conv",
     "head": r"head",
 }
+MASKS = "masks"  # of a GLIPv2 with a mask head
 POSTPROCESSING = "post-processing"
 POSTPROCESSOR_METHODS = ("detect", "merge", "to_instances")
 # Parts of "DyConv"; a part that is not called as a module of its own has no row.
@@ -55,6 +56,8 @@ class StageTimer:
                     wrapped.append((module, "forward", stage))
         postprocessor = self.model.postprocessor
         wrapped += [(postprocessor, method, POSTPROCESSING) for method in POSTPROCESSOR_METHODS]
+        if getattr(self.model, "mask_head", None) is not None:
+            wrapped.append((self.model.mask_head, "predict", MASKS))
         for owner, attribute, stage in wrapped:
             setattr(owner, attribute, self._recording(getattr(owner, attribute), stage))
         try:

@@ -7,25 +7,16 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from omegaconf import OmegaConf
 
 from glipv2_d2 import Prompt, add_glip_config
-from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.config import ConfigError
 from glipv2_d2.modeling import GLIP, GLIPv2
 from glipv2_d2.modeling.text import PromptTokenizer
-from tests.tiny import lively, tiny_config, tiny_input, tiny_model
+from tests.tiny import lively, tiny_glipv2_config, tiny_input, tiny_model
 
 LOSSES = ("loss_token", "loss_box", "loss_centerness", "loss_contrast", "loss_mlm")
 
 
-def glipv2_config():
-    """The tiny GLIP with the parts that the shipped GLIPv2 configs add."""
-    parts = LazyConfig.load(resolve_config("common/models/glipv2_swin_t.py")).model
-    model = tiny_config()
-    for key in ("_target_", "contrast", "mlm_head"):
-        model[key] = parts[key]
-    return model
-
-
 def glipv2(seed=0, **overrides):
-    config = glipv2_config()
+    config = tiny_glipv2_config()
     LazyConfig.apply_overrides(config, [f"{key}={value}" for key, value in overrides.items()])
     torch.manual_seed(seed)
     return instantiate(config)
@@ -245,7 +236,7 @@ def test_the_vocabulary_is_the_tokenizers():
 
 def test_through_detectron2s_yacs_door(tmp_path):
     path = tmp_path / "tiny_glipv2.yaml"
-    config = OmegaConf.create({"model": glipv2_config()}, flags={"allow_objects": True})
+    config = OmegaConf.create({"model": tiny_glipv2_config()}, flags={"allow_objects": True})
     LazyConfig.save(config, str(path))
     cfg = get_cfg()
     add_glip_config(cfg)
