@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from glipv2_d2.checkpoint.checkpointer import excused_keys
+from glipv2_d2.files import give_usual_mode
 
 __all__ = ["release_state", "save_safetensors"]
 
@@ -46,4 +47,5 @@ def save_safetensors(
     path.parent.mkdir(parents=True, exist_ok=True)
     notes = {str(key): str(value) for key, value in metadata.items()}
     save_file(dict(state), str(path), metadata={"format": "pt", **notes})
+    give_usual_mode(path)
     return path

@@ -11,7 +11,6 @@ import binascii
 import io
 import logging
 import os
-import tempfile
 import threading
 import warnings
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glipv2_d2.data.problems import DataError
+from glipv2_d2.files import whole_file
 
 TSV = "tsv"
 TAR = "tar"
@@ -136,11 +136,8 @@ def row_offsets(path: str) -> np.ndarray:
     logging.getLogger(__name__).info("%s has no index; reading it once to make one", path)
     offsets = _scan(path)
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=os.path.dirname(index_file) or ".", delete=False
-        ) as file:
+        with whole_file(index_file, "w") as file:
             np.savetxt(file, offsets, fmt="%d")
-        os.replace(file.name, index_file)  # whole or not at all, whatever other processes do
     except OSError:
         logging.getLogger(__name__).warning(
             "%s cannot be written; %s is read anew by every process", index_file, path

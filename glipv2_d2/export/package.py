@@ -16,6 +16,7 @@ from glipv2_d2.export import graphs
 from glipv2_d2.export.errors import ExportError
 from glipv2_d2.export.manifest import FORMATS, Manifest
 from glipv2_d2.export.onnx_format import require, save_onnx
+from glipv2_d2.files import give_usual_mode
 from glipv2_d2.modeling import GLIP
 from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
 from glipv2_d2.structures import Prompt
@@ -86,6 +87,7 @@ def export_glip(
         _save_graphs(model, manifest, unfinished)
         if stored is not None:
             save_file(stored, unfinished / PROMPTS_FILE)
+            give_usual_mode(unfinished / PROMPTS_FILE)
         _save_tokenizer(model.tokenizer, unfinished / TOKENIZER_FOLDER)
         manifest.write(unfinished)
         unfinished.chmod(0o755)

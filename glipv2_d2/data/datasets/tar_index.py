@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import tarfile
-import tempfile
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from glipv2_d2.data.problems import DataError
+from glipv2_d2.files import whole_file
 
 # Offsets of the json and txt members are relative to the image, within a sample far below 2 GB.
 FIELDS = [
@@ -55,9 +55,8 @@ def shard_index(path: str) -> np.ndarray:
         pass
     index = _as_array(_scan(path))
     try:
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(cache) or ".", delete=False) as file:
+        with whole_file(cache) as file:
             np.save(file, index)
-        os.replace(file.name, cache)
     except OSError:
         logging.getLogger(__name__).info("the index %s cannot be written", cache)
     return index

@@ -1,0 +1,42 @@
+"""Files that other people read: whole, and with the usual permissions."""
+
+import os
+import stat
+
+import pytest
+import torch
+
+from glipv2_d2.checkpoint.writing import save_safetensors
+from glipv2_d2.files import whole_file
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield 0o640
+    os.umask(before)
+
+
+def test_others_may_read_what_the_umask_allows(tmp_path, umask):
+    """A colleague reads the weights, and the index of a data set that lies in a shared folder."""
+    with whole_file(tmp_path / "index", "w") as file:
+        file.write("0\n")
+    weights = save_safetensors({"a": torch.zeros(2)}, tmp_path / "w.safetensors", {})
+    assert mode(tmp_path / "index") == mode(weights) == umask
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "index"
+    path.write_text("old")
+    with pytest.raises(KeyError), whole_file(path, "w") as file:
+        file.write("half")
+        raise KeyError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["index"]
+    with whole_file(path) as file:
+        file.write(b"new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["index"]
