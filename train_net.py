@@ -17,6 +17,7 @@ docs/evaluation.md), early ends, and a checkpointer that refuses weights of anot
 import json
 import logging
 import os
+import re
 import sys
 from contextlib import nullcontext
 
@@ -25,6 +26,7 @@ from detectron2.config import instantiate
 from detectron2.engine import default_setup, hooks
 from detectron2.utils import comm
 from torch import nn
+from torch.multiprocessing import ProcessRaisedException
 
 import glipv2_d2  # noqa: F401  (registers models and data sets)
 from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer, build_for_weights
@@ -186,6 +188,21 @@ def main(args):
     do_test(cfg, model)
 
 
+def user_error_of(error):
+    """The message of the user's error that ended another process; None if it was another error.
+
+    Args:
+        error: what ``torch.multiprocessing.spawn`` raises: its text ends with the traceback.
+    """
+    names = "|".join(kind.__name__ for kind in USER_ERRORS)
+    text = str(error)
+    raised = list(re.finditer(rf"^(?:\w+\.)+(?:{names}): ", text, re.MULTILINE))
+    # After it comes nothing but the rest of its message: no other error that it has led to.
+    if not raised or "Traceback (most recent call last)" in text[raised[-1].end() :]:
+        return None
+    return text[raised[-1].end() :].strip()
+
+
 def invoke_main():
     args = argument_parser().parse_args()
     try:
@@ -200,6 +217,11 @@ def invoke_main():
         )
     except USER_ERRORS as error:  # the message says it all
         sys.exit(f"error: {error}")
+    except ProcessRaisedException as error:
+        message = user_error_of(error)
+        if message is None:
+            raise
+        sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

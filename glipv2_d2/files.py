@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -42,4 +42,5 @@ def give_usual_mode(path: str | Path) -> None:
     """
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
+    with suppress(OSError):  # a file system without permissions
+        os.chmod(path, 0o666 & ~mask)

@@ -51,7 +51,7 @@ from glipv2_d2.structures import Prompt  # noqa: E402
 
 
 class DemoModel(NamedTuple):
-    """Config and weights in use, who made them, the config that is trained, and the folder."""
+    """Config and weights in use, what makes them, the config that is trained, and the folder."""
 
     config: str
     weights: str
@@ -64,14 +64,14 @@ MODELS = {
     "glip": DemoModel(
         config="configs/demo/scenes.py",
         weights="weights/glip_scenes.safetensors",
-        made="`make train-demo` makes them in output/scenes",
+        made="`make train-demo`",
         training="configs/demo/scenes.py",
         output="output/demo",
     ),
     "glipv2": DemoModel(
         config="configs/demo/scenes_glipv2_mask.py",
         weights="weights/glipv2_scenes.safetensors",
-        made="docs/glipv2.md has the commands that make them",
+        made="the commands of docs/glipv2.md",
         training="configs/demo/scenes_glipv2.py",
         output="output/demo_glipv2",
     ),
@@ -269,7 +269,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args.output = args.output or ROOT / MODELS[args.model].output
     args.weights = args.weights or ROOT / MODELS[args.model].weights
     if not args.weights.is_file():
-        parser.error(f"there are no weights '{args.weights}': {MODELS[args.model].made}")
+        parser.error(f"there are no weights '{args.weights}': they are made by "
+                     f"{MODELS[args.model].made}")
     try:
         args.device = resolve_device(args.device)
     except ConfigError as error:
@@ -296,11 +297,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     pictures = metrics.pop("pictures")
-    with watch.step("train", f"3/3 Train: the same config from scratch, {args.iters} iterations"):
+    with watch.step("train", f"3/3 Train from scratch, {args.iters} iterations"):
         metrics["train"] = train(config, args)
     watch.seconds["total"] = round(watch.total(), 1)
     metrics["seconds"] = watch.seconds
     metrics["model"] = "GLIPv2" if args.model == "glipv2" else "GLIP"
+    metrics["made"] = MODELS[args.model].made
     metrics["quick"] = args.images is not None
     metrics["machine"] = {
         "device": config.train.device, "cpus": os.cpu_count(), "torch": str(torch.__version__)

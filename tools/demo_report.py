@@ -116,7 +116,7 @@ How the shipped weights were made:
 
 {trained["config"]} from scratch for {trained["iterations"]} iterations of {trained["batch_size"]}
 images through `train_net.py`: AP50 on {trained["images"]} images of `val`
-{before:.1f} before, {after:.1f} after. (`make train-demo` is the whole training.)
+{before:.1f} before, {after:.1f} after. (The whole training: {metrics["made"]}.)
 
 ![loss](loss.png)
 

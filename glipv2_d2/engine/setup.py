@@ -116,7 +116,7 @@ def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:
             f"The device '{name}' was asked for, but PyTorch sees no CUDA GPU. Use 'cpu' or 'auto'."
         )
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name).item()  # "meta" has no values
     except (RuntimeError, AssertionError) as error:  # the latter: PyTorch is built without it
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ConfigError(

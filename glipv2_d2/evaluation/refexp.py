@@ -39,6 +39,8 @@ class RefExpEvaluator(RecordEvaluator):
         generalised IoU.
     """
 
+    mask_form = None  # boxes are all that is looked at: masks need not be computed
+
     def __init__(
         self,
         dataset_name: str,

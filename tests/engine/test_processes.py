@@ -1,4 +1,6 @@
-"""Two CPU processes train as one does at the same total batch."""
+"""Two CPU processes train as one does at the same total batch, and say as clearly what is wrong."""
+
+import sys
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.compat import launch
 from glipv2_d2.engine.setup import argument_parser
 from tests.engine import recording_run
-from tests.engine.conftest import CONFIG
+from tests.engine.conftest import CONFIG, ROOT
 from tests.engine.tiny_data import losses
 
 
@@ -29,3 +31,39 @@ def test_two_processes_equal_one(tiny_data, tmp_path, monkeypatch):
     for name, value in one["model"].items():
         torch.testing.assert_close(two["model"][name], value, atol=2e-4, rtol=1e-3)
     assert set(two["ema"]["shadow"]) == set(one["ema"]["shadow"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("optimizer.lr=-1", "error: optimizer: Invalid learning rate: -1"),
+        ("train.init_checkpoint=no.pth", "error: There is no checkpoint 'no.pth'."),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_several_processes_too(
+    option, message, tiny_data, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(ROOT))
+    import train_net
+
+    command = ["train_net.py", "--config-file", str(CONFIG), "--num-gpus", "0"]
+    command += ["--num-processes", "2", f"train.output_dir={tmp_path}", option]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(train_net, "main", recording_run.main)  # importable by the processes
+    with pytest.raises(SystemExit) as ended:
+        train_net.invoke_main()
+    assert str(ended.value) == message
+
+
+def test_other_errors_of_a_process_keep_their_traceback(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from train_net import user_error_of
+
+    user = "-- Process 0 ...\nTraceback (most recent call last):\n  File ...\n"
+    data = "glipv2_d2.data.problems.DataError: 2 files are missing:\n  a\n  b\n"
+    assert user_error_of(user + data) == "2 files are missing:\n  a\n  b"
+    assert user_error_of(user + "KeyError: 'a'\n") is None
+    during = "\nDuring handling of the above exception, another exception occurred:\n\n"
+    assert user_error_of(user + data + during + user + "KeyError: 'a'\n") is None
+    assert user_error_of(user + "KeyError: 'a'\n" + during + user + data).startswith("2 files")

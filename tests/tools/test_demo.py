@@ -39,6 +39,7 @@ def metrics():
             "val": halves,
         },
         "model": "GLIP",
+        "made": "`make train-demo`",
         "seconds": {"total": 100.4},
         "machine": {"device": "cpu"},
         "quick": True,
@@ -55,6 +56,7 @@ def test_summary(tmp_path):
     assert "| shipped weights on novel | 45.0 | 4 |" in table
     text = target.read_text()
     parts = ("A small GLIP on", "configs/demo/x.py from scratch", "0.0 before, 7.5 after")
+    assert "(The whole training: `make train-demo`.)" in text
     for part in (table, *parts, "a red star", "- seed: `42`", "short form"):
         assert part in text
     assert "pictures/val/0.jpg" in text and "contact_sheet.jpg" in text and "loss.png" in text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
@@ -93,13 +95,26 @@ def _whole(record: Record, tasks: dict[str, list[Instance]], where: str) -> Reco
     annotations = []
     for annotation in record["annotations"]:
         box = annotation["bbox"]
-        instance = next((i for i in left if _same(i.box, box)), None)
-        if instance is None:
+        if not _is_box(box):  # it is left out and counted where all boxes are checked
+            annotations.append(annotation)
+            continue
+        distance, instance = min(
+            ((_distance(i.box, box), i) for i in left), default=(math.inf, None), key=itemgetter(0)
+        )
+        if distance > SAME_BOX:
             raise DataError(f"{where}: task {task_id!r} has no instance with the box {box!r:.80}")
         left.remove(instance)  # of two with one box each gets its own
         annotations.append({**annotation, "segmentation": instance.polygons})
     return {**record, "annotations": annotations}
 
 
-def _same(first: Sequence[float], second: Sequence[float]) -> bool:
-    return all(abs(a - b) < SAME_BOX for a, b in zip(first, second, strict=True))
+def _is_box(box: Any) -> bool:
+    try:
+        return len(box) == 4 and all(map(math.isfinite, box))
+    except TypeError:
+        return False
+
+
+def _distance(first: Sequence[float], second: Sequence[float]) -> float:
+    """In pixels, of the number that differs most."""
+    return max(abs(a - b) for a, b in zip(first, second, strict=True))

@@ -98,7 +98,7 @@ class StackedHourglass(nn.Module):
         self.reduce = nn.Identity() if same else _conv(in_channels, channels, 1)
         layers = [Hourglass(num_scales, channels) for _ in range(num_layers)]
         self.layers = nn.ModuleList(layers)
-        norms = [get_norm(norm, channels) or nn.Identity() for _ in layers]
+        norms = [_norm(norm, channels) for _ in layers]
         self.norms = nn.ModuleList(norms)
         if norm:
             self._begin_as_identities()
@@ -114,6 +114,16 @@ class StackedHourglass(nn.Module):
         for layer, norm in zip(self.layers, self.norms):
             x = F.relu(norm(layer(x)))
         return x
+
+
+def _norm(name: str, channels: int) -> nn.Module:
+    try:
+        return get_norm(name, channels) or nn.Identity()
+    except KeyError:
+        raise ValueError(
+            f"norm={name!r} is none of Detectron2's normalisations; the hourglass of GLIPv2-H has "
+            '"GN", and "" is none'
+        ) from None
 
 
 def _conv(in_channels: int, out_channels: int, size: int) -> Conv2d:

@@ -48,6 +48,22 @@ def test_two_instances_with_one_box_get_their_own(tmp_path):
     assert [a["segmentation"] for a in whole["annotations"]] == [flat(LEFT), flat(RIGHT)]
 
 
+def test_of_two_that_are_near_the_nearer_one_counts(tmp_path):
+    near = [10.4, 10, 30, 10]
+    path = refer_file(tmp_path / "r.json", ("1__1", [BOX, near], [[LEFT], [RIGHT]]))
+    (whole,) = with_whole_masks([record(near, BOX)], "cuts", path)
+    assert [a["segmentation"] for a in whole["annotations"]] == [flat(RIGHT), flat(LEFT)]
+
+
+@pytest.mark.parametrize("box", [None, [1, 2, 3], ["a", 2, 3, 4], [float("nan"), 2, 3, 4]])
+def test_a_bad_box_is_left_to_the_checks(box, tmp_path):
+    path = refer_file(tmp_path / "r.json", ("1__1", [BOX], [[LEFT]]))
+    original = record(box, BOX)
+    (whole,) = with_whole_masks([original], "cuts", path)
+    assert whole["annotations"][0] is original["annotations"][0]
+    assert whole["annotations"][1]["segmentation"] == flat(LEFT)
+
+
 def test_files_that_do_not_belong_together(tmp_path):
     path = refer_file(tmp_path / "r.json", ("1__1", [BOX], [[LEFT]]))
     with pytest.raises(DataError, match=r"r.json \(cuts\): there is no task '2__1'"):

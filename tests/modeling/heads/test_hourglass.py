@@ -117,6 +117,7 @@ def test_without_normalisation_nothing_but_the_units_has_parameters():
         ({"num_scales": 0}, "at least 1, got 0 and 1"),
         ({"num_layers": 0}, "at least 1, got 1 and 0"),
         ({"channels": 7}, "halved inside, got 7"),
+        ({"norm": "XX"}, "'XX' is none of Detectron2's normalisations"),
     ],
 )
 def test_bad_sizes_are_refused(options, message):
