@@ -169,7 +169,10 @@ class GroundingPredictor:
         for start in range(0, len(images), self.batch_size):
             stop = start + self.batch_size
             pairs = zip(images[start:stop], asked[start:stop])
-            inputs = [self._input(image, prompt) for image, prompt in pairs]
+            inputs = [
+                # What is not returned needs no masks.
+                {**self._input(image, prompt), "min_score": threshold} for image, prompt in pairs
+            ]
             autocast = inference_autocast(self.model.device, self.precision)
             with autocast, masks_as(self.model, "roi"):
                 outputs = self.model(inputs)

@@ -187,7 +187,7 @@ def test_test_time_augmentation(model):
 
 
 @pytest.mark.parametrize("augmented", [False, True])
-def test_only_masks_of_what_is_returned_are_pasted(monkeypatch, augmented):
+def test_only_masks_of_what_is_returned_are_computed_and_pasted(monkeypatch, augmented):
     model = masked()
     with torch.no_grad():
         model.head.bias0.zero_()
@@ -202,7 +202,12 @@ def test_only_masks_of_what_is_returned_are_pasted(monkeypatch, augmented):
         "to_bitmasks",
         lambda self, *args: pasted.append(len(self)) or original(self, *args),
     )
+    computed, predict = [], model.mask_head.predict
+    monkeypatch.setattr(
+        model.mask_head, "predict", lambda *args: computed.append(len(args[2][0])) or predict(*args)
+    )
     (best,) = predictor(image(), NAMES, score_threshold=everything.scores[4].item())
+    assert set(computed) == {len(best)}  # in every view
     assert pasted == [len(best)] and 5 <= len(best) < len(everything)
     assert torch.equal(best.pred_masks, everything.pred_masks[: len(best)])
     assert model.mask_form == "image"

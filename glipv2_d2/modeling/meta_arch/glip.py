@@ -148,8 +148,10 @@ class GLIP(nn.Module):
         Args:
             batched_inputs: dicts with "image" (3, H, W), values 0..255, and optionally "height" and
                 "width" of the output (default: the image's own), "prompt" (a Prompt or a list of
-                them; default: the vocabulary); in training exactly one Prompt and "instances" with
-                `gt_boxes` and `gt_classes`, the index of each box's phrase in the prompt.
+                them; default: the vocabulary), "min_score" (detections that score less are left
+                out, before their masks are computed; default: 0); in training exactly one Prompt
+                and "instances" with `gt_boxes` and `gt_classes`, the index of each box's phrase in
+                the prompt.
 
         Raises:
             PromptError: an input has neither a prompt nor is there a vocabulary; a prompt is too
@@ -225,7 +227,8 @@ class GLIP(nn.Module):
         images: ImageList,
         features: list[torch.Tensor],
     ) -> list[dict]:
-        found = self.find(features, prompts, images.image_sizes)
+        min_scores = [x.get("min_score", 0.0) for x in batched_inputs]
+        found = self.find(features, prompts, images.image_sizes, min_scores)
         results = []
         for inputs, detections, asked, size in zip(
             batched_inputs, found, prompts, images.image_sizes
@@ -241,13 +244,20 @@ class GLIP(nn.Module):
         features: list[torch.Tensor],
         prompts: list[list[Prompt]],
         image_sizes: Sequence[tuple[int, int]],
+        min_scores: Sequence[float],
     ) -> list[Detections]:
-        """The detections of each image for all its prompts, best first; arguments of `detect`."""
+        """The detections of each image for all its prompts that score enough, best first.
+
+        Args:
+            features, prompts, image_sizes: see `detect`.
+            min_scores: of each image.
+        """
         chunks = self.detect(features, prompts, image_sizes)
-        return [
+        merged = [
             self.postprocessor.merge(parts, classes_asked_twice(asked))
             for parts, asked in zip(chunks, prompts)
         ]
+        return [d.select(d.scores >= least) for d, least in zip(merged, min_scores)]
 
     def detect(
         self,

@@ -193,6 +193,7 @@ class GLIPv2(GLIP):
         features: list[torch.Tensor],
         prompts: list[list[Prompt]],
         image_sizes: Sequence[tuple[int, int]],
+        min_scores: Sequence[float],
     ) -> list[Detections]:
         """As `GLIP.find`, with masks where there is a mask head and `mask_form` asks for them.
 
@@ -200,7 +201,7 @@ class GLIPv2(GLIP):
         the class, after the NMS of all prompts' candidates, a thousand a level, where several do.
         """
         if self.mask_head is None or self.mask_form is None:
-            return super().find(features, prompts, image_sizes)
+            return super().find(features, prompts, image_sizes, min_scores)
         anchors, batches = self.anchors(features), self.batches(prompts)
         certain: list[list[Detections]] = [[] for _ in prompts]
         rivals: list[list[Detections]] = [[] for _ in prompts]
@@ -209,13 +210,15 @@ class GLIPv2(GLIP):
             fused = self.neck(selected, text)
             found = self.detections(self.head(*fused), anchors, questions)
             parts = [split(d, question.deferred) for d, question in zip(found, questions)]
-            masked = self._masked(fused, questions, [own for own, _ in parts])
+            own = [d.select(d.scores >= min_scores[p.image]) for p, (d, _) in zip(pairs, parts)]
+            masked = self._masked(fused, questions, own)
             for pair, own, (_, others) in zip(pairs, masked, parts):
                 certain[pair.image].append(own)
                 of_prompt = torch.full_like(others.classes, pair.index)
                 rivals[pair.image].append(others._replace(prompt=of_prompt))
         merge = self.postprocessor.merge
         winners = [merge(r, classes_asked_twice(asked)) for r, asked in zip(rivals, prompts)]
+        winners = [d.select(d.scores >= least) for d, least in zip(winners, min_scores)]
         held = fused if len(batches) == 1 else None
         winners = self._masked_by_prompt(winners, features, image_sizes, batches, held)
         return [merge([*own, others]) for own, others in zip(certain, winners)]

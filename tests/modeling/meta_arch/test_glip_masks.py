@@ -114,6 +114,31 @@ TWICE = [
 ]
 
 
+@pytest.mark.parametrize("batch", [8, 1])
+def test_no_masks_of_what_scores_too_little(model, monkeypatch, batch):
+    """Nor is there any of it: what is left is as it would be without the limit."""
+    monkeypatch.setattr(model, "prompt_batch_size", batch)
+    questions = [question(prompt=TWICE), question(seed=1)]
+    everything = detect(model, *questions)
+    asked, original = [], model.mask_head.predict
+    monkeypatch.setattr(
+        model.mask_head, "predict", lambda *args: asked.extend(args[2]) or original(*args)
+    )
+    limits = [instances.scores[9].item() for instances in everything]
+    limited = [{**q, "min_score": limit} for q, limit in zip(questions, limits)]
+    found = detect(model, *limited)
+    assert [len(f) for f in found] == [10, 10] and sum(map(len, asked)) == 20
+    for one, whole in zip(found, everything):
+        # Masks are computed in a batch of another size: rounding may move a pixel at their edge.
+        assert torch.equal(one.pred_boxes.tensor, whole.pred_boxes.tensor[:10])
+        assert torch.equal(one.pred_classes, whole.pred_classes[:10])
+        assert (one.pred_masks != whole.pred_masks[:10]).float().mean() < 1e-3
+    plain = tiny_model().eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    for one, boxes in zip(found, detect(plain, *limited)):
+        assert torch.equal(one.pred_boxes.tensor, boxes.pred_boxes.tensor)
+
+
 @pytest.mark.parametrize("batch", [8, 2, 1])
 def test_classes_of_several_prompts_get_masks_after_their_nms(model, monkeypatch, batch):
     """They are those of the prompt that found each box, whose fusion may have to be repeated."""
