@@ -109,6 +109,8 @@ def do_train(args, cfg):
     logger.info("%.2f million parameters, %.2f million of them trained", total / 1e6, trained / 1e6)
 
     checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
+    if not resume:  # before the data, which may take minutes: a wrong file is refused now
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
     start_data_at(cfg, start_iter)
 
     ema = None
@@ -128,9 +130,10 @@ def do_train(args, cfg):
     checkpointer.add_checkpointable("trainer", trainer)
     trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer))
 
-    checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume)
-    if ema and ema.updates == 0:
-        ema.reset()  # to the weights just loaded, unless the average itself was among them
+    if resume:
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=True)
+        if ema and ema.updates == 0:
+            ema.reset()  # to the weights just loaded, unless the average itself was among them
     try:
         trainer.train(start_iter, cfg.train.max_iter)
     except TrainingEnded as reason:

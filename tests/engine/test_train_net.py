@@ -223,6 +223,13 @@ def test_official_weights_start_a_run_and_are_evaluated_without_fetching_berts(
     assert "AP50" in json.loads((evaluated / "last_results.json").read_text())["bbox"]
 
 
+def test_a_wrong_checkpoint_is_refused_before_the_data_are_read(run_train_net, tmp_path):
+    wrong = tmp_path / "wrong.pth"
+    torch.save({"model": {"other.weight": torch.zeros(2)}}, wrong)
+    with pytest.raises(CheckpointError, match="wrong.pth"):
+        run_train_net(f"train.init_checkpoint={wrong}", "dataloader.train.datasets=[absent]")
+
+
 def test_overrides(run_train_net, caplog):
     with pytest.raises(ConfigError, match="path.key=value"):
         run_train_net("train.max_iter")
