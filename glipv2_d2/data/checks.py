@@ -208,13 +208,13 @@ def _with_sound_mask(annotation: Record, record: Record, log: ProblemLog, spot: 
     if isinstance(segmentation, dict):
         problems, sound = _rle_problems(segmentation, height, width), None
     elif isinstance(segmentation, list):
-        sound = [polygon for polygon in segmentation if _can_be_drawn(polygon, height, width)]
-        what = "is no list of at least three corners x, y in or near the image"
-        problems = [
-            f"{polygon!r:.60} {what}"
-            for polygon in segmentation
-            if not _can_be_drawn(polygon, height, width)
-        ]
+        sound, problems = [], []
+        for polygon in segmentation:
+            if _can_be_drawn(polygon, height, width):
+                sound.append(polygon)
+            else:
+                what = "is no list of at least three corners x, y in or near the image"
+                problems.append(f"{polygon!r:.60} {what}")
     else:
         problems, sound = ["is neither polygons nor RLE"], None
     for problem in problems:

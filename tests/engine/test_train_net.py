@@ -146,6 +146,14 @@ def test_a_refused_setting_is_named(run_train_net, options, message):
         run_train_net("train.max_iter=1", *options)
 
 
+def test_mask_training_without_masks_is_refused_before_anything_is_built(run_train_net):
+    with pytest.raises(ConfigError, match="dataloader.train.mapper.use_masks=True"):
+        run_train_net(
+            "--config-file", "demo/scenes_glipv2_mask.py", "train.eval_period=-1",
+            "train.init_checkpoint=absent.pth", "dataloader.train.mapper.use_masks=False",
+        )  # fmt: skip
+
+
 def test_mask_training_needs_masks():
     config = get_config("demo/scenes_glipv2_mask.py")
     require_masks(config)
