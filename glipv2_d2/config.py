@@ -19,6 +19,8 @@ from pathlib import Path
 from detectron2.config import CfgNode, LazyConfig
 from omegaconf import DictConfig
 
+from glipv2_d2.errors import ConfigError
+
 __all__ = [
     "ConfigError",
     "add_glip_config",
@@ -27,10 +29,6 @@ __all__ = [
     "named_setting",
     "resolve_config",
 ]
-
-
-class ConfigError(ValueError):
-    """A config that is not there, lacks what is asked of it, or has a setting that is refused."""
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from glipv2_d2.checkpoint.convert import (
     is_official_glip,
     published_config,
 )
-from glipv2_d2.checkpoint.errors import CheckpointError
 from glipv2_d2.checkpoint.reading import (
     read_checkpoint,
     read_safetensors_metadata,
@@ -21,6 +20,7 @@ from glipv2_d2.checkpoint.reading import (
 )
 from glipv2_d2.checkpoint.unicl import convert_unicl, explain_left_out_of_unicl, is_unicl
 from glipv2_d2.checkpoint.writing import release_state, save_safetensors
+from glipv2_d2.errors import CheckpointError
 
 __all__ = [
     "CheckpointError",

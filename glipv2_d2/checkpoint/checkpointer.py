@@ -16,9 +16,9 @@ from glipv2_d2.checkpoint.convert import (
     is_official_glip,
     published_config,
 )
-from glipv2_d2.checkpoint.errors import CheckpointError
 from glipv2_d2.checkpoint.reading import read_checkpoint
 from glipv2_d2.checkpoint.unicl import is_unicl, unicl_for_model
+from glipv2_d2.errors import CheckpointError
 
 __all__ = [
     "GLIPCheckpointer",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
-from glipv2_d2.checkpoint.errors import CheckpointError
+from glipv2_d2.errors import CheckpointError
 
 __all__ = ["convert_transformers_text", "convert_unicl_text", "resize_positions"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from glipv2_d2.checkpoint.errors import CheckpointError
+from glipv2_d2.errors import CheckpointError
 
 __all__ = [
     "convert_official_glip",

@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from glipv2_d2.checkpoint.convert import is_official_glip
-from glipv2_d2.checkpoint.errors import CheckpointError
 from glipv2_d2.checkpoint.restricted import (
     ArrayUnpickler,
     ForeignObjectError,
@@ -23,6 +22,7 @@ from glipv2_d2.checkpoint.restricted import (
     restricted_pickle,
 )
 from glipv2_d2.checkpoint.unicl import is_unicl
+from glipv2_d2.errors import CheckpointError
 
 __all__ = ["CheckpointError", "read_checkpoint", "read_safetensors_metadata", "weight_names"]
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from glipv2_d2.checkpoint.clip_text import POSITIONS, convert_unicl_text
-from glipv2_d2.checkpoint.errors import CheckpointError
 from glipv2_d2.checkpoint.swin import convert_imagenet_swin
+from glipv2_d2.errors import CheckpointError
 
 __all__ = [
     "IMAGE_TOWERS",

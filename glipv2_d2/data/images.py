@@ -12,14 +12,11 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from glipv2_d2.data.containers import image_stream
+from glipv2_d2.errors import ImageReadError
 
 FORMATS = ("BGR", "RGB")
 # Pillow's modes with more than 8 bits in a channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-
-
-class ImageReadError(ValueError):
-    """A file that is there but holds no image that can be read."""
 
 
 def read_image(path: str | os.PathLike, format: str = "BGR") -> np.ndarray:

@@ -7,19 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from glipv2_d2.errors import DataError, printable
+
 INVALID = ("drop", "raise")
-
-
-def printable(text: str) -> str:
-    """The text with half characters escaped, of which json may hold some: no log takes them."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message names the file, the record and the field."""
-
-    def __init__(self, message: str):
-        super().__init__(printable(message))
 
 
 class RecordError(DataError):

@@ -39,15 +39,12 @@ from glipv2_d2.config import ConfigError
 from glipv2_d2.data.images import read_image
 from glipv2_d2.data.phrases import prompt_from_text
 from glipv2_d2.engine.predictor import GroundingPredictor
+from glipv2_d2.errors import UsageError
 from glipv2_d2.structures import Prompt, PromptError
 
 __all__ = ["IMAGE_SUFFIXES", "detect", "draw", "list_images", "main", "parse_prompt"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-
-class UsageError(ValueError):
-    """A command line that cannot be carried out."""
 
 
 def parse_prompt(

@@ -9,12 +9,9 @@ from detectron2.utils.events import get_event_storage
 
 from glipv2_d2.compat import AMPTrainer
 from glipv2_d2.engine.optim import GradientClipper
+from glipv2_d2.errors import TrainingDiverged
 
 __all__ = ["BatchRecorder", "GLIPAMPTrainer", "GLIPTrainer", "TrainingDiverged", "build_trainer"]
-
-
-class TrainingDiverged(FloatingPointError):
-    """A loss or a gradient became NaN or infinite."""
 
 
 class BatchRecorder:

@@ -2,7 +2,7 @@
 
 import torch
 
-from glipv2_d2.export.errors import ExportError
+from glipv2_d2.errors import ExportError
 from glipv2_d2.export.graphs import IMAGE_OUTPUTS
 from glipv2_d2.export.runtime import ExportedGLIP
 from glipv2_d2.modeling import GLIP

@@ -22,7 +22,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from glipv2_d2.export.errors import ExportError
+from glipv2_d2.errors import ExportError
 from glipv2_d2.modeling import GLIP
 from glipv2_d2.modeling.text import TextFeatures, TokenizedPrompts
 

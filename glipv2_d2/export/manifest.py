@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
-from glipv2_d2.export.errors import ExportError
+from glipv2_d2.errors import ExportError
 from glipv2_d2.modeling import GLIP
 from glipv2_d2.structures import Prompt
 

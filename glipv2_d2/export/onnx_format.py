@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from glipv2_d2.export.errors import ExportError
+from glipv2_d2.errors import ExportError
 from glipv2_d2.export.graphs import tracing
 
 __all__ = ["OPSET", "require", "save_onnx"]

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch.export import ExportedProgram
 
+from glipv2_d2.errors import ExportError
 from glipv2_d2.export import graphs
-from glipv2_d2.export.errors import ExportError
 from glipv2_d2.export.manifest import FORMATS, Manifest
 from glipv2_d2.export.onnx_format import require, save_onnx
 from glipv2_d2.files import give_usual_mode

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glipv2_d2.engine.predictor import GroundingPredictor
 from glipv2_d2.engine.setup import resolve_device
-from glipv2_d2.export.errors import ExportError
+from glipv2_d2.errors import ExportError
 from glipv2_d2.export.graphs import IMAGE_INPUTS, TEXT_INPUTS
 from glipv2_d2.export.manifest import Manifest
 from glipv2_d2.export.onnx_format import require

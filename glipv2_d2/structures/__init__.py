@@ -1,9 +1,8 @@
 """Plain data that travels between the data loader, the model and its users."""
 
+from glipv2_d2.errors import PromptError, PromptTooLongError
 from glipv2_d2.structures.prompt import (
     Prompt,
-    PromptError,
-    PromptTooLongError,
     clean_name,
     names_direction,
     span_problem,

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
+from glipv2_d2.errors import PromptError
+
 Span = tuple[int, int]
 
 KINDS = ("detection", "grounding")
@@ -26,14 +28,6 @@ _UNSPACED = (
     (0xF900, 0xFAFF),
     (0x20000, 0x2FA1F),
 )
-
-
-class PromptError(ValueError):
-    """A prompt that cannot be used; the message says which part of it and why."""
-
-
-class PromptTooLongError(PromptError):
-    """A prompt with more tokens than the language backbone takes."""
 
 
 def clean_name(name: str) -> str:

@@ -19,13 +19,14 @@ from glipv2_d2.data.scenes.records import (
     grounding_json,
     render_to_disk,
 )
+from glipv2_d2.errors import UserError
 
 FORMAT = 2  # raise it whenever the same arguments give other pictures
 MANIFEST = "manifest.json"
 _OWN_FOLDERS = ("train", "val", "novel", "annotations")
 
 
-class ScenesError(RuntimeError):
+class ScenesError(UserError, RuntimeError):
     """The data set cannot be written where it was asked for."""
 
 

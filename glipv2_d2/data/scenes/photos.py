@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glipv2_d2.errors import UserError
+
 # (package, path inside it)
 TRAIN_PHOTOS = (
     ("skimage", "data/chelsea.png"),
@@ -35,7 +37,7 @@ _DARKEST, _LIGHTEST = np.float32(0.18), np.float32(0.88)
 _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
-class PhotoError(RuntimeError):
+class PhotoError(UserError, RuntimeError):
     """A background photograph is not on this machine."""
 
 
