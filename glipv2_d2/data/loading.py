@@ -12,6 +12,7 @@ from detectron2.data.common import DatasetFromList
 from detectron2.data.datasets import load_coco_json
 
 from glipv2_d2.data.checks import check_records, not_utf8
+from glipv2_d2.data.class_names import alike_warning
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json
 from glipv2_d2.data.datasets.phrasecut import with_whole_masks
@@ -170,6 +171,8 @@ class _CountingLog(ProblemLog):
 def read_dataset(name: str, invalid: str) -> Sequence[Record]:
     """The records of a registered data set as its reader gives them, not checked.
 
+    Classes that the model cannot tell apart are warned of.
+
     Args:
         name: in ``DatasetCatalog``.
         invalid: ``"drop"``: a COCO json that Detectron2's reader refuses is read by ours.
@@ -177,6 +180,13 @@ def read_dataset(name: str, invalid: str) -> Sequence[Record]:
     Raises:
         DataError: the name is unknown, or the data set cannot be read.
     """
+    with problem_log(f"data set {name!r}") as log:
+        records = _read(name, invalid)
+        log.warn(alike_warning(MetadataCatalog.get(name)))
+    return records
+
+
+def _read(name: str, invalid: str) -> Sequence[Record]:
     if name not in DatasetCatalog.list():
         raise DataError(
             f"there is no data set named {name!r}: register it first, for instance with "

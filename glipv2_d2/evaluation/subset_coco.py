@@ -11,6 +11,7 @@ from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
+from glipv2_d2.data.class_names import class_labels
 from glipv2_d2.evaluation.collect import ImageLedger, checked_instances, gathered
 
 # metric: (IoU threshold or None for their mean, label of the area range)
@@ -39,12 +40,13 @@ class SubsetCOCOEvaluator(COCOEvaluator):
     AP, AP50, ... are means over ``classes``. All classes may be predicted, and each class is
     matched as the stock evaluator matches it; only the final mean leaves classes out. With all
     classes the numbers are the stock ones, except that a model without a single detection gets 0
-    instead of NaN.
+    instead of NaN. Classes are told apart by their numbers: those with one name are scored each on
+    its own, and reported as ``AP-<class> (id <category id>)``.
 
     Args:
         dataset_name: a registered data set with ``thing_classes``.
-        classes: names of the classes to average over; default: ``evaluated_classes`` of the
-            metadata, or all classes where there is no such entry.
+        classes: names of the classes to average over, each of all classes that have it; default:
+            ``evaluated_classes`` of the metadata, or all classes where there is no such entry.
         use_fast_impl: Detectron2's compiled evaluation; default: where it is there.
         kwargs: as for ``COCOEvaluator``.
 
@@ -73,6 +75,8 @@ class SubsetCOCOEvaluator(COCOEvaluator):
                 f"thing_classes {known}"
             )
         self.classes = list(classes)
+        # Contiguous class ids, since names need not be unique.
+        self.class_ids = [i for i, name in enumerate(known) if name in set(classes)]
         if use_fast_impl is None:
             use_fast_impl = has_fast_coco_eval()
         super().__init__(dataset_name, *args, use_fast_impl=use_fast_impl, **kwargs)
@@ -122,16 +126,16 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         if coco_eval is None:
             self._logger.warning("No detection in the whole data set: AP is 0.")
             return dict.fromkeys(_METRICS, 0.0)
-        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
-        chosen = [class_names.index(name) for name in self.classes]
-        results.update(subset_metrics(coco_eval, chosen))
-        for name in set(class_names) - set(self.classes):
-            results.pop(f"AP-{name}", None)
+        labels = class_labels(self._metadata)
+        results = super()._derive_coco_results(coco_eval, iou_type, labels)
+        results.update(subset_metrics(coco_eval, self.class_ids))
+        for class_id in set(range(len(labels))).difference(self.class_ids):
+            results.pop(f"AP-{labels[class_id]}", None)
         self._logger.info(
             "%s over %d of the %d classes:\n%s",
             iou_type,
-            len(self.classes),
-            len(class_names),
+            len(self.class_ids),
+            len(labels),
             create_small_table({metric: results[metric] for metric in _METRICS}),
         )
         return results

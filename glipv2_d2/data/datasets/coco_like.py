@@ -18,6 +18,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
 from glipv2_d2.data.checks import not_utf8
+from glipv2_d2.data.class_names import root_class_warning
 from glipv2_d2.data.entries import (
     annotation_problem,
     count_ids,
@@ -100,6 +101,8 @@ def load_coco_style_json(
         images = _images(content["images"], json_file, log)
         by_image: dict[Any, list[Record]] = {key: [] for key in images}
         _collect(content["annotations"], by_image, contiguous, json_file, log)
+        used = {a["category_id"] for annotations in by_image.values() for a in annotations}
+        log.warn(root_class_warning(content["categories"], [ids[i] for i in used]))
     return [
         _record(images[key], by_image[key], image_root, keep_folders, dataset_name)
         # Numbers before texts, which cannot be compared.

@@ -10,10 +10,12 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 
+from glipv2_d2.data.class_names import class_labels
 from glipv2_d2.data.images import ImageReadError, record_image_size
 from glipv2_d2.data.loading import checked_records, read_dataset
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
 from glipv2_d2.data.records import CheckedRecords, LazyRecords
+from glipv2_d2.errors import printable
 
 Record = dict[str, Any]
 
@@ -61,8 +63,9 @@ class Scan:
         if self.problems.clipped:
             result.append(f"boxes clipped at the border of their image: {self.problems.clipped}")
         kinds = sorted(self.problems.kinds.items(), key=lambda item: -item[1][0])
-        if not kinds:
+        if not kinds and not self.problems.warnings:
             result.append("problems: none")
+        result += [f"warning: {printable(text)}" for text in self.problems.warnings]
         for kind, (count, first) in kinds:
             result.append(f"problem: {count} x {kind}; the first: {first}")
         return result
@@ -117,7 +120,7 @@ def scan_dataset(
         if check_images:
             records = list(_with_images(records, log))
     scan = Scan(name, total=total, problems=log)
-    names = MetadataCatalog.get(name).get("thing_classes") or ()
+    names = class_labels(MetadataCatalog.get(name))
     scan.classes.update(dict.fromkeys(names, 0))
     for record in records:
         _count(record, names, scan, tokenizer)
