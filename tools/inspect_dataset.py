@@ -159,10 +159,11 @@ def _show(
                 picture = args.output / f"{number:03d}.png"
                 draw_record(record, names).save(picture)
                 lines.append(f"picture: {picture.name}")
-            options = {"negative_captions": args.negative_captions}
-            prompt, boxes = training_prompt(record, tokenizer, **options)
-            lines.append("training, a " + describe_prompt(prompt, tokenizer, boxes)[0])
-            lines += describe_prompt(prompt, tokenizer, boxes)[1:]
+            if scan.annotated:
+                options = {"negative_captions": args.negative_captions}
+                prompt, boxes = training_prompt(record, tokenizer, **options)
+                lines.append("training, a " + describe_prompt(prompt, tokenizer, boxes)[0])
+                lines += describe_prompt(prompt, tokenizer, boxes)[1:]
             lines += _test_lines(record, tokenizer, args.chunk_size, told)
         except UNUSABLE as error:
             lines.append(f"problem: {error}")

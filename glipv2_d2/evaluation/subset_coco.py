@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,12 @@ from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
 from glipv2_d2.data.class_names import class_labels
-from glipv2_d2.evaluation.collect import ImageLedger, checked_instances, gathered
+from glipv2_d2.evaluation.collect import (
+    ImageLedger,
+    checked_instances,
+    gathered,
+    log_results_file,
+)
 
 # metric: (IoU threshold or None for their mean, label of the area range)
 _METRICS = {
@@ -50,6 +56,9 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         use_fast_impl: Detectron2's compiled evaluation; default: where it is there.
         kwargs: as for ``COCOEvaluator``.
 
+    A test set whose json has no annotations gives ``{}``, and ``coco_instances_results.json`` for
+    the server that has them.
+
     Raises:
         ValueError: no classes, or one that the data set does not have.
         DataError (later): an image that is unknown, missing or came twice; NaN in a prediction.
@@ -74,6 +83,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
                 f"data set {dataset_name!r} {problem}: `classes` must name some of its "
                 f"thing_classes {known}"
             )
+        self.dataset_name = dataset_name
         self.classes = list(classes)
         # Contiguous class ids, since names need not be unique.
         self.class_ids = [i for i, name in enumerate(known) if name in set(classes)]
@@ -114,9 +124,14 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         mine, distributed = self._predictions, self._distributed
         try:
             self._predictions, self._distributed = everyone, False  # the rest needs no others
-            return super().evaluate(img_ids)
+            results = super().evaluate(img_ids)
         finally:
             self._predictions, self._distributed = mine, distributed
+        if not self._do_evaluation:
+            folder = self._output_dir
+            path = os.path.join(folder, "coco_instances_results.json") if folder else None
+            log_results_file(self.dataset_name, path, len(everyone), self._logger)
+        return results
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None

@@ -102,6 +102,16 @@ def test_doubtful_classes_are_told_by_name(tool, folder, capsys):
     assert "warning: classes without a box that look like an exporter's own: 'food'" in printed
 
 
+def test_a_test_set_without_annotations(tool, folder, capsys):
+    content = json.loads((folder / "coco.json").read_text())
+    del content["annotations"]
+    (folder / "coco.json").write_text(json.dumps(content))
+    assert tool.main(arguments(folder, "coco.json", "coco", "--output", str(folder / "out"))) == 0
+    printed = capsys.readouterr().out
+    assert "no annotations, 2 classes: a test set" in printed
+    assert "test: 1 prompts" in printed and "training, a" not in printed
+
+
 def test_a_registered_name(tool, folder, capsys):
     (folder / "my.py").write_text(
         "from detectron2.data.datasets import register_coco_instances\n"

@@ -28,6 +28,7 @@ class Scan:
         name: of the data set.
         total: records in it; more than were looked at if there is a limit.
         records: usable records, those that were looked at.
+        annotated: False for a test set without annotations, whose truth a server keeps.
         problems: what was left out.
         images: distinct image files.
         boxes, crowds: annotations that are trained on, and crowd boxes, which are not.
@@ -43,6 +44,7 @@ class Scan:
     name: str
     total: int = 0
     records: int = 0
+    annotated: bool = True
     problems: ProblemLog = field(default_factory=ProblemLog)
     images: set[str] = field(default_factory=set)
     boxes: int = 0
@@ -72,8 +74,14 @@ class Scan:
 
     def _counts(self, most: int) -> list[str]:
         per = self.boxes_per_record
-        result = [
-            f"images: {len(self.images)}",
+        result = [f"images: {len(self.images)}"]
+        if not self.annotated:
+            return [
+                *result,
+                f"no annotations, {len(self.classes)} classes: a test set for evaluation into the "
+                "file of its server; it cannot be trained on",
+            ]
+        result += [
             f"boxes: {self.boxes}, and {self.crowds} crowd boxes; per record {min(per)} to "
             f"{max(per)}, median {statistics.median(per):g}, {per.count(0)} records without",
         ]
@@ -122,6 +130,7 @@ def scan_dataset(
     scan = Scan(name, total=total, problems=log)
     names = class_labels(MetadataCatalog.get(name))
     scan.classes.update(dict.fromkeys(names, 0))
+    scan.annotated = any("annotations" in record for record in records)
     for record in records:
         _count(record, names, scan, tokenizer)
     if not records:
