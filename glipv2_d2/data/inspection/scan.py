@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 
 from glipv2_d2.data.class_names import class_labels
-from glipv2_d2.data.images import ImageReadError, record_image_size
+from glipv2_d2.data.images import record_image_problem
 from glipv2_d2.data.loading import checked_records, read_dataset
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
 from glipv2_d2.data.records import CheckedRecords, LazyRecords
@@ -169,21 +169,10 @@ def _spread(count: int, most: int | None) -> Sequence[int]:
 
 def _with_images(records: Sequence[Record], log: ProblemLog) -> Iterator[Record]:
     for record in records:
-        where = f"image {record.get('image_id')!r} ({record['file_name']})"
-        try:
-            size = record_image_size(record)
-        except (DataError, ImageReadError, OSError) as error:
-            log.record("unreadable image", where, str(error))
-            continue
-        if size != (record["height"], record["width"]):
-            log.record(
-                "wrong image size",
-                where,
-                f"height and width are {size}, the record says "
-                f"{(record['height'], record['width'])}",
-            )
-            continue
-        yield record
+        if problem := record_image_problem(record):
+            log.record(problem[0], f"image {record.get('image_id')!r}", problem[1])
+        else:
+            yield record
 
 
 def _count(record: Record, names: Sequence[str], scan: Scan, tokenizer: Any) -> None:
