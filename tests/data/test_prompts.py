@@ -109,6 +109,13 @@ def test_classes_written_alike_are_positive_together(tokenizer):
         assert prompt.caption.casefold().split(". ").count("screw") == 1
 
 
+def test_an_evaluation_asks_for_every_class_in_its_own_place(tokenizer):
+    """As the official LVIS prompts do."""
+    (prompt,) = tokenizer.split(ALIKE)
+    assert prompt.caption == "screw. nut. screw. Screw. washer"
+    assert prompt.class_ids == (0, 1, 2, 3, 4) and len(set(prompt.spans)) == 5
+
+
 def test_what_may_be_there_under_the_same_name_is_not_called_absent(tokenizer):
     sampler = DetectionPromptSampler(ALIKE, tokenizer, full_prompt_prob=1.0)
     for _ in range(10):
