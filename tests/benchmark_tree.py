@@ -72,6 +72,21 @@ def coco(root, count=3):
         write_image(root / "coco/val2017" / image["file_name"], image["id"])
 
 
+def without_truth(root, count=2):
+    """Test-dev of COCO and LVIS: images and categories, no annotations."""
+    things = [c for c in COCO_CATEGORIES if c["isthing"]]
+    images = [_image(581 + i, f"{581 + i:012d}.jpg") for i in range(count)]
+    categories = [{"id": c["id"], "name": c["name"], "supercategory": "x"} for c in things]
+    content = {"info": {}, "images": images, "categories": categories}
+    write_json(root / "coco/annotations/image_info_test-dev2017.json", content)
+    for image in images:
+        write_image(root / "coco/test2017" / image["file_name"], image["id"])
+        name = image.pop("file_name")
+        image["coco_url"] = f"http://images.cocodataset.org/test2017/{name}"
+    content["categories"] = [dict(c) for c in LVIS_CATEGORIES]
+    write_json(root / "lvis/lvis_v1_image_info_test_dev.json", content)
+
+
 def lvis(root, count=2):
     """lvis_v1_val.json and minival with the 1,203 categories; images by coco_url."""
     images = []

@@ -8,7 +8,8 @@
 It reads and checks every record (fields, boxes inside their image, spans inside their caption,
 files that exist), counts, draws samples with the phrases in the colours of their boxes, and prints
 the prompts with the tokens of each phrase as the model gets them in training and in tests.
-The exit status is 0 if all is well, 1 if something had to be left out, 2 if nothing can be read.
+The exit status is 0 if all is well, 1 if something had to be left out or is doubtful, 2 if nothing
+can be read.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         text = "\n".join(lines) + "\n"
         (args.output / "report.txt").write_text(text, encoding="utf-8")
         print(f"pictures and this text: {args.output}")
-    return 1 if scan.problems.kinds else 0
+    return 1 if scan.problems.kinds or scan.problems.warnings else 0
 
 
 def _register(args: argparse.Namespace) -> str:
@@ -158,10 +159,11 @@ def _show(
                 picture = args.output / f"{number:03d}.png"
                 draw_record(record, names).save(picture)
                 lines.append(f"picture: {picture.name}")
-            options = {"negative_captions": args.negative_captions}
-            prompt, boxes = training_prompt(record, tokenizer, **options)
-            lines.append("training, a " + describe_prompt(prompt, tokenizer, boxes)[0])
-            lines += describe_prompt(prompt, tokenizer, boxes)[1:]
+            if scan.annotated:
+                options = {"negative_captions": args.negative_captions}
+                prompt, boxes = training_prompt(record, tokenizer, **options)
+                lines.append("training, a " + describe_prompt(prompt, tokenizer, boxes)[0])
+                lines += describe_prompt(prompt, tokenizer, boxes)[1:]
             lines += _test_lines(record, tokenizer, args.chunk_size, told)
         except UNUSABLE as error:
             lines.append(f"problem: {error}")

@@ -155,7 +155,7 @@ def relabel(
     """Detection records whose class ids index `new_classes` instead of `classes`, matched by name.
 
     Raises:
-        DataError: an annotated class has no namesake in `new_classes`.
+        DataError: an annotated class has no namesake in `new_classes`, or several.
     """
     index = {name: i for i, name in enumerate(new_classes)}
     result = []
@@ -165,6 +165,8 @@ def relabel(
             name = classes[annotation["category_id"]]
             if name not in index:
                 raise DataError(f"{record['file_name']}: the class {name!r} is not in new_classes")
+            if len(index) < len(new_classes) and new_classes.count(name) > 1:
+                raise DataError(f"{record['file_name']}: new_classes has {name!r} more than once")
             annotations.append({**annotation, "category_id": index[name]})
         result.append({**record, "annotations": annotations})
     return result

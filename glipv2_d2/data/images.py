@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from glipv2_d2.data.containers import image_stream
-from glipv2_d2.errors import ImageReadError
+from glipv2_d2.errors import DataError, ImageReadError
 
 FORMATS = ("BGR", "RGB")
 # Pillow's modes with more than 8 bits in a channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+# What Pillow raises for a damaged EXIF block, which does not spoil the pixels.
+_BAD_EXIF = (
+    OSError, SyntaxError, ValueError, KeyError, TypeError, ZeroDivisionError, struct.error,
+)  # fmt: skip
+
+
+class ImageSizeError(ImageReadError, SizeMismatchError):
+    """An image has another size than its record says, so that its boxes would lie elsewhere."""
 
 
 def read_image(path: str | os.PathLike, format: str = "BGR") -> np.ndarray:
@@ -66,15 +76,86 @@ def record_image_size(record: Mapping[str, Any]) -> tuple[int, int]:
 
     Raises: as :func:`read_record_image`.
     """
+    return _header(record).size
+
+
+def check_image_size(record: dict[str, Any], image: np.ndarray) -> None:
+    """Compare the size of an image with what its record says; fill in what it does not say.
+
+    Args:
+        record: with ``file_name``; ``height`` and ``width`` are set where they are missing.
+        image: (H, W, C), as :func:`read_record_image` gives it.
+
+    Raises:
+        ImageSizeError: they differ; it names the likely cause.
+    """
+    height, width = image.shape[:2]
+    if (record.setdefault("height", height), record.setdefault("width", width)) != (height, width):
+        raise ImageSizeError(_other_size(record, _header(record)))
+
+
+def record_image_problem(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(kind, what) that keeps a record from being read, as far as the header of its image tells.
+
+    Pixels are not decoded: a file that is cut off behind its header is not noticed.
+
+    Args:
+        record: with ``file_name`` or ``image_source``, and perhaps ``height`` and ``width``.
+
+    Returns:
+        None for an image that is there and has the size that the record says.
+    """
+    try:
+        header = _header(record)
+    except FileNotFoundError as error:
+        return "missing image file", str(error)
+    except (DataError, ImageReadError, OSError) as error:
+        return "unreadable image", str(error)
+    height, width = header.size
+    if (record.get("height", height), record.get("width", width)) != (height, width):
+        return "wrong image size", _other_size(record, header)
+    return None
+
+
+class _Header(NamedTuple):
+    """(height, width) of the upright image, and whether its EXIF orientation had to turn it."""
+
+    size: tuple[int, int]
+    turned: bool
+
+
+def _header(record: Mapping[str, Any]) -> _Header:
     source = record.get("image_source")
     path = record["file_name"]
     with _reading(path):
         file = PathManager.open(path, "rb") if source is None else image_stream(source)
         with file, Image.open(file) as image:
             width, height = image.size
-            # The EXIF orientations from 5 on lay the image on its side.
-            sideways = image.getexif().get(0x0112, 1) >= 5
-    return (width, height) if sideways else (height, width)
+            try:
+                turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+            except _BAD_EXIF:
+                turned = False
+    return _Header((width, height) if turned else (height, width), turned)
+
+
+def _other_size(record: Mapping[str, Any], header: _Header) -> str:
+    height, width = header.size
+    told = f"{record['width']}x{record['height']}"
+    text = (
+        f"the image {record['file_name']!r} is {width}x{height} (width x height), but its "
+        f"annotations are for {told}"
+    )
+    if (record["height"], record["width"]) != (width, height):
+        return f"{text}: it was resized, or is another file"
+    if header.turned:
+        return (
+            f"{text}, which it is without the rotation of its EXIF orientation. Remove that tag "
+            "from the file if the boxes are right without, or else swap the size in the annotations"
+        )
+    return (
+        f"{text}: width and height are swapped, as where an EXIF rotation was lost when the file "
+        "was copied. Take the original file, or rotate it"
+    )
 
 
 @contextmanager
@@ -114,7 +195,7 @@ def image_to_array(image: Image.Image, format: str = "BGR") -> np.ndarray:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    except _BAD_EXIF:
         image.load()  # damaged pixels are an error, a damaged EXIF block is not
         return image
 

@@ -12,6 +12,7 @@ from detectron2.data.common import DatasetFromList
 from detectron2.data.datasets import load_coco_json
 
 from glipv2_d2.data.checks import check_records, not_utf8
+from glipv2_d2.data.class_names import alike_warning
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json
 from glipv2_d2.data.datasets.phrasecut import with_whole_masks
@@ -107,6 +108,7 @@ def stored_records(
         records = read_dataset(name, invalid)
         if with_masks and (refer_json := MetadataCatalog.get(name).get("refer_json")):
             records = with_whole_masks(records, name, refer_json)
+        _require_annotations(name, records)
         if isinstance(records, LazyRecords):
             return _lazy_records(name, records, invalid, counters, excluded)
         kept = checked_records(name, records, invalid, check_files)
@@ -120,6 +122,18 @@ def stored_records(
     if not kept:
         raise DataError(f"data set {name!r}: no image is left to train on")
     return DatasetFromList(kept, copy=False)
+
+
+def _require_annotations(name: str, records: Sequence[Record]) -> None:
+    if isinstance(records, LazyRecords) or not records:
+        return
+    if any("annotations" in record or "caption" in record for record in records):
+        return
+    source = f" ({_source(name)})" if _source(name) else ""
+    raise DataError(
+        f"data set {name!r}{source} has no annotations, so it cannot be trained on: it is a test "
+        "set whose truth is kept by its server. Train on another split"
+    )
 
 
 def _lazy_records(
@@ -170,6 +184,8 @@ class _CountingLog(ProblemLog):
 def read_dataset(name: str, invalid: str) -> Sequence[Record]:
     """The records of a registered data set as its reader gives them, not checked.
 
+    Classes that the model cannot tell apart are warned of.
+
     Args:
         name: in ``DatasetCatalog``.
         invalid: ``"drop"``: a COCO json that Detectron2's reader refuses is read by ours.
@@ -177,6 +193,13 @@ def read_dataset(name: str, invalid: str) -> Sequence[Record]:
     Raises:
         DataError: the name is unknown, or the data set cannot be read.
     """
+    with problem_log(f"data set {name!r}") as log:
+        records = _read(name, invalid)
+        log.warn(alike_warning(MetadataCatalog.get(name)))
+    return records
+
+
+def _read(name: str, invalid: str) -> Sequence[Record]:
     if name not in DatasetCatalog.list():
         raise DataError(
             f"there is no data set named {name!r}: register it first, for instance with "
@@ -198,8 +221,10 @@ def read_dataset(name: str, invalid: str) -> Sequence[Record]:
         ) from error
     except REFUSED as error:
         source = _source(name)
-        if invalid == "drop" and _readable_by_us(name):
-            # Detectron2's reader stops at the first fault; ours leaves it out and counts it.
+        unannotated = isinstance(error, KeyError) and error.args == ("annotations",)
+        if (invalid == "drop" or unannotated) and _readable_by_us(name):
+            # Detectron2's readers stop at the first fault, and LVIS's at a test set without truth;
+            # ours leaves faults out and counts them.
             metadata = MetadataCatalog.get(name)
             lvis = metadata.evaluator_type == "lvis"  # its class names come with Detectron2
             return load_coco_style_json(

@@ -40,6 +40,7 @@ class ProblemLog:
         records, annotations: how many were left out.
         masks: polygons and masks that were left out, without their boxes.
         clipped: boxes that were cut at the border of their image and kept.
+        warnings: what is used as it is, and perhaps not as it is meant.
         kinds: kind of problem -> (count, the first example).
     """
 
@@ -52,6 +53,7 @@ class ProblemLog:
         self.annotations = 0
         self.masks = 0
         self.clipped = 0
+        self.warnings: list[str] = []
         self.kinds: dict[str, tuple[int, str]] = {}
 
     def record(self, kind: str, where: str, what: str) -> None:
@@ -77,6 +79,11 @@ class ProblemLog:
         """A polygon or a mask is unusable, its box is not; see :meth:`record`."""
         self._add(kind, where, what, "masks")
         self.masks += 1
+
+    def warn(self, text: str | None) -> None:
+        """Something that the user should know, and that stops nothing; None: nothing."""
+        if text is not None and text not in self.warnings:
+            self.warnings.append(text)
 
     def unusable(self, error: RecordError) -> None:
         """:meth:`record` with what a reader raised; a record that was asked to be left out is no
@@ -147,5 +154,6 @@ def problem_log(
         yield log
     finally:
         _ACTIVE.reset(token)
-    if line := log.summary():
-        logging.getLogger(__name__).warning("%s: %s", source, line)
+    for line in (log.summary(), *log.warnings):
+        if line:
+            logging.getLogger(__name__).warning("%s: %s", source, printable(line))

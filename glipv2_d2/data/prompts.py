@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from glipv2_d2.data.class_names import written_alike
 from glipv2_d2.structures import Prompt, PromptError, PromptTooLongError, clean_name
 from glipv2_d2.structures.prompt import SEPARATOR
 
@@ -31,6 +32,11 @@ class DetectionPromptSampler:
     the negatives. The result is shuffled and fits the token limit: negatives go first; where the
     positives alone overflow, a random subset of them is kept, another one at each call, and the
     rest is returned as dropped. Positives are never cut to ``max_classes``.
+
+    Classes that are written alike (``"screw (ok)"`` and ``"screw_(broken)"``, ``"Bolt"`` and
+    ``"bolt"``) are one phrase to the model: they share their words in the caption, none is a
+    negative where another is positive or excluded, and in federated data only where all of them
+    are verified to be absent.
 
     All randomness comes from Python's global generator, which Detectron2 seeds in each worker.
     """
@@ -64,6 +70,7 @@ class DetectionPromptSampler:
         if not len(class_names):
             raise PromptError("the vocabulary is empty: give at least one class name")
         self.class_names = tuple(clean_name(name) for name in class_names)
+        self._alike = written_alike(self.class_names)
         self.tokenizer = tokenizer
         self.max_classes = max_classes
         self.full_prompt_prob = full_prompt_prob
@@ -98,8 +105,10 @@ class DetectionPromptSampler:
         """
         positives = self._known(positive_ids)
         every = range(len(self.class_names)) if negative_ids is None else self._known(negative_ids)
-        taken = set(positives).union(excluded_ids)
-        pool = [i for i in every if i not in taken]
+        taken = {j for i in self._known([*positives, *excluded_ids]) for j in self._alike[i]}
+        # One class for all that are written like it, and only where it may stand for all of them.
+        absent = set(every) - taken
+        pool = [i for i in every if i == self._alike[i][0] and absent.issuperset(self._alike[i])]
         if not positives and not pool:
             raise PromptError(
                 "nothing to ask for: the image has no positive class and no class that is "
@@ -119,7 +128,8 @@ class DetectionPromptSampler:
         return result
 
     def _tokens(self, ids: Sequence[int]) -> int:
-        return sum(self._counts[i] for i in ids) + self._gap * max(len(ids) - 1, 0)
+        written = {self._alike[i][0] for i in ids}
+        return sum(self._counts[i] for i in written) + self._gap * max(len(written) - 1, 0)
 
     def _fit_positives(self, positives: list[int]) -> tuple[list[int], list[int]]:
         if self._tokens(positives) <= self._limit:
@@ -152,7 +162,7 @@ class DetectionPromptSampler:
             ids = kept + negatives
             ids = random.sample(ids, len(ids)) if self.shuffle else sorted(ids)
             names = [self.class_names[i] for i in ids]
-            prompt = Prompt.from_classes(names, ids, self.separator)
+            prompt = Prompt.from_classes(names, ids, self.separator, share_spans=True)
             # The sum of counts is exact for BERT; other tokenizers may need a second round.
             if self.tokenizer.num_tokens(prompt.caption) <= self.tokenizer.max_tokens:
                 return SampledPrompt(prompt, tuple(sorted(dropped)))

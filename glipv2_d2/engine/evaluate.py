@@ -14,6 +14,7 @@ from torch import nn
 
 from glipv2_d2.config import ConfigError
 from glipv2_d2.data import DataError
+from glipv2_d2.engine.image_headers import dataset_names, require_test_images
 from glipv2_d2.modeling.mask_output import masks_as
 
 __all__ = [
@@ -81,23 +82,24 @@ def missing_files(names: Iterable[str]) -> dict[str, str]:
 
 
 def require_test_data(dataloader: DictConfig) -> None:
-    """Look for the files of all test sets now, not hours later when it is their turn.
+    """Look at all test sets now, not hours later when it is their turn: files, records, images.
 
     Args:
         dataloader: see :func:`pair_test_sets`.
 
     Raises:
-        DataError: files are missing; it names all of them.
+        DataError: files are missing, and it names all of them; or records or images cannot be
+            evaluated, see :func:`~glipv2_d2.engine.image_headers.require_test_images`.
     """
-    loaders = [loader for loader, _ in pair_test_sets(dataloader).values()]
-    names = [loader.dataset for loader in loaders if isinstance(loader.get("dataset"), str)]
-    missing = missing_files(names)
+    loaders = {name: loader for name, (loader, _) in pair_test_sets(dataloader).items()}
+    missing = missing_files(name for node in loaders.values() for name in dataset_names(node))
     if missing:
         listed = "".join(f"\n  {name}: there is no {path}" for name, path in missing.items())
         raise DataError(
             f"{len(missing)} of {len(loaders)} test sets are not on the disk below "
             f"{os.getenv('DETECTRON2_DATASETS', 'datasets')} (DETECTRON2_DATASETS):{listed}"
         )
+    require_test_images(loaders)
 
 
 def evaluate_test_sets(

@@ -19,6 +19,7 @@ from glipv2_d2.evaluation.collect import (
     ImageLedger,
     checked_instances,
     gathered,
+    log_results_file,
     write_json_rows,
 )
 from glipv2_d2.evaluation.detection_table import DetectionTable
@@ -124,12 +125,13 @@ class LVISFederatedEvaluator(DatasetEvaluator):
         else:
             detections = detections.take(np.lexsort((detections.place, detections.image)))
         truth = self.truth
+        path = None
         if self._output_dir:
             rows = detections.results(truth.image_ids, truth.category_ids, truth.sizes)
             path = os.path.join(self._output_dir, "lvis_instances_results.json")
             write_json_rows(path, rows)
         if not len(truth.image):
-            self._log().info("%s has no annotations: nothing to compare with", self.dataset_name)
+            log_results_file(self.dataset_name, path, len(truth.image_ids), self._log())
             return {}
         results = {}
         for task in ("bbox",) if detections.counts is None else ("bbox", "segm"):

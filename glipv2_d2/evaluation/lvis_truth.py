@@ -54,7 +54,7 @@ class LVISTruth:
 
 
 def load_lvis_truth(json_file: str) -> LVISTruth:
-    """Read an LVIS json (v1; of v0.5 too).
+    """Read an LVIS json (v1; of v0.5 too); that of a test set has no annotations.
 
     Raises:
         DataError: the file is missing, is no json, or lacks a field of LVIS.
@@ -71,8 +71,12 @@ def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
     categories = sorted(content["categories"], key=lambda category: category["id"])
     image_index = {image["id"]: index for index, image in enumerate(images)}
     category_index = {category["id"]: index for index, category in enumerate(categories)}
-    frequency = np.array([category["frequency"] for category in categories])
     annotations = content.get("annotations") or []
+    if "annotations" not in content:  # nor anything else that tells about the truth
+        told = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+        images = [{**told, **image} for image in images]
+        categories = [{"frequency": "f", **category} for category in categories]
+    frequency = np.array([category["frequency"] for category in categories])
     for annotation in annotations:
         if annotation["image_id"] not in image_index:
             raise DataError(

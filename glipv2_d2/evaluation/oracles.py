@@ -51,7 +51,7 @@ def composition_oracles(
     try:
         return {
             oracle: _mean_over_seeds(
-                evaluator, records, _compatible(names, word, evaluator.classes), seeds
+                evaluator, records, _compatible(names, word, evaluator.class_ids), seeds
             )
             for oracle, word in _KNOWN_WORD.items()
         }
@@ -59,7 +59,7 @@ def composition_oracles(
         evaluator._logger.setLevel(level)
 
 
-def _compatible(names: Sequence[str], word: int, evaluated: Sequence[str]) -> list[list[int]]:
+def _compatible(names: Sequence[str], word: int, evaluated: Sequence[int]) -> list[list[int]]:
     """Per class, the evaluated classes with the same word at position ``word``.
 
     Labels outside ``evaluated`` cannot change the AP of those inside and are left out for speed.
@@ -68,8 +68,7 @@ def _compatible(names: Sequence[str], word: int, evaluated: Sequence[str]) -> li
     for name, parts in zip(names, words):
         if len(parts) != 2:
             raise ValueError(f"class {name!r} is not of the form '<colour> <shape>'")
-    chosen = [names.index(name) for name in evaluated]
-    return [[i for i in chosen if words[i][word] == parts[word]] for parts in words]
+    return [[i for i in evaluated if words[i][word] == parts[word]] for parts in words]
 
 
 def _mean_over_seeds(evaluator, records, compatible, seeds) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,13 @@ from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
-from glipv2_d2.evaluation.collect import ImageLedger, checked_instances, gathered
+from glipv2_d2.data.class_names import class_labels
+from glipv2_d2.evaluation.collect import (
+    ImageLedger,
+    checked_instances,
+    gathered,
+    log_results_file,
+)
 
 # metric: (IoU threshold or None for their mean, label of the area range)
 _METRICS = {
@@ -39,14 +46,18 @@ class SubsetCOCOEvaluator(COCOEvaluator):
     AP, AP50, ... are means over ``classes``. All classes may be predicted, and each class is
     matched as the stock evaluator matches it; only the final mean leaves classes out. With all
     classes the numbers are the stock ones, except that a model without a single detection gets 0
-    instead of NaN.
+    instead of NaN. Classes are told apart by their numbers: those with one name are scored each on
+    its own, and reported as ``AP-<class> (id <category id>)``.
 
     Args:
         dataset_name: a registered data set with ``thing_classes``.
-        classes: names of the classes to average over; default: ``evaluated_classes`` of the
-            metadata, or all classes where there is no such entry.
+        classes: names of the classes to average over, each of all classes that have it; default:
+            ``evaluated_classes`` of the metadata, or all classes where there is no such entry.
         use_fast_impl: Detectron2's compiled evaluation; default: where it is there.
         kwargs: as for ``COCOEvaluator``.
+
+    A test set whose json has no annotations gives ``{}``, and ``coco_instances_results.json`` for
+    the server that has them.
 
     Raises:
         ValueError: no classes, or one that the data set does not have.
@@ -72,7 +83,10 @@ class SubsetCOCOEvaluator(COCOEvaluator):
                 f"data set {dataset_name!r} {problem}: `classes` must name some of its "
                 f"thing_classes {known}"
             )
+        self.dataset_name = dataset_name
         self.classes = list(classes)
+        # Contiguous class ids, since names need not be unique.
+        self.class_ids = [i for i, name in enumerate(known) if name in set(classes)]
         if use_fast_impl is None:
             use_fast_impl = has_fast_coco_eval()
         super().__init__(dataset_name, *args, use_fast_impl=use_fast_impl, **kwargs)
@@ -110,9 +124,14 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         mine, distributed = self._predictions, self._distributed
         try:
             self._predictions, self._distributed = everyone, False  # the rest needs no others
-            return super().evaluate(img_ids)
+            results = super().evaluate(img_ids)
         finally:
             self._predictions, self._distributed = mine, distributed
+        if not self._do_evaluation:
+            folder = self._output_dir
+            path = os.path.join(folder, "coco_instances_results.json") if folder else None
+            log_results_file(self.dataset_name, path, len(everyone), self._logger)
+        return results
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None
@@ -122,16 +141,16 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         if coco_eval is None:
             self._logger.warning("No detection in the whole data set: AP is 0.")
             return dict.fromkeys(_METRICS, 0.0)
-        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
-        chosen = [class_names.index(name) for name in self.classes]
-        results.update(subset_metrics(coco_eval, chosen))
-        for name in set(class_names) - set(self.classes):
-            results.pop(f"AP-{name}", None)
+        labels = class_labels(self._metadata)
+        results = super()._derive_coco_results(coco_eval, iou_type, labels)
+        results.update(subset_metrics(coco_eval, self.class_ids))
+        for class_id in set(range(len(labels))).difference(self.class_ids):
+            results.pop(f"AP-{labels[class_id]}", None)
         self._logger.info(
             "%s over %d of the %d classes:\n%s",
             iou_type,
-            len(self.classes),
-            len(class_names),
+            len(self.class_ids),
+            len(labels),
             create_small_table({metric: results[metric] for metric in _METRICS}),
         )
         return results

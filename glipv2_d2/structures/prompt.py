@@ -159,6 +159,7 @@ class Prompt:
         names: Sequence[str],
         class_ids: Sequence[int] | None = None,
         separator: str = SEPARATOR,
+        share_spans: bool = False,
     ) -> Prompt:
         """A detection prompt ``"person. cat. hot dog"``; no separator after the last name.
 
@@ -166,18 +167,26 @@ class Prompt:
             names: class names, cleaned by :func:`clean_name`.
             class_ids: one id per name; 0, 1, 2, ... by default.
             separator: what stands between two names.
+            share_spans: classes that are written alike, case apart, are written once and have
+                their phrases on the same span, so that none is another's negative in training;
+                else each is written, as in the official evaluation.
         """
         if isinstance(names, str):
             raise PromptError(f"from_classes takes a list of names, got the string {names!r}")
         cleaned = [clean_name(name) for name in names]
         if not cleaned:
             raise PromptError("the prompt is empty: the list of class names has no entries")
+        written: dict[Hashable, tuple[str, Span]] = {}
         spans, position = [], 0
-        for name in cleaned:
-            spans.append(((position, position + len(name)),))
-            position += len(name) + len(separator)
+        for index, name in enumerate(cleaned):
+            key = name.casefold() if share_spans else index
+            if key not in written:
+                written[key] = name, (position, position + len(name))
+                position += len(name) + len(separator)
+            spans.append((written[key][1],))
+        caption = separator.join(name for name, _ in written.values())
         ids = range(len(cleaned)) if class_ids is None else class_ids
-        return cls(separator.join(cleaned), "detection", tuple(spans), tuple(cleaned), tuple(ids))
+        return cls(caption, "detection", tuple(spans), tuple(cleaned), tuple(ids))
 
     @classmethod
     def from_caption(

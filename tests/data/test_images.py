@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glipv2_d2.data.images import ImageReadError, image_to_array, read_image
+from glipv2_d2.data.images import (
+    ImageReadError,
+    ImageSizeError,
+    check_image_size,
+    image_to_array,
+    read_image,
+    record_image_problem,
+    record_image_size,
+)
 
 RED, BLUE = (200, 10, 30), (10, 20, 220)
 
@@ -97,6 +105,36 @@ def test_exif_rotation(picture, tmp_path, orientation, turns):
     exif[0x0112] = orientation
     array = saved(picture, tmp_path / "a.png", exif=exif)
     assert np.array_equal(array, np.rot90(np.asarray(picture), turns))
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 99])
+def test_the_header_tells_the_size_of_the_upright_image(picture, tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    array = saved(picture, tmp_path / "a.png", exif=exif)
+    height, width = array.shape[:2]
+    record = {"file_name": str(tmp_path / "a.png")}
+    assert record_image_size(record) == (height, width)
+    assert record_image_problem(record) is None
+    check_image_size(record, array)
+    assert (record["height"], record["width"]) == (height, width)
+    check_image_size(record, array)
+
+
+def test_training_and_the_header_say_the_same_of_another_size(picture, tmp_path):
+    array = saved(picture, tmp_path / "a.png")
+    record = {"file_name": str(tmp_path / "a.png"), "height": 7, "width": array.shape[1]}
+    with pytest.raises(ImageSizeError, match="resized") as raised:
+        check_image_size(record, array)
+    assert record_image_problem(record) == ("wrong image size", str(raised.value))
+
+
+def test_a_damaged_exif_block_spoils_nothing(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (80, 60)).save(path, exif=b"Exif\0\0no TIFF header")
+    record = {"file_name": str(path), "height": 60, "width": 80}
+    assert record_image_problem(record) is None
+    check_image_size(record, read_image(path))
 
 
 def test_missing_file(tmp_path):

@@ -90,6 +90,46 @@ def test_excluded_classes_are_never_negatives(tokenizer):
         assert not {1, 2} & set(sampler([0], excluded_ids=[1, 2]).prompt.class_ids)
 
 
+ALIKE = ["screw (ok)", "nut", "screw_(broken)", "Screw", "washer"]
+
+
+def test_classes_written_alike_are_positive_together(tokenizer):
+    sampler = DetectionPromptSampler(ALIKE, tokenizer, full_prompt_prob=1.0)
+    for _ in range(10):
+        prompt = sampler([0]).prompt
+        assert sorted(prompt.class_ids) == [0, 1, 4]  # neither 2 nor 3 as a negative
+        prompt = sampler([0, 2, 3]).prompt
+        assert sorted(prompt.class_ids) == [0, 1, 2, 3, 4]
+        assert prompt.caption.casefold().split(". ").count("screw") == 1
+        spans = dict(zip(prompt.class_ids, prompt.spans))
+        assert spans[0] == spans[2] == spans[3] != spans[1]
+        rows = dict(zip(prompt.class_ids, tokenizer([prompt]).positive_maps[0]))
+        assert (rows[0] == rows[2]).all() and rows[0].any() and not (rows[0] & rows[1]).any()
+        prompt = sampler([1]).prompt  # as a negative they are written once, too
+        assert prompt.caption.casefold().split(". ").count("screw") == 1
+
+
+def test_an_evaluation_asks_for_every_class_in_its_own_place(tokenizer):
+    """As the official LVIS prompts do."""
+    (prompt,) = tokenizer.split(ALIKE)
+    assert prompt.caption == "screw. nut. screw. Screw. washer"
+    assert prompt.class_ids == (0, 1, 2, 3, 4) and len(set(prompt.spans)) == 5
+
+
+def test_what_may_be_there_under_the_same_name_is_not_called_absent(tokenizer):
+    sampler = DetectionPromptSampler(ALIKE, tokenizer, full_prompt_prob=1.0)
+    for _ in range(10):
+        assert set(sampler([1], [2, 4]).prompt.class_ids) == {1, 4}
+        assert set(sampler([1], [0, 2, 3]).prompt.class_ids) == {0, 1}
+        assert set(sampler([1], excluded_ids=[3]).prompt.class_ids) == {1, 4}
+
+
+def test_names_written_once_take_their_tokens_once(tokenizer):
+    short = PromptTokenizer(tokenizer.tokenizer, max_tokens=8)
+    prompt, dropped = DetectionPromptSampler(["red kite"] * 9, short)(range(9))
+    assert sorted(prompt.class_ids) == list(range(9)) and dropped == ()
+
+
 def test_image_without_boxes(tokenizer):
     sampler = DetectionPromptSampler(NAMES, tokenizer, max_classes=4, full_prompt_prob=0.0)
     assert {len(sampler([]).prompt) for _ in range(100)} == {1, 2, 3, 4}

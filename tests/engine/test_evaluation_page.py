@@ -38,6 +38,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("datasets")
     for make in (tree.coco, tree.lvis, tree.flickr30k, tree.refcoco, tree.phrasecut, tree.odinw):
         make(root)
+    tree.without_truth(root)
     few_shot = ["fewshot_train_shot3_seed3", "fewshot_val_shot3_seed3"]
     tree.odinw(root, ["pothole"], few_shot, count=2)
     with tree.catalogs_at(root):
@@ -101,11 +102,27 @@ def test_a_command_of_the_page(command, data, weights, tiny_data, tmp_path, monk
     else:
         arguments[arguments.index("--tune") + 1] = str(ROOT / "configs/finetune/odinw.py")
     train_net.main(argument_parser().parse_args(arguments))
+    if rest[-1].endswith(("test-dev", "test_dev")):
+        check_submission(tmp_path / "output", caplog.text)
+        return
     results = json.loads((tmp_path / "output/last_results.json").read_text())
     assert results
     if recipe and "odinw" in recipe.name:
         assert "| 0 | test |" in caplog.text and "| 0 | val |" in caplog.text
         assert len(results) == 2 * int(recipe.stem.removeprefix("odinw"))
+
+
+def check_submission(folder, log):
+    """The file of a test set without annotations: ids as in the json, and no AP anywhere."""
+    assert not (folder / "last_results.json").exists()
+    (path,) = (folder / "inference").glob("*_instances_results.json")
+    assert f"no AP can be computed here. The predictions on its 2 images are in {path}" in log
+    rows = json.loads(path.read_text())
+    assert {row["image_id"] for row in rows} == {581, 582}
+    largest = 90 if path.name.startswith("coco") else 1203
+    assert {type(row["category_id"]) for row in rows} == {int}
+    assert 80 < max(row["category_id"] for row in rows) <= largest
+    assert all(len(row["bbox"]) == 4 and 0 <= row["score"] <= 1 for row in rows)
 
 
 def test_every_recipe_is_on_the_page():

@@ -10,7 +10,7 @@ from glipv2_d2.compat import launch
 from glipv2_d2.engine.setup import argument_parser
 from tests.engine import recording_run
 from tests.engine.conftest import CONFIG, ROOT
-from tests.engine.tiny_data import losses
+from tests.engine.tiny_data import losses, write_tiny_data
 
 
 @pytest.mark.slow
@@ -54,6 +54,25 @@ def test_what_is_wrong_is_one_line_with_several_processes_too(
     with pytest.raises(SystemExit) as ended:
         train_net.invoke_main()
     assert str(ended.value) == message
+
+
+@pytest.mark.slow
+def test_test_images_are_looked_at_by_one_of_several_processes(tmp_path, monkeypatch, capfd):
+    """And all fail alike."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    import train_net
+
+    write_tiny_data(tmp_path)
+    (tmp_path / "003.png").unlink()
+    monkeypatch.setenv("TINY_DATA", str(tmp_path))  # of the processes
+    command = ["train_net.py", "--config-file", str(CONFIG), "--num-gpus", "0"]
+    command += ["--num-processes", "2", f"train.output_dir={tmp_path}/run", "train.eval_period=2"]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(train_net, "main", recording_run.main)
+    with pytest.raises(SystemExit) as ended:
+        train_net.invoke_main()
+    assert str(ended.value).startswith("error: 1 of 10 test images cannot be evaluated:\n")
+    assert "003.png" in str(ended.value)
 
 
 def test_other_errors_of_a_process_keep_their_traceback(monkeypatch):

@@ -75,6 +75,24 @@ def test_all_classes_give_the_stock_numbers(register, evaluate, instances):
     assert per_class["bbox"]["AP"] == pytest.approx(stock["AP-b"])
 
 
+def test_classes_with_one_name_are_scored_by_their_numbers(register, evaluate, instances):
+    images = [[(0, BOX), (1, OTHER)], [(2, BOX)]]
+    outputs = [instances([(0, BOX, 0.9)]), instances([(2, BOX, 0.9)])]  # the second bolt is missed
+    name = register("subset_namesakes", ["bolt", "bolt", "nut"], images)
+    stock = evaluate(COCOEvaluator(name, distributed=False, use_fast_impl=False), outputs)["bbox"]
+    ours = evaluate(SubsetCOCOEvaluator(name, distributed=False), outputs)["bbox"]
+    assert stock["AP50"] == ours["AP50"] == pytest.approx(200 / 3)
+    # The stock evaluator writes one over the other.
+    assert {key: ours[key] for key in ours if key.startswith("AP-")} == {
+        "AP-bolt (id 10)": pytest.approx(100.0),
+        "AP-bolt (id 20)": 0.0,
+        "AP-nut": pytest.approx(100.0),
+    }
+    bolts = evaluate(SubsetCOCOEvaluator(name, classes=["bolt"], distributed=False), outputs)
+    assert bolts["bbox"]["AP50"] == pytest.approx(50.0)
+    assert sorted(k for k in bolts["bbox"] if "-" in k) == ["AP-bolt (id 10)", "AP-bolt (id 20)"]
+
+
 def test_no_detection_at_all_is_zero(register, evaluate, instances):
     name = register("subset_empty", CLASSES, IMAGES)
     results = evaluate(SubsetCOCOEvaluator(name, distributed=False), [instances([])] * 3)

@@ -86,6 +86,32 @@ def test_problems_are_the_exit_status(tool, folder, capsys):
     assert "no valid json" in capsys.readouterr().err
 
 
+def test_doubtful_classes_are_told_by_name(tool, folder, capsys):
+    content = json.loads((folder / "coco.json").read_text())
+    content["categories"] = [
+        {"id": 0, "name": "food", "supercategory": "none"},
+        {"id": 1, "name": "hot_dog (ok)", "supercategory": "food"},
+        {"id": 2, "name": "Hot dog", "supercategory": "food"},
+    ]
+    (folder / "coco.json").write_text(json.dumps(content))
+    assert tool.main(arguments(folder, "coco.json", "coco", "--samples", "1")) == 1
+    printed = capsys.readouterr().out
+    assert "problems: none" not in printed
+    assert "warning: classes that are written alike" in printed
+    assert "'hot_dog (ok)' (id 1) = 'Hot dog' (id 2)." in printed
+    assert "warning: classes without a box that look like an exporter's own: 'food'" in printed
+
+
+def test_a_test_set_without_annotations(tool, folder, capsys):
+    content = json.loads((folder / "coco.json").read_text())
+    del content["annotations"]
+    (folder / "coco.json").write_text(json.dumps(content))
+    assert tool.main(arguments(folder, "coco.json", "coco", "--output", str(folder / "out"))) == 0
+    printed = capsys.readouterr().out
+    assert "no annotations, 2 classes: a test set" in printed
+    assert "test: 1 prompts" in printed and "training, a" not in printed
+
+
 def test_a_registered_name(tool, folder, capsys):
     (folder / "my.py").write_text(
         "from detectron2.data.datasets import register_coco_instances\n"

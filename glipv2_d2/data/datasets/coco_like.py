@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
 from glipv2_d2.data.checks import not_utf8
+from glipv2_d2.data.class_names import root_class_warning
 from glipv2_d2.data.entries import (
     annotation_problem,
     count_ids,
@@ -63,7 +64,8 @@ def load_coco_style_json(
     """Detection records of a COCO json, sorted by image id as Detectron2's.
 
     Args:
-        json_file: ``images[]``, ``annotations[]``, ``categories[]``.
+        json_file: ``images[]``, ``annotations[]``, ``categories[]``. A test set whose truth its
+            server keeps has no ``annotations``, and so have its records.
         image_root: the folder of the images.
         dataset_name: its metadata gets ``thing_classes`` and
             ``thing_dataset_id_to_contiguous_id``.
@@ -77,7 +79,8 @@ def load_coco_style_json(
         DataError: the file is missing, no such json, has no categories, or its categories do not
             fit the names that the data set was registered with.
     """
-    content = read_json(json_file, {"images", "annotations", "categories"}, "COCO's format")
+    fields = {"images", "annotations", "categories"}
+    content = read_json(json_file, fields, "COCO's format", optional={"annotations"})
     ids, names = _categories(content["categories"], json_file)
     if classes is not None:
         if len(classes) != len(ids):
@@ -99,25 +102,34 @@ def load_coco_style_json(
     with problem_log(json_file) as log:
         images = _images(content["images"], json_file, log)
         by_image: dict[Any, list[Record]] = {key: [] for key in images}
-        _collect(content["annotations"], by_image, contiguous, json_file, log)
+        _collect(content.get("annotations", []), by_image, contiguous, json_file, log)
+        used = {a["category_id"] for annotations in by_image.values() for a in annotations}
+        log.warn(root_class_warning(content["categories"], [ids[i] for i in used]))
+    if "annotations" not in content:
+        by_image.clear()
     return [
-        _record(images[key], by_image[key], image_root, keep_folders, dataset_name)
+        _record(images[key], by_image.get(key), image_root, keep_folders, dataset_name)
         # Numbers before texts, which cannot be compared.
         for key in sorted(images, key=lambda key: (isinstance(key, str), key))
     ]
 
 
-def read_json(json_file: str, fields: set[str], format_name: str) -> dict[str, Any]:
-    """A json object with these lists; bytes that are not UTF-8 become lone surrogates.
+def read_json(
+    json_file: str, fields: set[str], format_name: str, optional: Collection[str] = ()
+) -> dict[str, Any]:
+    """A json object with these lists, of which the optional ones may be missing.
+
+    Bytes that are not UTF-8 become lone surrogates.
 
     Raises:
         DataError: the file is missing, no json, or lacks a field.
     """
     content = load_json(json_file, "annotation file")
-    if not isinstance(content, dict) or not fields <= content.keys():
-        missing = sorted(fields - content.keys()) if isinstance(content, dict) else sorted(fields)
+    found = content.keys() if isinstance(content, dict) else set()
+    if not fields - set(optional) <= found:
+        missing = sorted(fields - found)
         raise DataError(f"{json_file}: not in {format_name}: the lists {missing} are missing")
-    for field in fields:
+    for field in fields & found:
         if not isinstance(content[field], list):
             raise DataError(f"{json_file}: the field {field!r} is not a list")
     return content
@@ -257,7 +269,7 @@ def _mask(segmentation: Any) -> Any:
 
 def _record(
     image: Record,
-    annotations: list[Record],
+    annotations: list[Record] | None,
     image_root: str,
     keep_folders: int | None,
     dataset_name: str | None,
@@ -270,8 +282,9 @@ def _record(
         "height": image["height"],
         "width": image["width"],
         "image_id": image["id"],
-        "annotations": annotations,
     }
+    if annotations is not None:
+        record["annotations"] = annotations
     if dataset_name is not None:
         record["dataset_name"] = dataset_name
     record.update((key, image[key]) for key in IMAGE_KEYS if key in image)

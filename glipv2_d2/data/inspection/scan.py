@@ -10,10 +10,12 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 
-from glipv2_d2.data.images import ImageReadError, record_image_size
+from glipv2_d2.data.class_names import class_labels
+from glipv2_d2.data.images import record_image_problem
 from glipv2_d2.data.loading import checked_records, read_dataset
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
 from glipv2_d2.data.records import CheckedRecords, LazyRecords
+from glipv2_d2.errors import printable
 
 Record = dict[str, Any]
 
@@ -26,6 +28,7 @@ class Scan:
         name: of the data set.
         total: records in it; more than were looked at if there is a limit.
         records: usable records, those that were looked at.
+        annotated: False for a test set without annotations, whose truth a server keeps.
         problems: what was left out.
         images: distinct image files.
         boxes, crowds: annotations that are trained on, and crowd boxes, which are not.
@@ -41,6 +44,7 @@ class Scan:
     name: str
     total: int = 0
     records: int = 0
+    annotated: bool = True
     problems: ProblemLog = field(default_factory=ProblemLog)
     images: set[str] = field(default_factory=set)
     boxes: int = 0
@@ -61,16 +65,23 @@ class Scan:
         if self.problems.clipped:
             result.append(f"boxes clipped at the border of their image: {self.problems.clipped}")
         kinds = sorted(self.problems.kinds.items(), key=lambda item: -item[1][0])
-        if not kinds:
+        if not kinds and not self.problems.warnings:
             result.append("problems: none")
+        result += [f"warning: {printable(text)}" for text in self.problems.warnings]
         for kind, (count, first) in kinds:
             result.append(f"problem: {count} x {kind}; the first: {first}")
         return result
 
     def _counts(self, most: int) -> list[str]:
         per = self.boxes_per_record
-        result = [
-            f"images: {len(self.images)}",
+        result = [f"images: {len(self.images)}"]
+        if not self.annotated:
+            return [
+                *result,
+                f"no annotations, {len(self.classes)} classes: a test set for evaluation into the "
+                "file of its server; it cannot be trained on",
+            ]
+        result += [
             f"boxes: {self.boxes}, and {self.crowds} crowd boxes; per record {min(per)} to "
             f"{max(per)}, median {statistics.median(per):g}, {per.count(0)} records without",
         ]
@@ -117,8 +128,9 @@ def scan_dataset(
         if check_images:
             records = list(_with_images(records, log))
     scan = Scan(name, total=total, problems=log)
-    names = MetadataCatalog.get(name).get("thing_classes") or ()
+    names = class_labels(MetadataCatalog.get(name))
     scan.classes.update(dict.fromkeys(names, 0))
+    scan.annotated = any("annotations" in record for record in records)
     for record in records:
         _count(record, names, scan, tokenizer)
     if not records:
@@ -157,21 +169,10 @@ def _spread(count: int, most: int | None) -> Sequence[int]:
 
 def _with_images(records: Sequence[Record], log: ProblemLog) -> Iterator[Record]:
     for record in records:
-        where = f"image {record.get('image_id')!r} ({record['file_name']})"
-        try:
-            size = record_image_size(record)
-        except (DataError, ImageReadError, OSError) as error:
-            log.record("unreadable image", where, str(error))
-            continue
-        if size != (record["height"], record["width"]):
-            log.record(
-                "wrong image size",
-                where,
-                f"height and width are {size}, the record says "
-                f"{(record['height'], record['width'])}",
-            )
-            continue
-        yield record
+        if problem := record_image_problem(record):
+            log.record(problem[0], f"image {record.get('image_id')!r}", problem[1])
+        else:
+            yield record
 
 
 def _count(record: Record, names: Sequence[str], scan: Scan, tokenizer: Any) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from glipv2_d2.data.class_knowledge import knowledge_prompts
 from glipv2_d2.data.counters import Counters
-from glipv2_d2.data.images import read_record_image
+from glipv2_d2.data.images import check_image_size, read_record_image
 from glipv2_d2.data.mappers.captions import (
     CaptionSample,
     cut_to_fit,
@@ -158,13 +157,13 @@ class GroundingDatasetMapper:
 
         Raises:
             FileNotFoundError, ImageReadError: the image.
-            SizeMismatchError: the image has another size than the record says.
+            ImageSizeError: the image has another size than the record says.
             PromptError: a prompt that cannot be built from the record.
         """
         record = dict(record)
         annotations = copy.deepcopy(record.pop("annotations", []))
         image = read_record_image(record, self.image_format)
-        utils.check_image_size(record, image)
+        check_image_size(record, image)
         if not self.is_train:
             return self._test_output(record, annotations, image)
 

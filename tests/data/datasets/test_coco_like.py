@@ -2,11 +2,13 @@ import json
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+from detectron2.data.datasets import load_coco_json, register_coco_instances
 
 from glipv2_d2.data import DataError, load_records
+from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coco_style
 from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_objects365_name
+from glipv2_d2.data.loading import LEFT_OUT, stored_records
 
 
 def edited(path, edit):
@@ -39,6 +41,17 @@ def test_the_same_records_as_detectron2(coco_json, images, cleanup):
     assert ours == theirs
     for field in ("thing_classes", "thing_dataset_id_to_contiguous_id"):
         assert MetadataCatalog.get("ours").get(field) == MetadataCatalog.get("theirs").get(field)
+
+
+def test_a_test_set_without_annotations(coco_json, images, cleanup):
+    path = edited(coco_json, lambda content: content.pop("annotations"))
+    register_coco_instances("tiny_unannotated", {}, path, str(images))
+    cleanup.append("tiny_unannotated")
+    records = load_records("tiny_unannotated", invalid="raise", drop_records=False)
+    assert len(records) == 12 and not any("annotations" in record for record in records)
+    assert [r["image_id"] for r in records] == list(range(12))
+    with pytest.raises(DataError, match="'tiny_unannotated' .* has no annotations, so it"):
+        stored_records("tiny_unannotated", "drop", False, Counters((LEFT_OUT,), "some"), set())
 
 
 def test_federated_negatives_are_kept(coco_json, images):

@@ -45,7 +45,7 @@ def test_problems_are_counted(datasets, tokenizer, mdetr_json, images):
     }
     lines = "\n".join(scan.lines())
     assert "problem: 2 x box without area; the first: " in lines
-    assert "height and width are (9, 9), the record says (60, 80)" in lines
+    assert "4.png' is 9x9 (width x height), but its annotations are for 80x60" in lines
     for image in images.iterdir():
         image.unlink()
     with pytest.raises(DataError, match="does not exist"):
