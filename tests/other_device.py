@@ -14,10 +14,11 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 __all__ = ["AVAILABLE", "OtherDevice", "other_device"]
 
-# Of PyTorch 2.9 and newer; private, and no part of what this project itself uses.
-_REGISTER = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
-AVAILABLE = _REGISTER is not None
 NAME = "elsewhere"
+# Of PyTorch 2.9 and newer; private, and no part of what this project itself uses. Where there is a
+# GPU the tests have that.
+_REGISTER = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
+AVAILABLE = _REGISTER is not None and not torch.cuda.is_available()
 
 # They may read from one device and write to another.
 _COPIES = ("aten::copy_", "aten::_to_copy", "aten::_copy_from")
@@ -89,7 +90,8 @@ def _refuse_mixed(name: str, tensors: list[torch.Tensor]) -> None:
     )
 
 
-def _register() -> None:
+def _register() -> torch.library.Library:
+    """The library lives as long as what it registers."""
     _REGISTER(NAME)
     library = torch.library.Library("aten", "IMPL")
 
@@ -109,14 +111,16 @@ def _register() -> None:
     library.impl("empty_strided", empty_strided, "PrivateUse1")
     library.impl("empty.memory_format", empty, "PrivateUse1")
     library.impl("_copy_from", copy_from, "PrivateUse1")
-    _register.library = library  # lives as long as the process
+    return library
+
+
+# At import: the first backward pass of a process counts the kinds of devices once and for all.
+_LIBRARY = _register() if AVAILABLE else None
 
 
 @contextmanager
 def other_device():
     """While this context lasts the device "elsewhere" is there; yields its name."""
-    if not hasattr(_register, "library"):
-        _register()
     tolist, numpy = torch.Tensor.tolist, torch.Tensor.numpy
 
     def tolist_of(self):
