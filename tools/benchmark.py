@@ -13,9 +13,9 @@ tools/benchmarking/official.py); that both give the same outputs is checked befo
 Parts: speed (seconds, FLOPs, share of the machine's peak), gdino (Grounding DINO beside it),
 stages, lvis, memory (peak of each side in a process of its own), train (a training step), losses
 (what GLIPv2's add to one; only where it is asked for), compile (torch.compile over several image
-sizes), agreement (bf16 against float32). All sides of a table
-are measured in turns in one run. benchmark.md and benchmark.json are left in the output folder,
-written anew after each part.
+sizes), agreement (half precisions against float32), profile (the operations that take the time).
+All sides of a table are measured in turns in one run. benchmark.md and benchmark.json are left in
+the output folder, written anew after each part.
 """
 
 import argparse
@@ -24,7 +24,10 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # so that a bare clone works too
@@ -33,7 +36,7 @@ warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
 
 from benchmarking.compiling import measure_compile  # noqa: E402
 from benchmarking.inference import (  # noqa: E402
-    measure_bf16,
+    measure_half,
     measure_lvis,
     measure_speed,
     measure_stages,
@@ -41,6 +44,7 @@ from benchmarking.inference import (  # noqa: E402
 from benchmarking.losses import measure_losses  # noqa: E402
 from benchmarking.machine import available_cores, describe_machine, matmul_peak  # noqa: E402
 from benchmarking.memory import measure_memory  # noqa: E402
+from benchmarking.profiling import measure_profile  # noqa: E402
 from benchmarking.report import markdown, write_report  # noqa: E402
 from benchmarking.settings import Settings, build_model  # noqa: E402
 from benchmarking.sides import SIDES, Bench, precision_of  # noqa: E402
@@ -54,10 +58,13 @@ from glipv2_d2.config import ConfigError  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
 from glipv2_d2.structures import PromptError  # noqa: E402
 
-PARTS = ("speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement")
+PARTS = (
+    "speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement",
+    "profile",
+)  # fmt: skip
 FULL_PARTS = tuple(part for part in PARTS if part != "losses")  # it takes a GLIPv2
 QUICK_PARTS = tuple(p for p in FULL_PARTS if p != "compile")  # compiling alone takes minutes
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", "bf16", "fp16")
 # What --quick changes, where nothing else is asked for.
 QUICK = {
     "config_file": "demo/scenes.py",
@@ -73,7 +80,7 @@ FULL = {
     "config_file": "pretrain/glip_t.py",
     "size": (800, 1216),
     "prompts": PROMPTS,
-    "precision": PRECISIONS,
+    "precision": ("float32", "bf16"),
     "batch": (1, 4),
     "chunks": 8,
     "repeats": 3,
@@ -136,7 +143,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--prompts", type=_choices(PROMPTS), help="one, twenty, coco (1, 20 and 80 classes)")
     add("--batch", type=_counts, help="batch sizes, such as 1,4; stages and lvis take the first")
     add("--sides", type=_choices(tuple(SIDES)), help="measure only these: " + ", ".join(SIDES))
-    add("--precision", type=_choices(PRECISIONS), help="float32,bf16 (default both)")
+    add("--precision", type=_choices(PRECISIONS), help="float32,bf16 (default both); fp16")
     add("--repeats", type=_positive, help="timed calls of each side (default 3)")
     add("--chunks", type=_positive, help="of LVIS's prompts of 40 names (default 8; all: 31)")
     add("--train-size", type=_size, help="HxW in training (default: --size)")
@@ -223,21 +230,28 @@ class Run:
             "losses": self.losses,
             "compile": self.compile,
             "agreement": self.agreement,
+            "profile": self.profile,
         }
         only = set(args.only) - {"gdino"} | ({"speed"} if "gdino" in args.only else set())
         for part, measure in parts.items():
             if part in only:
                 start = time.perf_counter()
                 print(f"-- {part}", flush=True)
-                try:
-                    measure()
-                except ConfigError as error:
-                    self.results["problems"][part] = str(error)
-                    print(f"error: {part}: {error}", file=sys.stderr)
+                self.attempt(part, measure)
                 print(f"   {time.perf_counter() - start:.0f} s", flush=True)
                 write_report(self.results, args.output)
         print(markdown(self.results))
         print(f"Written to {args.output}/benchmark.md and benchmark.json")
+
+    def attempt(self, name: str, measure: Callable[[], None]) -> None:
+        """Measure; what cannot be measured is a problem of this case, and the others go on."""
+        try:
+            measure()
+        except (ConfigError, torch.cuda.OutOfMemoryError) as error:
+            self.results["problems"][name] = str(error).strip().splitlines()[0]
+            print(f"error: {name}: {error}", file=sys.stderr)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def add(self, part: str, rows: list[dict], **options) -> None:
         """Rows of a part, with the command that measures them again."""
@@ -257,8 +271,12 @@ class Run:
         self._measure_peaks()
         for kind in self.args.prompts:
             for batch in self.args.batch:
-                rows = measure_speed(self.bench, kind, batch, sides)
-                self.add("speed", rows, only=only, prompts=kind, batch=batch)
+
+                def measure(kind=kind, batch=batch):
+                    rows = measure_speed(self.bench, kind, batch, sides)
+                    self.add("speed", rows, only=only, prompts=kind, batch=batch)
+
+                self.attempt(f"speed, {kind}, batch {batch}", measure)
                 self._measure_peaks()
         for row in self.results["parts"].get("speed", []):
             peak = self.results["peaks"][precision_of(row["side"])]
@@ -267,7 +285,7 @@ class Run:
     def _measure_peaks(self) -> None:
         """The best matrix product so far: a machine that is busy at one time may not be later."""
         peaks = self.results["peaks"]
-        for precision in PRECISIONS:
+        for precision in dict.fromkeys(("float32", *self.args.precision)):
             measured = matmul_peak(self.settings.device, precision)
             peaks[precision] = max(measured, peaks.get(precision, 0.0))
 
@@ -309,8 +327,16 @@ class Run:
             self.add("compile", rows, precision=precision)
 
     def agreement(self) -> None:
-        for kind in self.args.prompts:
-            self.add("agreement", measure_bf16(self.bench, kind, self.args.batch[0]), prompts=kind)
+        for precision in self.args.precision:
+            for kind in self.args.prompts if precision != "float32" else ():
+                rows = measure_half(self.bench, kind, self.args.batch[0], precision)
+                self.add("agreement", rows, precision=precision, prompts=kind)
+
+    def profile(self) -> None:
+        batch, kind = self.args.batch[0], self.args.prompts[-1]
+        for side in self.sides("ours-bf16") or ["ours"]:
+            rows = measure_profile(self.bench, kind, batch, side, self.args.output)
+            self.add("profile", rows, prompts=kind, batch=batch)
 
     def _command(self, part: str | None = None, **options) -> str:
         """The command line of this run, narrowed to one part and one case."""

@@ -25,6 +25,9 @@ from parity.inference import verify_case  # noqa: E402
 from parity.model import build_model  # noqa: E402
 from parity.training import verify_training  # noqa: E402
 
+from glipv2_d2.config import ConfigError  # noqa: E402
+from glipv2_d2.engine.setup import resolve_device  # noqa: E402
+
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -35,6 +38,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--train", nargs="+", default=[], metavar="CASE.json",
         help="losses and gradients; their images and captions come from the case's .npz",
     )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or auto; TF32 is off")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="default: %(default)g")
     parsed = parser.parse_args(arguments)
     if not parsed.cases and not parsed.train:
@@ -54,7 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     started = time.perf_counter()
     try:
-        model = build_model()
+        model = build_model(resolve_device(args.device))
+    except ConfigError as error:
+        print(f"verify_parity: {error}", file=sys.stderr)
+        return 2
     except OSError as error:  # no tokenizer of BERT: neither a hub nor the package that has it
         print(f"verify_parity: {error}", file=sys.stderr)
         return 2

@@ -301,7 +301,7 @@ def run(tmp_path, *arguments):
 def test_report_of_a_run(tmp_path, monkeypatch, capsys):
     peaks = iter([40.0, 40.0, 50.0, 30.0])  # before and after, in both precisions
     monkeypatch.setattr(benchmark, "matmul_peak", lambda *_: next(peaks))
-    only = "speed,stages,lvis,agreement"
+    only = "speed,stages,lvis,agreement,profile"
     arguments = ["--only", only, "--prompts", "twenty", "--batch", "2", "--chunks", "2"]
     assert run(tmp_path, *arguments, "--candidates", "300") == 0
     results = json.loads((tmp_path / "report" / "benchmark.json").read_text())
@@ -316,6 +316,7 @@ def test_report_of_a_run(tmp_path, monkeypatch, capsys):
         rate = row["gflop"]["total"] / row["seconds"]["median"]
         peak = 40.0 if row["side"].endswith("bf16") else 50.0
         assert row["share_of_peak"] == pytest.approx(rate / peak)
+        assert row["images_per_second"] == pytest.approx(2 / row["seconds"]["median"])
         ratio = speed["official"]["seconds"]["median"] / row["seconds"]["median"]
         assert row["times_official"] == pytest.approx(ratio)
         assert (row["batch"], row["prompt"]) == (2, "twenty")
@@ -334,9 +335,13 @@ def test_report_of_a_run(tmp_path, monkeypatch, capsys):
         "official", "ours-new", "ours-bf16",
     }  # fmt: skip
     assert [row["image"] for row in results["parts"]["agreement"]] == [0, 1]
+    profile = results["parts"]["profile"]
+    assert [row["ms"] for row in profile] == sorted((row["ms"] for row in profile), reverse=True)
+    assert {row["side"] for row in profile} == {"ours-bf16"} and profile[0]["calls"] > 0
+    assert (tmp_path / "report" / "profile_trace.json.gz").stat().st_size > 1000
     page = (tmp_path / "report" / "benchmark.md").read_text()
     assert page in capsys.readouterr().out
-    for heading in ("## Inference", "## Stages", "## LVIS", "## bf16 against float32"):
+    for heading in ("## Inference", "## Stages", "## LVIS", "## bf16 and fp16 against float32"):
         assert heading in page
     command = speed["ours"]["command"]
     assert "--only speed --prompts twenty --batch 2" in command
@@ -362,7 +367,23 @@ def test_what_does_not_compute_the_same_is_not_timed(tmp_path, monkeypatch, caps
     assert run(tmp_path, "--only", "speed", "--prompts", "one", "--batch", "1") == 1
     assert "is not timed" in capsys.readouterr().err
     results = json.loads((tmp_path / "report" / "benchmark.json").read_text())
-    assert not results["parts"] and "speed" in results["problems"]
+    assert not results["parts"] and "speed, one, batch 1" in results["problems"]
+
+
+def test_a_batch_that_does_not_fit_costs_itself_only(tmp_path, monkeypatch, capsys):
+    measure = benchmark.measure_speed
+
+    def full(bench, kind, batch, sides):
+        if batch == 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return measure(bench, kind, batch, sides)
+
+    monkeypatch.setattr(benchmark, "matmul_peak", lambda *_: 50.0)
+    monkeypatch.setattr(benchmark, "measure_speed", full)
+    assert run(tmp_path, "--only", "speed", "--prompts", "one", "--batch", "2,1") == 1
+    results = json.loads((tmp_path / "report" / "benchmark.json").read_text())
+    assert {row["batch"] for row in results["parts"]["speed"]} == {1}
+    assert "out of memory" in results["problems"]["speed, one, batch 2"]
 
 
 @pytest.mark.parametrize(
@@ -373,7 +394,7 @@ def test_what_does_not_compute_the_same_is_not_timed(tmp_path, monkeypatch, caps
         (["--size", "800"], "HEIGHTxWIDTH"),
         (["--size", "800x16"], "32 pixels or more"),
         (["--batch", "1,0"], "'0' is not a positive number"),
-        (["--precision", "fp8"], "fp8 is not among float32, bf16"),
+        (["--precision", "fp8"], "fp8 is not among float32, bf16, fp16"),
         (["--sides", "theirs"], "theirs is not among"),
     ],
 )

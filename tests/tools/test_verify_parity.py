@@ -3,6 +3,7 @@
 No evidence of fidelity (tests/parity has that), but of what the tool notices.
 """
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from parity.inference import verify_case
 from parity.report import FAIL, OK, SKIP
 from parity.training import verify_training
 
+from tests.other_device import AVAILABLE, other_device
 from tests.tiny import tiny_model
 from tests.tools import tiny_parity
 
@@ -59,6 +61,16 @@ def training(folder):
 
 def failed(report):
     return {row.name for row in report.failures}
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="needs PyTorch 2.9 or newer")
+def test_a_model_on_another_device_is_compared_too(model, case, training):
+    entries = tiny_parity.official_manifest(model)
+    with other_device() as device:
+        moved = copy.deepcopy(model).to(device)
+        reports = [verify_case(moved, case), verify_training(moved, training, entries=entries)]
+    assert not any(report.failures for report in reports)
+
 
 
 def rows(report):
@@ -328,7 +340,7 @@ def test_incomplete_case(tmp_path):
 
 
 def test_the_command_prints_and_returns(model, folder, monkeypatch, capsys):
-    monkeypatch.setattr(verify_parity, "build_model", lambda: model)
+    monkeypatch.setattr(verify_parity, "build_model", lambda device: model)
     path = str(folder / "case_t.npz")
     assert verify_parity.main([path]) == 0
     assert capsys.readouterr().out.count("case t (case_t.npz)") == 3

@@ -16,7 +16,7 @@ from glipv2_d2.structures import Prompt
 __all__ = [
     "TOLERANCE",
     "check_agreement",
-    "measure_bf16",
+    "measure_half",
     "measure_lvis",
     "measure_speed",
     "measure_stages",
@@ -113,6 +113,7 @@ def measure_speed(bench: Bench, kind: str, batch: int, sides: Sequence[str]) -> 
                 "tokens": tokens,
                 "batch": batch,
                 "seconds": timings[side].as_dict(),
+                "images_per_second": batch / seconds,
                 **_compared(timings, seconds),
                 "gflop": first.gflop[side],
                 "gflop_per_second": first.gflop[side]["total"] / seconds,
@@ -213,10 +214,10 @@ def measure_lvis(bench: Bench, chunks: int, batch: int, sides: Sequence[str]) ->
     return rows
 
 
-def measure_bf16(bench: Bench, kind: str, batch: int) -> list[dict]:
-    """How many float32 detections of ours find a partner among those of bf16, per image."""
+def measure_half(bench: Bench, kind: str, batch: int, precision: str) -> list[dict]:
+    """How many float32 detections of ours find a partner among those of bf16 or fp16, per image."""
     inputs = prepared_inputs(bench, kind, batch)
-    reference, other = bench.call("ours", inputs), bench.call("ours-bf16", inputs)
+    reference, other = bench.call("ours", inputs), bench.call(f"ours-{precision}", inputs)
     rows = []
     for i, (x, y) in enumerate(zip(reference, other)):
         x, y = x["instances"], y["instances"]
@@ -224,8 +225,9 @@ def measure_bf16(bench: Bench, kind: str, batch: int) -> list[dict]:
             {
                 "prompt": kind,
                 "image": i,
+                "precision": precision,
                 "float32": len(x),
-                "bf16": len(y),
+                "half": len(y),
                 "agree": detections_that_agree(x, y),
                 "largest_score": float(x.scores.max()) if len(x) else 0.0,
             }

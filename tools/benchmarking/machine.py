@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarking.timing import Clock
+from glipv2_d2.compat import PRECISIONS
 
 __all__ = ["available_cores", "describe_machine", "matmul_peak"]
 
@@ -42,10 +43,11 @@ def describe_machine(device: str, threads: int) -> dict:
     return machine
 
 
-def matmul_peak(device: str, precision: str, seconds: float = 2.0) -> float:
-    """GFLOP/s of the best of several products of square matrices, for about `seconds`."""
+def matmul_peak(device: str, precision: str) -> float:
+    """GFLOP/s of the best of several products of square matrices."""
     cuda = torch.device(device).type == "cuda"
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    seconds = 0.3 if cuda else 2.0  # a GPU does some hundred products in that time
+    dtype = PRECISIONS.get(precision, torch.float32)
     clock, best = Clock(device), 0.0
     sides = (4096, 8192) if cuda else (1024, 2048)
     for side in sides:

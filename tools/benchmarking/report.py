@@ -162,6 +162,7 @@ SECTIONS: dict[str, tuple[str, str, Sequence[Column]]] = {
             ("batch", _value("batch")),
             ("side", _value("what")),
             ("seconds", _seconds),
+            ("images/s", _value("images_per_second", ".3g")),
             _times("times_official"),
             _times("times_gdino"),
             ("GFLOP", lambda row: f"{row['gflop']['total']:,.0f}"),
@@ -248,16 +249,32 @@ SECTIONS: dict[str, tuple[str, str, Sequence[Column]]] = {
         ],
     ),
     "agreement": (
-        "bf16 against float32",
-        "Detections of ours in float32 that have a partner in bf16: same class, IoU > 0.9, score "
-        "within 0.01. Random weights give many candidates with scores close together, of which "
-        "rounding picks others; what bf16 costs in AP takes trained weights (--weights, --image).",
+        "bf16 and fp16 against float32",
+        "Detections of ours in float32 that have a partner in half precision: same class, IoU > "
+        "0.9, score within 0.01. Random weights give many candidates with scores close together, "
+        "of which rounding picks others; what it costs in AP takes trained weights (--weights, "
+        "--image).",
         [
+            ("precision", _value("precision")),
             ("prompt", _value("prompt")),
             ("image", _value("image")),
             ("float32", _value("float32")),
-            ("bf16", _value("bf16")),
+            ("half", _value("half")),
             ("agree", _value("agree")),
+        ],
+    ),
+    "profile": (
+        "Where the time goes",
+        "The operations of one call that take most of the device's time, of torch.profiler; "
+        "profile_trace.json.gz has every call in order, for chrome://tracing or Perfetto.",
+        [
+            ("side", _value("side")),
+            ("prompt", _value("prompt")),
+            ("batch", _value("batch")),
+            ("operation", lambda row: f"`{row['operation'][:70]}`"),
+            ("calls", _value("calls")),
+            ("ms", _value("ms", ".3g")),
+            ("share", _value("share", ".0%")),
         ],
     ),
 }

@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmarking.weights import make_lively
 from glipv2_d2.checkpoint import load_weights
+from glipv2_d2.compat import PRECISIONS
 from glipv2_d2.config import ConfigError, get_config
 
 __all__ = ["Settings", "build_model"]
@@ -53,10 +54,10 @@ class Settings:
         torch.backends.cudnn.allow_tf32 = False
 
     def autocast(self, precision: str):
-        """A context manager for "float32" or "bf16"."""
+        """A context manager for "float32", "bf16" or "fp16"."""
         if precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+        return torch.autocast(torch.device(self.device).type, dtype=PRECISIONS[precision])
 
 
 def build_model(settings: Settings) -> nn.Module:

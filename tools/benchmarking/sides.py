@@ -9,6 +9,7 @@ from torch import nn
 from benchmarking.gdino import GroundingDino
 from benchmarking.official import OfficialArrangement
 from benchmarking.settings import Settings
+from glipv2_d2.compat import PRECISIONS
 from glipv2_d2.modeling.text import TextFeatureCache
 
 __all__ = ["SIDES", "Bench", "precision_of"]
@@ -20,14 +21,16 @@ SIDES = {
     "ours-new": "ours, float32, new prompt",
     "official-bf16": "the official arrangement, bf16 autocast",
     "ours-bf16": "ours, bf16 autocast, prompt seen before",
+    "ours-fp16": "ours, fp16 autocast, prompt seen before",
     "gdino": "Grounding DINO tiny (transformers), float32",
     "gdino-bf16": "Grounding DINO tiny (transformers), bf16 autocast",
 }
 
 
 def precision_of(side: str) -> str:
-    """The precision of a side, "float32" or "bf16"."""
-    return "bf16" if side.endswith("-bf16") else "float32"
+    """The precision of a side: "float32", "bf16" or "fp16"."""
+    last = side.rsplit("-", 1)[-1]
+    return last if last in PRECISIONS else "float32"
 
 
 class Bench:

@@ -18,7 +18,12 @@ def build_model(device: str = "cpu") -> nn.Module:
 
     It needs no network: all weights are generated, BERT's too. Dropout of every kind is off, in
     training as well, because the stored gradients were made so.
+
+    Args:
+        device: where it goes. On CUDA "float32" means float32: TF32, whose ten bits are coarser
+            than the tolerance, is turned off for the process.
     """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     config = get_config(CONFIG).model
     config.language_backbone.pretrained = False
     remove_randomness(config)

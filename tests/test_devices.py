@@ -1,0 +1,183 @@
+"""Everything that runs on the CPU runs on another device, and gives the same.
+
+On a pretended device (tests/other_device.py) everywhere, which finds tensors that stay behind; on
+CUDA where there is a GPU, which finds kernels that differ.
+"""
+
+import copy
+from contextlib import nullcontext
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.structures import BitMasks
+
+from glipv2_d2.config import get_config
+from glipv2_d2.engine import GroundingPredictor
+from glipv2_d2.engine.ema import ModelEMA
+from glipv2_d2.engine.trainer import build_trainer
+from glipv2_d2.modeling.tta import GLIPWithTTA
+from glipv2_d2.structures import Prompt
+from tests.other_device import AVAILABLE, other_device
+from tests.tiny import lively, tiny_config, tiny_glipv2_config, tiny_input, tiny_model
+
+# The parity tests' own. Off the CPU the model takes other ways (whole tensors for blocks that fit
+# the cache, torchvision's deformable convolution on CUDA): sums in another order.
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(
+            "elsewhere",
+            marks=pytest.mark.skipif(not AVAILABLE, reason="needs PyTorch 2.9 or newer"),
+        ),
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ]
+)
+def device(request):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    with other_device() if request.param == "elsewhere" else nullcontext(request.param) as name:
+        yield name
+
+
+def masked_config():
+    """The tiny GLIPv2 with the mask head of the shipped ones."""
+    config = tiny_glipv2_config()
+    config.mask_head = get_config("mask/glipv2_t_mask.py").model.mask_head
+    config.mask_head.hourglass.channels = 16
+    return config
+
+
+def inputs(masks=False):
+    """Two images of odd sizes with prompts of different lengths."""
+    batch = [tiny_input(), tiny_input(117, 201, names=("a big old cat", "dog"), classes=(0, 1))]
+    for x in batch if masks else ():
+        whole = torch.zeros(len(x["instances"]), *x["image"].shape[1:], dtype=torch.bool)
+        whole[:, 10:40, 10:40] = True
+        x["instances"].gt_masks = BitMasks(whole)
+    return batch
+
+
+def detections(model, batch):
+    with torch.no_grad():
+        return [x["instances"].to("cpu") for x in model.eval()(batch)]
+
+
+def assert_same_detections(found, expected):
+    for x, y in zip(found, expected, strict=True):
+        assert len(x) == len(y) > 5
+        close = {"atol": TOLERANCE * 100, "rtol": 0.0}  # of boxes, in pixels
+        torch.testing.assert_close(x.pred_boxes.tensor, y.pred_boxes.tensor, **close)
+        torch.testing.assert_close(x.scores, y.scores, atol=TOLERANCE, rtol=0.0)
+        assert x.pred_classes.tolist() == y.pred_classes.tolist()
+
+
+@pytest.mark.parametrize("prompts", ["one", "several", "vocabulary"])
+def test_inference(device, prompts):
+    model = lively(tiny_model()).eval()
+    batch = [{k: v for k, v in x.items() if k != "instances"} for x in inputs()]
+    for x in batch:
+        if prompts == "several":
+            x["prompt"] = Prompt.split(["cat", "dog", "red kite"], 2)
+        elif prompts == "vocabulary":
+            del x["prompt"]
+    model.set_vocabulary(["cat", "dog"])
+    expected = detections(model, batch)
+    found = detections(model.to(device), batch)
+    assert_same_detections(found, expected)
+
+
+def losses_and_gradients(model, batch):
+    torch.manual_seed(0)  # the masked words, the contrast's sample of positions
+    losses = model.train()(batch)
+    sum(losses.values()).backward()
+    gradients = {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+    return {name: float(value) for name, value in losses.items()}, gradients
+
+
+@pytest.mark.parametrize("config", [tiny_config, tiny_glipv2_config, masked_config])
+def test_training(device, config):
+    torch.manual_seed(0)
+    model = lively(instantiate(config()))
+    other = copy.deepcopy(model).to(device)
+    batch = inputs(masks=config is masked_config)
+    expected, gradients = losses_and_gradients(model, batch)
+    found, others = losses_and_gradients(other, batch)
+    if device == "cuda":  # its random numbers are others: what is masked and sampled differs
+        random = ("loss_contrast", "loss_mlm")
+        expected = {k: v for k, v in expected.items() if not k.startswith(random)}
+        found = {k: v for k, v in found.items() if not k.startswith(random)}
+    assert found == pytest.approx(expected, abs=TOLERANCE, rel=TOLERANCE)
+    assert others.keys() == gradients.keys()
+    if config is tiny_config or device == "elsewhere":
+        largest = max(float(g.abs().max()) for g in gradients.values())
+        for name, reference in gradients.items():
+            assert (others[name] - reference).abs().max() <= TOLERANCE * largest, name
+
+
+def test_predictor_with_masks(device):
+    torch.manual_seed(0)
+    model = lively(instantiate(masked_config()))
+    image = inputs()[1]["image"].permute(1, 2, 0).numpy()
+    names = ["cat", "dog", "red kite"]
+    expected = GroundingPredictor(model, min_size=96, max_size=160)([image], names)
+    found = GroundingPredictor(model.to(device), min_size=96, max_size=160)([image], names)
+    assert_same_detections(found, expected)
+    different = (found[0].pred_masks != expected[0].pred_masks).float().mean()
+    assert different <= 10 * TOLERANCE  # pixels at the threshold
+
+
+def test_test_time_augmentation(device):
+    model = lively(tiny_model()).eval()
+    batch = [{k: v for k, v in x.items() if k != "instances"} for x in inputs()]
+    options = {"min_sizes": [64, 96], "max_size": 160, "flip": True}
+    expected = detections(GLIPWithTTA(model, **options), batch)
+    found = detections(GLIPWithTTA(model.to(device), **options), batch)
+    assert_same_detections(found, expected)
+
+
+def test_moving_average(device):
+    model = tiny_model()
+    averages = []
+    for where in ("cpu", device):
+        moved = copy.deepcopy(model).to(where)
+        ema = ModelEMA(moved, 0.9)
+        with torch.no_grad():
+            for parameter in moved.parameters():
+                parameter.add_(1.0)
+        ema.update()
+        averages.append({k: v.cpu() for k, v in ema.state_dict()["shadow"].items()})
+    for name, value in averages[0].items():
+        torch.testing.assert_close(averages[1][name], value, atol=TOLERANCE, rtol=0.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["bf16", "fp16", None])
+def test_trainer_on_cuda(precision):
+    """Autocast, gradient scaling and clipping; the loss falls on the one batch."""
+    from detectron2.utils.events import EventStorage
+    from omegaconf import OmegaConf
+
+    torch.manual_seed(0)
+    model = instantiate(masked_config()).cuda().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    amp = {"enabled": precision is not None, "precision": precision or "bf16"}
+    config = OmegaConf.create({"amp": amp, "clip_grad": 1.0})
+    trainer = build_trainer(model, [inputs(masks=True)] * 30, optimizer, config)
+    seen = []
+    with EventStorage() as storage:
+        for trainer.iter in range(30):
+            trainer.storage = storage
+            trainer.run_step()
+            seen.append(storage.latest()["total_loss"][0])
+            storage.step()
+    assert all(value == value for value in seen)
+    assert sum(seen[-5:]) < 0.8 * sum(seen[:5])
