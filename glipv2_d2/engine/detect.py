@@ -3,11 +3,12 @@
     python tools/detect.py photo.jpg --config-file demo/scenes.py \\
         --weights weights/glip_scenes.safetensors --prompt "red star, blue ring" --output out
 
-How ``--prompt`` is read (``--kind`` overrides it):
+How ``--prompt`` is read (glipv2_d2/data/prompt_text.py; ``--kind`` overrides it):
 
 * with [brackets] it is a caption and the brackets mark its phrases: "a [red kite] above a [dog]";
-* else, with a comma, it is a list of classes: "cat, dog";
-* else it is a caption whose noun phrases are found: "a man riding a horse", and also "cat".
+* names between commas, semicolons, stops or line ends, and a name alone, are classes as they are
+  written: "trash can, dog", "trash can . dog .", "legging";
+* a sentence is a caption whose noun phrases are found: "a man riding a horse".
 
 Written are a picture with labelled boxes per image, and ``detections.json``::
 
@@ -37,41 +38,14 @@ from pycocotools import mask as coco_mask
 from glipv2_d2.checkpoint import CheckpointError
 from glipv2_d2.config import ConfigError
 from glipv2_d2.data.images import read_image
-from glipv2_d2.data.phrases import prompt_from_text
+from glipv2_d2.data.prompt_text import PROMPT_KINDS, read_prompt
 from glipv2_d2.engine.predictor import GroundingPredictor
 from glipv2_d2.errors import UsageError
-from glipv2_d2.structures import Prompt, PromptError
+from glipv2_d2.structures import Prompt
 
-__all__ = ["IMAGE_SUFFIXES", "detect", "draw", "list_images", "main", "parse_prompt"]
+__all__ = ["IMAGE_SUFFIXES", "detect", "draw", "list_images", "main"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-
-def parse_prompt(
-    text: str, kind: str = "auto", phrases: str = "rules"
-) -> list[str] | Prompt:
-    """Read a prompt from the command line (the rules are in this module's description).
-
-    Args:
-        text: the prompt.
-        kind: "auto", "classes" or "caption".
-        phrases: back end that finds the phrases of a caption without brackets.
-
-    Returns:
-        Class names, or the Prompt of a caption.
-
-    Raises:
-        PromptError: nothing is left of it, or no phrase is found in it.
-    """
-    if not text.strip():
-        raise PromptError('The prompt is empty. Give classes ("cat, dog") or a caption.')
-    is_caption = kind == "caption" or (kind == "auto" and ("[" in text or "," not in text))
-    if is_caption:
-        return prompt_from_text(text, phrases)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise PromptError(f'There is no class name in the prompt "{text}".')
-    return names
 
 
 def list_images(path: str | Path) -> list[Path]:
@@ -234,7 +208,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-file", required=True, help="path, or name of a shipped config")
     parser.add_argument("--weights", required=True, help=".safetensors or .pth, official GLIP too")
     parser.add_argument("--prompt", required=True, help='"cat, dog" or "a [kite] above a [dog]"')
-    parser.add_argument("--kind", choices=("auto", "classes", "caption"), default="auto")
+    parser.add_argument("--kind", choices=PROMPT_KINDS, default="auto")
     parser.add_argument("--phrases", default="rules", help='"rules", "nltk", "spacy", ...')
     parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
     parser.add_argument("--threshold", type=float, help="least score (default: the config's)")
@@ -264,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         inputs, overrides = _inputs_and_overrides(args.input)
         files = [file for given in inputs for file in list_images(given)]
-        prompt = parse_prompt(args.prompt, args.kind, args.phrases)
+        prompt = read_prompt(args.prompt, args.kind, args.phrases)
         if args.threshold is not None and not 0 <= args.threshold <= 1:
             raise UsageError(f"--threshold must lie in [0, 1], got {args.threshold}.")
         if args.merge_iou is not None and not 0 < args.merge_iou <= 1:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from glipv2_d2 import Prompt, PromptError
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine import detect as module
 from glipv2_d2.structures.phrase_list import PhraseList
@@ -41,19 +40,6 @@ def folder(tmp_path):
 def run(weights, source, output, *options, prompt="cat, red kite"):
     arguments = [str(source), "--config-file", CONFIG, "--weights", str(weights)]
     return module.main([*arguments, "--prompt", prompt, "--output", str(output), *options])
-
-
-def test_how_a_prompt_is_read():
-    assert module.parse_prompt("cat, red kite ,") == ["cat", "red kite"]
-    prompt = module.parse_prompt("a [red kite], above a [dog]")
-    assert isinstance(prompt, Prompt) and list(prompt.names) == ["red kite", "dog"]
-    assert prompt.kind == "grounding"
-    assert "dog" in " ".join(module.parse_prompt("a dog").names)
-    assert isinstance(module.parse_prompt("a dog, a cat", "caption"), Prompt)
-    assert module.parse_prompt("a dog", "classes") == ["a dog"]
-    for empty in ("", "  ", " , ,"):
-        with pytest.raises(PromptError):
-            module.parse_prompt(empty)
 
 
 def test_folder(weights, folder, tmp_path, capsys):
