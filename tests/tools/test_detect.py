@@ -90,7 +90,12 @@ def test_one_image_with_a_caption(weights, folder, tmp_path):
         ({"source": "."}, "holds no image"),
         ({"prompt": " "}, "prompt is empty"),
         ({"options": ["--threshold", "7"]}, r"\[0, 1\]"),
+        ({"options": ["--threshold", "35"]}, r"\[0, 1\], got 35"),
+        ({"options": ["--threshold", "nan"]}, r"\[0, 1\], got nan"),
+        ({"options": ["--merge-iou", "nan"]}, r"\(0, 1\], got nan"),
+        ({"options": ["--merge-iou", "0"]}, r"\(0, 1\], got 0"),
         ({"options": ["--batch-size", "0"]}, "batch_size"),
+        ({"prompt": "\udcff\udcfe"}, "UTF-8"),
         ({"weights": "none.pth"}, "none.pth"),
         ({"options": ["--config-file", "none.py"]}, "none.py"),
         ({"output": "same"}, "could overwrite images there"),
@@ -107,8 +112,8 @@ def test_usage_errors(weights, folder, tmp_path, capsys, change, message):
     )  # fmt: skip
     assert status == 2
     captured = capsys.readouterr()
-
     assert re.search(message, captured.err), captured.err
+    assert captured.err.count("\n") == 1 and not captured.out
 
 
 def test_overrides_of_the_config_may_come_last(weights, folder, tmp_path):
