@@ -28,9 +28,10 @@ could not be written is in ``images``, with ``"picture": null``, and in ``failed
 Until then the results stand in ``detections.jsonl``, a line per image, written as they come. The
 same command goes on after a run that was killed, and tries the images that failed again; with
 another prompt, threshold, model or the like, and for an image that has changed, it begins anew. The
-file is removed once no image is left.
+file is removed in the end, unless an image failed or it has images that were not asked for now.
 
-The exit status is 0 when every image was read, 1 when some were not, 2 when nothing could be done.
+The exit status is 0 when every image was read, 1 when some were not, 2 when nothing could be done,
+130 when somebody stopped it (Ctrl-C).
 """
 
 import argparse
@@ -41,14 +42,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glipv2_d2.checkpoint import CheckpointError
-from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.config import resolve_config
 from glipv2_d2.data.prompt_text import PROMPT_KINDS, read_prompt
 from glipv2_d2.engine.detect_images import detect
 from glipv2_d2.engine.detect_inputs import Inputs, find_images, is_address, picture_paths, stamp
 from glipv2_d2.engine.detect_journal import Journal
 from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UsageError, printable
+from glipv2_d2.errors import UsageError, UserError, printable
 from glipv2_d2.files import whole_file
 from glipv2_d2.structures import Prompt
 
@@ -181,7 +181,8 @@ def _run(args: argparse.Namespace) -> int:
         failed = f"{len(report['failed'])} of {len(inputs.files)} images failed"
         print(f"{failed} (the same command tries them again): {names}", file=sys.stderr)
         return 1
-    journal.path.unlink()
+    if set(journal.entries) <= set(inputs.files):  # else another run of this folder is not done
+        journal.path.unlink()
     return 0
 
 
@@ -201,9 +202,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     # OSError: a language model that is not there, an output folder that cannot be written.
-    except (CheckpointError, ConfigError, ValueError, ImportError, OSError) as error:
+    except (UserError, ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped: what is done is kept, the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -51,8 +51,9 @@ def detect(
     """
     output = Path(output)
     files = list(dict.fromkeys(str(file) for file in files))
-    entries = {} if journal is None else {f: e for f, e in journal.entries.items() if f in files}
-    given = {file: entry["image"]["picture"] for file, entry in entries.items()}
+    before = {} if journal is None else journal.entries
+    entries = {file: before[file] for file in files if file in before}
+    given = {file: entry["image"]["picture"] for file, entry in before.items()}
     pictures = picture_paths(files, output, given)
     output.mkdir(parents=True, exist_ok=True)
     if entries:

@@ -43,7 +43,7 @@ class Journal:
         self.other_settings: list[str] = []
         self.entries: dict[str, Entry] = {}
         lines = list(_whole_lines(path))
-        if lines:
+        if lines[1:]:
             before = lines[0].get("settings", {})
             keys = {**before, **settings}
             self.other_settings = [k for k in keys if before.get(k) != settings.get(k)]

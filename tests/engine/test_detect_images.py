@@ -101,8 +101,8 @@ def test_a_killed_run_keeps_its_results_and_the_next_goes_on(
 
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            command(Predictor())
+        assert command(Predictor()) == 130
+    assert "the same command goes on" in capsys.readouterr().err
     _, *lines = map(json.loads, journal.read_text().splitlines())
     assert [line["detections"][0]["file"][-5:] for line in lines] == ["a.png", "b.png"]
     with open(journal, "a") as file:
@@ -143,8 +143,8 @@ def test_a_killed_run_keeps_its_results_and_the_next_goes_on(
 def test_what_is_done_is_of_this_image_and_these_settings(
     command, images, tmp_path, monkeypatch, capsys, change, again, said
 ):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, 3)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        stop_at(patch, 3, SystemExit)
         command(Predictor())
     predictor = Predictor()
     change(images, tmp_path / "out", predictor)
@@ -159,12 +159,27 @@ def test_what_is_done_is_of_this_image_and_these_settings(
 
 
 def test_another_prompt_asks_every_image_again(command, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, 3)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        stop_at(patch, 3, SystemExit)
         command(Predictor())
     assert command(Predictor(phrase="dog"), prompt="dog") == 0
     assert {d["phrase"] for d in report(tmp_path)["detections"]} == {"dog"}
     assert "another prompt" in capsys.readouterr().out
+
+
+def test_a_run_on_other_images_leaves_what_is_done_alone(command, images, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        assert command(Predictor()) == 130
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (60, 40), (0, 0, 220)).save(other / "a.png")
+    assert command(Predictor(), source=other) == 0
+    (image,) = report(tmp_path)["images"]
+    assert image["picture"] == "a_2.jpg"
+    predictor = Predictor()
+    assert command(predictor) == 0 and predictor.asked == 2
+    assert [i["picture"] for i in report(tmp_path)["images"]] == [f"{n}.jpg" for n in "abcd"]
 
 
 def test_images_that_failed_are_tried_again(command, images, tmp_path, capsys):
