@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare c
 import glipv2_d2  # noqa: F401  (registers the models)
 from glipv2_d2.checkpoint import CheckpointError, build_for_weights, load_weights
 from glipv2_d2.config import ConfigError, get_config
-from glipv2_d2.engine.detect import parse_prompt
+from glipv2_d2.data.prompt_text import PROMPT_KINDS, read_prompt
 from glipv2_d2.export import ExportedGLIP, ExportError, check_export, export_glip
 from glipv2_d2.modeling import GLIP
 from glipv2_d2.structures import Prompt, PromptError
@@ -60,7 +60,7 @@ def export(args: argparse.Namespace) -> Path:
 
 
 def _prompts(model: GLIP, text: str, kind: str) -> list[Prompt]:
-    prompt = parse_prompt(text, kind)
+    prompt = read_prompt(text, kind)
     if isinstance(prompt, Prompt):
         return [prompt]
     return model.tokenizer.split(prompt, size=model.chunk_size)
@@ -75,7 +75,7 @@ def main(argv=None) -> int:
     parser.add_argument("--output", required=True, help="folder; made here")
     parser.add_argument("--format", choices=("torch", "onnx"), default="torch")
     parser.add_argument("--prompt", help='the only one that the export answers, "cat, dog"')
-    parser.add_argument("--kind", choices=("auto", "classes", "caption"), default="auto")
+    parser.add_argument("--kind", choices=PROMPT_KINDS, default="auto")
     parser.add_argument("--check", action="store_true", help="compare with the model afterwards")
     parser.add_argument("opts", nargs="*", default=[], help="path.key=value for the config")
     try:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils.file_io import PathManager
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from glipv2_d2.data.containers import image_stream
 from glipv2_d2.errors import DataError, ImageReadError
@@ -27,6 +27,24 @@ _BAD_EXIF = (
 
 class ImageSizeError(ImageReadError, SizeMismatchError):
     """An image has another size than its record says, so that its boxes would lie elsewhere."""
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """The endings of the files that :func:`read_image` reads, lower-case: those of Pillow's
+    formats, and of the plugins that are registered (HEIC)."""
+    suffixes = Image.registered_extensions()
+    return tuple(sorted(suffix for suffix, name in suffixes.items() if _is_decoded(name)))
+
+
+def _is_decoded(format: str) -> bool:
+    """Whether Pillow decodes it: MPO is opened as JPEG, of MPEG only the header is read, and a
+    stub waits for a decoder."""
+    if format == "MPO":
+        return True
+    if format == "MPEG" or format not in Image.OPEN:
+        return False
+    factory = Image.OPEN[format][0]
+    return not (isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile))
 
 
 def read_image(path: str | os.PathLike, format: str = "BGR") -> np.ndarray:

@@ -7,23 +7,23 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Stand before a noun and are no part of the phrase.
-DETERMINERS = _words(
-    "a an the this that these those some any each every all both either neither no another other "
-    "its his her their our your my whose several many few much most more such which what "
-    "very really quite rather"
+# Stand before a noun and are no part of the phrase; behind one of these comes no verb.
+ARTICLES = _words("a an the its his her their our your my")
+DETERMINERS = ARTICLES | _words(
+    "this that these those some any each every all both either neither no another other whose "
+    "several many few much most more such which what very really quite rather"
 )
 
 NUMBERS = _words("one two three four five six seven eight nine ten eleven twelve")
 
-_PREPOSITIONS = _words(
+PREPOSITIONS = _words(
     "about above across after against along alongside amid among amongst around as at atop away "
     "before behind below beneath beside besides between beyond by despite down during except for "
     "from in inside into like near nearby next of off on onto opposite out outside over past per "
     "since through throughout till to together toward towards under underneath until unlike up "
     "upon via with within without apart"
 )
-_FUNCTION_WORDS = _words(
+FUNCTION_WORDS = _words(
     "and or but nor so yet while when where whereas who whom than then if because although though "
     "i you he she it we they me him us them himself herself itself themselves something someone "
     "anything anyone everything everyone nothing there here not also just only too still already "
@@ -31,9 +31,17 @@ _FUNCTION_WORDS = _words(
 )
 # Verbs that captions are full of. Words that are mostly nouns ("park", "drink", "watch",
 # "fly", "stand", "show", "work") are left out in the form that they share with the noun.
-_VERBS = _words(
+AUXILIARIES = _words(
     "is are was were be been being am do does did has have had can could will would shall should "
-    "may might must get gets got go goes gone went come comes came hold holds held wear wears wore "
+    "may might must"
+)
+# These alone make a sentence; "can", "will", "may", "must", "might" and "do" are names as well.
+FINITE = _words("is are was were am does did has had isn't aren't wasn't weren't")
+# Make one before "on the sofa".
+POSTURES = _words("sit sits sat stand stands stood lie lies lay lean leans hang hangs hung")
+IMPERATIVES = _words("detect find locate")
+VERBS = AUXILIARIES | _words(
+    "get gets got go goes gone went come comes came hold holds held wear wears wore "
     "worn sit sits sat stood lie lies lay lain ride rides rode ridden eat eats ate eaten drank "
     "drunk walks walked runs ran jumps jumped looks looked plays played carry carries carried "
     "shows showed shown take takes took taken make makes made give gives gave given flies flew "
@@ -46,7 +54,7 @@ _VERBS = _words(
     "climb climbs climbed perform performs performed poses posed try tries tried prepare prepares "
     "prepared stands detect locate"
 )
-BREAKS = _PREPOSITIONS | _FUNCTION_WORDS | _VERBS
+BREAKS = PREPOSITIONS | FUNCTION_WORDS | VERBS
 
 # Words of place: "star left (of the ring)", "(on the) left", "(on) top (of it)".
 PLACES = _words(
@@ -64,7 +72,7 @@ COLLECTIVES = _words(
 ING_NOUNS = _words(
     "building ceiling clothing ring earring string king wing swing railing painting drawing "
     "lighting wedding evening morning pudding icing dressing stuffing crossing awning spring sling "
-    "duckling siding flooring wiring plumbing sibling darling dumpling herring lightning "
+    "duckling legging siding flooring wiring plumbing sibling darling dumpling herring lightning "
     "wetting offspring"
 )
 # -ing words that are part of a name before these nouns only: "a dining table", but "dining".
@@ -81,6 +89,7 @@ ING_MODIFIERS = {
     "living": _words("room rooms"),
     "packing": _words("tape box"),
     "parking": _words("lot lots meter meters space garage sign"),
+    "racing": _words("car cars bike bikes horse horses"),
     "riding": _words("boots helmet"),
     "rocking": _words("chair chairs horse"),
     "rolling": _words("pin pins"),
@@ -88,14 +97,16 @@ ING_MODIFIERS = {
     "sewing": _words("machine machines needle"),
     "shopping": _words("cart carts bag bags mall center basket trolley"),
     "sleeping": _words("bag bags pad"),
+    "steering": _words("wheel wheels"),
     "swimming": _words("pool pools trunks suit cap goggles"),
     "vending": _words("machine machines"),
     "walking": _words("stick sticks cane"),
     "washing": _words("machine machines"),
+    "watering": _words("can cans"),
     "wrapping": _words("paper"),
 }
 # Words in -ly that are no adverbs.
 LY_NOUNS = _words(
     "butterfly dragonfly family lily jelly belly ugly curly bubbly silly woolly wooly fly holly "
-    "trolley"
+    "trolley grizzly chilly"
 )

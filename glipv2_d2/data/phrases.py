@@ -1,4 +1,7 @@
-"""Which phrases of a free caption to look for: noun-phrase extractors with a registry."""
+"""Which phrases of a caption to look for: noun-phrase extractors with a registry.
+
+Whether a text is a caption at all is :mod:`glipv2_d2.data.prompt_text`'s business.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from glipv2_d2.data import phrase_words as lists
-from glipv2_d2.structures import Prompt, PromptError
+from glipv2_d2.structures import PromptError
 
 Span = tuple[int, int]
 Extractor = Callable[[str], list[Span]]
@@ -27,11 +30,24 @@ def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor
     return register
 
 
+def noun_phrase_extractor(backend: str) -> Extractor:
+    """The registered back end of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if backend not in NOUN_PHRASE_EXTRACTORS:
+        raise ValueError(
+            f"unknown noun-phrase extractor {backend!r}, known: {sorted(NOUN_PHRASE_EXTRACTORS)}"
+        )
+    return NOUN_PHRASE_EXTRACTORS[backend]
+
+
 def extract_noun_phrases(caption: str, backend: str = "rules") -> list[Span]:
     """The noun phrases of a caption.
 
     Args:
-        caption: an English sentence, or names between stops or commas.
+        caption: an English sentence.
         backend: ``"rules"`` (word lists, needs nothing), ``"nltk"``, ``"spacy"``, or a registered
             one.
 
@@ -43,13 +59,10 @@ def extract_noun_phrases(caption: str, backend: str = "rules") -> list[Span]:
         ValueError: an unknown back end.
         ImportError: the library or data of the back end is not installed.
     """
-    if backend not in NOUN_PHRASE_EXTRACTORS:
-        raise ValueError(
-            f"unknown noun-phrase extractor {backend!r}, known: {sorted(NOUN_PHRASE_EXTRACTORS)}"
-        )
+    extractor = noun_phrase_extractor(backend)
     if not caption.strip():
         raise PromptError("the prompt is empty: give at least one class name or a caption")
-    spans = NOUN_PHRASE_EXTRACTORS[backend](caption)
+    spans = extractor(caption)
     if not spans:
         raise PromptError(
             f"no noun phrase found in {caption!r}: mark what to look for with brackets, like "
@@ -58,15 +71,13 @@ def extract_noun_phrases(caption: str, backend: str = "rules") -> list[Span]:
     return spans
 
 
-def prompt_from_text(text: str, backend: str = "rules") -> Prompt:
-    """A grounding prompt from what a person types: phrases in brackets, or found by ``backend``."""
-    if "[" in text or "]" in text:
-        return Prompt.parse(text)
-    return Prompt.from_caption(text, [[span] for span in extract_noun_phrases(text, backend)])
-
-
 _ADVERB = re.compile(r"\w{3,}ly$")
-_TOKEN = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
+# Stops that end nothing belong to their word: "Mr.", "U.S.", "3.5".
+WORD = re.compile(
+    r"(?:mr|mrs|ms|dr|st|mt)\.(?=\s)|(?:[^\W\d_]\.){2,}|\d+(?:[.,]\d+)+"
+    r"|\w+(?:['’\-]\w+)*|[^\w\s]",
+    re.IGNORECASE,
+)
 
 
 @register_noun_phrase_extractor("rules")
@@ -76,12 +87,12 @@ def _extract_by_rules(caption: str) -> list[Span]:
     It knows no grammar, only word lists: "the small red star left of the blue ring" gives "small
     red star" and "blue ring".
     """
-    tokens = [(m.group(), m.start(), m.end()) for m in _TOKEN.finditer(caption)]
+    tokens = [(m.group(), m.start(), m.end()) for m in WORD.finditer(caption)]
     words = [text.lower() for text, _, _ in tokens]
     chunks: list[list[int]] = [[]]
     for index, word in enumerate(words):
         joins = word == "of" and chunks[-1] and words[index - 1] in lists.COLLECTIVES
-        if joins or not _ends_phrase(words, index):
+        if joins or not ends_phrase(words, index):
             chunks[-1].append(index)
         else:
             chunks.append([])
@@ -93,19 +104,30 @@ def _extract_by_rules(caption: str) -> list[Span]:
     return spans
 
 
-def _ends_phrase(words: list[str], index: int) -> bool:
+def ends_phrase(words: list[str], index: int) -> bool:
     """Whether the word at ``index`` is punctuation, a determiner, preposition, verb or adverb."""
     word = words[index]
     if not (word[0].isalnum() or word[0] == "_"):
         return True
+    following = words[index + 1] if index + 1 < len(words) else ""
+    if _is_noun_here(word, words[index - 1] if index else "", following):
+        return False
     if word in lists.DETERMINERS or word in lists.BREAKS:
         return True
-    following = words[index + 1] if index + 1 < len(words) else ""
     if word in lists.ING_MODIFIERS:
         return following not in lists.ING_MODIFIERS[word]
     if word.endswith("ing") and len(word) > 4:
         return word not in lists.ING_NOUNS
     return bool(_ADVERB.match(word)) and word not in lists.LY_NOUNS
+
+
+def _is_noun_here(word: str, before: str, following: str) -> bool:
+    """Whether a word that looks like a verb is none: "the saw", "a parked car", "a running man",
+    and "a trash can" but not "can ride"."""
+    if word == "can":
+        return following not in lists.VERBS and following not in lists.FUNCTION_WORDS
+    looks_like_verb = word in lists.VERBS or (word.endswith("ing") and len(word) > 4)
+    return before in lists.ARTICLES and looks_like_verb
 
 
 def _trim(chunk: list[int], words: list[str]) -> list[int]:

@@ -3,222 +3,56 @@
     python tools/detect.py photo.jpg --config-file demo/scenes.py \\
         --weights weights/glip_scenes.safetensors --prompt "red star, blue ring" --output out
 
-How ``--prompt`` is read (``--kind`` overrides it):
+Images are files, folders (every format that the reader of images reads; what else lies there is
+listed), and addresses ("https://...", as Detectron2's PathManager opens them).
+
+How ``--prompt`` is read (glipv2_d2/data/prompt_text.py; ``--kind`` overrides it):
 
 * with [brackets] it is a caption and the brackets mark its phrases: "a [red kite] above a [dog]";
-* else, with a comma, it is a list of classes: "cat, dog";
-* else it is a caption whose noun phrases are found: "a man riding a horse", and also "cat".
+* names between commas, semicolons, stops or line ends, and a name alone, are classes as they are
+  written: "trash can, dog", "trash can . dog .", "legging";
+* a sentence is a caption whose noun phrases are found: "a man riding a horse".
 
-Written are a picture with labelled boxes per image, and ``detections.json``::
+Written are a picture with labeled boxes per image, and in the end ``detections.json``::
 
     {"prompt": ..., "kind": ..., "threshold": ..., "config": ..., "weights": ...,
      "images": [{"file": ..., "height": ..., "width": ..., "picture": ..., "detections": 3}],
      "detections": [{"file": ..., "phrase": ..., "class_id": ..., "score": ...,
                      "box": [x1, y1, x2, y2], "mask": {"size": [h, w], "counts": ...}}],
-     "failed": [{"file": ..., "error": ...}]}
+     "failed": [{"file": ..., "error": ...}],
+     "skipped": ["files of the folders that are no images", ...]}
 
-``mask`` (COCO's run-length code) is there for models with a mask head. The exit status is 0 when
-every image was read, 1 when some were not, 2 when nothing could be done.
+``mask`` (COCO's run-length code) is there for models with a mask head. An image whose picture alone
+could not be written is in ``images``, with ``"picture": null``, and in ``failed``.
+
+Until then the results stand in ``detections.jsonl``, a line per image, written as they come. The
+same command goes on after a run that was killed, and tries the images that failed again; with
+another prompt, threshold, model or the like, and for an image that has changed, it begins anew. The
+file is removed in the end, unless an image failed or it has images that were not asked for now.
+
+The exit status is 0 when every image was read, 1 when some were not, 2 when nothing could be done,
+130 when somebody stopped it (Ctrl-C).
 """
 
 import argparse
-import colorsys
 import json
+import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from detectron2.structures import Instances
-from PIL import Image
-from pycocotools import mask as coco_mask
-
-from glipv2_d2.checkpoint import CheckpointError
-from glipv2_d2.config import ConfigError
-from glipv2_d2.data.images import read_image
-from glipv2_d2.data.phrases import prompt_from_text
+from glipv2_d2.config import resolve_config
+from glipv2_d2.data.prompt_text import PROMPT_KINDS, read_prompt
+from glipv2_d2.engine.detect_images import detect
+from glipv2_d2.engine.detect_inputs import Inputs, find_images, is_address, picture_paths, stamp
+from glipv2_d2.engine.detect_journal import Journal
 from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UsageError
-from glipv2_d2.structures import Prompt, PromptError
+from glipv2_d2.errors import UsageError, UserError, printable
+from glipv2_d2.files import whole_file
+from glipv2_d2.structures import Prompt
 
-__all__ = ["IMAGE_SUFFIXES", "detect", "draw", "list_images", "main", "parse_prompt"]
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
-
-def parse_prompt(
-    text: str, kind: str = "auto", phrases: str = "rules"
-) -> list[str] | Prompt:
-    """Read a prompt from the command line (the rules are in this module's description).
-
-    Args:
-        text: the prompt.
-        kind: "auto", "classes" or "caption".
-        phrases: back end that finds the phrases of a caption without brackets.
-
-    Returns:
-        Class names, or the Prompt of a caption.
-
-    Raises:
-        PromptError: nothing is left of it, or no phrase is found in it.
-    """
-    if not text.strip():
-        raise PromptError('The prompt is empty. Give classes ("cat, dog") or a caption.')
-    is_caption = kind == "caption" or (kind == "auto" and ("[" in text or "," not in text))
-    if is_caption:
-        return prompt_from_text(text, phrases)
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise PromptError(f'There is no class name in the prompt "{text}".')
-    return names
-
-
-def list_images(path: str | Path) -> list[Path]:
-    """The image files that a path means: itself, or those of a folder by name.
-
-    Raises:
-        UsageError: nothing is there, or the folder holds no image.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UsageError(f"There is no image or folder '{path}'.")
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not found:
-        raise UsageError(f"The folder '{path}' holds no image ({', '.join(IMAGE_SUFFIXES)}).")
-    return found
-
-
-def detect(
-    predictor: GroundingPredictor,
-    files: Sequence[Path],
-    prompt: list[str] | Prompt,
-    output: str | Path,
-) -> dict:
-    """Detect in image files, write a picture for each, and collect the results.
-
-    A file that cannot be read is reported and counted, and the rest goes on.
-
-    Args:
-        predictor: the model, with its batch size and threshold.
-        files: the images.
-        prompt: class names or a Prompt.
-        output: folder for the pictures; created.
-
-    Returns:
-        The ``images``, ``detections`` and ``failed`` of this module's JSON.
-
-    Raises:
-        UsageError: the pictures would go where the images are.
-    """
-    output = Path(output)
-    pictures = _picture_paths(files, output)
-    output.mkdir(parents=True, exist_ok=True)
-    report = {"images": [], "detections": [], "failed": []}
-    for start in range(0, len(files), predictor.batch_size):
-        batch = _read_batch(files[start : start + predictor.batch_size], report["failed"])
-        results = predictor([pixels for _, pixels in batch], prompt) if batch else []
-        for (file, pixels), instances in zip(batch, results):
-            Image.fromarray(draw(pixels, instances)).save(pictures[file], quality=92)
-            report["detections"] += _records(file, instances)
-            report["images"].append(_image_record(file, pixels, pictures[file], instances))
-        done = min(start + predictor.batch_size, len(files))
-        print(
-            f"[{done}/{len(files)}] {len(report['detections'])} detections, "
-            f"{len(report['failed'])} images failed",
-            flush=True,
-        )
-    return report
-
-
-def draw(pixels: np.ndarray, instances: Instances) -> np.ndarray:
-    """Draw boxes, phrases, scores and masks with Detectron2's Visualizer.
-
-    Args:
-        pixels: (H, W, 3) uint8, BGR.
-        instances: with ``pred_boxes``, ``scores``, ``pred_phrases`` and maybe ``pred_masks``.
-
-    Returns:
-        (H, W, 3) uint8, RGB, enlarged where the image is too small for letters.
-    """
-    from detectron2.utils.visualizer import Visualizer
-
-    scale = max(1.0, 640 / max(pixels.shape[:2]))
-    visualizer = Visualizer(pixels[:, :, ::-1], scale=scale)
-    scores = instances.scores.tolist()
-    names = list(instances.pred_phrases)
-    drawn = visualizer.overlay_instances(
-        boxes=instances.pred_boxes,
-        labels=[f"{name} {score:.0%}" for name, score in zip(names, scores)],
-        masks=instances.pred_masks.numpy() if instances.has("pred_masks") else None,
-        assigned_colors=[_bright_color(i) for i in instances.pred_classes.tolist()],
-    )
-    return drawn.get_image()
-
-
-def _bright_color(class_id: int) -> tuple[float, float, float]:
-    """The colour of a class: readable as text on black, and another one for its neighbours."""
-    return colorsys.hsv_to_rgb(class_id * 0.618034 % 1.0, 0.6, 1.0)
-
-
-def _read_batch(files: Sequence[Path], failed: list[dict]) -> list[tuple[Path, np.ndarray]]:
-    batch = []
-    for file in files:
-        try:
-            batch.append((file, read_image(file)))
-        except (OSError, ValueError) as error:
-            failed.append({"file": str(file), "error": str(error)})
-            print(f"cannot read {file}: {error}", file=sys.stderr, flush=True)
-    return batch
-
-
-def _picture_paths(files: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """A picture's name is its image's, as .jpg.
-
-    Two images of one stem keep their suffix in it, two of one name (of other folders) get numbers.
-    """
-    stems = Counter(file.stem for file in files)
-    paths, taken = {}, Counter()
-    for file in dict.fromkeys(files):
-        stem = file.stem if stems[file.stem] == 1 else file.name.replace(".", "_")
-        taken[stem] += 1
-        paths[file] = output / (f"{stem}.jpg" if taken[stem] == 1 else f"{stem}_{taken[stem]}.jpg")
-        if output.resolve() == file.parent.resolve():
-            raise UsageError(
-                f"Pictures in '{output}', where '{file.name}' is, could overwrite images there: "
-                "give another --output."
-            )
-    return paths
-
-
-def _image_record(file: Path, pixels: np.ndarray, picture: Path, instances: Instances) -> dict:
-    return {
-        "file": str(file),
-        "height": pixels.shape[0],
-        "width": pixels.shape[1],
-        "picture": picture.name,
-        "detections": len(instances),
-    }
-
-
-def _records(file: Path, instances: Instances) -> list[dict]:
-    masks = instances.pred_masks.numpy() if instances.has("pred_masks") else None
-    records = []
-    for i, box in enumerate(instances.pred_boxes.tensor.tolist()):
-        record = {
-            "file": str(file),
-            "phrase": instances.pred_phrases[i],
-            "class_id": int(instances.pred_classes[i]),
-            "score": round(float(instances.scores[i]), 4),
-            "box": [round(value, 2) for value in box],
-        }
-        if masks is not None:
-            code = coco_mask.encode(np.asfortranarray(masks[i].astype(np.uint8)))
-            record["mask"] = {"size": list(code["size"]), "counts": code["counts"].decode()}
-        records.append(record)
-    return records
+__all__ = ["detect", "main"]
 
 
 def _argument_parser() -> argparse.ArgumentParser:
@@ -228,13 +62,13 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "input",
         nargs="+",
-        metavar="IMAGE|FOLDER|KEY=VALUE",
-        help="images, folders of images, and values for the config (model.prompt_batch_size=4)",
+        metavar="IMAGE|FOLDER|URL|KEY=VALUE",
+        help="images, folders of them, and values for the config (model.prompt_batch_size=4)",
     )
     parser.add_argument("--config-file", required=True, help="path, or name of a shipped config")
     parser.add_argument("--weights", required=True, help=".safetensors or .pth, official GLIP too")
     parser.add_argument("--prompt", required=True, help='"cat, dog" or "a [kite] above a [dog]"')
-    parser.add_argument("--kind", choices=("auto", "classes", "caption"), default="auto")
+    parser.add_argument("--kind", choices=PROMPT_KINDS, default="auto")
     parser.add_argument("--phrases", default="rules", help='"rules", "nltk", "spacy", ...')
     parser.add_argument("--output", required=True, help="folder for pictures and detections.json")
     parser.add_argument("--threshold", type=float, help="least score (default: the config's)")
@@ -250,42 +84,85 @@ def _argument_parser() -> argparse.ArgumentParser:
 
 
 def _inputs_and_overrides(given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Files apart from ``key=value``; a file may have "=" in its name."""
-    overrides = [text for text in given if "=" in text and not Path(text).exists()]
+    """Images apart from ``key=value``; a file or an address may have "=" in its name."""
+    overrides = [t for t in given if "=" in t and not is_address(t) and not Path(t).exists()]
     inputs = [text for text in given if text not in overrides]
     if not inputs:
         raise UsageError(f"No image is given, only values for the config: {' '.join(overrides)}.")
     return inputs, overrides
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    args = _argument_parser().parse_intermixed_args(argv)
+def _check_numbers(args: argparse.Namespace) -> None:
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise UsageError(f"--threshold must lie in [0, 1], got {args.threshold}.")
+    if args.merge_iou is not None and not 0 < args.merge_iou <= 1:
+        raise UsageError(f"--merge-iou must lie in (0, 1], got {args.merge_iou}.")
+    if args.batch_size < 1:
+        raise UsageError(f"--batch-size (batch_size) must be at least 1, got {args.batch_size}.")
+
+
+def _typed(text: str) -> str:
+    """An argument as it was typed, in UTF-8: where the locale says otherwise (LC_ALL=C), Python
+    reads it as something else."""
     try:
-        inputs, overrides = _inputs_and_overrides(args.input)
-        files = [file for given in inputs for file in list_images(given)]
-        prompt = parse_prompt(args.prompt, args.kind, args.phrases)
-        if args.threshold is not None and not 0 <= args.threshold <= 1:
-            raise UsageError(f"--threshold must lie in [0, 1], got {args.threshold}.")
-        if args.merge_iou is not None and not 0 < args.merge_iou <= 1:
-            raise UsageError(f"--merge-iou must lie in (0, 1], got {args.merge_iou}.")
-        predictor = GroundingPredictor.from_config(
-            args.config_file,
-            args.weights,
-            device=args.device,
-            batch_size=args.batch_size,
-            score_threshold=args.threshold,
-            overrides=overrides,
-        )
-        if args.merge_iou is not None:
-            predictor.merge_iou = args.merge_iou
-        if args.tta:
-            predictor.use_test_time_augmentation()
-        report = detect(predictor, files, prompt, args.output)
-    # OSError: a language model that is not there, an output folder that cannot be written.
-    except (CheckpointError, ConfigError, ValueError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeDecodeError:
+        if printable(text) != text:
+            raise UsageError(f"the prompt is not text in UTF-8: {printable(text)}") from None
+        return text
+
+
+def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredictor:
+    predictor = GroundingPredictor.from_config(
+        args.config_file,
+        args.weights,
+        device=args.device,
+        batch_size=args.batch_size,
+        score_threshold=args.threshold,
+        overrides=overrides,
+    )
+    if args.merge_iou is not None:
+        predictor.merge_iou = args.merge_iou
+    if args.tta:
+        predictor.use_test_time_augmentation()
+    return predictor
+
+
+def _settings(
+    args: argparse.Namespace, overrides: list[str], predictor: GroundingPredictor
+) -> dict[str, Any]:
+    """What results depend on, besides the image."""
+    return {
+        "prompt": args.prompt,
+        "kind": args.kind,
+        "phrases": args.phrases,
+        "threshold": predictor.score_threshold,
+        "merge_iou": predictor.merge_iou,
+        "tta": args.tta,
+        "config": [args.config_file, stamp(resolve_config(args.config_file))],
+        "overrides": overrides,
+        "weights": [args.weights, stamp(args.weights)],
+    }
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Detect and write; returns the exit status."""
+    _check_numbers(args)
+    args.prompt = _typed(args.prompt)
+    given, overrides = _inputs_and_overrides(args.input)
+    inputs = find_images(given)
+    prompt = read_prompt(args.prompt, args.kind, args.phrases)
+    output = Path(args.output)
+    picture_paths(inputs.files, output)  # refuses now, not once the model is there
+    predictor = _predictor(args, overrides)
+    output.mkdir(parents=True, exist_ok=True)
+    settings = _settings(args, overrides, predictor)
+    journal = Journal(output / "detections.jsonl", settings)
+    if journal.other_settings:
+        changed = ", ".join(journal.other_settings)
+        print(f"{journal.path} is of a run with another {changed}: every image is done anew")
+    with journal:
+        report = detect(predictor, inputs.files, prompt, output, journal)
     head = {
         "prompt": args.prompt,
         "kind": prompt.kind if isinstance(prompt, Prompt) else "classes",
@@ -293,14 +170,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         "config": args.config_file,
         "weights": args.weights,
     }
-    path = Path(args.output) / "detections.json"
-    path.write_text(json.dumps({**head, **report}, indent=1), encoding="utf-8")
-    print(f"wrote {len(report['images'])} pictures and {path}")
+    path = output / "detections.json"
+    with whole_file(path, "w") as file:
+        json.dump({**head, **report, "skipped": inputs.skipped}, file, indent=1)
+    pictures = sum(image["picture"] is not None for image in report["images"])
+    print(f"wrote {pictures} pictures and {path}")
+    _say_skipped(inputs)
     if report["failed"]:
         names = ", ".join(entry["file"] for entry in report["failed"])
-        print(f"{len(report['failed'])} of {len(files)} images failed: {names}", file=sys.stderr)
+        failed = f"{len(report['failed'])} of {len(inputs.files)} images failed"
+        print(f"{failed} (the same command tries them again): {names}", file=sys.stderr)
         return 1
+    if set(journal.entries) <= set(inputs.files):  # else another run of this folder is not done
+        journal.path.unlink()
     return 0
+
+
+def _say_skipped(inputs: Inputs, most: int = 10) -> None:
+    if inputs.skipped:
+        names = ", ".join(inputs.skipped[:most]) + ", ..." * (len(inputs.skipped) > most)
+        count = f"{len(inputs.skipped)} skipped, no images by their names"
+        print(f"{count} (all are in detections.json): {names}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # no name of a file may end the run (LC_ALL=C)
+            stream.reconfigure(errors="backslashreplace")
+    args = _argument_parser().parse_intermixed_args(argv)
+    try:
+        return _run(args)
+    # OSError: a language model that is not there, an output folder that cannot be written.
+    except (UserError, ValueError, ImportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: what is done is kept, the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torchvision.ops import nms
 from glipv2_d2.checkpoint import build_for_weights, load_weights
 from glipv2_d2.config import get_config
 from glipv2_d2.data.images import read_image
-from glipv2_d2.data.phrases import prompt_from_text
+from glipv2_d2.data.prompt_text import read_prompt
 from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.modeling.mask_output import masks_as, paste_masks
 from glipv2_d2.modeling.precision import inference_autocast
@@ -46,7 +46,7 @@ class GroundingPredictor:
             phrases, see :func:`keep_best_phrase`; None: one object may have several phrases.
         batch_size: images that go through the model together.
         precision: "fp32", "bf16" or, on CUDA, "fp16".
-        phrases: back end that finds the phrases of a caption without brackets (data/phrases.py).
+        phrases: back end that finds the phrases of a sentence without brackets (data/phrases.py).
     """
 
     def __init__(
@@ -145,9 +145,11 @@ class GroundingPredictor:
         Args:
             images: one image or several; each a path, or an (H, W, 3) uint8 array in BGR order.
             prompts: what to look for. For all images alike: a list of class names (split into as
-                many prompts as the token limit asks for); a caption, with its phrases in
-                [brackets] or found by the noun-phrase extractor; a Prompt. For each image its own:
-                a list of Prompts or of lists of class names, one per image.
+                many prompts as the token limit asks for); a text, which is read as `detect.py`
+                reads it: "trash can, cat" and "trash can" are class names, a sentence is a caption
+                with its phrases in [brackets] or found by the noun-phrase extractor
+                (data/prompt_text.py); a Prompt. For each image its own: a list of Prompts or of
+                lists of class names, one per image.
             score_threshold: overrides the predictor's.
 
         Returns:
@@ -199,10 +201,10 @@ class GroundingPredictor:
         return [self._as_prompts(item) for item in prompts]
 
     def _as_prompts(self, prompt: PromptLike) -> list[Prompt]:
+        if isinstance(prompt, str):
+            prompt = read_prompt(prompt, backend=self.phrases)
         if isinstance(prompt, Prompt):
             return [prompt]
-        if isinstance(prompt, str):
-            return [prompt_from_text(prompt, self.phrases)]
         items = list(prompt) if isinstance(prompt, Sequence) else [prompt]
         if not items:
             raise PromptError("The prompt is empty: give class names, a caption or a Prompt.")

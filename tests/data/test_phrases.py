@@ -3,7 +3,6 @@ import pytest
 from glipv2_d2.data.phrases import (
     NOUN_PHRASE_EXTRACTORS,
     extract_noun_phrases,
-    prompt_from_text,
     register_noun_phrase_extractor,
 )
 from glipv2_d2.structures import PromptError
@@ -33,17 +32,15 @@ def phrases(caption, backend="rules"):
         ("a quickly moving butterfly", ["butterfly"]),
         ("the star to the right of the ring on the left", ["star", "ring"]),
         ("dog", ["dog"]),
+        ("the trash can beside a can of beans", ["trash can", "can of beans"]),
+        ("you can see a dog, and it can not see you", ["dog"]),
+        ("a steering wheel in the parked car", ["steering wheel", "parked car"]),
+        ("the running man is holding a watering can", ["running man", "watering can"]),
+        ("Mr. Bean with a 3.5 mm jack and a U.S. flag", ["Mr. Bean", "3.5 mm jack", "U.S. flag"]),
     ],
 )
 def test_rules(caption, expected):
     assert phrases(caption) == expected
-
-
-def test_prompt_from_text():
-    prompt = prompt_from_text("a [red kite] above a dog")
-    assert prompt.caption == "a red kite above a dog" and prompt.names == ("red kite",)
-    prompt = prompt_from_text("a red kite above a dog")
-    assert prompt.kind == "grounding" and prompt.names == ("red kite", "dog")
 
 
 @pytest.mark.parametrize("caption", ["", "  "])
@@ -55,7 +52,7 @@ def test_empty(caption):
 @pytest.mark.parametrize("caption", ["running quickly", "...", "of the"])
 def test_nothing_found(caption):
     with pytest.raises(PromptError, match="brackets"):
-        prompt_from_text(caption)
+        extract_noun_phrases(caption)
 
 
 def test_backends(monkeypatch):

@@ -63,6 +63,20 @@ def test_captions(predictor):
     same(given, marked)
 
 
+def test_names_in_a_text_are_the_classes_of_a_list(predictor):
+    (listed,) = predictor(image(), ["trash can", "steering wheel", "red kite"])
+    (text,) = predictor(image(), "trash can . steering wheel . red kite .")
+    same(text, listed)
+    same(predictor(image(), "legging")[0], predictor(image(), ["legging"])[0])
+    many = [f"thing number {i}" for i in range(300)]  # no single prompt holds them
+    same(predictor(image(), ". ".join(many))[0], predictor(image(), many)[0])
+
+
+def test_emoji_are_warned_of_by_name(predictor, caplog):
+    predictor(image(), ["\N{CAT FACE}", "cat", "\N{DOG FACE}"])
+    assert "'\N{CAT FACE}', '\N{DOG FACE}'" in caplog.text
+
+
 def test_paths_and_arrays_agree(predictor, tmp_path):
     path = tmp_path / "image.png"
     cv2.imwrite(str(path), image())

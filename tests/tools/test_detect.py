@@ -9,7 +9,6 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from glipv2_d2 import Prompt, PromptError
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine import detect as module
 from glipv2_d2.structures.phrase_list import PhraseList
@@ -41,19 +40,6 @@ def folder(tmp_path):
 def run(weights, source, output, *options, prompt="cat, red kite"):
     arguments = [str(source), "--config-file", CONFIG, "--weights", str(weights)]
     return module.main([*arguments, "--prompt", prompt, "--output", str(output), *options])
-
-
-def test_how_a_prompt_is_read():
-    assert module.parse_prompt("cat, red kite ,") == ["cat", "red kite"]
-    prompt = module.parse_prompt("a [red kite], above a [dog]")
-    assert isinstance(prompt, Prompt) and list(prompt.names) == ["red kite", "dog"]
-    assert prompt.kind == "grounding"
-    assert "dog" in " ".join(module.parse_prompt("a dog").names)
-    assert isinstance(module.parse_prompt("a dog, a cat", "caption"), Prompt)
-    assert module.parse_prompt("a dog", "classes") == ["a dog"]
-    for empty in ("", "  ", " , ,"):
-        with pytest.raises(PromptError):
-            module.parse_prompt(empty)
 
 
 def test_folder(weights, folder, tmp_path, capsys):
@@ -104,7 +90,12 @@ def test_one_image_with_a_caption(weights, folder, tmp_path):
         ({"source": "."}, "holds no image"),
         ({"prompt": " "}, "prompt is empty"),
         ({"options": ["--threshold", "7"]}, r"\[0, 1\]"),
+        ({"options": ["--threshold", "35"]}, r"\[0, 1\], got 35"),
+        ({"options": ["--threshold", "nan"]}, r"\[0, 1\], got nan"),
+        ({"options": ["--merge-iou", "nan"]}, r"\(0, 1\], got nan"),
+        ({"options": ["--merge-iou", "0"]}, r"\(0, 1\], got 0"),
         ({"options": ["--batch-size", "0"]}, "batch_size"),
+        ({"prompt": "\udcff\udcfe"}, "UTF-8"),
         ({"weights": "none.pth"}, "none.pth"),
         ({"options": ["--config-file", "none.py"]}, "none.py"),
         ({"output": "same"}, "could overwrite images there"),
@@ -121,8 +112,8 @@ def test_usage_errors(weights, folder, tmp_path, capsys, change, message):
     )  # fmt: skip
     assert status == 2
     captured = capsys.readouterr()
-
     assert re.search(message, captured.err), captured.err
+    assert captured.err.count("\n") == 1 and not captured.out
 
 
 def test_overrides_of_the_config_may_come_last(weights, folder, tmp_path):

@@ -39,6 +39,8 @@ class Scan:
         absent: classes verified to be absent, over all records; None if the set is not federated.
         too_long: captions with more tokens than the limit; None without a tokenizer.
         longest: tokens of the longest caption.
+        unknown: words of captions and class names that the language model does not know, and how
+            often they occur; None without a tokenizer.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Scan:
     absent: int | None = None
     too_long: int | None = None
     longest: int = 0
+    unknown: Counter | None = None
 
     def lines(self, most: int = 10) -> list[str]:
         """For people; at most ``most`` classes and kinds of problems are named."""
@@ -92,6 +95,12 @@ class Scan:
                 f"tokens: the longest caption has {self.longest}; {self.too_long} captions are "
                 "longer than the limit and are cut between two words in training"
             )
+        if self.unknown:
+            words = ", ".join(f"{word!r} {count}" for word, count in self.unknown.most_common(most))
+            result.append(
+                "warning: words that the language model does not know and cannot tell apart "
+                f"(the token [UNK]): {len(self.unknown)}; most: {printable(words)}"
+            )
         if self.classes:
             common = ", ".join(f"{name} {count}" for name, count in self.classes.most_common(most))
             empty = sum(count == 0 for count in self.classes.values())
@@ -115,7 +124,7 @@ def scan_dataset(
         max_records: look at so many only, evenly spread; None: all.
         check_images: read the header of each image and compare its size with the record's.
         tokenizer: a :class:`~glipv2_d2.modeling.text.tokenizer.PromptTokenizer`: count the
-            captions that are too long.
+            captions that are too long, and the words that the language model does not know.
 
     Returns:
         The counts, and the usable records.
@@ -131,6 +140,8 @@ def scan_dataset(
     names = class_labels(MetadataCatalog.get(name))
     scan.classes.update(dict.fromkeys(names, 0))
     scan.annotated = any("annotations" in record for record in records)
+    if tokenizer is not None:
+        scan.unknown = Counter(word for name in names for word in tokenizer.unknown_words(name))
     for record in records:
         _count(record, names, scan, tokenizer)
     if not records:
@@ -192,4 +203,5 @@ def _count(record: Record, names: Sequence[str], scan: Scan, tokenizer: Any) -> 
     if tokenizer is not None:
         tokens = tokenizer.num_tokens(record["caption"])
         scan.longest = max(scan.longest, tokens)
+        scan.unknown.update(tokenizer.unknown_words(record["caption"]))
         scan.too_long = (scan.too_long or 0) + (tokens > tokenizer.max_tokens)

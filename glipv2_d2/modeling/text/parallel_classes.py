@@ -124,6 +124,7 @@ class ParallelClassTokenizer(PromptTokenizer):
                     "The text of the class %r has %d tokens and is cut to %d.",
                     name, count, self.max_tokens,
                 )  # fmt: skip
+            self._warn_of_unknown(text, self.unknown_words(text))
             self._ids[text] = len(self._texts)
             self._texts.append(text)
         return self._ids[text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import unicodedata
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ import torch
 from tokenizers import Encoding
 from transformers import AutoTokenizer, CLIPTokenizerFast, PreTrainedTokenizerFast
 
+from glipv2_d2.errors import printable
 from glipv2_d2.modeling.positive_map import own_words, positive_map
 from glipv2_d2.modeling.text.resolve import resolve_pretrained
 from glipv2_d2.structures import (
@@ -22,6 +24,11 @@ from glipv2_d2.structures import (
 from glipv2_d2.structures.prompt import SEPARATOR
 
 __all__ = ["PromptTokenizer", "PromptTooLongError", "TokenizedPrompts"]
+
+logger = logging.getLogger(__name__)
+
+# A training on millions of captions meets new emoji for ever: so many are named.
+UNKNOWN_WORDS_NAMED = 100
 
 
 class PromptTokenizer:
@@ -60,10 +67,20 @@ class PromptTokenizer:
         self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._read_special_tokens_as_text()
         # BERT makes a word of each punctuation mark, CLIP of each run of them.
         words = self._backend.pre_tokenizer
         self._joins_punctuation = words is not None and len(words.pre_tokenize_str("?!.")) == 1
         self._counts: dict[str, int] = {}
+        self._told: set[str] = set()
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._read_special_tokens_as_text()  # the Rust tokenizer forgets it when it is pickled
+
+    def _read_special_tokens_as_text(self) -> None:
+        """A "[SEP]" or "<|endoftext|>" that somebody writes is text and ends nothing."""
+        self._backend.encode_special_tokens = True
 
     @classmethod
     def from_pretrained(
@@ -90,6 +107,16 @@ class PromptTokenizer:
     def encode(self, caption: str) -> Encoding:
         """``ids`` and ``offsets`` of one caption, special tokens included, not truncated."""
         return self._backend.encode(caption)
+
+    def unknown_words(self, caption: str) -> list[str]:
+        """The words of a caption that the language model does not know, each as often as it is
+        there: they all become the same token, [UNK] (every emoji, many CJK characters)."""
+        return self._unknown_words(caption, self.encode(caption))
+
+    def _unknown_words(self, caption: str, encoding: Encoding) -> list[str]:
+        unknown = self.tokenizer.unk_token_id
+        pairs = zip(encoding.ids, encoding.offsets)
+        return [caption[start:end] for i, (start, end) in pairs if i == unknown and start < end]
 
     def num_tokens(self, caption: str) -> int:
         """The tokens of a caption, [CLS] and [SEP] included."""
@@ -177,9 +204,26 @@ class PromptTokenizer:
             padding = [(0, 0)] * (length - count)
             maps.append(positive_map(prompt, encoding.offsets + padding))
             own[row] = own_words(prompt, encoding.offsets + padding)
-        # A caption may name a special token ("[SEP]"), which then has characters of its own.
+            self._warn_of_unknown(prompt.caption, self._unknown_words(prompt.caption, encoding))
+        # [UNK] has characters of its own, but cannot be guessed once it is masked.
         special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
         return TokenizedPrompts(input_ids, mask, maps, own & ~special)
+
+    def _warn_of_unknown(self, text: str, words: Sequence[str]) -> None:
+        """Name words of a text that are unknown; each word once."""
+        new = list(dict.fromkeys(word for word in words if word not in self._told))
+        if not new or len(self._told) >= UNKNOWN_WORDS_NAMED:
+            return
+        self._told.update(new)
+        more = len(self._told) >= UNKNOWN_WORDS_NAMED
+        logger.warning(
+            "the language model does not know %s of %s: each is the token [UNK] to it, so that it "
+            "cannot tell one from another, and what it finds for them means little. Use other "
+            "words for them.%s",
+            printable(", ".join(repr(word) for word in new)),
+            printable(repr(text if len(text) <= 80 else text[:77] + "...")),
+            " Further unknown words are not named." if more else "",
+        )
 
     def _check_length(self, prompt: Prompt, count: int) -> None:
         if count <= self.max_tokens:

@@ -28,6 +28,16 @@ def test_counts(datasets, tokenizer, coco_json):
     assert scan.longest == tokenizer.num_tokens("the star 11 left of the blue ring")
 
 
+def test_words_that_the_language_model_does_not_know_are_named(datasets, tokenizer, mdetr_json):
+    text = mdetr_json.read_text()
+    assert "blue ring" in text
+    mdetr_json.write_text(text.replace("blue ring", "blue \N{RING}ing"))  # of the same length
+    scan, _ = scan_dataset(datasets[1], tokenizer=tokenizer)
+    assert scan.unknown == {"\N{RING}ing": 12}
+    assert "[UNK]): 1; most: '\N{RING}ing' 12" in "\n".join(scan.lines())
+    assert scan_dataset(datasets[0], tokenizer=tokenizer)[0].unknown == {}
+
+
 def test_problems_are_counted(datasets, tokenizer, mdetr_json, images):
     text = mdetr_json.read_text().replace("[40, 10, 20, 20]", "[40, 10, 0, 20]", 2)
     mdetr_json.write_text(text)

@@ -59,9 +59,15 @@ def test_captions_of_other_images_are_not_masked(tokenizer):
     assert words_of(tokenizer, [prompt], [torch.tensor([0])]) == [["a", "red", "kite"]]
 
 
-def test_special_tokens_written_in_a_caption_are_not_masked(tokenizer):
+def test_special_tokens_written_in_a_caption_are_words(tokenizer):
     prompt = Prompt.from_caption("a [SEP] red [MASK] kite", [[(8, 11)]])
-    assert words_of(tokenizer, [prompt], [NONE]) == [["a", "red", "kite"]]
+    words = ["a", "[", "sep", "]", "red", "[", "mask", "]", "kite"]
+    assert words_of(tokenizer, [prompt], [NONE]) == [words]
+
+
+def test_words_that_the_vocabulary_lacks_are_not_masked(tokenizer):
+    prompt = Prompt.from_caption("a \N{CAT FACE} kite", [[(4, 8)]])
+    assert words_of(tokenizer, [prompt], [NONE]) == [["a", "kite"]]
 
 
 def test_rates(tokenizer):

@@ -174,3 +174,12 @@ def test_resolve(tmp_path, monkeypatch):
     assert clip_folder() is None
     monkeypatch.setattr(clip_vocabulary, "find_spec", lambda name: None)  # as if not installed
     assert clip_folder() is None and resolve.resolve_pretrained(CLIP[0]) == CLIP[0]
+
+
+def test_special_tokens_that_somebody_writes_are_text(tokenizer):
+    prompt = Prompt.from_classes(["cat", "<|endoftext|>", "<|startoftext|>", "\N{CAT FACE}"])
+    tokens = tokenizer([prompt])
+    ids = tokens.input_ids[0].tolist()
+    assert ids.count(49406) == ids.count(49407) == 1 and ids[-1] == 49407
+    assert tokens.positive_maps[0][1].sum() == 6 and tokens.positive_maps[0].sum(0).max() == 1
+    assert tokenizer.unknown_words(prompt.caption) == []  # CLIP reads bytes

@@ -1,3 +1,5 @@
+import copy
+import logging
 import pickle
 
 import pytest
@@ -144,3 +146,52 @@ def test_folder_without_tokenizer(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(OSError, match="cannot load a tokenizer"):
         PromptTokenizer.from_pretrained(str(tmp_path))
+
+
+CAT, DOG = "\N{CAT FACE}", "\N{DOG FACE}"
+
+
+def test_words_that_become_unknown_are_warned_of_by_name_once(caplog):
+    tokenizer = PromptTokenizer.from_pretrained("minilm")
+    prompt = Prompt.from_classes([CAT, "red heart", DOG, "x" * 101])
+    assert tokenizer.unknown_words(prompt.caption) == [CAT, DOG, "x" * 101]
+    with caplog.at_level(logging.WARNING):
+        tokenizer([prompt, Prompt.from_classes(["cat"])])
+        tokenizer([prompt])
+    (record,) = caplog.records
+    assert f"{CAT!r}, {DOG!r}" in record.getMessage() and "red heart'" not in record.getMessage()
+    caplog.clear()
+    tokenizer([Prompt.parse(f"a {CAT} beside the [\N{TRACTOR}]")])
+    assert [CAT in r.getMessage().split(" of ")[0] for r in caplog.records] == [False]
+    assert "\N{TRACTOR}" in caplog.text
+
+
+def test_so_many_unknown_words_are_named(caplog, monkeypatch):
+    monkeypatch.setattr("glipv2_d2.modeling.text.tokenizer.UNKNOWN_WORDS_NAMED", 2)
+    tokenizer = PromptTokenizer.from_pretrained("minilm")
+    for char in (CAT, DOG, "\N{TRACTOR}"):
+        tokenizer([Prompt.from_classes([char])])
+    assert [DOG in r.getMessage() for r in caplog.records] == [False, True]
+    assert "not named" in caplog.records[-1].getMessage()
+
+
+def pickled(thing):
+    return pickle.loads(pickle.dumps(thing))
+
+
+@pytest.mark.parametrize("copied", [lambda tokenizer: tokenizer, copy.deepcopy, pickled])
+def test_special_tokens_that_somebody_writes_are_text(tokenizer, copied):
+    tokenizer = copied(tokenizer)
+    special = ["[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"]
+    prompt = Prompt.from_classes(["cat", *special, "dog"])
+    tokens = tokenizer([prompt])
+    ids = tokens.input_ids[0].tolist()
+    assert set(ids) & set(tokenizer.tokenizer.all_special_ids) == {101, 102}
+    assert ids.count(101) == ids.count(102) == 1 and not tokenizer.unknown_words(prompt.caption)
+    words = tokenizer.encode(prompt.caption).tokens
+    named = [[words[i] for i in row.nonzero().flatten()] for row in tokens.positive_maps[0]]
+    assert named == [
+        ["cat"], ["[", "cl", "##s", "]"], ["[", "sep", "]"], ["[", "pad", "]"],
+        ["[", "mask", "]"], ["[", "un", "##k", "]"], ["dog"],
+    ]  # fmt: skip
+    assert tokenizer.num_tokens("[SEP]") == 5
