@@ -17,6 +17,7 @@ from glipv2_d2.data.datasets.coco_like import load_coco_style_json
 from glipv2_d2.data.datasets.phrasecut import with_whole_masks
 from glipv2_d2.data.datasets.refexp import without_images
 from glipv2_d2.data.mappers.grounding import absent_class_ids
+from glipv2_d2.data.patterns import refuse_patterns, refuse_what_is_left
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
 from glipv2_d2.data.records import CheckedRecords, LazyRecords
 
@@ -132,9 +133,10 @@ def _lazy_records(
     numbers = range(0, len(records), max(len(records) // LOOKED_AT, 1))
     with problem_log(f"data set {name!r}", invalid) as log:
         early = CheckedRecords(records, name, count, log, excluded)
+        looked_at = []
         for index in numbers:
             try:
-                early[index]
+                looked_at.append(early[index])
             except RecordError as error:
                 log.unusable(error)
         if log.records >= len(numbers):
@@ -142,6 +144,9 @@ def _lazy_records(
                 f"data set {name!r}: none of {len(numbers)} records that were looked at can be "
                 f"used: {log.summary()}"
             )
+        where = f"{records.source} ({name}), {len(numbers)} records looked at"
+        refuse_patterns(looked_at, where)
+        refuse_what_is_left(looked_at, log, where)
     logging.getLogger(__name__).info(
         "data set %r: %d of %d records looked at, the others are checked when they are read",
         name,

@@ -41,6 +41,7 @@ class ProblemLog:
         masks: polygons and masks that were left out, without their boxes.
         clipped: boxes that were cut at the border of their image and kept.
         kinds: kind of problem -> (count, the first example).
+        no_faults: the kinds of sound records that were asked to be left out.
     """
 
     def __init__(self, mode: str = "drop", drop_records: bool = True):
@@ -53,6 +54,7 @@ class ProblemLog:
         self.masks = 0
         self.clipped = 0
         self.kinds: dict[str, tuple[int, str]] = {}
+        self.no_faults: set[str] = set()
 
     def record(self, kind: str, where: str, what: str) -> None:
         """A whole record is unusable.
@@ -93,6 +95,8 @@ class ProblemLog:
             raise DataError(
                 f"{where}: {what}. Repair the file: a test over fewer images is another test"
             )
+        if not fault:
+            self.no_faults.add(kind)
         count, first = self.kinds.get(kind, (0, f"{where}: {what}"))
         self.kinds[kind] = (count + 1, first)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +16,7 @@ from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
+from glipv2_d2.evaluation.coco_truth import load_coco_truth
 from glipv2_d2.evaluation.collect import ImageLedger, checked_instances, gathered
 
 # metric: (IoU threshold or None for their mean, label of the area range)
@@ -34,7 +40,9 @@ class SubsetCOCOEvaluator(COCOEvaluator):
 
     The stock evaluator takes an image that was never evaluated for one without detections, and
     counts one twice that came twice; here each image of the data set must come exactly once. The
-    result and its files do not depend on batches, order and processes.
+    result and its files do not depend on batches, order and processes. The ground truth is what
+    training reads of the same json, see :func:`~glipv2_d2.evaluation.coco_truth.load_coco_truth`.
+    Masks are compared only if every object of it has one.
 
     AP, AP50, ... are means over ``classes``. All classes may be predicted, and each class is
     matched as the stock evaluator matches it; only the final mean leaves classes out. With all
@@ -75,7 +83,12 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         self.classes = list(classes)
         if use_fast_impl is None:
             use_fast_impl = has_fast_coco_eval()
-        super().__init__(dataset_name, *args, use_fast_impl=use_fast_impl, **kwargs)
+        with _constructible(dataset_name) as name:
+            super().__init__(name, *args, use_fast_impl=use_fast_impl, **kwargs)
+        self._metadata = metadata
+        if json_file := metadata.get("json_file"):
+            self._coco_api = load_coco_truth(os.fspath(json_file))
+            self._do_evaluation = "annotations" in self._coco_api.dataset
         self._ledger = ImageLedger(sorted(self._coco_api.getImgIds()), dataset_name)
 
     def reset(self) -> None:
@@ -86,6 +99,9 @@ class SubsetCOCOEvaluator(COCOEvaluator):
     def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping]) -> None:
         """As ``COCOEvaluator.process``, after a look at the image ids and the numbers."""
         for model_input, output in zip(inputs, outputs, strict=True):
+            text = str(model_input.get("image_id"))
+            if text in self._coco_api.imgs:  # its ids are texts, see load_coco_truth
+                model_input = {**model_input, "image_id": text}
             image_id = self._ledger.add(model_input)
             if "instances" in output:
                 output = {**output, "instances": checked_instances(output, image_id)}
@@ -114,6 +130,22 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         finally:
             self._predictions, self._distributed = mine, distributed
 
+    def _tasks_from_predictions(self, predictions: Sequence[Mapping]) -> list[str]:
+        tasks = super()._tasks_from_predictions(predictions)
+        truth = list(self._coco_api.anns.values())
+        bare = [annotation for annotation in truth if not annotation.get("segmentation")]
+        if "segm" not in tasks or not bare:
+            return tasks
+        self._logger.warning(
+            "The masks are not measured: %d of %d objects in the ground truth have no mask that "
+            "can be drawn, the first: annotation %s of image %r.",
+            len(bare),
+            len(truth),
+            bare[0]["id"],
+            bare[0]["image_id"],
+        )
+        return [task for task in tasks if task != "segm"]
+
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None
     ) -> dict[str, float]:
@@ -135,6 +167,28 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             create_small_table({metric: results[metric] for metric in _METRICS}),
         )
         return results
+
+
+@contextmanager
+def _constructible(dataset_name: str) -> Iterator[str]:
+    """A name under which the stock constructor meets no json that pycocotools cannot index.
+
+    It reads the file as it is and fails at the first annotation without an id, say; the truth is
+    put in its place afterwards. A data set without a json is left to it.
+    """
+    if not MetadataCatalog.get(dataset_name).get("json_file"):
+        yield dataset_name
+        return
+    name = f"{dataset_name}_{uuid.uuid4().hex}"
+    with tempfile.TemporaryDirectory() as folder:
+        empty = os.path.join(folder, "empty.json")
+        with open(empty, "w") as file:
+            json.dump({"images": [], "annotations": [], "categories": []}, file)
+        MetadataCatalog.get(name).json_file = empty
+        try:
+            yield name
+        finally:
+            MetadataCatalog.remove(name)
 
 
 def _copied(prediction: dict[str, Any]) -> dict[str, Any]:
