@@ -150,13 +150,14 @@ def _check_image(record: Record, check_files: bool) -> None:
         raise _Invalid("bad file name", f"the field 'file_name': {problem}")
     if "caption" in record:
         _check_caption(record)
-    if check_files and not os.path.isfile(_image_file(record)):
+    if check_files and not os.path.isfile(image_file(record)):
         raise _Invalid(
-            "missing image file", f"the image file {_image_file(record)!r} does not exist"
+            "missing image file", f"the image file {image_file(record)!r} does not exist"
         )
 
 
-def _image_file(record: Record) -> str:
+def image_file(record: Record) -> str:
+    """Where the image of a record is: its file, or the container (TSV, tar) that holds it."""
     source = record.get("image_source")
     return record["file_name"] if source is None else source.path
 

@@ -25,7 +25,7 @@ from glipv2_d2.data.inspection import scan_dataset
 from glipv2_d2.evaluation import build_evaluator
 from glipv2_d2.evaluation.coco_truth import load_coco_truth
 from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
-from tests.exporters import EXPORTERS, HEIGHT, OBJECTS, WIDTH, polygon, write_images
+from tests.data.datasets.exporters import EXPORTERS, HEIGHT, OBJECTS, WIDTH, polygon, write_images
 
 MASKED = {"cvat", "labelme"}
 
