@@ -86,17 +86,18 @@ def _annotations(
         if "segmentation" in annotation:
             truth["segmentation"] = annotation["segmentation"]
         truth["iscrowd"] = int(entry.get("iscrowd", 0))
-        truth["area"] = _area(truth, image)
+        truth["area"] = annotation_area(truth, image["height"], image["width"])
         result.append(truth)
     return result
 
 
-def _area(entry: Record, image: Record) -> float:
+def annotation_area(entry: Record, height: int, width: int) -> float:
+    """The field ``area``, or what it should be: pixels of the mask, or else of the box (xywh)."""
     area = plain_number(entry.get("area"))
     if isinstance(area, (int, float)) and math.isfinite(area) and area >= 0:
         return area
-    if "segmentation" in entry:
-        return mask_area(entry["segmentation"], image["height"], image["width"])
+    if segmentation := entry.get("segmentation"):
+        return mask_area(segmentation, height, width)
     return float(entry["bbox"][2] * entry["bbox"][3])
 
 
