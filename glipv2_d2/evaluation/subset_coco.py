@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
+from glipv2_d2.data.entries import plain_id
 from glipv2_d2.evaluation.coco_truth import load_coco_truth
 from glipv2_d2.evaluation.collect import ImageLedger, checked_instances, gathered
 
@@ -85,7 +87,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             use_fast_impl = has_fast_coco_eval()
         with _constructible(dataset_name) as name:
             super().__init__(name, *args, use_fast_impl=use_fast_impl, **kwargs)
-        self._metadata = metadata
+        self._metadata = _with_plain_ids(metadata)
         if json_file := metadata.get("json_file"):
             self._coco_api = load_coco_truth(os.fspath(json_file))
             self._do_evaluation = "annotations" in self._coco_api.dataset
@@ -99,9 +101,10 @@ class SubsetCOCOEvaluator(COCOEvaluator):
     def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping]) -> None:
         """As ``COCOEvaluator.process``, after a look at the image ids and the numbers."""
         for model_input, output in zip(inputs, outputs, strict=True):
-            text = str(model_input.get("image_id"))
-            if text in self._coco_api.imgs:  # its ids are texts, see load_coco_truth
-                model_input = {**model_input, "image_id": text}
+            # As load_coco_truth has it.
+            plain = plain_id(model_input.get("image_id"))
+            plain = str(plain) if str(plain) in self._coco_api.imgs else plain
+            model_input = {**model_input, "image_id": plain}
             image_id = self._ledger.add(model_input)
             if "instances" in output:
                 output = {**output, "instances": checked_instances(output, image_id)}
@@ -189,6 +192,15 @@ def _constructible(dataset_name: str) -> Iterator[str]:
             yield name
         finally:
             MetadataCatalog.remove(name)
+
+
+def _with_plain_ids(metadata: Metadata) -> Metadata:
+    """The metadata itself, or a copy: Detectron2's reader takes category ids that are texts."""
+    key = "thing_dataset_id_to_contiguous_id"
+    ids = metadata.get(key) or {}
+    if not any(isinstance(i, str) for i in ids):
+        return metadata
+    return Metadata(**{**metadata.as_dict(), key: {plain_id(i): n for i, n in ids.items()}})
 
 
 def _copied(prediction: dict[str, Any]) -> dict[str, Any]:

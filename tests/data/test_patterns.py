@@ -162,6 +162,19 @@ def test_more_than_half_left_out_stops(bad, stops, coco_json, images, cleanup):
         assert sum(len(r["annotations"]) for r in load_records("half")) == 6
 
 
+def test_images_without_objects_only_beside_others(coco_json, images, cleanup, tokenizer):
+    content = json.loads(coco_json.read_text())
+    empty = coco_json.with_name("empty.json")
+    empty.write_text(json.dumps({**content, "annotations": []}))
+    cleanup += ["empty", "some"]
+    register_coco_style("empty", str(empty), str(images))
+    register_coco_style("some", str(coco_json), str(images))
+    with pytest.raises(DataError, match=r"no image of \['empty'\] has a box"):
+        build_grounding_train_loader("empty", mapper=mapper(tokenizer), total_batch_size=1)
+    both = ["empty", "some"]
+    build_grounding_train_loader(both, mapper=mapper(tokenizer), total_batch_size=1)
+
+
 def test_annotations_of_images_that_were_taken_out_do_not_count(coco_json, images, cleanup):
     content = json.loads(coco_json.read_text())
     del content["images"][3:]

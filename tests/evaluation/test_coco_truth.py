@@ -191,6 +191,16 @@ def test_what_has_one_meaning_is_filled_in(case, register, write):
     assert results["bbox"]["APs"] == pytest.approx(100)  # by the area
 
 
+def test_records_of_detectron2s_own_reader(write):
+    """As in a run with the stock loaders; it keeps the category ids as texts."""
+    write("stock_reader", EXPORTERS["cvat"], texts, register_coco_instances)
+    records = DatasetCatalog.get("stock_reader")
+    ids = MetadataCatalog.get("stock_reader").thing_dataset_id_to_contiguous_id
+    assert ids == {"1": 0, "2": 1}
+    results = evaluate("stock_reader", records=records)
+    assert results["bbox"]["AP"] == pytest.approx(100)
+
+
 NO_MEANING = {
     "empty bbox": ("bbox", [], "'bbox' is missing or empty"),
     "bbox null": ("bbox", None, "'bbox' is missing or empty"),
