@@ -67,6 +67,11 @@ def build_grounding_train_loader(
 
     Returns:
         A loader of lists of mapped records; images without boxes are not filtered out.
+
+    Raises:
+        DataError: a data set cannot be used, see
+            :func:`~glipv2_d2.data.checks.check_records`, too many of its images are missing, or
+            there is not one box in all data sets.
     """
     entries = _entries(datasets)
     world = comm.get_world_size()
@@ -80,12 +85,18 @@ def build_grounding_train_loader(
     counters = Counters((REPLACED, LEFT_OUT), __name__)
     excluded = _excluded_images(exclude_images_of)
     with_masks = getattr(mapper, "use_masks", False)
-    parts = []
+    parts, taught = [], False
     for name, _ in entries:
         part = stored_records(name, invalid, check_files, counters, excluded, with_masks)
+        taught = taught or _has_captions(part) or any(map(_teaches, part))
         parts.append(MaskedRecords(part, name) if with_masks else part)
         if getattr(mapper, "negative_captions", 0) and _has_captions(part):
             mapper.set_caption_pool(name, CaptionPool(part))
+    if not taught:
+        raise DataError(
+            f"no image of {[name for name, _ in entries]} has a box: there is nothing to learn but "
+            "that nothing is there. Are the annotations in another file?"
+        )
     if hasattr(mapper, "prepare"):
         mapper.prepare(name for name, _ in entries)
     sampler = MixingSampler(
@@ -121,6 +132,12 @@ def _has_captions(records: Sequence[Record]) -> bool:
     """Lazy data sets say it; a list is one of captions if its first record is."""
     known = getattr(records, "has_captions", None)
     return "caption" in records[0] if known is None else known
+
+
+def _teaches(record: Record) -> bool:
+    """Whether a detection record has a box, or classes that are verified to be absent."""
+    single = any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
+    return single or bool(record.get("neg_category_ids"))
 
 
 def build_grounding_test_loader(

@@ -9,7 +9,8 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.entries import file_name_problem
+from glipv2_d2.data.entries import crowd_problem, file_name_problem, plain_annotation
+from glipv2_d2.data.patterns import refuse_patterns, refuse_what_is_left
 from glipv2_d2.data.problems import INVALID, DataError, ProblemLog, problem_log
 from glipv2_d2.structures import span_problem
 
@@ -59,11 +60,15 @@ def check_records(
         The records that are left; those that had to be changed are copies.
 
     Raises:
-        DataError: with file, record, annotation and field; also if nothing is left.
+        DataError: with file, record, annotation and field; also if most or nothing is left
+            (:func:`~glipv2_d2.data.patterns.refuse_what_is_left`), or if the boxes are of another
+            format (:func:`~glipv2_d2.data.patterns.refuse_patterns`).
     """
     where = f"{source} ({dataset_name})" if source else f"data set {dataset_name!r}"
     result = []
     with problem_log(where, invalid, drop_records) as log:
+        records = records if isinstance(records, list) else list(records)
+        refuse_patterns(records, where)
         for record in records:
             checked = check_record(
                 record,
@@ -77,6 +82,7 @@ def check_records(
         if not result:
             reason = f" that can be used: {log.summary()}" if log.records else ""
             raise DataError(f"{where} has no images{reason}")
+        refuse_what_is_left(result, log, where)
     return result
 
 
@@ -106,13 +112,14 @@ def check_record(
         return None
     kept, changed = [], False
     for index, annotation in enumerate(record.get("annotations", ())):
+        plain = plain_annotation(annotation) if isinstance(annotation, dict) else annotation
         try:
-            checked = _check_annotation(annotation, record, num_classes)
+            checked = _check_annotation(plain, record, num_classes)
         except _Invalid as problem:
             log.annotation(problem.args[0], _spot(place, index, annotation), problem.args[1])
             changed = True
             continue
-        log.clipped += checked is not annotation
+        log.clipped += checked is not plain
         sound = _with_sound_mask(checked, record, log, _spot(place, index, annotation))
         changed |= sound is not annotation
         kept.append(sound)
@@ -143,13 +150,14 @@ def _check_image(record: Record, check_files: bool) -> None:
         raise _Invalid("bad file name", f"the field 'file_name': {problem}")
     if "caption" in record:
         _check_caption(record)
-    if check_files and not os.path.isfile(_image_file(record)):
+    if check_files and not os.path.isfile(image_file(record)):
         raise _Invalid(
-            "missing image file", f"the image file {_image_file(record)!r} does not exist"
+            "missing image file", f"the image file {image_file(record)!r} does not exist"
         )
 
 
-def _image_file(record: Record) -> str:
+def image_file(record: Record) -> str:
+    """Where the image of a record is: its file, or the container (TSV, tar) that holds it."""
     source = record.get("image_source")
     return record["file_name"] if source is None else source.path
 
@@ -179,6 +187,8 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
     """The annotation itself, or a copy with a clipped box."""
     if not isinstance(annotation, dict):
         raise _Invalid("no json object", f"the annotation is {annotation!r:.60}")
+    if problem := crowd_problem(annotation.get("iscrowd", 0)):
+        raise _Invalid("bad field", problem)
     if "caption" in record:
         _check_spans(annotation, record["caption"])
     else:

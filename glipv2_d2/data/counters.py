@@ -26,8 +26,15 @@ class Counters:
         self._logger = logger
         self._counts = torch.zeros(_ROWS, len(self.names), dtype=torch.int64).share_memory_()
 
-    def add(self, name: str, count: int = 1, detail: str = "") -> None:
-        """Add to a count; ``detail`` (an example) goes into the log line, if one is due."""
+    def add(self, name: str, count: int = 1, detail: str = "", of: int | None = None) -> None:
+        """Add to a count.
+
+        Args:
+            name: of the count.
+            count: how many.
+            detail: an example, for the log line if one is due.
+            of: how many there were in this process, for the same line.
+        """
         if not count:
             return
         worker = get_worker_info()
@@ -37,9 +44,10 @@ class Counters:
         cell[column] += count
         if len(str(before + count)) > len(str(before)) or before == 0:
             where = "" if worker is None else f" in data worker {worker.id}"
+            share = "" if of is None else f" of {of}"
             example = f" ({printable(detail)})" if detail else ""
             logging.getLogger(self._logger).warning(
-                "%s: %d so far%s%s", name, before + count, where, example
+                "%s: %d so far%s%s%s", name, before + count, share, where, example
             )
 
     def total(self) -> dict[str, int]:

@@ -1,10 +1,15 @@
-"""What json files hold may be anything: entries that are no objects, ids that are no keys."""
+"""What json files hold may be anything: entries that are no objects, ids that are no keys.
+
+What is written in another way and still has one meaning is taken for that: by
+:func:`plain_id`, :func:`plain_number` and :func:`plain_annotation`, for every reader, check and
+evaluator alike. What has not one meaning is left as it is, and refused by whoever needs it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from glipv2_d2.data.problems import RecordError
@@ -34,6 +39,71 @@ def id_problem(value: Any) -> str | None:
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return None
     return f"{_short(value)} is neither a number nor a text"
+
+
+def plain_id(value: Any) -> Any:
+    """The number that an id stands for (``"7"``, ``7.0``); any other value as it is.
+
+    ``"007"`` stays a text: it and ``"7"`` may be two images.
+    """
+    if isinstance(value, str):
+        digits = value.removeprefix("-")
+        # isascii: int() takes the digits of other scripts too.
+        if digits.isascii() and digits.isdecimal() and str(int(value)) == value:
+            return int(value)
+    elif isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def plain_number(value: Any) -> Any:
+    """The number that a text stands for (``" 1.5"``); any other value as it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value
+
+
+_CROWD = {None: 0, 0: 0, 1: 1, "0": 0, "1": 1}  # False and True are 0 and 1
+
+
+def plain_annotation(entry: Record) -> Record:
+    """The annotation itself, or a copy with ``bbox`` as numbers and ``iscrowd`` as 0 or 1."""
+    changed = {}
+    box, crowd = entry.get("bbox"), entry.get("iscrowd", 0)
+    if isinstance(box, (list, tuple)) and any(isinstance(x, str) for x in box):
+        changed["bbox"] = [plain_number(x) for x in box]
+    if crowd is None or isinstance(crowd, (str, float, bool)):
+        changed["iscrowd"] = _CROWD.get(crowd, crowd)
+    return {**entry, **changed} if changed else entry
+
+
+def make_ids_plain(content: Mapping[str, Any]) -> None:
+    """:func:`plain_id` for every id in the lists of a COCO json, in place."""
+    for field, keys in _IDS.items():
+        entries = content.get(field)
+        for entry in entries if isinstance(entries, list) else ():
+            for key in keys:
+                if isinstance(entry, dict) and key in entry:
+                    value = entry[key]
+                    listed = isinstance(value, list)
+                    entry[key] = [plain_id(i) for i in value] if listed else plain_id(value)
+
+
+_IDS = {
+    "images": ("id", "neg_category_ids", "not_exhaustive_category_ids"),
+    "annotations": ("id", "image_id", "category_id"),
+    "categories": ("id",),
+}
+
+
+def crowd_problem(value: Any) -> str | None:
+    """Why a value of ``iscrowd`` has no meaning; None if it has one."""
+    if isinstance(value, int) and value in (0, 1):
+        return None
+    return f"the field 'iscrowd' is {_short(value)}, neither 0 nor 1"
 
 
 def image_problem(
@@ -66,25 +136,26 @@ def count_ids(images: Iterable[Any]) -> Counter:
 
 
 def annotation_problem(
-    entry: Record, images: Mapping[Any, Any], seen: set
+    entry: Record, images: Mapping[Any, Any], seen: MutableMapping[Any, Record]
 ) -> tuple[str, str] | None:
     """(kind, what) that is wrong with the ids of an ``annotations[]`` entry; None if nothing is.
+
+    Nothing refers to the id of an annotation, so that it may be anything, and two annotations may
+    have the same one; but two that are equal in every field are one that is written twice (as in
+    COCO's minival2014).
 
     Args:
         entry: the entry.
         images: the usable ones, by id.
-        seen: the ids met before; that of the entry is added.
+        seen: the entries met before, by their ids; this one is added.
     """
     image, key = entry.get("image_id"), entry.get("id")
     if id_problem(image) or image not in images:
         return "unknown image", f"the field 'image_id' is that of no image: {_short(image)}"
-    if key is None:
-        return None
-    if problem := id_problem(key):
-        return "bad id", f"the field 'id': {problem}"
-    if key in seen:
-        return "duplicate annotation id", "the field 'id' is not unique"
-    seen.add(key)
+    if id_problem(key) is None:
+        first = seen.setdefault(key, entry)
+        if first is not entry and first == entry:
+            return "annotation written twice", "it is equal to an earlier annotation, its 'id' too"
     return None
 
 

@@ -10,23 +10,27 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.common import DatasetFromList
 from detectron2.data.datasets import load_coco_json
+from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.checks import check_records, not_utf8
+from glipv2_d2.data.checks import check_records, image_file, not_utf8
 from glipv2_d2.data.class_names import alike_warning
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json
 from glipv2_d2.data.datasets.phrasecut import with_whole_masks
 from glipv2_d2.data.datasets.refexp import without_images
 from glipv2_d2.data.mappers.grounding import absent_class_ids
+from glipv2_d2.data.patterns import refuse_patterns, refuse_what_is_left
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
 from glipv2_d2.data.records import CheckedRecords, LazyRecords
+from glipv2_d2.data.samplers import MOST_UNUSABLE
 
 Record = dict[str, Any]
 
 LEFT_OUT = "annotations or masks that cannot be used, left out"
 # What Detectron2's readers raise for files that are not as they should be.
 REFUSED = (KeyError, ValueError, AssertionError, TypeError, AttributeError, OverflowError)
-# So many records of a lazy data set are checked before the training begins.
+# So many records of a lazy data set are checked, and so many image files of another one looked for,
+# before the training begins.
 LOOKED_AT = 256
 
 
@@ -112,6 +116,7 @@ def stored_records(
         if isinstance(records, LazyRecords):
             return _lazy_records(name, records, invalid, counters, excluded)
         kept = checked_records(name, records, invalid, check_files)
+    _require_images(kept, name)
     kept = _without_questionless(kept, name)
     if excluded:
         before = len(kept)
@@ -136,6 +141,24 @@ def _require_annotations(name: str, records: Sequence[Record]) -> None:
     )
 
 
+def _require_images(records: Sequence[Record], name: str) -> None:
+    """Look for some image files, evenly spread, before the training begins."""
+    looked_at = records[:: max(len(records) // LOOKED_AT, 1)]
+    missing = [r["file_name"] for r in looked_at if not PathManager.exists(image_file(r))]
+    if not missing:
+        return
+    what = (
+        f"data set {name!r}: {len(missing)} of {len(looked_at)} image files that were looked at "
+        f"do not exist, the first: {missing[0]!r}"
+    )
+    if len(missing) > MOST_UNUSABLE * len(looked_at):
+        raise DataError(
+            f"{what}. More than {MOST_UNUSABLE:.0%} stop the run. Is the image folder right, and "
+            "complete? Otherwise take these images out of the annotation file"
+        )
+    logging.getLogger(__name__).warning("%s; other images will take their place", what)
+
+
 def _lazy_records(
     name: str, records: LazyRecords, invalid: str, counters: Counters, excluded: set[str]
 ) -> CheckedRecords:
@@ -146,9 +169,10 @@ def _lazy_records(
     numbers = range(0, len(records), max(len(records) // LOOKED_AT, 1))
     with problem_log(f"data set {name!r}", invalid) as log:
         early = CheckedRecords(records, name, count, log, excluded)
+        looked_at = []
         for index in numbers:
             try:
-                early[index]
+                looked_at.append(early[index])
             except RecordError as error:
                 log.unusable(error)
         if log.records >= len(numbers):
@@ -156,6 +180,9 @@ def _lazy_records(
                 f"data set {name!r}: none of {len(numbers)} records that were looked at can be "
                 f"used: {log.summary()}"
             )
+        where = f"{records.source} ({name}), {len(numbers)} records looked at"
+        refuse_patterns(looked_at, where)
+        refuse_what_is_left(looked_at, log, where)
     logging.getLogger(__name__).info(
         "data set %r: %d of %d records looked at, the others are checked when they are read",
         name,

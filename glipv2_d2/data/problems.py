@@ -42,6 +42,7 @@ class ProblemLog:
         clipped: boxes that were cut at the border of their image and kept.
         warnings: what is used as it is, and perhaps not as it is meant.
         kinds: kind of problem -> (count, the first example).
+        no_faults: the kinds of sound records that were asked to be left out.
     """
 
     def __init__(self, mode: str = "drop", drop_records: bool = True):
@@ -55,6 +56,7 @@ class ProblemLog:
         self.clipped = 0
         self.warnings: list[str] = []
         self.kinds: dict[str, tuple[int, str]] = {}
+        self.no_faults: set[str] = set()
 
     def record(self, kind: str, where: str, what: str) -> None:
         """A whole record is unusable.
@@ -100,6 +102,8 @@ class ProblemLog:
             raise DataError(
                 f"{where}: {what}. Repair the file: a test over fewer images is another test"
             )
+        if not fault:
+            self.no_faults.add(kind)
         count, first = self.kinds.get(kind, (0, f"{where}: {what}"))
         self.kinds[kind] = (count + 1, first)
 

@@ -18,6 +18,13 @@ class SampledPrompt(NamedTuple):
     dropped: tuple[int, ...]
 
 
+class NothingToAsk(PromptError):
+    """No class of the vocabulary can be asked of an image, which is no fault of its record: with
+    one class, an image with crowd boxes only."""
+
+    fault = False
+
+
 class DetectionPromptSampler:
     """Samples the class names that a training image is asked for.
 
@@ -101,7 +108,8 @@ class DetectionPromptSampler:
                 boxes only.
 
         Raises:
-            PromptError: an unknown id, or neither positives nor possible negatives.
+            PromptError: an unknown id.
+            NothingToAsk: neither positives nor possible negatives.
         """
         positives = self._known(positive_ids)
         every = range(len(self.class_names)) if negative_ids is None else self._known(negative_ids)
@@ -110,9 +118,9 @@ class DetectionPromptSampler:
         absent = set(every) - taken
         pool = [i for i in every if i == self._alike[i][0] and absent.issuperset(self._alike[i])]
         if not positives and not pool:
-            raise PromptError(
-                "nothing to ask for: the image has no positive class and no class that is "
-                "verified to be absent"
+            raise NothingToAsk(
+                "nothing to ask for: the image has no positive class and no class that is known "
+                "to be absent (what is in a crowd box is not)"
             )
         kept, dropped = self._fit_positives(positives)
         negatives = self._draw_negatives(kept, pool)

@@ -14,14 +14,17 @@ from torch.utils.data import IterableDataset, Sampler, get_worker_info
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.images import ImageReadError
 from glipv2_d2.data.problems import DataError
+from glipv2_d2.data.prompts import NothingToAsk
 
 Record = dict[str, Any]
 
 REPLACED = "records that cannot be used, each replaced by the next of its data set"
 # What a bad record or image raises; anything else is an error of the program.
-UNUSABLE = (DataError, ImageReadError, FileNotFoundError, SizeMismatchError)
+UNUSABLE = (DataError, ImageReadError, FileNotFoundError, SizeMismatchError, NothingToAsk)
 # So many unusable records in a row are no accident: a folder is missing or a path is wrong.
 MOST_IN_A_ROW = 64
+# Nor is such a share of those that one process or data worker has read, once there are so many.
+MOST_UNUSABLE, FEWEST_READ = 0.2, 100
 
 _BLOCK = 1 << 16
 
@@ -116,6 +119,10 @@ class SampleStream(IterableDataset):
     A record that cannot be used (see ``UNUSABLE``) is replaced by the next one of its data set
     and counted. Left out instead, it would shift all batches of its worker, and a run would be
     another one with another number of workers.
+
+    More than ``MOST_UNUSABLE`` of them stop the run. Each process and each data worker judges by
+    what it has read itself, from its ``FEWEST_READ``th record on; sound records that were asked to
+    be left out do not count.
     """
 
     def __init__(
@@ -147,6 +154,7 @@ class SampleStream(IterableDataset):
         self.mapper = mapper
         self.strict = strict
         self.counters = counters or Counters((REPLACED,), __name__)
+        self._read = self._faults = 0  # in this process: a data worker has a copy of its own
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
@@ -163,15 +171,27 @@ class SampleStream(IterableDataset):
     def _sample(self, index: int) -> Any:
         first: Exception | None = None
         for _ in range(MOST_IN_A_ROW):
+            self._read += 1
             try:
                 record = self.records[index]
                 return record if self.mapper is None else self.mapper(record)
             except UNUSABLE as error:
-                if self.strict and getattr(error, "fault", True):
+                fault = getattr(error, "fault", True)
+                if self.strict and fault:
                     raise
                 first = first or error
-                self.counters.add(REPLACED, 1, str(error))
+                self._faults += fault
+                self.counters.add(REPLACED, 1, str(error), of=self._read)
+                self._stop_if_most(error)
                 index = self.records.next_of_same(index)
         raise DataError(
             f"{MOST_IN_A_ROW} records in a row cannot be used; the first: {first}"
         ) from first
+
+    def _stop_if_most(self, error: Exception) -> None:
+        if self._read >= FEWEST_READ and self._faults > MOST_UNUSABLE * self._read:
+            raise DataError(
+                f"{self._faults} of {self._read} records that were read cannot be used, more than "
+                f"{MOST_UNUSABLE:.0%}; the last: {error}. Is the image folder right, and complete? "
+                "Otherwise take these records out of the annotation file"
+            ) from error

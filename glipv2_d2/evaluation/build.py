@@ -8,6 +8,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from glipv2_d2.data.loading import read_dataset
 from glipv2_d2.evaluation.flickr30k import Flickr30kEvaluator
 from glipv2_d2.evaluation.lvis_ap import LVISFederatedEvaluator
 from glipv2_d2.evaluation.phrasecut import PhraseCutEvaluator
@@ -57,5 +58,5 @@ def build_evaluator(
         )
     # Loading fills in the class names and ids that the COCO evaluator translates by.
     if kind == "coco" and not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
-        DatasetCatalog.get(dataset_name)
+        read_dataset(dataset_name, "drop")
     return EVALUATORS[kind](dataset_name, output_dir=output_dir, distributed=distributed, **options)

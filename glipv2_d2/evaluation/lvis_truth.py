@@ -11,6 +11,8 @@ from detectron2.utils.file_io import PathManager
 from pycocotools import mask as mask_util
 
 from glipv2_d2.data.checks import DataError
+from glipv2_d2.data.entries import make_ids_plain, plain_annotation
+from glipv2_d2.evaluation.coco_truth import annotation_area
 
 FREQUENCIES = ("r", "c", "f")  # rare: in fewer than 10 training images; common: < 100; frequent
 
@@ -56,6 +58,9 @@ class LVISTruth:
 def load_lvis_truth(json_file: str) -> LVISTruth:
     """Read an LVIS json (v1; of v0.5 too); that of a test set has no annotations.
 
+    Texts of numbers are numbers, and an ``area`` that is missing is that of the mask or of the
+    box, as in :func:`~glipv2_d2.evaluation.coco_truth.load_coco_truth`.
+
     Raises:
         DataError: the file is missing, is no json, or lacks a field of LVIS.
     """
@@ -70,8 +75,9 @@ def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
     images = sorted(content["images"], key=lambda image: image["id"])
     categories = sorted(content["categories"], key=lambda category: category["id"])
     image_index = {image["id"]: index for index, image in enumerate(images)}
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
     category_index = {category["id"]: index for index, category in enumerate(categories)}
-    annotations = content.get("annotations") or []
+    annotations = [plain_annotation(entry) for entry in content.get("annotations") or []]
     if "annotations" not in content:  # nor anything else that tells about the truth
         told = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
         images = [{**told, **image} for image in images]
@@ -80,12 +86,12 @@ def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
     for annotation in annotations:
         if annotation["image_id"] not in image_index:
             raise DataError(
-                f"{json_file}: annotation {annotation['id']} belongs to image "
+                f"{json_file}: annotation {annotation.get('id')} belongs to image "
                 f"{annotation['image_id']!r}, which is not in the file"
             )
         if annotation["category_id"] not in category_index:
             raise DataError(
-                f"{json_file}: annotation {annotation['id']} has the unknown category "
+                f"{json_file}: annotation {annotation.get('id')} has the unknown category "
                 f"{annotation['category_id']!r}"
             )
     return LVISTruth(
@@ -97,7 +103,7 @@ def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
         image=np.array([image_index[a["image_id"]] for a in annotations], dtype=np.int64),
         category=np.array([category_index[a["category_id"]] for a in annotations], dtype=np.int64),
         boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
-        areas=np.array([a["area"] for a in annotations], dtype=np.float64),
+        areas=np.array([annotation_area(a, *sizes[a["image_id"]]) for a in annotations], float),
         ignore=np.array([bool(a.get("ignore", 0)) for a in annotations], dtype=bool),
         negatives=_pairs(images, "neg_category_ids", category_index),
         not_exhaustive=_pairs(images, "not_exhaustive_category_ids", category_index),
@@ -125,8 +131,10 @@ def _rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
 def _read(json_file: str) -> dict[str, Any]:
     try:
         with PathManager.open(json_file, "r") as file:
-            return json.load(file)
+            content = json.load(file)
     except FileNotFoundError:
         raise DataError(f"there is no annotation file {json_file!r}") from None
     except json.JSONDecodeError as error:
         raise DataError(f"the annotation file {json_file!r} is no valid json: {error}") from error
+    make_ids_plain(content)
+    return content

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
 from glipv2_d2.data.class_names import class_labels
+from glipv2_d2.data.entries import plain_id
+from glipv2_d2.evaluation.coco_truth import load_coco_truth
 from glipv2_d2.evaluation.collect import (
     ImageLedger,
     checked_instances,
@@ -41,7 +48,9 @@ class SubsetCOCOEvaluator(COCOEvaluator):
 
     The stock evaluator takes an image that was never evaluated for one without detections, and
     counts one twice that came twice; here each image of the data set must come exactly once. The
-    result and its files do not depend on batches, order and processes.
+    result and its files do not depend on batches, order and processes. The ground truth is what
+    training reads of the same json, see :func:`~glipv2_d2.evaluation.coco_truth.load_coco_truth`.
+    Masks are compared only if every object of it has one.
 
     AP, AP50, ... are means over ``classes``. All classes may be predicted, and each class is
     matched as the stock evaluator matches it; only the final mean leaves classes out. With all
@@ -89,7 +98,12 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         self.class_ids = [i for i, name in enumerate(known) if name in set(classes)]
         if use_fast_impl is None:
             use_fast_impl = has_fast_coco_eval()
-        super().__init__(dataset_name, *args, use_fast_impl=use_fast_impl, **kwargs)
+        with _constructible(dataset_name) as name:
+            super().__init__(name, *args, use_fast_impl=use_fast_impl, **kwargs)
+        self._metadata = _with_plain_ids(metadata)
+        if json_file := metadata.get("json_file"):
+            self._coco_api = load_coco_truth(os.fspath(json_file))
+            self._do_evaluation = "annotations" in self._coco_api.dataset
         self._ledger = ImageLedger(sorted(self._coco_api.getImgIds()), dataset_name)
 
     def reset(self) -> None:
@@ -100,6 +114,10 @@ class SubsetCOCOEvaluator(COCOEvaluator):
     def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping]) -> None:
         """As ``COCOEvaluator.process``, after a look at the image ids and the numbers."""
         for model_input, output in zip(inputs, outputs, strict=True):
+            # As load_coco_truth has it.
+            plain = plain_id(model_input.get("image_id"))
+            plain = str(plain) if str(plain) in self._coco_api.imgs else plain
+            model_input = {**model_input, "image_id": plain}
             image_id = self._ledger.add(model_input)
             if "instances" in output:
                 output = {**output, "instances": checked_instances(output, image_id)}
@@ -133,6 +151,22 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             log_results_file(self.dataset_name, path, len(everyone), self._logger)
         return results
 
+    def _tasks_from_predictions(self, predictions: Sequence[Mapping]) -> list[str]:
+        tasks = super()._tasks_from_predictions(predictions)
+        truth = list(self._coco_api.anns.values())
+        bare = [annotation for annotation in truth if not annotation.get("segmentation")]
+        if "segm" not in tasks or not bare:
+            return tasks
+        self._logger.warning(
+            "The masks are not measured: %d of %d objects in the ground truth have no mask that "
+            "can be drawn, the first: annotation %s of image %r.",
+            len(bare),
+            len(truth),
+            bare[0]["id"],
+            bare[0]["image_id"],
+        )
+        return [task for task in tasks if task != "segm"]
+
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: list[str] | None = None
     ) -> dict[str, float]:
@@ -154,6 +188,37 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             create_small_table({metric: results[metric] for metric in _METRICS}),
         )
         return results
+
+
+@contextmanager
+def _constructible(dataset_name: str) -> Iterator[str]:
+    """A name under which the stock constructor meets no json that pycocotools cannot index.
+
+    It reads the file as it is and fails at the first annotation without an id, say; the truth is
+    put in its place afterwards. A data set without a json is left to it.
+    """
+    if not MetadataCatalog.get(dataset_name).get("json_file"):
+        yield dataset_name
+        return
+    name = f"{dataset_name}_{uuid.uuid4().hex}"
+    with tempfile.TemporaryDirectory() as folder:
+        empty = os.path.join(folder, "empty.json")
+        with open(empty, "w") as file:
+            json.dump({"images": [], "annotations": [], "categories": []}, file)
+        MetadataCatalog.get(name).json_file = empty
+        try:
+            yield name
+        finally:
+            MetadataCatalog.remove(name)
+
+
+def _with_plain_ids(metadata: Metadata) -> Metadata:
+    """The metadata itself, or a copy: Detectron2's reader takes category ids that are texts."""
+    key = "thing_dataset_id_to_contiguous_id"
+    ids = metadata.get(key) or {}
+    if not any(isinstance(i, str) for i in ids):
+        return metadata
+    return Metadata(**{**metadata.as_dict(), key: {plain_id(i): n for i, n in ids.items()}})
 
 
 def _copied(prediction: dict[str, Any]) -> dict[str, Any]:

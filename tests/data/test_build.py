@@ -154,10 +154,10 @@ def test_missing_annotation_file(datasets, coco_json):
             12,
         ),
         (
-            lambda c: c["annotations"][1].update(id=1),
-            r"coco\.json.*not unique",
-            "1 x duplicate annotation id",
-            10,
+            lambda c: c["annotations"].append(c["annotations"][0]),
+            r"coco\.json.*equal to an earlier annotation",
+            "1 x annotation written twice",
+            11,
             12,
         ),
         (

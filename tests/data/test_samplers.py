@@ -1,3 +1,4 @@
+import re
 from itertools import islice
 
 import pytest
@@ -5,6 +6,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from glipv2_d2.data import DataError, ImageReadError
+from glipv2_d2.data.prompts import NothingToAsk
 from glipv2_d2.data.records import RecordMix
 from glipv2_d2.data.samplers import MOST_IN_A_ROW, REPLACED, MixingSampler, SampleStream
 
@@ -125,3 +127,35 @@ def test_when_nothing_can_be_used_it_stops():
     stream.mapper = unreadable(range(3), KeyError)  # a fault of the program
     with pytest.raises(KeyError):
         next(iter(stream))
+
+
+def test_too_many_that_cannot_be_used_stop_the_run(caplog):
+    """Every data worker has a stream of its own, and judges by what it has read from it."""
+
+    def read(bad, count):
+        stream = SampleStream(
+            RecordMix([list(range(100))]),
+            MixingSampler([100], [1], seed=0),
+            batch_size=1,
+            mapper=unreadable(bad, FileNotFoundError),
+        )
+        return len(list(islice(stream, count)))
+
+    assert read(range(0, 100, 10), 300) == 300
+    with pytest.raises(DataError, match=r"of 1\d\d records that were read cannot be used") as error:
+        read(range(0, 100, 3), 300)
+    assert "more than 20%; the last: record" in str(error.value)
+    assert re.search(r"replaced by the next of its data set: 10 so far of \d\d ", caplog.text)
+
+
+def test_what_was_asked_to_be_left_out_never_stops_the_run():
+    """With one class, an image with crowd boxes only has nothing that can be asked for."""
+    stream = SampleStream(
+        RecordMix([list(range(100))]),
+        MixingSampler([100], [1], seed=0),
+        batch_size=1,
+        mapper=unreadable(range(0, 100, 2), NothingToAsk),
+        strict=True,
+    )
+    assert all(record % 2 for record in islice(stream, 300))
+    assert stream.counters.total()[REPLACED] > 100

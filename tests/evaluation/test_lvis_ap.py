@@ -12,6 +12,7 @@ from detectron2.structures import ROIMasks
 
 from glipv2_d2.data.checks import DataError
 from glipv2_d2.evaluation import build_evaluator, detection_table, lvis_ap
+from glipv2_d2.evaluation.coco_truth import mask_area
 from glipv2_d2.evaluation.detection_table import DetectionTable
 from tests.evaluation import lvis_sets
 
@@ -263,6 +264,22 @@ def test_files_and_image_checks(register_lvis, tmp_path):
     first.pred_classes[0] = 6
     with pytest.raises(DataError, match="image 10: a prediction has class 6, but .* 6 classes"):
         evaluator.process([{"image_id": 10}], [{"instances": first}])
+
+
+def test_what_has_one_meaning_is_filled_in(register_lvis):
+    content = lvis_sets.random_lvis(9, images=3)
+    outputs = lvis_sets.random_outputs(content, 9, per_image=4)
+    for entry in content["annotations"]:
+        outline = entry["segmentation"]
+        entry["area"] = mask_area(outline, lvis_sets.HEIGHT, lvis_sets.WIDTH)
+    sound = build_evaluator(register_lvis("lvis_sound", content), distributed=False)
+    for entry in content["annotations"]:
+        del entry["area"], entry["id"]
+        entry["image_id"], entry["bbox"] = str(entry["image_id"]), list(map(str, entry["bbox"]))
+    bare = build_evaluator(register_lvis("lvis_bare", content), distributed=False)
+    assert bare.truth.areas.tolist() == sound.truth.areas.tolist()
+    found, expected = run(bare, outputs)["bbox"], run(sound, outputs)["bbox"]
+    assert found == pytest.approx(expected, nan_ok=True) and found["AP"] > 0
 
 
 def test_bad_annotations_are_named(register_lvis):

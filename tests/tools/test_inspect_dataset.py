@@ -126,5 +126,6 @@ def test_a_registered_name(tool, folder, capsys):
     assert tool.main(arguments(folder, "odvg.jsonl", "odvg", "--option", "lazy")) == 2
     assert "KEY=VALUE" in capsys.readouterr().err
     options = ["--option", 'label_map={"0": "lion"}']
-    assert tool.main(arguments(folder, "odvg.jsonl", "odvg", *options)) == 1
-    assert "name and id differ" in capsys.readouterr().out
+    assert tool.main(arguments(folder, "odvg.jsonl", "odvg", *options)) == 2  # nothing is left
+    assert "boxes cannot be used" in (refusal := capsys.readouterr().err)
+    assert "name and id differ" in refusal

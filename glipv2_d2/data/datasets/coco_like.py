@@ -25,6 +25,8 @@ from glipv2_d2.data.entries import (
     id_problem,
     image_problem,
     json_objects,
+    make_ids_plain,
+    plain_annotation,
 )
 from glipv2_d2.data.problems import DataError, ProblemLog, problem_log
 
@@ -81,7 +83,7 @@ def load_coco_style_json(
     """
     fields = {"images", "annotations", "categories"}
     content = read_json(json_file, fields, "COCO's format", optional={"annotations"})
-    ids, names = _categories(content["categories"], json_file)
+    ids, names = read_categories(content["categories"], json_file)
     if classes is not None:
         if len(classes) != len(ids):
             raise DataError(
@@ -100,18 +102,40 @@ def load_coco_style_json(
                 url = image.get("coco_url")
                 image["file_name"] = "/".join(str(url or "").split("/")[-2:]) or None
     with problem_log(json_file) as log:
-        images = _images(content["images"], json_file, log)
-        by_image: dict[Any, list[Record]] = {key: [] for key in images}
-        _collect(content.get("annotations", []), by_image, contiguous, json_file, log)
-        used = {a["category_id"] for annotations in by_image.values() for a in annotations}
+        images, by_image = sound_entries(content, contiguous, json_file, log)
+        for entries in by_image.values():
+            entries[:] = [detectron2_annotation(e, contiguous, json_file, log) for e in entries]
+        used = {a["category_id"] for entries in by_image.values() for a in entries}
         log.warn(root_class_warning(content["categories"], [ids[i] for i in used]))
     if "annotations" not in content:
         by_image.clear()
     return [
-        _record(images[key], by_image.get(key), image_root, keep_folders, dataset_name)
-        # Numbers before texts, which cannot be compared.
-        for key in sorted(images, key=lambda key: (isinstance(key, str), key))
+        _record(image, by_image.get(key), image_root, keep_folders, dataset_name)
+        for key, image in images.items()
     ]
+
+
+def sound_entries(
+    content: Mapping[str, Any], contiguous: Mapping[int, int], json_file: str, log: ProblemLog
+) -> tuple[dict[Any, Record], dict[Any, list[Record]]]:
+    """What of a COCO json can be used, for training and as ground truth alike.
+
+    Args:
+        content: of :func:`read_json`.
+        contiguous: the ids of the categories -> class ids.
+        json_file: for the messages.
+        log: takes what is left out.
+
+    Returns:
+        The entries of ``images``, by id, in the order of their ids; by the same ids the lists of
+        their ``annotations``, with numbers as numbers.
+    """
+    images = _images(content["images"], json_file, log)
+    # Numbers before texts, which cannot be compared.
+    images = dict(sorted(images.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+    by_image: dict[Any, list[Record]] = {key: [] for key in images}
+    _collect(content.get("annotations", ()), by_image, contiguous, json_file, log)
+    return images, by_image
 
 
 def read_json(
@@ -120,6 +144,9 @@ def read_json(
     """A json object with these lists, of which the optional ones may be missing.
 
     Bytes that are not UTF-8 become lone surrogates.
+
+    Ids that are texts of numbers become these numbers, see
+    :func:`~glipv2_d2.data.entries.plain_id`.
 
     Raises:
         DataError: the file is missing, no json, or lacks a field.
@@ -132,6 +159,7 @@ def read_json(
     for field in fields & found:
         if not isinstance(content[field], list):
             raise DataError(f"{json_file}: the field {field!r} is not a list")
+    make_ids_plain(content)
     return content
 
 
@@ -182,7 +210,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _categories(entries: list, json_file: str) -> tuple[list[int], list[str]]:
+def read_categories(entries: list, json_file: str) -> tuple[list[int], list[str]]:
+    """The ids of the categories, ascending, and their names in this order.
+
+    Raises:
+        DataError: there are none, or one has no number or no name, or that of another.
+    """
     if not entries:
         raise DataError(
             f"{json_file}: 'categories' is empty, so no class can be named; captions with boxes "
@@ -230,8 +263,8 @@ def _collect(
     json_file: str,
     log: ProblemLog,
 ) -> None:
-    """Sort annotations to their images, with contiguous class ids."""
-    seen: set = set()
+    """Sort the sound annotations to their images, with numbers as numbers."""
+    seen: dict[Any, Record] = {}
     for index, entry in json_objects(entries, f"{json_file}: annotations", log.annotation):
         problem = annotation_problem(entry, by_image, seen)
         category = entry.get("category_id")
@@ -239,32 +272,43 @@ def _collect(
             problem = "unknown class", f"category_id={category!r} is not in 'categories'"
         elif problem is None and not entry.get("bbox"):
             problem = "bad box", "the field 'bbox' is missing or empty"
-        elif problem is None and (mask := _mask(entry.get("segmentation"))) is None:
-            # Detectron2 leaves these out too.
-            problem = "bad mask", "the field 'segmentation' has no valid polygon"
         if problem is not None:
-            name = f"image {entry.get('image_id')!r}, annotation {index} (id {entry.get('id')})"
-            log.annotation(problem[0], f"{json_file}: {name}", problem[1])
+            log.annotation(problem[0], _place(entry, json_file, index), problem[1])
             continue
-        annotation = {k: entry[k] for k in ANNOTATION_KEYS if k in entry}
+        by_image[entry["image_id"]].append(plain_annotation(entry))
+
+
+def _place(entry: Record, json_file: str, index: int | None = None) -> str:
+    number = "" if index is None else f" {index}"
+    return (
+        f"{json_file}: image {entry.get('image_id')!r}, annotation{number} (id {entry.get('id')})"
+    )
+
+
+def detectron2_annotation(
+    entry: Record, contiguous: Mapping[int, int], json_file: str, log: ProblemLog
+) -> Record:
+    """In Detectron2's form, without polygons that have no area: its box is no worse for it."""
+    annotation = {k: entry[k] for k in ANNOTATION_KEYS if k in entry}
+    if segmentation := entry.get("segmentation"):
+        mask = _mask(segmentation)
         if mask:
             annotation["segmentation"] = mask
-        annotation["bbox_mode"] = BoxMode.XYWH_ABS
-        annotation["category_id"] = contiguous[category]
-        by_image[entry["image_id"]].append(annotation)
+        if mask != segmentation:
+            what = "the field 'segmentation' has a polygon of fewer than three corners"
+            log.mask("bad mask", _place(entry, json_file), what)
+    annotation["bbox_mode"] = BoxMode.XYWH_ABS
+    annotation["category_id"] = contiguous[entry["category_id"]]
+    return annotation
 
 
 def _mask(segmentation: Any) -> Any:
-    """RLE as it is; polygons without those of fewer than three corners; None if none is left.
-
-    What has no mask at all gets an empty list.
-    """
-    if isinstance(segmentation, dict) or not segmentation:
-        return segmentation or []
+    """Polygons without those of fewer than three corners, as in Detectron2; the rest as it is."""
     if not isinstance(segmentation, list):
-        return None
-    polygons = [p for p in segmentation if isinstance(p, list) and len(p) % 2 == 0 and len(p) >= 6]
-    return polygons or None
+        return segmentation
+    return [
+        p for p in segmentation if not isinstance(p, list) or (len(p) % 2 == 0 and len(p) >= 6)
+    ]
 
 
 def _record(
@@ -277,8 +321,11 @@ def _record(
     file_name = image["file_name"]
     if keep_folders is not None:
         file_name = "/".join(file_name.split("/")[-1 - keep_folders :])
+    path = os.path.join(image_root, file_name)
+    if "\\" in file_name and not os.path.exists(path):  # written on Windows
+        path = os.path.join(image_root, file_name.replace("\\", "/"))
     record = {
-        "file_name": os.path.join(image_root, file_name),
+        "file_name": path,
         "height": image["height"],
         "width": image["width"],
         "image_id": image["id"],

@@ -16,6 +16,7 @@ from glipv2_d2.data.entries import (
     count_ids,
     image_problem,
     json_objects,
+    plain_annotation,
 )
 from glipv2_d2.data.problems import ProblemLog, problem_log
 
@@ -101,14 +102,14 @@ def _images(
 def _collect(
     entries: list[Record], by_image: dict[Any, list[Record]], json_file: str, log: ProblemLog
 ) -> None:
-    seen: set = set()
+    seen: dict[Any, Record] = {}
     for index, entry in json_objects(entries, f"{json_file}: annotations", log.annotation):
         problem = annotation_problem(entry, by_image, seen)
         missing = [field for field in ("bbox", "tokens_positive") if field not in entry]
         if problem is None and missing:
             problem = "missing field", f"the field {missing[0]!r} is missing"
         if problem is None:
-            by_image[entry["image_id"]].append(_annotation(entry))
+            by_image[entry["image_id"]].append(_annotation(plain_annotation(entry)))
             continue
         name = f"image {entry.get('image_id')!r}, annotation {index} (id {entry.get('id')})"
         log.annotation(problem[0], f"{json_file}: {name}", problem[1])

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from tests.data.datasets.making import (
     BOXES,
@@ -60,15 +59,3 @@ def shards(tmp_path):
             number += 1
         write_tar(folder / f"{shard:05d}.tar", members)
     return folder
-
-
-@pytest.fixture
-def cleanup():
-    """Names that a test registered and that are forgotten after it."""
-    names = []
-    yield names
-    for name in names:
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-        if name in MetadataCatalog.list():
-            MetadataCatalog.remove(name)

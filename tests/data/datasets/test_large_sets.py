@@ -139,13 +139,28 @@ def test_a_missing_image_is_replaced(large, images, tokenizer):
     )
     with pytest.raises(FileNotFoundError, match=r"3\.png"):
         next(iter(strict))
-    for image in images.iterdir():
-        image.unlink()
     loader = build_grounding_train_loader(
         "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0
     )
+    for image in images.iterdir():
+        image.unlink()
     with pytest.raises(DataError, match=r"64 records in a row cannot be used.*\.png"):
         next(iter(loader))
+
+
+def test_many_missing_images_stop_before_the_training(large, images, tokenizer, caplog):
+    def build():
+        return build_grounding_train_loader(
+            "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0
+        )
+
+    for i in (0, 1):
+        (images / f"{i}.png").unlink()
+    build()
+    assert "2 of 12 image files that were looked at do not exist, the first: " in caplog.text
+    (images / "2.png").unlink()
+    with pytest.raises(DataError, match=r"'large_json': 3 of 12 image files.*0\.png.*20% stop"):
+        build()
 
 
 def test_negative_captions_of_lazy_data(large, tokenizer):

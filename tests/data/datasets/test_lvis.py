@@ -82,7 +82,7 @@ def test_records_and_prompts(lvis_json, tokenizer):
     assert len(names) == 1203
 
 
-def test_faults_cost_their_annotation(lvis_json, caplog):
+def test_a_bad_polygon_costs_no_box(lvis_json, caplog):
     content = json.loads(lvis_json.read_text())
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
     lvis_json.write_text(json.dumps(content))
@@ -90,6 +90,7 @@ def test_faults_cost_their_annotation(lvis_json, caplog):
         load_records("lvis_v1_tiny", invalid="raise")
     records = load_records("lvis_v1_tiny")
     assert "1 x bad mask" in caplog.text
-    assert [a["category_id"] for a in records[0]["annotations"]] == [6]
+    assert [a["category_id"] for a in records[0]["annotations"]] == [0, 6]
+    assert "segmentation" not in records[0]["annotations"][0]
     assert records[0]["file_name"].endswith("coco/val2017/000000000139.jpg")
     assert records[0]["neg_category_ids"] == [3, 1203]

@@ -79,7 +79,7 @@ def test_bad_files(tmp_path, mdetr_json):
         (lambda c: c["annotations"][0].update(image_id=5), "id 0.*of no image: 5", 12, 23),
         (lambda c: c["annotations"][0].pop("tokens_positive"), "'tokens_positive' is", 12, 23),
         (lambda c: c["annotations"][0].pop("bbox"), "'bbox' is missing", 12, 23),
-        (lambda c: c["annotations"][1].update(id=0), "id 0.*not unique", 12, 23),
+        (lambda c: c["annotations"].append(c["annotations"][0]), "id 0.*equal to an", 12, 24),
     ],
 )
 def test_bad_entries(mdetr_json, edit, message, images, boxes, caplog):

@@ -1,0 +1,119 @@
+"""A COCO json as ground truth: what training reads of it, in the form that pycocotools takes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from typing import Any
+
+from pycocotools import mask as mask_util
+from pycocotools.coco import COCO
+
+from glipv2_d2.data.checks import check_record
+from glipv2_d2.data.datasets.coco_like import (
+    detectron2_annotation,
+    read_categories,
+    read_json,
+    sound_entries,
+)
+from glipv2_d2.data.entries import plain_number
+from glipv2_d2.data.problems import ProblemLog, problem_log
+
+Record = dict[str, Any]
+
+
+def load_coco_truth(json_file: str) -> COCO:
+    """The ground truth of a COCO json, for ``COCOeval``.
+
+    It is what :func:`~glipv2_d2.data.datasets.coco_like.load_coco_style_json` and
+    :func:`~glipv2_d2.data.checks.check_records` leave of the file, with one difference: a box that
+    reaches beyond its image is not clipped, as it is not in anybody's COCO numbers. For a file
+    without faults it is the file.
+
+    pycocotools looks up fields that training does not need; where the file has none they are what
+    COCO defines them to be: ``iscrowd`` is 0, ``area`` is that of the mask in pixels, or of the box
+    where there is no mask, and ``id`` counts from 1 (also where ids occur twice, are no numbers, or
+    are 0, which pycocotools takes for "no match"). Image ids become texts if one of them is a text.
+    A file without ``annotations`` stays one, as Detectron2's evaluator expects of it.
+
+    Raises:
+        DataError: as the reader.
+    """
+    content = read_json(json_file, {"images", "categories"}, "COCO's format")
+    ids, _ = read_categories(content["categories"], json_file)
+    contiguous = {category: index for index, category in enumerate(ids)}
+    with problem_log(f"the ground truth in {json_file}") as log:
+        images, by_image = sound_entries(content, contiguous, json_file, log)
+        annotations = [
+            annotation
+            for key, image in images.items()
+            for annotation in _annotations(image, by_image[key], contiguous, json_file, log)
+        ]
+    _number(annotations)
+    if any(isinstance(key, str) for key in images):
+        for entry in annotations:
+            entry["image_id"] = str(entry["image_id"])
+        images = {str(key): {**image, "id": str(key)} for key, image in images.items()}
+    truth = COCO()
+    truth.dataset = {"info": {}, **content, "images": list(images.values())}  # looked up: info
+    if "annotations" in content:
+        truth.dataset["annotations"] = annotations
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+    return truth
+
+
+def _annotations(
+    image: Record, entries: list[Record], contiguous: dict, json_file: str, log: ProblemLog
+) -> list[Record]:
+    """The entries that the checks leave, with all fields that pycocotools looks up."""
+    record = {
+        "file_name": image["file_name"],
+        "height": image["height"],
+        "width": image["width"],
+        "image_id": image["id"],
+        "annotations": [
+            {**detectron2_annotation(entry, contiguous, json_file, log), "entry": entry}
+            for entry in entries
+        ],
+    }
+    checked = check_record(record, json_file, log, num_classes=len(contiguous))
+    result = []
+    for annotation in checked["annotations"] if checked else ():
+        entry = annotation["entry"]
+        truth = {key: value for key, value in entry.items() if key != "segmentation"}
+        if "segmentation" in annotation:
+            truth["segmentation"] = annotation["segmentation"]
+        truth["iscrowd"] = int(entry.get("iscrowd", 0))
+        truth["area"] = annotation_area(truth, image["height"], image["width"])
+        result.append(truth)
+    return result
+
+
+def annotation_area(entry: Record, height: int, width: int) -> float:
+    """The field ``area``, or what it should be: pixels of the mask, or else of the box (xywh)."""
+    area = plain_number(entry.get("area"))
+    if isinstance(area, (int, float)) and math.isfinite(area) and area >= 0:
+        return area
+    if segmentation := entry.get("segmentation"):
+        return mask_area(segmentation, height, width)
+    return float(entry["bbox"][2] * entry["bbox"][3])
+
+
+def mask_area(segmentation: Any, height: int, width: int) -> float:
+    """Pixels of a mask that is given as polygons or RLE."""
+    if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
+        segmentation = mask_util.frPyObjects(segmentation, height, width)
+    if isinstance(segmentation, list):
+        segmentation = mask_util.merge(segmentation)
+    return float(mask_util.area(segmentation))
+
+
+def _number(annotations: list[Record]) -> None:
+    """Ids from 1, unless the file has such."""
+    ids = [annotation.get("id") for annotation in annotations]
+    sound = all(type(i) is int and i > 0 for i in ids) and len(set(ids)) == len(ids)
+    if not sound:
+        for number, annotation in enumerate(annotations, 1):
+            annotation["id"] = number
