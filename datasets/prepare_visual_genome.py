@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from glipv2_d2.data.datasets.coco_writer import CocoWriter
+from glipv2_d2.errors import command, well_formed
 
 Entry = dict[str, Any]
 
@@ -39,10 +40,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns the exit status."""
     args = parse_args(argv)
-    try:
+    with well_formed("a file of the release"):
         objects = _read(args.root / "objects.json")
         images = {image["image_id"]: image for image in _read(args.root / "image_data.json")}
         if args.without_coco:
@@ -56,13 +58,6 @@ def main(argv: list[str] | None = None) -> int:
             with CocoWriter(output, names) as writer:
                 write(chosen, images, names, writer)
             print(f"{output}: {len(writer.images)} images, {writer.boxes} boxes")
-    except (OSError, ValueError) as error:
-        print(f"prepare_visual_genome.py: {error}", file=sys.stderr)
-        return 2
-    except (KeyError, TypeError, AttributeError) as error:
-        message = f"a file is not in the released form: {error!r}"
-        print(f"prepare_visual_genome.py: {message}", file=sys.stderr)
-        return 2
     return 0
 
 

@@ -12,7 +12,7 @@ Everything else about the model lives in the LazyConfig that the key names, so t
 description of a model and not two.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from glipv2_d2.errors import ConfigError
 __all__ = [
     "ConfigError",
     "add_glip_config",
+    "apply_overrides",
     "get_config",
     "load_model_config",
     "named_setting",
@@ -105,6 +106,22 @@ def get_config(name: str | Path) -> DictConfig:
     Args and errors: see :func:`resolve_config`.
     """
     return LazyConfig.load(resolve_config(name))
+
+
+def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """A config with ``path.key=value`` of a command line applied.
+
+    Raises:
+        ConfigError: an override cannot be read.
+    """
+    try:
+        return LazyConfig.apply_overrides(config, list(overrides))
+    except Exception as error:  # of Hydra's parser, OmegaConf and Detectron2, with no common base
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"The overrides {' '.join(overrides)} cannot be applied ({reason}). They have the form "
+            "path.key=value, for example train.max_iter=100."
+        ) from error
 
 
 def load_model_config(name: str | Path) -> DictConfig:

@@ -11,6 +11,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from glipv2_d2 import compat
+from glipv2_d2.errors import UsageError
 
 
 class Toy(nn.Module):
@@ -132,13 +133,13 @@ def test_one_process_runs_here():
     ],
 )
 def test_contradicting_numbers_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UsageError, match=message):
         compat.launch(print, **arguments)
 
 
 def test_more_gpus_than_there_are(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(RuntimeError, match="2 GPUs are asked for and PyTorch sees 0"):
+    with pytest.raises(UsageError, match="2 GPUs are asked for and PyTorch sees 0"):
         compat.launch(print, 2)
 
 

@@ -32,6 +32,7 @@ from glipv2_d2.checkpoint import (
     save_safetensors,
 )
 from glipv2_d2.config import ConfigError, load_model_config
+from glipv2_d2.errors import command
 
 PARTS = {
     "backbone.bottom_up": ("backbone.body.",),
@@ -127,6 +128,7 @@ def _part(name: str) -> str:
     return next(part for part, starts in PARTS.items() if name.startswith(starts))
 
 
+@command
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -135,11 +137,7 @@ def main(argv=None) -> int:
     parser.add_argument("target", type=Path, help="FILE.safetensors or FILE.pth")
     parser.add_argument("--force", action="store_true", help="overwrite the target")
     args = parser.parse_args(argv)
-    try:
-        convert(args.source, args.target, force=args.force)
-    except (CheckpointError, ConfigError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    convert(args.source, args.target, force=args.force)
     return 0
 
 

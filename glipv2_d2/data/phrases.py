@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from glipv2_d2.data import phrase_words as lists
+from glipv2_d2.errors import MissingPackageError, UsageError
 from glipv2_d2.structures import Prompt, PromptError
 
 Span = tuple[int, int]
@@ -40,11 +41,11 @@ def extract_noun_phrases(caption: str, backend: str = "rules") -> list[Span]:
 
     Raises:
         PromptError: the caption is empty or no phrase was found.
-        ValueError: an unknown back end.
-        ImportError: the library or data of the back end is not installed.
+        UsageError: an unknown back end.
+        MissingPackageError: the library or data of the back end is not installed.
     """
     if backend not in NOUN_PHRASE_EXTRACTORS:
-        raise ValueError(
+        raise UsageError(
             f"unknown noun-phrase extractor {backend!r}, known: {sorted(NOUN_PHRASE_EXTRACTORS)}"
         )
     if not caption.strip():
@@ -132,14 +133,14 @@ def _extract_with_nltk(caption: str) -> list[Span]:
         import nltk
         from nltk.tokenize import NLTKWordTokenizer
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "the noun-phrase extractor 'nltk' needs NLTK: pip install nltk, or use 'rules'"
         ) from error
     ranges = list(NLTKWordTokenizer().span_tokenize(caption))
     try:
         tagged = nltk.pos_tag([caption[start:end] for start, end in ranges])
     except LookupError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "NLTK lacks its tagger: python -m nltk.downloader averaged_perceptron_tagger_eng"
         ) from error
     spans: list[Span] = []
@@ -179,10 +180,10 @@ def _spacy_model() -> Callable:
 
         return spacy.load("en_core_web_sm")
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "the noun-phrase extractor 'spacy' needs spaCy: pip install spacy, or use 'rules'"
         ) from error
     except OSError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "spaCy lacks its English model: python -m spacy download en_core_web_sm"
         ) from error

@@ -34,12 +34,10 @@ from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from glipv2_d2.checkpoint import CheckpointError
-from glipv2_d2.config import ConfigError
 from glipv2_d2.data.images import read_image
 from glipv2_d2.data.phrases import prompt_from_text
 from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UsageError
+from glipv2_d2.errors import UsageError, command
 from glipv2_d2.structures import Prompt, PromptError
 
 __all__ = ["IMAGE_SUFFIXES", "detect", "draw", "list_images", "main", "parse_prompt"]
@@ -258,34 +256,30 @@ def _inputs_and_overrides(given: Sequence[str]) -> tuple[list[str], list[str]]:
     return inputs, overrides
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = _argument_parser().parse_intermixed_args(argv)
-    try:
-        inputs, overrides = _inputs_and_overrides(args.input)
-        files = [file for given in inputs for file in list_images(given)]
-        prompt = parse_prompt(args.prompt, args.kind, args.phrases)
-        if args.threshold is not None and not 0 <= args.threshold <= 1:
-            raise UsageError(f"--threshold must lie in [0, 1], got {args.threshold}.")
-        if args.merge_iou is not None and not 0 < args.merge_iou <= 1:
-            raise UsageError(f"--merge-iou must lie in (0, 1], got {args.merge_iou}.")
-        predictor = GroundingPredictor.from_config(
-            args.config_file,
-            args.weights,
-            device=args.device,
-            batch_size=args.batch_size,
-            score_threshold=args.threshold,
-            overrides=overrides,
-        )
-        if args.merge_iou is not None:
-            predictor.merge_iou = args.merge_iou
-        if args.tta:
-            predictor.use_test_time_augmentation()
-        report = detect(predictor, files, prompt, args.output)
-    # OSError: a language model that is not there, an output folder that cannot be written.
-    except (CheckpointError, ConfigError, ValueError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    inputs, overrides = _inputs_and_overrides(args.input)
+    files = [file for given in inputs for file in list_images(given)]
+    prompt = parse_prompt(args.prompt, args.kind, args.phrases)
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise UsageError(f"--threshold must lie in [0, 1], got {args.threshold}.")
+    if args.merge_iou is not None and not 0 < args.merge_iou <= 1:
+        raise UsageError(f"--merge-iou must lie in (0, 1], got {args.merge_iou}.")
+    predictor = GroundingPredictor.from_config(
+        args.config_file,
+        args.weights,
+        device=args.device,
+        batch_size=args.batch_size,
+        score_threshold=args.threshold,
+        overrides=overrides,
+    )
+    if args.merge_iou is not None:
+        predictor.merge_iou = args.merge_iou
+    if args.tta:
+        predictor.use_test_time_augmentation()
+    report = detect(predictor, files, prompt, args.output)
     head = {
         "prompt": args.prompt,
         "kind": prompt.kind if isinstance(prompt, Prompt) else "classes",

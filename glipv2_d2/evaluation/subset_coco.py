@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
-from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
 from glipv2_d2.evaluation.collect import ImageLedger, checked_instances, gathered
+from glipv2_d2.evaluation.tables import Table, metric_tables
 
 # metric: (IoU threshold or None for their mean, label of the area range)
 _METRICS = {
@@ -101,6 +101,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             percent in the main process, {} in the others.
         """
         self._ledger.close(self._distributed)
+        self.tables: list[Table] = []
         parts = gathered(self._predictions, self._distributed)
         if parts is None:
             return {}
@@ -121,19 +122,17 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             return super()._derive_coco_results(coco_eval, iou_type, class_names)
         if coco_eval is None:
             self._logger.warning("No detection in the whole data set: AP is 0.")
-            return dict.fromkeys(_METRICS, 0.0)
-        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
-        chosen = [class_names.index(name) for name in self.classes]
-        results.update(subset_metrics(coco_eval, chosen))
-        for name in set(class_names) - set(self.classes):
-            results.pop(f"AP-{name}", None)
-        self._logger.info(
-            "%s over %d of the %d classes:\n%s",
-            iou_type,
-            len(self.classes),
-            len(class_names),
-            create_small_table({metric: results[metric] for metric in _METRICS}),
-        )
+            results = dict.fromkeys(_METRICS, 0.0)
+        else:
+            results = super()._derive_coco_results(coco_eval, iou_type, class_names)
+            chosen = [class_names.index(name) for name in self.classes]
+            results.update(subset_metrics(coco_eval, chosen))
+            for name in set(class_names) - set(self.classes):
+                results.pop(f"AP-{name}", None)
+        title = f"{iou_type} over {len(self.classes)} of the {len(class_names)} classes"
+        mine = metric_tables(title, results)
+        self.tables += mine
+        self._logger.info("%s", mine[0])  # the stock code prints the single classes
         return results
 
 

@@ -20,13 +20,24 @@ def weights(folder):
 
 
 def test_trains_evaluates_and_writes_what_it_did(run_train_net):
-    folder = run_train_net("train.eval_period=0", "train.ema.enabled=True")
+    folder = run_train_net(
+        "train.eval_period=2", "train.ema.enabled=True", "model.head.prior_prob=0.5"
+    )
     assert sorted(losses(folder)) == [0, 1, 2, 3]
     checkpoint = read_checkpoint(folder / "model_final.pth")
     assert checkpoint["iteration"] == 3 and checkpoint["ema"]["updates"] == 4
     results = json.loads((folder / "last_results.json").read_text())
     assert "AP50" in results["bbox"]
-    assert (folder / "log.txt").exists() and (folder / "config.yaml").exists()
+    assert (folder / "config.yaml").exists()
+    log = (folder / "log.txt").read_text()
+    # Of this package: what is trained on, how large the model is, its tables.
+    assert "Training on tiny: " in log and "million parameters" in log
+    assert "over 3 of the 3 classes" in log
+    history = json.loads((folder / "results.json").read_text())
+    assert [entry["iterations"] for entry in history] == [4, 2]
+    titles = [table["title"] for table in history[0]["tables"]]
+    assert titles == ["bbox over 3 of the 3 classes", "bbox over 3 of the 3 classes, by class"]
+    assert (folder / "results.md").read_text().count("| class | AP |") == 2
     assert list(folder.glob("events.out.tfevents*"))
 
 

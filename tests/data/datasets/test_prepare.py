@@ -151,12 +151,12 @@ def test_files_of_another_form_are_no_traceback(tmp_path, capsys, text):
     (tmp_path / "ids.txt").write_text("1 2")
     arguments = ["--root", str(tmp_path), "--ids", str(tmp_path / "ids.txt")]
     assert script("prepare_lvis_minival").main(arguments) == 2
-    assert capsys.readouterr().err.startswith("prepare_lvis_minival.py: ")
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_measuring_how_long_reading_takes(capsys):
     arguments = ["--rows", "6", "--width", "64", "--height", "48"]
-    table = script("measure_reading").main(arguments)
+    table = script("measure_reading").measure(arguments)
     assert table == capsys.readouterr().out.rstrip("\n")
     assert table.startswith("6 records, JPEG 64 x 48, ")
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[3:]]
