@@ -41,6 +41,7 @@ from glipv2_d2.engine.setup import (
     require_masks,
     setup_logging,
     start_data_at,
+    warn_of_random_parts,
 )
 from glipv2_d2.engine.trainer import build_trainer
 from glipv2_d2.errors import command
@@ -111,6 +112,7 @@ def do_train(args, cfg):
     checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
     if not resume:  # before the data, which may take minutes: a wrong file is refused now
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
+        warn_of_random_parts(cfg)
     start_data_at(cfg, start_iter)
 
     ema = None

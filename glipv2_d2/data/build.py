@@ -84,7 +84,8 @@ def build_grounding_train_loader(
     for name, _ in entries:
         part = stored_records(name, invalid, check_files, counters, excluded, with_masks)
         parts.append(MaskedRecords(part, name) if with_masks else part)
-        if getattr(mapper, "negative_captions", 0) and _has_captions(part):
+        most_negatives = getattr(mapper, "most_negatives", None)  # other mappers need not have it
+        if most_negatives and most_negatives(name) and _has_captions(part):
             mapper.set_caption_pool(name, CaptionPool(part))
     if hasattr(mapper, "prepare"):
         mapper.prepare(name for name, _ in entries)

@@ -12,6 +12,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from glipv2_d2.checkpoint import random_parts
 from glipv2_d2.config import ConfigError, apply_overrides, resolve_config
 from glipv2_d2.data import GroundingDatasetMapper
 from glipv2_d2.engine.recipes import add_recipe
@@ -25,6 +26,7 @@ __all__ = [
     "resolve_device",
     "setup_logging",
     "start_data_at",
+    "warn_of_random_parts",
 ]
 
 logger = logging.getLogger(__name__)
@@ -169,6 +171,27 @@ def _in_one_line(record: logging.LogRecord) -> bool:
     if message is not None:
         record.msg, record.args, record.exc_info = "%s %s", (record.getMessage(), message), None
     return True
+
+
+def warn_of_random_parts(config: DictConfig) -> None:
+    """Say loudly which encoders are about to be trained from random weights.
+
+    The papers start from weights of ImageNet, BERT, CLIP or UniCL; without them a recipe trains for
+    weeks and ends somewhere else. ``pretrained=False`` of an encoder says that it is meant so, as
+    in the demo's configs.
+    """
+    keys = random_parts(config.model, config.train.init_checkpoint)
+    if keys:
+        parts = " and ".join(f"model.{key.removesuffix('.pretrained')}" for key in keys)
+        given = {key: "True" if key.startswith("language") else "FILE_OR_TIMM_NAME" for key in keys}
+        options = ", ".join(f"model.{key}={value}" for key, value in given.items())
+        logger.warning(
+            "RANDOM WEIGHTS: %s will be trained from scratch, where the papers start from weights "
+            "of ImageNet, BERT, CLIP or UniCL. Give them with %s, or with train.init_checkpoint="
+            "FILE; pretrained=False in place of them says that random weights are meant.",
+            parts,
+            options,
+        )
 
 
 def start_data_at(config: DictConfig, iteration: int) -> None:

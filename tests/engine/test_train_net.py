@@ -249,6 +249,18 @@ def test_a_wrong_checkpoint_is_refused_before_the_data_are_read(run_train_net, t
         run_train_net(f"train.init_checkpoint={wrong}", "dataloader.train.datasets=[absent]")
 
 
+def test_random_weights_are_warned_of(run_train_net, caplog):
+    folder = run_train_net("train.max_iter=1")
+    assert "RANDOM WEIGHTS: model.backbone.bottom_up will be trained from scratch" in caplog.text
+    caplog.clear()
+    run_train_net("--resume", "train.max_iter=2")
+    start = f"train.init_checkpoint={folder / 'model_final.pth'}"
+    run_train_net("train.max_iter=1", start, output="given")
+    meant = "model.backbone.bottom_up.pretrained=False"
+    run_train_net("train.max_iter=1", meant, output="meant")
+    assert "RANDOM WEIGHTS" not in caplog.text
+
+
 def test_overrides(run_train_net, caplog):
     with pytest.raises(ConfigError, match="path.key=value"):
         run_train_net("train.max_iter")
