@@ -33,6 +33,7 @@ from glipv2_d2.checkpoint import (
 )
 from glipv2_d2.config import ConfigError, load_model_config
 from glipv2_d2.errors import command
+from glipv2_d2.files import whole_file
 
 PARTS = {
     "backbone.bottom_up": ("backbone.body.",),
@@ -66,7 +67,8 @@ def convert(source: Path, target: Path, *, force: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     notes = {"converted_from": source.name, "official_tensors": len(official)}
     if target.suffix == ".pth":
-        torch.save({"model": converted, "notes": notes}, target)
+        with whole_file(target) as file:
+            torch.save({"model": converted, "notes": notes}, file)
     else:
         save_safetensors({k: v.contiguous() for k, v in converted.items()}, target, notes)
     print(f"{target}: {len(converted)} tensors, {target.stat().st_size / 1e6:.1f} MB")

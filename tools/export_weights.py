@@ -31,6 +31,7 @@ from glipv2_d2.checkpoint import (
 )
 from glipv2_d2.config import ConfigError, apply_overrides, get_config
 from glipv2_d2.errors import command
+from glipv2_d2.files import whole_file
 
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 
@@ -47,7 +48,8 @@ def export(args: argparse.Namespace) -> Path:
     notes = _notes(args, config)
     if target.suffix == ".pth":
         target.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"model": state, "notes": notes}, target)
+        with whole_file(target) as file:
+            torch.save({"model": state, "notes": notes}, file)
     else:
         save_safetensors(state, target, notes)
     size = target.stat().st_size / 1e6

@@ -32,6 +32,8 @@ def test_two_processes_equal_one(tiny_data, tmp_path, monkeypatch):
     for name, value in one["model"].items():
         torch.testing.assert_close(two["model"][name], value, atol=2e-4, rtol=1e-3)
     assert set(two["ema"]["shadow"]) == set(one["ema"]["shadow"])
+    for log in ("log.txt", "log.txt.rank1"):
+        assert "glipv2_d2.data.build INFO: Training on tiny" in (folders[2] / log).read_text()
 
 
 @pytest.mark.slow
