@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from detectron2.config import CfgNode, LazyConfig
+from detectron2.config import __file__ as CONFIG_PACKAGE
 from omegaconf import DictConfig
 
 from glipv2_d2.errors import ConfigError
@@ -34,7 +35,7 @@ __all__ = [
 
 @contextmanager
 def named_setting(key: str) -> Iterator[None]:
-    """Where a part of a config is built: the ``ValueError`` of a constructor names the part.
+    """Where a part of a config is built: what a constructor refuses names the part.
 
     Whoever writes a constructor raises what Python's users expect; whoever runs a config wants
     one line that says where the setting is, and no traceback.
@@ -44,11 +45,20 @@ def named_setting(key: str) -> Iterator[None]:
 
     Raises:
         ConfigError: in place of a plain ``ValueError``; its own kinds (``DataError``, ...) pass.
+            Also in place of the ``TypeError`` of a keyword that the constructor does not have.
     """
     try:
         yield
     except ValueError as error:
         if type(error) is not ValueError:
+            raise
+        raise ConfigError(f"{key}: {error}") from error
+    except TypeError as error:
+        frame = error.__traceback__
+        while frame.tb_next is not None:
+            frame = frame.tb_next
+        # Raised by Detectron2's call itself: inside of the constructor it would be a bug of ours.
+        if Path(frame.tb_frame.f_code.co_filename).parent != Path(CONFIG_PACKAGE).parent:
             raise
         raise ConfigError(f"{key}: {error}") from error
 

@@ -149,6 +149,8 @@ def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
         (["dataloader.train.total_batch_size=0"], "dataloader.train: total_batch_size=0 must"),
         (["train.max_iter=0"], "lr_multiplier: train.max_iter must be at least 1"),
         (["model.language_backbone.max_tokens=2"], "model: max_tokens=2 must lie"),
+        (["model.neck.num_blokcs=3"], "model: .*unexpected keyword argument 'num_blokcs'"),
+        (["model.backbone.bottom_up.dpeths=3"], "model: .*unexpected keyword argument 'dpeths'"),
     ],
 )
 def test_a_refused_setting_is_named(run_train_net, options, message):
