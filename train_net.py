@@ -14,10 +14,7 @@ of the full gradient, mixed precision on CPU too, several test sets, several CPU
 docs/evaluation.md), early ends, and a checkpointer that refuses weights of another model.
 """
 
-import json
 import logging
-import os
-import re
 import sys
 from contextlib import nullcontext
 
@@ -25,14 +22,13 @@ import torch
 from detectron2.config import instantiate
 from detectron2.engine import default_setup, hooks
 from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
 from torch import nn
-from torch.multiprocessing import ProcessRaisedException
 
 import glipv2_d2  # noqa: F401  (registers models and data sets)
-from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer, build_for_weights
+from glipv2_d2.checkpoint import GLIPCheckpointer, build_for_weights
 from glipv2_d2.compat import create_ddp_model, launch
 from glipv2_d2.config import ConfigError, named_setting
-from glipv2_d2.data import DataError, ImageReadError
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.evaluate import evaluate_test_sets, require_test_data
 from glipv2_d2.engine.hooks import EMAHook, WeightDecayStepHook, build_writers
@@ -43,22 +39,15 @@ from glipv2_d2.engine.setup import (
     load_config,
     make_deterministic,
     require_masks,
+    setup_logging,
     start_data_at,
+    warn_of_random_parts,
 )
-from glipv2_d2.engine.trainer import TrainingDiverged, build_trainer
+from glipv2_d2.engine.trainer import build_trainer
+from glipv2_d2.errors import command
 from glipv2_d2.modeling.precision import inference_autocast
-from glipv2_d2.structures import PromptError
 
 logger = logging.getLogger("glipv2_d2")
-
-USER_ERRORS = (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    ImageReadError,
-    PromptError,
-    TrainingDiverged,
-)
 
 
 def evaluation_precision(cfg):
@@ -71,11 +60,21 @@ def evaluation_precision(cfg):
     return inference_autocast(torch.device(cfg.train.device), precision)
 
 
+def iterations_done(max_iter):
+    """By the training that runs; None where none does."""
+    try:
+        last = get_event_storage().iter
+    except AssertionError:
+        return None
+    return min(last + 1, max_iter)  # after the last step Detectron2 counts once more
+
+
 def do_test(cfg, model, ema=None):
     """Evaluate on every test set, with the averaged weights if there are any.
 
     Returns:
-        The metrics, which are also written to ``last_results.json`` of the output folder.
+        The metrics, which are also written to the output folder, with all tables
+        (``last_results.json``, ``results.json``, ``results.md``).
     """
     tta = cfg.get("inference", {}).get("tta", False)
     evaluated = model
@@ -83,11 +82,13 @@ def do_test(cfg, model, ema=None):
         evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
     averaged = ema.applied() if ema else nullcontext()
     with averaged, evaluation_precision(cfg):
-        results = evaluate_test_sets(cfg.dataloader, evaluated, original_size=tta)
-    if results and comm.is_main_process():
-        with open(os.path.join(cfg.train.output_dir, "last_results.json"), "w") as file:
-            json.dump(results, file, indent=2)
-    return results
+        return evaluate_test_sets(
+            cfg.dataloader,
+            evaluated,
+            original_size=tta,
+            output_dir=cfg.train.output_dir,
+            iterations=iterations_done(cfg.train.max_iter),
+        )
 
 
 def do_train(args, cfg):
@@ -111,6 +112,7 @@ def do_train(args, cfg):
     checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
     if not resume:  # before the data, which may take minutes: a wrong file is refused now
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
+        warn_of_random_parts(cfg)
     start_data_at(cfg, start_iter)
 
     ema = None
@@ -175,6 +177,7 @@ def build_hooks(cfg, model, ema, checkpointer):
 def main(args):
     cfg = load_config(args)
     default_setup(cfg, args)
+    setup_logging(cfg.train.output_dir)
     if cfg.train.get("deterministic", False):
         make_deterministic()
     if args.eval_only or cfg.train.eval_period >= 0:
@@ -191,41 +194,20 @@ def main(args):
     do_test(cfg, model)
 
 
-def user_error_of(error):
-    """The message of the user's error that ended another process; None if it was another error.
-
-    Args:
-        error: what ``torch.multiprocessing.spawn`` raises: its text ends with the traceback.
-    """
-    names = "|".join(kind.__name__ for kind in USER_ERRORS)
-    text = str(error)
-    raised = list(re.finditer(rf"^(?:\w+\.)+(?:{names}): ", text, re.MULTILINE))
-    # After it comes nothing but the rest of its message: no other error that it has led to.
-    if not raised or "Traceback (most recent call last)" in text[raised[-1].end() :]:
-        return None
-    return text[raised[-1].end() :].strip()
-
-
-def invoke_main():
-    args = argument_parser().parse_args()
-    try:
-        launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-            num_processes=args.num_processes,
-        )
-    except USER_ERRORS as error:  # the message says it all
-        sys.exit(f"error: {error}")
-    except ProcessRaisedException as error:
-        message = user_error_of(error)
-        if message is None:
-            raise
-        sys.exit(f"error: {message}")
+@command
+def invoke_main() -> None:
+    # Options may stand behind overrides, too.
+    args = argument_parser().parse_intermixed_args()
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+        num_processes=args.num_processes,
+    )
 
 
 if __name__ == "__main__":
-    invoke_main()
+    sys.exit(invoke_main())

@@ -16,6 +16,7 @@ import base64
 import io
 import json
 import random
+import sys
 import tarfile
 import tempfile
 import time
@@ -30,6 +31,7 @@ from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
 from glipv2_d2.data.images import read_record_image
+from glipv2_d2.errors import command
 
 CAPTION = "a caterpillar on a green leaf"
 SPANS = [[[2, 13]], [[19, 29]]]
@@ -47,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> str:
+def measure(argv: list[str] | None = None) -> str:
     """Measure; prints and returns the table."""
     args = parse_args(argv)
     size = (args.width, args.height)
@@ -78,6 +80,11 @@ def main(argv: list[str] | None = None) -> str:
     table = "\n".join(lines)
     print(table)
     return table
+
+
+@command
+def main() -> None:
+    measure()
 
 
 def jpeg(seed: int, size: tuple[int, int]) -> bytes:
@@ -159,4 +166,4 @@ def per_record(read: Callable[[], object], count: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

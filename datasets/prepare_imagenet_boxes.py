@@ -17,6 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from glipv2_d2.data.datasets.coco_writer import CocoWriter
+from glipv2_d2.errors import DataError, command, well_formed
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -27,11 +28,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns the exit status."""
     args = parse_args(argv)
     skipped = 0
-    try:
+    with well_formed("a file of the release"):
         names = read_classes(args.root / "LOC_synset_mapping.txt")
         index = {synset: i for i, synset in enumerate(names, 1)}
         folder = args.root / "Annotations" / args.split
@@ -42,13 +44,6 @@ def main(argv: list[str] | None = None) -> int:
         with CocoWriter(output, list(names.values())) as writer:
             for path in files:
                 skipped += not add(path, folder, index, writer)
-    except (OSError, ValueError) as error:
-        print(f"prepare_imagenet_boxes.py: {error}", file=sys.stderr)
-        return 2
-    except (KeyError, TypeError, AttributeError) as error:
-        message = f"a file is not in the released form: {error!r}"
-        print(f"prepare_imagenet_boxes.py: {message}", file=sys.stderr)
-        return 2
     print(f"{output}: {len(writer.images)} images, {writer.boxes} boxes, {skipped} files left out")
     return 0
 
@@ -59,7 +54,7 @@ def read_classes(path: Path) -> dict[str, str]:
     for line in path.read_text(encoding="utf-8").splitlines():
         synset, _, words = line.partition(" ")
         if not words.strip():
-            raise ValueError(f"{path}: the line {line!r} is not 'synset words'")
+            raise DataError(f"{path}: the line {line!r} is not 'synset words'")
         names[synset] = words.split(",")[0].strip()
     return names
 

@@ -15,6 +15,8 @@ import os
 import sys
 from pathlib import Path
 
+from glipv2_d2.errors import DataError, command, well_formed
+
 MINIVAL = 4809
 
 
@@ -28,20 +30,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Write the file; returns the exit status."""
     args = parse_args(argv)
-    try:
+    with well_formed("a file of the release"):
         ids = read_ids(args.ids)
         val = json.loads((args.root / "lvis/lvis_v1_val.json").read_text(encoding="utf-8"))
         content = subset(val, ids)
-    except (OSError, ValueError) as error:
-        print(f"prepare_lvis_minival.py: {error}", file=sys.stderr)
-        return 2
-    except (KeyError, TypeError, AttributeError) as error:
-        message = f"a file is not in the released form: {error!r}"
-        print(f"prepare_lvis_minival.py: {message}", file=sys.stderr)
-        return 2
     output = args.root / "lvis/lvis_v1_minival.json"
     output.write_text(json.dumps(content), encoding="utf-8")
     print(f"{output}: {len(content['images'])} images, {len(content['annotations'])} annotations")
@@ -66,7 +62,7 @@ def subset(val: dict, ids: list[int]) -> dict:
     wanted = set(ids)
     unknown = wanted - {image["id"] for image in val["images"]}
     if unknown:
-        raise ValueError(f"{len(unknown)} ids are not in LVIS v1 val, for instance {min(unknown)}")
+        raise DataError(f"{len(unknown)} ids are not in LVIS v1 val, for instance {min(unknown)}")
     return {
         **val,
         "images": [image for image in val["images"] if image["id"] in wanted],

@@ -26,6 +26,7 @@ from pathlib import Path
 from PIL import Image
 
 from glipv2_d2.data.datasets.coco_writer import CocoWriter
+from glipv2_d2.errors import DataError, command, well_formed
 
 _BLOCK = 4096
 
@@ -39,10 +40,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns the exit status."""
     args = parse_args(argv)
-    try:
+    with well_formed("a file of the release"):
         names, index = read_classes(find(args.root, "*class-descriptions-boxable.csv"))
         boxes = find(args.root, f"*{args.split}-annotations-bbox.csv")
         labels = find(args.root, f"*{args.split}-annotations-human-imagelabels-boxable.csv")
@@ -51,13 +53,6 @@ def main(argv: list[str] | None = None) -> int:
         with CocoWriter(output, names) as writer:
             images = args.root / args.split
             missing = convert(boxes, index, absent, images, writer, args.threads)
-    except (OSError, ValueError) as error:
-        print(f"prepare_openimages.py: {error}", file=sys.stderr)
-        return 2
-    except (KeyError, TypeError, AttributeError) as error:
-        message = f"a file is not in the released form: {error!r}"
-        print(f"prepare_openimages.py: {message}", file=sys.stderr)
-        return 2
     print(
         f"{output}: {len(writer.images)} images, {writer.boxes} boxes; {missing} images left out "
         "that are not there or cannot be read"
@@ -127,7 +122,7 @@ def with_absent(
     # The released files are sorted by image.
     for image, group in groupby(rows, key=lambda row: row["ImageID"]):
         if image in seen:
-            raise ValueError(f"the boxes of image {image} are in two places: sort the file")
+            raise DataError(f"the boxes of image {image} are in two places: sort the file")
         seen.add(image)
         yield image, list(group)
     for image in absent:

@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
 
-from glipv2_d2.data.scenes.build import ScenesError, build_scenes
-from glipv2_d2.data.scenes.photos import PhotoError
+from glipv2_d2.data.scenes.build import build_scenes
+from glipv2_d2.errors import command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,24 +47,21 @@ def _print_progress(done: int, total: int) -> None:
         print(f"scenes: {done}/{total} images", flush=True)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Render; returns the exit status."""
     args = parse_args(argv)
     start = time.perf_counter()
-    try:
-        rendered = build_scenes(
-            args.output,
-            seed=args.seed,
-            size=args.size,
-            train=args.train,
-            val=args.val,
-            novel=args.novel,
-            workers=args.workers,
-            progress=_print_progress,
-        )
-    except (ScenesError, PhotoError) as error:
-        print(f"prepare_scenes.py: {error}", file=sys.stderr)
-        return 2
+    rendered = build_scenes(
+        args.output,
+        seed=args.seed,
+        size=args.size,
+        train=args.train,
+        val=args.val,
+        novel=args.novel,
+        workers=args.workers,
+        progress=_print_progress,
+    )
     if rendered:
         print(f"scenes: written to {args.output} in {time.perf_counter() - start:.0f} s")
     else:

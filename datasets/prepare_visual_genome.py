@@ -4,7 +4,9 @@
     python datasets/prepare_visual_genome.py --root datasets/visual_genome --without-coco
 
 ``--root`` holds the release: ``objects.json``, ``image_data.json`` and the images in ``VG_100K/``
-and ``VG_100K_2/``. It writes ``annotations/visual_genome_{train,val}.json``.
+and ``VG_100K_2/``. It writes ``annotations/visual_genome_{train,val}.json``, and with
+``--without-coco`` ``annotations/visual_genome_no_coco_{train,val}.json`` of the images that COCO
+does not have: about half of them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from glipv2_d2.data.datasets.coco_writer import CocoWriter
+from glipv2_d2.errors import command, well_formed
 
 Entry = dict[str, Any]
 
@@ -39,30 +42,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Convert; returns the exit status."""
     args = parse_args(argv)
-    try:
+    with well_formed("a file of the release"):
         objects = _read(args.root / "objects.json")
         images = {image["image_id"]: image for image in _read(args.root / "image_data.json")}
+        kind = "_no_coco" if args.without_coco else ""
         if args.without_coco:
             images = {key: i for key, i in images.items() if i.get("coco_id") is None}
         entries = [entry for entry in objects if entry["image_id"] in images]
         names = _class_names(entries, args)
         held_out = set(random.Random(args.seed).sample(sorted(images), min(args.val, len(images))))
         for split in ("train", "val"):
-            output = args.root / "annotations" / f"visual_genome_{split}.json"
+            output = args.root / "annotations" / f"visual_genome{kind}_{split}.json"
             chosen = [e for e in entries if (e["image_id"] in held_out) == (split == "val")]
             with CocoWriter(output, names) as writer:
                 write(chosen, images, names, writer)
             print(f"{output}: {len(writer.images)} images, {writer.boxes} boxes")
-    except (OSError, ValueError) as error:
-        print(f"prepare_visual_genome.py: {error}", file=sys.stderr)
-        return 2
-    except (KeyError, TypeError, AttributeError) as error:
-        message = f"a file is not in the released form: {error!r}"
-        print(f"prepare_visual_genome.py: {message}", file=sys.stderr)
-        return 2
     return 0
 
 

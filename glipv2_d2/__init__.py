@@ -3,7 +3,16 @@
 Importing the package registers its meta-architectures, backbones and data sets with Detectron2.
 """
 
+import importlib.util
+
 __version__ = "0.1.0"
+
+if importlib.util.find_spec("detectron2") is None:
+    raise ModuleNotFoundError(
+        "glipv2_d2 extends Detectron2, which is not installed: run glip-install-detectron2 (in a "
+        "clone: python tools/install_detectron2.py), which needs neither git nor a compiler",
+        name="detectron2",
+    )
 
 from . import data, model_zoo, modeling  # noqa: F401  (registration; model_zoo for users)
 from .config import add_glip_config, get_config

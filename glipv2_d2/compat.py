@@ -30,7 +30,10 @@ from detectron2.engine import launch as detectron2_launch
 from detectron2.engine.defaults import create_ddp_model as detectron2_create_ddp_model
 from detectron2.engine.launch import DEFAULT_TIMEOUT, _find_free_port
 from detectron2.utils import comm
+from torch.multiprocessing import ProcessRaisedException
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from glipv2_d2.errors import UsageError, hand_over, handed_over
 
 __all__ = ["AMPTrainer", "PRECISIONS", "build_test_loader", "create_ddp_model", "launch"]
 
@@ -65,46 +68,51 @@ def launch(
         num_processes: CPU processes on each machine; must stay 1 with GPUs.
 
     Raises:
-        ValueError: for numbers that contradict each other.
-        RuntimeError: if several GPUs are asked for and PyTorch does not see as many.
+        UsageError: for numbers that contradict each other, or more GPUs than PyTorch sees.
+        UserError: of its kind, what a user can mend and `main_func` raised in a spawned process.
     """
     _check_job(num_gpus_per_machine, num_machines, machine_rank, dist_url, num_processes)
-    if num_gpus_per_machine:
-        url = dist_url or "auto"
-        detectron2_launch(
-            main_func, num_gpus_per_machine, num_machines, machine_rank, url, args, timeout
-        )
-    elif num_machines * num_processes == 1:
+    if num_machines * max(num_gpus_per_machine, num_processes) == 1:
         main_func(*args)
-    else:
+        return
+    args = (main_func, *args)  # of hand_over
+    try:
+        if num_gpus_per_machine:
+            url = dist_url or "auto"
+            detectron2_launch(
+                hand_over, num_gpus_per_machine, num_machines, machine_rank, url, args, timeout
+            )
+            return
         if dist_url in (None, "auto"):
             dist_url = f"tcp://127.0.0.1:{_find_free_port()}"
-        job = (main_func, num_machines, num_processes, machine_rank, dist_url, args, timeout)
+        job = (hand_over, num_machines, num_processes, machine_rank, dist_url, args, timeout)
         mp.spawn(_cpu_worker, nprocs=num_processes, args=job, daemon=False)
+    except ProcessRaisedException as error:
+        raise handed_over(error) or error from None
 
 
 def _check_job(num_gpus_per_machine, num_machines, machine_rank, dist_url, num_processes):
     """Raise what :func:`launch` promises to raise."""
     if num_gpus_per_machine < 0 or num_processes < 1 or num_machines < 1:
-        raise ValueError(
+        raise UsageError(
             f"launch got {num_gpus_per_machine} GPUs, {num_processes} processes and {num_machines} "
             "machines: GPUs cannot be negative, the others start at 1"
         )
     if not 0 <= machine_rank < num_machines:
-        raise ValueError(f"machine rank {machine_rank} is not in 0..{num_machines - 1}")
+        raise UsageError(f"machine rank {machine_rank} is not in 0..{num_machines - 1}")
     if num_machines > 1 and dist_url in (None, "auto"):
-        raise ValueError(
+        raise UsageError(
             f"{num_machines} machines need one explicit --dist-url, such as tcp://HOST:PORT with "
             "the address of machine 0"
         )
     if num_gpus_per_machine and num_processes > 1:
-        raise ValueError(
+        raise UsageError(
             f"{num_processes} CPU processes and {num_gpus_per_machine} GPUs exclude each other: "
             "with GPUs there is one process for each; for CPU use --num-gpus 0"
         )
     visible = torch.cuda.device_count()
     if num_gpus_per_machine * num_machines > 1 and num_gpus_per_machine > visible:
-        raise RuntimeError(
+        raise UsageError(
             f"{num_gpus_per_machine} GPUs are asked for and PyTorch sees {visible}; several "
             "processes without GPUs: --num-gpus 0 --num-processes N"
         )

@@ -12,11 +12,12 @@ Everything else about the model lives in the LazyConfig that the key names, so t
 description of a model and not two.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from detectron2.config import CfgNode, LazyConfig
+from detectron2.config import __file__ as CONFIG_PACKAGE
 from omegaconf import DictConfig
 
 from glipv2_d2.errors import ConfigError
@@ -24,6 +25,7 @@ from glipv2_d2.errors import ConfigError
 __all__ = [
     "ConfigError",
     "add_glip_config",
+    "apply_overrides",
     "get_config",
     "load_model_config",
     "named_setting",
@@ -33,7 +35,7 @@ __all__ = [
 
 @contextmanager
 def named_setting(key: str) -> Iterator[None]:
-    """Where a part of a config is built: the ``ValueError`` of a constructor names the part.
+    """Where a part of a config is built: what a constructor refuses names the part.
 
     Whoever writes a constructor raises what Python's users expect; whoever runs a config wants
     one line that says where the setting is, and no traceback.
@@ -43,11 +45,20 @@ def named_setting(key: str) -> Iterator[None]:
 
     Raises:
         ConfigError: in place of a plain ``ValueError``; its own kinds (``DataError``, ...) pass.
+            Also in place of the ``TypeError`` of a keyword that the constructor does not have.
     """
     try:
         yield
     except ValueError as error:
         if type(error) is not ValueError:
+            raise
+        raise ConfigError(f"{key}: {error}") from error
+    except TypeError as error:
+        frame = error.__traceback__
+        while frame.tb_next is not None:
+            frame = frame.tb_next
+        # Raised by Detectron2's call itself: inside of the constructor it would be a bug of ours.
+        if Path(frame.tb_frame.f_code.co_filename).parent != Path(CONFIG_PACKAGE).parent:
             raise
         raise ConfigError(f"{key}: {error}") from error
 
@@ -105,6 +116,22 @@ def get_config(name: str | Path) -> DictConfig:
     Args and errors: see :func:`resolve_config`.
     """
     return LazyConfig.load(resolve_config(name))
+
+
+def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """A config with ``path.key=value`` of a command line applied.
+
+    Raises:
+        ConfigError: an override cannot be read.
+    """
+    try:
+        return LazyConfig.apply_overrides(config, list(overrides))
+    except Exception as error:  # of Hydra's parser, OmegaConf and Detectron2, with no common base
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"The overrides {' '.join(overrides)} cannot be applied ({reason}). They have the form "
+            "path.key=value, for example train.max_iter=100."
+        ) from error
 
 
 def load_model_config(name: str | Path) -> DictConfig:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import traceback
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
+from torch.multiprocessing import ProcessRaisedException
 
 from glipv2_d2 import compat
+from glipv2_d2.errors import DataError, UsageError
 
 
 class Toy(nn.Module):
@@ -132,14 +135,35 @@ def test_one_process_runs_here():
     ],
 )
 def test_contradicting_numbers_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UsageError, match=message):
         compat.launch(print, **arguments)
 
 
 def test_more_gpus_than_there_are(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(RuntimeError, match="2 GPUs are asked for and PyTorch sees 0"):
+    with pytest.raises(UsageError, match="2 GPUs are asked for and PyTorch sees 0"):
         compat.launch(print, 2)
+
+
+def test_a_users_error_comes_back_from_detectron2s_launch_too(monkeypatch):
+    """With GPUs; its processes fail as they do in torch.multiprocessing.spawn."""
+
+    def launch(main, gpus, machines, rank, url, args, timeout):
+        assert (gpus, machines, rank, url) == (2, 1, 0, "auto")
+        try:
+            main(*args)
+        except Exception:
+            raise ProcessRaisedException(traceback.format_exc(), 1, 2) from None
+
+    def main(kind):
+        raise kind("no such thing")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(compat, "detectron2_launch", launch)
+    with pytest.raises(DataError, match="^no such thing$"):
+        compat.launch(main, 2, args=(DataError,))
+    with pytest.raises(ProcessRaisedException, match="KeyError: 'no such thing'"):
+        compat.launch(main, 2, args=(KeyError,))
 
 
 def test_ddp_leaves_a_single_process_alone():

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from detectron2.config import get_cfg
+from detectron2.config import LazyCall, get_cfg, instantiate
 
 from glipv2_d2.config import (
     ConfigError,
     add_glip_config,
     get_config,
     load_model_config,
+    named_setting,
     resolve_config,
 )
 
@@ -55,3 +56,20 @@ def test_whole_config_has_the_parts_that_training_needs():
     config = get_config("demo/scenes.py")
     for part in ("model", "dataloader", "optimizer", "lr_multiplier", "train", "inference"):
         assert part in config
+
+
+class Part:
+    def __init__(self, size):
+        self.sides = size + (1,)
+
+
+def test_a_keyword_that_a_part_does_not_have_is_the_configs_fault():
+    with pytest.raises(ConfigError, match=r"^model: .*unexpected keyword argument 'sise'"):
+        with named_setting("model"):
+            instantiate(LazyCall(Part)(sise=(1,)))
+
+
+def test_a_type_error_inside_of_a_part_is_a_bug():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        with named_setting("model"):
+            instantiate(LazyCall(Part)(size=1))

@@ -35,7 +35,7 @@ def wheel(tmp_path_factory):
     pytest.importorskip("setuptools")
     source = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in ("glipv2_d2", "configs"):
+    for folder in ("glip_commands", "glipv2_d2", "configs"):
         shutil.copytree(CLONE / folder, source / folder, ignore=ignore)
     for name in ("setup.py", "pyproject.toml", "README.md"):
         if (CLONE / name).is_file():
@@ -51,13 +51,50 @@ def test_wheel_holds_every_file_of_the_package_and_the_configs(wheel):
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     package = {f"glipv2_d2/{name}" for name in shipped_files(CLONE / "glipv2_d2")}
     configs = {f"glipv2_d2/configs/{name}" for name in shipped_files(CLONE / "configs")}
+    commands = {f"glip_commands/{name}" for name in shipped_files(CLONE / "glip_commands")}
     assert configs
-    assert inside == package | configs
+    assert inside == package | configs | commands
 
 
-def test_installed_wheel_finds_its_configs_outside_the_clone(wheel, tmp_path):
-    site = tmp_path / "site"
-    pip("install", "--no-deps", "--target", str(site), str(wheel))
+@pytest.fixture(scope="module")
+def site(wheel, tmp_path_factory):
+    """Where the wheel is installed, with its commands in bin/."""
+    folder = tmp_path_factory.mktemp("installed") / "site"
+    pip("install", "--no-deps", "--target", str(folder), str(wheel))
+    return folder
+
+
+def run(site, folder, *arguments):
+    """Python outside the clone, with the installed wheel."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_without_detectron2_there_is_one_sentence_with_the_remedy(site, tmp_path):
+    nothing = "-S"  # no site-packages, and so no Detectron2
+    result = run(site, tmp_path, nothing, "-c", "import glipv2_d2.engine")
+    sentence = result.stderr.splitlines()[-1]
+    assert sentence.startswith("ModuleNotFoundError: glipv2_d2 extends Detectron2, which is not")
+    assert "run glip-install-detectron2 " in sentence
+    detect = [str(site / "bin" / "glip-detect"), "photo.jpg", "--prompt", "cat"]
+    result = run(site, tmp_path, nothing, *detect)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == sentence.replace("ModuleNotFoundError", "error") + "\n"
+
+
+def test_the_remedy_is_installed_with_the_wheel(site, tmp_path):
+    command = str(site / "bin" / "glip-install-detectron2")
+    assert "--from-git" in run(site, tmp_path, "-S", command, "--help").stdout
+    result = run(site, tmp_path, command)  # Detectron2 is here
+    assert result.returncode == 0 and result.stdout.startswith("Keeping Detectron2 0.6")
+
+
+def test_installed_wheel_finds_its_configs_outside_the_clone(site, tmp_path):
     code = (
         "import pathlib, glipv2_d2\n"
         "from glipv2_d2.config import get_config, resolve_config\n"
@@ -71,13 +108,7 @@ def test_installed_wheel_finds_its_configs_outside_the_clone(wheel, tmp_path):
         "    get_config(name)\n"
         "print(len(files))\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-    )
+    result = run(site, tmp_path, "-c", code)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout.split()[-1]) > 0
 

@@ -53,10 +53,8 @@ from benchmarking.workers import available_memory_gb  # noqa: E402
 from benchmarking.workload import PROMPTS  # noqa: E402
 
 import glipv2_d2  # noqa: E402, F401  (registers the models)
-from glipv2_d2.checkpoint import CheckpointError  # noqa: E402
-from glipv2_d2.config import ConfigError  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
-from glipv2_d2.structures import PromptError  # noqa: E402
+from glipv2_d2.errors import ConfigError, command  # noqa: E402
 
 PARTS = (
     "speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement",
@@ -353,14 +351,11 @@ class Run:
         return shlex.join(words[:2] + narrowed + words[2:])
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    try:
-        run = Run(args)
-        run.run()
-    except (CheckpointError, ConfigError, PromptError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run = Run(args)
+    run.run()
     return 1 if run.results["problems"] else 0
 
 

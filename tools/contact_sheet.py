@@ -14,7 +14,10 @@ import json
 import sys
 from pathlib import Path
 
+from detectron2.data import DatasetCatalog
+
 from glipv2_d2.data.datasets.scenes import register_all_scenes
+from glipv2_d2.errors import DataError, command, well_formed
 from glipv2_d2.evaluation.contact_sheet import draw_contact_sheet, sheet_items
 
 
@@ -32,18 +35,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Draw; returns the exit status."""
     args = parse_args(argv)
     register_all_scenes()
-    try:
+    if args.dataset not in DatasetCatalog.list():
+        raise DataError(f"there is no registered data set {args.dataset!r}")
+    with well_formed(f"'{args.results}'"):
         results = json.loads(args.results.read_text(encoding="utf-8"))
         items = sheet_items(args.dataset, results, args.count, args.score_threshold, args.seed)
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        draw_contact_sheet(items, args.columns, args.cell).save(args.output)
-    except (OSError, ValueError, KeyError) as error:
-        print(f"contact_sheet.py: {error}", file=sys.stderr)
-        return 2
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    draw_contact_sheet(items, args.columns, args.cell).save(args.output)
     print(f"{len(items)} images: {args.output}")
     return 0
 

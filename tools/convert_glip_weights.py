@@ -32,6 +32,8 @@ from glipv2_d2.checkpoint import (
     save_safetensors,
 )
 from glipv2_d2.config import ConfigError, load_model_config
+from glipv2_d2.errors import command
+from glipv2_d2.files import whole_file
 
 PARTS = {
     "backbone.bottom_up": ("backbone.body.",),
@@ -65,7 +67,8 @@ def convert(source: Path, target: Path, *, force: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     notes = {"converted_from": source.name, "official_tensors": len(official)}
     if target.suffix == ".pth":
-        torch.save({"model": converted, "notes": notes}, target)
+        with whole_file(target) as file:
+            torch.save({"model": converted, "notes": notes}, file)
     else:
         save_safetensors({k: v.contiguous() for k, v in converted.items()}, target, notes)
     print(f"{target}: {len(converted)} tensors, {target.stat().st_size / 1e6:.1f} MB")
@@ -127,6 +130,7 @@ def _part(name: str) -> str:
     return next(part for part, starts in PARTS.items() if name.startswith(starts))
 
 
+@command
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -135,11 +139,7 @@ def main(argv=None) -> int:
     parser.add_argument("target", type=Path, help="FILE.safetensors or FILE.pth")
     parser.add_argument("--force", action="store_true", help="overwrite the target")
     args = parser.parse_args(argv)
-    try:
-        convert(args.source, args.target, force=args.force)
-    except (CheckpointError, ConfigError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    convert(args.source, args.target, force=args.force)
     return 0
 
 

@@ -35,16 +35,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that a bare clone works too
 
 import glipv2_d2  # noqa: E402, F401  (registers the models and the data sets)
-from glipv2_d2.checkpoint import (  # noqa: E402
-    CheckpointError,
-    load_weights,
-    read_safetensors_metadata,
-)
-from glipv2_d2.config import ConfigError, get_config  # noqa: E402
+from glipv2_d2.checkpoint import load_weights, read_safetensors_metadata  # noqa: E402
+from glipv2_d2.config import get_config  # noqa: E402
 from glipv2_d2.engine.detect import detect  # noqa: E402
 from glipv2_d2.engine.evaluate import evaluate_test_sets  # noqa: E402
 from glipv2_d2.engine.predictor import GroundingPredictor, keep_best_phrase  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
+from glipv2_d2.errors import UserError, command  # noqa: E402
 from glipv2_d2.evaluation import composition_oracles  # noqa: E402
 from glipv2_d2.evaluation.contact_sheet import draw_contact_sheet, sheet_items  # noqa: E402
 from glipv2_d2.structures import Prompt  # noqa: E402
@@ -102,12 +99,12 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - start, 1)
 
 
-def run(*command: str) -> None:
+def run(*words: str) -> None:
     """Show a command and run it; a failure ends the demo."""
-    print("$ " + " ".join(["python", *command]), flush=True)
-    status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    print("$ " + " ".join(["python", *words]), flush=True)
+    status = subprocess.run([sys.executable, *words], cwd=ROOT, check=False).returncode
     if status:
-        sys.exit(f"demo.py: `python {' '.join(command)}` failed with status {status}")
+        raise UserError(f"`python {' '.join(words)}` failed with status {status}")
 
 
 def load_test_config(path: str, output: Path, images: int | None):
@@ -271,31 +268,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if not args.weights.is_file():
         parser.error(f"there are no weights '{args.weights}': they are made by "
                      f"{MODELS[args.model].made}")
-    try:
-        args.device = resolve_device(args.device)
-    except ConfigError as error:
-        parser.error(str(error))
+    args.device = resolve_device(args.device)
     args.output = args.output.resolve()
     return args
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     args = parse_args(argv)
     os.chdir(ROOT)  # the data sets are registered relative to it
-    setup_logger(name="detectron2")
+    for name in ("detectron2", "glipv2_d2"):
+        setup_logger(name=name)
     args.output.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
     with watch.step("render", "1/3 The data: rendered from a seed"):
         run("datasets/prepare_scenes.py")
     config, names = load_test_config(MODELS[args.model].config, args.output, args.images)
     config.train.device = args.device
-    try:
-        with watch.step("use", "2/3 Use: the shipped weights on pictures, val and novel"):
-            metrics = use(config, names, args, watch)
-    except CheckpointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with watch.step("use", "2/3 Use: the shipped weights on pictures, val and novel"):
+        metrics = use(config, names, args, watch)
     pictures = metrics.pop("pictures")
     with watch.step("train", f"3/3 Train from scratch, {args.iters} iterations"):
         metrics["train"] = train(config, args)

@@ -16,25 +16,25 @@ import sys
 import time
 from pathlib import Path
 
-from detectron2.config import LazyConfig
 from omegaconf import OmegaConf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
 
 import glipv2_d2  # noqa: F401  (registers the models)
-from glipv2_d2.checkpoint import CheckpointError, build_for_weights, load_weights
-from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.checkpoint import build_for_weights, load_weights
+from glipv2_d2.config import apply_overrides, get_config
 from glipv2_d2.data.prompt_text import PROMPT_KINDS, read_prompt
+from glipv2_d2.errors import command
 from glipv2_d2.export import ExportedGLIP, ExportError, check_export, export_glip
 from glipv2_d2.modeling import GLIP
-from glipv2_d2.structures import Prompt, PromptError
+from glipv2_d2.structures import Prompt
 
 INFERENCE = ("min_size", "max_size", "score_threshold", "merge_iou")
 
 
 def export(args: argparse.Namespace) -> Path:
     """Build the model, write its graphs, and check them if asked to; returns the folder."""
-    config = LazyConfig.apply_overrides(get_config(args.config_file), args.opts)
+    config = apply_overrides(get_config(args.config_file), args.opts)
     model = build_for_weights(config.model, args.weights)
     if not isinstance(model, GLIP):
         raise ExportError(f"Only GLIP models are exported; this is a {type(model).__name__}.")
@@ -66,6 +66,7 @@ def _prompts(model: GLIP, text: str, kind: str) -> list[Prompt]:
     return model.tokenizer.split(prompt, size=model.chunk_size)
 
 
+@command
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,11 +79,7 @@ def main(argv=None) -> int:
     parser.add_argument("--kind", choices=PROMPT_KINDS, default="auto")
     parser.add_argument("--check", action="store_true", help="compare with the model afterwards")
     parser.add_argument("opts", nargs="*", default=[], help="path.key=value for the config")
-    try:
-        export(parser.parse_intermixed_args(argv))
-    except (CheckpointError, ConfigError, ExportError, PromptError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    export(parser.parse_intermixed_args(argv))
     return 0
 
 

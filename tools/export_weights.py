@@ -16,13 +16,12 @@ import sys
 from pathlib import Path
 
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
 
 import glipv2_d2  # noqa: F401  (registers the models)
 from glipv2_d2.checkpoint import (
-    CheckpointError,
     build_for_weights,
     load_weights,
     read_checkpoint,
@@ -30,7 +29,9 @@ from glipv2_d2.checkpoint import (
     release_state,
     save_safetensors,
 )
-from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.config import ConfigError, apply_overrides, get_config
+from glipv2_d2.errors import command
+from glipv2_d2.files import whole_file
 
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 
@@ -40,14 +41,15 @@ def export(args: argparse.Namespace) -> Path:
     target = Path(args.target)
     if target.suffix not in (".safetensors", ".pth"):
         raise ConfigError(f"The target must end in .safetensors or .pth, got '{target.name}'.")
-    config = LazyConfig.apply_overrides(get_config(args.config_file), args.opts)
+    config = apply_overrides(get_config(args.config_file), args.opts)
     model = _build(config.model, args.checkpoint)
     load_weights(model, args.checkpoint)
     state = release_state(model, PRECISIONS[args.precision])
     notes = _notes(args, config)
     if target.suffix == ".pth":
         target.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"model": state, "notes": notes}, target)
+        with whole_file(target) as file:
+            torch.save({"model": state, "notes": notes}, file)
     else:
         save_safetensors(state, target, notes)
     size = target.stat().st_size / 1e6
@@ -85,6 +87,7 @@ def _notes(args: argparse.Namespace, config) -> dict[str, str]:
     return notes
 
 
+@command
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -98,11 +101,7 @@ def main(argv=None) -> int:
     parser.add_argument("--hours", type=float, help="how long the training took")
     parser.add_argument("--seed", type=int, help="default: train.seed of the config")
     parser.add_argument("opts", nargs="*", default=[], help="path.key=value for the config")
-    try:
-        export(parser.parse_intermixed_args(argv))
-    except (CheckpointError, ConfigError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    export(parser.parse_intermixed_args(argv))
     return 0
 
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that a bare clone works too
 
 from glipv2_d2.data.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path  # noqa: E402
+from glipv2_d2.errors import command  # noqa: E402
 from glipv2_d2.modeling.text.resolve import resolve_pretrained  # noqa: E402
 
 PURE = (
@@ -59,6 +60,7 @@ def install_compiled(folder: Path, version: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", *command, *target, *COMPILED], check=True)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

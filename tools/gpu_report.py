@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # so that a bare clone works to
 
 from benchmarking.machine import available_cores, describe_machine  # noqa: E402
 
+from glipv2_d2.errors import command  # noqa: E402
 from glipv2_d2.files import whole_file  # noqa: E402
 
 REFERENCE = ROOT / "tools" / "benchmarking" / "scenes_losses_cpu.json"
@@ -122,6 +123,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """0: nothing failed; 1: a part failed, or the training does not agree with the CPU's."""
     parser = argparse.ArgumentParser(

@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.logger import setup_logger
 
 import glipv2_d2  # noqa: F401  (registration)
+from glipv2_d2.config import named_setting
 from glipv2_d2.data import DataError, register_grounding_dataset
 from glipv2_d2.data.datasets.coco_like import register_coco_style
 from glipv2_d2.data.datasets.register import GROUNDING_FORMATS
@@ -37,8 +39,8 @@ from glipv2_d2.data.inspection import (
     training_prompt,
 )
 from glipv2_d2.data.samplers import UNUSABLE
+from glipv2_d2.errors import UsageError, command
 from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
-from glipv2_d2.structures import PromptError
 
 Record = dict[str, Any]
 
@@ -81,22 +83,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Inspect; returns the exit status."""
     args = parse_args(argv)
-    try:
-        name = _register(args)
+    setup_logger(name="glipv2_d2")
+    name = _register(args)
+    with named_setting("--tokenizer, --max-tokens"):
         tokenizer = PromptTokenizer.from_pretrained(args.tokenizer, args.max_tokens)
-        scan, records = scan_dataset(
-            name,
-            max_records=args.max_records,
-            check_images=args.check_images,
-            tokenizer=tokenizer,
-        )
-        lines = scan.lines() + _show(scan, records, tokenizer, args)
-    except (DataError, PromptError, OSError, ValueError) as error:
-        print(f"inspect_dataset.py: {error}", file=sys.stderr)
-        return 2
+    scan, records = scan_dataset(
+        name, max_records=args.max_records, check_images=args.check_images, tokenizer=tokenizer
+    )
+    lines = scan.lines() + _show(scan, records, tokenizer, args)
     print("\n".join(lines))
     if args.output is not None:
         text = "\n".join(lines) + "\n"
@@ -132,7 +130,7 @@ def _register(args: argparse.Namespace) -> str:
 def _option(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--option takes KEY=VALUE, got {text!r}")
+        raise UsageError(f"--option takes KEY=VALUE, got {text!r}")
     try:
         return key, json.loads(value)
     except ValueError:

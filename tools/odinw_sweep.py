@@ -26,15 +26,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # so that a bare clone works to
 
 from sweeping.plan import SHOT_WORDS, Run, plan_runs  # noqa: E402
 from sweeping.report import missing_report, write_reports  # noqa: E402
-from sweeping.running import RunFailed, Settings, carry_out, finished  # noqa: E402
+from sweeping.running import Settings, carry_out, finished  # noqa: E402
 
 import glipv2_d2  # noqa: E402, F401  (registers the data sets)
 from glipv2_d2.config import ConfigError, resolve_config  # noqa: E402
 from glipv2_d2.data import DataError  # noqa: E402
 from glipv2_d2.data.datasets.odinw_table import SEEDS  # noqa: E402
 from glipv2_d2.engine.evaluate import missing_files  # noqa: E402
-
-USER_ERRORS = (ConfigError, DataError, RunFailed)
+from glipv2_d2.errors import command  # noqa: E402
 
 
 def listed(kind, known=None):
@@ -143,7 +142,7 @@ def available_runs(runs: list[Run], allow_missing: bool) -> list[Run]:
     return there
 
 
-def main(argv: list[str] | None = None) -> str:
+def sweep(argv: list[str] | None = None) -> str:
     """Run the sweep; returns its Markdown table."""
     args = argument_parser().parse_intermixed_args(argv)
     settings = settings_of(args)
@@ -164,8 +163,10 @@ def main(argv: list[str] | None = None) -> str:
     return table
 
 
+@command
+def main() -> None:
+    sweep()
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except USER_ERRORS as error:  # the message says it all
-        sys.exit(f"error: {error}")
+    sys.exit(main())

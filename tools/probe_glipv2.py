@@ -27,14 +27,16 @@ from detectron2.config import instantiate  # noqa: E402
 from detectron2.data import MetadataCatalog  # noqa: E402
 from detectron2.data import transforms as T  # noqa: E402
 from detectron2.utils.env import seed_all_rng  # noqa: E402
+from detectron2.utils.logger import setup_logger  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 import glipv2_d2  # noqa: E402, F401  (registers the models and data sets)
-from glipv2_d2.checkpoint import CheckpointError, build_for_weights, load_weights  # noqa: E402
-from glipv2_d2.config import ConfigError, get_config  # noqa: E402
-from glipv2_d2.data import DataError, GroundingDatasetMapper  # noqa: E402
+from glipv2_d2.checkpoint import build_for_weights, load_weights  # noqa: E402
+from glipv2_d2.config import get_config  # noqa: E402
+from glipv2_d2.data import GroundingDatasetMapper  # noqa: E402
 from glipv2_d2.data.loading import load_records  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
+from glipv2_d2.errors import command  # noqa: E402
 from glipv2_d2.evaluation.masked_words import KINDS, masked_word_accuracy  # noqa: E402
 from glipv2_d2.evaluation.region_word_retrieval import phrase_retrieval  # noqa: E402
 
@@ -115,19 +117,17 @@ def _objects() -> dict[str, set[tuple[str, str]]]:
     }
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    try:
-        device = resolve_device(args.device)
-        cfg = get_config(args.config_file)
-        model = build_for_weights(cfg.model, args.weights)
-        load_weights(model, args.weights)
-        model = model.eval().to(device)
-        run = retrieval if args.task == "retrieval" else masked_words
-        numbers, table = run(cfg, model, args)
-    except (CheckpointError, ConfigError, DataError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    setup_logger(name="glipv2_d2")
+    device = resolve_device(args.device)
+    cfg = get_config(args.config_file)
+    model = build_for_weights(cfg.model, args.weights)
+    load_weights(model, args.weights)
+    model = model.eval().to(device)
+    run = retrieval if args.task == "retrieval" else masked_words
+    numbers, table = run(cfg, model, args)
     print(table)
     if args.output is not None:
         args.output.parent.mkdir(parents=True, exist_ok=True)

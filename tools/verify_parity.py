@@ -20,13 +20,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that a bare clone works too
 
-from parity.cases import CaseError, ParityCase, TrainingCase  # noqa: E402
+from parity.cases import ParityCase, TrainingCase  # noqa: E402
 from parity.inference import verify_case  # noqa: E402
 from parity.model import build_model  # noqa: E402
 from parity.training import verify_training  # noqa: E402
 
-from glipv2_d2.config import ConfigError  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
+from glipv2_d2.errors import command  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -48,23 +48,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parsed
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    try:
-        cases = [ParityCase.load(path) for path in args.cases]
-        trainings = [TrainingCase.load(path, cases) for path in args.train]
-    except CaseError as error:
-        print(f"verify_parity: {error}", file=sys.stderr)
-        return 2
+    cases = [ParityCase.load(path) for path in args.cases]
+    trainings = [TrainingCase.load(path, cases) for path in args.train]
     started = time.perf_counter()
-    try:
-        model = build_model(resolve_device(args.device))
-    except ConfigError as error:
-        print(f"verify_parity: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # no tokenizer of BERT: neither a hub nor the package that has it
-        print(f"verify_parity: {error}", file=sys.stderr)
-        return 2
+    model = build_model(resolve_device(args.device))
     print(f"GLIP-T with generated weights: {time.perf_counter() - started:.0f} s\n", flush=True)
     reports = []
     for verify, items in ((verify_case, cases), (verify_training, trainings)):

@@ -1,6 +1,10 @@
 """Checkpoints: reading and writing files, and whether they fit a model."""
 
-from glipv2_d2.checkpoint.building import build_for_weights, config_for_weights
+from glipv2_d2.checkpoint.building import (
+    build_for_weights,
+    config_for_weights,
+    random_parts,
+)
 from glipv2_d2.checkpoint.checkpointer import (
     GLIPCheckpointer,
     check_weights,
@@ -37,6 +41,7 @@ __all__ = [
     "is_unicl",
     "load_weights",
     "published_config",
+    "random_parts",
     "read_checkpoint",
     "read_safetensors_metadata",
     "release_state",

@@ -9,17 +9,17 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from glipv2_d2.checkpoint.reading import weight_names
-from glipv2_d2.checkpoint.unicl import IMAGE_TOWERS
+from glipv2_d2.checkpoint.unicl import IMAGE_TOWERS, TEXT_TOWERS
 from glipv2_d2.config import named_setting
 
-__all__ = ["build_for_weights", "config_for_weights"]
+__all__ = ["build_for_weights", "config_for_weights", "random_parts"]
 
 logger = logging.getLogger(__name__)
 
 # Key of the config that asks for weights of its own -> (where the file holds these weights: ours,
 # the official GLIP's or UniCL's, what the key is set to then).
 _OWN_WEIGHTS = {
-    "language_backbone.pretrained": (("language_backbone.",), False),
+    "language_backbone.pretrained": (("language_backbone.", *TEXT_TOWERS), False),
     "backbone.bottom_up.pretrained": (
         ("backbone.bottom_up.", "backbone.body.", *IMAGE_TOWERS),
         None,
@@ -53,11 +53,7 @@ def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
     """
     if not str(weights) or "://" in str(weights):
         return model
-    asked = [key for key in _OWN_WEIGHTS if OmegaConf.select(model, key)]
-    if not asked:
-        return model
-    names = [name.removeprefix("module.") for name in weight_names(weights)]
-    brought = [key for key in asked if any(n.startswith(_OWN_WEIGHTS[key][0]) for n in names)]
+    brought = _brought([key for key in _OWN_WEIGHTS if OmegaConf.select(model, key)], weights)
     if not brought:
         return model
     model = copy.deepcopy(model)
@@ -65,3 +61,33 @@ def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
         OmegaConf.update(model, key, _OWN_WEIGHTS[key][1])
         logger.info("%s holds these weights itself: model.%s is not asked for.", weights, key)
     return model
+
+
+def random_parts(model: DictConfig, weights: str | Path) -> list[str]:
+    """The encoders that would be trained from random weights without anybody having said so.
+
+    Args:
+        model: the ``model`` node. ``pretrained`` None of an encoder: no weights of its own; False:
+            random ones are meant.
+        weights: the file that training starts from; empty: none.
+
+    Returns:
+        Their keys, ``"backbone.bottom_up.pretrained"``, for instance. None where the weights come
+        from a URL, into which nobody looks before.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    unsaid = [key for key in _OWN_WEIGHTS if OmegaConf.select(model, key, default=False) is None]
+    if "://" in str(weights):
+        return []
+    brought = _brought(unsaid, weights) if str(weights) else []
+    return [key for key in unsaid if key not in brought]
+
+
+def _brought(keys: list[str], weights: str | Path) -> list[str]:
+    """Those of `_OWN_WEIGHTS` whose weights the file has."""
+    if not keys:
+        return []
+    names = [name.removeprefix("module.") for name in weight_names(weights)]
+    return [key for key in keys if any(n.startswith(_OWN_WEIGHTS[key][0]) for n in names)]

@@ -18,6 +18,7 @@ from glipv2_d2.errors import CheckpointError
 
 __all__ = [
     "IMAGE_TOWERS",
+    "TEXT_TOWERS",
     "convert_unicl",
     "explain_left_out_of_unicl",
     "is_unicl",
@@ -27,7 +28,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 IMAGE_TOWERS = ("image_encoder.", "visual.")
-_TEXT_TOWERS = ("text_encoder.", "lang_encoder.", "text.")
+TEXT_TOWERS = ("text_encoder.", "lang_encoder.", "text.")
 
 _BACKBONE = "backbone.bottom_up."
 _LANGUAGE = "language_backbone."
@@ -47,7 +48,7 @@ _LEFT_OUT = (
 def is_unicl(state: Iterable[str]) -> bool:
     """Whether a state dict (or its names) is a UniCL's, ``module.`` or not."""
     names = [name.removeprefix("module.") for name in state]
-    blocks = tuple(tower + "resblocks." for tower in _TEXT_TOWERS)
+    blocks = tuple(tower + "resblocks." for tower in TEXT_TOWERS)
     return any(n.startswith(blocks) for n in names) and any(
         n.startswith(IMAGE_TOWERS) for n in names
     )
@@ -95,7 +96,7 @@ def convert_unicl(
             continue
         if tower in IMAGE_TOWERS and _SWIN.match(rest):
             image[rest] = value
-        elif tower in _TEXT_TOWERS:
+        elif tower in TEXT_TOWERS:
             text[rest] = value
         else:
             raise CheckpointError(_unknown_message(name, value))

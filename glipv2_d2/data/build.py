@@ -90,7 +90,8 @@ def build_grounding_train_loader(
         part = stored_records(name, invalid, check_files, counters, excluded, with_masks)
         taught = taught or _has_captions(part) or any(map(_teaches, part))
         parts.append(MaskedRecords(part, name) if with_masks else part)
-        if getattr(mapper, "negative_captions", 0) and _has_captions(part):
+        most_negatives = getattr(mapper, "most_negatives", None)  # other mappers need not have it
+        if most_negatives and most_negatives(name) and _has_captions(part):
             mapper.set_caption_pool(name, CaptionPool(part))
     if not taught:
         raise DataError(

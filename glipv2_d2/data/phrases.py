@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from glipv2_d2.data import phrase_words as lists
+from glipv2_d2.errors import MissingPackageError, UsageError
 from glipv2_d2.structures import PromptError
 
 Span = tuple[int, int]
@@ -34,10 +35,10 @@ def noun_phrase_extractor(backend: str) -> Extractor:
     """The registered back end of this name.
 
     Raises:
-        ValueError: there is none.
+        UsageError: there is none.
     """
     if backend not in NOUN_PHRASE_EXTRACTORS:
-        raise ValueError(
+        raise UsageError(
             f"unknown noun-phrase extractor {backend!r}, known: {sorted(NOUN_PHRASE_EXTRACTORS)}"
         )
     return NOUN_PHRASE_EXTRACTORS[backend]
@@ -56,8 +57,8 @@ def extract_noun_phrases(caption: str, backend: str = "rules") -> list[Span]:
 
     Raises:
         PromptError: the caption is empty or no phrase was found.
-        ValueError: an unknown back end.
-        ImportError: the library or data of the back end is not installed.
+        UsageError: an unknown back end.
+        MissingPackageError: the library or data of the back end is not installed.
     """
     extractor = noun_phrase_extractor(backend)
     if not caption.strip():
@@ -154,14 +155,14 @@ def _extract_with_nltk(caption: str) -> list[Span]:
         import nltk
         from nltk.tokenize import NLTKWordTokenizer
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "the noun-phrase extractor 'nltk' needs NLTK: pip install nltk, or use 'rules'"
         ) from error
     ranges = list(NLTKWordTokenizer().span_tokenize(caption))
     try:
         tagged = nltk.pos_tag([caption[start:end] for start, end in ranges])
     except LookupError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "NLTK lacks its tagger: python -m nltk.downloader averaged_perceptron_tagger_eng"
         ) from error
     spans: list[Span] = []
@@ -201,10 +202,10 @@ def _spacy_model() -> Callable:
 
         return spacy.load("en_core_web_sm")
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "the noun-phrase extractor 'spacy' needs spaCy: pip install spacy, or use 'rules'"
         ) from error
     except OSError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "spaCy lacks its English model: python -m spacy download en_core_web_sm"
         ) from error

@@ -48,7 +48,7 @@ from glipv2_d2.engine.detect_images import detect
 from glipv2_d2.engine.detect_inputs import Inputs, find_images, is_address, picture_paths, stamp
 from glipv2_d2.engine.detect_journal import Journal
 from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UsageError, UserError, printable
+from glipv2_d2.errors import UsageError, command, printable
 from glipv2_d2.files import whole_file
 from glipv2_d2.structures import Prompt
 
@@ -193,6 +193,7 @@ def _say_skipped(inputs: Inputs, most: int = 10) -> None:
         print(f"{count} (all are in detections.json): {names}", file=sys.stderr)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -201,10 +202,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _argument_parser().parse_intermixed_args(argv)
     try:
         return _run(args)
-    # OSError: a language model that is not there, an output folder that cannot be written.
-    except (UserError, ValueError, ImportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("stopped: what is done is kept, the same command goes on from there", file=sys.stderr)
         return 130

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 from torch import nn
 
-from glipv2_d2.config import ConfigError
+from glipv2_d2.config import ConfigError, named_setting
 from glipv2_d2.data import DataError
 from glipv2_d2.engine.image_headers import dataset_names, require_test_images
+from glipv2_d2.evaluation.tables import Table, metric_tables, write_results
 from glipv2_d2.modeling.mask_output import masks_as
 
 __all__ = [
@@ -103,42 +104,71 @@ def require_test_data(dataloader: DictConfig) -> None:
 
 
 def evaluate_test_sets(
-    dataloader: DictConfig, model: nn.Module, *, original_size: bool = False
+    dataloader: DictConfig,
+    model: nn.Module,
+    *,
+    original_size: bool = False,
+    output_dir: str | None = None,
+    iterations: int | None = None,
 ) -> dict:
-    """Run the model on every test set and print Detectron2's table for each.
+    """Run the model on every test set; print, and write, the tables of each.
 
     Args:
         dataloader: see :func:`pair_test_sets`; with ``summary``, a call that gets the ``results``
-            of several test sets and returns a text, this text is printed at the end.
+            of several test sets and returns a :class:`~glipv2_d2.evaluation.tables.Table`, this
+            is printed at the end.
         model: the model, on its device; a DistributedDataParallel wrapper is looked through.
         original_size: leave out the loaders' own resizing, for a model that resizes itself.
+        output_dir: for the files of :func:`~glipv2_d2.evaluation.tables.write_results`; None: no
+            files.
+        iterations: that the training has done, for these files; None without a training.
 
     Returns:
         What the evaluator returned (``{"bbox": {"AP50": ...}}``), under the test set's name when
         there are several. Empty on other ranks than 0, and without test sets.
     """
     model = getattr(model, "module", model)
-    results = {}
+    results, tables = {}, []
     for name, (loader, evaluator) in pair_test_sets(dataloader).items():
         if name:
             logger.info("Evaluating on %s", name)
         loader = in_original_size(loader) if original_size else loader
-        evaluator = instantiate(evaluator)
+        with named_setting("dataloader.evaluator"):
+            evaluator = instantiate(evaluator)
+        with named_setting("dataloader.test"):
+            batches = instantiate(loader)
         # What the evaluator prefers: all masks of a large vocabulary do not fit the memory.
         form = getattr(evaluator, "mask_form", getattr(model, "mask_form", "image"))
         with masks_as(model, form):
-            result = inference_on_dataset(model, instantiate(loader), evaluator)
+            result = inference_on_dataset(model, batches, evaluator)
         if not result:
             continue
         print_csv_format(result)
-        if not name:
-            return result
-        results[name] = result
+        tables += _tables(name, evaluator, result)
+        if name:
+            results[name] = result
+        else:
+            results = result
     if results and "summary" in dataloader:
         summary = copy.deepcopy(dataloader.summary)
         summary.results = results
-        logger.info("%s", instantiate(summary))
+        table = instantiate(summary)
+        logger.info("%s", table)
+        tables.append(table)
+    if results and output_dir is not None:
+        write_results(output_dir, iterations, results, tables)
     return results
+
+
+def _tables(name: str, evaluator: DatasetEvaluator, result: Mapping) -> list[Table]:
+    """What the evaluator printed, or, of a foreign one, what it returned."""
+    tables = getattr(evaluator, "tables", None)
+    if tables is None:
+        tables = []
+        for task, metrics in result.items():
+            tables += metric_tables(task, metrics if isinstance(metrics, Mapping) else result)
+    prefix = f"{name}: " if name else ""
+    return [table._replace(title=prefix + table.title) for table in tables]
 
 
 def in_original_size(loader: DictConfig) -> DictConfig:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import LazyConfig
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from torch import nn
 from torchvision.ops import nms
 
 from glipv2_d2.checkpoint import build_for_weights, load_weights
-from glipv2_d2.config import get_config
+from glipv2_d2.config import apply_overrides, get_config
 from glipv2_d2.data.images import read_image
 from glipv2_d2.data.prompt_text import read_prompt
 from glipv2_d2.engine.setup import resolve_device
+from glipv2_d2.errors import UsageError
 from glipv2_d2.modeling.mask_output import masks_as, paste_masks
 from glipv2_d2.modeling.precision import inference_autocast
 from glipv2_d2.modeling.tta import GLIPWithTTA
@@ -62,14 +62,14 @@ class GroundingPredictor:
         phrases: str = "rules",
     ):
         if merge_iou is not None and not 0 < merge_iou <= 1:
-            raise ValueError(f"merge_iou must lie in (0, 1] or be None, got {merge_iou}.")
+            raise UsageError(f"merge_iou must lie in (0, 1] or be None, got {merge_iou}.")
         if not hasattr(model, "tokenizer"):
-            raise ValueError(
+            raise UsageError(
                 f"{type(model).__name__} takes no prompts: GroundingPredictor is for GLIP models; "
                 "use Detectron2's own predictor, or train_net.py --eval-only."
             )
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+            raise UsageError(f"batch_size must be at least 1, got {batch_size}.")
         inference_autocast(model.device, precision)  # refuses now, not at the first image
         self.precision = precision
         self.model = model.eval()
@@ -107,7 +107,7 @@ class GroundingPredictor:
                 the device cannot be used.
         """
         device = resolve_device(device)
-        cfg = LazyConfig.apply_overrides(get_config(config), list(overrides))
+        cfg = apply_overrides(get_config(config), overrides)
         model = build_for_weights(cfg.model, weights)
         load_weights(model, weights)
         inference = cfg.get("inference", {})

@@ -9,11 +9,14 @@ from detectron2.config import LazyConfig
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.checkpoint import random_parts
+from glipv2_d2.config import ConfigError, apply_overrides, resolve_config
 from glipv2_d2.data import GroundingDatasetMapper
 from glipv2_d2.engine.recipes import add_recipe
+from glipv2_d2.errors import user_message
 
 __all__ = [
     "argument_parser",
@@ -21,7 +24,9 @@ __all__ = [
     "make_deterministic",
     "require_masks",
     "resolve_device",
+    "setup_logging",
     "start_data_at",
+    "warn_of_random_parts",
 ]
 
 logger = logging.getLogger(__name__)
@@ -52,6 +57,8 @@ def argument_parser() -> argparse.ArgumentParser:
     # Detectron2's default is a fixed port of this machine: two runs would collide, and two machines
     # would wait for each other in vain. "auto" finds a free port, and is refused for two machines.
     parser.set_defaults(dist_url="auto")
+    # Detectron2 takes all that follows the first override for an override, options included.
+    next(action for action in parser._actions if action.dest == "opts").nargs = "*"
     return parser
 
 
@@ -70,13 +77,7 @@ def load_config(args: argparse.Namespace) -> DictConfig:
         if recipe:
             add_recipe(config, recipe)
     unknown = _unknown_keys(config, args.opts)
-    try:
-        config = LazyConfig.apply_overrides(config, args.opts)
-    except Exception as error:
-        raise ConfigError(
-            f"The overrides {' '.join(args.opts)} cannot be applied ({error}). They have the form "
-            "path.key=value, for example train.max_iter=100."
-        ) from error
+    config = apply_overrides(config, args.opts)
     if unknown:
         # Not an error: a new keyword of some L(...) call is a legitimate override.
         logger.warning(
@@ -151,6 +152,46 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+
+
+def setup_logging(output_dir: str) -> None:
+    """Show and keep what this package logs, where Detectron2 does so for itself.
+
+    Detectron2's ``default_setup`` gives handlers to its own loggers only. Process 0 prints and
+    writes ``log.txt``, process N writes ``log.txt.rankN``.
+    """
+    setup_logger(output_dir, distributed_rank=comm.get_rank(), name="glipv2_d2")
+    # Where the loop of a trainer logs the traceback of whatever ends it.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_in_one_line)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """A logging filter: of an error that the user can mend there is the message, no traceback."""
+    message = user_message(record.exc_info[1]) if record.exc_info else None
+    if message is not None:
+        record.msg, record.args, record.exc_info = "%s %s", (record.getMessage(), message), None
+    return True
+
+
+def warn_of_random_parts(config: DictConfig) -> None:
+    """Say loudly which encoders are about to be trained from random weights.
+
+    The papers start from weights of ImageNet, BERT, CLIP or UniCL; without them a recipe trains for
+    weeks and ends somewhere else. ``pretrained=False`` of an encoder says that it is meant so, as
+    in the demo's configs.
+    """
+    keys = random_parts(config.model, config.train.init_checkpoint)
+    if keys:
+        parts = " and ".join(f"model.{key.removesuffix('.pretrained')}" for key in keys)
+        given = {key: "True" if key.startswith("language") else "FILE_OR_TIMM_NAME" for key in keys}
+        options = ", ".join(f"model.{key}={value}" for key, value in given.items())
+        logger.warning(
+            "RANDOM WEIGHTS: %s will be trained from scratch, where the papers start from weights "
+            "of ImageNet, BERT, CLIP or UniCL. Give them with %s, or with train.init_checkpoint="
+            "FILE; pretrained=False in place of them says that random weights are meant.",
+            parts,
+            options,
+        )
 
 
 def start_data_at(config: DictConfig, iteration: int) -> None:

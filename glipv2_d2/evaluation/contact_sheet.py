@@ -14,6 +14,8 @@ from detectron2.structures.masks import polygons_to_bitmask
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as mask_util
 
+from glipv2_d2.errors import UsageError
+
 _TRUTH, _RIGHT, _WRONG = (70, 170, 255), (60, 220, 90), (255, 80, 60)
 _HEADER, _GAP = 22, 6
 _MASK_OPACITY = 110  # of 255
@@ -52,10 +54,10 @@ def draw_contact_sheet(
         cell: size in pixels that the longer side of each picture is scaled to.
 
     Raises:
-        ValueError: nothing to draw.
+        UsageError: nothing to draw.
     """
     if not items:
-        raise ValueError("a contact sheet needs at least one image")
+        raise UsageError("a contact sheet needs at least one image")
     width, height = 2 * cell + _GAP, cell + _HEADER
     rows = -(-len(items) // columns)
     columns = min(columns, len(items))

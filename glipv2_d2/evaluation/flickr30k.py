@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode, Instances
-from tabulate import tabulate
 
 from glipv2_d2.data.checks import DataError
 from glipv2_d2.evaluation.boxes import box_iou
@@ -22,6 +21,7 @@ from glipv2_d2.evaluation.collect import (
     ranked_boxes,
 )
 from glipv2_d2.evaluation.flickr30k_entities import read_entity_boxes, read_sentences
+from glipv2_d2.evaluation.tables import Table
 
 BOX_RULES = ("any", "merged")
 # name of the metric: how many of the best boxes may be tried, None for all of them
@@ -141,8 +141,9 @@ class Flickr30kEvaluator(RecordEvaluator):
 
     def _log_table(self, recalls: dict[str, np.ndarray], counts: dict[str, int]) -> None:
         rows = [[name, counts[name], *recalls[name]] for name in sorted(recalls)]
-        table = tabulate(rows, headers=["category", "phrases", *RANKS], floatfmt=".2f")
-        self._log().info("Flickr30k, %s box, %s:\n%s", self.boxes, self.dataset_name, table)
+        title = f"Flickr30k, {self.boxes} box, {self.dataset_name}"
+        self.tables = [Table(title, ["category", "phrases", *RANKS], rows)]
+        self._log().info("%s", self.tables[0])
 
     def _log(self) -> logging.Logger:
         return logging.getLogger(__name__)

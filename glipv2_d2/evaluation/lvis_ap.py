@@ -12,7 +12,6 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances, ROIMasks
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.logger import create_small_table
 
 from glipv2_d2.data.checks import DataError
 from glipv2_d2.evaluation.collect import (
@@ -25,6 +24,7 @@ from glipv2_d2.evaluation.collect import (
 from glipv2_d2.evaluation.detection_table import DetectionTable
 from glipv2_d2.evaluation.federated_ap import AREAS, IOU_THRESHOLDS, federated_precision
 from glipv2_d2.evaluation.lvis_truth import FREQUENCIES, load_lvis_truth
+from glipv2_d2.evaluation.tables import metric_tables
 
 AP_RULES = ("fixed", "standard")
 PER_CLASS = 10_000
@@ -133,22 +133,17 @@ class LVISFederatedEvaluator(DatasetEvaluator):
         if not len(truth.image):
             log_results_file(self.dataset_name, path, len(truth.image_ids), self._log())
             return {}
-        results = {}
+        results, self.tables = {}, []
         for task in ("bbox",) if detections.counts is None else ("bbox", "segm"):
             if task == "segm":
                 truth.load_masks()
             precision = federated_precision(truth, detections, masks=task == "segm")
             group = task if self.ap == "standard" else f"{task}_fixed"
             results[group] = lvis_metrics(precision, truth.frequency)
-            self._log().info(
-                "%s (%s AP), %d images of %s, %d detections:\n%s",
-                task,
-                self.ap,
-                len(truth.image_ids),
-                self.dataset_name,
-                len(detections),
-                create_small_table(results[group]),
-            )
+            what = f"{len(truth.image_ids)} images of {self.dataset_name}"
+            title = f"{task} ({self.ap} AP), {what}, {len(detections)} detections"
+            self.tables += metric_tables(title, results[group])
+            self._log().info("%s", self.tables[-1])
         return results
 
     def _add(self, image: int, instances: Instances) -> None:

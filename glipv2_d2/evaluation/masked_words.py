@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from glipv2_d2.data.scenes.vocabulary import COLORS, PLURALS, SHAPES
+from glipv2_d2.errors import UsageError
 from glipv2_d2.structures import Prompt, TokenizedPrompts
 
 __all__ = ["KINDS", "WordQuestion", "mask_phrases", "masked_word_accuracy", "word_questions"]
@@ -101,12 +102,12 @@ def masked_word_accuracy(
         ``decided_words``, ``decided_top1`` (see `word_questions`; nan without words).
 
     Raises:
-        ValueError: the model has no `mlm_head`, or there are fewer than two records.
+        UsageError: the model has no `mlm_head`, or there are fewer than two records.
     """
     if getattr(model, "mlm_head", None) is None:
-        raise ValueError(f"{type(model).__name__} predicts no words: it has no mlm_head")
+        raise UsageError(f"{type(model).__name__} predicts no words: it has no mlm_head")
     if len(records) < 2:
-        raise ValueError("other images are taken from other records: give two or more")
+        raise UsageError("other images are taken from other records: give two or more")
     result = {}
     for name, shift in (("right_image", 0), ("other_image", len(records) // 2)):
         answers = []

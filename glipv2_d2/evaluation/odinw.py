@@ -21,6 +21,7 @@ from detectron2.utils.file_io import PathManager
 
 from glipv2_d2.data.checks import DataError
 from glipv2_d2.data.datasets.odinw_table import ODINW_ROWS
+from glipv2_d2.evaluation.tables import Table
 
 # The columns of GLIPv2's Tables 11 and 12, in their order.
 PAPER_COLUMNS = {
@@ -102,7 +103,9 @@ def odinw_run(
     return ODinWRun(dataset, split, float(results["bbox"]["AP"]), shots, seed)
 
 
-def odinw_report(results: Mapping[str, Mapping[str, Mapping[str, float]]], suite: int = 13) -> str:
+def odinw_report(
+    results: Mapping[str, Mapping[str, Mapping[str, float]]], suite: int = 13
+) -> Table:
     """The zero-shot table of an evaluation of several data sets at once.
 
     Args:
@@ -110,7 +113,7 @@ def odinw_report(results: Mapping[str, Mapping[str, Mapping[str, float]]], suite
         suite: 13 or 35.
     """
     runs = [odinw_run(name, result) for name, result in results.items()]
-    return f"ODinW-{suite}:\n" + odinw_markdown(summarize_odinw(runs, suite), suite)
+    return odinw_table(summarize_odinw(runs, suite), suite)
 
 
 def odinw_columns(suite: int = 13) -> dict[str, str]:
@@ -186,9 +189,9 @@ def _score(values: Sequence[float], seeds: Sequence[int | None]) -> Score:
     return Score(float(np.mean(values)), None if seeds == [None] else float(np.std(values)))
 
 
-def odinw_markdown(
+def odinw_table(
     lines: Sequence[ODinWLine], suite: int = 13, heading: Mapping[str, str] | None = None
-) -> str:
+) -> Table:
     """The table as in GLIPv2's Tables 11 and 12, with the split as a column of its own.
 
     Args:
@@ -201,12 +204,10 @@ def odinw_markdown(
     titles = [*heading, "Shot", "Split", *columns.values(), "Avg"]
     rows = [
         [*heading.values(), _shots(line), line.split]
-        + [str(line.scores[name]) for name in columns]
-        + [str(line.average)]
+        + [*(line.scores[name] for name in columns), line.average]
         for line in lines
     ]
-    marks = ["---" if title in (*heading, "Shot", "Split") else "---:" for title in titles]
-    return "".join("| " + " | ".join(row) + " |\n" for row in (titles, marks, *rows))
+    return Table(f"ODinW-{suite}", titles, rows)
 
 
 def odinw_csv(

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.structures import BoxMode, Instances
-from detectron2.utils.logger import create_small_table
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_util
 
 from glipv2_d2.data.checks import DataError
 from glipv2_d2.data.datasets.phrasecut import read_refer_json
 from glipv2_d2.evaluation.collect import Record, RecordEvaluator, benchmark_files
+from glipv2_d2.evaluation.tables import metric_tables
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 RASTERIZERS = ("authors", "coco")
@@ -140,16 +140,12 @@ class PhraseCutEvaluator(RecordEvaluator):
             group: summarize_overlaps([task.mask for task in predictions]),
             "phrasecut_box": summarize_overlaps([task.box for task in predictions]),
         }
+        tasks = f"{len(predictions)} of {len(self.records)} tasks of {self.dataset_name}"
+        self.tables = []
         for name, values in results.items():
-            log.info(
-                "%s, %d of %d tasks of %s, scores above %g:\n%s",
-                name,
-                len(predictions),
-                len(self.records),
-                self.dataset_name,
-                self.score_threshold,
-                create_small_table(values),
-            )
+            title = f"{name}, {tasks}, scores above {self.score_threshold:g}"
+            self.tables += metric_tables(title, values)
+            log.info("%s", self.tables[-1])
         return results
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from detectron2.structures import BoxMode, Instances
-from detectron2.utils.logger import create_small_table
 
 from glipv2_d2.data.checks import DataError
 from glipv2_d2.evaluation.boxes import box_iou
 from glipv2_d2.evaluation.collect import Record, RecordEvaluator, dumped_boxes, ranked_boxes
+from glipv2_d2.evaluation.tables import metric_tables
 
 RANKS = (1, 5, 10)
 
@@ -66,13 +66,9 @@ class RefExpEvaluator(RecordEvaluator):
             row[:] = [(overlaps[:k] >= 0.5).any() for k in RANKS]
         results = {f"P@{k}": float(value) for k, value in zip(RANKS, 100 * hits.mean(axis=0))}
         group = "refexp_giou" if self.generalized_iou else "refexp"
-        logging.getLogger(__name__).info(
-            "%s, %d captions of %s:\n%s",
-            group,
-            len(predictions),
-            self.dataset_name,
-            create_small_table(results),
-        )
+        title = f"{group}, {len(predictions)} captions of {self.dataset_name}"
+        self.tables = metric_tables(title, results)
+        logging.getLogger(__name__).info("%s", *self.tables)
         return {group: results}
 
 

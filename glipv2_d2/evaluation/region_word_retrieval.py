@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from glipv2_d2.errors import DataError
 from glipv2_d2.modeling.text import TextFeatures, TokenizedPrompts
 from glipv2_d2.structures import Prompt, clean_name
 
@@ -56,12 +57,12 @@ def phrase_retrieval(model, batches: Iterable[list[dict]]) -> dict[str, float]:
         random ranking) and the top-1 accuracies named above, 0 to 1.
 
     Raises:
-        ValueError: no box in any batch.
+        DataError: no box in any batch.
     """
     rankings = [_rank(model, inputs) for inputs in batches]
     boxes = sum(int(r.found.sum()) for r in rankings)
     if not boxes:
-        raise ValueError("there is no box to find a phrase for: the images have no annotations")
+        raise DataError("there is no box to find a phrase for: the images have no annotations")
     return {
         "boxes": boxes,
         "boxes_without_positions": sum(len(r.found) for r in rankings) - boxes,

@@ -14,7 +14,6 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
-from detectron2.utils.logger import create_small_table
 from pycocotools.cocoeval import COCOeval
 
 from glipv2_d2.data.class_names import class_labels
@@ -26,6 +25,7 @@ from glipv2_d2.evaluation.collect import (
     gathered,
     log_results_file,
 )
+from glipv2_d2.evaluation.tables import Table, metric_tables
 
 # metric: (IoU threshold or None for their mean, label of the area range)
 _METRICS = {
@@ -133,6 +133,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             percent in the main process, {} in the others.
         """
         self._ledger.close(self._distributed)
+        self.tables: list[Table] = []
         parts = gathered(self._predictions, self._distributed)
         if parts is None:
             return {}
@@ -172,21 +173,19 @@ class SubsetCOCOEvaluator(COCOEvaluator):
     ) -> dict[str, float]:
         if iou_type not in ("bbox", "segm"):
             return super()._derive_coco_results(coco_eval, iou_type, class_names)
+        labels = class_labels(self._metadata)
         if coco_eval is None:
             self._logger.warning("No detection in the whole data set: AP is 0.")
-            return dict.fromkeys(_METRICS, 0.0)
-        labels = class_labels(self._metadata)
-        results = super()._derive_coco_results(coco_eval, iou_type, labels)
-        results.update(subset_metrics(coco_eval, self.class_ids))
-        for class_id in set(range(len(labels))).difference(self.class_ids):
-            results.pop(f"AP-{labels[class_id]}", None)
-        self._logger.info(
-            "%s over %d of the %d classes:\n%s",
-            iou_type,
-            len(self.class_ids),
-            len(labels),
-            create_small_table({metric: results[metric] for metric in _METRICS}),
-        )
+            results = dict.fromkeys(_METRICS, 0.0)
+        else:
+            results = super()._derive_coco_results(coco_eval, iou_type, labels)
+            results.update(subset_metrics(coco_eval, self.class_ids))
+            for class_id in set(range(len(labels))).difference(self.class_ids):
+                results.pop(f"AP-{labels[class_id]}", None)
+        title = f"{iou_type} over {len(self.class_ids)} of the {len(labels)} classes"
+        mine = metric_tables(title, results)
+        self.tables += mine
+        self._logger.info("%s", mine[0])  # the stock code prints the single classes
         return results
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog
+from PIL import Image
 
 import glipv2_d2  # noqa: F401  (registration)
+from glipv2_d2.config import get_config
 from glipv2_d2.data import (
     DataError,
     GroundingDatasetMapper,
@@ -58,11 +60,39 @@ def test_mixes():
         "cap4m_train",
     }
     large = weights("glip_l")
+    # COCO stays unseen by GLIP-L; GLIPv2-B and -H train on it.
+    assert not {"coco_2017_train", "visual_genome_train", "goldg_mixed_train"} & set(large)
+    assert large["visual_genome_no_coco_train"] * 51_869 == pytest.approx(1.2e6, rel=0.03)
     assert large["goldg_flickr_train"] == 8 and large["goldg_mixed_no_coco_train"] == 4
     base = weights("glipv2_b")
     assert base["coco_2017_train"] == 8 and base["openimages_train"] == large["openimages_train"]
-    mapper = load("glipv2_b").dataloader.train.mapper
-    assert (mapper.negative_captions, mapper.plain_caption_prob) == (20, 0.4)
+    assert not {"visual_genome_no_coco_train", "goldg_mixed_no_coco_train"} & set(base)
+    assert base["visual_genome_train"] * 103_077 == pytest.approx(1.2e6, rel=0.05)
+    for name in ("glip_l", "glipv2_b"):
+        mapper = load(name).dataloader.train.mapper
+        assert (dict(mapper.negative_captions), mapper.plain_caption_prob) == (
+            {"cc15m_sbu_train": 20},
+            0.4,
+        )
+
+
+@pytest.mark.parametrize("recipe", ["glip_l", "glipv2_b", "glipv2_b_stage2", "glipv2_h"])
+def test_only_captions_of_pairs_are_packed(recipe, tokenizer, tmp_path):
+    """The official code packs those of its caption TSVs; all of 200 of GoldG's stay alone."""
+    node = get_config(f"pretrain/{recipe}.py").dataloader.train.mapper
+    names = ("negative_captions", "plain_caption_prob", "full_captions_prob")
+    options = {name: node[name] for name in names}
+    mapper = GroundingDatasetMapper(is_train=True, augmentations=[], tokenizer=tokenizer, **options)
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    packed = {}
+    for name in ("goldg_mixed_train", "goldg_flickr_train", "cc15m_sbu_train"):
+        mapper.set_caption_pool(name, [(f"{i}.png", f"the bird {i}") for i in range(100)])
+        record = {"file_name": str(tmp_path / "a.png"), "height": 20, "width": 20}
+        record |= {"image_id": 1, "caption": "a cat", "annotations": [], "dataset_name": name}
+        captions = [mapper(record)["prompt"].caption for _ in range(200)]
+        packed[name] = sum("bird" in caption for caption in captions)
+    assert packed["goldg_mixed_train"] == packed["goldg_flickr_train"] == 0
+    assert 80 < packed["cc15m_sbu_train"] < 150  # 0.6 less one twentieth of a half
 
 
 def test_odinw_follows_its_name():

@@ -91,7 +91,7 @@ def test_a_command_of_the_page(command, data, weights, tiny_data, tmp_path, monk
     short = next(more for mark, more in SHORT.items() if mark in rest)
     arguments = [named(a, weights, tmp_path / "output") for a in rest] + short
     if program == "tools/odinw_sweep.py":
-        assert odinw_sweep.main(arguments).startswith("| Model | Shot | Split | PascalVOC |")
+        assert odinw_sweep.sweep(arguments).startswith("| Model | Shot | Split | PascalVOC |")
         return
     assert program == "train_net.py"
     if "train.output_dir" not in " ".join(rest):
@@ -108,7 +108,10 @@ def test_a_command_of_the_page(command, data, weights, tiny_data, tmp_path, monk
     results = json.loads((tmp_path / "output/last_results.json").read_text())
     assert results
     if recipe and "odinw" in recipe.name:
-        assert "| 0 | test |" in caplog.text and "| 0 | val |" in caplog.text
+        suite = recipe.stem.removeprefix("odinw")
+        assert f"ODinW-{suite}:\nShot" in caplog.text
+        page = (tmp_path / "output/results.md").read_text()
+        assert "| 0 | test |" in page and "| 0 | val |" in page
         assert len(results) == 2 * int(recipe.stem.removeprefix("odinw"))
 
 

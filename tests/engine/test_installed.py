@@ -54,7 +54,7 @@ def test_a_wheel_detects_outside_the_clone(wheel, tmp_path):  # noqa: F811
     Image.fromarray(pixels).save(tmp_path / "image.png")
     detect = ["image.png", "--config-file", "demo/scenes.py", "--weights", str(WEIGHTS)]
     detect += ["--prompt", "a [red star] left of a [blue ring]", "--output", "out"]
-    for command in (["-c", CODE, str(WEIGHTS)], ["-m", "glipv2_d2.engine.detect", *detect]):
+    for command in (["-c", CODE, str(WEIGHTS)], [str(site / "bin" / "glip-detect"), *detect]):
         result = subprocess.run(
             [sys.executable, "-W", "ignore", *command],
             cwd=tmp_path,

@@ -20,13 +20,24 @@ def weights(folder):
 
 
 def test_trains_evaluates_and_writes_what_it_did(run_train_net):
-    folder = run_train_net("train.eval_period=0", "train.ema.enabled=True")
+    folder = run_train_net(
+        "train.eval_period=2", "train.ema.enabled=True", "model.head.prior_prob=0.5"
+    )
     assert sorted(losses(folder)) == [0, 1, 2, 3]
     checkpoint = read_checkpoint(folder / "model_final.pth")
     assert checkpoint["iteration"] == 3 and checkpoint["ema"]["updates"] == 4
     results = json.loads((folder / "last_results.json").read_text())
     assert "AP50" in results["bbox"]
-    assert (folder / "log.txt").exists() and (folder / "config.yaml").exists()
+    assert (folder / "config.yaml").exists()
+    log = (folder / "log.txt").read_text()
+    # Of this package: what is trained on, how large the model is, its tables.
+    assert "Training on tiny: " in log and "million parameters" in log
+    assert "over 3 of the 3 classes" in log
+    history = json.loads((folder / "results.json").read_text())
+    assert [entry["iterations"] for entry in history] == [4, 2]
+    titles = [table["title"] for table in history[0]["tables"]]
+    assert titles == ["bbox over 3 of the 3 classes", "bbox over 3 of the 3 classes, by class"]
+    assert (folder / "results.md").read_text().count("| class | AP |") == 2
     assert list(folder.glob("events.out.tfevents*"))
 
 
@@ -138,6 +149,8 @@ def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
         (["dataloader.train.total_batch_size=0"], "dataloader.train: total_batch_size=0 must"),
         (["train.max_iter=0"], "lr_multiplier: train.max_iter must be at least 1"),
         (["model.language_backbone.max_tokens=2"], "model: max_tokens=2 must lie"),
+        (["model.neck.num_blokcs=3"], "model: .*unexpected keyword argument 'num_blokcs'"),
+        (["model.backbone.bottom_up.dpeths=3"], "model: .*unexpected keyword argument 'dpeths'"),
     ],
 )
 def test_a_refused_setting_is_named(run_train_net, options, message):
@@ -236,6 +249,18 @@ def test_a_wrong_checkpoint_is_refused_before_the_data_are_read(run_train_net, t
     torch.save({"model": {"other.weight": torch.zeros(2)}}, wrong)
     with pytest.raises(CheckpointError, match="wrong.pth"):
         run_train_net(f"train.init_checkpoint={wrong}", "dataloader.train.datasets=[absent]")
+
+
+def test_random_weights_are_warned_of(run_train_net, caplog):
+    folder = run_train_net("train.max_iter=1")
+    assert "RANDOM WEIGHTS: model.backbone.bottom_up will be trained from scratch" in caplog.text
+    caplog.clear()
+    run_train_net("--resume", "train.max_iter=2")
+    start = f"train.init_checkpoint={folder / 'model_final.pth'}"
+    run_train_net("train.max_iter=1", start, output="given")
+    meant = "model.backbone.bottom_up.pretrained=False"
+    run_train_net("train.max_iter=1", meant, output="meant")
+    assert "RANDOM WEIGHTS" not in caplog.text
 
 
 def test_overrides(run_train_net, caplog):

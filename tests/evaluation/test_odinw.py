@@ -12,8 +12,8 @@ from glipv2_d2.evaluation.odinw import (
     ODinWRun,
     odinw_columns,
     odinw_csv,
-    odinw_markdown,
     odinw_run,
+    odinw_table,
     summarize_odinw,
     write_evalai,
 )
@@ -65,7 +65,7 @@ def test_lines_are_ordered_and_printed_for_test_and_val():
         (10, "test"),
         (None, "test"),
     ]
-    table = odinw_markdown(lines, heading={"Model": "GLIP-T"}).splitlines()
+    table = odinw_table(lines, heading={"Model": "GLIP-T"}).markdown().splitlines()
     assert table[0] == (
         "| Model | Shot | Split | PascalVOC | AerialDrone | Aquarium | Rabbits | EgoHands "
         "| Mushrooms | Packages | Raccoon | Shellfish | Vehicles | Pistols | Pothole | Thermal "
@@ -90,7 +90,7 @@ def test_an_incomplete_sweep_has_no_average(caplog):
     (line,) = summarize_odinw(few_shot()[:-1])
     assert str(line.average) == "-"
     assert "thermalDogsAndPeople (seed 300)" in caplog.text
-    assert odinw_markdown([line]).splitlines()[2].endswith("| - |")
+    assert odinw_table([line]).markdown().splitlines()[2].endswith("| - |")
     assert odinw_csv([line]).splitlines()[1].endswith(",,")
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from glip_commands import detectron2_wheel, install_detectron2
+from glip_commands.detectron2_wheel import InstallError, Repair
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-sys.path.insert(0, str(TOOLS))
-import detectron2_wheel  # noqa: E402
-import install_detectron2  # noqa: E402
-from detectron2_wheel import InstallError, Repair  # noqa: E402
 
 # Every repair's "before", as v0.6 has it.
 BROKEN = {
@@ -182,14 +181,14 @@ def run_script(folder, *arguments):
         f"sys.argv = ['install_detectron2', *{list(arguments)!r}]\n"
         f"runpy.run_path({str(TOOLS / 'install_detectron2.py')!r}, run_name='__main__')\n"
     )
-    # -S and a PYTHONPATH of two folders: no site-packages, for the script's own probes too.
+    # -S and a PYTHONPATH of one folder: no site-packages, for the script's own probes too.
     wrapper = folder / "python"
     wrapper.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
     wrapper.chmod(0o755)
     code = code.replace("import sys,", f"import sys; sys.executable = {str(wrapper)!r}\nimport", 1)
     return subprocess.run(
         [sys.executable, "-S", "-c", code],
-        env={"PYTHONPATH": f"{folder}:{TOOLS}", "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
     )

@@ -46,7 +46,7 @@ def sweep(root, tmp_path):
         weights = tmp_path / "tiny.pth"
         if not weights.exists():
             torch.save({"model": tiny_model(**{"head.prior_prob": 0.5}).state_dict()}, weights)
-        return odinw_sweep.main(
+        return odinw_sweep.sweep(
             ["--config-file", str(CONFIG), "--weights", str(weights), "--num-gpus", "0"]
             + ["--output", str(tmp_path / output), *arguments]
         )

@@ -4,13 +4,13 @@ import contextlib
 from dataclasses import dataclass
 
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from torch import nn
 
 from benchmarking.weights import make_lively
 from glipv2_d2.checkpoint import load_weights
 from glipv2_d2.compat import PRECISIONS
-from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.config import ConfigError, apply_overrides, get_config
 
 __all__ = ["Settings", "build_model"]
 
@@ -68,7 +68,7 @@ def build_model(settings: Settings) -> nn.Module:
     """
     config = get_config(settings.config)
     try:
-        config = LazyConfig.apply_overrides(config, list(settings.overrides))
+        config = apply_overrides(config, settings.overrides)
     except Exception as error:
         raise ConfigError(
             f"The overrides {' '.join(settings.overrides)} cannot be applied ({error}). They have "

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from detectron2.data.detection_utils import read_image
 
+from glipv2_d2.errors import UserError
 from glipv2_d2.structures import Prompt, clean_name
 
 __all__ = ["CaseError", "ParityCase", "TrainingCase", "choose_prompt", "phrase_prompts"]
@@ -19,7 +20,7 @@ __all__ = ["CaseError", "ParityCase", "TrainingCase", "choose_prompt", "phrase_p
 _REQUIRED = ("input", "image_sizes", "input_ids", "attention_mask")
 
 
-class CaseError(ValueError):
+class CaseError(UserError, ValueError):
     """A file that cannot be compared with; the message says what it lacks."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from glipv2_d2.evaluation.odinw import (
     odinw_csv,
-    odinw_markdown,
+    odinw_table,
     summarize_odinw,
     write_evalai,
 )
@@ -34,7 +34,7 @@ def write_reports(
     """
     runs = [entry for run, result in results.items() for entry in odinw_runs(run, result)]
     lines, heading = summarize_odinw(runs, suite), {"Model": model}
-    table = odinw_markdown(lines, suite, heading)
+    table = odinw_table(lines, suite, heading).markdown()
     (output / "table.md").write_text(table)
     (output / "table.csv").write_text(odinw_csv(lines, suite, heading))
     files: dict[str, dict[str, Any]] = defaultdict(dict)

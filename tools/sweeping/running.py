@@ -15,6 +15,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 
 from glipv2_d2.data.datasets.coco_like import read_json
+from glipv2_d2.errors import UserError
 from glipv2_d2.evaluation.odinw import ODinWRun
 
 from .plan import COPIES, Run
@@ -26,7 +27,7 @@ TRAINED = "trained"
 PATIENCE = {"few": (3, 8), "all": (2, 4)}
 
 
-class RunFailed(RuntimeError):
+class RunFailed(UserError, RuntimeError):
     """train_net.py ended with an error."""
 
 

@@ -1,4 +1,7 @@
-"""The mix of GLIPv2-B and -H: FiveODs, GoldG, CC15M + SBU (paper, Table 8)."""
+"""The mix of GLIPv2-B and -H: FiveODs, GoldG, CC15M + SBU (paper, Table 8), COCO's images included.
+
+GoldG is MDETR's (Section 4), of which GLIP-L's and GLIPv2-T's leave out COCO's images.
+"""
 
 from .fiveods import dataloader as _fiveods
 from .glip_l import dataloader

@@ -7,6 +7,7 @@ model.backbone.bottom_up.depths = (2, 2, 4, 2)
 model.backbone.bottom_up.num_heads = (2, 4, 8, 16)
 model.backbone.bottom_up.window_size = 6  # divides every stage of a 192-pixel image
 model.backbone.bottom_up.drop_path_rate = 0.0
+model.backbone.bottom_up.pretrained = False  # from scratch
 model.backbone.out_channels = 128
 model.backbone.drop_block = 0.0
 

@@ -24,6 +24,7 @@ model = L(GLIP)(
             frozen_stages=-1,
             use_checkpoint=False,
             # "swin_tiny_patch4_window7_224" through timm, or a file: where GLIP's training starts.
+            # None is warned of; False: random weights are meant.
             pretrained=None,
         ),
         in_features=("res3", "res4", "res5"),

@@ -52,6 +52,17 @@ DETECTION_SPLITS = {
         "visual_genome",
         {},
     ),
+    # Half of Visual Genome's images are COCO's: for tests on COCO without having seen them.
+    "visual_genome_no_coco_train": (
+        "visual_genome/annotations/visual_genome_no_coco_train.json",
+        "visual_genome",
+        {},
+    ),
+    "visual_genome_no_coco_val": (
+        "visual_genome/annotations/visual_genome_no_coco_val.json",
+        "visual_genome",
+        {},
+    ),
     "imagenet_boxes_train": (
         "imagenet_boxes/annotations/imagenet_boxes_train.json",
         "imagenet_boxes/train",

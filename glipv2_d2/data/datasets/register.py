@@ -12,6 +12,7 @@ from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
 from glipv2_d2.data.datasets.odvg import load_odvg
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
+from glipv2_d2.errors import UsageError
 
 # A loader takes (json_file, image_root, dataset_name, **options) and returns records: a list, or
 # LazyRecords where the data set is too large for one.
@@ -47,14 +48,14 @@ def register_grounding_dataset(
         metadata: goes into ``MetadataCatalog`` besides ``evaluator_type="grounding"``.
 
     Raises:
-        ValueError: an unknown format, or a name that is taken.
+        UsageError: an unknown format, or a name that is taken.
     """
     if format not in GROUNDING_FORMATS:
-        raise ValueError(
+        raise UsageError(
             f"unknown format {format!r} for grounding data, known: {sorted(GROUNDING_FORMATS)}"
         )
     if name in DatasetCatalog.list():
-        raise ValueError(
+        raise UsageError(
             f"a data set named {name!r} is registered already: choose another name, or call "
             "DatasetCatalog.remove and MetadataCatalog.remove first"
         )

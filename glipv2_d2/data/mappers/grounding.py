@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class GroundingDatasetMapper:
         full_prompt_prob: float = 0.5,
         shuffle: bool = True,
         separator: str = SEPARATOR,
-        negative_captions: int = 0,
+        negative_captions: int | Mapping[str, int] = 0,
         plain_caption_prob: float = 0.0,
         full_captions_prob: float = 1.0,
         chunk_size: int | None = None,
@@ -83,7 +83,8 @@ class GroundingDatasetMapper:
             max_classes, full_prompt_prob, shuffle, separator: see
                 :class:`~glipv2_d2.data.prompts.DetectionPromptSampler`.
             negative_captions: so many captions of other images are put around the caption of a
-                grounding record, as far as they fit. GLIP-L: 20.
+                grounding record, as far as they fit; with a mapping from names of data sets only
+                around captions of these. GLIP-L: 20, for image-text pairs only.
             plain_caption_prob: how often a caption is left as it is. GLIP-L: 0.4.
             full_captions_prob: how often ``negative_captions`` are drawn, else a smaller number,
                 all equally likely. GLIP-L: 0.5.
@@ -253,18 +254,24 @@ class GroundingDatasetMapper:
         self.counters.add(DROPPED_PHRASES, lost, str(record["file_name"]))
         kept = with_tokens(caption, fitting, self.tokenizer)
         self.counters.add(DROPPED_TOKENLESS, len(fitting) - len(kept), str(record["file_name"]))
-        count = self._number_of_negatives()
+        name = record.get("dataset_name", self.dataset_name)
+        count = self._number_of_negatives(name)
         if count:
-            pool = self._caption_pools.get(record.get("dataset_name", self.dataset_name), ())
+            pool = self._caption_pools.get(name, ())
             surrounded = surround_with_captions(
                 caption, kept, record["file_name"], pool, count, self.tokenizer
             )
             return grounding_sample(*surrounded)
         return grounding_sample(caption, kept)
 
-    def _number_of_negatives(self) -> int:
-        """GLIP's rule: none, all, or a number between."""
+    def most_negatives(self, dataset_name: str | None) -> int:
+        """How many captions of other images at most are put around one of a data set."""
         most = self.negative_captions
+        return most.get(dataset_name, 0) if isinstance(most, Mapping) else most
+
+    def _number_of_negatives(self, dataset_name: str | None) -> int:
+        """GLIP's rule: none, all, or a number between."""
+        most = self.most_negatives(dataset_name)
         if not most or random.random() < self.plain_caption_prob:
             return 0
         return most if random.random() < self.full_captions_prob else random.randrange(most)

@@ -34,5 +34,5 @@ def read_pretrained(source: str, kind: str) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"timm cannot get the pretrained weights of {kind}, '{source}' ({reason}). Give a "
             "local file with model.backbone.bottom_up.pretrained=FILE, or run once where the "
-            "Hugging Face hub can be reached, which keeps them; None starts from random weights."
+            "Hugging Face hub can be reached, which keeps them; False starts from random weights."
         ) from error

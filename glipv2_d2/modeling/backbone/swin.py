@@ -178,7 +178,8 @@ class SwinBackbone(Backbone):
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
         use_checkpoint: recompute the blocks' activations in the backward pass to save memory.
         pretrained: ImageNet weights to start from: a file of the Swin authors, or the name of a
-            timm model, which timm fetches; None: random.
+            timm model, which timm fetches; None: random; False: random, and train_net.py does not
+            warn of it.
     """
 
     @configurable
@@ -194,7 +195,7 @@ class SwinBackbone(Backbone):
         out_features: Sequence[str] = ("res3", "res4", "res5"),
         frozen_stages: int = -1,
         use_checkpoint: bool = False,
-        pretrained: str | None = None,
+        pretrained: str | bool | None = None,
     ):
         super().__init__()
         names = [f"res{i + 2}" for i in range(len(depths))]

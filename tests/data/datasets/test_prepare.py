@@ -86,7 +86,7 @@ def test_visual_genome(tmp_path, capsys):
     assert script("prepare_visual_genome").main(arguments) == 0
     records = []
     for split in ("train", "val"):
-        path = tmp_path / "annotations" / f"visual_genome_{split}.json"
+        path = tmp_path / "annotations" / f"visual_genome_no_coco_{split}.json"
         assert [c["name"] for c in json.loads(path.read_text())["categories"]] == ["dog", "tree"]
         found = load_coco_style_json(str(path), "vg")
         assert len(found) == 1
@@ -95,6 +95,14 @@ def test_visual_genome(tmp_path, capsys):
     assert [r["file_name"] for r in records] == ["vg/VG_100K_2/1.jpg", "vg/VG_100K_2/2.jpg"]
     assert [[a["category_id"] for a in r["annotations"]] for r in records] == [[1, 0], [1]]
     assert records[0]["annotations"][1]["bbox"] == [5, 6, 7, 8]
+    assert script("prepare_visual_genome").main(arguments[:-1]) == 0  # beside them
+    files = sorted(path.name for path in (tmp_path / "annotations").iterdir())
+    assert files == [
+        "visual_genome_no_coco_train.json", "visual_genome_no_coco_val.json",
+        "visual_genome_train.json", "visual_genome_val.json",
+    ]  # fmt: skip
+    both = json.loads((tmp_path / "annotations/visual_genome_train.json").read_text())["images"]
+    assert len(both) == 2  # of three, one is val's
     (tmp_path / "objects.json").unlink()
     assert script("prepare_visual_genome").main(arguments) == 2
 
@@ -151,12 +159,12 @@ def test_files_of_another_form_are_no_traceback(tmp_path, capsys, text):
     (tmp_path / "ids.txt").write_text("1 2")
     arguments = ["--root", str(tmp_path), "--ids", str(tmp_path / "ids.txt")]
     assert script("prepare_lvis_minival").main(arguments) == 2
-    assert capsys.readouterr().err.startswith("prepare_lvis_minival.py: ")
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_measuring_how_long_reading_takes(capsys):
     arguments = ["--rows", "6", "--width", "64", "--height", "48"]
-    table = script("measure_reading").main(arguments)
+    table = script("measure_reading").measure(arguments)
     assert table == capsys.readouterr().out.rstrip("\n")
     assert table.startswith("6 records, JPEG 64 x 48, ")
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[3:]]

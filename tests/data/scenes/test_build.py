@@ -183,4 +183,4 @@ def test_the_command(command, tmp_path, capsys, monkeypatch):
     assert command.main(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert command.main([*arguments, "--size=1"]) == 2
-    assert "prepare_scenes.py: --size must be" in capsys.readouterr().err
+    assert "error: --size must be" in capsys.readouterr().err
