@@ -15,10 +15,10 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 __all__ = ["AVAILABLE", "OtherDevice", "other_device"]
 
 NAME = "elsewhere"
-# Of PyTorch 2.9 and newer; private, and no part of what this project itself uses. Where there is a
-# GPU the tests have that.
+# Of PyTorch 2.9 and newer; private, and no part of what this project itself uses.
 _REGISTER = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
-AVAILABLE = _REGISTER is not None and not torch.cuda.is_available()
+AVAILABLE = _REGISTER is not None
+_LIBRARY = None
 
 # They may read from one device and write to another.
 _COPIES = ("aten::copy_", "aten::_to_copy", "aten::_copy_from")
@@ -114,13 +114,15 @@ def _register() -> torch.library.Library:
     return library
 
 
-# At import: the first backward pass of a process counts the kinds of devices once and for all.
-_LIBRARY = _register() if AVAILABLE else None
-
-
 @contextmanager
 def other_device():
-    """While this context lasts the device "elsewhere" is there; yields its name."""
+    """While this context lasts the device "elsewhere" is there; yields its name.
+
+    Only in a process of its own: PyTorch counts the kinds of devices once and for all at the first
+    backward pass, and activation checkpointing takes the new one for the machine's accelerator.
+    """
+    global _LIBRARY
+    _LIBRARY = _LIBRARY or _register()
     tolist, numpy = torch.Tensor.tolist, torch.Tensor.numpy
 
     def tolist_of(self):

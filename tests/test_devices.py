@@ -5,7 +5,11 @@ CUDA where there is a GPU, which finds kernels that differ.
 """
 
 import copy
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,26 +25,34 @@ from glipv2_d2.structures import Prompt
 from tests.other_device import AVAILABLE, other_device
 from tests.tiny import lively, tiny_config, tiny_glipv2_config, tiny_input, tiny_model
 
+ROOT = Path(__file__).resolve().parents[1]
 # The parity tests' own. Off the CPU the model takes other ways (whole tensors for blocks that fit
 # the cache, torchvision's deformable convolution on CUDA): sums in another order.
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(
-            "elsewhere",
-            marks=pytest.mark.skipif(not AVAILABLE, reason="needs PyTorch 2.9 or newer"),
-        ),
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-            ],
-        ),
-    ]
-)
+# Set in the process that `test_on_a_pretended_device` starts.
+PRETENDED = os.environ.get("GLIP_TEST_PRETENDED_DEVICE") == "1"
+on_cuda = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="needs PyTorch 2.9 or newer")
+@pytest.mark.skipif(PRETENDED, reason="this is that process")
+def test_on_a_pretended_device():
+    """Everything below, in a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(
+        [*command, "-k", "elsewhere"], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "GLIP_TEST_PRETENDED_DEVICE": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "10 passed" in done.stdout
+
+
+@pytest.fixture(params=["elsewhere"] if PRETENDED else [pytest.param("cuda", marks=on_cuda)])
 def device(request):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with other_device() if request.param == "elsewhere" else nullcontext(request.param) as name:
@@ -156,6 +168,27 @@ def test_moving_average(device):
         averages.append({k: v.cpu() for k, v in ema.state_dict()["shadow"].items()})
     for name, value in averages[0].items():
         torch.testing.assert_close(averages[1][name], value, atol=TOLERANCE, rtol=0.0)
+
+
+def test_parity_tool(device, tmp_path):
+    """tools/verify_parity.py compares a model that is on the device."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    from parity.cases import ParityCase, TrainingCase
+    from parity.inference import verify_case
+    from parity.training import verify_training
+
+    from tests.tools import tiny_parity
+
+    model = tiny_parity.model()
+    tiny_parity.write_case(model, tmp_path)
+    tiny_parity.write_training(model, tmp_path)
+    tiny_parity.write_pictures(tmp_path)
+    entries = tiny_parity.official_manifest(model)
+    case = ParityCase.load(tmp_path / "case_t.npz")
+    training = TrainingCase.load(tmp_path / "train_t.json")
+    model = model.to(device)
+    reports = [verify_case(model, case), verify_training(model, training, entries=entries)]
+    assert not any(report.failures for report in reports)
 
 
 @pytest.mark.gpu

@@ -3,7 +3,6 @@
 No evidence of fidelity (tests/parity has that), but of what the tool notices.
 """
 
-import copy
 import json
 import sys
 from pathlib import Path
@@ -23,21 +22,12 @@ from parity.inference import verify_case
 from parity.report import FAIL, OK, SKIP
 from parity.training import verify_training
 
-from tests.other_device import AVAILABLE, other_device
-from tests.tiny import tiny_model
 from tests.tools import tiny_parity
 
 
 @pytest.fixture(scope="module")
 def model():
-    """The tiny model with weights that make detections and deltas of some size."""
-    model = tiny_model()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "head" in name and parameter.dim() > 1:
-                parameter.mul_(30.0)
-        model.head.bias0.fill_(-2.0)
-    return model
+    return tiny_parity.model()
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +51,6 @@ def training(folder):
 
 def failed(report):
     return {row.name for row in report.failures}
-
-
-@pytest.mark.skipif(not AVAILABLE, reason="needs PyTorch 2.9 or newer")
-def test_a_model_on_another_device_is_compared_too(model, case, training):
-    entries = tiny_parity.official_manifest(model)
-    with other_device() as device:
-        moved = copy.deepcopy(model).to(device)
-        reports = [verify_case(moved, case), verify_training(moved, training, entries=entries)]
-    assert not any(report.failures for report in reports)
-
 
 
 def rows(report):

@@ -15,7 +15,7 @@ from glipv2_d2.modeling.losses import centerness_of
 from glipv2_d2.modeling.postprocessing import ClassMap
 from glipv2_d2.structures import Prompt, TokenizedPrompts
 from tests.parity.generated_weights import Entry, is_generated, manifest
-from tests.tiny import tiny_input
+from tests.tiny import tiny_input, tiny_model
 
 SIZES = ((70, 96), (96, 61))
 NAMES = ["cat", "dog", "red kite"]
@@ -44,6 +44,17 @@ def write_pictures(folder):
     for i, picture in enumerate(pictures()):
         rgb = picture.permute(1, 2, 0).numpy()[..., ::-1]
         Image.fromarray(np.ascontiguousarray(rgb)).save(folder / f"case_t_{i}.png")
+
+
+def model():
+    """The tiny model with weights that make detections and deltas of some size."""
+    model = tiny_model()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "head" in name and parameter.dim() > 1:
+                parameter.mul_(30.0)
+        model.head.bias0.fill_(-2.0)
+    return model
 
 
 def run(model, images, tokens):
