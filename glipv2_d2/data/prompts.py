@@ -9,6 +9,8 @@ from typing import NamedTuple
 from glipv2_d2.structures import Prompt, PromptError, PromptTooLongError, clean_name
 from glipv2_d2.structures.prompt import SEPARATOR
 
+DROPPED_POSITIVES = "boxes dropped because the positive names overflow the prompt"
+
 
 class SampledPrompt(NamedTuple):
     """A prompt, and the positive class ids that did not fit into it (mostly none)."""

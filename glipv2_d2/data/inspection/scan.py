@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from detectron2.data import MetadataCatalog
-
+from glipv2_d2.data.datasets.phrase_classes import detection_classes
 from glipv2_d2.data.images import ImageReadError, record_image_size
 from glipv2_d2.data.loading import checked_records, read_dataset
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
@@ -117,7 +116,7 @@ def scan_dataset(
         if check_images:
             records = list(_with_images(records, log))
     scan = Scan(name, total=total, problems=log)
-    names = MetadataCatalog.get(name).get("thing_classes") or ()
+    names = detection_classes(name) or ()
     scan.classes.update(dict.fromkeys(names, 0))
     for record in records:
         _count(record, names, scan, tokenizer)
@@ -131,7 +130,7 @@ def _records(name: str, most: int | None, log: ProblemLog) -> tuple[list[Record]
     """(usable records, how many there are)."""
     found = read_dataset(name, "drop")
     if isinstance(found, LazyRecords):
-        names = MetadataCatalog.get(name).get("thing_classes")
+        names = detection_classes(name)
         checked = CheckedRecords(found, name, None if names is None else len(names), log)
         return list(_usable(checked, _spread(len(found), most), log)), len(found)
     records = checked_records(name, found, "drop", check_files=True)
