@@ -9,7 +9,7 @@ A Detectron2 project that is configured by ``CfgNode`` gets this project's model
     model = build_model(cfg)          # or DefaultPredictor(cfg)
 
 Everything else about the model lives in the LazyConfig that the key names, so that there is one
-description of a model and not two.
+description of a model and not two; ``modeling/yacs.py`` says which of Detectron2's own keys count.
 """
 
 from collections.abc import Iterator, Sequence

@@ -22,13 +22,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import setup_logger
 
 import glipv2_d2  # noqa: F401  (registration)
 from glipv2_d2.config import named_setting
 from glipv2_d2.data import DataError, register_grounding_dataset
 from glipv2_d2.data.datasets.coco_like import register_coco_style
+from glipv2_d2.data.datasets.phrase_classes import detection_classes
 from glipv2_d2.data.datasets.register import GROUNDING_FORMATS
 from glipv2_d2.data.inspection import (
     Scan,
@@ -143,7 +144,7 @@ def _show(
     """Pictures of some records, and their prompts in words."""
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-    names = MetadataCatalog.get(scan.name).get("thing_classes") or ()
+    names = detection_classes(scan.name) or ()
     random.seed(args.seed)
     # Rather records with something to see.
     chosen = [r for r in records if r.get("annotations")] or records

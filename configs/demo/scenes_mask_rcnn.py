@@ -24,7 +24,7 @@ from detectron2.modeling.roi_heads import (
 )
 
 from glipv2_d2.data.build import relabel
-from glipv2_d2.data.scenes.vocabulary import ALL_CLASSES, BASE_CLASSES
+from glipv2_d2.data.scenes.vocabulary import ALL_CLASSES
 from glipv2_d2.modeling.proposal_generator import build_rcnn_on_glip
 
 from .scenes import dataloader, inference, lr_multiplier, optimizer, train
@@ -84,7 +84,7 @@ model = L(build_rcnn_on_glip)(
 dataloader.train = L(build_detection_train_loader)(
     dataset=L(relabel)(
         records=L(get_detection_dataset_dicts)(names="scenes_train", filter_empty=True),
-        classes=list(BASE_CLASSES),
+        dataset_name="scenes_train",
         new_classes=list(ALL_CLASSES),
     ),
     mapper=L(DatasetMapper)(

@@ -14,7 +14,7 @@ from glipv2_d2 import compat
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.refexp import record_image_key
 from glipv2_d2.data.loading import LEFT_OUT, load_records, stored_records
-from glipv2_d2.data.mappers.grounding import GroundingDatasetMapper
+from glipv2_d2.data.mappers.grounding import GroundingDatasetMapper, class_names
 from glipv2_d2.data.masks import MaskedRecords
 from glipv2_d2.data.problems import DataError
 from glipv2_d2.data.records import CaptionPool, RecordMix
@@ -168,13 +168,17 @@ def build_grounding_test_loader(
 
 
 def relabel(
-    records: Sequence[Record], classes: Sequence[str], new_classes: Sequence[str]
+    records: Sequence[Record], dataset_name: str, new_classes: Sequence[str]
 ) -> list[Record]:
-    """Detection records whose class ids index `new_classes` instead of `classes`, matched by name.
+    """Detection records whose class ids index `new_classes`, matched by name.
+
+    Args:
+        records: of the data set `dataset_name`, whose class names come from the catalog.
 
     Raises:
         DataError: an annotated class has no namesake in `new_classes`, or several.
     """
+    classes = class_names(dataset_name)
     index = {name: i for i, name in enumerate(new_classes)}
     result = []
     for record in records:

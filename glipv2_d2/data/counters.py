@@ -24,7 +24,9 @@ class Counters:
     def __init__(self, names: Sequence[str], logger: str):
         self.names = tuple(names)
         self._logger = logger
-        self._counts = torch.zeros(_ROWS, len(self.names), dtype=torch.int64).share_memory_()
+        # On the CPU whatever torch.device a model is built in ("meta").
+        counts = torch.zeros(_ROWS, len(self.names), dtype=torch.int64, device="cpu")
+        self._counts = counts.share_memory_()
 
     def add(self, name: str, count: int = 1, detail: str = "", of: int | None = None) -> None:
         """Add to a count.

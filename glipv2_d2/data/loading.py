@@ -16,6 +16,7 @@ from glipv2_d2.data.checks import check_records, image_file, not_utf8
 from glipv2_d2.data.class_names import alike_warning
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json
+from glipv2_d2.data.datasets.phrase_classes import detection_classes
 from glipv2_d2.data.datasets.phrasecut import with_whole_masks
 from glipv2_d2.data.datasets.refexp import without_images
 from glipv2_d2.data.mappers.grounding import absent_class_ids
@@ -79,7 +80,7 @@ def checked_records(
 
 
 def _num_classes(name: str) -> int | None:
-    names = MetadataCatalog.get(name).get("thing_classes")
+    names = detection_classes(name)
     return None if names is None else len(names)
 
 
@@ -222,7 +223,8 @@ def read_dataset(name: str, invalid: str) -> Sequence[Record]:
     """
     with problem_log(f"data set {name!r}") as log:
         records = _read(name, invalid)
-        log.warn(alike_warning(MetadataCatalog.get(name)))
+        if detection_classes(name):
+            log.warn(alike_warning(MetadataCatalog.get(name)))
     return records
 
 
@@ -270,7 +272,7 @@ def _read(name: str, invalid: str) -> Sequence[Record]:
 
 def _check_class_names(name: str) -> None:
     """Detectron2's reader takes any; ours has looked at them."""
-    for number, text in enumerate(MetadataCatalog.get(name).get("thing_classes") or ()):
+    for number, text in enumerate(detection_classes(name) or ()):
         if not isinstance(text, str) or not text.strip() or not_utf8(text):
             raise DataError(
                 f"data set {name!r} ({_source(name)}): the name of class {number} is {text!r}, "

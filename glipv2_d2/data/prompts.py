@@ -10,6 +10,8 @@ from glipv2_d2.data.class_names import written_alike
 from glipv2_d2.structures import Prompt, PromptError, PromptTooLongError, clean_name
 from glipv2_d2.structures.prompt import SEPARATOR
 
+DROPPED_POSITIVES = "boxes dropped because the positive names overflow the prompt"
+
 
 class SampledPrompt(NamedTuple):
     """A prompt, and the positive class ids that did not fit into it (mostly none)."""

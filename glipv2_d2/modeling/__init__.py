@@ -3,9 +3,11 @@
 from .backbone import SwinBackbone, build_fpn
 from .meta_arch import GLIP, GLIPv2
 from .text import LANGUAGE_BACKBONE_REGISTRY, BertLanguageBackbone, ClipLanguageBackbone
+from .tta import GLIPWithTTA
 
 __all__ = [
     "GLIP",
+    "GLIPWithTTA",
     "GLIPv2",
     "LANGUAGE_BACKBONE_REGISTRY",
     "BertLanguageBackbone",

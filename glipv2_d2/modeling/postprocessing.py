@@ -84,6 +84,7 @@ class GroundingPostprocessor:
         nms_threshold: IoU above which a lower-scored box of the same class is removed.
         detections_per_prompt: kept per image and prompt (chunk of a vocabulary); all that tie with
             the last one are kept, too.
+        detections_per_image: most that `merge` leaves of all prompts together; None: all.
     """
 
     def __init__(
@@ -94,12 +95,14 @@ class GroundingPostprocessor:
         topk_candidates: int = 1000,
         nms_threshold: float = 0.6,
         detections_per_prompt: int = 100,
+        detections_per_image: int | None = None,
     ):
         self.box_coder = box_coder
         self.score_threshold = score_threshold
         self.topk_candidates = topk_candidates
         self.nms_threshold = nms_threshold
         self.detections_per_prompt = detections_per_prompt
+        self.detections_per_image = detections_per_image
 
     def detect(
         self,
@@ -136,7 +139,8 @@ class GroundingPostprocessor:
         """
         own, others = split(_concatenate(chunks), deferred)
         merged = _concatenate([own, self._nms(others)])
-        return merged.select(merged.scores.argsort(descending=True, stable=True))
+        best = merged.scores.argsort(descending=True, stable=True)
+        return merged.select(best[: self.detections_per_image])
 
     def to_instances(
         self, detections: Detections, prompts: Sequence[Prompt], image_size: tuple[int, int]
@@ -145,16 +149,16 @@ class GroundingPostprocessor:
 
         `pred_masks` (n, 1, S, S) where there are any, as `detector_postprocess` takes them.
         """
-        names = {
-            i: n for p in reversed(prompts) for i, n in reversed(list(zip(p.class_ids, p.names)))
-        }
         instances = Instances(
             image_size,
             pred_boxes=Boxes(to_continuous(detections.boxes)),
             scores=detections.scores,
             pred_classes=detections.classes,
-            pred_phrases=PhraseList(names[i] for i in detections.classes.tolist()),
         )
+        if not torch.jit.is_tracing():  # Detectron2's TracingAdapter takes tensors only
+            asked = [pair for p in prompts for pair in zip(p.class_ids, p.names)]
+            names = dict(reversed(asked))  # of two names of a class the first
+            instances.pred_phrases = PhraseList(names[i] for i in detections.classes.tolist())
         if detections.masks is not None:
             instances.pred_masks = detections.masks[:, None]
         return instances

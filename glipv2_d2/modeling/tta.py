@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from detectron2.config import CfgNode, configurable
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Boxes, Instances, ROIMasks
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops import batched_nms
 
 from ..structures import Prompt, names_direction
@@ -22,16 +24,18 @@ class GLIPWithTTA(nn.Module):
     mirrored.
 
     Masks are computed for the boxes that are kept, in every view, and averaged, as in Detectron2's
-    GeneralizedRCNNWithTTA: each view goes through the model once more.
+    GeneralizedRCNNWithTTA: each view goes through the model once more. As that is made, so is this
+    with a yacs config, `GLIPWithTTA(cfg, model)`: sizes and flip are TEST.AUG's.
 
     Args:
-        model: the GLIP.
+        model: the GLIP, or one in DistributedDataParallel.
         min_sizes: lengths of the shorter side in pixels.
         max_size: bound of the longer side in pixels.
         flip: add the mirrored views.
         detections_per_image: kept after merging.
     """
 
+    @configurable
     def __init__(
         self,
         model: nn.Module,
@@ -44,10 +48,21 @@ class GLIPWithTTA(nn.Module):
         super().__init__()
         if not min_sizes:
             raise ValueError("test-time augmentation needs at least one entry in min_sizes")
-        self.model = model
+        self.model = model.module if isinstance(model, DistributedDataParallel) else model
         self.resizes = [ResizeShortestEdge(size, max_size) for size in min_sizes]
         self.flip = flip
         self.detections_per_image = detections_per_image
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, model: nn.Module) -> dict:
+        """TEST.AUG and TEST.DETECTIONS_PER_IMAGE, as Detectron2's own test-time augmentation."""
+        return {
+            "model": model,
+            "min_sizes": cfg.TEST.AUG.MIN_SIZES,
+            "max_size": cfg.TEST.AUG.MAX_SIZE,
+            "flip": cfg.TEST.AUG.FLIP,
+            "detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+        }
 
     @property
     def device(self) -> torch.device:

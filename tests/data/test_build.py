@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
+from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
 
 from glipv2_d2.data import (
@@ -233,13 +234,15 @@ def test_a_negative_seed_asks_for_another_order_each_run(datasets, tokenizer):
     assert order(-1) != order(-1)  # equal once in 12! * 12! times
 
 
-def test_relabel_matches_classes_by_name():
+def test_relabel_matches_classes_by_name(monkeypatch):
+    known = {"pets": Metadata(name="pets", thing_classes=["cat", "dog"])}
+    monkeypatch.setattr(MetadataCatalog, "get", known.get)
     records = [{"file_name": "a.jpg", "annotations": [{"category_id": 0}, {"category_id": 1}]}]
-    moved = relabel(records, ["cat", "dog"], ["dog", "cow", "cat"])
+    moved = relabel(records, "pets", ["dog", "cow", "cat"])
     assert [a["category_id"] for a in moved[0]["annotations"]] == [2, 0]
     assert [a["category_id"] for a in records[0]["annotations"]] == [0, 1]
     with pytest.raises(DataError, match="a.jpg: the class 'dog'"):
-        relabel(records, ["cat", "dog"], ["cat"])
+        relabel(records, "pets", ["cat"])
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_training_test_and_inspection_stop_alike(
         build_grounding_test_loader("most", mapper=mapper(tokenizer, False))
     assert str(test.value) == str(train.value)
     assert inspect_dataset.main(["most"]) == 2
-    assert capsys.readouterr().err == f"inspect_dataset.py: {train.value}\n"
+    assert capsys.readouterr().err == f"error: {train.value}\n"
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(5, False), (6, True)])

@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
 from glipv2_d2.data.datasets.odvg import load_odvg
+from glipv2_d2.data.datasets.phrase_classes import number_phrases
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
 from glipv2_d2.errors import UsageError
 
@@ -61,6 +62,14 @@ def register_grounding_dataset(
         )
     load = GROUNDING_FORMATS[format]
     options = dict(reader_options or {})
-    DatasetCatalog.register(name, partial(load, json_file, image_root, name, **options))
+    DatasetCatalog.register(name, partial(_load, load, json_file, image_root, name, **options))
     fields = {"evaluator_type": "grounding", **metadata}
     MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, **fields)
+
+
+def _load(load: Callable, json_file: str, image_root: Any, name: str, **options: Any) -> Sequence:
+    """The records of a format's reader; of captions that are in memory the phrases have numbers."""
+    records = load(json_file, image_root, name, **options)
+    if isinstance(records, list) and all("caption" in record for record in records):
+        number_phrases(records, name)
+    return records

@@ -11,6 +11,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 
 from glipv2_d2.data.class_names import class_labels
+from glipv2_d2.data.datasets.phrase_classes import detection_classes
 from glipv2_d2.data.images import record_image_problem
 from glipv2_d2.data.loading import checked_records, read_dataset
 from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
@@ -137,7 +138,7 @@ def scan_dataset(
         if check_images:
             records = list(_with_images(records, log))
     scan = Scan(name, total=total, problems=log)
-    names = class_labels(MetadataCatalog.get(name))
+    names = class_labels(MetadataCatalog.get(name)) if detection_classes(name) else ()
     scan.classes.update(dict.fromkeys(names, 0))
     scan.annotated = any("annotations" in record for record in records)
     if tokenizer is not None:
@@ -154,7 +155,7 @@ def _records(name: str, most: int | None, log: ProblemLog) -> tuple[list[Record]
     """(usable records, how many there are)."""
     found = read_dataset(name, "drop")
     if isinstance(found, LazyRecords):
-        names = MetadataCatalog.get(name).get("thing_classes")
+        names = detection_classes(name)
         checked = CheckedRecords(found, name, None if names is None else len(names), log)
         return list(_usable(checked, _spread(len(found), most), log)), len(found)
     records = checked_records(name, found, "drop", check_files=True)

@@ -14,6 +14,7 @@ from detectron2.data import transforms as T
 
 from glipv2_d2.data.class_knowledge import knowledge_prompts
 from glipv2_d2.data.counters import Counters
+from glipv2_d2.data.datasets.phrase_classes import detection_classes
 from glipv2_d2.data.images import check_image_size, read_record_image
 from glipv2_d2.data.mappers.captions import (
     CaptionSample,
@@ -24,13 +25,12 @@ from glipv2_d2.data.mappers.captions import (
     with_tokens,
 )
 from glipv2_d2.data.mappers.instances import make_instances
-from glipv2_d2.data.prompts import DetectionPromptSampler
+from glipv2_d2.data.prompts import DROPPED_POSITIVES, DetectionPromptSampler
 from glipv2_d2.structures import Prompt, names_direction
 from glipv2_d2.structures.prompt import SEPARATOR
 
 Record = dict[str, Any]
 
-DROPPED_POSITIVES = "boxes dropped because the positive names overflow the prompt"
 DROPPED_PHRASES = "boxes dropped because their phrase lies behind the token limit"
 DROPPED_TOKENLESS = "boxes dropped because the tokenizer leaves nothing of their phrase"
 DROPPED_CROWDS = "crowd boxes dropped"
@@ -140,7 +140,7 @@ class GroundingDatasetMapper:
     def prepare(self, dataset_names: Iterable[str]) -> None:
         """Read the vocabularies now, so that data workers need not know the catalogs."""
         for name in dataset_names:
-            if MetadataCatalog.get(name).get("thing_classes") is None:
+            if detection_classes(name) is None:
                 continue  # a grounding data set
             if self.is_train:
                 self._prompt_sampler(name)
@@ -301,7 +301,7 @@ def class_names(dataset_name: str) -> Sequence[str]:
     Raises:
         ValueError: the data set has no ``thing_classes``.
     """
-    names = MetadataCatalog.get(dataset_name).get("thing_classes")
+    names = detection_classes(dataset_name)
     if not names:
         raise ValueError(
             f"the data set {dataset_name!r} has no class names: set "

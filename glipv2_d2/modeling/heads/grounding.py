@@ -87,9 +87,10 @@ class GroundingHead(nn.Module):
         """(B, N, C) and (B, T, L) -> (B, N, T)."""
         words = F.normalize(words, dim=-1)
         tokens = self.text_projection(words / 2)
-        bias = words @ self.bias_lang + self.bias0
+        # Not words @ bias_lang: the counters of operations (fvcore) know no matrix times a vector.
+        bias = F.linear(words, self.bias_lang[None], self.bias0).transpose(1, 2)
         # The temperature divides the short side: the same product, N / T times fewer divisions.
-        logits = positions @ (tokens / self.log_scale.exp()).transpose(1, 2) + bias[:, None]
+        logits = positions @ (tokens / self.log_scale.exp()).transpose(1, 2) + bias
         return logits.clamp(-self.max_logit, self.max_logit)
 
 

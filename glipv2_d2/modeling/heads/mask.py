@@ -150,7 +150,8 @@ class LanguageMaskHead(nn.Module):
             phrases = torch.cat([_mean_words(w, t) for w, t in zip(words, tokens)])
             weights = self.text_projection(phrases / 2) / self.log_scale.exp()
             products = torch.bmm(weights[:, None], x.float().flatten(2))[:, 0]
-            return (products + (phrases @ self.bias_lang)[:, None]).unflatten(1, x.shape[-2:])
+            bias = F.linear(phrases, self.bias_lang[None])
+            return (products + bias).unflatten(1, x.shape[-2:])
 
     def predict(
         self,
@@ -217,14 +218,15 @@ def bit_masks(batched_input: dict, device: torch.device) -> torch.Tensor:
     if not instances.has("gt_masks"):
         raise ConfigError(
             f"{image} has {len(instances)} boxes but no gt_masks, which the mask head learns from: "
-            "set dataloader.train.mapper.use_masks=True and train on data sets with segmentations, "
-            "or set model.mask_head to None"
+            "set dataloader.train.mapper.use_masks=True (yacs: MODEL.MASK_ON True) and train on "
+            "data sets with segmentations, or set model.mask_head to None"
         )
     masks = instances.gt_masks
     if not isinstance(masks, BitMasks):
         raise ConfigError(
             f"{image}: gt_masks are {type(masks).__name__}, the mask head takes BitMasks; "
-            'Detectron2\'s own mapper gives them with instance_mask_format="bitmask"'
+            'Detectron2\'s own mapper gives them with instance_mask_format="bitmask" (yacs: '
+            'INPUT.MASK_FORMAT "bitmask")'
         )
     if tuple(masks.tensor.shape[1:]) != size:
         raise ConfigError(

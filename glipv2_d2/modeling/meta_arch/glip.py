@@ -1,18 +1,15 @@
 """GLIP: grounded language-image pre-training (Li et al. 2022) as a Detectron2 meta-architecture."""
 
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from detectron2.config import CfgNode, configurable, instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from detectron2.structures import ImageList
 from torch import nn
 
-from ...checkpoint import config_for_weights, convert_on_load
-from ...config import load_model_config
+from ...checkpoint import convert_on_load
 from ...structures import Prompt, PromptError
 from ..boxes import to_inclusive
 from ..heads import GroundingHead, GroundingOutput
@@ -25,6 +22,8 @@ from ..postprocessing import (
     classes_asked_twice,
 )
 from ..text import TextFeatureCache, TextFeatures, TokenizedPrompts
+from ..vocabulary import TrainingVocabulary
+from ..yacs import arguments_from
 
 __all__ = ["GLIP", "Pair", "Question"]
 
@@ -64,11 +63,14 @@ class GLIP(nn.Module):
         losses, postprocessor: turn the head's output into losses or detections.
         pixel_mean, pixel_std: per channel, in the order of `input_format`.
         input_format: channel order of the images, "BGR" or "RGB".
-        vocabulary: class names asked for where an input carries no prompt.
+        vocabulary: class names asked for at inference where an input carries no prompt.
+        training_datasets: registered data sets whose classes `gt_classes` count where a training
+            input carries no prompt; see `TrainingVocabulary`.
         chunk_size: most names in one prompt of the vocabulary; None: as many as fit the token
             limit.
         prompt_batch_size: most (image, prompt) pairs that go through the neck at once at inference;
             bounds the memory that a large vocabulary takes.
+        min_score: detections that score less are left out where an input does not say itself.
 
     Attributes:
         mask_form: of a model with masks, see `mask_output.masks_as`.
@@ -91,6 +93,8 @@ class GLIP(nn.Module):
         vocabulary: Sequence[str] | None = None,
         chunk_size: int | None = None,
         prompt_batch_size: int = 8,
+        training_datasets: Sequence[str] = (),
+        min_score: float = 0.0,
     ):
         super().__init__()
         self.backbone = backbone
@@ -103,12 +107,14 @@ class GLIP(nn.Module):
         self.input_format = input_format
         self.chunk_size = chunk_size
         self.prompt_batch_size = prompt_batch_size
+        self.min_score = min_score
         self.mask_form: str | None = "image"
         self.register_buffer(
             "pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False
         )
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         self.text_cache = TextFeatureCache(language_backbone)
+        self.training_vocabulary = TrainingVocabulary(training_datasets, self.tokenizer)
         self.vocabulary_prompts: list[Prompt] = []
         if vocabulary is not None:
             self.set_vocabulary(vocabulary)
@@ -117,14 +123,8 @@ class GLIP(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """MODEL.GLIP.CONFIG names a LazyConfig; the vocabulary is the first test set's classes."""
-        model = load_model_config(cfg.MODEL.GLIP.CONFIG)
-        if os.path.isfile(cfg.MODEL.WEIGHTS):
-            model = config_for_weights(model, cfg.MODEL.WEIGHTS)
-        arguments = {key: instantiate(value) for key, value in model.items() if key != "_target_"}
-        if arguments.get("vocabulary") is None and cfg.DATASETS.TEST:
-            arguments["vocabulary"] = _class_names(cfg.DATASETS.TEST[0])
-        return arguments
+        """See `arguments_from`."""
+        return arguments_from(cfg)
 
     @property
     def device(self) -> torch.device:
@@ -149,9 +149,9 @@ class GLIP(nn.Module):
             batched_inputs: dicts with "image" (3, H, W), values 0..255, and optionally "height" and
                 "width" of the output (default: the image's own), "prompt" (a Prompt or a list of
                 them; default: the vocabulary), "min_score" (detections that score less are left
-                out, before their masks are computed; default: 0); in training exactly one Prompt
-                and "instances" with `gt_boxes` and `gt_classes`, the index of each box's phrase in
-                the prompt.
+                out, before their masks are computed; default: the model's); in training exactly
+                one Prompt and "instances" with `gt_boxes` and `gt_classes`, the index of each box's
+                phrase in the prompt, or, without a prompt, of its class in `training_datasets`.
 
         Raises:
             PromptError: an input has neither a prompt nor is there a vocabulary; a prompt is too
@@ -159,6 +159,8 @@ class GLIP(nn.Module):
         """
         if not batched_inputs:
             raise ValueError("the batch is empty: give at least one input dict")
+        if self.training:
+            batched_inputs = [self.training_vocabulary.with_prompt(x) for x in batched_inputs]
         prompts = [self._prompts_of(x) for x in batched_inputs]
         images = self.preprocess_image(batched_inputs)
         features = self.visual_features(images)
@@ -227,7 +229,7 @@ class GLIP(nn.Module):
         images: ImageList,
         features: list[torch.Tensor],
     ) -> list[dict]:
-        min_scores = [x.get("min_score", 0.0) for x in batched_inputs]
+        min_scores = [x.get("min_score", self.min_score) for x in batched_inputs]
         found = self.find(features, prompts, images.image_sizes, min_scores)
         results = []
         for inputs, detections, asked, size in zip(
@@ -324,11 +326,3 @@ class GLIP(nn.Module):
             )
             for row, question in enumerate(questions)
         ]
-
-
-def _class_names(dataset: str) -> Sequence[str] | None:
-    """The classes of a registered data set; None for one that has none (captions)."""
-    metadata = MetadataCatalog.get(dataset)
-    if metadata.get("thing_classes") is None and dataset in DatasetCatalog.list():
-        DatasetCatalog.get(dataset)  # COCO json names its classes only when it is read
-    return metadata.get("thing_classes")

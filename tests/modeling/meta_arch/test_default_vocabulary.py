@@ -8,7 +8,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.modeling import build_model
 
 from glipv2_d2 import add_glip_config
-from glipv2_d2.modeling.meta_arch import glip as glip_module
+from glipv2_d2.modeling import yacs
 from tests.tiny import tiny_config
 
 
@@ -17,7 +17,7 @@ def test_a_yacs_model_reads_the_classes_of_a_coco_set_that_was_not_loaded(tmp_pa
     path = tmp_path / "yaks.json"
     path.write_text(json.dumps(content))
     register_coco_instances("yaks", {}, str(path), str(tmp_path))
-    monkeypatch.setattr(glip_module, "load_model_config", lambda name: tiny_config())
+    monkeypatch.setattr(yacs, "load_model_config", lambda name: tiny_config())
     cfg = get_cfg()
     add_glip_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "GLIP"
