@@ -14,14 +14,14 @@ from glipv2_d2.config import ConfigError, resolve_config
 __all__ = ["add_recipe"]
 
 # Of a dataloader, replaced as a whole: merged parts of two test sets would be neither.
-LOADER_PARTS = ("train", "test", "evaluator", "summary")
+LOADER_PARTS = ("train", "test", "evaluator", "further_tests", "summary")
 
 
 def add_recipe(config: DictConfig, name: str | Path) -> None:
     """Add a recipe to a config, in place.
 
-    ``dataloader.train``, ``test``, ``evaluator`` and ``summary`` replace those of the config, as
-    does any other node with a ``_target_``. The remaining values are set one by one, and must be
+    ``dataloader.train``, ``test``, ``evaluator``, ``further_tests`` and ``summary`` replace those
+    of the config, as does any other node with a ``_target_``. The remaining values are set one by one, and must be
     there already: a setting that a model does not know would change nothing. Names at the top that
     the config does not have (``evaluation``) are the recipe's own options.
 
@@ -40,8 +40,8 @@ def add_recipe(config: DictConfig, name: str | Path) -> None:
         raise ConfigError(f"'{path}' is no recipe: it defines no dataloader.test and evaluator.")
     loaders = config.dataloader
     with open_dict(loaders):
-        if "test" in parts:
-            loaders.pop("summary", None)  # of other test sets
+        for key in ("further_tests", "summary"):
+            loaders.pop(key, None)  # the config's own go with its test sets
         for key in LOADER_PARTS:
             if key in parts:
                 loaders[key] = parts._get_node(key)

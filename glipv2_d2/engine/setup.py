@@ -69,6 +69,9 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     for recipe in (args.tune, args.eval):
         if recipe:
             add_recipe(config, recipe)
+    # What Detectron2 takes in a file means "where there is one"; an override is meant literally.
+    if config.train.get("device", "cuda") == "cuda":
+        config.train.device = "auto"
     unknown = _unknown_keys(config, args.opts)
     try:
         config = LazyConfig.apply_overrides(config, args.opts)
@@ -82,7 +85,10 @@ def load_config(args: argparse.Namespace) -> DictConfig:
         logger.warning(
             "These overrides name keys that the config did not have: %s.", ", ".join(unknown)
         )
-    config.train.device = resolve_device(config.train.device, use_gpu=args.num_gpus > 0)
+    wanted = config.train.device
+    config.train.device = resolve_device(wanted, use_gpu=args.num_gpus > 0)
+    if args.num_gpus > 0 and (wanted, config.train.device) == ("auto", "cpu"):
+        logger.warning("PyTorch sees no GPU here: the model runs on the CPU.")
     return config
 
 

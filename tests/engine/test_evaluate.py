@@ -103,7 +103,7 @@ def test_pairs_that_do_not_match(test, evaluator):
 
 
 def test_test_time_augmentation_sees_the_original_pixels():
-    loader = get_config("demo/scenes.py").dataloader.test.val
+    loader = get_config("demo/scenes.py").dataloader.test
     plain = in_original_size(loader)
     assert len(loader.mapper.augmentations) == 1
     assert len(plain.mapper.augmentations) == 0
