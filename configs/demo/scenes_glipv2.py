@@ -16,7 +16,7 @@ model.mlm_head.mask_prob = 0.4
 model.contrast.weight = 0.2
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "glip_scenes.safetensors"
-train.init_checkpoint = f"safetensors://{WEIGHTS}"  # Detectron2's own program reads no plain one
+train.init_checkpoint = f"safetensors:{WEIGHTS}"  # Detectron2's own program reads no plain one
 train.output_dir = "./output/scenes_glipv2"
 train.max_iter = 7000
 optimizer.lr = 4e-4

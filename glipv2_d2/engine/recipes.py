@@ -21,9 +21,9 @@ def add_recipe(config: DictConfig, name: str | Path) -> None:
     """Add a recipe to a config, in place.
 
     ``dataloader.train``, ``test``, ``evaluator``, ``further_tests`` and ``summary`` replace those
-    of the config, as does any other node with a ``_target_``. The remaining values are set one by one, and must be
-    there already: a setting that a model does not know would change nothing. Names at the top that
-    the config does not have (``evaluation``) are the recipe's own options.
+    of the config, as does any other node with a ``_target_``. The remaining values are set one by
+    one, and must be there already: a setting that a model does not know would change nothing. Names
+    at the top that the config does not have (``evaluation``) are the recipe's own options.
 
     Args:
         config: a whole LazyConfig, before the overrides of the command line.

@@ -1,4 +1,4 @@
-"""`safetensors://FILE` in Detectron2's own checkpointer, which reads no .safetensors."""
+"""`safetensors:FILE` in Detectron2's own checkpointer, which reads no .safetensors."""
 
 import pytest
 import torch
@@ -29,11 +29,11 @@ def load(path):
 def test_detectron2s_checkpointer_reads_it_and_notices_another_file(cache, tmp_path, caplog):
     path = tmp_path / "w.safetensors"
     expected = save(1, path)
-    assert torch.equal(load(f"safetensors://{path}"), expected)
-    assert torch.equal(load(f"safetensors://{path}"), expected)
+    assert torch.equal(load(f"safetensors:{path}"), expected)
+    assert torch.equal(load(f"safetensors:{path}"), expected)
     assert len(list(cache.rglob("*.pth"))) == 1  # made once
     expected = save(2, path)
-    assert torch.equal(load(f"safetensors://{path}"), expected)
+    assert torch.equal(load(f"safetensors:{path}"), expected)
     assert "not found in the checkpoint" not in caplog.text
 
 
@@ -41,7 +41,7 @@ def test_our_own_checkpointer_reads_the_file_itself(cache, tmp_path):
     path = tmp_path / "w.safetensors"
     expected = save(1, path)
     model = tiny_model()
-    GLIPCheckpointer(model, strict=True).load(f"safetensors://{path}")
+    GLIPCheckpointer(model, strict=True).load(f"safetensors:{path}")
     assert torch.equal(model.head.bbox_pred.weight, expected)
     assert not cache.exists()
 
@@ -49,4 +49,4 @@ def test_our_own_checkpointer_reads_the_file_itself(cache, tmp_path):
 def test_a_file_that_is_not_there(cache, tmp_path):
     for checkpointer in (DetectionCheckpointer, GLIPCheckpointer):
         with pytest.raises(CheckpointError, match="There is no checkpoint '.*absent.safetensors'"):
-            checkpointer(tiny_model()).load(f"safetensors://{tmp_path}/absent.safetensors")
+            checkpointer(tiny_model()).load(f"safetensors:{tmp_path}/absent.safetensors")
