@@ -6,10 +6,9 @@ benchmark; a fine-tuning recipe (``configs/finetune/``) holds training data and 
 
 from pathlib import Path
 
-from detectron2.config import LazyConfig
 from omegaconf import DictConfig, Node, OmegaConf, open_dict
 
-from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.config import ConfigError, get_config, resolve_config
 
 __all__ = ["add_recipe"]
 
@@ -34,7 +33,7 @@ def add_recipe(config: DictConfig, name: str | Path) -> None:
             not have.
     """
     path = resolve_config(name)
-    recipe = LazyConfig.load(path)
+    recipe = get_config(path)
     parts = recipe.get("dataloader", {})
     if "test" not in parts or "evaluator" not in parts:
         raise ConfigError(f"'{path}' is no recipe: it defines no dataloader.test and evaluator.")

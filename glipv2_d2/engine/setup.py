@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.config import ConfigError, get_config, resolve_config
 from glipv2_d2.data import GroundingDatasetMapper
 from glipv2_d2.engine.recipes import add_recipe
 
@@ -64,7 +64,7 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     """
     path = resolve_config(args.config_file)
     args.config_file = path
-    config = LazyConfig.load(path)
+    config = get_config(path)
     _require_parts(config, path, eval_only=args.eval_only)
     for recipe in (args.tune, args.eval):
         if recipe:
