@@ -177,6 +177,13 @@ def test_a_recipe_serves_the_evaluations_of_a_training(root, run_train_net):
     assert (folder / "model_best.pth").is_file()
 
 
+def test_a_recipe_replaces_all_test_sets_of_the_config(root):
+    options = ("--config-file", "demo/scenes.py", "--eval", "eval/coco.py")
+    assert [t.dataset for t, _ in pair_test_sets(load(*options).dataloader).values()] == [
+        "coco_2017_val"
+    ]
+
+
 def test_fine_tuning_replaces_the_schedules_of_the_pre_training():
     for model in ("t_a", "t", "l"):
         options = ("--tune", "finetune/odinw.py", "odinw.name=pothole", "odinw.copies=8")
