@@ -29,7 +29,9 @@ def level_strides(backbone: nn.Module, name: str) -> dict[str, int]:
     return {level: shape.stride for level, shape in backbone.output_shape().items()}
 
 
-def require_fitting_levels(backbone: nn.Module, anchor_generator: nn.Module, head: nn.Module):
+def require_fitting_levels(
+    backbone: nn.Module, anchor_generator: nn.Module, head: nn.Module
+) -> None:
     """One anchor for each position of each level, and a box scale for each level.
 
     Raises:

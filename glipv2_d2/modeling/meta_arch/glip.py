@@ -94,7 +94,8 @@ class GLIP(nn.Module):
         prompt_batch_size: int = 8,
     ):
         super().__init__()
-        require_fitting_levels(backbone, anchor_generator, head)
+        if head is not None:  # of an exported model it is a part of the graph
+            require_fitting_levels(backbone, anchor_generator, head)
         self.backbone = backbone
         self.language_backbone = language_backbone
         self.neck = neck
