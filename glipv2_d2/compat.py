@@ -33,6 +33,7 @@ from detectron2.utils import comm
 from torch.multiprocessing import ProcessRaisedException
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from glipv2_d2.cluster import Place, place_in_job
 from glipv2_d2.errors import UsageError, hand_over, handed_over
 
 __all__ = ["AMPTrainer", "PRECISIONS", "build_test_loader", "create_ddp_model", "launch"]
@@ -55,7 +56,8 @@ def launch(
     With GPUs this is Detectron2's own ``launch``. Without (``num_gpus_per_machine=0``) it starts
     `num_processes` CPU processes on each machine and joins them over gloo, in both versions and
     also where a GPU is present but not wanted. They share the cores unless ``OMP_NUM_THREADS``
-    says otherwise.
+    says otherwise. In a process that torchrun or srun started beside others, it joins these: each
+    is one process of the job, with one GPU or on CPU.
 
     Args:
         main_func: must be importable by name where there are several processes (they are spawned).
@@ -68,9 +70,14 @@ def launch(
         num_processes: CPU processes on each machine; must stay 1 with GPUs.
 
     Raises:
-        UsageError: for numbers that contradict each other, or more GPUs than PyTorch sees.
+        UsageError: for numbers that contradict each other or the job that was started around, or
+            more GPUs than PyTorch sees.
         UserError: of its kind, what a user can mend and `main_func` raised in a spawned process.
     """
+    if place := place_in_job(num_machines):
+        backend = _backend_at(place, num_gpus_per_machine, num_processes)
+        _run_in_job(main_func, args, place, backend, timeout)
+        return
     _check_job(num_gpus_per_machine, num_machines, machine_rank, dist_url, num_processes)
     if num_machines * max(num_gpus_per_machine, num_processes) == 1:
         main_func(*args)
@@ -89,6 +96,32 @@ def launch(
         mp.spawn(_cpu_worker, nprocs=num_processes, args=job, daemon=False)
     except ProcessRaisedException as error:
         raise handed_over(error) or error from None
+
+
+def _backend_at(place: Place, num_gpus: int, num_processes: int) -> str:
+    """Choose the GPU of a process that was started beside others; returns the backend to join by.
+
+    Raises:
+        UsageError: other numbers of GPUs or processes are asked for, or there is no GPU for each.
+    """
+    count = place.local_size
+    if num_gpus not in (0, 1, count) or num_processes not in (1, count):
+        raise UsageError(
+            f"{place.starter} started {count} processes on this machine, and --num-gpus {num_gpus} "
+            f"--num-processes {num_processes} ask for others: leave these out, or --num-gpus 0 for "
+            "CPU"
+        )
+    if not (num_gpus and torch.cuda.is_available()):
+        return "gloo"
+    visible = torch.cuda.device_count()
+    own = place.starter == "srun" and visible == 1  # --gpus-per-task=1 shows each its own
+    if visible < count and not own:
+        raise UsageError(
+            f"{place.starter} started {count} processes on this machine, and PyTorch sees "
+            f"{visible} GPUs: start one process for each, or give --num-gpus 0"
+        )
+    torch.cuda.set_device(0 if own else place.local_rank)
+    return "nccl"
 
 
 def _check_job(num_gpus_per_machine, num_machines, machine_rank, dist_url, num_processes):
@@ -122,18 +155,25 @@ def _cpu_worker(
     local_rank, main_func, num_machines, num_processes, machine_rank, dist_url, args, timeout
 ):
     """One spawned CPU process of :func:`launch`."""
-    if "OMP_NUM_THREADS" not in os.environ:
+    size, rank = num_machines * num_processes, machine_rank * num_processes + local_rank
+    place = Place("launch", rank, size, local_rank, num_processes, dist_url)
+    _run_in_job(main_func, args, place, "gloo", timeout)
+
+
+def _run_in_job(main_func, args, place: Place, backend: str, timeout: timedelta) -> None:
+    """``main_func(*args)`` in a process that joins the others of its job."""
+    if backend == "gloo" and "OMP_NUM_THREADS" not in os.environ:
         affinity = getattr(os, "sched_getaffinity", None)  # Linux only
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // num_processes))
+        torch.set_num_threads(max(1, cores // place.local_size))
     dist.init_process_group(
-        backend="gloo",
-        init_method=dist_url,
-        world_size=num_machines * num_processes,
-        rank=machine_rank * num_processes + local_rank,
+        backend=backend,
+        init_method=place.address,
+        world_size=place.world_size,
+        rank=place.rank,
         timeout=timeout,
     )
-    _create_local_process_group(num_machines, num_processes, machine_rank)
+    _create_local_process_group(place)
     comm.synchronize()
     main_func(*args)
     # Only after success: after an error the others may be inside an operation with this process,
@@ -156,26 +196,27 @@ def _leave_process_groups() -> None:
     gc.collect()  # DistributedDataParallel is part of reference cycles
 
 
-def _create_local_process_group(num_machines: int, num_processes: int, machine_rank: int) -> None:
+def _create_local_process_group(place: Place) -> None:
     """Tell ``detectron2.utils.comm`` which processes are on the same machine."""
+    count = place.local_size
     if hasattr(comm, "create_local_process_group"):  # head
-        comm.create_local_process_group(num_processes)
+        comm.create_local_process_group(count)
         return
-    for machine in range(num_machines):  # every process has to take part in making each group
-        ranks = list(range(machine * num_processes, (machine + 1) * num_processes))
-        group = dist.new_group(ranks)
-        if machine == machine_rank:
+    for first in range(0, place.world_size, count):  # every process takes part in making each group
+        group = dist.new_group(list(range(first, first + count)))
+        if place.rank in range(first, first + count):
             comm._LOCAL_PROCESS_GROUP = group
 
 
 def create_ddp_model(model: torch.nn.Module, **kwargs: Any) -> torch.nn.Module:
     """Wrap `model` for several processes; the model itself where there is only one.
 
-    Detectron2's function of this name, which always sets ``device_ids``; PyTorch refuses them for
-    a model on CPU.
+    Detectron2's function of this name, which sets ``device_ids`` to the process's number on its
+    machine; PyTorch refuses that for a model on CPU, and the GPU's number may be another one.
     """
-    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
-        kwargs.setdefault("device_ids", None)
+    devices = {parameter.device for parameter in model.parameters()}
+    on_gpu = len(devices) == 1 and next(iter(devices)).type == "cuda"
+    kwargs.setdefault("device_ids", [next(iter(devices)).index] if on_gpu else None)
     return detectron2_create_ddp_model(model, **kwargs)
 
 

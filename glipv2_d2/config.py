@@ -113,9 +113,21 @@ def resolve_config(name: str | Path) -> str:
 def get_config(name: str | Path) -> DictConfig:
     """Load a whole LazyConfig (``model``, ``dataloader``, ``train``, ...) by name.
 
-    Args and errors: see :func:`resolve_config`.
+    Args and errors: see :func:`resolve_config`; also :class:`ConfigError` when the file registers
+    data in a way that cannot be repeated, and has been loaded before.
     """
-    return LazyConfig.load(resolve_config(name))
+    path = resolve_config(name)
+    try:
+        return LazyConfig.load(path)
+    except AssertionError as error:  # Detectron2's DatasetCatalog
+        if "already registered" not in str(error):
+            raise
+        raise ConfigError(
+            f"The config '{path}' registers data, which fails when it is loaded a second time "
+            f"({str(error).rstrip('!.')}). Use glipv2_d2.data.register_coco_dataset or "
+            "register_grounding_dataset, which may be repeated, or register only names that are "
+            "not in DatasetCatalog.list()."
+        ) from error
 
 
 def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:

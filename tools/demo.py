@@ -38,7 +38,7 @@ import glipv2_d2  # noqa: E402, F401  (registers the models and the data sets)
 from glipv2_d2.checkpoint import load_weights, read_safetensors_metadata  # noqa: E402
 from glipv2_d2.config import get_config  # noqa: E402
 from glipv2_d2.engine.detect import detect  # noqa: E402
-from glipv2_d2.engine.evaluate import evaluate_test_sets  # noqa: E402
+from glipv2_d2.engine.evaluate import evaluate_test_sets, pair_test_sets  # noqa: E402
 from glipv2_d2.engine.predictor import GroundingPredictor, keep_best_phrase  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
 from glipv2_d2.errors import UserError, command  # noqa: E402
@@ -115,12 +115,10 @@ def load_test_config(path: str, output: Path, images: int | None):
     """
     config = get_config(ROOT / path)
     names = {}
-    for key, loader in config.dataloader.test.items():
-        names[key] = loader.dataset
+    for key, (loader, _) in zip(("val", "novel"), pair_test_sets(config.dataloader).values()):
         if images is not None:
-            names[key] = register_first(loader.dataset, images, output / "quick")
-        loader.dataset = names[key]
-        config.dataloader.evaluator[key].dataset_name = names[key]
+            loader.dataset = register_first(loader.dataset, images, output / "quick")
+        names[key] = loader.dataset
     config.train.output_dir = str(output / "evaluation")
     return config, names
 
@@ -196,7 +194,7 @@ def use(config, names, args, watch: Stopwatch) -> dict:
     watch.seconds["first_pictures"] = round(watch.total(), 1)
     print(f"pictures: {args.output / 'pictures'}")
 
-    results = evaluate_test_sets(config.dataloader, model)
+    results = dict(zip(names, evaluate_test_sets(config.dataloader, model).values()))
     for key, name in names.items():
         results[key]["images"] = len(DatasetCatalog.get(name))
     results["novel"]["oracle"] = composition_oracles(names["novel"])
@@ -214,12 +212,10 @@ def train(config, args) -> dict:
     seed_all_rng(config.train.seed)
     model = instantiate(get_config(ROOT / path).model).to(config.train.device)
     only_val = config.copy()
-    only_val.dataloader.test = {"val": config.dataloader.test.val}
-    only_val.dataloader.evaluator = {"val": config.dataloader.evaluator.val}
-    some = register_first(config.dataloader.test.val.dataset, CHECK_IMAGES, args.output / "quick")
-    only_val.dataloader.test.val.dataset = some
-    only_val.dataloader.evaluator.val.dataset_name = some
-    before = evaluate_test_sets(only_val.dataloader, model)["val"]["bbox"]["AP50"]
+    del only_val.dataloader.further_tests
+    some = register_first(only_val.dataloader.test.dataset, CHECK_IMAGES, args.output / "quick")
+    only_val.dataloader.test.dataset = some
+    before = evaluate_test_sets(only_val.dataloader, model)["bbox"]["AP50"]
 
     for old in folder.glob("metrics.json"):  # the writer appends
         old.unlink()
@@ -231,7 +227,7 @@ def train(config, args) -> dict:
         f"lr_multiplier.warmup_iters={max(1, args.iters // 10)}",
     )  # fmt: skip
     load_weights(model, folder / "model_final.pth")
-    after = evaluate_test_sets(only_val.dataloader, model)["val"]["bbox"]["AP50"]
+    after = evaluate_test_sets(only_val.dataloader, model)["bbox"]["AP50"]
     curve = draw_loss(folder / "metrics.json", args.output / "loss.png", before, after)
     return {
         "config": path,

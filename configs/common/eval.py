@@ -1,9 +1,9 @@
 """What the evaluation recipes of `configs/eval/` share: GLIP's settings and the test loader.
 
 A recipe is added to the config of any model (`train_net.py --eval configs/eval/coco.py`). It
-replaces `dataloader.test` and `dataloader.evaluator`, and sets what the protocol says about the
-model. Its own options are at `evaluation`, and can be overridden like all others:
-`evaluation.batch_size=8`. The size of the images stays that of the model's config (`inference`).
+replaces the config's test sets, and sets what the protocol says about the model. Its own options
+are at `evaluation`, and can be overridden like all others: `evaluation.batch_size=8`. The size of
+the images stays that of the model's config (`inference`).
 """
 
 import detectron2.data.transforms as T
@@ -65,11 +65,18 @@ def one(name, **options):
 
 
 def several(names, mapper=None, **options):
-    """A dataloader with test sets by name, each with a folder of its own."""
-    return _node(
-        test={name: loader(name, **(mapper or {})) for name in names},
-        evaluator={name: evaluator(name, f"inference/{name}", **options) for name in names},
-    )
+    """A dataloader with the first test set, and beside it the others by name.
+
+    Each has a folder of its own.
+    """
+    first, *others = [
+        dict(
+            test=loader(name, **(mapper or {})),
+            evaluator=evaluator(name, f"inference/{name}", **options),
+        )
+        for name in names
+    ]
+    return _node(**first, further_tests=dict(zip(names[1:], others)))
 
 
 def _node(**parts):

@@ -6,8 +6,9 @@ train = dict(
     # model. With --eval-only and in detect.py they must cover all of it.
     init_checkpoint="",
     max_iter=90000,
-    # "auto": cuda where --num-gpus asks for it and there is one, else cpu.
-    device="auto",
+    # For train_net.py "cuda" in a config is cpu with --num-gpus 0, and where there is no GPU; on
+    # the command line it is cuda. Detectron2's own program does as it is told: train.device=cpu.
+    device="cuda",
     # Negative: another one each run. Rank r uses seed + r; the data order depends on the seed
     # alone.
     seed=42,
@@ -20,7 +21,8 @@ train = dict(
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
     checkpointer=dict(period=5000, max_to_keep=5),
     eval_period=5000,  # 0: at the end only; -1: never
-    # A metric such as "bbox/AP50" keeps model_best.pth, too ("val/bbox/AP50" with several sets).
+    # A metric such as "bbox/AP50" keeps model_best.pth, too (of several test sets:
+    # "scenes_val/bbox/AP50").
     best_metric="",
     # For fine-tuning on few images: after so many evaluations without a new best_metric the rates
     # are divided by ten (lower_rate), the training ends (stop); None: never.

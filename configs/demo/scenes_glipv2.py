@@ -15,9 +15,8 @@ model.mlm_head.mask_prob = 0.4
 # 9, that of each other loss about 1.
 model.contrast.weight = 0.2
 
-train.init_checkpoint = str(
-    Path(__file__).resolve().parents[2] / "weights" / "glip_scenes.safetensors"
-)
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "glip_scenes.safetensors"
+train.init_checkpoint = f"safetensors:{WEIGHTS}"  # Detectron2's own program reads no plain one
 train.output_dir = "./output/scenes_glipv2"
 train.max_iter = 7000
 optimizer.lr = 4e-4

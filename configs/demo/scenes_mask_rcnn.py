@@ -97,7 +97,7 @@ dataloader.train = L(build_detection_train_loader)(
     total_batch_size=4,
     num_workers=1,
 )
-for _test in dataloader.test.values():
+for _test in (dataloader.test, dataloader.further_tests.scenes_novel.test):
     _test.mapper = L(DatasetMapper)(is_train=False, augmentations=[], image_format="BGR")
 train.output_dir = "./output/scenes_mask_rcnn"
 train.max_iter = 1000

@@ -9,9 +9,8 @@ from detectron2.evaluation import DatasetEvaluators
 
 from ..common.eval import evaluation, evaluator, model, several
 
-dataloader = several(["flickr30k_separate_val", "flickr30k_separate_test"])
-for _name, _any in dataloader.evaluator.items():
-    _merged = evaluator(_name, boxes="merged")
+dataloader = several(["flickr30k_separate_val", "flickr30k_separate_test"], boxes="any")
+for _set in (dataloader, *dataloader.further_tests.values()):
+    _merged = evaluator(_set.test.dataset, boxes="merged")
     _merged.output_dir = None  # the predictions that are written are the same
-    _any.boxes = "any"
-    dataloader.evaluator[_name] = L(DatasetEvaluators)(evaluators=[_any, _merged])
+    _set.evaluator = L(DatasetEvaluators)(evaluators=[_set.evaluator, _merged])

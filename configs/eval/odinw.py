@@ -9,9 +9,14 @@ from ..common.eval import evaluation, evaluator, loader, model
 evaluation.dataset = "odinw_Aquarium"
 evaluation.select = "val"
 evaluation.caption_knowledge = False
-_names = dict(val="${evaluation.dataset}_${evaluation.select}", test="${evaluation.dataset}_test")
-_knowledge = "${evaluation.caption_knowledge}"
-dataloader = dict(
-    test={s: loader(name, caption_knowledge=_knowledge) for s, name in _names.items()},
-    evaluator={s: evaluator(name, f"inference/{s}") for s, name in _names.items()},
-)
+
+
+def _split(name, folder):
+    return dict(
+        test=loader(name, caption_knowledge="${evaluation.caption_knowledge}"),
+        evaluator=evaluator(name, folder),
+    )
+
+
+dataloader = _split("${evaluation.dataset}_${evaluation.select}", "inference/val")
+dataloader["further_tests"] = dict(test=_split("${evaluation.dataset}_test", "inference/test"))

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from glipv2_d2.checkpoint.reading import weight_names
+from glipv2_d2.checkpoint.safetensors_path import plain_path
 from glipv2_d2.checkpoint.unicl import IMAGE_TOWERS, TEXT_TOWERS
 from glipv2_d2.config import named_setting
 
@@ -51,7 +52,8 @@ def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
 
     Args, errors: see :func:`build_for_weights`. The node itself is left as it is.
     """
-    if not str(weights) or "://" in str(weights):
+    weights = plain_path(weights)
+    if not weights or "://" in weights:
         return model
     brought = _brought([key for key in _OWN_WEIGHTS if OmegaConf.select(model, key)], weights)
     if not brought:
@@ -79,9 +81,10 @@ def random_parts(model: DictConfig, weights: str | Path) -> list[str]:
         CheckpointError: the file is missing or damaged.
     """
     unsaid = [key for key in _OWN_WEIGHTS if OmegaConf.select(model, key, default=False) is None]
-    if "://" in str(weights):
+    weights = plain_path(weights)
+    if "://" in weights:
         return []
-    brought = _brought(unsaid, weights) if str(weights) else []
+    brought = _brought(unsaid, weights) if weights else []
     return [key for key in unsaid if key not in brought]
 
 

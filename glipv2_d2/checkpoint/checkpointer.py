@@ -17,6 +17,7 @@ from glipv2_d2.checkpoint.convert import (
     published_config,
 )
 from glipv2_d2.checkpoint.reading import read_checkpoint
+from glipv2_d2.checkpoint.safetensors_path import plain_path
 from glipv2_d2.checkpoint.unicl import is_unicl, unicl_for_model
 from glipv2_d2.errors import CheckpointError
 
@@ -66,6 +67,7 @@ class GLIPCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError: the file is missing, damaged, or of another model.
         """
+        path = plain_path(path) if path else path
         self._path = str(path)
         if path and "://" not in str(path) and not self.path_manager.exists(str(path)):
             raise CheckpointError(f"There is no checkpoint '{path}'.")
@@ -109,11 +111,6 @@ class GLIPCheckpointer(DetectionCheckpointer):
         _notice_other_language(self.model, state)
         return super()._load_model(checkpoint)
 
-    def _log_incompatible_keys(self, incompatible) -> None:
-        excused = excused_keys(self.model)
-        incompatible.missing_keys[:] = [k for k in incompatible.missing_keys if k not in excused]
-        super()._log_incompatible_keys(incompatible)
-
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load weights into a model that is to be used (the moving average, where the file has one).
@@ -126,9 +123,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
     """``load_state_dict`` pre-hook of GLIP: official weights, and UniCL's, are converted on their
-    way in.
+    way in, and those that a file may lack (:func:`excused_keys`) stay as they are.
 
-    So they come through every loader: torch's own, Detectron2's checkpointer, DefaultPredictor.
+    So they come through every loader: torch's own, Detectron2's checkpointer, DefaultPredictor,
+    none of which then calls a weight missing that is there.
 
     Args:
         model: the GLIP. state: changed in place, as such hooks do. prefix: the model's name inside
@@ -144,8 +142,13 @@ def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
         check_weights(model, converted, source="official GLIP", strict=True)
     elif is_unicl(inside):
         converted = unicl_for_model(inside, model.state_dict(), source="UniCL")
+    elif inside:
+        converted = inside
     else:
         return
+    excused = excused_keys(model)
+    own = model.state_dict() if excused else {}
+    converted = {**{name: own[name] for name in excused}, **converted}
     for name in inside:
         del state[prefix + name]
     state.update((prefix + name, value) for name, value in converted.items())

@@ -232,7 +232,7 @@ def _read(name: str, invalid: str) -> Sequence[Record]:
     if name not in DatasetCatalog.list():
         raise DataError(
             f"there is no data set named {name!r}: register it first, for instance with "
-            "detectron2's register_coco_instances or with register_grounding_dataset"
+            "glipv2_d2.data.register_coco_dataset or register_grounding_dataset"
         )
     try:
         if _detectron2_coco(name):

@@ -33,28 +33,55 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, tuple]:
     """Pair the test loaders of a config with their evaluators.
 
     Args:
-        dataloader: has ``test`` and ``evaluator``, both of one form: a single node, as in
-            Detectron2; lists of the same length; or dicts with the same keys.
+        dataloader: has ``test`` and ``evaluator``, a node each, as in Detectron2, whose own
+            programs evaluate these; and, beside them, ``further_tests``: by name dicts of ``test``
+            and ``evaluator``. Taken too are lists of the same length, or dicts with the same keys,
+            as ``test`` and ``evaluator``.
 
     Returns:
-        Name -> (loader node, evaluator node). A single pair has the name ``""``; a list's pairs
-        are named by their data set.
+        Name -> (loader node, evaluator node). A single pair has the name ``""``; where there are
+        several, those without a name of their own are named by their data set.
 
     Raises:
-        ConfigError: the two do not match.
+        ConfigError: the two do not match, a further test set lacks one of them, or two test sets
+            have one name.
     """
+    further = dataloader.get("further_tests") or {}
+    pairs = _unnamed_and_named(dataloader)
+    for name, entry in further.items():
+        if not isinstance(entry, Mapping) or not {"test", "evaluator"} <= set(entry):
+            raise ConfigError(
+                f"dataloader.further_tests.{name} must be a dict of `test`, a loader, and "
+                f"`evaluator`; it is {_shape_of(entry)}."
+            )
+        pairs.append((str(name), entry.test, entry.evaluator))
+    if len(pairs) == 1 and not further and _is_call(dataloader.test):
+        return {"": pairs[0][1:]}
+    named: dict[str, tuple] = {}
+    for i, (name, loader, evaluator) in enumerate(pairs):
+        name = _name_of(loader, evaluator, i) if name is None else name
+        if name in named:
+            raise ConfigError(
+                f"two test sets are called '{name}', and the results of one would be lost: give "
+                "the one in dataloader.further_tests another name."
+            )
+        named[name] = (loader, evaluator)
+    return named
+
+
+def _unnamed_and_named(dataloader: DictConfig) -> list[tuple]:
+    """(name or None, loader node, evaluator node) of each ``test`` with its ``evaluator``."""
     if "test" not in dataloader or "evaluator" not in dataloader:
-        return {}
+        return []
     loaders, evaluators = dataloader.test, dataloader.evaluator
     if _is_call(loaders) and _is_call(evaluators):
-        return {"": (loaders, evaluators)}
+        return [(None, loaders, evaluators)]
     if isinstance(loaders, Mapping) and isinstance(evaluators, Mapping):
         if not _is_call(loaders) and set(loaders) == set(evaluators):
-            return {str(name): (loaders[name], evaluators[name]) for name in loaders}
+            return [(str(name), loaders[name], evaluators[name]) for name in loaders]
     elif isinstance(loaders, Sequence) and isinstance(evaluators, Sequence):
         if len(loaders) == len(evaluators):
-            pairs = zip(loaders, evaluators)
-            return {_name_of(e, i): (t, e) for i, (t, e) in enumerate(pairs)}
+            return [(None, *pair) for pair in zip(loaders, evaluators)]
     raise ConfigError(
         "dataloader.test and dataloader.evaluator must both be one node, lists of the same length, "
         f"or dicts with the same keys; they are {_shape_of(loaders)} and {_shape_of(evaluators)}."
@@ -182,8 +209,9 @@ def _is_call(node) -> bool:
     return isinstance(node, Mapping) and "_target_" in node
 
 
-def _name_of(evaluator, index: int) -> str:
-    return str(evaluator.get("dataset_name", f"test{index}"))
+def _name_of(loader, evaluator, index: int) -> str:
+    names = (evaluator.get("dataset_name"), loader.get("dataset"))
+    return next((name for name in names if isinstance(name, str)), f"test{index}")
 
 
 def _shape_of(node) -> str:

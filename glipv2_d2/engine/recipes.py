@@ -6,24 +6,23 @@ benchmark; a fine-tuning recipe (``configs/finetune/``) holds training data and 
 
 from pathlib import Path
 
-from detectron2.config import LazyConfig
 from omegaconf import DictConfig, Node, OmegaConf, open_dict
 
-from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.config import ConfigError, get_config, resolve_config
 
 __all__ = ["add_recipe"]
 
 # Of a dataloader, replaced as a whole: merged parts of two test sets would be neither.
-LOADER_PARTS = ("train", "test", "evaluator", "summary")
+LOADER_PARTS = ("train", "test", "evaluator", "further_tests", "summary")
 
 
 def add_recipe(config: DictConfig, name: str | Path) -> None:
     """Add a recipe to a config, in place.
 
-    ``dataloader.train``, ``test``, ``evaluator`` and ``summary`` replace those of the config, as
-    does any other node with a ``_target_``. The remaining values are set one by one, and must be
-    there already: a setting that a model does not know would change nothing. Names at the top that
-    the config does not have (``evaluation``) are the recipe's own options.
+    ``dataloader.train``, ``test``, ``evaluator``, ``further_tests`` and ``summary`` replace those
+    of the config, as does any other node with a ``_target_``. The remaining values are set one by
+    one, and must be there already: a setting that a model does not know would change nothing. Names
+    at the top that the config does not have (``evaluation``) are the recipe's own options.
 
     Args:
         config: a whole LazyConfig, before the overrides of the command line.
@@ -34,14 +33,14 @@ def add_recipe(config: DictConfig, name: str | Path) -> None:
             not have.
     """
     path = resolve_config(name)
-    recipe = LazyConfig.load(path)
+    recipe = get_config(path)
     parts = recipe.get("dataloader", {})
     if "test" not in parts or "evaluator" not in parts:
         raise ConfigError(f"'{path}' is no recipe: it defines no dataloader.test and evaluator.")
     loaders = config.dataloader
     with open_dict(loaders):
-        if "test" in parts:
-            loaders.pop("summary", None)  # of other test sets
+        for key in ("further_tests", "summary"):
+            loaders.pop(key, None)  # the config's own go with its test sets
         for key in LOADER_PARTS:
             if key in parts:
                 loaders[key] = parts._get_node(key)

@@ -5,7 +5,6 @@ import inspect
 import logging
 
 import torch
-from detectron2.config import LazyConfig
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -13,7 +12,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from glipv2_d2.checkpoint import random_parts
-from glipv2_d2.config import ConfigError, apply_overrides, resolve_config
+from glipv2_d2.config import ConfigError, apply_overrides, get_config, resolve_config
 from glipv2_d2.data import GroundingDatasetMapper
 from glipv2_d2.engine.recipes import add_recipe
 from glipv2_d2.errors import user_message
@@ -71,11 +70,14 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     """
     path = resolve_config(args.config_file)
     args.config_file = path
-    config = LazyConfig.load(path)
+    config = get_config(path)
     _require_parts(config, path, eval_only=args.eval_only)
     for recipe in (args.tune, args.eval):
         if recipe:
             add_recipe(config, recipe)
+    # What Detectron2 takes in a file means "where there is one"; an override is meant literally.
+    if config.train.get("device", "cuda") == "cuda":
+        config.train.device = "auto"
     unknown = _unknown_keys(config, args.opts)
     config = apply_overrides(config, args.opts)
     if unknown:
@@ -83,7 +85,10 @@ def load_config(args: argparse.Namespace) -> DictConfig:
         logger.warning(
             "These overrides name keys that the config did not have: %s.", ", ".join(unknown)
         )
-    config.train.device = resolve_device(config.train.device, use_gpu=args.num_gpus > 0)
+    wanted = config.train.device
+    config.train.device = resolve_device(wanted, use_gpu=args.num_gpus > 0)
+    if args.num_gpus > 0 and (wanted, config.train.device) == ("auto", "cpu"):
+        logger.warning("PyTorch sees no GPU here: the model runs on the CPU.")
     return config
 
 

@@ -6,6 +6,7 @@ from detectron2.structures import ImageList, Instances
 from torch import nn
 
 from ..checkpoint import load_weights
+from .levels import require_fitting_features
 from .meta_arch import GLIP
 from .postprocessing import classes_asked_twice
 
@@ -41,7 +42,13 @@ class GLIPProposalGenerator(nn.Module):
         features: dict[str, torch.Tensor],
         gt_instances: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
-        """Instances with `proposal_boxes` and `objectness_logits` per image, and no losses."""
+        """Instances with `proposal_boxes` and `objectness_logits` per image, and no losses.
+
+        Raises:
+            ConfigError: `features` are of another backbone than the GLIP's.
+        """
+        strides = self.glip.anchor_generator.strides
+        require_fitting_features(features, images.tensor.shape[-2:], strides)
         prompts = [self.glip.vocabulary_prompts] * len(images)
         found = self.glip.detect(list(features.values()), prompts, images.image_sizes)
         proposals = []

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import instantiate
 from torch import nn
 
 from glipv2_d2.checkpoint import (
@@ -12,6 +13,7 @@ from glipv2_d2.checkpoint import (
     config_for_weights,
     load_weights,
     read_checkpoint,
+    release_state,
 )
 from tests.checkpoint.conftest import tiny_glip_t_a
 from tests.checkpoint.official import official_state
@@ -50,6 +52,30 @@ def test_torch_as_a_part_of_another_model(official, fused):
     state.update((f"extra.{k}", v) for k, v in whole["extra"].state_dict().items())
     whole.load_state_dict(state)
     assert_equal(whole["glip"], fused)
+
+
+def test_a_release_without_the_frozen_text_is_whole_for_detectron2(tmp_path, caplog):
+    """The stock loader called 50 lines of weights missing, which come with the language model."""
+    config = tiny_config()
+    config.language_backbone.frozen = True
+    config.language_backbone.pretrained = "minilm"
+    config.language_backbone.model = "minilm"
+    config.neck.text_channels = 384
+    model = instantiate(config)
+    torch.save({"model": release_state(model, torch.float32)}, tmp_path / "release.pth")
+    text = {k: v.clone() for k, v in model.language_backbone.state_dict().items()}
+    loaded = instantiate(config)
+    DetectionCheckpointer(loaded).load(str(tmp_path / "release.pth"))
+    assert_equal(loaded, model)
+    assert all(torch.equal(text[k], v) for k, v in loaded.language_backbone.state_dict().items())
+    assert "not found" not in caplog.text
+    # What is missing indeed is still told.
+    state = release_state(model, torch.float32)
+    del state["head.bias0"]
+    torch.save({"model": state}, tmp_path / "part.pth")
+    DetectionCheckpointer(loaded).load(str(tmp_path / "part.pth"))
+    told = next(r.getMessage() for r in caplog.records if "not found" in r.getMessage())
+    assert "bias0" in told and "language_backbone" not in told
 
 
 def test_detectron2s_own_checkpointer(released, fused, caplog):

@@ -16,6 +16,7 @@ from glipv2_d2.data import (
     build_grounding_test_loader,
     build_grounding_train_loader,
 )
+from glipv2_d2.engine.evaluate import pair_test_sets
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "common" / "data"
 
@@ -39,8 +40,7 @@ def test_names_and_arguments(path):
     names = [entry if isinstance(entry, str) else entry[0] for entry in train.datasets]
     names += list(train.get("exclude_images_of", ()))
     assert all(isinstance(e, str) or float(e[1]) > 0 for e in train.datasets)
-    tests = config.dataloader.test
-    tests = [tests] if "dataset" in tests else list(tests.values())
+    tests = [test for test, _ in pair_test_sets(config.dataloader).values()]
     for test in tests:
         assert set(test) - {"_target_"} <= arguments(build_grounding_test_loader)
         assert set(test.mapper) - {"_target_"} <= arguments(GroundingDatasetMapper.__init__)
@@ -105,10 +105,10 @@ def test_odinw_follows_its_name():
 
 
 def test_every_test_set_has_its_evaluator():
-    config = load("refcoco").dataloader
-    assert set(config.test) == set(config.evaluator)
-    for name, node in config.evaluator.items():
-        assert node.dataset_name == config.test[name].dataset == name
+    pairs = pair_test_sets(load("refcoco").dataloader)
+    assert len(pairs) == 8
+    for name, (test, evaluator) in pairs.items():
+        assert evaluator.dataset_name == test.dataset == name
 
 
 def test_a_missing_data_set_is_named(tokenizer):

@@ -85,6 +85,38 @@ def test_dicts_and_lists_of_sets():
     assert list(evaluate_test_sets(config, Model())) == ["a", "b"]
 
 
+def with_further(**further):
+    config = loaders(L(batches)(count=1), L(Counts)(dataset_name="scenes_val"))
+    config.further_tests = further
+    return config
+
+
+def test_further_sets_beside_the_one_that_detectron2_evaluates():
+    further = {"test": L(batches)(count=2), "evaluator": L(Counts)(dataset_name="other")}
+    results = evaluate_test_sets(with_further(novel=further), Model())
+    assert results == {"scenes_val": {"bbox": {"AP": 2.0}}, "novel": {"bbox": {"AP": 4.0}}}
+    assert evaluate_test_sets(with_further(), Model()) == {"bbox": {"AP": 2.0}}
+    config = with_further(novel=further)
+    config.test, config.evaluator = {"a": config.test}, {"a": config.evaluator}
+    assert list(pair_test_sets(config)) == ["a", "novel"]  # a user's dict of sets
+
+
+@pytest.mark.parametrize(
+    "further, message",
+    [
+        ({"novel": {"test": L(batches)(count=2)}}, "further_tests.novel must be a dict of `test`"),
+        ({"novel": L(batches)(count=2)}, "further_tests.novel .*; it is one node"),
+        (
+            {"scenes_val": {"test": L(batches)(count=2), "evaluator": L(Counts)()}},
+            "two test sets are called 'scenes_val'",
+        ),
+    ],
+)
+def test_further_sets_that_would_be_lost(further, message):
+    with pytest.raises(ConfigError, match=message):
+        pair_test_sets(with_further(**further))
+
+
 def test_no_test_set():
     assert evaluate_test_sets(OmegaConf.create({"train": {}}), Model()) == {}
 
@@ -103,7 +135,7 @@ def test_pairs_that_do_not_match(test, evaluator):
 
 
 def test_test_time_augmentation_sees_the_original_pixels():
-    loader = get_config("demo/scenes.py").dataloader.test.val
+    loader = get_config("demo/scenes.py").dataloader.test
     plain = in_original_size(loader)
     assert len(loader.mapper.augmentations) == 1
     assert len(plain.mapper.augmentations) == 0

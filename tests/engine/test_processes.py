@@ -1,6 +1,9 @@
 """Two CPU processes train as one does at the same total batch, and say as clearly what is wrong."""
 
+import json
+import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -16,6 +19,7 @@ from tests.engine.tiny_data import losses, write_tiny_data
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tiny_data, tmp_path, monkeypatch):
+    """And those that torchrun starts are the same two, not two runs in one folder."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     folders = {}
     for count in (1, 2):
@@ -34,6 +38,20 @@ def test_two_processes_equal_one(tiny_data, tmp_path, monkeypatch):
     assert set(two["ema"]["shadow"]) == set(one["ema"]["shadow"])
     for log in ("log.txt", "log.txt.rank1"):
         assert "glipv2_d2.data.build INFO: Training on tiny" in (folders[2] / log).read_text()
+
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = ["--nproc_per_node=2", "train_net.py", "--config-file", str(CONFIG), "--num-gpus=0"]
+    command += [f"train.output_dir={tmp_path / 'torchrun'}", "train.max_iter=3"]
+    subprocess.run([*torchrun, *command], cwd=ROOT, env=with_package(), check=True)
+    started = read_checkpoint(tmp_path / "torchrun/model_final.pth")
+    assert all(torch.equal(started["model"][name], value) for name, value in two["model"].items())
+    lines = (tmp_path / "torchrun/metrics.json").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [0, 1, 2]  # of one run
+
+
+def with_package():
+    """The environment of a process that imports this working copy."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.getenv("PYTHONPATH", "")])}
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from detectron2.data import MetadataCatalog
 from glipv2_d2.compat import launch
 from glipv2_d2.config import ConfigError
 from glipv2_d2.data import DataError
+from glipv2_d2.engine.evaluate import pair_test_sets
 from glipv2_d2.engine.setup import argument_parser, load_config
 from glipv2_d2.modeling import SwinBackbone
 from glipv2_d2.modeling.fusion import VLTower
@@ -150,20 +151,21 @@ def test_odinw_prompts(root):
     asked = {}
     for suite, told in ((13, True), (13, False), (35, True), (35, False)):
         options = ("--eval", f"eval/odinw{suite}.py", f"evaluation.caption_knowledge={told}")
-        tests = load("--eval-only", *options).dataloader.test
+        tests = pair_test_sets(load("--eval-only", *options).dataloader)
         assert len(tests) == 2 * suite
-        asked[suite, told] = first_prompts(tests.odinw_pothole_test)[0]
+        asked[suite, told] = first_prompts(tests["odinw_pothole_test"][0])[0]
     assert asked[35, True].caption == "there are some holes on the road"
     assert asked[35, True].names == ("pothole",)
     assert asked[13, False].caption == asked[35, False].caption == "pothole"
     defaults = {n: load("--eval", f"eval/odinw{n}.py").evaluation for n in (13, 35)}
     assert not defaults[13].caption_knowledge and defaults[35].caption_knowledge
-    tests = load("--eval", "eval/odinw35.py").dataloader.test
-    assert first_prompts(tests.odinw35_CottontailRabbits_test)[0].caption == "rabbit"
+    tests = load("--eval", "eval/odinw35.py").dataloader.further_tests
+    assert first_prompts(tests.odinw35_CottontailRabbits_test.test)[0].caption == "rabbit"
     single = load("--eval", "eval/odinw.py", "evaluation.dataset=odinw_CottontailRabbits")
-    assert first_prompts(single.dataloader.test.test)[0].caption == "Cottontail-Rabbit"
-    parallel = load("--eval", "eval/odinw13.py", "model.chunk_size=1").dataloader.test
-    assert len(first_prompts(parallel.odinw_Aquarium_test)) == 7
+    test = single.dataloader.further_tests.test.test
+    assert first_prompts(test)[0].caption == "Cottontail-Rabbit"
+    parallel = load("--eval", "eval/odinw13.py", "model.chunk_size=1").dataloader.further_tests
+    assert len(first_prompts(parallel.odinw_Aquarium_test.test)) == 7
 
 
 def test_a_recipe_serves_the_evaluations_of_a_training(root, run_train_net):
@@ -173,6 +175,13 @@ def test_a_recipe_serves_the_evaluations_of_a_training(root, run_train_net):
     )  # fmt: skip
     assert (folder / "inference/coco_instances_results.json").is_file()
     assert (folder / "model_best.pth").is_file()
+
+
+def test_a_recipe_replaces_all_test_sets_of_the_config(root):
+    options = ("--config-file", "demo/scenes.py", "--eval", "eval/coco.py")
+    assert [t.dataset for t, _ in pair_test_sets(load(*options).dataloader).values()] == [
+        "coco_2017_val"
+    ]
 
 
 def test_fine_tuning_replaces_the_schedules_of_the_pre_training():

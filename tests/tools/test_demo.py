@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog
 
 from glipv2_d2.checkpoint import read_safetensors_metadata
 from glipv2_d2.config import get_config
+from glipv2_d2.engine.evaluate import pair_test_sets
 from glipv2_d2.modeling import GLIP, GLIPv2
 
 # As when a tool is run; `tools` itself is a package of Detectron2's sources, too.
@@ -136,9 +137,9 @@ def test_first_images_of_each_test_set(scenes, tmp_path):
     assert {key: len(DatasetCatalog.get(name)) for key, name in names.items()} == {
         "val": 2, "novel": 1
     }  # fmt: skip
-    for key, name in names.items():
-        assert config.dataloader.test[key].dataset == name
-        assert config.dataloader.evaluator[key].dataset_name == name
+    pairs = pair_test_sets(config.dataloader).values()
+    assert [loader.dataset for loader, _ in pairs] == list(names.values())
+    assert [evaluator.dataset_name for _, evaluator in pairs] == list(names.values())
     _, whole = demo.load_test_config(path, tmp_path, None)
     assert whole == {"val": "scenes_val", "novel": "scenes_novel"}
 

@@ -71,7 +71,8 @@ def pretended(monkeypatch):
             files.mkdir(parents=True)
             (files / "coco_instances_results.json").write_text(json.dumps([TRUTH]))
             seed = next((s for s in (300, 30, 3) if f"seed{s}/" in str(folder)), 0)
-            results = {s: {"bbox": {"AP": b + seed / 15}} for s, b in (("test", 10), ("val", 20))}
+            select = f"{values['evaluation.dataset']}_{values['evaluation.select']}"
+            results = {s: {"bbox": {"AP": b + seed / 15}} for s, b in (("test", 10), (select, 20))}
             (folder / "last_results.json").write_text(json.dumps(results))
         else:
             folder.mkdir(parents=True)

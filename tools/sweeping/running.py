@@ -148,7 +148,8 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
             _train_net(training_command(run, settings), folder / "training.txt")
             (folder / TRAINED).touch()
     _train_net(evaluation_command(run, settings, weights), folder / "evaluation.txt")
-    result = json.loads((folder / "evaluation" / "last_results.json").read_text())
+    results = json.loads((folder / "evaluation" / "last_results.json").read_text())
+    result = {"val": results[f"{run.prefix}_{run.select}"], "test": results["test"]}
     result["seconds"] = round(time.time() - start, 1)
     unfinished = folder / (RESULT + ".tmp")
     unfinished.write_text(json.dumps(result, indent=2))

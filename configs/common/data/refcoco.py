@@ -19,16 +19,17 @@ _TESTS = [
 ]
 
 
-def _for(name, node, field):
-    node = copy.deepcopy(node)
-    node[field] = name
-    return node
-
-
 dataloader.train.datasets = ["refcoco_train", "refcoco+_train", "refcocog_train"]
 dataloader.train.exclude_images_of = _TESTS
-_test, _evaluator = dataloader.test, dataloader.evaluator
-dataloader.evaluator = {name: _for(name, _evaluator, "dataset_name") for name in _TESTS}
-dataloader.test = {name: _for(name, _test, "dataset") for name in _TESTS}
-for _name in _TESTS:
-    dataloader.evaluator[_name].output_dir = "${train.output_dir}/inference_" + _name
+
+
+def _of(name):
+    test, evaluator = copy.deepcopy(dataloader.test), copy.deepcopy(dataloader.evaluator)
+    test.dataset = name
+    evaluator.dataset_name = "${..test.dataset}"
+    evaluator.output_dir = "${train.output_dir}/inference_" + name
+    return dict(test=test, evaluator=evaluator)
+
+
+_first, *_further = map(_of, _TESTS)
+dataloader.update(_first, further_tests=dict(zip(_TESTS[1:], _further)))

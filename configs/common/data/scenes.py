@@ -1,6 +1,6 @@
 """The embedded "scenes": detection and captions mixed, two test sets (see datasets/README.md).
 
-Tests prompt all 64 colour-shape names; `novel` has the 12 that never occur in training.
+Tests prompt all 64 color-shape names; `scenes_novel` has the 12 that never occur in training.
 """
 
 import detectron2.data.transforms as T
@@ -59,10 +59,14 @@ def _test_loader(name):
     )
 
 
-dataloader.test = dict(val=_test_loader("scenes_val"), novel=_test_loader("scenes_novel"))
-dataloader.evaluator = {
-    name: L(build_evaluator)(
-        dataset_name=f"scenes_{name}", output_dir="${train.output_dir}/inference_" + name
+def _evaluator(folder):
+    return L(build_evaluator)(
+        dataset_name="${..test.dataset}", output_dir="${train.output_dir}/" + folder
     )
-    for name in ("val", "novel")
-}
+
+
+dataloader.test = _test_loader("scenes_val")
+dataloader.evaluator = _evaluator("inference_val")
+dataloader.further_tests = dict(
+    scenes_novel=dict(test=_test_loader("scenes_novel"), evaluator=_evaluator("inference_novel"))
+)

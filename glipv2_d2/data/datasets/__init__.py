@@ -5,7 +5,11 @@ from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
 from glipv2_d2.data.datasets.odinw import odinw_names
 from glipv2_d2.data.datasets.odvg import load_odvg
-from glipv2_d2.data.datasets.register import GROUNDING_FORMATS, register_grounding_dataset
+from glipv2_d2.data.datasets.register import (
+    GROUNDING_FORMATS,
+    register_coco_dataset,
+    register_grounding_dataset,
+)
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
 
 __all__ = [
@@ -16,6 +20,7 @@ __all__ = [
     "load_odvg",
     "load_tar_shards",
     "odinw_names",
+    "register_coco_dataset",
     "register_coco_style",
     "register_grounding_dataset",
 ]

@@ -1,4 +1,4 @@
-"""Grounding data sets in Detectron2's catalogs."""
+"""A user's own data sets in Detectron2's catalogs: captions with boxes, and COCO json."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 
 from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
 from glipv2_d2.data.datasets.odvg import load_odvg
 from glipv2_d2.data.datasets.phrase_classes import number_phrases
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
-from glipv2_d2.errors import UsageError
+from glipv2_d2.errors import DataError, UsageError
 
 # A loader takes (json_file, image_root, dataset_name, **options) and returns records: a list, or
 # LazyRecords where the data set is too large for one.
@@ -36,6 +37,9 @@ def register_grounding_dataset(
 ) -> None:
     """Register captions with boxes under a name; the file is read when it is first used.
 
+    The same once more changes nothing, so that a config which registers its data may be loaded
+    several times in a process.
+
     Args:
         name: for ``DatasetCatalog`` and the ``datasets`` of a configuration.
         json_file: the annotations: MDETR's json, an ODVG jsonl, the yaml of a GLIP TSV, or the
@@ -49,22 +53,25 @@ def register_grounding_dataset(
         metadata: goes into ``MetadataCatalog`` besides ``evaluator_type="grounding"``.
 
     Raises:
-        UsageError: an unknown format, or a name that is taken.
+        UsageError: an unknown format.
+        DataError: the name is registered with other arguments; the message has both.
     """
     if format not in GROUNDING_FORMATS:
         raise UsageError(
             f"unknown format {format!r} for grounding data, known: {sorted(GROUNDING_FORMATS)}"
         )
-    if name in DatasetCatalog.list():
-        raise UsageError(
-            f"a data set named {name!r} is registered already: choose another name, or call "
-            "DatasetCatalog.remove and MetadataCatalog.remove first"
-        )
-    load = GROUNDING_FORMATS[format]
     options = dict(reader_options or {})
+    fields = {
+        "evaluator_type": "grounding",
+        "json_file": json_file, "image_root": image_root,
+        "format": format, "reader_options": options,
+        **metadata,
+    }
+    if _is_registered(name, fields):
+        return
+    load = GROUNDING_FORMATS[format]
     DatasetCatalog.register(name, partial(_load, load, json_file, image_root, name, **options))
-    fields = {"evaluator_type": "grounding", **metadata}
-    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, **fields)
+    MetadataCatalog.get(name).set(**fields)
 
 
 def _load(load: Callable, json_file: str, image_root: Any, name: str, **options: Any) -> Sequence:
@@ -73,3 +80,45 @@ def _load(load: Callable, json_file: str, image_root: Any, name: str, **options:
     if isinstance(records, list) and all("caption" in record for record in records):
         number_phrases(records, name)
     return records
+
+
+def register_coco_dataset(name: str, json_file: str, image_root: str, **metadata: Any) -> None:
+    """Register a COCO json under a name, as Detectron2's ``register_coco_instances`` does.
+
+    Unlike there, the same once more changes nothing, so that a config which registers its data may
+    be loaded several times in a process.
+
+    Args:
+        name: for ``DatasetCatalog``, the ``datasets`` of a configuration and its test set.
+        json_file: the annotations.
+        image_root: the folder of the images.
+        metadata: goes into ``MetadataCatalog`` besides ``evaluator_type="coco"``.
+
+    Raises:
+        DataError: the name is registered with other arguments; the message has both.
+    """
+    fields = {"evaluator_type": "coco", "json_file": json_file, "image_root": image_root}
+    if not _is_registered(name, {**fields, **metadata}):
+        register_coco_instances(name, metadata, json_file, image_root)
+
+
+def _is_registered(name: str, fields: Mapping[str, Any]) -> bool:
+    """Whether a data set is registered with these fields of its metadata.
+
+    Raises:
+        DataError: with others.
+    """
+    if name not in DatasetCatalog.list():
+        return False
+    metadata = MetadataCatalog.get(name)
+    known = {key: metadata.get(key) for key in fields}
+    differing = [key for key, value in fields.items() if known[key] != value]
+    if differing:
+        old, new = (
+            ", ".join(f"{key}={values[key]!r}" for key in differing) for values in (known, fields)
+        )
+        raise DataError(
+            f"a data set named {name!r} is registered already, with {old}, and now with {new}: "
+            "choose another name, or call DatasetCatalog.remove and MetadataCatalog.remove first"
+        )
+    return True

@@ -8,6 +8,8 @@ from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
 from torch import nn
 from torchvision.ops import drop_block2d
 
+from ...errors import ConfigError
+from ..levels import level_strides
 from ..precision import without_autocast
 
 __all__ = ["build_fpn", "drop_block_fpn"]
@@ -39,7 +41,17 @@ def build_fpn(
         bottom_up: any Detectron2 backbone with these features: SwinBackbone, ResNet, RegNet, ...
         drop_block: probability of DropBlock on the merged P3 and P4 in training; the official GLIP
             trains with 0.3.
+
+    Raises:
+        ConfigError: `bottom_up` has no such features, or they have other strides.
     """
+    strides = level_strides(bottom_up, "model.backbone.bottom_up")
+    if [strides.get(name) for name in in_features] != [8, 16, 32]:
+        shown = ", ".join(f"{name} of stride {stride}" for name, stride in strides.items())
+        raise ConfigError(
+            f"the pyramid is built on levels of strides 8, 16, 32, and model.backbone.in_features "
+            f"names {', '.join(in_features)}, while model.backbone.bottom_up has {shown}"
+        )
     fpn = FPN(
         bottom_up=bottom_up,
         in_features=list(in_features),

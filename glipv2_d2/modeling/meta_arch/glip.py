@@ -13,6 +13,7 @@ from ...checkpoint import convert_on_load
 from ...structures import Prompt, PromptError
 from ..boxes import to_inclusive
 from ..heads import GroundingHead, GroundingOutput
+from ..levels import require_fitting_levels
 from ..losses import GroundingLosses, GroundingTargets
 from ..mask_output import to_output_size
 from ..postprocessing import (
@@ -59,7 +60,7 @@ class GLIP(nn.Module):
         language_backbone: see LANGUAGE_BACKBONE_REGISTRY; its tokenizer is the model's.
         neck: fuses both: `neck(levels, TextFeatures) -> (levels, words)`.
         head: `head(levels, words) -> GroundingOutput`.
-        anchor_generator: Detectron2's, one anchor per position.
+        anchor_generator: Detectron2's, one anchor per position; its strides are the backbone's.
         losses, postprocessor: turn the head's output into losses or detections.
         pixel_mean, pixel_std: per channel, in the order of `input_format`.
         input_format: channel order of the images, "BGR" or "RGB".
@@ -97,6 +98,8 @@ class GLIP(nn.Module):
         min_score: float = 0.0,
     ):
         super().__init__()
+        if head is not None:  # of an exported model it is a part of the graph
+            require_fitting_levels(backbone, anchor_generator, head)
         self.backbone = backbone
         self.language_backbone = language_backbone
         self.neck = neck

@@ -1,0 +1,98 @@
+"""Programs that start the processes of a job themselves: torchrun, and srun with several tasks.
+
+They tell each process its place in its environment. Whoever does not look trains as many
+unconnected copies, all of them into one folder.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from glipv2_d2.errors import UsageError
+
+__all__ = ["Place", "place_in_job"]
+
+
+class Place(NamedTuple):
+    """Where this process stands in a job that was started around it.
+
+    Attributes:
+        starter: "torchrun" or "srun", for messages.
+        rank, world_size: of this process, and of the job.
+        local_rank, local_size: the same on this machine; the ranks of a machine follow each other.
+        address: where the processes meet, as ``torch.distributed.init_process_group`` takes it.
+    """
+
+    starter: str
+    rank: int
+    world_size: int
+    local_rank: int
+    local_size: int
+    address: str
+
+
+def place_in_job(
+    num_machines: int = 1, environment: Mapping[str, str] = os.environ
+) -> Place | None:
+    """This process's place in a job of several processes; None where it stands alone.
+
+    Read are torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE), else those that
+    srun sets for the tasks of a step. A script of sbatch is no such task, even where its allocation
+    has several; it is one process, which may start others.
+
+    Args:
+        num_machines: of the user's own arrangement (``--num-machines``), in which each process
+            starts those of its machine; with more than one the tasks of srun are the machines.
+
+    Raises:
+        UsageError: the environment speaks of several processes, but does not say all that is needed
+            to join them; or torchrun and `num_machines` contradict each other.
+    """
+    of_torchrun = "LOCAL_RANK" in environment and int(environment.get("WORLD_SIZE", 1)) > 1
+    if num_machines > 1:
+        if of_torchrun:
+            raise UsageError(
+                f"torchrun says that this is one of {environment['WORLD_SIZE']} processes, and "
+                f"--num-machines {num_machines} would start others: leave out --num-machines, "
+                "--machine-rank and --dist-url"
+            )
+        return None
+    if of_torchrun:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        return Place("torchrun", *(int(environment[name]) for name in names), "env://")
+    if int(environment.get("WORLD_SIZE", 1)) > 1 and "RANK" in environment:
+        raise UsageError(
+            f"the environment says that this is process {environment['RANK']} of "
+            f"{environment['WORLD_SIZE']} (RANK, WORLD_SIZE); without LOCAL_RANK it cannot join "
+            "the others: start it with torchrun; or unset RANK, and for several machines give "
+            "--num-machines, --machine-rank and --dist-url"
+        )
+    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
+        return _of_srun(environment)
+    return None
+
+
+def _of_srun(environment: Mapping[str, str]) -> Place:
+    rank, size = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
+    machines = int(environment.get("SLURM_STEP_NUM_NODES", 1))
+    machine, local_rank = (
+        int(environment.get(name, 0)) for name in ("SLURM_NODEID", "SLURM_LOCALID")
+    )
+    local_size = size // machines
+    if size % machines or rank != machine * local_size + local_rank:
+        raise UsageError(
+            f"srun started {size} tasks on {machines} machines, not as many on each, one machine "
+            "after the other: use --ntasks-per-node and --distribution=block"
+        )
+    # Any task may name the first machine; the port depends on the step, so that two do not meet.
+    host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
+    step = int(environment.get("SLURM_JOB_ID", 0)) + int(environment.get("SLURM_STEP_ID", 0))
+    port = environment.get("MASTER_PORT") or 15000 + step % 15000
+    return Place("srun", rank, size, local_rank, local_size, f"tcp://{host}:{port}")
+
+
+def _first_host(nodes: str) -> str:
+    """The first machine of SLURM's short form: ``gpu[03-05,9]`` begins with gpu03."""
+    prefix, number, suffix = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,\[]*))?", nodes).groups("")
+    return prefix + number + suffix

@@ -1,0 +1,86 @@
+"""A data set may be registered again with the same arguments; README's config is loaded twice."""
+
+import re
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.data import DataError, register_coco_dataset, register_grounding_dataset
+from tests.benchmark_tree import catalogs_at
+
+README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def catalogs(tmp_path):
+    with catalogs_at(tmp_path):
+        yield
+
+
+def test_the_same_once_more_changes_nothing():
+    for _ in range(2):
+        register_coco_dataset("some_boxes", "a.json", "images", note=1)
+        register_grounding_dataset("some_captions", "c.json", "images", note=1)
+        roots = {"flickr": "f", "coco": "c"}
+        options = {"min_score": 0.6}
+        register_grounding_dataset("some_tsv", "t.yaml", roots, "glip_tsv", reader_options=options)
+    assert MetadataCatalog.get("some_boxes").evaluator_type == "coco"
+    assert MetadataCatalog.get("some_captions").note == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({}, {"json_file": "b.json"}, "with json_file='a.json', and now with json_file='b.json'"),
+        ({"note": 1}, {"note": 2}, "with note=1, and now with note=2"),
+        ({}, {"note": 2}, "with note=None, and now with note=2"),
+    ],
+)
+@pytest.mark.parametrize("register", [register_coco_dataset, register_grounding_dataset])
+def test_other_arguments_are_named(register, first, second, message):
+    given = {"json_file": "a.json", "image_root": "images"}
+    register("some", **{**given, **first})
+    with pytest.raises(DataError, match=f"'some' is registered already, {message}: choose"):
+        register("some", **{**given, **second})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "odvg"}, "format='mdetr'.*format='odvg'"),
+        ({"reader_options": {"a": 1}}, r"reader_options=\{\}.*reader_options=\{'a': 1\}"),
+    ],
+)
+def test_another_reader_is_another_data_set(options, message):
+    register_grounding_dataset("some", "a.json", "images")
+    with pytest.raises(DataError, match=message):
+        register_grounding_dataset("some", "a.json", "images", **options)
+
+
+def test_captions_are_no_boxes():
+    register_grounding_dataset("some", "a.json", "images")
+    with pytest.raises(DataError, match="evaluator_type='grounding', and now .*='coco'"):
+        register_coco_dataset("some", "a.json", "images")
+
+
+def test_the_readmes_config_is_loaded_twice(tmp_path):
+    block = re.search(r"```python\n(# my_config.py\n.*?)```", README, re.DOTALL).group(1)
+    path = tmp_path / "my_config.py"
+    path.write_text(block)
+    for _ in range(2):
+        assert get_config(path).dataloader.train.datasets == ["my_train"]
+    assert "my_val" in DatasetCatalog.list()
+
+
+def test_a_config_that_registers_by_detectron2_is_told_how(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(
+        "from detectron2.data.datasets import register_coco_instances\n"
+        'register_coco_instances("stock", {}, "a.json", "images")\n'
+        "model = dict(a=1)\n"
+    )
+    get_config(path)
+    with pytest.raises(ConfigError, match="'stock' is already registered.*register_coco_dataset"):
+        get_config(path)

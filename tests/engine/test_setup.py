@@ -1,0 +1,30 @@
+"""On what device a config runs: what Detectron2 takes in it, and what the command line says."""
+
+import pytest
+import torch
+
+from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.engine.setup import argument_parser, load_config
+
+
+def device(*options):
+    command = ["--config-file", "demo/scenes.py", *options]
+    return load_config(argument_parser().parse_args(command)).train.device
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_cuda_of_a_config_is_where_there_is_one_and_it_is_wanted(there, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert get_config("demo/scenes.py").train.device == "cuda"
+    assert device("--num-gpus", "0") == "cpu"
+    assert "GPU" not in caplog.text
+    assert device() == ("cuda" if there else "cpu")
+    assert ("PyTorch sees no GPU here: the model runs on the CPU" in caplog.text) is not there
+    assert device("train.device=auto") == ("cuda" if there else "cpu")
+
+
+def test_a_device_of_the_command_line_is_meant_literally(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device("train.device=cpu") == "cpu"
+    with pytest.raises(ConfigError, match="'cuda' was asked for, but PyTorch sees no CUDA GPU"):
+        device("train.device=cuda")
