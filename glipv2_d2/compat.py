@@ -127,9 +127,13 @@ def _cpu_worker(
     )
     _create_local_process_group(num_machines, num_processes, machine_rank)
     comm.synchronize()
-    main_func(*args)
-    # Only after success: after an error the others may be inside an operation with this process,
-    # and the parent ends them.
+    try:
+        main_func(*args)
+    except SystemExit:  # all processes together, at a signal
+        _leave_process_groups()
+        raise
+    # Not after an error: the others may be inside an operation with this process, and the parent
+    # ends them.
     _leave_process_groups()
 
 
