@@ -144,7 +144,7 @@ def do_train(args, cfg):
         trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
     checkpointer.add_checkpointable("trainer", trainer)
     stop = StopSignals(patient=comm.get_world_size() > 1)
-    trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer, stop, found))
+    trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer, stop, start_iter))
 
     if found:
         checkpointer.load(found.path)
@@ -160,10 +160,9 @@ def do_train(args, cfg):
         sys.exit(stopped.status)
 
 
-def build_hooks(cfg, model, ema, checkpointer, stop, found):
+def build_hooks(cfg, model, ema, checkpointer, stop, start_iter):
     """The hooks of a run, in the order in which they act."""
     main = comm.is_main_process()
-    start_iter = found.iteration + 1 if found else 0
     period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
     decay_steps = cfg.train.get("weight_decay_steps", ())
     patience = cfg.train.get("patience", {})
@@ -173,7 +172,7 @@ def build_hooks(cfg, model, ema, checkpointer, stop, found):
     with named_setting("lr_multiplier"):
         rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
     with named_setting("train.checkpointer"):
-        saving = Saving(checkpointer, stop, **cfg.train.checkpointer, found=found)
+        saving = Saving(checkpointer, stop, **cfg.train.checkpointer)
     evaluation = None
     if period >= 0:
         kind = Evaluation
@@ -187,14 +186,14 @@ def build_hooks(cfg, model, ema, checkpointer, stop, found):
         rates,
         WeightDecayStepHook(decay_steps) if decay_steps else None,
         EMAHook(ema) if ema else None,
-        saving,
-        evaluation,
         hooks.PeriodicWriter(
             build_writers(cfg.train.output_dir, cfg.train.max_iter, start_iter),
             cfg.train.log_period,
         )
         if main
         else None,
+        saving,
+        evaluation,
     ]
 
 

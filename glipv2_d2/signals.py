@@ -10,7 +10,13 @@ from contextlib import contextmanager
 
 from torch.multiprocessing import ProcessExitedException
 
-__all__ = ["StopSignals", "Stopped", "leave_signals_to_main_process", "passed_to_processes"]
+__all__ = [
+    "StopSignals",
+    "Stopped",
+    "leave_signals_to_main_process",
+    "passed_to_processes",
+    "starting_workers",
+]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -82,12 +88,24 @@ class StopSignals:
             _die_by(number)
 
 
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Data workers that are started within this context never see Ctrl-C, their start included."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_signals_to_main_process() -> None:
-    """Let a data worker outlive signals that the whole job gets: its batches are still needed.
+    """Let a data worker outlive a SIGTERM that the whole job gets: its batches are still needed.
 
     Only the main process ends it, by a SIGTERM of its own.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_by_main_process, args=(os.getppid(),), daemon=True).start()

@@ -91,11 +91,12 @@ class GLIPCheckpointer(DetectionCheckpointer):
         found = find_checkpoint(self.save_dir) if resume else None
         return self.load(found.path) if found else self.load(path, checkpointables=[])
 
-    def save(self, name: str, **kwargs) -> None:
+    def save(self, name: str, *, last: bool = True, **kwargs) -> None:
         """Save everything as ``<name>.pth``; a file of that name stays until the new one is whole.
 
         Args:
             name: of the file, without suffix. kwargs: further entries, such as ``iteration``.
+            last: a resumed run goes on from this file.
 
         Raises:
             CheckpointError: it cannot be written, for instance because the disk is full.
@@ -109,7 +110,8 @@ class GLIPCheckpointer(DetectionCheckpointer):
         try:
             with whole_file(path) as file:
                 torch.save({**content, **kwargs}, file)
-            self.tag_last_checkpoint(f"{name}.pth")
+            if last:
+                self.tag_last_checkpoint(f"{name}.pth")
         except (OSError, RuntimeError) as error:
             # torch closes its archive after a failed write, and fails again.
             reason = error if isinstance(error, OSError) else error.__context__

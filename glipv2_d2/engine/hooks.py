@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,7 @@ from detectron2.utils.events import (
     EventWriter,
     JSONWriter,
     TensorboardXWriter,
+    get_event_storage,
 )
 
 from glipv2_d2.engine.ema import ModelEMA
@@ -82,13 +84,14 @@ class SeedHook(HookBase):
 class Evaluation(EvalHook):
     """Detectron2's ``EvalHook``, of which a run that is resumed has left nothing out.
 
-    A run may end between a checkpoint and the evaluation after it. The checkpoint says so, and the
-    resumed run begins with that evaluation.
+    A checkpoint is saved before the evaluation that is due then, so that the resumed run begins
+    with it. Its metrics have the number of iterations that are done as their iteration. Place it
+    after the writer, whose numbers of this iteration a kill in the evaluation would else lose.
 
     Args:
         period: ``train.eval_period``; 0: after the training only.
         evaluate: returns the metrics. When a signal ends it, the run is saved and stops.
-        saving: is called after the evaluation.
+        saving: saves then.
     """
 
     def __init__(self, period: int, evaluate: Callable[[], dict], saving: Saving):
@@ -106,9 +109,9 @@ class Evaluation(EvalHook):
         trainer, start = self.trainer, self.trainer.start_iter
         due = self._period > 0 and start % self._period == 0 and start < trainer.max_iter
         if due and self._evaluated != start:
-            trainer.iter = trainer.storage.iter = start - 1
+            trainer.iter = start - 1
             self._do_eval()
-            trainer.iter = trainer.storage.iter = start
+            trainer.iter = start
 
     def after_train(self) -> None:
         # `iter` is that of the last iteration when that has failed.
@@ -120,18 +123,33 @@ class Evaluation(EvalHook):
         return trainer.iter if trainer.iter >= trainer.max_iter else trainer.iter + 1
 
     def _do_eval(self) -> None:
+        storage, done = self.trainer.storage, self._done()
+        before, storage.iter = storage.iter, done  # as after the last iteration
         try:
             super()._do_eval()
         except Stopped as stopped:
-            if self._done() < self.trainer.max_iter:
+            if done < self.trainer.max_iter:
                 self._saving.save_and_stop(stopped.number)
             raise
-        self._evaluated = self._done()
+        finally:
+            storage.iter = before
+        self._evaluated = done
         self.judge()
-        self._saving.renew(self._evaluated)
 
     def judge(self) -> None:
-        """What follows from an evaluation, before the run is saved."""
+        """What follows from an evaluation."""
+
+
+class _Printer(CommonMetricPrinter):
+    """Prints no iteration twice, as when a run is stopped; Detectron2's divides by zero then."""
+
+    _printed: int | None = None
+
+    def write(self) -> None:
+        iteration = get_event_storage().iter
+        if iteration != self._printed:
+            super().write()
+        self._printed = iteration
 
 
 def build_writers(output_dir: str, max_iter: int, start_iter: int = 0) -> list[EventWriter]:
@@ -143,7 +161,7 @@ def build_writers(output_dir: str, max_iter: int, start_iter: int = 0) -> list[E
     """
     metrics = os.path.join(output_dir, "metrics.json")
     _drop_metrics(metrics, start_iter)
-    writers = [CommonMetricPrinter(max_iter), JSONWriter(metrics)]
+    writers = [_Printer(max_iter), JSONWriter(metrics)]
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError:
@@ -163,13 +181,11 @@ def _drop_metrics(path: str, start_iter: int) -> None:
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = file.readlines()
     with whole_file(path, "w") as file:
-        file.writelines(line for line in lines if _is_of_earlier_iteration(line, start_iter))
+        file.writelines(line for line in lines if _iteration_of(line) < start_iter)
 
 
-def _is_of_earlier_iteration(line: str, start_iter: int) -> bool:
+def _iteration_of(line: str) -> float:
     try:
-        record = json.loads(line)
-        # The evaluation after a training has the number of the iteration that would have followed.
-        return record["iteration"] < start_iter + ("total_loss" not in record)
-    except (ValueError, KeyError, TypeError):
-        return False
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError):  # half a line
+        return math.inf

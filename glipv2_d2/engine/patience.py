@@ -9,10 +9,10 @@ import logging
 import math
 from collections.abc import Callable
 
-from detectron2.checkpoint import Checkpointer
 from detectron2.engine.hooks import LRScheduler
 from detectron2.utils import comm
 
+from glipv2_d2.checkpoint import GLIPCheckpointer
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.hooks import Evaluation
 from glipv2_d2.engine.saving import Saving
@@ -53,7 +53,7 @@ class Patience(Evaluation):
         self,
         metric: str,
         scheduler: LRScheduler,
-        checkpointer: Checkpointer,
+        checkpointer: GLIPCheckpointer,
         period: int,
         evaluate: Callable[[], dict],
         saving: Saving,
@@ -85,8 +85,8 @@ class Patience(Evaluation):
         going_on = self._evaluated < self.trainer.max_iter
         if going_on:
             self._judge_rates(value)
-        if improved:  # all that is decided is in the file: a run may be resumed from it, too
-            self._checkpointer.save("model_best", iteration=self._evaluated - 1)
+        if improved:
+            self._checkpointer.save("model_best", last=False, iteration=self._evaluated - 1)
         if going_on and self._stop is not None and state["below"] >= self._stop:
             raise TrainingEnded(
                 f"{self._metric} was below its best, {state['best']:.2f}, for {state['below']} "

@@ -10,7 +10,6 @@ from detectron2.checkpoint import Checkpointer
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from glipv2_d2.checkpoint import FoundCheckpoint
 from glipv2_d2.files import remove_leftovers
 from glipv2_d2.signals import Stopped, StopSignals
 
@@ -29,7 +28,7 @@ class Saving(HookBase):
     Used in place of Detectron2's ``PeriodicCheckpointer``, which a run shorter than its period
     never saves, and which forgets in a run that is resumed what it has to delete. Place it in every
     process, after all that changes the state in an iteration, and before the evaluation, which may
-    fail: it calls :meth:`renew`.
+    fail.
 
     Args:
         checkpointer: saves in the main process only.
@@ -37,7 +36,6 @@ class Saving(HookBase):
             that it goes on as if it had not been stopped.
         period: in iterations; at most a quarter of the run.
         max_to_keep: so many periodic checkpoints stay, the newest; None: all.
-        found: what the run was resumed from.
     """
 
     def __init__(
@@ -46,8 +44,6 @@ class Saving(HookBase):
         stop: StopSignals,
         period: int,
         max_to_keep: int | None = None,
-        *,
-        found: FoundCheckpoint | None = None,
     ):
         if period < 1 or (max_to_keep is not None and max_to_keep < 1):
             raise ValueError(
@@ -58,8 +54,7 @@ class Saving(HookBase):
         self._stop = stop
         self._period = period
         self._max_to_keep = max_to_keep
-        # The last one's name and iteration.
-        self._saved = (Path(found.path).stem, found.iteration) if found else None
+        self._saved = -1  # the last iteration that is in a file
 
     def before_train(self) -> None:
         if comm.is_main_process() and (left := remove_leftovers(self._checkpointer.save_dir)):
@@ -71,7 +66,7 @@ class Saving(HookBase):
         if done % self._period == 0:
             self._save_periodic()
         if done >= self.trainer.max_iter:
-            self._save("model_final", self.trainer.iter)
+            self._save("model_final")
         elif (number := self._signal()) is not None:
             self.save_and_stop(number)
 
@@ -85,18 +80,13 @@ class Saving(HookBase):
         Raises:
             Stopped: always.
         """
-        if self._saved is None or self._saved[1] != self.trainer.iter:
+        if self._saved != self.trainer.iter:
             self._save_periodic()
         comm.synchronize()  # the main process has saved
         raise Stopped(number)
 
-    def renew(self, done: int) -> None:
-        """Save once more what was saved after `done` iterations: an evaluation has followed it."""
-        if self._saved is not None and self._saved[1] + 1 == done:
-            self._save(*self._saved)
-
     def _save_periodic(self) -> None:
-        self._save(f"model_{self.trainer.iter:07d}", self.trainer.iter)
+        self._save(f"model_{self.trainer.iter:07d}")
         if self._max_to_keep is not None and comm.is_main_process():
             present = f"model_{self.trainer.iter:07d}.pth"
             files = sorted(Path(self._checkpointer.save_dir).glob("model_*.pth"))
@@ -105,9 +95,9 @@ class Saving(HookBase):
             for path in old[: -self._max_to_keep]:
                 path.unlink()
 
-    def _save(self, name: str, iteration: int) -> None:
-        self._checkpointer.save(name, iteration=iteration)
-        self._saved = (name, iteration)
+    def _save(self, name: str) -> None:
+        self._checkpointer.save(name, iteration=self.trainer.iter)
+        self._saved = self.trainer.iter
 
 
 def resuming_command() -> str:

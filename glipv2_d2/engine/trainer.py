@@ -10,6 +10,7 @@ from detectron2.utils.events import EventStorage, get_event_storage
 from glipv2_d2.compat import AMPTrainer
 from glipv2_d2.engine.optim import GradientClipper
 from glipv2_d2.errors import TrainingDiverged
+from glipv2_d2.signals import starting_workers
 
 __all__ = [
     "BatchRecorder",
@@ -29,17 +30,16 @@ class BatchRecorder:
         self.last: list[dict] = []
 
     def __iter__(self) -> Iterator[list[dict]]:
-        batches = None
-        while True:
-            # What a loader draws, such as its workers' seeds when it starts, must not shift what
-            # the model draws: in a resumed run it starts in another iteration.
-            with torch.random.fork_rng(devices=[]):
-                batches = iter(self.loader) if batches is None else batches
-                batch = next(batches, None)
-            if batch is None:
-                return
+        # What a loader draws, such as its workers' seeds when it starts, must not shift what the
+        # model draws: in a resumed run it starts in another iteration.
+        with torch.random.fork_rng(devices=[]), starting_workers():
+            batches = iter(self.loader)
+            batch = next(batches, None)
+        while batch is not None:
             self.last = batch
             yield batch
+            with torch.random.fork_rng(devices=[]):
+                batch = next(batches, None)
 
     def file_names(self) -> list[str]:
         """The images of the last batch."""

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from detectron2.checkpoint import Checkpointer
 from detectron2.engine import TrainerBase, hooks
 
+from glipv2_d2.checkpoint import GLIPCheckpointer
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.patience import Patience, TrainingEnded
 from glipv2_d2.engine.saving import Saving
@@ -25,7 +25,7 @@ class Trainer(TrainerBase):
         constant = warmup_multi_step(max_iter=8, steps=(), warmup_iters=0)
         rates = hooks.LRScheduler(scheduler=constant)
         folder.mkdir(exist_ok=True)
-        checkpointer = Checkpointer(self.model, str(folder))
+        checkpointer = GLIPCheckpointer(self.model, str(folder))
         saving = Saving(checkpointer, StopSignals(), period=100)
 
         def evaluate():
