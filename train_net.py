@@ -156,7 +156,8 @@ def do_train(args, cfg):
     except TrainingEnded as reason:
         logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
     except Stopped as stopped:
-        logger.warning("The training was %s; to go on: %s", stopped, resuming_command())
+        if comm.is_main_process():
+            logger.warning("The training was %s; to go on: %s", stopped, resuming_command())
         sys.exit(stopped.status)
 
 
