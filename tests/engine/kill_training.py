@@ -37,12 +37,16 @@ def starts(folder: Path) -> int:
     return log.read_text(errors="replace").count("Starting training") if log.exists() else 0
 
 
+def wait_for_start(process: subprocess.Popen, folder: Path, before: int) -> None:
+    while starts(folder) == before and process.poll() is None:
+        time.sleep(0.01)
+
+
 def kill_at_random(folder: Path, seconds: float) -> str:
     """Start, wait for the training to begin, and kill up to `seconds` later."""
     before, workers = starts(folder), random.choice((0, 1))
     process = train(folder, f"dataloader.train.num_workers={workers}")
-    while starts(folder) == before and process.poll() is None:
-        time.sleep(0.01)
+    wait_for_start(process, folder, before)
     time.sleep(random.uniform(0, seconds))
     if process.poll() is not None:
         return f"ended by itself ({process.returncode})"
@@ -83,10 +87,12 @@ def main() -> int:
     os.environ["TINY_DATA"] = str(base)
     write_tiny_data(base)
     whole, bad = base / "whole", []
+    process = train(whole)
+    wait_for_start(process, whole, 0)
     start = time.time()
-    assert train(whole).wait() == 0, whole.with_suffix(".out")
+    assert process.wait() == 0, whole.with_suffix(".out")
     seconds = (time.time() - start) / 3
-    print(f"undisturbed: {time.time() - start:.0f} s; kills within {seconds:.0f} s of the training")
+    print(f"undisturbed: {3 * seconds:.1f} s; kills in the first {seconds:.1f} s", flush=True)
     kills, runs = 0, 0
     while kills < args.kills:
         folder = base / f"run{runs}"
