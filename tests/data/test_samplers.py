@@ -107,8 +107,8 @@ def test_what_is_drawn_depends_on_the_place_in_the_stream(monkeypatch):
     random.seed(0)
     whole = batches(6)
     assert len({numbers[1:] for batch in whole for numbers in batch}) == 24
-    assert batches(6, workers=2) == batches(6, workers=1) == whole
-    assert batches(2, skip=4) == batches(2, skip=4, workers=1) == whole[4:]
+    assert batches(6, workers=2) == whole
+    assert batches(2, skip=4) == whole[4:]
     shares = [batches(6, world=2, rank=rank, skip=0) for rank in (0, 1)]
     assert [[s for pair in zip(*step) for s in pair] for step in zip(*shares)] == whole
     assert batches(6, seed=6) != whole
