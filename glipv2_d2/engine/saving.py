@@ -63,11 +63,14 @@ class Saving(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
+        if done >= self.trainer.max_iter:
+            # Not under two names: a kill between them would leave a run that has reached its end,
+            # and a model_final.pth that is missing or of a shorter run.
+            self._save("model_final")
+            return
         if done % self._period == 0:
             self._save_periodic()
-        if done >= self.trainer.max_iter:
-            self._save("model_final")
-        elif (number := self._signal()) is not None:
+        if (number := self._signal()) is not None:
             self.save_and_stop(number)
 
     def _signal(self) -> int | None:

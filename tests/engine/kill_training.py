@@ -91,8 +91,8 @@ def main() -> int:
     wait_for_start(process, whole, 0)
     start = time.time()
     assert process.wait() == 0, whole.with_suffix(".out")
-    seconds = (time.time() - start) / 3
-    print(f"undisturbed: {3 * seconds:.1f} s; kills in the first {seconds:.1f} s", flush=True)
+    seconds = (time.time() - start) / 5
+    print(f"undisturbed: {5 * seconds:.1f} s; kills in the first {seconds:.1f} s", flush=True)
     kills, runs = 0, 0
     while kills < args.kills:
         folder = base / f"run{runs}"

@@ -105,6 +105,25 @@ def test_killed_runs_end_bit_identical(runs, run_train_net):
     assert lines(folder) == lines(whole)
 
 
+def test_a_kill_while_model_final_is_overwritten(run_train_net, monkeypatch):
+    """README's sequence, a run that is gone on with, whose end falls on the checkpoint period."""
+    folder = run_train_net("train.max_iter=2")
+    save = torch.save
+
+    def killed(content, file):
+        if content["iteration"] == 3:
+            raise Killed
+        save(content, file)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpointer_module.torch, "save", killed)
+        run_train_net("--resume", "train.max_iter=4")
+    assert load(folder / "model_final.pth")["iteration"] == 1
+    run_train_net("--resume", "train.max_iter=4")
+    assert load(folder / "model_final.pth")["iteration"] == 3
+    assert sorted(losses(folder)) == [0, 1, 2, 3]
+
+
 def test_a_signal_saves_at_the_end_of_the_iteration(runs, run_train_net, monkeypatch, caplog):
     whole, _ = runs
     monkeypatch.setattr("sys.argv", ["train_net.py", "--num-gpus", "0", "train.max_iter=9"])
@@ -178,7 +197,7 @@ def test_a_short_run_has_checkpoints_and_old_ones_are_deleted(run_train_net):
     assert {n for n in files(folder) if n.startswith("model")} == {
         "model_0000005.pth", "model_0000008.pth", "model_final.pth",
     }  # fmt: skip
-    run_train_net("--resume", "train.max_iter=12", *options)  # and those of the run before
+    run_train_net("--resume", "train.max_iter=14", *options)  # and those of the run before
     assert {n for n in files(folder) if n.startswith("model")} == {
         "model_0000008.pth", "model_0000011.pth", "model_final.pth",
     }  # fmt: skip
