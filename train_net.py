@@ -17,13 +17,13 @@ docs/evaluation.md), early ends, and a checkpointer that refuses weights of anot
 import logging
 import sys
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from detectron2.config import instantiate
 from detectron2.engine import default_setup, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
-from torch import nn
 
 import glipv2_d2  # noqa: F401  (registers models and data sets)
 from glipv2_d2.checkpoint import GLIPCheckpointer, build_for_weights
@@ -31,21 +31,33 @@ from glipv2_d2.compat import create_ddp_model, launch
 from glipv2_d2.config import ConfigError, named_setting
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.evaluate import evaluate_test_sets, require_test_data
-from glipv2_d2.engine.hooks import EMAHook, WeightDecayStepHook, build_writers
+from glipv2_d2.engine.hooks import (
+    EMAHook,
+    Evaluation,
+    SeedHook,
+    WeightDecayStepHook,
+    Writer,
+    WriterEnd,
+    build_writers,
+)
 from glipv2_d2.engine.patience import Patience, TrainingEnded
 from glipv2_d2.engine.predictor import tta_in_proportion
+from glipv2_d2.engine.saving import Saving, resuming_command
 from glipv2_d2.engine.setup import (
     argument_parser,
+    find_resumed,
     load_config,
     make_deterministic,
+    require_free_folder,
     require_masks,
     setup_logging,
     start_data_at,
     warn_of_random_parts,
 )
-from glipv2_d2.engine.trainer import build_trainer
+from glipv2_d2.engine.trainer import build_trainer, train
 from glipv2_d2.errors import command
 from glipv2_d2.modeling.precision import inference_autocast
+from glipv2_d2.signals import Stopped, StopSignals, passed_to_processes
 
 logger = logging.getLogger("glipv2_d2")
 
@@ -60,17 +72,19 @@ def evaluation_precision(cfg):
     return inference_autocast(torch.device(cfg.train.device), precision)
 
 
-def iterations_done(max_iter):
-    """By the training that runs; None where none does."""
+def iterations_done():
+    """By the training that evaluates now (see ``Evaluation``); None where none does."""
     try:
-        last = get_event_storage().iter
+        return get_event_storage().iter
     except AssertionError:
         return None
-    return min(last + 1, max_iter)  # after the last step Detectron2 counts once more
 
 
-def do_test(cfg, model, ema=None):
+def do_test(cfg, model, ema=None, stop=None):
     """Evaluate on every test set, with the averaged weights if there are any.
+
+    Args:
+        stop: a ``StopSignals`` that ends the evaluation (of several processes: when it is done).
 
     Returns:
         The metrics, which are also written to the output folder, with all tables
@@ -81,13 +95,15 @@ def do_test(cfg, model, ema=None):
     if tta:  # its views are made from the original pixels
         evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
     averaged = ema.applied() if ema else nullcontext()
-    with averaged, evaluation_precision(cfg):
+    # The average is taken out of the model in any case, so that is outermost.
+    stopping = stop.raised() if stop and not stop.patient else nullcontext()
+    with averaged, evaluation_precision(cfg), stopping:
         return evaluate_test_sets(
             cfg.dataloader,
             evaluated,
             original_size=tta,
             output_dir=cfg.train.output_dir,
-            iterations=iterations_done(cfg.train.max_iter),
+            iterations=iterations_done(),
         )
 
 
@@ -98,11 +114,10 @@ def do_train(args, cfg):
         cfg: with ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``,
             ``lr_multiplier`` and ``train`` (see configs/common/train.py).
     """
-    saved = GLIPCheckpointer(nn.Identity(), cfg.train.output_dir)
-    resume = args.resume and saved.has_checkpoint()
+    found = find_resumed(cfg) if args.resume else None
     # The checkpoint stores the iteration that it finished.
-    start_iter = saved.last_iteration() + 1 if resume else 0
-    weights = saved.get_checkpoint_file() if resume else cfg.train.init_checkpoint
+    start_iter = found.iteration + 1 if found else 0
+    weights = found.path if found else cfg.train.init_checkpoint
     model = build_for_weights(cfg.model, weights).to(cfg.train.device)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
@@ -110,7 +125,7 @@ def do_train(args, cfg):
     logger.info("%.2f million parameters, %.2f million of them trained", total / 1e6, trained / 1e6)
 
     checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
-    if not resume:  # before the data, which may take minutes: a wrong file is refused now
+    if not found:  # before the data, which may take minutes: a wrong file is refused now
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
         warn_of_random_parts(cfg)
     start_data_at(cfg, start_iter)
@@ -130,19 +145,25 @@ def do_train(args, cfg):
     with named_setting("train"):
         trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
     checkpointer.add_checkpointable("trainer", trainer)
-    trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer))
+    stop = StopSignals(patient=comm.get_world_size() > 1)
+    trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer, stop, start_iter))
 
-    if resume:
-        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=True)
+    if found:
+        checkpointer.load(found.path)
         if ema and ema.updates == 0:
             ema.reset()  # to the weights just loaded, unless the average itself was among them
     try:
-        trainer.train(start_iter, cfg.train.max_iter)
+        with stop:
+            train(trainer, start_iter, cfg.train.max_iter)
     except TrainingEnded as reason:
         logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
+    except Stopped as stopped:
+        if comm.is_main_process():
+            logger.warning("The training was %s; to go on: %s", stopped, resuming_command())
+        sys.exit(stopped.status)
 
 
-def build_hooks(cfg, model, ema, checkpointer):
+def build_hooks(cfg, model, ema, checkpointer, stop, start_iter):
     """The hooks of a run, in the order in which they act."""
     main = comm.is_main_process()
     period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
@@ -153,29 +174,36 @@ def build_hooks(cfg, model, ema, checkpointer):
         raise ConfigError("train.patience needs train.best_metric and train.eval_period.")
     with named_setting("lr_multiplier"):
         rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
-    saving = hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None
+    with named_setting("train.checkpointer"):
+        saving = Saving(checkpointer, stop, **cfg.train.checkpointer)
+    evaluation = None
+    if period >= 0:
+        kind = Evaluation
+        if best:
+            kind = partial(Patience, best, rates, checkpointer, **patience)
+        evaluation = kind(period, lambda: do_test(cfg, model, ema, stop), saving)
+    seed = cfg.train.get("seed", -1)
+    writer = None
+    if main:
+        writers = build_writers(cfg.train.output_dir, cfg.train.max_iter, start_iter)
+        writer = Writer(writers, cfg.train.log_period)
     return [
         hooks.IterationTimer(),
+        SeedHook(seed) if seed >= 0 else None,
         rates,
         WeightDecayStepHook(decay_steps) if decay_steps else None,
         EMAHook(ema) if ema else None,
-        # Before an evaluation, which may fail; after it where it has a say in how to go on.
-        None if patient else saving,
-        hooks.EvalHook(period, lambda: do_test(cfg, model, ema)) if period >= 0 else None,
-        Patience(rates, checkpointer if main else None, best, period, **patience)
-        if best and period >= 0
-        else None,
-        saving if patient else None,
-        hooks.PeriodicWriter(
-            build_writers(cfg.train.output_dir, cfg.train.max_iter), cfg.train.log_period
-        )
-        if main
-        else None,
+        writer,
+        saving,
+        evaluation,
+        WriterEnd(writer) if writer else None,
     ]
 
 
 def main(args):
     cfg = load_config(args)
+    if not args.eval_only:
+        require_free_folder(cfg.train.output_dir, args.resume)  # before anything is written there
     default_setup(cfg, args)
     setup_logging(cfg.train.output_dir)
     if cfg.train.get("deterministic", False):
@@ -198,15 +226,16 @@ def main(args):
 def invoke_main() -> None:
     # Options may stand behind overrides, too.
     args = argument_parser().parse_intermixed_args()
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-        num_processes=args.num_processes,
-    )
+    with passed_to_processes():
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+            num_processes=args.num_processes,
+        )
 
 
 if __name__ == "__main__":

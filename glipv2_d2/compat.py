@@ -175,9 +175,13 @@ def _run_in_job(main_func, args, place: Place, backend: str, timeout: timedelta)
     )
     _create_local_process_group(place)
     comm.synchronize()
-    main_func(*args)
-    # Only after success: after an error the others may be inside an operation with this process,
-    # and the parent ends them.
+    try:
+        main_func(*args)
+    except SystemExit:  # all processes together, at a signal
+        _leave_process_groups()
+        raise
+    # Not after an error: the others may be inside an operation with this process, and the parent
+    # ends them.
     _leave_process_groups()
 
 

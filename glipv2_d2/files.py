@@ -9,30 +9,51 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["give_usual_mode", "whole_file"]
+__all__ = ["give_usual_mode", "remove_leftovers", "whole_file"]
 
 
 @contextmanager
 def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
-    """A file that is there as a whole or not at all, whatever other processes do meanwhile.
+    """A file that is there as a whole or not at all, whatever happens meanwhile.
+
+    Another process, a kill and a power failure find the old file or the new one. A kill leaves the
+    unfinished one beside it, see :func:`remove_leftovers`.
 
     Args:
         path: a file that is there is replaced in the end.
         mode: "wb" or "w".
 
     Raises:
-        OSError: the folder cannot be written; nothing is left behind.
+        OSError: the folder cannot be written, or is full; nothing is left behind.
     """
-    folder = os.path.dirname(path) or "."
-    file = tempfile.NamedTemporaryFile(mode, dir=folder, delete=False)
+    folder, name = os.path.split(path)
+    file = tempfile.NamedTemporaryFile(
+        mode, dir=folder or ".", prefix=f".{name}.", suffix=".tmp", delete=False
+    )
     try:
         with file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # or the new name may get to the disk before the content
         give_usual_mode(file.name)
         os.replace(file.name, path)
     except BaseException:
         os.unlink(file.name)
         raise
+
+
+def remove_leftovers(folder: str | Path) -> list[str]:
+    """Remove what :func:`whole_file` left unfinished in a folder when it was killed.
+
+    Only for a folder that nobody else writes into.
+
+    Returns:
+        The names of the files that were removed.
+    """
+    leftovers = list(Path(folder).glob(".*.????????.tmp"))
+    for path in leftovers:
+        path.unlink()
+    return [path.name for path in leftovers]
 
 
 def give_usual_mode(path: str | Path) -> None:

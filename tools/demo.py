@@ -217,8 +217,7 @@ def train(config, args) -> dict:
     only_val.dataloader.test.dataset = some
     before = evaluate_test_sets(only_val.dataloader, model)["bbox"]["AP50"]
 
-    for old in folder.glob("metrics.json"):  # the writer appends
-        old.unlink()
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier demo
     run(
         "train_net.py", "--config-file", path,
         "--num-gpus", "1" if config.train.device == "cuda" else "0", "train.init_checkpoint=",

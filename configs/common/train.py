@@ -19,6 +19,8 @@ train = dict(
     weight_decay_steps=(),  # fractions of the run at which weight decay falls to a tenth (GLIP-L)
     ema=dict(enabled=True, decay=0.999, warmup=True),  # evaluated and released in place of the last
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    # Iterations between two checkpoints; a run has four at least, and one where a signal stops it.
+    # So many of these stay, beside model_final.pth and model_best.pth; None: all.
     checkpointer=dict(period=5000, max_to_keep=5),
     eval_period=5000,  # 0: at the end only; -1: never
     # A metric such as "bbox/AP50" keeps model_best.pth, too (of several test sets:

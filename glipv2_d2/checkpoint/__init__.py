@@ -22,21 +22,25 @@ from glipv2_d2.checkpoint.reading import (
     read_safetensors_metadata,
     weight_names,
 )
+from glipv2_d2.checkpoint.resuming import FoundCheckpoint, checkpoints_in, find_checkpoint
 from glipv2_d2.checkpoint.unicl import convert_unicl, explain_left_out_of_unicl, is_unicl
 from glipv2_d2.checkpoint.writing import release_state, save_safetensors
 from glipv2_d2.errors import CheckpointError
 
 __all__ = [
     "CheckpointError",
+    "FoundCheckpoint",
     "GLIPCheckpointer",
     "build_for_weights",
     "check_weights",
+    "checkpoints_in",
     "config_for_weights",
     "convert_official_glip",
     "convert_on_load",
     "convert_unicl",
     "explain_left_out",
     "explain_left_out_of_unicl",
+    "find_checkpoint",
     "is_official_glip",
     "is_unicl",
     "load_weights",

@@ -5,6 +5,7 @@ of zero. Here it is an error that says what differs.
 """
 
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -17,9 +18,11 @@ from glipv2_d2.checkpoint.convert import (
     published_config,
 )
 from glipv2_d2.checkpoint.reading import read_checkpoint
+from glipv2_d2.checkpoint.resuming import LAST, find_checkpoint
 from glipv2_d2.checkpoint.safetensors_path import plain_path
 from glipv2_d2.checkpoint.unicl import is_unicl, unicl_for_model
 from glipv2_d2.errors import CheckpointError
+from glipv2_d2.files import whole_file
 
 __all__ = [
     "GLIPCheckpointer",
@@ -79,17 +82,52 @@ class GLIPCheckpointer(DetectionCheckpointer):
             # Detectron2's head asserts on this at the next load when this one has failed.
             self._parsed_url_during_load = None
 
-    def last_iteration(self) -> int:
-        """The iteration that the last checkpoint of ``save_dir`` finished; -1 without one."""
-        if not self.has_checkpoint():
-            return -1
-        path = self.get_checkpoint_file()
-        if not Path(path).is_file():
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
+        """Load the last whole checkpoint of the run (see ``find_checkpoint``), or else `path`.
+
+        Args, returns: as in Detectron2; `resume=False` loads weights only.
+
+        Raises:
+            CheckpointError: see :meth:`load`; or the run left checkpoints, and none is whole.
+        """
+        found = find_checkpoint(self.save_dir) if resume else None
+        return self.load(found.path) if found else self.load(path, checkpointables=[])
+
+    def save(self, name: str, *, last: bool = True, **kwargs) -> None:
+        """Save everything as ``<name>.pth``; a file of that name stays until the new one is whole.
+
+        Args:
+            name: of the file, without suffix. kwargs: further entries, such as ``iteration``.
+            last: a resumed run goes on from this file.
+
+        Raises:
+            CheckpointError: it cannot be written, for instance because the disk is full.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        content = {"model": self.model.state_dict()}
+        content.update((key, kept.state_dict()) for key, kept in self.checkpointables.items())
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        try:
+            with whole_file(path) as file:
+                torch.save({**content, **kwargs}, file)
+            if last:
+                self.tag_last_checkpoint(f"{name}.pth")
+        except (OSError, RuntimeError) as error:
+            # torch closes its archive after a failed write, and fails again.
+            reason = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(reason, OSError):
+                raise
             raise CheckpointError(
-                f"'{self.save_dir}/last_checkpoint' names '{path}', which is not there. Name an "
-                "existing checkpoint in it, or delete it to start anew."
-            )
-        return int(read_checkpoint(path, complete=True).get("iteration", -1))
+                f"'{path}' cannot be written ({reason.strerror or reason}). The checkpoints that "
+                "were there before are as they were: make room, then go on with --resume."
+            ) from error
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the checkpoint that a resumed run goes on from."""
+        with whole_file(os.path.join(self.save_dir, LAST), "w") as file:
+            file.write(last_filename_basename)
 
     def _load_file(self, filename: str) -> dict:
         return read_checkpoint(filename, complete=self._resumes)

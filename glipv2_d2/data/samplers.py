@@ -15,6 +15,8 @@ from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.images import ImageReadError
 from glipv2_d2.data.problems import DataError
 from glipv2_d2.data.prompts import NothingToAsk
+from glipv2_d2.seeding import seeded
+from glipv2_d2.signals import leave_signals_to_main_process
 
 Record = dict[str, Any]
 
@@ -116,6 +118,10 @@ class SampleStream(IterableDataset):
     on the number of workers; dealt in whole batches, the loader puts out the same batches with
     any number of them, as in Detectron2's head.
 
+    What the mapper draws for a sample (augmentation, prompt) depends on the sampler's seed and the
+    sample's place in the stream only: not on the number of workers or processes, nor on whether the
+    run was resumed.
+
     A record that cannot be used (see ``UNUSABLE``) is replaced by the next one of its data set
     and counted. Left out instead, it would shift all batches of its worker, and a run would be
     another one with another number of workers.
@@ -158,15 +164,24 @@ class SampleStream(IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
-        stream = self.sampler.stream(self.skip_batches * self.batch_size)
+        first = self.skip_batches * self.batch_size
+        stream = enumerate(self.sampler.stream(first), start=first)
+        if worker is not None:
+            leave_signals_to_main_process()
         if worker is None or worker.num_workers == 1:
-            yield from map(self._sample, stream)
+            yield from map(self._drawn, stream)
             return
         turn = 0
         while batch := list(islice(stream, self.batch_size)):
             if turn == worker.id:
-                yield from map(self._sample, batch)
+                yield from map(self._drawn, batch)
             turn = (turn + 1) % worker.num_workers
+
+    def _drawn(self, numbered: tuple[int, int]) -> Any:
+        number, index = numbered
+        place = number * self.sampler.world + self.sampler.rank
+        with seeded(self.sampler.seed, place):
+            return self._sample(index)
 
     def _sample(self, index: int) -> Any:
         first: Exception | None = None

@@ -7,13 +7,15 @@ after 8. The best model is the result.
 
 import logging
 import math
+from collections.abc import Callable
 
-from detectron2.checkpoint import Checkpointer
-from detectron2.engine import HookBase
 from detectron2.engine.hooks import LRScheduler
 from detectron2.utils import comm
 
+from glipv2_d2.checkpoint import GLIPCheckpointer
 from glipv2_d2.config import ConfigError
+from glipv2_d2.engine.hooks import Evaluation
+from glipv2_d2.engine.saving import Saving
 
 __all__ = ["Patience", "TrainingEnded"]
 
@@ -27,18 +29,17 @@ class TrainingEnded(BaseException):
     """
 
 
-class Patience(HookBase):
-    """Keeps ``model_best.pth``, lowers the rate and ends the training by a metric.
+class Patience(Evaluation):
+    """An evaluation that keeps ``model_best.pth``, lowers the rate and ends the training.
 
     Used in place of Detectron2's ``BestCheckpointer``, whose best value is forgotten by a run that
-    is resumed. Place it after the evaluation, in every process, and before a checkpointer, which
-    saves its state.
+    is resumed. Place it in every process.
 
     Args:
-        scheduler: the hook that sets the rates.
-        checkpointer: saves ``model_best.pth``; None in other processes than the main one.
         metric: name in the event storage, higher is better, e.g. ``"bbox/AP"``.
-        period: ``train.eval_period``.
+        scheduler: the hook that sets the rates.
+        checkpointer: saves ``model_best.pth`` in the main process.
+        period, evaluate, saving: see :class:`Evaluation`.
         lower_rate: the rates are multiplied by ``factor`` when more than so many evaluations in a
             row (since then) did not improve on the best by 0.01 %, as PyTorch's
             ``ReduceLROnPlateau`` counts; None: never.
@@ -50,39 +51,58 @@ class Patience(HookBase):
 
     def __init__(
         self,
-        scheduler: LRScheduler,
-        checkpointer: Checkpointer | None,
         metric: str,
+        scheduler: LRScheduler,
+        checkpointer: GLIPCheckpointer,
         period: int,
+        evaluate: Callable[[], dict],
+        saving: Saving,
+        *,
         lower_rate: int | None = None,
         stop: int | None = None,
         factor: float = 0.1,
     ):
+        super().__init__(period, evaluate, saving)
         self._scheduler = scheduler
         self._checkpointer = checkpointer
         self._metric = metric
-        self._period = period
         self._lower_rate = lower_rate
         self._stop = stop
         self._factor = factor
         self._state = {"best": -math.inf, "plateau_best": -math.inf, "flat": 0, "below": 0}
 
     def state_dict(self) -> dict:
-        return dict(self._state)
+        return {**super().state_dict(), **self._state}
 
     def load_state_dict(self, state: dict) -> None:
-        self._state.update(state)
+        super().load_state_dict(state)
+        self._state.update((key, state[key]) for key in self._state if key in state)
 
-    def after_step(self) -> None:
-        # The conditions of Detectron2's EvalHook, here and below.
-        following = self.trainer.iter + 1
-        if self._period > 0 and following % self._period == 0:
-            if following != self.trainer.max_iter:
-                self._judge(self._value())
+    def judge(self) -> None:
+        value, state = self._value(), self._state
+        improved = value >= state["best"]
+        state.update(best=max(value, state["best"]), below=0 if improved else state["below"] + 1)
+        going_on = self._evaluated < self.trainer.max_iter
+        if going_on:
+            self._judge_rates(value)
+        if improved:
+            self._checkpointer.save("model_best", last=False, iteration=self._evaluated - 1)
+        if going_on and self._stop is not None and state["below"] >= self._stop:
+            raise TrainingEnded(
+                f"{self._metric} was below its best, {state['best']:.2f}, for {state['below']} "
+                "evaluations in a row"
+            )
 
-    def after_train(self) -> None:
-        if self.trainer.iter + 1 >= self.trainer.max_iter:
-            self._keep_best(self._value())
+    def _judge_rates(self, value: float) -> None:
+        state = self._state
+        best = state["plateau_best"]
+        if best == -math.inf or value > best + 1e-4 * abs(best):
+            state.update(plateau_best=value, flat=0)
+        else:
+            state["flat"] += 1
+        if self._lower_rate is not None and state["flat"] > self._lower_rate:
+            state["flat"] = 0
+            self._multiply_rates()
 
     def _value(self) -> float:
         """The metric, which the main process has, in every process."""
@@ -100,36 +120,12 @@ class Patience(HookBase):
     def _known(self) -> str:
         return ", ".join(sorted(name for name in self.trainer.storage.latest() if "/" in name))
 
-    def _keep_best(self, value: float) -> None:
-        if value >= self._state["best"]:
-            self._state.update(best=value, below=0)
-            if self._checkpointer is not None:
-                self._checkpointer.save("model_best", iteration=self.trainer.iter)
-        else:
-            self._state["below"] += 1
-
-    def _judge(self, value: float) -> None:
-        state = self._state
-        self._keep_best(value)
-        best = state["plateau_best"]
-        if best == -math.inf or value > best + 1e-4 * abs(best):
-            state.update(plateau_best=value, flat=0)
-        else:
-            state["flat"] += 1
-        if self._lower_rate is not None and state["flat"] > self._lower_rate:
-            state["flat"] = 0
-            self._multiply_rates()
-        if self._stop is not None and state["below"] >= self._stop:
-            raise TrainingEnded(
-                f"{self._metric} was below its best, {state['best']:.2f}, for {state['below']} "
-                "evaluations in a row"
-            )
-
     def _multiply_rates(self) -> None:
         scheduler = self._scheduler.scheduler
         scheduler.base_lrs = [rate * self._factor for rate in scheduler.base_lrs]
-        for group in self.trainer.optimizer.param_groups:
-            group["lr"] *= self._factor  # of the next step already
+        # Of the next step already; computed as the schedule of a resumed run does.
+        for group, rate in zip(self.trainer.optimizer.param_groups, scheduler.get_lr()):
+            group["lr"] = rate
             group["initial_lr"] *= self._factor  # is saved; a resumed schedule begins with it
         logger.info(
             "Iteration %d: no better %s, the learning rates are multiplied by %g",

@@ -7,11 +7,15 @@ import logging
 import torch
 from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
-from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from glipv2_d2.checkpoint import random_parts
+from glipv2_d2.checkpoint import (
+    FoundCheckpoint,
+    checkpoints_in,
+    find_checkpoint,
+    random_parts,
+)
 from glipv2_d2.config import ConfigError, apply_overrides, get_config, resolve_config
 from glipv2_d2.data import GroundingDatasetMapper
 from glipv2_d2.engine.recipes import add_recipe
@@ -19,8 +23,10 @@ from glipv2_d2.errors import user_message
 
 __all__ = [
     "argument_parser",
+    "find_resumed",
     "load_config",
     "make_deterministic",
+    "require_free_folder",
     "require_masks",
     "resolve_device",
     "setup_logging",
@@ -152,6 +158,39 @@ def require_masks(config: DictConfig) -> None:
         )
 
 
+def require_free_folder(folder: str, resume: bool) -> None:
+    """A run does not begin where another has left checkpoints: its own would replace them.
+
+    Raises:
+        ConfigError: `folder` has checkpoints, and they are not to be resumed.
+    """
+    if not resume and (found := checkpoints_in(folder)):
+        raise ConfigError(
+            f"train.output_dir='{folder}' holds checkpoints of another run ({found[0].name} is the "
+            "newest), which this one would write over. Go on with that run by --resume, name "
+            "another train.output_dir, or remove the folder."
+        )
+
+
+def find_resumed(config: DictConfig) -> FoundCheckpoint | None:
+    """What ``--resume`` goes on from; that there is nothing, or nothing to do, is said."""
+    folder, max_iter = config.train.output_dir, config.train.max_iter
+    found = None
+    if comm.is_main_process():  # whose disk has it; on a shared one all see the same
+        found = find_checkpoint(folder)
+        if found is None:
+            logger.warning(
+                "--resume: '%s' holds no checkpoint, so that the training starts at iteration 0.",
+                folder,
+            )
+        elif found.iteration + 1 >= max_iter:
+            logger.warning(
+                "Nothing is left to train: '%s' was saved after iteration %d, and train.max_iter "
+                "is %d. To go on, raise train.max_iter.", found.path, found.iteration, max_iter,
+            )  # fmt: skip
+    return comm.all_gather(found)[0]
+
+
 def make_deterministic() -> None:
     """Prefer deterministic algorithms; PyTorch warns where it has none."""
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -203,8 +242,7 @@ def start_data_at(config: DictConfig, iteration: int) -> None:
     """Make the training data of a resumed run go on where the run stopped.
 
     The sampler is a random stream that depends on the seed alone, so going on means to skip what
-    was seen (exact without aspect ratio grouping, which holds images back in its buckets). Random
-    augmentation starts from a seed of its own, so that it does not repeat the first epoch's.
+    was seen (exact without aspect ratio grouping, which holds images back in its buckets).
 
     Args:
         config: ``dataloader.train`` gets ``start_iteration`` if its builder takes that; otherwise
@@ -213,9 +251,6 @@ def start_data_at(config: DictConfig, iteration: int) -> None:
     """
     if iteration <= 0:
         return
-    seed = config.train.get("seed", -1)
-    if seed >= 0:
-        seed_all_rng(seed + comm.get_rank() + 1_000_003 * iteration)
     node = config.dataloader.train
     if "start_iteration" in inspect.signature(_target(node)).parameters:
         with open_dict(node):

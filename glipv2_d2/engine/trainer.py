@@ -4,14 +4,22 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
-from detectron2.engine import SimpleTrainer
-from detectron2.utils.events import get_event_storage
+from detectron2.engine import SimpleTrainer, TrainerBase
+from detectron2.utils.events import EventStorage, get_event_storage
 
 from glipv2_d2.compat import AMPTrainer
 from glipv2_d2.engine.optim import GradientClipper
 from glipv2_d2.errors import TrainingDiverged
+from glipv2_d2.signals import starting_workers
 
-__all__ = ["BatchRecorder", "GLIPAMPTrainer", "GLIPTrainer", "TrainingDiverged", "build_trainer"]
+__all__ = [
+    "BatchRecorder",
+    "GLIPAMPTrainer",
+    "GLIPTrainer",
+    "TrainingDiverged",
+    "build_trainer",
+    "train",
+]
 
 
 class BatchRecorder:
@@ -22,9 +30,16 @@ class BatchRecorder:
         self.last: list[dict] = []
 
     def __iter__(self) -> Iterator[list[dict]]:
-        for batch in self.loader:
+        # What a loader draws, such as its workers' seeds when it starts, must not shift what the
+        # model draws: in a resumed run it starts in another iteration.
+        with torch.random.fork_rng(devices=[]), starting_workers():
+            batches = iter(self.loader)
+            batch = next(batches, None)
+        while batch is not None:
             self.last = batch
             yield batch
+            with torch.random.fork_rng(devices=[]):
+                batch = next(batches, None)
 
     def file_names(self) -> list[str]:
         """The images of the last batch."""
@@ -99,3 +114,19 @@ def build_trainer(model, loader, optimizer, train_config) -> GLIPTrainer | GLIPA
     if precision not in ("bf16", "fp16"):
         raise ValueError(f"train.amp.precision must be 'bf16' or 'fp16', got '{precision}'.")
     return GLIPAMPTrainer(model, loader, optimizer, clip_norm, precision=precision)
+
+
+def train(trainer: TrainerBase, start_iter: int, max_iter: int) -> None:
+    """Train from ``start_iter``, or do what is left of a run that has reached its last iteration.
+
+    That is the evaluation after it, where a kill has left it out; Detectron2's loop would take an
+    iteration that there is not into its logs.
+    """
+    if start_iter < max_iter:
+        trainer.train(start_iter, max_iter)
+        return
+    trainer.iter = trainer.start_iter = start_iter
+    trainer.max_iter = max_iter
+    with EventStorage(start_iter) as trainer.storage:
+        trainer.before_train()
+        trainer.after_train()

@@ -1,7 +1,10 @@
+import random
 import re
 from itertools import islice
 
+import numpy as np
 import pytest
+import torch
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
@@ -80,6 +83,43 @@ def test_batches_do_not_depend_on_the_workers(monkeypatch):
         loader = DataLoader(stream, batch_size=4, num_workers=workers, collate_fn=list)
         batches.append(list(islice(loader, 8)))
     assert batches[0] == batches[1] == batches[2] == batches[3]
+
+
+def test_what_is_drawn_depends_on_the_place_in_the_stream(monkeypatch):
+    """Not on the workers, the processes, nor on where the run was resumed."""
+
+    def draw(record):
+        drawn = np.random.rand()  # noqa: NPY002  (as augmentations do)
+        return record, random.random(), float(drawn), float(torch.rand(()))
+
+    def batches(count, *, world=1, rank=0, workers=0, skip=0, seed=5):
+        monkeypatch.setattr(comm, "get_rank", lambda: rank)
+        monkeypatch.setattr(comm, "get_world_size", lambda: world)
+        stream = SampleStream(
+            RecordMix([list(range(10))]),
+            MixingSampler([10], [1], seed=seed),
+            batch_size=4 // world,
+            skip_batches=skip,
+            mapper=draw,
+        )
+        size = stream.batch_size
+        loader = DataLoader(stream, batch_size=size, num_workers=workers, collate_fn=list)
+        return list(islice(loader, count))
+
+    random.seed(0)
+    whole = batches(6)
+    assert len({numbers[1:] for batch in whole for numbers in batch}) == 24
+    assert batches(6, workers=2) == whole
+    assert batches(2, skip=4) == whole[4:]
+    shares = [batches(6, world=2, rank=rank, skip=0) for rank in (0, 1)]
+    assert [[s for pair in zip(*step) for s in pair] for step in zip(*shares)] == whole
+    assert batches(6, seed=6) != whole
+    random.seed(0)  # what is drawn outside goes on as if no sample had been made
+    expected = random.random(), random.random()
+    random.seed(0)
+    found = [random.random()]
+    batches(1)
+    assert (*found, random.random()) == expected
 
 
 def unreadable(bad, error):

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
-from detectron2.checkpoint import Checkpointer
 from detectron2.engine import TrainerBase, hooks
 
+from glipv2_d2.checkpoint import GLIPCheckpointer
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.patience import Patience, TrainingEnded
+from glipv2_d2.engine.saving import Saving
 from glipv2_d2.engine.schedule import warmup_multi_step
+from glipv2_d2.signals import StopSignals
 
 
 class Trainer(TrainerBase):
@@ -23,10 +25,14 @@ class Trainer(TrainerBase):
         constant = warmup_multi_step(max_iter=8, steps=(), warmup_iters=0)
         rates = hooks.LRScheduler(scheduler=constant)
         folder.mkdir(exist_ok=True)
-        checkpointer = Checkpointer(self.model, str(folder))
-        self.patience = Patience(rates, checkpointer, metric, 1, **limits)
-        evaluation = hooks.EvalHook(1, lambda: {"bbox": {"AP": next(self.values)}})
-        self.register_hooks([rates, evaluation, self.patience])
+        checkpointer = GLIPCheckpointer(self.model, str(folder))
+        saving = Saving(checkpointer, StopSignals(), period=100)
+
+        def evaluate():
+            return {"bbox": {"AP": next(self.values)}}
+
+        self.patience = Patience(metric, rates, checkpointer, 1, evaluate, saving, **limits)
+        self.register_hooks([rates, self.patience])
 
     def run_step(self):
         self.rates.append(self.optimizer.param_groups[0]["lr"])

@@ -173,4 +173,9 @@ def execute(arguments: Sequence[str], log: Path) -> int:
         file.write(f"$ python train_net.py {' '.join(arguments)}\n")
         file.flush()
         command = [sys.executable, str(ROOT / "train_net.py"), *arguments]
-        return subprocess.run(command, stdout=file, stderr=file, check=False).returncode
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # the terminal has told it, too, and it saves
+            raise
