@@ -48,7 +48,7 @@ class GroundingPredictor:
         merge_iou: of boxes that overlap by more than this only the best stays, whatever their
             phrases, see :func:`keep_best_phrase`; None: one object may have several phrases.
         batch_size: images that are read and handed to the model together. What is found in one
-            does not depend on the others, see :meth:`GLIP.inference`.
+            does not depend on the others, see :meth:`GLIP.forward`.
         precision: "fp32", "bf16" or, on CUDA, "fp16".
         phrases: back end that finds the phrases of a caption without brackets (data/phrases.py).
 

@@ -94,6 +94,16 @@ def test_batches_equal_single_images(predictor):
         same(result, predictor(pixels, NAMES)[0])
 
 
+def test_images_of_other_sizes_in_a_batch_change_nothing(model):
+    """A panorama in a batch would have every other image padded to its size."""
+    predictor = GroundingPredictor(model, min_size=64, max_size=192, batch_size=3)
+    shapes = [(64, 80), (30, 120), (64, 80), (90, 60), (64, 66)]
+    images = [image(*shape, seed) for seed, shape in enumerate(shapes)]
+    for pixels, result in zip(images, predictor(images, NAMES)):
+        assert result.image_size == pixels.shape[:2]
+        same(result, predictor(pixels, NAMES)[0])
+
+
 def test_a_prompt_for_each_image(predictor):
     images = [image(seed=1), image(seed=2)]
     one, two = predictor(images, [["cat"], Prompt.parse("a [dog] on a [red kite]")])
