@@ -56,7 +56,7 @@ def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
     asked = [key for key in _OWN_WEIGHTS if OmegaConf.select(model, key)]
     if not asked:
         return model
-    names = [name.removeprefix("module.") for name in weight_names(weights)]
+    names = weight_names(weights)
     brought = [key for key in asked if any(n.startswith(_OWN_WEIGHTS[key][0]) for n in names)]
     if not brought:
         return model
