@@ -205,9 +205,10 @@ class GroundingPredictor:
         if not prompts or _are_class_names(prompts):
             return [self._as_prompts(prompts)] * count
         if len(prompts) != count:
-            what = "captions" if isinstance(prompts[0], str) else "prompts"
+            what = "caption" if isinstance(prompts[0], str) else "prompt"
+            what += "s are" if len(prompts) > 1 else " is"
             raise UsageError(
-                f"{len(prompts)} {what} are given for {count} image{'s' * (count > 1)}: give one "
+                f"{len(prompts)} {what} given for {count} image{'s' * (count > 1)}: give one "
                 "for all images, not in a list, or one per image."
             )
         return [self._as_prompts(item) for item in prompts]

@@ -131,6 +131,7 @@ def test_strings_with_brackets_are_captions_of_one_image_each(predictor):
     [
         (3, ["a [cat]", "a [dog]"], "2 captions are given for 3 images"),
         (1, ["a [cat]", "a [dog]"], "2 captions are given for 1 image:"),
+        (2, ["a [cat]"], "1 caption is given for 2 images: .* not in a list"),
         (2, ["a [cat]", "dog"], r"holds both: 'dog' and 'a \[cat\]'"),
         (1, [["a [cat]", "a [dog]"]], "is asked 2 captions"),
         (1, ["cat", "dog]"], "holds both"),
