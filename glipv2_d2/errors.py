@@ -25,6 +25,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "ImageReadError",
+    "MissingImageError",
     "MissingPackageError",
     "PromptError",
     "PromptTooLongError",
@@ -85,6 +86,10 @@ class DataError(UserError, ValueError):
 
 class ImageReadError(UserError, ValueError):
     """A file that is there but holds no image that can be read."""
+
+
+class MissingImageError(UserError, FileNotFoundError):
+    """There is no image file of this name."""
 
 
 class PromptError(UserError, ValueError):

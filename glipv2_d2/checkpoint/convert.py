@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from glipv2_d2.checkpoint.names import plain_names
 from glipv2_d2.errors import CheckpointError
 
 __all__ = [
@@ -97,13 +98,13 @@ _GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head")
 
 
 def is_official_glip(state: Iterable[str]) -> bool:
-    """Whether a state dict (or its names) is an official GLIP's, ``module.`` or not."""
-    return any(name.removeprefix("module.").startswith(_TOWER) for name in state)
+    """Whether a state dict (or its names) is an official GLIP's, in a wrapper or not."""
+    return any(name.startswith(_TOWER) for name in plain_names(state))
 
 
 def explain_left_out(name: str) -> str | None:
     """Why our model needs no weight of this official name; None if it does or is unknown."""
-    name = name.removeprefix("module.")
+    (name,) = plain_names([name])
     for pattern, reason in _LEFT_OUT:
         if re.fullmatch(pattern, name):
             return reason
@@ -114,7 +115,7 @@ def convert_official_glip(state_dict: Mapping[str, torch.Tensor]) -> dict[str, t
     """The weights of an official GLIP-T (A), (B), (C), T or L as a state dict of our ``GLIP``.
 
     Pure: the input stays as it is. Values are not changed; tensors that need no joining share their
-    memory with the input. A prefix ``module.`` is removed if all names have it.
+    memory with the input.
 
     Args:
         state_dict: official name -> tensor (the ``"model"`` entry of a released file).
@@ -126,7 +127,7 @@ def convert_official_glip(state_dict: Mapping[str, torch.Tensor]) -> dict[str, t
         CheckpointError: not an official GLIP; a name that is neither mapped nor explained; a part
             of a joined tensor is missing; offsets of prompt tuning that are not zero.
     """
-    state = _without_module(state_dict)
+    state = dict(zip(plain_names(state_dict), state_dict.values()))
     if not is_official_glip(state):
         raise CheckpointError(
             f"These are not the weights of an official GLIP: none of their {len(state)} names "
@@ -253,9 +254,3 @@ def _unknown_message(name: str, value: torch.Tensor) -> str:
         "the file is of a variant other than GLIP-T (A), (B), (C), T and L. If the model works "
         "without it, remove it from the file's state dict and save that again."
     )
-
-
-def _without_module(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    if state and all(name.startswith("module.") for name in state):
-        return {name.removeprefix("module."): value for name, value in state.items()}
-    return dict(state)

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from glipv2_d2.checkpoint.convert import is_official_glip
+from glipv2_d2.checkpoint.names import plain_names
 from glipv2_d2.checkpoint.restricted import (
     ArrayUnpickler,
     ForeignObjectError,
@@ -32,6 +33,8 @@ _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pyth")
 _SUFFIXES = (".safetensors", ".pkl", *_TORCH_SUFFIXES)
 # Where known programs keep the weights inside a checkpoint, in the order in which they are sought.
 _STATE_KEYS = ("model", "state_dict", "model_state")
+# Where they keep a moving average beside them; "ema" is this project's, and others'.
+_AVERAGE_KEYS = ("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "ema_state")
 
 
 def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
@@ -44,11 +47,14 @@ def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
             run): one that cannot be read safely is an error then, and is left out otherwise.
 
     Returns:
-        A dict with ``"model"``: the state dict (name -> tensor, in the stored precision), and
-        whatever else the file holds (``"trainer"``, ``"ema"``, ``"iteration"``, ...). A zoo
-        ``.pkl`` also gets ``"matching_heuristics"``, as Detectron2's checkpointer expects it.
-        Of an official GLIP, a UniCL, and a file with objects of unknown classes, only ``"model"``
-        is read. Its tensors are mapped from the file, not copied: do not
+        A dict with ``"model"``: the state dict (name -> tensor, in the stored precision; without
+        the prefixes of wrappers, see :func:`plain_names`), and whatever else the file holds
+        (``"trainer"``, ``"ema"``, ``"iteration"``, ...). Where a run of this project kept a moving
+        average (``"ema"``), its values are in ``"model"``, unless `complete`. Averages of other
+        programs (``"model_ema"``, ...) are not taken, which is logged: the authors of GLIP call
+        theirs unintended. A zoo ``.pkl`` also gets ``"matching_heuristics"``, as Detectron2's
+        checkpointer expects it. Of an official GLIP, a UniCL, and a file with objects of unknown
+        classes, only ``"model"`` is read. Its tensors are mapped from the file, not copied: do not
         overwrite the file while they are in use.
 
     Raises:
@@ -57,7 +63,7 @@ def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
     path = Path(path)
     suffix = _checked_suffix(path)
     if suffix == ".safetensors":
-        return {"model": _read_safetensors(path)}
+        return {"model": _plain(_read_safetensors(path))}
     if suffix == ".pkl":
         return _read_zoo_pickle(path)
     mapped = _is_zip(path)
@@ -66,12 +72,16 @@ def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
     of_another_project = is_official_glip(state) or is_unicl(state)
     if complete and foreign and not of_another_project:
         raise CheckpointError(_foreign_object_message(path, foreign))
-    if foreign or of_another_project:
-        _log_left_out(path, loaded, state, foreign)
-        return {"model": state}
-    if mapped:  # A run that resumes goes on with these tensors, and may write the file anew.
+    whole = not (foreign or of_another_project)
+    if whole and mapped:  # A run that resumes goes on with them, and may write the file anew.
         loaded, _ = _load_torch(path, mmap=False)
-    return {**_other_entries(loaded), "model": _state_dict_in(loaded, path, foreign)}
+        state = _state_dict_in(loaded, path, foreign)
+    if not complete:
+        state = _averaged(state, loaded, path)
+    if whole:
+        return {**_other_entries(loaded), "model": state}
+    _log_left_out(path, loaded, state, foreign)
+    return {"model": state}
 
 
 def weight_names(path: str | Path) -> list[str]:
@@ -84,7 +94,7 @@ def weight_names(path: str | Path) -> list[str]:
     suffix = _checked_suffix(path)
     if suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            return list(file.keys())
+            return plain_names(file.keys())
     if suffix == ".pkl":
         return list(_read_zoo_pickle(path)["model"])
     loaded, foreign = _load_torch(path, mmap=_is_zip(path))
@@ -221,7 +231,27 @@ def _state_dict_in(loaded: Mapping, path: Path, foreign: set[str]) -> dict[str, 
             f"'{path}' holds no weights (its entries: {entries}). A checkpoint has its weights "
             f"at the top or under one of: {', '.join(_STATE_KEYS)}."
         )
-    return tensors
+    return _plain(tensors)
+
+
+def _plain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return dict(zip(plain_names(state), state.values()))
+
+
+def _averaged(state: dict, loaded: Mapping, path: Path) -> dict[str, torch.Tensor]:
+    """The weights with the values of the moving average beside them, if it is one of ours."""
+    for key in _AVERAGE_KEYS:
+        average = loaded.get(key)
+        if isinstance(average, Mapping) and "shadow" in average:
+            logger.info("%s: the moving average of its weights is taken.", path)
+            state = {**state, **_plain(average["shadow"])}
+        elif isinstance(average, Mapping | StandIn):
+            logger.warning(
+                "%s: its '%s' beside the weights, a moving average of another program, is not "
+                "taken. To use it, save it alone: torch.save(checkpoint[%r], 'average.pth').",
+                path, key, key,
+            )  # fmt: skip
+    return state
 
 
 def _other_entries(loaded: Mapping) -> dict:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from glipv2_d2.checkpoint.clip_text import POSITIONS, convert_unicl_text
+from glipv2_d2.checkpoint.names import plain_names
 from glipv2_d2.checkpoint.swin import convert_imagenet_swin
 from glipv2_d2.errors import CheckpointError
 
@@ -46,8 +47,8 @@ _LEFT_OUT = (
 
 
 def is_unicl(state: Iterable[str]) -> bool:
-    """Whether a state dict (or its names) is a UniCL's, ``module.`` or not."""
-    names = [name.removeprefix("module.") for name in state]
+    """Whether a state dict (or its names) is a UniCL's, in a wrapper or not."""
+    names = plain_names(state)
     blocks = tuple(tower + "resblocks." for tower in TEXT_TOWERS)
     return any(n.startswith(blocks) for n in names) and any(
         n.startswith(IMAGE_TOWERS) for n in names
@@ -56,7 +57,7 @@ def is_unicl(state: Iterable[str]) -> bool:
 
 def explain_left_out_of_unicl(name: str) -> str | None:
     """Why our model needs no weight of this name of UniCL; None if it does or is unknown."""
-    name = name.removeprefix("module.")
+    (name,) = plain_names([name])
     for pattern, reason in _LEFT_OUT:
         if re.fullmatch(pattern, name):
             return reason
@@ -82,7 +83,7 @@ def convert_unicl(
     Raises:
         CheckpointError: not a UniCL; an image tower other than a Swin; a name that is unknown.
     """
-    state = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    state = dict(zip(plain_names(state_dict), state_dict.values()))
     if not is_unicl(state):
         raise CheckpointError(
             f"These are not the weights of a UniCL: among their {len(state)} names is no image "

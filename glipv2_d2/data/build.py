@@ -154,7 +154,8 @@ def build_grounding_test_loader(
     Args:
         dataset: a registered name.
         mapper: with ``is_train=False``.
-        batch_size: of one process.
+        batch_size: of one process. Images of like shapes come one after the other, if it is not 1:
+            GLIP shows those together that are padded to one size.
         num_workers: of one process.
         invalid: annotations are only the questions here, so that bad ones need not stop. A record
             that cannot be used does: a result over fewer images is another result.
@@ -162,6 +163,8 @@ def build_grounding_test_loader(
     records = load_records(dataset, invalid=invalid, drop_records=False)
     if hasattr(mapper, "prepare"):
         mapper.prepare([dataset])
+    if batch_size > 1:
+        records = sorted(records, key=lambda record: record["width"] / record["height"])
     return compat.build_test_loader(
         records, mapper=mapper, batch_size=batch_size, num_workers=num_workers
     )

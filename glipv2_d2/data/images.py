@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+import torch
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from glipv2_d2.data.containers import image_stream
-from glipv2_d2.errors import DataError, ImageReadError
+from glipv2_d2.errors import (
+    DataError,
+    ImageReadError,
+    MissingImageError,
+    UsageError,
+    UserError,
+)
 
+AnyImage = str | os.PathLike | np.ndarray | Image.Image | bytes | IO[bytes]
 FORMATS = ("BGR", "RGB")
+_KINDS = (
+    "a path or URL, the bytes of a file, a file open for reading bytes, a PIL image, or an "
+    "(H, W, 3) uint8 array in BGR order"
+)
 # Pillow's modes with more than 8 bits in a channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 # What Pillow raises for a damaged EXIF block, which does not spoil the pixels.
@@ -47,28 +60,94 @@ def _is_decoded(format: str) -> bool:
     return not (isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile))
 
 
-def read_image(path: str | os.PathLike, format: str = "BGR") -> np.ndarray:
-    """Read an image file.
+def read_image(
+    source: str | os.PathLike | bytes | IO[bytes] | Image.Image, format: str = "BGR"
+) -> np.ndarray:
+    """Read an image.
 
     Grey, palette, CMYK and 1-bit images become colour; the EXIF orientation is applied; alpha is
     laid over white (what viewers show) and not just dropped; 16-bit grey is scaled by its full
     range instead of clipped to white; of an animation the first frame is taken.
 
     Args:
-        path: the file, or any address that Detectron2's PathManager opens.
+        source: a path, or any address that Detectron2's PathManager opens (``http://``, ...); the
+            bytes of a file, or the file opened for reading bytes; or a PIL image.
         format: ``"BGR"`` (Detectron2's default) or ``"RGB"``.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        FileNotFoundError: no such file.
+        MissingImageError: no such file.
         ImageReadError: the file is damaged, empty or of an unknown format.
+        UsageError: something of another type.
     """
-    path = os.fspath(path)
-    with _reading(path):
-        with PathManager.open(path, "rb") as file, Image.open(file) as image:
-            return image_to_array(image, format)
+    with _reading(_name_of(source)), ExitStack() as opened:
+        if isinstance(source, Image.Image):
+            return image_to_array(source, format)
+        if isinstance(source, str | os.PathLike):
+            source = opened.enter_context(PathManager.open(os.fspath(source), "rb"))
+        elif isinstance(source, bytes | bytearray | memoryview):
+            source = io.BytesIO(source)
+        elif isinstance(source, io.TextIOBase):
+            raise UsageError('an image file is open as text: open it for bytes, open(path, "rb")')
+        elif not hasattr(source, "read"):
+            raise UsageError(f"an image is {_KINDS}, got {type(source).__name__}")
+        return image_to_array(opened.enter_context(Image.open(source)), format)
+
+
+def bgr_array(image: AnyImage, name: str = "the image") -> np.ndarray:
+    """An image in any of the forms in which people have one; what could be misread is refused.
+
+    Args:
+        image: an (H, W, 3) uint8 array in BGR order, or what :func:`read_image` takes.
+        name: for the messages.
+
+    Returns:
+        (H, W, 3) uint8, BGR, with a pixel at least.
+
+    Raises:
+        UsageError: a tensor, an array of another kind, no pixels, or no image at all; else as
+            :func:`read_image`.
+    """
+    if isinstance(image, torch.Tensor):
+        raise UsageError(
+            f"{name} is a tensor, which does not say whether it is RGB or BGR, nor in which range; "
+            f"give {_KINDS}. Of an RGB tensor (3, H, W) of 0..255 that is "
+            "tensor.flip(0).permute(1, 2, 0).byte().cpu().numpy()"
+        )
+    if not isinstance(image, np.ndarray):
+        image = read_image(image)
+    elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise UsageError(
+            f"{name} as an array must be (H, W, 3) uint8 in BGR order, got shape {image.shape} of "
+            f"{image.dtype} (a path, an open file or a PIL image is converted from any mode)"
+        )
+    if image.size == 0:
+        raise UsageError(f"{name} has no pixels: its shape is {image.shape}")
+    return image
+
+
+def listed(images: AnyImage | Iterable[AnyImage]) -> list[AnyImage]:
+    """One image or several (in any iterable) as a list.
+
+    Raises:
+        UsageError: there is none.
+    """
+    alone = (str, os.PathLike, np.ndarray, torch.Tensor, Image.Image, bytes, bytearray, memoryview)
+    # An open file is an iterable, of lines.
+    if isinstance(images, alone) or hasattr(images, "read") or not isinstance(images, Iterable):
+        return [images]
+    images = list(images)
+    if not images:
+        raise UsageError("No image is given: `images` is empty.")
+    return images
+
+
+def _name_of(source) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return str(getattr(source, "name", None) or f"<{type(source).__name__}>")
 
 
 def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndarray:
@@ -79,7 +158,7 @@ def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndar
         (H, W, 3) uint8, see :func:`read_image`.
 
     Raises:
-        FileNotFoundError, ImageReadError: see :func:`read_image`.
+        MissingImageError, ImageReadError: see :func:`read_image`.
         DataError: the container is missing or damaged.
     """
     source = record.get("image_source")
@@ -178,17 +257,19 @@ def _other_size(record: Mapping[str, Any], header: _Header) -> str:
 
 @contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """What goes wrong in Pillow, as FileNotFoundError or ImageReadError that names the image."""
+    """What goes wrong in Pillow, as MissingImageError or ImageReadError that names the image."""
     try:
         yield
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no image file {path!r}") from None
+        raise MissingImageError(f"there is no image file {path!r}") from None
     except IsADirectoryError:
         raise ImageReadError(f"{path!r} is a folder, not an image file") from None
     except UnidentifiedImageError:
         raise ImageReadError(f"{path!r} is not an image of a known format, or is empty") from None
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow raises SyntaxError for some broken PNG files.
+    except UserError:
+        raise
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow raises SyntaxError for some broken PNG files, a closed file ValueError.
         raise ImageReadError(f"the image {path!r} cannot be read: {error}") from error
 
 

@@ -1,6 +1,9 @@
 """Use a model on images and words, without data sets or configs of one's own."""
 
-from collections.abc import Sequence
+import inspect
+import os
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ from torchvision.ops import nms
 
 from glipv2_d2.checkpoint import build_for_weights, load_weights
 from glipv2_d2.config import apply_overrides, get_config
-from glipv2_d2.data.images import read_image
+from glipv2_d2.data.images import AnyImage, bgr_array, listed
+from glipv2_d2.data.phrases import NOUN_PHRASE_EXTRACTORS
 from glipv2_d2.data.prompt_text import read_prompt
 from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.errors import UsageError
@@ -26,7 +30,6 @@ __all__ = ["GroundingPredictor", "keep_best_phrase", "tta_in_proportion"]
 # Of the usual size: 400, 500, ..., 1200 where that is 800.
 TTA_PERCENT = (50, 62.5, 75, 87.5, 100, 112.5, 125, 137.5, 150)
 
-Image = str | Path | np.ndarray
 PromptLike = str | Prompt | Sequence[str] | Sequence[Prompt]
 
 
@@ -44,9 +47,15 @@ class GroundingPredictor:
         score_threshold: detections below it are left out, unless a call says otherwise.
         merge_iou: of boxes that overlap by more than this only the best stays, whatever their
             phrases, see :func:`keep_best_phrase`; None: one object may have several phrases.
-        batch_size: images that go through the model together.
+        batch_size: images that are read and handed to the model together. What is found in one
+            does not depend on the others, see :meth:`GLIP.forward`.
         precision: "fp32", "bf16" or, on CUDA, "fp16".
         phrases: back end that finds the phrases of a sentence without brackets (data/phrases.py).
+
+    Raises:
+        UsageError: a model without prompts, a threshold that is not in [0, 1], a size that is not a
+            whole number, or an unknown back end.
+        ConfigError: a precision that the device does not have.
     """
 
     def __init__(
@@ -61,16 +70,21 @@ class GroundingPredictor:
         precision: str = "fp32",
         phrases: str = "rules",
     ):
-        if merge_iou is not None and not 0 < merge_iou <= 1:
-            raise UsageError(f"merge_iou must lie in (0, 1] or be None, got {merge_iou}.")
         if not hasattr(model, "tokenizer"):
             raise UsageError(
                 f"{type(model).__name__} takes no prompts: GroundingPredictor is for GLIP models; "
                 "use Detectron2's own predictor, or train_net.py --eval-only."
             )
-        if batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, got {batch_size}.")
-        inference_autocast(model.device, precision)  # refuses now, not at the first image
+        _check_options(
+            model.device,
+            min_size=min_size,
+            max_size=max_size,
+            score_threshold=score_threshold,
+            merge_iou=merge_iou,
+            batch_size=batch_size,
+            precision=precision,
+            phrases=phrases,
+        )
         self.precision = precision
         self.model = model.eval()
         self.min_size, self.max_size = min_size, max_size
@@ -87,41 +101,38 @@ class GroundingPredictor:
         weights: str | Path,
         *,
         device: str = "auto",
-        batch_size: int = 1,
-        score_threshold: float | None = None,
         overrides: Sequence[str] = (),
+        **options,
     ) -> "GroundingPredictor":
         """Build a model from a LazyConfig and load its weights.
 
         Args:
             config: path of the config, or the name of a shipped one ("pretrain/glip_t.py"). Its
-                ``inference`` node gives sizes and threshold; without one they are GLIP's 800/1333.
+                ``inference`` node gives sizes, thresholds and precision; what it does not say is as
+                in the class.
             weights: ``.safetensors`` or ``.pth``, of this project or an official GLIP; must hold
                 all weights of the model.
             device: "auto" (CUDA where there is one), "cpu", "cuda", ...
-            batch_size, score_threshold: see the class.
             overrides: ``path.key=value`` for the config.
+            options: of the class (``batch_size``, ``merge_iou``, ...), in place of what the config
+                says. None leaves it to the config; ``merge_iou=None`` switches it off.
 
         Raises:
             ConfigError, CheckpointError: the config or the weights are missing or do not fit; or
                 the device cannot be used.
+            UsageError: see the class.
+            TypeError: the class has no such option.
         """
+        known = inspect.signature(cls).parameters
+        inspect.signature(cls).bind(None, **options)
         device = resolve_device(device)
         cfg = apply_overrides(get_config(config), overrides)
+        settings = {key: value for key, value in cfg.get("inference", {}).items() if key in known}
+        settings |= {k: v for k, v in options.items() if v is not None or k == "merge_iou"}
+        _check_options(torch.device(device), **settings)  # before the weights are read
         model = build_for_weights(cfg.model, weights)
         load_weights(model, weights)
-        inference = cfg.get("inference", {})
-        if score_threshold is None:
-            score_threshold = inference.get("score_threshold", 0.0)
-        return cls(
-            model.to(device),
-            min_size=inference.get("min_size", 800),
-            max_size=inference.get("max_size", 1333),
-            score_threshold=score_threshold,
-            merge_iou=inference.get("merge_iou", None),
-            batch_size=batch_size,
-            precision=inference.get("precision", "fp32"),
-        )
+        return cls(model.to(device), **settings)
 
     def use_test_time_augmentation(self, *, flip: bool = True) -> None:
         """From now on show every image in several sizes and mirrored, and merge what is found.
@@ -135,7 +146,7 @@ class GroundingPredictor:
     @torch.no_grad()
     def __call__(
         self,
-        images: Image | Sequence[Image],
+        images: AnyImage | Iterable[AnyImage],
         prompts: PromptLike | Sequence[PromptLike],
         *,
         score_threshold: float | None = None,
@@ -143,13 +154,15 @@ class GroundingPredictor:
         """Detect.
 
         Args:
-            images: one image or several; each a path, or an (H, W, 3) uint8 array in BGR order.
-            prompts: what to look for. For all images alike: a list of class names (split into as
-                many prompts as the token limit asks for); a text, which is read as `detect.py`
+            images: one image or several, in any iterable. Each a path or URL; a PIL image; an open
+                file or the bytes of one; or an (H, W, 3) uint8 array in BGR order, as cv2 reads it.
+            prompts: what to look for. One for all images: a text, which is read as `detect.py`
                 reads it: "trash can, cat" and "trash can" are class names, a sentence is a caption
                 with its phrases in [brackets] or found by the noun-phrase extractor
-                (data/prompt_text.py); a Prompt. For each image its own: a list of Prompts or of
-                lists of class names, one per image.
+                (data/prompt_text.py); a list of class names, which is split into as many prompts
+                as the token limit asks for; a Prompt. Or a list with one for each image. In a list
+                of strings those without brackets are class names, for all images; those with
+                brackets are captions, one for each image; both in one list are refused.
             score_threshold: overrides the predictor's.
 
         Returns:
@@ -158,22 +171,22 @@ class GroundingPredictor:
             ``pred_phrases``, and ``pred_masks`` where the model has them; best first.
 
         Raises:
-            ValueError: no image, an array of another kind, or not one prompt per image.
+            UsageError: no image, one of another kind, not one prompt per image, or a threshold that
+                is not in [0, 1].
             PromptError: an empty prompt, or one that is too long.
-            OSError: an image cannot be read.
+            ImageReadError, OSError: an image cannot be read.
         """
-        images = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
-        if not images:
-            raise ValueError("No image is given: `images` is empty.")
+        images = listed(images)
         asked = self._prompts_per_image(prompts, len(images))
+        if score_threshold is not None:
+            _check_fraction("score_threshold", score_threshold)
         threshold = self.score_threshold if score_threshold is None else score_threshold
         results = []
         for start in range(0, len(images), self.batch_size):
-            stop = start + self.batch_size
-            pairs = zip(images[start:stop], asked[start:stop])
             inputs = [
                 # What is not returned needs no masks.
-                {**self._input(image, prompt), "min_score": threshold} for image, prompt in pairs
+                {**self._input(images[i], f"images[{i}]", asked[i]), "min_score": threshold}
+                for i in range(start, min(start + self.batch_size, len(images)))
             ]
             autocast = inference_autocast(self.model.device, self.precision)
             with autocast, masks_as(self.model, "roi"):
@@ -188,55 +201,120 @@ class GroundingPredictor:
     def _prompts_per_image(self, prompts, count: int) -> list[list[Prompt]]:
         if isinstance(prompts, str | Prompt):
             return [self._as_prompts(prompts)] * count
+        if not isinstance(prompts, Iterable):
+            raise PromptError(_kinds_message([prompts]))
         prompts = list(prompts)
-        if not prompts:
-            raise PromptError("The prompt is empty: give class names, a caption or a Prompt.")
-        if all(isinstance(item, str) for item in prompts):
+        if not prompts or _are_class_names(prompts):
             return [self._as_prompts(prompts)] * count
         if len(prompts) != count:
-            raise ValueError(
-                f"{len(prompts)} prompts are given for {count} images: give one for all images, "
-                "or one per image."
+            what = "caption" if isinstance(prompts[0], str) else "prompt"
+            what += "s are" if len(prompts) > 1 else " is"
+            raise UsageError(
+                f"{len(prompts)} {what} given for {count} image{'s' * (count > 1)}: give one "
+                "for all images, not in a list, or one per image."
             )
         return [self._as_prompts(item) for item in prompts]
 
     def _as_prompts(self, prompt: PromptLike) -> list[Prompt]:
+        """The prompts of one image."""
         if isinstance(prompt, str):
             prompt = read_prompt(prompt, backend=self.phrases)
         if isinstance(prompt, Prompt):
             return [prompt]
-        items = list(prompt) if isinstance(prompt, Sequence) else [prompt]
+        items = list(prompt) if isinstance(prompt, Iterable) else [prompt]
         if not items:
             raise PromptError("The prompt is empty: give class names, a caption or a Prompt.")
         if all(isinstance(item, Prompt) for item in items):
             return items
         if not all(isinstance(item, str) for item in items):
-            kinds = ", ".join(sorted({type(item).__name__ for item in items}))
-            raise PromptError(
-                f"A prompt is a caption, class names or a Prompt, but this one holds {kinds}."
-            )
+            raise PromptError(_kinds_message(items))
+        if not _are_class_names(items):
+            if len(items) > 1:
+                raise PromptError(
+                    f"One image is asked {len(items)} captions, {items[0]!r} and others: mark all "
+                    "phrases in one caption, or give their names as a list of classes."
+                )
+            return self._as_prompts(items[0])
         model = getattr(self.model, "model", self.model)  # within test-time augmentation
         return model.tokenizer.split(items, size=getattr(model, "chunk_size", None))
 
-    def _input(self, image: Image, prompts: list[Prompt]) -> dict:
-        pixels = image if isinstance(image, np.ndarray) else read_image(image)
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-            raise ValueError(
-                "An image array must be (H, W, 3) uint8 in BGR order, got shape "
-                f"{pixels.shape} of {pixels.dtype}. (A path is converted from any mode.)"
-            )
+    def _input(self, image: AnyImage, name: str, prompts: list[Prompt]) -> dict:
+        pixels = bgr_array(image, name)
         height, width = pixels.shape[:2]
         resized = pixels
         # Augmentation makes its views from the image itself, not from one resized already.
         if not isinstance(self.model, GLIPWithTTA):
-            resized = self.resize.get_transform(pixels).apply_image(pixels)
+            transform = self.resize.get_transform(pixels)
+            if min(transform.new_h, transform.new_w) < 1:
+                raise UsageError(
+                    f"{name} of {height}x{width} pixels (height x width) is too narrow: nothing is "
+                    f"left of it when its long side has {self.max_size}. Cut it into pieces."
+                )
+            resized = transform.apply_image(pixels)
         if self.model.input_format == "RGB":
             resized = resized[:, :, ::-1]
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         record = {"image": tensor, "height": height, "width": width, "prompt": prompts}
-        if not isinstance(image, np.ndarray):
+        if isinstance(image, str | os.PathLike):
             record["file_name"] = str(image)
         return record
+
+
+def _check_options(
+    device: torch.device,
+    *,
+    min_size=800,
+    max_size=1333,
+    score_threshold=0.0,
+    merge_iou=None,
+    batch_size=1,
+    precision="fp32",
+    phrases="rules",
+) -> None:
+    """Raise what :class:`GroundingPredictor` promises to raise."""
+    sizes = {"min_size": min_size, "max_size": max_size, "batch_size": batch_size}
+    for name, value in sizes.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise UsageError(f"{name} must be a whole number from 1, got {value!r}.")
+    _check_fraction("score_threshold", score_threshold)
+    if merge_iou is not None:
+        _check_fraction("merge_iou", merge_iou)
+        if merge_iou == 0:
+            raise UsageError("merge_iou must lie in (0, 1] or be None, got 0.")
+    if phrases not in NOUN_PHRASE_EXTRACTORS:
+        known = ", ".join(map(repr, NOUN_PHRASE_EXTRACTORS))
+        raise UsageError(f"phrases must be one of {known}, got {phrases!r}.")
+    inference_autocast(device, precision)
+
+
+def _check_fraction(name: str, value) -> None:
+    # NaN is in no interval.
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise UsageError(f"{name} must be a number in [0, 1] (0.35 for 35 %), got {value!r}.")
+
+
+def _are_class_names(items: Sequence) -> bool:
+    """Whether a list holds strings without brackets only.
+
+    Raises:
+        PromptError: it holds strings with brackets and strings without.
+    """
+    if not all(isinstance(item, str) for item in items):
+        return False
+    marked = [item for item in items if "[" in item or "]" in item]
+    if 0 < len(marked) < len(items):
+        plain = next(item for item in items if item not in marked)
+        raise PromptError(
+            f"A list of strings holds class names, or captions with their phrases in [brackets], "
+            f"but this one holds both: {plain!r} and {marked[0]!r}. Mark the phrases of every "
+            "caption, or give the classes of an image as a list of their own."
+        )
+    return not marked
+
+
+def _kinds_message(items: Sequence) -> str:
+    kinds = ", ".join(sorted({type(item).__name__ for item in items}))
+    return f"A prompt is a caption, class names or a Prompt, but this one holds {kinds}."
 
 
 def tta_in_proportion(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glipv2_d2.errors import DataError
 from glipv2_d2.modeling.text import TextFeatures, TokenizedPrompts
-from glipv2_d2.structures import Prompt, clean_name
+from glipv2_d2.structures import Prompt
 
 __all__ = ["BatchRanking", "averaging", "box_positions", "phrase_retrieval", "right_phrases"]
 
@@ -150,7 +150,11 @@ def right_phrases(prompts: Sequence[Prompt], boxes: Sequence[Sequence[int]]) -> 
         prompts: B, with K phrases in all.
         boxes: per image the phrase of each box in its own prompt, G in all.
     """
-    names = [clean_name(name).lower() for prompt in prompts for name in prompt.names]
-    own = [clean_name(p.names[k]).lower() for p, phrases in zip(prompts, boxes) for k in phrases]
+    names = [_plain(name) for prompt in prompts for name in prompt.names]
+    own = [_plain(p.names[k]) for p, phrases in zip(prompts, boxes) for k in phrases]
     rows = [[name == mine for name in names] for mine in own]
     return torch.tensor(rows, dtype=torch.bool).reshape(len(own), len(names))
+
+
+def _plain(phrase: str) -> str:
+    return " ".join(phrase.lower().split())

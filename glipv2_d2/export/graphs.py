@@ -3,14 +3,14 @@
 `torch.export` traces with symbolic sizes. What makes the graphs hold for every size, and tracing
 take seconds and not hours, is kept here:
 
-* Symbols that are multiples of the backbone's stride: every size behind them is then a short
-  expression, where PyTorch's solver would otherwise carry "rounded up to a multiple of 4, halved,
-  rounded up to whole windows, ..." through each of two thousand nodes.
+* Images that are padded to multiples of the backbone's stride first: every size behind that is then
+  a short expression, where PyTorch's solver would otherwise carry "rounded up to a multiple of 4,
+  halved, rounded up to whole windows, ..." through each of two thousand nodes.
 * No decision on whether a size is 1 (`backed_size_oblivious`), and an example in general position:
   more than one window, more than one position on the coarsest level.
 * The conditions that the tracer writes down while it looks for the layout in memory of
   intermediate results ("more than one image", ...) are taken out of the program: nothing that it
-  computes depends on them. Those that it does depend on are put in.
+  computes depends on them.
 """
 
 from collections.abc import Sequence
@@ -56,17 +56,18 @@ class ImagePath(nn.Module):
         """Predict.
 
         Args:
-            images: (B, 3, H, W) normalised; H and W are multiples of the backbone's divisibility.
+            images: (B, 3, H, W) normalised; of any size, padded here as GLIP pads: right and below
+                with zeros, to multiples of the backbone's divisibility.
             words: (B, T, L), the field of TextFeatures that the neck reads.
             mask: (B, T) bool, True for real tokens.
 
         Returns:
             logits (B, N, T), deltas (B, N, 4) and centerness (B, N): see GroundingOutput.
         """
-        height, width = (size // self.divisibility for size in images.shape[-2:])
-        # Cuts nothing off; it tells the tracer that the sizes are multiples (see above).
-        images = images.narrow(2, 0, height * self.divisibility)
-        images = images.narrow(3, 0, width * self.divisibility)
+        step = self.divisibility
+        height, width = ((size + step - 1) // step * step for size in images.shape[-2:])
+        right, below = width - images.shape[3], height - images.shape[2]
+        images = nn.functional.pad(images, (0, right, 0, below))
         levels = list(self.backbone(images).values())
         output = self.head(*self.neck(levels, TextFeatures(words, words, mask)))
         return output.logits, output.deltas, output.centerness
@@ -99,11 +100,7 @@ def export_image_path(model: GLIP) -> ExportedProgram:
     images = torch.zeros(2, 3, rows, columns)
     words = torch.zeros(2, _EXAMPLE_TOKENS, model.head.bias_lang.numel())
     mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
-    dynamic = [(0, 2, 3), (0, 1), (0, 1)]
-    program = _export(path, (images, words, mask), dynamic)
-    multiples = [f"L['images'].size()[{d}] % {path.divisibility} == 0" for d in (2, 3)]
-    _set_conditions(program, multiples, {(0, 2): path.divisibility, (0, 3): path.divisibility})
-    return program
+    return _export(path, (images, words, mask), [(0, 2, 3), (0, 1), (0, 1)])
 
 
 def export_text_path(model: GLIP) -> ExportedProgram:
@@ -114,9 +111,7 @@ def export_text_path(model: GLIP) -> ExportedProgram:
     """
     input_ids = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.int64)
     mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
-    program = _export(TextPath(model), (input_ids, mask), [(0, 1), (0, 1)])
-    _set_conditions(program, [], {})
-    return program
+    return _export(TextPath(model), (input_ids, mask), [(0, 1), (0, 1)])
 
 
 def _export(
@@ -133,6 +128,7 @@ def _export(
     shapes = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in dynamic)
     with _evaluation(path), tracing():
         program = torch.export.export(path, example, dynamic_shapes=shapes, strict=False)
+    _drop_conditions(program)
     _drop_idle_nodes(program)
     return program
 
@@ -160,24 +156,16 @@ def tracing():
         yield
 
 
-def _set_conditions(
-    program: ExportedProgram, conditions: list[str], smallest: dict[tuple[int, int], int]
-) -> None:
-    """Replace what the tracer demands of the inputs by what the computation demands.
-
-    Args:
-        conditions: in the form in which PyTorch keeps them, of the inputs L['name'].
-        smallest: least size of (input, dimension); 1 for the others.
-    """
+def _drop_conditions(program: ExportedProgram) -> None:
+    """Take out what the tracer demands of the inputs' free sizes: all hold from 1 on."""
     if hasattr(program, "_guards_code"):  # older versions keep none
-        program._guards_code = conditions
+        program._guards_code = []
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    for index, name in enumerate(program.graph_signature.user_inputs):
-        for dim, size in enumerate(nodes[name].meta["val"].shape):
+    for name in program.graph_signature.user_inputs:
+        for size in nodes[name].meta["val"].shape:
             if isinstance(size, torch.SymInt):
                 upper = program.range_constraints[size.node.expr].upper
-                lower = smallest.get((index, dim), 1)
-                program.range_constraints[size.node.expr] = ValueRanges(lower, upper)
+                program.range_constraints[size.node.expr] = ValueRanges(1, upper)
 
 
 def _drop_idle_nodes(program: ExportedProgram) -> None:

@@ -32,20 +32,21 @@ __all__ = ["ExportedGLIP", "load_exported"]
 Graph = Callable[..., tuple[torch.Tensor, ...]]
 
 
-def load_exported(folder: str | Path, device: str = "cpu") -> GroundingPredictor:
-    """A predictor on an export, with the sizes and threshold that it was made with.
+def load_exported(folder: str | Path, device: str = "cpu", **options) -> GroundingPredictor:
+    """A predictor on an export, with the sizes and thresholds that it was made with.
 
         predictor = load_exported("exported/glip_t")
         instances = predictor("photo.jpg", ["red star", "blue ring"])[0]
 
     Args:
         folder: of tools/export_model.py. device: "auto", "cpu", "cuda", ...
+        options: of GroundingPredictor, in place of what the export says.
 
     Raises:
         ExportError: see :class:`ExportedGLIP`.
     """
     model = ExportedGLIP(folder, device)
-    return GroundingPredictor(model, **model.manifest.inference)
+    return GroundingPredictor(model, **{**model.manifest.inference, **options})
 
 
 class ExportedGLIP(GLIP):

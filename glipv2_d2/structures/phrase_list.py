@@ -1,41 +1,44 @@
-"""A list of strings that can be a field of Detectron2's Instances."""
+"""Strings that can be a field of Detectron2's Instances."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 __all__ = ["PhraseList"]
 
 
-class PhraseList:
-    """Strings that are indexed, filtered and concatenated the way tensors are."""
+class PhraseList(tuple):
+    """Strings that are indexed, filtered and concatenated the way tensors are.
 
-    def __init__(self, phrases: Iterable[str] = ()):
-        self._phrases = list(phrases)
+    A tuple, which json and all else that takes one understands; it equals a list of the same
+    strings, too. Not a list: of lists `Instances.cat` makes a plain one, which no mask indexes.
+    """
 
-    def __len__(self) -> int:
-        return len(self._phrases)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._phrases)
+    __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return list(self) == (list(other) if isinstance(other, PhraseList) else other)
+        return list(self) == list(other) if isinstance(other, list | tuple) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:  # tuple's own knows no lists
+        return not self == other
+
+    __hash__ = tuple.__hash__
 
     def __repr__(self) -> str:
-        return f"PhraseList({self._phrases!r})"
+        return f"PhraseList({list(self)!r})"
 
     def __getitem__(self, rows: int | slice | Sequence | torch.Tensor) -> str | PhraseList:
-        """One string for an integer; a PhraseList for a slice, a boolean mask or indices."""
-        if isinstance(rows, int):
-            return self._phrases[rows]
-        # The rows as integers: an index tensor understands masks, lists and slices alike.
-        rows = rows.cpu() if isinstance(rows, torch.Tensor) else rows
-        return PhraseList(
-            self._phrases[i] for i in torch.arange(len(self))[rows].reshape(-1).tolist()
-        )
+        """One string for an integer of any library; a PhraseList for a slice, a boolean mask or
+        indices."""
+        rows = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows
+        chosen = np.arange(len(self))[rows].tolist()  # it understands them all alike
+        if isinstance(chosen, int):
+            return super().__getitem__(chosen)
+        strings = tuple(self)
+        return PhraseList(strings[i] for i in chosen)
 
     @staticmethod
     def cat(lists: Sequence[PhraseList]) -> PhraseList:

@@ -37,9 +37,15 @@ def clean_name(name: str) -> str:
     (LVIS: ``"bow_(weapon)"`` -> ``"bow"``); repeated white space is one space.
 
     Raises:
-        PromptError: nothing is left of the name.
+        PromptError: nothing is left of the name, or it has square brackets, which mark the phrases
+            of a caption.
     """
     cleaned = str(name)
+    if "[" in cleaned or "]" in cleaned:
+        raise PromptError(
+            f"the class name {name!r} has square brackets, which mark the phrases of a caption: "
+            "name the class without them, or give the caption as one string"
+        )
     while _PARENTHESES.search(cleaned):  # the innermost pair first, so nested ones go too
         cleaned = _PARENTHESES.sub(" ", cleaned)
     cleaned = _SPACES.sub(" ", cleaned.replace("_", " ")).strip()

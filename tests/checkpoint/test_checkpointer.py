@@ -156,6 +156,26 @@ def test_data_parallel_prefix(tmp_path):
     assert torch.equal(other.head.weight, model.head.weight)
 
 
+def compiled_in_part(model):
+    model.neck = torch.compile(model.neck)
+    return model
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, compiled_in_part])
+def test_compiled_models_save_and_load(tmp_path, wrap):
+    """Nothing is compiled before the first call; the names are there at once."""
+    saved = wrap(Toy())
+    GLIPCheckpointer(saved, str(tmp_path)).save("w")
+    assert any("_orig_mod" in name for name in saved.state_dict())
+    expected = saved.state_dict().values()
+    for model in (Toy(), torch.compile(Toy()), compiled_in_part(Toy())):
+        load_weights(model, tmp_path / "w.pth")
+        for value, other in zip(model.state_dict().values(), expected):
+            assert torch.equal(value, other)
+    plain = save(Toy(), tmp_path / "plain.pth")
+    load_weights(wrap(Toy()), plain)
+
+
 def test_release_refuses_what_float16_cannot_hold():
     model = Toy()
     with torch.no_grad():

@@ -85,13 +85,34 @@ def test_detectron2s_own_checkpointer(released, fused, caplog):
     assert "not found" not in caplog.text and "not used" not in caplog.text
 
 
-def test_ours(released, fused):
+def test_ours(released, fused, caplog):
     for load in (
         lambda model: load_weights(model, released),
         lambda model: GLIPCheckpointer(model).resume_or_load(str(released), resume=False),
         lambda model: GLIPCheckpointer(model, strict=True).load(str(released)),
     ):
         model = tiny_model()
+        load(model)
+        assert_equal(model, fused)
+    assert caplog.text.count("its 'model_ema' beside the weights") == 3
+
+
+@pytest.mark.parametrize("official_names", [False, True])
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "module._orig_mod."])
+def test_weights_of_a_wrapped_model_through_every_door(fused, tmp_path, prefix, official_names):
+    state = official_state(fused.state_dict()) if official_names else fused.state_dict()
+    state = {prefix + name: value for name, value in state.items()}
+    path = tmp_path / "w.pth"
+    torch.save({"model": state}, path)
+    config = tiny_config()
+    config.language_backbone.pretrained = True  # its folder holds none: building would fail
+    for load in (
+        lambda model: load_weights(model, path),
+        lambda model: GLIPCheckpointer(model).resume_or_load(str(path), resume=False),
+        lambda model: DetectionCheckpointer(model).load(str(path)),
+        lambda model: model.load_state_dict(state),
+    ):
+        model = build_for_weights(config, path)
         load(model)
         assert_equal(model, fused)
 

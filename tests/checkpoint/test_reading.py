@@ -1,5 +1,6 @@
 """Checkpoint files of every kind, whole, damaged and foreign."""
 
+import logging
 import pickle
 
 import numpy as np
@@ -43,6 +44,51 @@ def test_keeps_the_other_entries(tmp_path, weights):
     read = read_checkpoint(path)
     assert read["iteration"] == 7
     assert read["trainer"] == {"iteration": 7}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "module.{}", "_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}", "model.{}",
+        "model.module.{}", "module.model.{}", "model._orig_mod.{}", "_fsdp_wrapped_module.{}",
+    ],
+)  # fmt: skip
+def test_names_without_wrappers(tmp_path, weights, name):
+    wrapped = {name.format(n): value for n, value in weights.items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "w.pth")
+    save_file(wrapped, str(tmp_path / "w.safetensors"))
+    for path in (tmp_path / "w.pth", tmp_path / "w.safetensors"):
+        assert_same(read_checkpoint(path)["model"], weights)
+        assert set(weight_names(path)) == set(weights)
+
+
+def test_a_part_that_is_called_model_keeps_its_name(tmp_path):
+    weights = {"model.weight": torch.ones(1), "head.model.weight": torch.zeros(1)}
+    torch.save(weights, tmp_path / "w.pth")
+    assert_same(read_checkpoint(tmp_path / "w.pth")["model"], weights)
+    torch.save({"encoder._orig_mod.weight": torch.ones(1)}, tmp_path / "w.pth")
+    assert list(read_checkpoint(tmp_path / "w.pth")["model"]) == ["encoder.weight"]
+
+
+def test_our_average_is_taken_and_said_unless_a_run_is_resumed(tmp_path, weights, caplog):
+    path = tmp_path / "w.pth"
+    shadow = {"module.a.bias": torch.ones(2)}
+    torch.save({"model": weights, "ema": {"shadow": shadow, "updates": 3}}, path)
+    with caplog.at_level(logging.INFO):
+        read = read_checkpoint(path)
+    assert_same(read["model"], {**weights, "a.bias": torch.ones(2)})
+    assert "w.pth: the moving average of its weights is taken" in caplog.text
+    assert_same(read_checkpoint(path, complete=True)["model"], weights)
+
+
+@pytest.mark.parametrize("key", ["model_ema", "ema", "state_dict_ema"])
+@pytest.mark.parametrize("average", [{"a.bias": torch.ones(2)}, {"module": {}}, NotAWeight()])
+def test_another_programs_average_is_not_taken_and_named(tmp_path, weights, caplog, key, average):
+    path = tmp_path / "w.pth"
+    torch.save({"model": weights, key: average}, path)
+    assert_same(read_checkpoint(path)["model"], weights)
+    assert f"w.pth: its '{key}' beside the weights" in caplog.text
+    assert f"torch.save(checkpoint['{key}'], 'average.pth')" in caplog.text
 
 
 def test_reads_safetensors_with_its_notes(tmp_path, weights):

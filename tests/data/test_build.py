@@ -2,11 +2,13 @@ import json
 import logging
 from itertools import islice
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
+from PIL import Image
 
 from glipv2_d2.data import (
     DataError,
@@ -104,6 +106,26 @@ def test_test_loader_sees_every_image_once(datasets, tokenizer):
         assert [p.names for p in sample["prompt"]] == [("cat", "caterpillar"), ("cat food",)]
         assert [p.class_ids for p in sample["prompt"]] == [(0, 1), (2,)]
         assert "annotations" not in sample and "instances" not in sample
+
+
+def test_a_batch_of_the_test_loader_holds_images_of_like_shapes(coco_json, datasets, tokenizer):
+    """The model shows those of one padded size together, so that batches should hold them."""
+    content = json.loads(coco_json.read_text())
+    for i, record in enumerate(content["images"]):
+        height, width = ((60, 80), (30, 160), (80, 60))[i % 3]
+        record.update(height=height, width=width)
+        pixels = np.zeros((height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(coco_json.parent / "images" / record["file_name"])
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [2, 2, 20, 20]  # fits them all
+    coco_json.write_text(json.dumps(content))
+    mapper = make_mapper(tokenizer, is_train=False)
+    alone = build_grounding_test_loader(datasets[0], mapper=mapper)
+    assert [b[0]["image_id"] for b in alone] == list(range(12))
+    batches = list(build_grounding_test_loader(datasets[0], mapper=mapper, batch_size=4))
+    assert sorted(x["image_id"] for batch in batches for x in batch) == list(range(12))
+    for batch in batches:
+        assert len({x["image"].shape for x in batch}) == 1
 
 
 def test_bad_arguments(datasets, tokenizer, monkeypatch):

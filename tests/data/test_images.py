@@ -1,16 +1,25 @@
+import io
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from glipv2_d2.data.images import (
     ImageReadError,
     ImageSizeError,
+    bgr_array,
     check_image_size,
     image_to_array,
+    listed,
     read_image,
     record_image_problem,
     record_image_size,
 )
+from glipv2_d2.errors import UsageError, UserError
 
 RED, BLUE = (200, 10, 30), (10, 20, 220)
 
@@ -138,8 +147,9 @@ def test_a_damaged_exif_block_spoils_nothing(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no image file .*missing\.png"):
+    with pytest.raises(FileNotFoundError, match=r"no image file .*missing\.png") as caught:
         read_image(tmp_path / "missing.png")
+    assert isinstance(caught.value, UserError)
 
 
 def test_broken_files(picture, tmp_path):
@@ -162,3 +172,90 @@ def test_broken_files(picture, tmp_path):
 def test_unknown_format(picture):
     with pytest.raises(ValueError, match="BGR"):
         image_to_array(picture, "HSV")
+
+
+def test_every_form_of_an_image_gives_the_same_pixels(picture, tmp_path):
+    path = tmp_path / "a.png"
+    picture.convert("RGBA").save(path)
+    content = path.read_bytes()
+    expected = np.asarray(picture)[:, :, ::-1]
+    with path.open("rb") as file:
+        for source in (
+            path, str(path), picture, picture.convert("RGBA"), content, bytearray(content),
+            memoryview(content), io.BytesIO(content), file, np.ascontiguousarray(expected),
+        ):  # fmt: skip
+            assert np.array_equal(bgr_array(source), expected), type(source)
+        assert not file.closed  # it is the caller's
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(3, 4, 6, dtype=torch.uint8), "image 2 is a tensor, which does not say"),
+        (np.zeros((4, 6), np.uint8), r"image 2 as an array must be .*got shape \(4, 6\)"),
+        (np.zeros((4, 6, 4), np.uint8), r"\(H, W, 3\) uint8 in BGR order, got shape \(4, 6, 4\)"),
+        (np.zeros((4, 6, 3)), "of float64"),
+        (np.zeros((0, 6, 3), np.uint8), r"image 2 has no pixels: its shape is \(0, 6, 3\)"),
+        (Image.new("RGB", (6, 0)), r"no pixels: its shape is \(0, 6, 3\)"),
+        (5, "an image is a path or URL, .* got int"),
+        (None, "got NoneType"),
+        (io.StringIO("text"), "open as text"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, message):
+    with pytest.raises(UsageError, match=message):
+        bgr_array(image, "image 2")
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_bytes_that_hold_no_image(content):
+    for source in (content, io.BytesIO(content)):
+        with pytest.raises(ImageReadError, match="<bytes>|<BytesIO>"):
+            bgr_array(source)
+
+
+def test_a_closed_file(picture, tmp_path):
+    picture.save(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("rb") as file:
+        pass
+    with pytest.raises(ImageReadError, match=r"a\.png' cannot be read: .*closed"):
+        read_image(file)
+
+
+def test_the_advice_on_tensors_holds(picture):
+    tensor = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)  # RGB, as torchvision's
+    array = tensor.flip(0).permute(1, 2, 0).byte().cpu().numpy()
+    assert np.array_equal(bgr_array(array), bgr_array(picture))
+
+
+def test_one_image_or_several(picture):
+    array = np.zeros((4, 6, 3), np.uint8)
+    with io.BytesIO() as file:
+        for image in ("a.jpg", array, picture, b"bytes", file, torch.zeros(3), None):
+            assert listed(image)[0] is image and len(listed(image)) == 1
+    assert listed(x for x in ("a.jpg", picture)) == ["a.jpg", picture]
+    assert len(listed((array, array))) == 2
+    with pytest.raises(UsageError, match="No image is given"):
+        listed(iter(()))
+
+
+@pytest.fixture
+def address(tmp_path, monkeypatch):
+    """Of a web server on this machine, of the folder "web"."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "web").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "web")
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_urls(picture, tmp_path, address):
+    picture.save(tmp_path / "web" / "a.png")
+    assert np.array_equal(bgr_array(f"{address}/a.png"), bgr_array(picture))
+    assert record_image_size({"file_name": f"{address}/a.png"}) == (4, 6)
+    with pytest.raises(ImageReadError, match="none.png' cannot be read: .*404"):
+        bgr_array(f"{address}/none.png")

@@ -1,5 +1,8 @@
 """GroundingPredictor, and the same model through Detectron2's own doors."""
 
+import io
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -9,11 +12,13 @@ from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.structures import ROIMasks, pairwise_iou
+from PIL import Image
 
 from glipv2_d2 import Prompt, PromptError, add_glip_config
 from glipv2_d2.checkpoint import CheckpointError, release_state, save_safetensors
 from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.predictor import GroundingPredictor
+from glipv2_d2.errors import UserError
 from tests.checkpoint.official import official_state
 from tests.modeling.meta_arch.test_glip_masks import masked
 from tests.tiny import tiny_model
@@ -84,11 +89,32 @@ def test_paths_and_arrays_agree(predictor, tmp_path):
     same(predictor(path, NAMES)[0], predictor(image(), NAMES)[0])
 
 
+def test_pil_images_bytes_and_open_files_agree_with_arrays(predictor):
+    expected = predictor(image(), NAMES)[0]
+    pil = Image.fromarray(image()[:, :, ::-1])
+    pil.save(file := io.BytesIO(), "png")
+    for given in (pil, file.getvalue(), file):
+        same(predictor(given, NAMES)[0], expected)
+    several = predictor((x for x in (pil, image())), NAMES)
+    assert len(several) == 2
+    same(several[0], several[1])
+
+
 def test_batches_equal_single_images(predictor):
     images = [image(64, 80, 1), image(64, 80, 2), image(64, 80, 3)]
     together = predictor(images, NAMES)
     assert len(together) == 3
     for pixels, result in zip(images, together):
+        same(result, predictor(pixels, NAMES)[0])
+
+
+def test_images_of_other_sizes_in_a_batch_change_nothing(model):
+    """A panorama in a batch would have every other image padded to its size."""
+    predictor = GroundingPredictor(model, min_size=64, max_size=192, batch_size=3)
+    shapes = [(64, 80), (30, 120), (64, 80), (90, 60), (64, 66)]
+    images = [image(*shape, seed) for seed, shape in enumerate(shapes)]
+    for pixels, result in zip(images, predictor(images, NAMES)):
+        assert result.image_size == pixels.shape[:2]
         same(result, predictor(pixels, NAMES)[0])
 
 
@@ -101,11 +127,67 @@ def test_a_prompt_for_each_image(predictor):
         predictor(images, [["cat"], ["dog"], ["bird"]])
 
 
+def test_strings_with_brackets_are_captions_of_one_image_each(predictor):
+    images = [image(seed=1), image(seed=2)]
+    captions = ["a [red kite] and a [dog]", "a [cat]"]
+    found = predictor(images, captions)
+    for result, pixels, caption in zip(found, images, captions):
+        same(result, predictor(pixels, Prompt.parse(caption))[0])
+    (one,) = predictor(images[0], captions[:1])
+    same(one, found[0])
+    nested = predictor(images, [captions[:1], ["cat", "dog"]])
+    same(nested[0], found[0])
+    assert set(nested[1].pred_phrases) <= {"cat", "dog"}
+
+
+@pytest.mark.parametrize(
+    ("count", "prompts", "message"),
+    [
+        (3, ["a [cat]", "a [dog]"], "2 captions are given for 3 images"),
+        (1, ["a [cat]", "a [dog]"], "2 captions are given for 1 image:"),
+        (2, ["a [cat]"], "1 caption is given for 2 images: .* not in a list"),
+        (2, ["a [cat]", "dog"], r"holds both: 'dog' and 'a \[cat\]'"),
+        (1, [["a [cat]", "a [dog]"]], "is asked 2 captions"),
+        (1, ["cat", "dog]"], "holds both"),
+        (1, ["a [cat"], r"'\[' without '\]'"),
+        (1, 5, "this one holds int"),
+    ],
+)
+def test_lists_of_strings_with_two_meanings(predictor, count, prompts, message):
+    with pytest.raises(UserError, match=message):
+        predictor([image()] * count, prompts)
+
+
 def test_threshold(predictor):
     scores = predictor(image(), NAMES)[0].scores
     threshold = float(scores.median())
     (result,) = predictor(image(), NAMES, score_threshold=threshold)
     assert len(result) == int((scores >= threshold).sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("score_threshold", [35, -0.1, math.nan, "0.5", True, None, [0.5]]),
+        ("merge_iou", [70, 0, math.nan, "0.5", False]),
+        ("batch_size", [0, -1, 1.5, "2", None, math.nan, True]),
+        ("min_size", [0, 64.5, "64", None, math.inf]),
+        ("max_size", [0, (64, 128), None]),
+        ("phrases", ["none", None]),
+    ],
+)
+def test_options_without_sense(model, predictor, name, values):
+    for value in values:
+        with pytest.raises(UserError, match=f"{name} must"):
+            GroundingPredictor(model, **{name: value})
+        if name == "score_threshold" and value is not None:
+            with pytest.raises(UserError, match="score_threshold must"):
+                predictor(image(), NAMES, score_threshold=value)
+
+
+def test_numbers_of_numpy_are_numbers(model):
+    options = {"score_threshold": np.float32(0.5), "min_size": np.int64(64), "merge_iou": 1}
+    GroundingPredictor(model, **options)
 
 
 def test_one_phrase_for_an_object(model):
@@ -132,6 +214,14 @@ def test_bad_images(predictor, tmp_path):
     for bad in (image()[:, :, 0], image().astype(np.float32), image()[..., [0, 1, 2, 0]]):
         with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8 in BGR"):
             predictor(bad, NAMES)
+        with pytest.raises(UserError, match=r"images\[1\] as an array"):
+            predictor([image(), bad], NAMES)
+    with pytest.raises(UserError, match=r"images\[0\] is a tensor"):
+        predictor(torch.zeros(3, 64, 80), NAMES)
+    with pytest.raises(UserError, match=r"images\[0\] has no pixels"):
+        predictor(image()[:0], NAMES)
+    with pytest.raises(UserError, match=r"images\[0\] of 1x9000 pixels .* is too narrow"):
+        predictor(image(1, 9000), NAMES)
 
 
 def test_from_config(model, tmp_path, tiny_data):
@@ -150,6 +240,35 @@ def test_from_config(model, tmp_path, tiny_data):
     for device in ("foo", "cuda:99"):
         with pytest.raises(ConfigError, match=f"device '{device}'"):
             GroundingPredictor.from_config(config, weights, device=device)
+
+
+def test_from_config_takes_every_option_of_the_class(model, tmp_path, tiny_data):
+    weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
+    config = "tests/engine/tiny_train.py"
+    given = {
+        "min_size": 64, "max_size": 100, "score_threshold": 0.25, "merge_iou": 0.6,
+        "batch_size": 3, "precision": "bf16", "phrases": "nltk",
+    }  # fmt: skip
+    loaded = GroundingPredictor.from_config(config, weights, device="cpu", **given)
+    assert {name: getattr(loaded, name) for name in given} == given
+    config_s = ["inference.merge_iou=0.5", "inference.precision=bf16", "inference.tta=True"]
+    own = GroundingPredictor.from_config(config, weights, device="cpu", overrides=config_s)
+    assert (own.min_size, own.max_size, own.merge_iou, own.precision) == (96, 128, 0.5, "bf16")
+    off = GroundingPredictor.from_config(
+        config, weights, device="cpu", overrides=config_s, merge_iou=None, min_size=None
+    )
+    assert off.merge_iou is None and off.min_size == 96
+
+    # Before anything is read: this file holds no weights.
+    (bad := tmp_path / "bad.pth").write_bytes(b"bad")
+    with pytest.raises(UserError, match="score_threshold must"):
+        GroundingPredictor.from_config(config, bad, device="cpu", score_threshold=35)
+    with pytest.raises(UserError, match="precision must"):
+        GroundingPredictor.from_config(config, bad, device="cpu", precision="fp16")
+    with pytest.raises(UserError, match="merge_iou must"):
+        GroundingPredictor.from_config(config, bad, overrides=["inference.merge_iou=50"])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'threshold'"):
+        GroundingPredictor.from_config(config, bad, threshold=0.5)
 
 
 def test_from_config_with_official_weights_fetches_none_of_berts(model, tmp_path, tiny_data):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from detectron2.structures import ImageList
 from torch.export.passes import move_to_device_pass
 
 from glipv2_d2.export.graphs import ImagePath, TextPath, export_image_path
@@ -11,6 +12,9 @@ from tests.export.conftest import small_model
 # images, height, width, tokens: fewer and more than traced; one token; an odd number of windows;
 # less than one window, and one position on the levels from P5 on.
 SIZES = [(2, 64, 96, 5), (1, 224, 160, 17), (3, 32, 32, 1), (1, 32, 352, 2), (3, 416, 480, 40)]
+
+# No multiples of the stride: more and less than one, one side or both, one pixel.
+ODD_SIZES = [(1, 200, 300, 4), (2, 33, 95, 3), (1, 31, 64, 2), (1, 64, 97, 2), (1, 1, 1, 1)]
 
 
 def inputs(batch, height, width, tokens, channels=32):
@@ -33,10 +37,20 @@ def test_fused_tower_with_offsets_from_memory(model, program, size):
     assert_same(program.module(), ImagePath(model), size)
 
 
-def test_a_size_that_the_backbone_does_not_divide_is_refused(program):
-    images, words, mask = inputs(1, 96, 128, 5)
-    with pytest.raises(Exception, match=r"size\(\)\[3\] % 32"):
-        program.module()(images[..., :100], words, mask)
+def padded(images, words, mask):
+    """What GLIP itself makes of the images."""
+    return ImageList.from_tensors(list(images), 32).tensor, words, mask
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", ODD_SIZES)
+def test_a_size_that_the_backbone_does_not_divide_is_padded(model, program, size):
+    """It must not be cut: a 200x300 image was answered as its 192x288 corner."""
+    tensors = inputs(*size)
+    expected = ImagePath(model)(*padded(*tensors))
+    for found in (program.module()(*tensors), ImagePath(model)(*tensors)):
+        for a, b in zip(found, expected):
+            torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
 def test_as_many_prompts_as_images(program):

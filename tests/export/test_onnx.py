@@ -7,7 +7,7 @@ from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.export import ExportedGLIP, ExportError, check_export, export_glip, graphs
 from glipv2_d2.export.onnx_format import save_onnx
 from tests.export.conftest import INFERENCE
-from tests.export.test_graphs import SIZES, inputs
+from tests.export.test_graphs import ODD_SIZES, SIZES, inputs, padded
 from tests.export.test_package import NAMES, assert_same_detections, image
 
 pytest.importorskip("onnxscript")
@@ -37,8 +37,8 @@ def test_text(model, tmp_path):
 @torch.no_grad()
 def test_image_and_text(model, traced, tmp_path):
     folder = export_glip(model, tmp_path / "x", format="onnx", inference=INFERENCE)
-    for size in SIZES:
-        expected = graphs.ImagePath(model)(*inputs(*size))
+    for size in SIZES + ODD_SIZES:
+        expected = graphs.ImagePath(model)(*padded(*inputs(*size)))
         found = run(folder / "image.onnx", graphs.IMAGE_INPUTS, inputs(*size))
         for a, b in zip(found, expected):
             torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)

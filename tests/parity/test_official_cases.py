@@ -41,7 +41,7 @@ def case():
 
 
 def test_the_open_cases(model, monkeypatch, capsys):
-    monkeypatch.setattr(verify_parity, "build_model", lambda: model)
+    monkeypatch.setattr(verify_parity, "build_model", lambda device: model)
     arguments = [str(CASES / "case_a.npz"), str(CASES / "case_c.npz")]
     arguments += ["--train", str(CASES / "train_c.json")]
     status = verify_parity.main(arguments)

@@ -1,6 +1,8 @@
 import copy
+import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from detectron2.structures import Instances
@@ -13,11 +15,16 @@ def phrases():
     return PhraseList(["cat", "red kite", "dog", "cat"])
 
 
-def test_integers_give_strings(phrases):
-    assert phrases[1] == "red kite" and phrases[-1] == "cat"
-    assert isinstance(phrases[0], str)
+@pytest.mark.parametrize("number", [int, np.int64, np.uint8, np.array, torch.tensor])
+def test_integers_give_strings(phrases, number):
+    assert phrases[number(1)] == "red kite"
+    assert isinstance(phrases[number(0)], str)
     with pytest.raises(IndexError):
-        phrases[4]
+        phrases[number(4)]
+
+
+def test_negative_integers_count_from_the_end(phrases):
+    assert phrases[-1] == phrases[np.int64(-1)] == phrases[torch.tensor(-1)] == "cat"
 
 
 @pytest.mark.parametrize(
@@ -29,14 +36,21 @@ def test_integers_give_strings(phrases):
         (torch.tensor([2, 0, 2]), ["dog", "cat", "dog"]),
         (torch.tensor([], dtype=torch.long), []),
         ([3, 1], ["cat", "red kite"]),
+        ([], []),
+        (slice(None, None, -1), ["cat", "dog", "red kite", "cat"]),
+        (slice(None, None, 2), ["cat", "dog"]),
+        (np.array([True, False, True, False]), ["cat", "dog"]),
+        (np.array([-1]), ["cat"]),
+        (torch.tensor([1]), ["red kite"]),
+        ([np.int64(2), 1], ["dog", "red kite"]),
+        ([False, True, False, False], ["red kite"]),
     ],
     ids=str,
 )
-def test_indexing_is_a_tensors(phrases, rows, expected):
+def test_indexing_is_an_arrays(phrases, rows, expected):
     selected = phrases[rows]
     assert isinstance(selected, PhraseList)
     assert list(selected) == expected
-    assert torch.equal(torch.arange(4)[rows], torch.arange(4)[rows].reshape(-1))
 
 
 def test_mask_of_another_length(phrases):
@@ -48,7 +62,10 @@ def test_length_iteration_and_equality(phrases):
     assert len(phrases) == 4 and len(PhraseList()) == 0
     assert [p.upper() for p in phrases][1] == "RED KITE"
     assert phrases == PhraseList(phrases) == ["cat", "red kite", "dog", "cat"]
-    assert phrases != PhraseList(["cat"])
+    assert ["cat", "red kite", "dog", "cat"] == phrases == ("cat", "red kite", "dog", "cat")
+    assert phrases != PhraseList(["cat"]) and phrases != ["cat"] and phrases != "cat"
+    assert not phrases != list(phrases)
+    assert hash(phrases) == hash(tuple(phrases))
     assert repr(PhraseList(["a"])) == "PhraseList(['a'])"
 
 
@@ -74,5 +91,10 @@ def test_is_a_field_of_instances(phrases):
 
 
 def test_pickle_and_copy(phrases):
-    assert pickle.loads(pickle.dumps(phrases)) == phrases
-    assert copy.deepcopy(phrases) == phrases
+    for again in (pickle.loads(pickle.dumps(phrases)), copy.deepcopy(phrases), copy.copy(phrases)):
+        assert isinstance(again, PhraseList) and again == phrases
+
+
+def test_is_written_as_json(phrases):
+    assert json.loads(json.dumps({"phrases": phrases})) == {"phrases": list(phrases)}
+    assert json.dumps(phrases[::-1]) == '["cat", "dog", "red kite", "cat"]'

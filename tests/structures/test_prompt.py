@@ -50,6 +50,12 @@ def test_empty_name(name):
         Prompt.from_classes(["cat", name])
 
 
+@pytest.mark.parametrize("name", ["a [red heart]", "screw [ok", "]"])
+def test_a_class_name_has_no_brackets(name):
+    with pytest.raises(PromptError, match=r"class name '.*' has square brackets.*as one string"):
+        Prompt.from_classes(["cat", name])
+
+
 def test_from_caption_with_several_spans():
     prompt = Prompt.from_caption("a red kite and a blue kite", [[[2, 6], [6, 10]], [[17, 26]]])
     assert prompt.kind == "grounding"

@@ -57,7 +57,8 @@ def test_official_arrangement_gives_the_models_outputs(rule):
     inputs = two_inputs()
     calibrate(model, inputs, candidates=200)
     with torch.no_grad(), recorded_heads(model) as ours, recorded_heads(official) as theirs:
-        found, expected = model(inputs), official(inputs)
+        # One by one: the official code pads the smaller image of a batch, which changes its result.
+        found, expected = model(inputs), [official([x])[0] for x in inputs]
     assert theirs[0].logits.shape[-1] == model.tokenizer.max_tokens == 256
     assert ours[0].logits.shape[-1] < 20
     prompts = [[x["prompt"]] for x in inputs]

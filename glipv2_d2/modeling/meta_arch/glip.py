@@ -16,6 +16,7 @@ from ..heads import GroundingHead, GroundingOutput
 from ..levels import require_fitting_levels
 from ..losses import GroundingLosses, GroundingTargets
 from ..mask_output import to_output_size
+from ..padding import by_padded_size
 from ..postprocessing import (
     ClassMap,
     Detections,
@@ -148,6 +149,8 @@ class GLIP(nn.Module):
     def forward(self, batched_inputs: list[dict]) -> "dict[str, torch.Tensor] | list[dict]":
         """Detectron2's contract: losses in training, `[{"instances": Instances}]` otherwise.
 
+        What is found in an image does not depend on the others of the batch, see `by_padded_size`.
+
         Args:
             batched_inputs: dicts with "image" (3, H, W), values 0..255, and optionally "height" and
                 "width" of the output (default: the image's own), "prompt" (a Prompt or a list of
@@ -165,11 +168,11 @@ class GLIP(nn.Module):
         if self.training:
             batched_inputs = [self.training_vocabulary.with_prompt(x) for x in batched_inputs]
         prompts = [self._prompts_of(x) for x in batched_inputs]
-        images = self.preprocess_image(batched_inputs)
-        features = self.visual_features(images)
         if self.training:
+            features = self.visual_features(self.preprocess_image(batched_inputs))
             return self._losses(batched_inputs, [p[0] for p in prompts], features)
-        return self._inference(batched_inputs, prompts, images, features)
+        stride = self.backbone.size_divisibility
+        return by_padded_size(self._inference, stride, batched_inputs, prompts)
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalised images, padded right and below with zeros to a common size."""
@@ -225,15 +228,10 @@ class GLIP(nn.Module):
             mask=tokens.mask,
         )
 
-    def _inference(
-        self,
-        batched_inputs: list[dict],
-        prompts: list[list[Prompt]],
-        images: ImageList,
-        features: list[torch.Tensor],
-    ) -> list[dict]:
+    def _inference(self, batched_inputs: list[dict], prompts: list[list[Prompt]]) -> list[dict]:
+        images = self.preprocess_image(batched_inputs)
         min_scores = [x.get("min_score", self.min_score) for x in batched_inputs]
-        found = self.find(features, prompts, images.image_sizes, min_scores)
+        found = self.find(self.visual_features(images), prompts, images.image_sizes, min_scores)
         results = []
         for inputs, detections, asked, size in zip(
             batched_inputs, found, prompts, images.image_sizes

@@ -21,6 +21,7 @@ from ..heads import (
 )
 from ..losses import GroundingTargets
 from ..matcher import Matches
+from ..padding import by_padded_size
 from ..postprocessing import Detections, classes_asked_twice, split
 from .glip import GLIP, Question
 
@@ -242,6 +243,10 @@ class GLIPv2(GLIP):
         """
         if self.mask_head is None:
             raise ValueError("the model has no mask head: there are no masks of these boxes")
+        stride = self.backbone.size_divisibility
+        return by_padded_size(self._masks_of, stride, batched_inputs, detected)
+
+    def _masks_of(self, batched_inputs, detected) -> list[torch.Tensor]:
         prompts = [self._prompts_of(x) for x in batched_inputs]
         images = self.preprocess_image(batched_inputs)
         features = self.visual_features(images)

@@ -159,6 +159,20 @@ def test_each_image_has_its_own_prompt(shared_model):
     assert set(swapped.pred_phrases) <= {"shop window", "bus"}
 
 
+# Padded to 64 x 64, 64 x 96, 32 x 256 and, another size but padded alike, 64 x 64.
+SIZES = ((40, 50), (64, 96), (20, 230), (64, 64))
+
+
+def test_what_is_found_does_not_depend_on_the_other_images_of_the_batch(shared_model):
+    inputs = [question(CATS, *size, seed=i) for i, size in enumerate(SIZES)]
+    inputs[2]["prompt"] = [CATS, prompt_of("bus", class_ids=[5])]
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        together = detect(shared_model, *(inputs[i] for i in order))
+        for i, found in zip(order, together):
+            # Of products of a batch of another size: float32 rounds differently.
+            assert_same(found, detect(shared_model, inputs[i])[0], atol=1e-2)
+
+
 def test_smaller_image_of_a_batch_is_clipped_to_its_own_size(shared_model):
     small, large = detect(shared_model, question(CATS, 40, 50), question(CATS, 64, 96, seed=1))
     assert small.image_size == (40, 50) and large.image_size == (64, 96)

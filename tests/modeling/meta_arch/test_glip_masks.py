@@ -255,6 +255,19 @@ def test_masks_of_known_boxes(model):
         masked(mask_head=None).eval().masks_of(inputs, found)
 
 
+def test_masks_do_not_depend_on_the_other_images_of_the_batch(model):
+    inputs = [question(), question((96, 96), seed=1), question((64, 70), seed=2)]
+    with masks_as(model, "roi"):
+        together = detect(model, *inputs)
+        alone = [detect(model, x)[0] for x in inputs]
+    for found, expected in zip(together, alone):
+        torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=0)
+        assert len(expected) > 5
+    known = model.masks_of(inputs, alone)
+    for masks, expected in zip(known, alone):
+        torch.testing.assert_close(masks, expected.pred_masks.tensor, rtol=0, atol=1e-4)
+
+
 def test_the_first_prompt_that_asks_for_a_class_gives_its_words(model):
     first, second = Prompt.from_classes(["cat"], [1]), Prompt.from_classes(["kitten"], [1])
     (found,) = detect(model, question(prompt=first))

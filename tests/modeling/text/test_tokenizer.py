@@ -183,7 +183,9 @@ def pickled(thing):
 def test_special_tokens_that_somebody_writes_are_text(tokenizer, copied):
     tokenizer = copied(tokenizer)
     special = ["[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"]
-    prompt = Prompt.from_classes(["cat", *special, "dog"])
+    caption = " ".join(words := ["cat", *special, "dog"])
+    starts = [caption.index(word) for word in words]
+    prompt = Prompt.from_caption(caption, [[(s, s + len(w))] for s, w in zip(starts, words)])
     tokens = tokenizer([prompt])
     ids = tokens.input_ids[0].tolist()
     assert set(ids) & set(tokenizer.tokenizer.all_special_ids) == {101, 102}
