@@ -159,7 +159,8 @@ def do_train(args, cfg):
         logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
     except Stopped as stopped:
         if comm.is_main_process():
-            logger.warning("The training was %s; to go on: %s", stopped, resuming_command())
+            command_line = resuming_command(args.num_machines)
+            logger.warning("The training was %s; to go on: %s", stopped, command_line)
         sys.exit(stopped.status)
 
 
