@@ -18,7 +18,7 @@ from glipv2_d2.checkpoint.convert import (
     published_config,
 )
 from glipv2_d2.checkpoint.names import plain_names
-from glipv2_d2.checkpoint.reading import read_checkpoint
+from glipv2_d2.checkpoint.reading import checked_suffix, read_checkpoint
 from glipv2_d2.checkpoint.resuming import LAST, find_checkpoint
 from glipv2_d2.checkpoint.safetensors_path import plain_path
 from glipv2_d2.checkpoint.unicl import is_unicl, unicl_for_model
@@ -74,8 +74,8 @@ class GLIPCheckpointer(DetectionCheckpointer):
         """
         path = plain_path(path) if path else path
         self._path = str(path)
-        if path and "://" not in str(path) and not self.path_manager.exists(str(path)):
-            raise CheckpointError(f"There is no checkpoint '{path}'.")
+        if path and "://" not in str(path):
+            checked_suffix(Path(path))
         wanted = self.checkpointables if checkpointables is None else checkpointables
         self._resumes = bool(wanted)
         try:
