@@ -49,7 +49,7 @@ class GLIPCheckpointer(DetectionCheckpointer):
             a part of the model, but not nothing, and no shape may differ.
 
     Of a file with a moving average (key ``"ema"``) the averaged weights are used, unless a run is
-    resumed from it, that is, unless anything else (the optimiser, ...) is restored, too; see
+    resumed from it, that is, unless anything else (the optimizer, ...) is restored, too; see
     :func:`read_checkpoint`. The weights of an official GLIP are converted, and those of a UniCL,
     whose two towers training may start from.
     """
