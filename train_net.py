@@ -132,8 +132,7 @@ def do_train(args, cfg):
 
     ema = None
     if cfg.train.ema.enabled:
-        with named_setting("train.ema"):
-            ema = ModelEMA(model, cfg.train.ema.decay, cfg.train.ema.warmup)
+        ema = ModelEMA(model, cfg.train.ema.decay, cfg.train.ema.warmup)
         checkpointer.add_checkpointable("ema", ema)
 
     cfg.optimizer.params.model = model
@@ -142,14 +141,14 @@ def do_train(args, cfg):
     with named_setting("dataloader.train"):
         train_loader = instantiate(cfg.dataloader.train)
     ddp_model = create_ddp_model(model, **cfg.train.ddp)
-    with named_setting("train"):
-        trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
+    trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
     checkpointer.add_checkpointable("trainer", trainer)
     stop = StopSignals(patient=comm.get_world_size() > 1)
     trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer, stop, start_iter))
 
     if found:
-        checkpointer.load(found.path)
+        with named_setting(f"--resume from '{found.path}'"):  # of another optimizer, for instance
+            checkpointer.load(found.path)
         if ema and ema.updates == 0:
             ema.reset()  # to the weights just loaded, unless the average itself was among them
     try:
@@ -159,7 +158,8 @@ def do_train(args, cfg):
         logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
     except Stopped as stopped:
         if comm.is_main_process():
-            logger.warning("The training was %s; to go on: %s", stopped, resuming_command())
+            command_line = resuming_command(args.num_machines)
+            logger.warning("The training was %s; to go on: %s", stopped, command_line)
         sys.exit(stopped.status)
 
 
@@ -181,7 +181,8 @@ def build_hooks(cfg, model, ema, checkpointer, stop, start_iter):
         kind = Evaluation
         if best:
             kind = partial(Patience, best, rates, checkpointer, **patience)
-        evaluation = kind(period, lambda: do_test(cfg, model, ema, stop), saving)
+        with named_setting("train.patience"):
+            evaluation = kind(period, lambda: do_test(cfg, model, ema, stop), saving)
     seed = cfg.train.get("seed", -1)
     writer = None
     if main:

@@ -256,10 +256,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run(parse_arguments(argv))
     except (InstallError, OSError) as error:  # OSError: a folder that cannot be written, no space
-        print(f"install_detectron2: {error}", file=sys.stderr)
-        return 1
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("install_detectron2: interrupted; run it again to finish.", file=sys.stderr)
+        print("interrupted; run it again to finish", file=sys.stderr)
         return 130
     return 0
 

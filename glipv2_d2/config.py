@@ -15,6 +15,7 @@ description of a model and not two; ``modeling/yacs.py`` says which of Detectron
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.config import __file__ as CONFIG_PACKAGE
@@ -54,11 +55,11 @@ def named_setting(key: str) -> Iterator[None]:
             raise
         raise ConfigError(f"{key}: {error}") from error
     except TypeError as error:
-        frame = error.__traceback__
-        while frame.tb_next is not None:
-            frame = frame.tb_next
-        # Raised by Detectron2's call itself: inside of the constructor it would be a bug of ours.
-        if Path(frame.tb_frame.f_code.co_filename).parent != Path(CONFIG_PACKAGE).parent:
+        _, *frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+        caller = Path(frames[-1].f_code.co_filename)
+        # Raised by the call itself, in the context or in Detectron2's `instantiate`: inside of the
+        # constructor it would be a bug of ours.
+        if len(frames) > 1 and caller.parent != Path(CONFIG_PACKAGE).parent:
             raise
         raise ConfigError(f"{key}: {error}") from error
 

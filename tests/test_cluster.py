@@ -9,6 +9,7 @@ from detectron2.engine.launch import _find_free_port
 
 from glipv2_d2 import compat
 from glipv2_d2.cluster import Place, place_in_job
+from glipv2_d2.engine.saving import resuming_command
 from glipv2_d2.errors import UsageError
 from tests.test_compat import two_process_main
 
@@ -69,6 +70,18 @@ def test_machines_of_the_users_own_arrangement():
 def test_what_cannot_be_joined_is_refused(machines, environment, message):
     with pytest.raises(UsageError, match=message):
         place_in_job(machines, environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "machines", "before"),
+    [(TORCHRUN, 1, "torchrun ..."), (SRUN, 1, "srun ... python"), (SRUN, 2, "python")],
+)
+def test_a_stopped_job_goes_on_as_it_was_started(environment, machines, before, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train_net.py", "--num-gpus", "0", "train.max_iter=9"])
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    expected = f"{before} train_net.py --resume --num-gpus 0 train.max_iter=9"
+    assert resuming_command(machines) == expected
 
 
 @pytest.mark.parametrize("numbers", [{"num_gpus_per_machine": 8}, {"num_processes": 3}])

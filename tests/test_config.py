@@ -67,9 +67,15 @@ def test_a_keyword_that_a_part_does_not_have_is_the_configs_fault():
     with pytest.raises(ConfigError, match=r"^model: .*unexpected keyword argument 'sise'"):
         with named_setting("model"):
             instantiate(LazyCall(Part)(sise=(1,)))
+    with pytest.raises(ConfigError, match=r"^part: .*unexpected keyword argument 'sise'"):
+        with named_setting("part"):
+            Part(sise=(1,))
 
 
 def test_a_type_error_inside_of_a_part_is_a_bug():
     with pytest.raises(TypeError, match="unsupported operand"):
         with named_setting("model"):
             instantiate(LazyCall(Part)(size=1))
+    with pytest.raises(TypeError, match="unsupported operand"):
+        with named_setting("part"):
+            Part(size=1)

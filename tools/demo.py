@@ -222,7 +222,7 @@ def train(config, args) -> dict:
         "train_net.py", "--config-file", path,
         "--num-gpus", "1" if config.train.device == "cuda" else "0", "train.init_checkpoint=",
         f"train.max_iter={args.iters}", f"train.output_dir={folder}", "train.eval_period=-1",
-        f"train.checkpointer.period={args.iters}", "train.log_period=10",
+        "train.log_period=10",
         f"lr_multiplier.warmup_iters={max(1, args.iters // 10)}",
     )  # fmt: skip
     load_weights(model, folder / "model_final.pth")

@@ -18,7 +18,7 @@ from glipv2_d2.checkpoint.convert import (
     published_config,
 )
 from glipv2_d2.checkpoint.names import plain_names
-from glipv2_d2.checkpoint.reading import read_checkpoint
+from glipv2_d2.checkpoint.reading import checked_suffix, read_checkpoint
 from glipv2_d2.checkpoint.resuming import LAST, find_checkpoint
 from glipv2_d2.checkpoint.safetensors_path import plain_path
 from glipv2_d2.checkpoint.unicl import is_unicl, unicl_for_model
@@ -49,7 +49,7 @@ class GLIPCheckpointer(DetectionCheckpointer):
             a part of the model, but not nothing, and no shape may differ.
 
     Of a file with a moving average (key ``"ema"``) the averaged weights are used, unless a run is
-    resumed from it, that is, unless anything else (the optimiser, ...) is restored, too; see
+    resumed from it, that is, unless anything else (the optimizer, ...) is restored, too; see
     :func:`read_checkpoint`. The weights of an official GLIP are converted, and those of a UniCL,
     whose two towers training may start from.
     """
@@ -74,8 +74,8 @@ class GLIPCheckpointer(DetectionCheckpointer):
         """
         path = plain_path(path) if path else path
         self._path = str(path)
-        if path and "://" not in str(path) and not self.path_manager.exists(str(path)):
-            raise CheckpointError(f"There is no checkpoint '{path}'.")
+        if path and "://" not in str(path):
+            checked_suffix(Path(path))
         wanted = self.checkpointables if checkpointables is None else checkpointables
         self._resumes = bool(wanted)
         try:

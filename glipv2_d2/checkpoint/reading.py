@@ -25,7 +25,13 @@ from glipv2_d2.checkpoint.restricted import (
 from glipv2_d2.checkpoint.unicl import is_unicl
 from glipv2_d2.errors import CheckpointError
 
-__all__ = ["CheckpointError", "read_checkpoint", "read_safetensors_metadata", "weight_names"]
+__all__ = [
+    "CheckpointError",
+    "checked_suffix",
+    "read_checkpoint",
+    "read_safetensors_metadata",
+    "weight_names",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +67,7 @@ def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
         CheckpointError: no such file, a truncated or foreign file, objects that are not weights.
     """
     path = Path(path)
-    suffix = _checked_suffix(path)
+    suffix = checked_suffix(path)
     if suffix == ".safetensors":
         return {"model": _plain(_read_safetensors(path))}
     if suffix == ".pkl":
@@ -91,7 +97,7 @@ def weight_names(path: str | Path) -> list[str]:
         CheckpointError: as :func:`read_checkpoint`.
     """
     path = Path(path)
-    suffix = _checked_suffix(path)
+    suffix = checked_suffix(path)
     if suffix == ".safetensors":
         with _open_safetensors(path) as file:
             return plain_names(file.keys())
@@ -101,7 +107,12 @@ def weight_names(path: str | Path) -> list[str]:
     return list(_state_dict_in(loaded, path, foreign))
 
 
-def _checked_suffix(path: Path) -> str:
+def checked_suffix(path: Path) -> str:
+    """The suffix of a file that may be a checkpoint, in small letters; it is not looked into.
+
+    Raises:
+        CheckpointError: no file, an empty one, or of a kind that cannot be read.
+    """
     if path.is_dir():
         raise CheckpointError(f"'{path}' is a folder; a checkpoint file is needed.")
     if not path.is_file():

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from glipv2_d2.errors import ConfigError
+
 __all__ = ["ModelEMA"]
 
 
@@ -26,7 +28,7 @@ class ModelEMA:
 
     def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True):
         if not 0.0 <= decay < 1.0:
-            raise ValueError(f"train.ema.decay must lie in [0, 1), got {decay}.")
+            raise ConfigError(f"train.ema.decay must lie in [0, 1), got {decay}.")
         module = getattr(model, "module", model)
         self.decay = decay
         self.warmup = warmup

@@ -19,6 +19,7 @@ from detectron2.utils.events import (
 
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.saving import Saving
+from glipv2_d2.errors import ConfigError
 from glipv2_d2.files import whole_file
 from glipv2_d2.seeding import seed
 from glipv2_d2.signals import Stopped
@@ -60,7 +61,7 @@ class WeightDecayStepHook(HookBase):
 
     def __init__(self, steps: Sequence[float], gamma: float = 0.1):
         if list(steps) != sorted(steps) or not all(0 < step < 1 for step in steps):
-            raise ValueError(f"train.weight_decay_steps must rise within (0, 1), got {list(steps)}")
+            raise ConfigError(f"train.weight_decay_steps must rise within (0, 1): {list(steps)}")
         self.steps = tuple(steps)
         self.gamma = gamma
 
@@ -153,6 +154,11 @@ class Writer(PeriodicWriter):
 
     Place it before the evaluation: a kill in that would else lose the numbers of this iteration.
     """
+
+    def __init__(self, writers: Sequence[EventWriter], period: int):
+        if period < 1:
+            raise ConfigError(f"train.log_period must be at least 1, got {period}")
+        super().__init__(writers, period)
 
     def after_train(self) -> None:
         pass

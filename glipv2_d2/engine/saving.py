@@ -10,6 +10,7 @@ from detectron2.checkpoint import Checkpointer
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from glipv2_d2.cluster import place_in_job
 from glipv2_d2.files import remove_leftovers
 from glipv2_d2.signals import Stopped, StopSignals
 
@@ -103,9 +104,18 @@ class Saving(HookBase):
         self._saved = self.trainer.iter
 
 
-def resuming_command() -> str:
-    """The command line of this process, with ``--resume``."""
+def resuming_command(num_machines: int = 1) -> str:
+    """The command line of this process, with ``--resume``.
+
+    Of torchrun's and srun's own options ("...") a process that they started knows nothing.
+
+    Args:
+        num_machines: ``--num-machines``.
+    """
     script, *options = sys.argv
     if "--resume" not in options:
         options.insert(0, "--resume")  # before the overrides
-    return shlex.join(["python", script, *options])
+    place = place_in_job(num_machines)
+    starter = place.starter if place else ""
+    before = {"": "python", "torchrun": "torchrun ...", "srun": "srun ... python"}[starter]
+    return f"{before} {shlex.join([script, *options])}"

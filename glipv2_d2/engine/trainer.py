@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage, get_event_storage
 
 from glipv2_d2.compat import AMPTrainer
 from glipv2_d2.engine.optim import GradientClipper
-from glipv2_d2.errors import TrainingDiverged
+from glipv2_d2.errors import ConfigError, TrainingDiverged
 from glipv2_d2.signals import starting_workers
 
 __all__ = [
@@ -104,7 +104,7 @@ def build_trainer(model, loader, optimizer, train_config) -> GLIPTrainer | GLIPA
     """Build the trainer that ``train.amp`` and ``train.clip_grad`` of a config ask for.
 
     Raises:
-        ValueError: ``train.amp.precision`` is neither "bf16" nor "fp16".
+        ConfigError: ``train.amp.precision`` is neither "bf16" nor "fp16".
     """
     clip_norm = train_config.get("clip_grad", None)
     amp = train_config.amp
@@ -112,7 +112,7 @@ def build_trainer(model, loader, optimizer, train_config) -> GLIPTrainer | GLIPA
         return GLIPTrainer(model, loader, optimizer, clip_norm)
     precision = amp.get("precision", "bf16")
     if precision not in ("bf16", "fp16"):
-        raise ValueError(f"train.amp.precision must be 'bf16' or 'fp16', got '{precision}'.")
+        raise ConfigError(f"train.amp.precision must be 'bf16' or 'fp16', got '{precision}'.")
     return GLIPAMPTrainer(model, loader, optimizer, clip_norm, precision=precision)
 
 

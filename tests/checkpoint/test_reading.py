@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from glipv2_d2.checkpoint import (
     CheckpointError,
+    GLIPCheckpointer,
     read_checkpoint,
     read_safetensors_metadata,
     weight_names,
@@ -168,8 +169,9 @@ def test_other_content(tmp_path, content, hint, name):
 def test_missing_folder_and_unknown_suffix(tmp_path):
     with pytest.raises(CheckpointError, match="There is no checkpoint"):
         read_checkpoint(tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="is a folder"):
-        read_checkpoint(tmp_path)
+    for load in (read_checkpoint, GLIPCheckpointer(torch.nn.Linear(1, 1)).load):
+        with pytest.raises(CheckpointError, match="is a folder"):
+            load(tmp_path)
     (tmp_path / "w.onnx").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="not a kind of checkpoint.*safetensors"):
         read_checkpoint(tmp_path / "w.onnx")

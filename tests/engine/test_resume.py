@@ -191,6 +191,12 @@ def test_a_run_is_not_written_over_by_another(run_train_net):
     assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == before
 
 
+def test_a_checkpoint_of_another_optimizer_is_not_resumed(run_train_net):
+    run_train_net("train.max_iter=1")
+    with pytest.raises(ConfigError, match="--resume from '.*model_final.pth': .*parameter group"):
+        run_train_net("--resume", "train.max_iter=2", "optimizer.params.lr_by_prefix={neck: 0.1}")
+
+
 def test_a_short_run_has_checkpoints_and_old_ones_are_deleted(run_train_net):
     options = ("train.checkpointer.max_to_keep=2", "train.checkpointer.period=5000")
     folder = run_train_net("train.max_iter=10", *options)  # a quarter of 10, rounded up

@@ -143,14 +143,21 @@ def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["train.amp.enabled=True", "train.amp.precision=fp8"], "train: .*'fp16', got 'fp8'"),
-        (["train.ema.enabled=True", "train.ema.decay=2"], r"train.ema: .* in \[0, 1\), got 2"),
+        (["train.amp.enabled=True", "train.amp.precision=fp8"], "train.amp.*'fp16', got 'fp8'"),
+        (["train.ema.enabled=True", "train.ema.decay=2"], r"train.ema.decay .* \[0, 1\), got 2"),
         (["optimizer.params.lr_by_prefix={tower: 0.1}"], "optimizer: .*names 'tower', but no"),
         (["dataloader.train.total_batch_size=0"], "dataloader.train: total_batch_size=0 must"),
         (["train.max_iter=0"], "lr_multiplier: train.max_iter must be at least 1"),
         (["model.language_backbone.max_tokens=2"], "model: max_tokens=2 must lie"),
         (["model.neck.num_blokcs=3"], "model: .*unexpected keyword argument 'num_blokcs'"),
         (["model.backbone.bottom_up.dpeths=3"], "model: .*unexpected keyword argument 'dpeths'"),
+        (["train.checkpointer.peroid=3"], "train.checkpointer: .*argument 'peroid'"),
+        (
+            ["train.patience.stpo=3", "train.best_metric=bbox/AP", "train.eval_period=1"],
+            "train.patience: .*argument 'stpo'",
+        ),
+        (["train.weight_decay_steps=[2]"], r"train.weight_decay_steps must .*: \[2\]"),
+        (["train.log_period=0"], "train.log_period must be at least 1, got 0"),
     ],
 )
 def test_a_refused_setting_is_named(run_train_net, options, message):

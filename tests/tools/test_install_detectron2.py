@@ -68,9 +68,9 @@ def no_detectron2(monkeypatch):
 
 def failure(capsys, *arguments):
     """Run the installer in this process; return its one line on stderr."""
-    assert install_detectron2.main(list(arguments)) == 1
+    assert install_detectron2.main(list(arguments)) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
+    assert len(lines) == 1 and lines[0].startswith("error: ")
     return lines[0]
 
 
@@ -212,7 +212,7 @@ def test_missing_or_unfit_torch(tmp_path, torch, torchvision, message):
         if text is not None:
             fake_module(tmp_path, name, text)
     result = run_script(tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 2
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and message in lines[0]
     assert "-m pip install torch torchvision" in lines[0]
