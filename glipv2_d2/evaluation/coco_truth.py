@@ -51,6 +51,7 @@ def load_coco_truth(json_file: str) -> COCO:
             for key, image in images.items()
             for annotation in _annotations(image, by_image[key], contiguous, json_file, log)
         ]
+        log.clipped = 0  # they are kept as they are
     _number(annotations)
     if any(isinstance(key, str) for key in images):
         for entry in annotations:
