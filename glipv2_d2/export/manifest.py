@@ -29,7 +29,7 @@ class Manifest:
         input_format: channel order, "BGR" or "RGB".
         pixel_mean, pixel_std: per channel of the values 0..255.
         size_divisibility: the image graph pads its input to multiples of it, right and below with
-            zeros, after normalising.
+            zeros, after normalizing.
         strides: of the levels, pixels. Level i of a padded (H, W) input has ceil(H / stride) rows.
         anchor_offset: position of the first anchor's centre in strides.
         cell_anchors: per level (x1, y1, x2, y2) around that centre, continuous.
