@@ -18,7 +18,7 @@ from glipv2_d2.data.loading import LEFT_OUT, load_records, stored_records
 from glipv2_d2.data.mappers.grounding import GroundingDatasetMapper, class_names
 from glipv2_d2.data.masks import MaskedRecords
 from glipv2_d2.data.problems import DataError
-from glipv2_d2.data.records import CaptionPool, RecordMix
+from glipv2_d2.data.records import CaptionPool, CheckedRecords, RecordMix
 from glipv2_d2.data.samplers import REPLACED, MixingSampler, SampleStream
 
 Record = dict[str, Any]
@@ -90,7 +90,7 @@ def build_grounding_train_loader(
     for name, _ in entries:
         part = stored_records(name, invalid, check_files, counters, excluded, with_masks)
         _prepare(mapper, name, part)
-        taught = taught or _has_captions(part) or any(map(_teaches, part))
+        taught = taught or isinstance(part, CheckedRecords) or any(map(_teaches, part))
         parts.append(MaskedRecords(part, name) if with_masks else part)
         most_negatives = getattr(mapper, "most_negatives", None)  # other mappers need not have it
         if most_negatives and most_negatives(name) and _has_captions(part):
@@ -136,7 +136,7 @@ def _has_captions(records: Sequence[Record]) -> bool:
 
 
 def _teaches(record: Record) -> bool:
-    """Whether a detection record has a box, or classes that are verified to be absent."""
+    """Whether a record has a box, or classes that are verified to be absent."""
     single = any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
     return single or bool(record.get("neg_category_ids"))
 

@@ -155,7 +155,7 @@ class GroundingDatasetMapper:
                     self._vocabulary_prompts(name)
             except PromptError as error:
                 raise DataError(
-                    f"{error}. The class is one of data set {name!r}: rename it in 'categories' of "
+                    f"{error}. The class is one of data set {name!r}: rename it in the files of "
                     "every split"
                 ) from error
 
