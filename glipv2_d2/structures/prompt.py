@@ -57,7 +57,7 @@ def clean_name(name: str) -> str:
 
 def _require_utf8(text: str, what: str) -> None:
     """Half characters, as of a file name in another encoding, are refused by the tokenizers."""
-    if printable(text) != text:
+    if not text.isascii() and printable(text) != text:
         raise PromptError(f"the {what} {_shorten(text)!r} is no text in UTF-8")
 
 
