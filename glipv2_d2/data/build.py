@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader
 
 from glipv2_d2 import compat
 from glipv2_d2.data.counters import Counters
+from glipv2_d2.data.datasets.phrase_classes import detection_classes
 from glipv2_d2.data.datasets.refexp import record_image_key
 from glipv2_d2.data.loading import LEFT_OUT, load_records, stored_records
 from glipv2_d2.data.mappers.grounding import GroundingDatasetMapper, class_names
 from glipv2_d2.data.masks import MaskedRecords
 from glipv2_d2.data.problems import DataError
-from glipv2_d2.data.records import CaptionPool, RecordMix
+from glipv2_d2.data.records import CaptionPool, CheckedRecords, RecordMix
 from glipv2_d2.data.samplers import REPLACED, MixingSampler, SampleStream
 
 Record = dict[str, Any]
@@ -70,8 +71,8 @@ def build_grounding_train_loader(
 
     Raises:
         DataError: a data set cannot be used, see
-            :func:`~glipv2_d2.data.checks.check_records`, too many of its images are missing, or
-            there is not one box in all data sets.
+            :func:`~glipv2_d2.data.checks.check_records`, too many of its images are missing, a
+            class name cannot be asked for, or there is not one box in all data sets.
     """
     entries = _entries(datasets)
     world = comm.get_world_size()
@@ -88,7 +89,8 @@ def build_grounding_train_loader(
     parts, taught = [], False
     for name, _ in entries:
         part = stored_records(name, invalid, check_files, counters, excluded, with_masks)
-        taught = taught or _has_captions(part) or any(map(_teaches, part))
+        _prepare(mapper, name, part)
+        taught = taught or isinstance(part, CheckedRecords) or any(map(_teaches, part))
         parts.append(MaskedRecords(part, name) if with_masks else part)
         most_negatives = getattr(mapper, "most_negatives", None)  # other mappers need not have it
         if most_negatives and most_negatives(name) and _has_captions(part):
@@ -98,8 +100,6 @@ def build_grounding_train_loader(
             f"no image of {[name for name, _ in entries]} has a box: there is nothing to learn but "
             "that nothing is there. Are the annotations in another file?"
         )
-    if hasattr(mapper, "prepare"):
-        mapper.prepare(name for name, _ in entries)
     sampler = MixingSampler(
         [len(part) for part in parts], [w for _, w in entries], shuffle=shuffle, seed=seed
     )
@@ -136,7 +136,7 @@ def _has_captions(records: Sequence[Record]) -> bool:
 
 
 def _teaches(record: Record) -> bool:
-    """Whether a detection record has a box, or classes that are verified to be absent."""
+    """Whether a record has a box, or classes that are verified to be absent."""
     single = any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
     return single or bool(record.get("neg_category_ids"))
 
@@ -160,14 +160,35 @@ def build_grounding_test_loader(
         invalid: annotations are only the questions here, so that bad ones need not stop. A record
             that cannot be used does: a result over fewer images is another result.
     """
-    records = load_records(dataset, invalid=invalid, drop_records=False)
-    if hasattr(mapper, "prepare"):
-        mapper.prepare([dataset])
+    records = evaluated_records(dataset, mapper, invalid)
     if batch_size > 1:
         records = sorted(records, key=lambda record: record["width"] / record["height"])
     return compat.build_test_loader(
         records, mapper=mapper, batch_size=batch_size, num_workers=num_workers
     )
+
+
+def evaluated_records(
+    dataset: str, mapper: GroundingDatasetMapper, invalid: str = "drop"
+) -> list[Record]:
+    """The records of a test loader, whose mapper gets the class names.
+
+    Args:
+        dataset, mapper, invalid: see :func:`build_grounding_test_loader`.
+
+    Raises:
+        DataError: a record cannot be used, or a class cannot be asked for.
+    """
+    records = load_records(dataset, invalid=invalid, drop_records=False)
+    _prepare(mapper, dataset, records)
+    return records
+
+
+def _prepare(mapper: GroundingDatasetMapper, name: str, records: Sequence[Record]) -> None:
+    """Captions need no class names."""
+    is_asked = detection_classes(name) is not None or not _has_captions(records)
+    if is_asked and hasattr(mapper, "prepare"):
+        mapper.prepare([name])
 
 
 def relabel(

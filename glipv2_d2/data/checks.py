@@ -9,7 +9,7 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.entries import crowd_problem, file_name_problem, plain_annotation
+from glipv2_d2.data.entries import NUMBERS, crowd_problem, file_name_problem, plain_annotation
 from glipv2_d2.data.patterns import refuse_patterns, refuse_what_is_left
 from glipv2_d2.data.problems import INVALID, DataError, ProblemLog, problem_log
 from glipv2_d2.structures import span_problem
@@ -143,7 +143,7 @@ def _check_image(record: Record, check_files: bool) -> None:
             raise _Invalid("missing field", f"the field {field!r} is missing or empty")
     for field in ("height", "width"):
         value = record[field]
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, NUMBERS) and not isinstance(value, bool)
         if not number or not 1 <= value <= MOST_PIXELS or value % 1:
             raise _Invalid("bad image size", f"the field {field!r} is {value!r}")
     if problem := file_name_problem(record["file_name"]):
@@ -193,7 +193,7 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
         _check_spans(annotation, record["caption"])
     else:
         category = annotation.get("category_id")
-        if not isinstance(category, (int, float)) or isinstance(category, bool):
+        if not isinstance(category, NUMBERS) or isinstance(category, bool):
             raise _Invalid("bad class", f"category_id {category!r} is not an integer")
         if category % 1:
             raise _Invalid("bad class", f"category_id {category!r} is not an integer")

@@ -71,13 +71,14 @@ def root_class_warning(
         used: the ids of those that have a box.
     """
     categories = list(categories)
+    below_name: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in categories:
+        if isinstance(above := entry.get("supercategory"), str):
+            below_name.setdefault(above, []).append(entry)
     told = []
     for entry in categories:
-        below = [
-            other["name"]
-            for other in categories
-            if other["id"] != entry["id"] and other.get("supercategory") == entry["name"]
-        ]
+        others = below_name.get(entry["name"], ())
+        below = [other["name"] for other in others if other["id"] != entry["id"]]
         no_thing = "".join(filter(str.isalnum, entry["name"])).casefold() in _NO_THINGS
         if entry["id"] not in used and (below or no_thing):
             reason = f", the supercategory of {_some([repr(name) for name in below])}"

@@ -12,9 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
+
 from glipv2_d2.data.problems import RecordError
 
 Record = dict[str, Any]
+# What json files, and users' own readers, have for a number.
+NUMBERS = (int, float, np.integer, np.floating)
 Report = Callable[[str, str, str], None]
 
 
@@ -73,7 +77,9 @@ def plain_annotation(entry: Record) -> Record:
     """The annotation itself, or a copy with ``bbox`` as numbers and ``iscrowd`` as 0 or 1."""
     changed = {}
     box, crowd = entry.get("bbox"), entry.get("iscrowd", 0)
-    if isinstance(box, (list, tuple)) and any(isinstance(x, str) for x in box):
+    if isinstance(box, np.ndarray):
+        changed["bbox"] = box.tolist()
+    elif isinstance(box, (list, tuple)) and any(isinstance(x, str) for x in box):
         changed["bbox"] = [plain_number(x) for x in box]
     if crowd is None or isinstance(crowd, (str, float, bool)):
         changed["iscrowd"] = _CROWD.get(crowd, crowd)
@@ -101,7 +107,7 @@ _IDS = {
 
 def crowd_problem(value: Any) -> str | None:
     """Why a value of ``iscrowd`` has no meaning; None if it has one."""
-    if isinstance(value, int) and value in (0, 1):
+    if isinstance(value, (int, np.integer)) and value in (0, 1):
         return None
     return f"the field 'iscrowd' is {_short(value)}, neither 0 nor 1"
 

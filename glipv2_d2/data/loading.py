@@ -241,7 +241,7 @@ def _read(name: str, invalid: str) -> Sequence[Record]:
             return load_coco_style_json(_source(name), os.fspath(metadata.image_root), name)
         records = DatasetCatalog.get(name)
         _check_class_names(name)
-        return records
+        return records if isinstance(records, Sequence) else list(records)
     except DataError:
         raise
     except FileNotFoundError as error:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from detectron2.structures import BoxMode
 
+from glipv2_d2.data.entries import NUMBERS
 from glipv2_d2.data.problems import DataError, ProblemLog
 
 Record = dict[str, Any]
@@ -99,12 +101,13 @@ def _boxes(records: Sequence[Record]) -> Iterator[tuple[Box, int, float, float]]
             continue
         for annotation in annotations:
             box = annotation.get("bbox") if isinstance(annotation, dict) else None
+            box = box.tolist() if isinstance(box, np.ndarray) else box
             if isinstance(box, (list, tuple)) and len(box) == 4 and _numbers(box):
                 yield tuple(box), annotation.get("bbox_mode"), width, height
 
 
 def _numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(x, (int, float)) and math.isfinite(x) for x in values)
+    return all(isinstance(x, NUMBERS) and math.isfinite(x) for x in values)
 
 
 def _normalized(boxes: list[tuple[Box, int, float, float]]) -> str | None:

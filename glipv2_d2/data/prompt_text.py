@@ -22,7 +22,7 @@ from functools import lru_cache
 from glipv2_d2.data import phrase_words as lists
 from glipv2_d2.data.phrases import WORD, Span, ends_phrase, noun_phrase_extractor
 from glipv2_d2.errors import printable
-from glipv2_d2.structures import Prompt, PromptError
+from glipv2_d2.structures import Prompt, PromptError, clean_name
 
 __all__ = ["PROMPT_KINDS", "read_prompt"]
 
@@ -54,7 +54,7 @@ def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> list[s
         Class names, or the Prompt of a caption.
 
     Raises:
-        PromptError: nothing is left of it, or no phrase is found in it.
+        PromptError: nothing is left of it, no phrase is found in it, or a class has brackets.
         ValueError: an unknown kind or back end.
     """
     if kind not in PROMPT_KINDS:
@@ -144,6 +144,8 @@ def _without_article(part: str) -> Span:
 
 
 def _classes(names: list[str]) -> list[str]:
+    for name in names:
+        clean_name(name)  # one that cannot be asked for is refused before there is a model
     several = [name for name in names if {"and", "or"} & set(_words(name))]
     if several:
         _warn(

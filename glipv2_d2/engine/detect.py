@@ -92,15 +92,6 @@ def _inputs_and_overrides(given: Sequence[str]) -> tuple[list[str], list[str]]:
     return inputs, overrides
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
-        raise UsageError(f"--threshold must lie in [0, 1], got {args.threshold}.")
-    if args.merge_iou is not None and not 0 < args.merge_iou <= 1:
-        raise UsageError(f"--merge-iou must lie in (0, 1], got {args.merge_iou}.")
-    if args.batch_size < 1:
-        raise UsageError(f"--batch-size (batch_size) must be at least 1, got {args.batch_size}.")
-
-
 def _typed(text: str) -> str:
     """An argument as it was typed, in UTF-8: where the locale says otherwise (LC_ALL=C), Python
     reads it as something else."""
@@ -113,6 +104,8 @@ def _typed(text: str) -> str:
 
 
 def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredictor:
+    # None would switch it off, and not leave it to the config.
+    merging = {} if args.merge_iou is None else {"merge_iou": args.merge_iou}
     predictor = GroundingPredictor.from_config(
         args.config_file,
         args.weights,
@@ -120,9 +113,8 @@ def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredi
         batch_size=args.batch_size,
         score_threshold=args.threshold,
         overrides=overrides,
+        **merging,
     )
-    if args.merge_iou is not None:
-        predictor.merge_iou = args.merge_iou
     if args.tta:
         predictor.use_test_time_augmentation()
     return predictor
@@ -147,7 +139,6 @@ def _settings(
 
 def _run(args: argparse.Namespace) -> int:
     """Detect and write; returns the exit status."""
-    _check_numbers(args)
     args.prompt = _typed(args.prompt)
     given, overrides = _inputs_and_overrides(args.input)
     inputs = find_images(given)

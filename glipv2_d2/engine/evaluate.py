@@ -189,8 +189,9 @@ def evaluate_test_sets(
 
 def _tables(name: str, evaluator: DatasetEvaluator, result: Mapping) -> list[Table]:
     """What the evaluator printed, or, of a foreign one, what it returned."""
-    tables = getattr(evaluator, "tables", None)
-    if tables is None:
+    evaluators = getattr(evaluator, "_evaluators", [evaluator])  # of DatasetEvaluators
+    tables = [table for single in evaluators for table in getattr(single, "tables", ())]
+    if not all(hasattr(single, "tables") for single in evaluators):
         tables = []
         for task, metrics in result.items():
             tables += metric_tables(task, metrics if isinstance(metrics, Mapping) else result)

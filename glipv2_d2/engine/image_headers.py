@@ -10,7 +10,9 @@ from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
-from glipv2_d2.data import build_grounding_test_loader, load_records
+from glipv2_d2.config import named_setting
+from glipv2_d2.data import build_grounding_test_loader
+from glipv2_d2.data.build import evaluated_records
 from glipv2_d2.data.images import record_image_problem
 from glipv2_d2.data.loading import read_dataset
 from glipv2_d2.errors import DataError, UserError
@@ -143,8 +145,9 @@ def _records(loader: Mapping) -> Sequence[Record]:
     dataset = loader.get("dataset")
     if isinstance(dataset, str):
         if _is_ours(loader):
-            invalid = loader.get("invalid", "drop")
-            return load_records(dataset, invalid=invalid, drop_records=False)
+            with named_setting("dataloader.test"):
+                mapper = instantiate(loader.get("mapper"))
+            return evaluated_records(dataset, mapper, loader.get("invalid", "drop"))
         return read_dataset(dataset, "drop") if dataset in DatasetCatalog.list() else ()
     if isinstance(dataset, Mapping) and "_target_" in dataset:
         dataset = instantiate(dataset)  # Detectron2's get_detection_dataset_dicts

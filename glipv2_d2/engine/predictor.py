@@ -241,16 +241,16 @@ class GroundingPredictor:
     def _input(self, image: AnyImage, name: str, prompts: list[Prompt]) -> dict:
         pixels = bgr_array(image, name)
         height, width = pixels.shape[:2]
-        resized = pixels
         # Augmentation makes its views from the image itself, not from one resized already.
-        if not isinstance(self.model, GLIPWithTTA):
-            transform = self.resize.get_transform(pixels)
+        augmented = isinstance(self.model, GLIPWithTTA)
+        for resize in self.model.resizes if augmented else [self.resize]:
+            transform = resize.get_transform(pixels)
             if min(transform.new_h, transform.new_w) < 1:
                 raise UsageError(
                     f"{name} of {height}x{width} pixels (height x width) is too narrow: nothing is "
-                    f"left of it when its long side has {self.max_size}. Cut it into pieces."
+                    f"left of it when its long side has {resize.max_size}. Cut it into pieces."
                 )
-            resized = transform.apply_image(pixels)
+        resized = pixels if augmented else transform.apply_image(pixels)
         if self.model.input_format == "RGB":
             resized = resized[:, :, ::-1]
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))

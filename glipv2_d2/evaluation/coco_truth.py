@@ -40,7 +40,8 @@ def load_coco_truth(json_file: str) -> COCO:
     Raises:
         DataError: as the reader.
     """
-    content = read_json(json_file, {"images", "categories"}, "COCO's format")
+    fields = {"images", "annotations", "categories"}
+    content = read_json(json_file, fields, "COCO's format", optional={"annotations"})
     ids, _ = read_categories(content["categories"], json_file)
     contiguous = {category: index for index, category in enumerate(ids)}
     with problem_log(f"the ground truth in {json_file}") as log:
@@ -50,6 +51,7 @@ def load_coco_truth(json_file: str) -> COCO:
             for key, image in images.items()
             for annotation in _annotations(image, by_image[key], contiguous, json_file, log)
         ]
+        log.clipped = 0  # they are kept as they are
     _number(annotations)
     if any(isinstance(key, str) for key in images):
         for entry in annotations:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from detectron2.utils.file_io import PathManager
 from pycocotools import mask as mask_util
 
 from glipv2_d2.data.checks import DataError
-from glipv2_d2.data.entries import make_ids_plain, plain_annotation
+from glipv2_d2.data.datasets.coco_like import read_json
+from glipv2_d2.data.entries import plain_annotation
 from glipv2_d2.evaluation.coco_truth import annotation_area
 
 FREQUENCIES = ("r", "c", "f")  # rare: in fewer than 10 training images; common: < 100; frequent
@@ -77,7 +76,7 @@ def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
     image_index = {image["id"]: index for index, image in enumerate(images)}
     sizes = {image["id"]: (image["height"], image["width"]) for image in images}
     category_index = {category["id"]: index for index, category in enumerate(categories)}
-    annotations = [plain_annotation(entry) for entry in content.get("annotations") or []]
+    annotations = [plain_annotation(entry) for entry in content.get("annotations", ())]
     if "annotations" not in content:  # nor anything else that tells about the truth
         told = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
         images = [{**told, **image} for image in images]
@@ -129,12 +128,5 @@ def _rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
 
 
 def _read(json_file: str) -> dict[str, Any]:
-    try:
-        with PathManager.open(json_file, "r") as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise DataError(f"there is no annotation file {json_file!r}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"the annotation file {json_file!r} is no valid json: {error}") from error
-    make_ids_plain(content)
-    return content
+    fields = {"images", "annotations", "categories"}
+    return read_json(json_file, fields, "LVIS's format", optional={"annotations"})

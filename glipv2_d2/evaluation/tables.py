@@ -39,8 +39,9 @@ class Table(NamedTuple):
     def markdown(self) -> str:
         """The table in Markdown, without its title."""
         marks = ["---" if text else "---:" for text in self._holds_text()]
+        rows = (self.columns, marks, *self._cells())
         return "".join(
-            "| " + " | ".join(row) + " |\n" for row in (self.columns, marks, *self._cells())
+            "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class ImagePath(nn.Module):
         """Predict.
 
         Args:
-            images: (B, 3, H, W) normalised; of any size, padded here as GLIP pads: right and below
+            images: (B, 3, H, W) normalized; of any size, padded here as GLIP pads: right and below
                 with zeros, to multiples of the backbone's divisibility.
             words: (B, T, L), the field of TextFeatures that the neck reads.
             mask: (B, T) bool, True for real tokens.

@@ -29,12 +29,13 @@ class Manifest:
         input_format: channel order, "BGR" or "RGB".
         pixel_mean, pixel_std: per channel of the values 0..255.
         size_divisibility: the image graph pads its input to multiples of it, right and below with
-            zeros, after normalising.
+            zeros, after normalizing.
         strides: of the levels, pixels. Level i of a padded (H, W) input has ceil(H / stride) rows.
         anchor_offset: position of the first anchor's centre in strides.
         cell_anchors: per level (x1, y1, x2, y2) around that centre, continuous.
         box_weights, scale_clamp: of the box coder.
-        score_threshold, topk_candidates, nms_threshold, detections_per_prompt: post-processing.
+        score_threshold, topk_candidates, nms_threshold, detections_per_prompt,
+            detections_per_image, min_score: post-processing.
         max_tokens: of a prompt. chunk_size: most names of a prompt; None: as many as fit.
         prompt_batch_size: most (image, prompt) pairs of one call.
         prompts: of an export for a fixed prompt, as Prompt's fields; empty: any prompt.
@@ -64,6 +65,8 @@ class Manifest:
     prompts: list[dict] = field(default_factory=list)
     inference: dict = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    detections_per_image: int | None = None
+    min_score: float = 0.0
     version: int = VERSION
 
     @classmethod
@@ -94,6 +97,8 @@ class Manifest:
             topk_candidates=post.topk_candidates,
             nms_threshold=post.nms_threshold,
             detections_per_prompt=post.detections_per_prompt,
+            detections_per_image=post.detections_per_image,
+            min_score=model.min_score,
             max_tokens=model.tokenizer.max_tokens,
             chunk_size=model.chunk_size,
             prompt_batch_size=model.prompt_batch_size,

@@ -83,6 +83,7 @@ class ExportedGLIP(GLIP):
             input_format=manifest.input_format,
             chunk_size=manifest.chunk_size,
             prompt_batch_size=manifest.prompt_batch_size,
+            min_score=manifest.min_score,
         )
         self.manifest = manifest
         self.image_graph = image_graph
@@ -140,6 +141,7 @@ def _postprocessor(manifest: Manifest) -> GroundingPostprocessor:
         topk_candidates=manifest.topk_candidates,
         nms_threshold=manifest.nms_threshold,
         detections_per_prompt=manifest.detections_per_prompt,
+        detections_per_image=manifest.detections_per_image,
     )
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from glipv2_d2.errors import PromptError
+from glipv2_d2.errors import PromptError, printable
 
 Span = tuple[int, int]
 
@@ -37,10 +37,11 @@ def clean_name(name: str) -> str:
     (LVIS: ``"bow_(weapon)"`` -> ``"bow"``); repeated white space is one space.
 
     Raises:
-        PromptError: nothing is left of the name, or it has square brackets, which mark the phrases
-            of a caption.
+        PromptError: nothing is left of the name; it has square brackets, which mark the phrases of
+            a caption; or it is no text in UTF-8.
     """
     cleaned = str(name)
+    _require_utf8(cleaned, "class name")
     if "[" in cleaned or "]" in cleaned:
         raise PromptError(
             f"the class name {name!r} has square brackets, which mark the phrases of a caption: "
@@ -52,6 +53,12 @@ def clean_name(name: str) -> str:
     if not cleaned:
         raise PromptError(f"the class name {name!r} is empty once '(...)' and '_' are removed")
     return cleaned
+
+
+def _require_utf8(text: str, what: str) -> None:
+    """Half characters, as of a file name in another encoding, are refused by the tokenizers."""
+    if not text.isascii() and printable(text) != text:
+        raise PromptError(f"the {what} {_shorten(text)!r} is no text in UTF-8")
 
 
 def names_direction(caption: str) -> bool:
@@ -122,6 +129,7 @@ class Prompt:
             raise PromptError(
                 "the prompt is empty: give at least one class name or a caption with words"
             )
+        _require_utf8(self.caption, "prompt")
         if self.kind not in KINDS:
             raise PromptError(f"prompt kind must be one of {KINDS}, got {self.kind!r}")
         if not self.spans:

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from itertools import islice
 
 import numpy as np
@@ -288,3 +289,40 @@ def test_a_test_over_fewer_images_is_refused(
     assert len(load_records(datasets[kind])) in (10, 11, 12)
     with pytest.raises(DataError, match=message):
         build_grounding_test_loader(datasets[kind], mapper=make_mapper(tokenizer, is_train=False))
+
+
+def both_loaders(name, tokenizer):
+    yield lambda: build_grounding_train_loader(
+        name, mapper=make_mapper(tokenizer), total_batch_size=2
+    )
+    yield lambda: build_grounding_test_loader(name, mapper=make_mapper(tokenizer, is_train=False))
+
+
+@pytest.mark.parametrize(
+    ("class_name", "problem"),
+    [
+        ("screw [M4]", "square brackets"),
+        ("(M4)", "is empty"),
+        ("very " * 300, "30[02] tokens.*shorten the"),
+    ],
+)
+def test_classes_that_cannot_be_asked_for(class_name, problem, coco_json, datasets, tokenizer):
+    content = json.loads(coco_json.read_text())
+    content["categories"][1]["name"] = class_name
+    coco_json.write_text(json.dumps(content))
+    for build in both_loaders(datasets[0], tokenizer):
+        message = f"'{re.escape(class_name[:59])}.*{problem}.*class is one of data set '"
+        with pytest.raises(DataError, match=message):
+            build()
+
+
+def test_boxes_without_class_names_are_refused_before_they_are_read(datasets, tokenizer):
+    records = DatasetCatalog.get(datasets[0])
+    DatasetCatalog.register("tiny_nameless", lambda: records)
+    try:
+        for build in both_loaders("tiny_nameless", tokenizer):
+            with pytest.raises(DataError, match="'tiny_nameless' has no class names"):
+                build()
+    finally:
+        DatasetCatalog.remove("tiny_nameless")
+        MetadataCatalog.remove("tiny_nameless")

@@ -66,6 +66,19 @@ def test_classes_that_an_exporter_added(categories, used, named):
     assert not named or "remove them from 'categories'" in text
 
 
+def test_a_vocabulary_of_any_size_is_looked_through_once():
+    class Entry(dict):
+        looked_up = 0
+
+        def __getitem__(self, key):
+            Entry.looked_up += 1
+            return super().__getitem__(key)
+
+    entries = [Entry(id=i, name=f"class {i}", supercategory="thing") for i in range(500)]
+    assert root_class_warning(entries, range(500)) is None
+    assert Entry.looked_up < 10 * 500  # not 500 * 500
+
+
 def test_whoever_reads_the_data_is_told_once(coco_json, images, caplog):
     content = json.loads(coco_json.read_text())
     content["categories"] = [

@@ -1,10 +1,12 @@
 """Data sets of which most means something else: the run stops and says what and what to do."""
 
 import json
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
@@ -173,6 +175,42 @@ def test_images_without_objects_only_beside_others(coco_json, images, cleanup, t
         build_grounding_train_loader("empty", mapper=mapper(tokenizer), total_batch_size=1)
     both = ["empty", "some"]
     build_grounding_train_loader(both, mapper=mapper(tokenizer), total_batch_size=1)
+
+
+def test_captions_without_one_box_teach_nothing(datasets, mdetr_json, tokenizer):
+    content = json.loads(mdetr_json.read_text())
+    mdetr_json.write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(DataError, match=r"no image of \['tiny_grounding'\] has a box"):
+        build_grounding_train_loader(datasets[1], mapper=mapper(tokenizer), total_batch_size=1)
+    build_grounding_train_loader(list(datasets), mapper=mapper(tokenizer), total_batch_size=1)
+
+
+def own_records(images, scale=1):
+    """What a function of one's own may give to DatasetCatalog: NumPy's numbers, one by one."""
+    for i in range(3):
+        box = np.array([5, 5, 25, 35]) / scale
+        yield {
+            "file_name": str(images / f"{i}.png"), "image_id": i,
+            "height": np.int64(HEIGHT), "width": np.int32(WIDTH),
+            "annotations": [
+                {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "category_id": np.int64(1),
+                 "iscrowd": np.int64(0)}
+            ],
+        }  # fmt: skip
+
+
+def test_records_of_ones_own_function(images, cleanup, tokenizer):
+    for name, scale in (("own", 1), ("own_normalized", 100)):
+        cleanup.append(name)
+        DatasetCatalog.register(name, partial(own_records, images, scale))
+        MetadataCatalog.get(name).thing_classes = ["cat", "dog"]
+    loader = build_grounding_train_loader("own", mapper=mapper(tokenizer), total_batch_size=3)
+    batch = next(iter(loader))
+    assert sorted(sample["image_id"] for sample in batch) == [0, 1, 2]
+    for sample in batch:
+        assert [sample["prompt"].class_ids[i] for i in sample["instances"].gt_classes] == [1]
+    with pytest.raises(DataError, match="3 of 3 boxes that were looked at lie between 0 and 1"):
+        load_records("own_normalized")
 
 
 def test_annotations_of_images_that_were_taken_out_do_not_count(coco_json, images, cleanup):

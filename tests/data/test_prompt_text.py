@@ -119,7 +119,9 @@ def test_the_kind_overrides_the_rule():
         "red heart", "blue ring", "top", "trash can",
     ]  # fmt: skip
     assert read_prompt("a man riding a horse", "classes") == ["a man riding a horse"]
-    assert read_prompt("[SEP], cat", "classes") == ["[SEP]", "cat"]
+    for text in ("[SEP], cat", "screw [M4]"):  # as Prompt.from_classes
+        with pytest.raises(PromptError, match="square brackets"):
+            read_prompt(text, "classes")
     with pytest.raises(ValueError, match="kind of a prompt"):
         read_prompt("cat", "sentence")
     with pytest.raises(ValueError, match="noun-phrase extractor"):

@@ -13,7 +13,7 @@ from glipv2_d2.engine import drawing
 from glipv2_d2.engine.drawing import draw
 from glipv2_d2.structures.phrase_list import PhraseList
 
-GREY = np.full((64, 80, 3), 100, np.uint8)
+GRAY = np.full((64, 80, 3), 100, np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def picture(phrase, class_id=0):
     found.pred_phrases = PhraseList([phrase])
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # "Glyph 32418 missing from font(s)"
-        return draw(GREY, found)
+        return draw(GRAY, found)
 
 
 @pytest.mark.parametrize("phrase", ["a $ b $\\frac{$", "$x^2$", "$", "50$ note"])

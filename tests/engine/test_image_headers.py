@@ -117,5 +117,15 @@ def test_before_the_training_and_before_an_evaluation(
     assert not list((tmp_path / "run").glob("*.pth"))
 
 
+def test_classes_of_a_test_set_that_cannot_be_asked_for(broken, run_train_net, tmp_path):
+    write_tiny_data(broken)
+    content = json.loads((broken / "tiny.json").read_text())
+    content["categories"][2]["name"] = "star [green]"
+    (broken / "tiny.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"'star \[green\]'.*one of data set 'tiny_broken'"):
+        run_train_net("train.eval_period=2", "dataloader.test.dataset=tiny_broken")
+    assert not list((tmp_path / "run").glob("*.pth"))
+
+
 def test_training_without_evaluation_does_not_look(broken, run_train_net):
     run_train_net("train.max_iter=1", "dataloader.test.dataset=tiny_broken")

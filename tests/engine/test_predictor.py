@@ -222,6 +222,10 @@ def test_bad_images(predictor, tmp_path):
         predictor(image()[:0], NAMES)
     with pytest.raises(UserError, match=r"images\[0\] of 1x9000 pixels .* is too narrow"):
         predictor(image(1, 9000), NAMES)
+    augmented = GroundingPredictor(predictor.model, min_size=64, max_size=128)
+    augmented.use_test_time_augmentation()
+    with pytest.raises(UserError, match=r"images\[0\] of 1x9000 pixels .* is too narrow"):
+        augmented(image(1, 9000), NAMES)
 
 
 def test_from_config(model, tmp_path, tiny_data):

@@ -120,6 +120,9 @@ def test_flickr30k_with_one_and_two_processes(root, evaluate, monkeypatch, weigh
         assert "R@1-people" in groups["flickr30k_any"]  # of Flickr30k Entities
         rows = json.loads((folder / f"inference/{split}/{split}_predictions.json").read_text())
         assert [row["caption"] for row in rows] == [tree.CAPTION] * 2
+    tables = json.loads((folder / "results.json").read_text())[0]["tables"]  # those printed
+    assert [table["columns"][:2] for table in tables] == [["category", "phrases"]] * 4
+    assert sum("merged box" in table["title"] for table in tables) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(root))  # for processes that start anew
     args = argument_parser().parse_args(

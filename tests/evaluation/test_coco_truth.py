@@ -233,7 +233,7 @@ def test_what_has_none_is_refused_in_the_same_words_everywhere(case, write, capl
     assert evaluate("no_meaning")["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_the_truth_of_a_sound_file_is_the_file(write):
+def test_the_truth_of_a_sound_file_is_the_file(write, caplog):
     def edit(content):
         content["annotations"][3]["bbox"][2] = 25.5  # beyond the image: not clipped
         content["annotations"][2]["iscrowd"] = 1
@@ -243,6 +243,7 @@ def test_the_truth_of_a_sound_file_is_the_file(write):
     with open(path) as file:
         content = json.load(file)
     assert load_coco_truth(path).dataset == content
+    assert not caplog.messages  # nothing is left out or clipped
 
 
 def test_a_missing_area_is_that_of_the_mask_or_else_of_the_box(write):

@@ -291,6 +291,9 @@ def test_bad_annotations_are_named(register_lvis):
     content["annotations"] = []
     with pytest.raises(DataError, match="'neg_category_ids' is missing"):
         build_evaluator(register_lvis("lvis_field", content))
+    content["annotations"] = None
+    with pytest.raises(DataError, match="'annotations' is not a list"):
+        build_evaluator(register_lvis("lvis_null", content))
     with pytest.raises(ValueError, match="ap must be one of"):
         build_evaluator(register_lvis("lvis_rule", lvis_sets.random_lvis(7)), ap="odd")
 

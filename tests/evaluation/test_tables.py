@@ -35,6 +35,11 @@ def test_a_table_in_markdown_and_json():
     assert json.loads(json.dumps(TABLE.as_dict(), allow_nan=False)) == expected
 
 
+def test_a_bar_in_a_name_is_no_border_in_markdown():
+    table = Table("AP", ["class", "AP"], [["on|off", 1.0]])
+    assert table.markdown().splitlines()[-1] == r"| on\|off | 1.00 |"
+
+
 def test_a_table_without_rows_and_with_scores():
     empty = Table("ODinW-13", ["Shot", "Avg"], [])
     assert "Shot" in str(empty) and empty.markdown().startswith("| Shot | Avg |")

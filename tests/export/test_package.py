@@ -101,6 +101,13 @@ def test_the_manifest_says_what_a_program_needs(exported):
     assert manifest["notes"]["torch"] == torch.__version__
 
 
+def test_an_export_leaves_out_what_its_model_leaves_out(model, traced, tmp_path, monkeypatch):
+    monkeypatch.setattr(model.postprocessor, "detections_per_image", 3)
+    monkeypatch.setattr(model, "min_score", 0.25)
+    loaded = ExportedGLIP(export_glip(model, tmp_path / "few"))
+    assert (loaded.postprocessor.detections_per_image, loaded.min_score) == (3, 0.25)
+
+
 def test_check_finds_a_model_with_other_weights(model, loaded):
     differences = check_export(model, loaded)
     assert set(differences) == {"logits", "deltas", "centerness"}

@@ -150,6 +150,12 @@ def test_bad_brackets(text, message):
         Prompt.parse(text)
 
 
+@pytest.mark.parametrize("make", [Prompt.parse, lambda text: Prompt.from_classes(["cat", text])])
+def test_half_characters_are_named(make):
+    with pytest.raises(PromptError, match=r"\\udcff.* is no text in UTF-8"):
+        make("a [\udcff]")
+
+
 def test_split():
     prompts = Prompt.split(["a", "b", "c", "d", "e"], 2, class_ids=[10, 11, 12, 13, 14])
     assert [p.caption for p in prompts] == ["a. b", "c. d", "e"]

@@ -145,6 +145,8 @@ def scan_dataset(
         scan.unknown = Counter(word for name in names for word in tokenizer.unknown_words(name))
     for record in records:
         _count(record, names, scan, tokenizer)
+    if scan.annotated and not (scan.boxes or scan.absent):
+        log.warn(f"none of {scan.records} records has a box: alone they cannot be trained on")
     if not records:
         reason = f"nothing of it can be used: {log.summary()}" if log.kinds else "it has no records"
         raise DataError(f"data set {name!r}: {reason}")

@@ -26,7 +26,8 @@ from glipv2_d2.data.mappers.captions import (
 )
 from glipv2_d2.data.mappers.instances import make_instances
 from glipv2_d2.data.prompts import DROPPED_POSITIVES, DetectionPromptSampler
-from glipv2_d2.structures import Prompt, names_direction
+from glipv2_d2.errors import DataError
+from glipv2_d2.structures import Prompt, PromptError, names_direction
 from glipv2_d2.structures.prompt import SEPARATOR
 
 Record = dict[str, Any]
@@ -138,14 +139,25 @@ class GroundingDatasetMapper:
         self._caption_pools: dict[str, Sequence[tuple[str, str]]] = {}
 
     def prepare(self, dataset_names: Iterable[str]) -> None:
-        """Read the vocabularies now, so that data workers need not know the catalogs."""
+        """Read the vocabularies now, so that data workers need not know the catalogs.
+
+        Args:
+            dataset_names: those of detection records.
+
+        Raises:
+            DataError: a data set has no class names, or one that cannot be asked for.
+        """
         for name in dataset_names:
-            if detection_classes(name) is None:
-                continue  # a grounding data set
-            if self.is_train:
-                self._prompt_sampler(name)
-            else:
-                self._vocabulary_prompts(name)
+            try:
+                if self.is_train:
+                    self._prompt_sampler(name)
+                else:
+                    self._vocabulary_prompts(name)
+            except PromptError as error:
+                raise DataError(
+                    f"{error}. The class is one of data set {name!r}: rename it in the files of "
+                    "every split"
+                ) from error
 
     def set_caption_pool(self, dataset_name: str, pool: Sequence[tuple[str, str]]) -> None:
         """The (file name, caption) pairs that negative captions of a data set are taken from."""
@@ -299,11 +311,11 @@ def class_names(dataset_name: str) -> Sequence[str]:
     """The names of a detection data set, by contiguous class id.
 
     Raises:
-        ValueError: the data set has no ``thing_classes``.
+        DataError: the data set has no ``thing_classes``.
     """
     names = detection_classes(dataset_name)
     if not names:
-        raise ValueError(
+        raise DataError(
             f"the data set {dataset_name!r} has no class names: set "
             "MetadataCatalog.get(name).thing_classes, or load it first (COCO json sets them then)"
         )

@@ -228,11 +228,12 @@ class PromptTokenizer:
     def _check_length(self, prompt: Prompt, count: int) -> None:
         if count <= self.max_tokens:
             return
-        remedy = (
-            "split the class names into several prompts (PromptTokenizer.split)"
-            if prompt.kind == "detection"
-            else "shorten the caption"
-        )
+        if prompt.kind != "detection":
+            remedy = "shorten the caption"
+        elif len(prompt) > 1:
+            remedy = "split the class names into several prompts (PromptTokenizer.split)"
+        else:
+            remedy = "shorten the class name"
         raise PromptTooLongError(
             f"the prompt {prompt.caption[:60]!r}... with {len(prompt)} phrases has {count} tokens, "
             f"the limit is {self.max_tokens}: {remedy}"

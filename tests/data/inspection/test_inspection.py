@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from detectron2.structures import BoxMode
@@ -60,6 +62,13 @@ def test_problems_are_counted(datasets, tokenizer, mdetr_json, images):
         image.unlink()
     with pytest.raises(DataError, match="does not exist"):
         scan_dataset(datasets[1])
+
+
+def test_a_set_without_one_box_is_doubtful(datasets, coco_json):
+    content = json.loads(coco_json.read_text())
+    coco_json.write_text(json.dumps({**content, "annotations": []}))
+    scan, _ = scan_dataset(datasets[0])
+    assert "warning: none of 12 records has a box" in "\n".join(scan.lines())
 
 
 def test_a_limit_spreads_evenly(datasets):
