@@ -19,7 +19,7 @@ from traceback import walk_tb
 
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.config import __file__ as CONFIG_PACKAGE
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from glipv2_d2.errors import ConfigError
 
@@ -135,16 +135,42 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """A config with ``path.key=value`` of a command line applied.
 
     Raises:
-        ConfigError: an override cannot be read.
+        ConfigError: an override cannot be read, or gives a text where the config has a number.
     """
+    keys = [override.partition("=")[0].strip() for override in overrides]
     try:
-        return LazyConfig.apply_overrides(config, list(overrides))
+        before = {key: _raw(config, key) for key in keys}
+        config = LazyConfig.apply_overrides(config, list(overrides))
     except Exception as error:  # of Hydra's parser, OmegaConf and Detectron2, with no common base
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
             f"The overrides {' '.join(overrides)} cannot be applied ({reason}). They have the form "
             "path.key=value, for example train.max_iter=100."
         ) from error
+    for key, old in before.items():
+        _check_kind(key, old, _raw(config, key))
+    return config
+
+
+def _check_kind(key: str, old, new) -> None:
+    """Raise for a number or a switch that became a text ("no" is true), or a part that became one
+    value: whoever uses it much later would say so less clearly."""
+    if isinstance(old, (bool, int, float)) and isinstance(new, str) and not new.startswith("${"):
+        kind = "true or false" if isinstance(old, bool) else "a number"
+        raise ConfigError(f"{key}={new} is a text, but it must be {kind}, such as {key}={old}.")
+    if OmegaConf.is_dict(old) and new is not None and not OmegaConf.is_config(new):
+        parts = ", ".join(map(str, old))
+        raise ConfigError(f"{key}={new} would replace a part of the config that has: {parts}.")
+
+
+def _raw(config: DictConfig, key: str):
+    """The value at a key, an interpolation as its text; None where there is none."""
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    if not OmegaConf.is_dict(node) or leaf not in node.keys():
+        return None
+    child = node._get_node(leaf)
+    return child if OmegaConf.is_config(child) else child._value()
 
 
 def load_model_config(name: str | Path) -> DictConfig:

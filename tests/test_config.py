@@ -8,6 +8,7 @@ from detectron2.config import LazyCall, get_cfg, instantiate
 from glipv2_d2.config import (
     ConfigError,
     add_glip_config,
+    apply_overrides,
     get_config,
     load_model_config,
     named_setting,
@@ -79,3 +80,26 @@ def test_a_type_error_inside_of_a_part_is_a_bug():
     with pytest.raises(TypeError, match="unsupported operand"):
         with named_setting("part"):
             Part(size=1)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.max_iter=abc", "train.max_iter=abc is a text, but it must be a number, such as"),
+        ("train.amp.enabled=off", "train.amp.enabled=off is a text.*true or false"),
+        ("train=3", "train=3 would replace a part of the config that has: output_dir, "),
+        ("model=3", "model=3 would replace a part"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(get_config("demo/scenes.py"), [override])
+
+
+def test_values_that_a_config_may_take():
+    given = ["train.max_iter=7", "optimizer.lr=1e-3", "inference.merge_iou=null", "train.amp={}"]
+    given += ["dataloader.test.batch_size=${dataloader.train.num_workers}", "train.new=text"]
+    config = apply_overrides(get_config("demo/scenes.py"), given)
+    assert config.train.max_iter == 7 and config.optimizer.lr == 1e-3
+    assert config.inference.merge_iou is None and config.train.new == "text"
+    assert config.dataloader.test.batch_size == config.dataloader.train.num_workers
