@@ -160,9 +160,7 @@ def benchmark_files(given: str | None, dataset_name: str, key: str, consequence:
     return None
 
 
-def log_results_file(
-    dataset_name: str, path: str | None, num_images: int, logger: logging.Logger
-) -> None:
+def log_results_file(dataset_name: str, path: str | None, num_images: int) -> None:
     """Say what there is of a test set without annotations: a file for the server that has them."""
     if path is None:
         kept = "and were not written: give the evaluator an output_dir"
@@ -171,7 +169,7 @@ def log_results_file(
             f"are in {path}, in the format of its server (COCO's: in a zip, under the name that "
             "https://cocodataset.org/#upload asks for; LVIS's: https://eval.ai)"
         )
-    logger.warning(
+    logging.getLogger(__name__).warning(
         "%s has no annotations, so no AP can be computed here. The predictions on its %d images %s",
         dataset_name,
         num_images,

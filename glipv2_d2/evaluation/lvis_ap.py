@@ -131,7 +131,7 @@ class LVISFederatedEvaluator(DatasetEvaluator):
             path = os.path.join(self._output_dir, "lvis_instances_results.json")
             write_json_rows(path, rows)
         if not len(truth.image):
-            log_results_file(self.dataset_name, path, len(truth.image_ids), self._log())
+            log_results_file(self.dataset_name, path, len(truth.image_ids))
             return {}
         results, self.tables = {}, []
         for task in ("bbox",) if detections.counts is None else ("bbox", "segm"):

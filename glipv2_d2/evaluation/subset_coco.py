@@ -149,7 +149,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         if not self._do_evaluation:
             folder = self._output_dir
             path = os.path.join(folder, "coco_instances_results.json") if folder else None
-            log_results_file(self.dataset_name, path, len(everyone), self._logger)
+            log_results_file(self.dataset_name, path, len(everyone))
         return results
 
     def _tasks_from_predictions(self, predictions: Sequence[Mapping]) -> list[str]:
