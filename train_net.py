@@ -73,7 +73,7 @@ def evaluation_precision(cfg):
 
 
 def iterations_done():
-    """By the training that evaluates now (see ``Evaluation``); None where none does."""
+    """By the training that evaluates now (see `Evaluation`); None where none does."""
     try:
         return get_event_storage().iter
     except AssertionError:
@@ -84,11 +84,11 @@ def do_test(cfg, model, ema=None, stop=None):
     """Evaluate on every test set, with the averaged weights if there are any.
 
     Args:
-        stop: a ``StopSignals`` that ends the evaluation (of several processes: when it is done).
+        stop: a `StopSignals` that ends the evaluation (of several processes: when it is done).
 
     Returns:
         The metrics, which are also written to the output folder, with all tables
-        (``last_results.json``, ``results.json``, ``results.md``).
+        (`last_results.json`, `results.json`, `results.md`).
     """
     tta = cfg.get("inference", {}).get("tta", False)
     evaluated = model
@@ -108,11 +108,11 @@ def do_test(cfg, model, ema=None, stop=None):
 
 
 def do_train(args, cfg):
-    """Train from ``train.init_checkpoint``, or with ``--resume`` from the last checkpoint.
+    """Train from `train.init_checkpoint`, or with `--resume` from the last checkpoint.
 
     Args:
-        cfg: with ``model``, ``dataloader.{train,test,evaluator}``, ``optimizer``,
-            ``lr_multiplier`` and ``train`` (see configs/common/train.py).
+        cfg: with `model`, `dataloader.{train,test,evaluator}`, `optimizer`,
+            `lr_multiplier` and `train` (see configs/common/train.py).
     """
     found = find_resumed(cfg) if args.resume else None
     # The checkpoint stores the iteration that it finished.

@@ -3,7 +3,7 @@
 
     python datasets/measure_reading.py
 
-It makes labelled noise images once and writes them in the three forms, then reads records in a
+It makes labeled noise images once and writes them in the three forms, then reads records in a
 random order: the record alone (label and boxes, without the image), the bytes of the image, and, of
 some, the decoded image. CPU times, means per record of the best of three rounds, from the file
 cache: what other programs do does not matter, and a disk or network adds its own.

@@ -3,9 +3,9 @@
 
     python datasets/prepare_imagenet_boxes.py --root datasets/imagenet_boxes --split train
 
-``--root`` holds the release: ``LOC_synset_mapping.txt`` ("n01440764 tench, Tinca tinca"), the
-boxes as xml in ``Annotations/<split>/`` (train: a folder for each synset) and the images in
-``<split>/``. It writes ``annotations/imagenet_boxes_<split>.json``. A class is called by the first
+`--root` holds the release: `LOC_synset_mapping.txt` ("n01440764 tench, Tinca tinca"), the
+boxes as xml in `Annotations/<split>/` (train: a folder for each synset) and the images in
+`<split>/`. It writes `annotations/imagenet_boxes_<split>.json`. A class is called by the first
 of its synset's words.
 """
 

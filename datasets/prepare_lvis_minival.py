@@ -3,8 +3,8 @@
 
     python datasets/prepare_lvis_minival.py --ids lvis_v1_minival_inserted_image_name.json
 
-``--ids`` is any json with ``images[].id`` (GLIP's minival file), a json list of image ids, or a
-text file with one id a line. It writes ``lvis/lvis_v1_minival.json`` below the data sets.
+`--ids` is any json with `images[].id` (GLIP's minival file), a json list of image ids, or a
+text file with one id a line. It writes `lvis/lvis_v1_minival.json` below the data sets.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 
     python datasets/prepare_openimages.py --root datasets/openimages --split train
 
-``--root`` holds the released files: ``class-descriptions-boxable.csv``, the boxes
-(``oidv6-train-annotations-bbox.csv`` or ``validation-annotations-bbox.csv``) and, for negatives,
-the image labels (``train-annotations-human-imagelabels-boxable.csv``), and the images in
-``train/`` or ``validation/``. It writes ``annotations/openimages_<split>.json``.
+`--root` holds the released files: `class-descriptions-boxable.csv`, the boxes
+(`oidv6-train-annotations-bbox.csv` or `validation-annotations-bbox.csv`) and, for negatives,
+the image labels (`train-annotations-human-imagelabels-boxable.csv`), and the images in
+`train/` or `validation/`. It writes `annotations/openimages_<split>.json`.
 
 Open Images is federated: a class that is not verified to be absent may be in the image without a
-box. The labels with confidence 0 become ``neg_category_ids`` of the image, the only classes that
+box. The labels with confidence 0 become `neg_category_ids` of the image, the only classes that
 training prompts may use as negatives. Boxes of groups become crowd boxes.
 """
 

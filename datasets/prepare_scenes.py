@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Render the embedded "scenes" data set: coloured shapes on real photographs, without network.
+"""Render the embedded "scenes" data set: colored shapes on real photographs, without network.
 
     python datasets/prepare_scenes.py [--output DIR] [--seed 0] [--size 192] [--workers 2]
 

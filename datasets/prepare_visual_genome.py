@@ -3,9 +3,9 @@
 
     python datasets/prepare_visual_genome.py --root datasets/visual_genome --without-coco
 
-``--root`` holds the release: ``objects.json``, ``image_data.json`` and the images in ``VG_100K/``
-and ``VG_100K_2/``. It writes ``annotations/visual_genome_{train,val}.json``, and with
-``--without-coco`` ``annotations/visual_genome_no_coco_{train,val}.json`` of the images that COCO
+`--root` holds the release: `objects.json`, `image_data.json` and the images in `VG_100K/`
+and `VG_100K_2/`. It writes `annotations/visual_genome_{train,val}.json`, and with
+`--without-coco` `annotations/visual_genome_no_coco_{train,val}.json` of the images that COCO
 does not have: about half of them.
 """
 

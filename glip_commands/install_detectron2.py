@@ -1,7 +1,7 @@
 """Install Detectron2 into the Python that runs this, without compiling and without git.
 
 Detectron2 is not on the Python package index under its own name. The index has an sdist of the
-official release v0.6 as ``pb1-detectron2``; it lacks the C++ sources, so ``pip install`` of it
+official release v0.6 as `pb1-detectron2`; it lacks the C++ sources, so `pip install` of it
 fails. This command
 
 1. keeps a Detectron2 that imports already (a build from git with its C++ operators is better than
@@ -18,7 +18,7 @@ Nothing of the sdist is executed. torch and torchvision must be there first.
     glip-install-detectron2 --wheel-dir DIR  # keep the wheel, for machines without net
     glip-install-detectron2 --sdist FILE     # a file at hand instead of the index
 
-In a clone it is ``python tools/install_detectron2.py``, which needs nothing but Python and pip.
+In a clone it is `python tools/install_detectron2.py`, which needs nothing but Python and pip.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Place(NamedTuple):
         starter: "torchrun" or "srun", for messages.
         rank, world_size: of this process, and of the job.
         local_rank, local_size: the same on this machine; the ranks of a machine follow each other.
-        address: where the processes meet, as ``torch.distributed.init_process_group`` takes it.
+        address: where the processes meet, as `torch.distributed.init_process_group` takes it.
     """
 
     starter: str
@@ -42,7 +42,7 @@ def place_in_job(
     has several; it is one process, which may start others.
 
     Args:
-        num_machines: of the user's own arrangement (``--num-machines``), in which each process
+        num_machines: of the user's own arrangement (`--num-machines`), in which each process
             starts those of its machine; with more than one the tasks of srun are the machines.
 
     Raises:
@@ -93,6 +93,6 @@ def _of_srun(environment: Mapping[str, str]) -> Place:
 
 
 def _first_host(nodes: str) -> str:
-    """The first machine of SLURM's short form: ``gpu[03-05,9]`` begins with gpu03."""
+    """The first machine of SLURM's short form: `gpu[03-05,9]` begins with gpu03."""
     prefix, number, suffix = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,\[]*))?", nodes).groups("")
     return prefix + number + suffix

@@ -6,10 +6,10 @@ the package imports from here what differs and from Detectron2 what does not:
 ==========================  ==================================  ==============================
 here                        Detectron2 v0.6                     Detectron2's head
 ==========================  ==================================  ==============================
-:func:`launch`              several processes need CUDA         gloo, only where CUDA is absent
-:func:`create_ddp_model`    ``device_ids`` set on CPU too       the same
-:class:`AMPTrainer`         CUDA and fp16 only                  CUDA only, any precision
-:func:`build_test_loader`   batches of one image                ``batch_size``
+`launch`              several processes need CUDA         gloo, only where CUDA is absent
+`create_ddp_model`    `device_ids` set on CPU too       the same
+`AMPTrainer`         CUDA and fp16 only                  CUDA only, any precision
+`build_test_loader`   batches of one image                `batch_size`
 ==========================  ==================================  ==============================
 """
 
@@ -51,11 +51,11 @@ def launch(
     timeout: timedelta = DEFAULT_TIMEOUT,
     num_processes: int = 1,
 ) -> None:
-    """Run ``main_func(*args)`` in every process of a training job.
+    """Run `main_func(*args)` in every process of a training job.
 
-    With GPUs this is Detectron2's own ``launch``. Without (``num_gpus_per_machine=0``) it starts
+    With GPUs this is Detectron2's own `launch`. Without (`num_gpus_per_machine=0`) it starts
     `num_processes` CPU processes on each machine and joins them over gloo, in both versions and
-    also where a GPU is present but not wanted. They share the cores unless ``OMP_NUM_THREADS``
+    also where a GPU is present but not wanted. They share the cores unless `OMP_NUM_THREADS`
     says otherwise. In a process that torchrun or srun started beside others, it joins these: each
     is one process of the job, with one GPU or on CPU.
 
@@ -63,7 +63,7 @@ def launch(
         main_func: must be importable by name where there are several processes (they are spawned).
         num_gpus_per_machine: GPUs, and so processes, on each machine; 0 for CPU.
         num_machines, machine_rank: of the job, and of this machine in it.
-        dist_url: where the processes meet, e.g. ``tcp://10.0.0.1:8686``. None or ``"auto"`` takes a
+        dist_url: where the processes meet, e.g. `tcp://10.0.0.1:8686`. None or `"auto"` takes a
             free port on this machine, which only fits one machine.
         args: arguments of `main_func`.
         timeout: of the distributed operations.
@@ -125,7 +125,7 @@ def _backend_at(place: Place, num_gpus: int, num_processes: int) -> str:
 
 
 def _check_job(num_gpus_per_machine, num_machines, machine_rank, dist_url, num_processes):
-    """Raise what :func:`launch` promises to raise."""
+    """Raise what `launch` promises to raise."""
     if num_gpus_per_machine < 0 or num_processes < 1 or num_machines < 1:
         raise UsageError(
             f"launch got {num_gpus_per_machine} GPUs, {num_processes} processes and {num_machines} "
@@ -154,14 +154,14 @@ def _check_job(num_gpus_per_machine, num_machines, machine_rank, dist_url, num_p
 def _cpu_worker(
     local_rank, main_func, num_machines, num_processes, machine_rank, dist_url, args, timeout
 ):
-    """One spawned CPU process of :func:`launch`."""
+    """One spawned CPU process of `launch`."""
     size, rank = num_machines * num_processes, machine_rank * num_processes + local_rank
     place = Place("launch", rank, size, local_rank, num_processes, dist_url)
     _run_in_job(main_func, args, place, "gloo", timeout)
 
 
 def _run_in_job(main_func, args, place: Place, backend: str, timeout: timedelta) -> None:
-    """``main_func(*args)`` in a process that joins the others of its job."""
+    """`main_func(*args)` in a process that joins the others of its job."""
     if backend == "gloo" and "OMP_NUM_THREADS" not in os.environ:
         affinity = getattr(os, "sched_getaffinity", None)  # Linux only
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -188,7 +188,7 @@ def _run_in_job(main_func, args, place: Place, backend: str, timeout: timedelta)
 def _leave_process_groups() -> None:
     """End the gloo threads of this process, which all hang on the groups being freed.
 
-    ``destroy_process_group`` frees a group only if nobody else holds it, and Detectron2's ``comm``
+    `destroy_process_group` frees a group only if nobody else holds it, and Detectron2's `comm`
     holds two for good. A thread that lives on into the interpreter's end and then wants the GIL
     aborts the process ("terminate called without an active exception", seen in about one of some
     hundred runs).
@@ -201,7 +201,7 @@ def _leave_process_groups() -> None:
 
 
 def _create_local_process_group(place: Place) -> None:
-    """Tell ``detectron2.utils.comm`` which processes are on the same machine."""
+    """Tell `detectron2.utils.comm` which processes are on the same machine."""
     count = place.local_size
     if hasattr(comm, "create_local_process_group"):  # head
         comm.create_local_process_group(count)
@@ -215,7 +215,7 @@ def _create_local_process_group(place: Place) -> None:
 def create_ddp_model(model: torch.nn.Module, **kwargs: Any) -> torch.nn.Module:
     """Wrap `model` for several processes; the model itself where there is only one.
 
-    Detectron2's function of this name, which sets ``device_ids`` to the process's number on its
+    Detectron2's function of this name, which sets `device_ids` to the process's number on its
     machine; PyTorch refuses that for a model on CPU, and the GPU's number may be another one.
     """
     devices = {parameter.device for parameter in model.parameters()}
@@ -225,11 +225,11 @@ def create_ddp_model(model: torch.nn.Module, **kwargs: Any) -> torch.nn.Module:
 
 
 class AMPTrainer(SimpleTrainer):
-    """Detectron2's ``SimpleTrainer`` with autocast, on CPU too and in both precisions.
+    """Detectron2's `SimpleTrainer` with autocast, on CPU too and in both precisions.
 
-    The stock ``AMPTrainer`` asserts CUDA, and v0.6's knows fp16 only. Gradients are scaled in
-    fp16 alone: bf16 has float32's range. The gradients are unscaled before the optimiser sees
-    them, so clipping inside ``optimizer.step`` works on their true norm.
+    The stock `AMPTrainer` asserts CUDA, and v0.6's knows fp16 only. Gradients are scaled in
+    fp16 alone: bf16 has float32's range. The gradients are unscaled before the optimizer sees
+    them, so clipping inside `optimizer.step` works on their true norm.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class AMPTrainer(SimpleTrainer):
     ):
         """
         Args:
-            model, data_loader, optimizer: as for ``SimpleTrainer``.
+            model, data_loader, optimizer: as for `SimpleTrainer`.
             precision: "bf16" or "fp16"; the model's first parameter says on which device.
             grad_scaler: replaces the default one.
 
@@ -262,7 +262,7 @@ class AMPTrainer(SimpleTrainer):
         )
 
     def run_step(self):
-        """One iteration: data, forward under autocast, backward, metrics, optimiser."""
+        """One iteration: data, forward under autocast, backward, metrics, optimizer."""
         assert self.model.training, "[AMPTrainer] model was changed to eval mode!"
         start = time.perf_counter()
         data = next(self._data_loader_iter)
@@ -284,11 +284,11 @@ class AMPTrainer(SimpleTrainer):
         self.grad_scaler.update()
 
     def state_dict(self):
-        """``SimpleTrainer``'s state and the scaler's (empty in bf16)."""
+        """`SimpleTrainer`'s state and the scaler's (empty in bf16)."""
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
     def load_state_dict(self, state_dict):
-        """Restore :meth:`state_dict`; a run that was in another precision may be resumed."""
+        """Restore `state_dict`; a run that was in another precision may be resumed."""
         super().load_state_dict(state_dict)
         if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
@@ -303,13 +303,13 @@ def build_test_loader(
     num_workers: int = 0,
     collate_fn: Callable | None = None,
 ) -> torch.utils.data.DataLoader:
-    """Detectron2's ``build_detection_test_loader`` with `batch_size` in both versions.
+    """Detectron2's `build_detection_test_loader` with `batch_size` in both versions.
 
     Args:
-        dataset: list of dataset dicts (as ``get_detection_dataset_dicts`` returns them), or a
+        dataset: list of dataset dicts (as `get_detection_dataset_dicts` returns them), or a
             PyTorch data set.
         mapper: dataset dict -> model input; None leaves the dicts as they are.
-        sampler: default: Detectron2's ``InferenceSampler``, which deals the images out to the
+        sampler: default: Detectron2's `InferenceSampler`, which deals the images out to the
             processes, each image once.
         batch_size: images per batch and process; the last batch may be smaller.
         num_workers: data loading processes.

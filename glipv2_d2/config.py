@@ -1,6 +1,6 @@
 """The door for yacs users, and the one place that finds a config file by its name.
 
-A Detectron2 project that is configured by ``CfgNode`` gets this project's models with::
+A Detectron2 project that is configured by `CfgNode` gets this project's models with::
 
     cfg = get_cfg()
     add_glip_config(cfg)
@@ -9,7 +9,7 @@ A Detectron2 project that is configured by ``CfgNode`` gets this project's model
     model = build_model(cfg)          # or DefaultPredictor(cfg)
 
 Everything else about the model lives in the LazyConfig that the key names, so that there is one
-description of a model and not two; ``modeling/yacs.py`` says which of Detectron2's own keys count.
+description of a model and not two; `modeling/yacs.py` says which of Detectron2's own keys count.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,11 +42,11 @@ def named_setting(key: str) -> Iterator[None]:
     one line that says where the setting is, and no traceback.
 
     Args:
-        key: of the part, for instance ``"optimizer"``.
+        key: of the part, for instance `"optimizer"`.
 
     Raises:
-        ConfigError: in place of a plain ``ValueError``; its own kinds (``DataError``, ...) pass.
-            Also in place of the ``TypeError`` of a keyword that the constructor does not have.
+        ConfigError: in place of a plain `ValueError`; its own kinds (`DataError`, ...) pass.
+            Also in place of the `TypeError` of a keyword that the constructor does not have.
     """
     try:
         yield
@@ -65,10 +65,10 @@ def named_setting(key: str) -> Iterator[None]:
 
 
 def add_glip_config(cfg: CfgNode) -> None:
-    """Add the key ``MODEL.GLIP.CONFIG`` to a yacs config, in place.
+    """Add the key `MODEL.GLIP.CONFIG` to a yacs config, in place.
 
     Call it before merging a yaml file or options that name the key, and before
-    ``cfg.MODEL.GLIP`` is touched. The value is what :func:`resolve_config` takes.
+    `cfg.MODEL.GLIP` is touched. The value is what `resolve_config` takes.
     """
     cfg.MODEL.GLIP = CfgNode()
     cfg.MODEL.GLIP.CONFIG = ""
@@ -79,8 +79,8 @@ def resolve_config(name: str | Path) -> str:
 
     Args:
         name: an absolute path, a path relative to the working directory, or the name of a shipped
-            config relative to ``configs/`` (``"pretrain/glip_t.py"``; ``.py`` and a leading
-            ``configs/`` may be left out or given).
+            config relative to `configs/` (`"pretrain/glip_t.py"`; `.py` and a leading
+            `configs/` may be left out or given).
 
     Returns:
         The absolute path of the file.
@@ -112,9 +112,9 @@ def resolve_config(name: str | Path) -> str:
 
 
 def get_config(name: str | Path) -> DictConfig:
-    """Load a whole LazyConfig (``model``, ``dataloader``, ``train``, ...) by name.
+    """Load a whole LazyConfig (`model`, `dataloader`, `train`, ...) by name.
 
-    Args and errors: see :func:`resolve_config`; also :class:`ConfigError` when the file registers
+    Args and errors: see `resolve_config`; also `ConfigError` when the file registers
     data in a way that cannot be repeated, and has been loaded before.
     """
     path = resolve_config(name)
@@ -132,7 +132,7 @@ def get_config(name: str | Path) -> DictConfig:
 
 
 def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """A config with ``path.key=value`` of a command line applied.
+    """A config with `path.key=value` of a command line applied.
 
     Raises:
         ConfigError: an override cannot be read, or gives a text where the config has a number.
@@ -174,10 +174,10 @@ def _raw(config: DictConfig, key: str):
 
 
 def load_model_config(name: str | Path) -> DictConfig:
-    """Load the ``model`` node of a LazyConfig, ready for ``instantiate``.
+    """Load the `model` node of a LazyConfig, ready for `instantiate`.
 
-    Args and errors: see :func:`resolve_config`; also :class:`ConfigError` when the file defines
-    no ``model``.
+    Args and errors: see `resolve_config`; also `ConfigError` when the file defines
+    no `model`.
     """
     config = get_config(name)
     if "model" not in config:

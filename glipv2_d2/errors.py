@@ -3,8 +3,8 @@
 Whoever raises one says what is wrong and what to do. Each kind is also the built-in exception that
 Python's users expect, so that `except ValueError` around a call goes on to work.
 
-:func:`command` is that end of a command; :func:`user_message` tells what a user can mend from a
-bug, also where the error comes from a data worker; :func:`hand_over` and :func:`handed_over` bring
+`command` is that end of a command; `user_message` tells what a user can mend from a
+bug, also where the error comes from a data worker; `hand_over` and `handed_over` bring
 it from a spawned process to the one that started it.
 """
 
@@ -113,15 +113,15 @@ class MissingPackageError(UserError, ImportError):
 
 
 class _HandedOver(Exception):
-    """What :func:`hand_over` raises: json of the kind and the message of a user's error."""
+    """What `hand_over` raises: json of the kind and the message of a user's error."""
 
 
 def command(main: Callable[..., int | None]) -> Callable[..., int | None]:
     """Make a function the `main` of a command: what a user can mend is one line, no traceback.
 
-    The function returns the exit status, for ``sys.exit``: that of `main`; 2 after an error that a
-    user can mend, which is printed as ``error: ...``; 130 after Ctrl-C; 141 when the reader of the
-    output has gone (``| head``). Any other error is a bug and keeps its traceback.
+    The function returns the exit status, for `sys.exit`: that of `main`; 2 after an error that a
+    user can mend, which is printed as `error: ...`; 130 after Ctrl-C; 141 when the reader of the
+    output has gone (`| head`). Any other error is a bug and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -148,7 +148,7 @@ def command(main: Callable[..., int | None]) -> Callable[..., int | None]:
 def user_message(error: BaseException) -> str | None:
     """What to tell the user of an error that the user can mend; None for a bug.
 
-    That is a :class:`UserError`, an ``OSError`` (a full disk, a folder that cannot be written) or
+    That is a `UserError`, an `OSError` (a full disk, a folder that cannot be written) or
     an optional package that is not installed, raised here or in a data worker.
     """
     if isinstance(error, (UserError, RuntimeError, OSError)) and _WRAPPED.match(str(error)):
@@ -168,7 +168,7 @@ def user_message(error: BaseException) -> str | None:
 
 
 def hand_over(main: Callable, *args) -> None:
-    """Run `main` in a spawned process so that :func:`handed_over` finds a user's error."""
+    """Run `main` in a spawned process so that `handed_over` finds a user's error."""
     try:
         main(*args)
     except Exception as error:
@@ -181,10 +181,10 @@ def hand_over(main: Callable, *args) -> None:
 
 
 def handed_over(error: Exception) -> UserError | None:
-    """The user's error that ended a process which ran :func:`hand_over`; None if it was a bug.
+    """The user's error that ended a process which ran `hand_over`; None if it was a bug.
 
     Args:
-        error: what ``torch.multiprocessing.spawn`` raises: its text ends with the traceback.
+        error: what `torch.multiprocessing.spawn` raises: its text ends with the traceback.
     """
     mark = rf"^[\w.]*\b{_HandedOver.__name__}: (\[.*\])\s*\Z"
     found = re.search(mark, str(error), re.MULTILINE)
@@ -196,10 +196,10 @@ def handed_over(error: Exception) -> UserError | None:
 
 @contextmanager
 def well_formed(what: str) -> Iterator[None]:
-    """Where a file of a known form is read: a form that is another is a :class:`DataError`.
+    """Where a file of a known form is read: a form that is another is a `DataError`.
 
     Args:
-        what: the beginning of the message, for instance ``"a file"``.
+        what: the beginning of the message, for instance `"a file"`.
     """
     try:
         yield

@@ -17,7 +17,7 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     """A file that is there as a whole or not at all, whatever happens meanwhile.
 
     Another process, a kill and a power failure find the old file or the new one. A kill leaves the
-    unfinished one beside it, see :func:`remove_leftovers`.
+    unfinished one beside it, see `remove_leftovers`.
 
     Args:
         path: a file that is there is replaced in the end.
@@ -43,7 +43,7 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
 
 
 def remove_leftovers(folder: str | Path) -> list[str]:
-    """Remove what :func:`whole_file` left unfinished in a folder when it was killed.
+    """Remove what `whole_file` left unfinished in a folder when it was killed.
 
     Only for a folder that nobody else writes into.
 
@@ -57,7 +57,7 @@ def remove_leftovers(folder: str | Path) -> list[str]:
 
 
 def give_usual_mode(path: str | Path) -> None:
-    """The permissions that ``open`` would have given: temporary files are their owner's alone.
+    """The permissions that `open` would have given: temporary files are their owner's alone.
 
     So are those of safetensors from 0.8 on, and then a colleague cannot read the weights.
     """

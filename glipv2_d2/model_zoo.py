@@ -36,7 +36,7 @@ class PublishedModel:
 
     Attributes:
         config: name of the shipped config.
-        file: name of the official weights in the hub repository ``HUB``.
+        file: name of the official weights in the hub repository `HUB`.
     """
 
     config: str
@@ -61,7 +61,7 @@ _MODELS = {
 
 
 def names() -> list[str]:
-    """The names that :func:`get` knows."""
+    """The names that `get` knows."""
     return list(_MODELS)
 
 
@@ -78,12 +78,12 @@ def get(name: str, weights: str | Path | None = None, **options) -> "GroundingPr
     """A published model with its weights, ready to use.
 
     Args:
-        name: one of :func:`names`.
-        weights: see :func:`find_weights`.
-        options: of ``GroundingPredictor.from_config`` (``device``, ``batch_size``, ...).
+        name: one of `names`.
+        weights: see `find_weights`.
+        options: of `GroundingPredictor.from_config` (`device`, `batch_size`, ...).
 
     Returns:
-        A GroundingPredictor; its ``model`` is the ``GLIP``, in evaluation mode.
+        A GroundingPredictor; its `model` is the `GLIP`, in evaluation mode.
 
     Raises:
         ConfigError: no such model. CheckpointError: its weights are not here and cannot be fetched.
@@ -97,12 +97,12 @@ def get(name: str, weights: str | Path | None = None, **options) -> "GroundingPr
 def find_weights(name: str, weights: str | Path | None = None) -> Path:
     """The weights file of a published model on this machine, fetched if need be.
 
-    Sought are, in this order: ``weights``; the folders that the environment variable GLIP_WEIGHTS
-    names, for the official file or ``<name>.safetensors`` or ``<name>.pth`` (as
+    Sought are, in this order: `weights`; the folders that the environment variable GLIP_WEIGHTS
+    names, for the official file or `<name>.safetensors` or `<name>.pth` (as
     tools/convert_glip_weights.py writes them); the cache of the Hugging Face hub; the hub.
 
     Args:
-        name: one of :func:`names`.
+        name: one of `names`.
         weights: a file, or a folder that holds it; None: see above.
 
     Raises:

@@ -12,7 +12,7 @@ from glipv2_d2.engine import setup
 def package_log(monkeypatch):
     """Commands give the package's logger handlers of their own, which end with the test.
 
-    ``setup_logger`` also keeps the records from the root logger, where caplog listens.
+    `setup_logger` also keeps the records from the root logger, where caplog listens.
     """
     log = logging.getLogger("glipv2_d2")
     before = list(log.handlers), log.level

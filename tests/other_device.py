@@ -98,9 +98,7 @@ def _register() -> torch.library.Library:
     def empty_strided(size, stride, dtype=None, layout=None, device=None, pin_memory=None):
         return OtherDevice(torch.empty_strided(size, stride, dtype=dtype))
 
-    def empty(
-        size, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None
-    ):
+    def empty(size, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None):
         return OtherDevice(torch.empty(size, dtype=dtype))
 
     def copy_from(source, target, non_blocking=False):

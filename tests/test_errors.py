@@ -178,4 +178,4 @@ def test_every_command_is_one(path):
     text = (ROOT / path).read_text(encoding="utf-8")
     door = "import main\n" in text  # of another module
     assert "@command\n" in text or door
-    assert text.endswith(('    sys.exit(main())\n', '    sys.exit(invoke_main())\n'))
+    assert text.endswith(("    sys.exit(main())\n", "    sys.exit(invoke_main())\n"))

@@ -261,8 +261,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args.output = args.output or ROOT / MODELS[args.model].output
     args.weights = args.weights or ROOT / MODELS[args.model].weights
     if not args.weights.is_file():
-        parser.error(f"there are no weights '{args.weights}': they are made by "
-                     f"{MODELS[args.model].made}")
+        parser.error(
+            f"there are no weights '{args.weights}': they are made by {MODELS[args.model].made}"
+        )
     args.device = resolve_device(args.device)
     args.output = args.output.resolve()
     return args

@@ -69,7 +69,7 @@ def write_summary(metrics: dict, notes: dict, pictures: list[str], target: Path)
     Args:
         metrics: what metrics.json holds.
         notes: the header of the weights file.
-        pictures: the pictures of detections, relative to ``pictures/``.
+        pictures: the pictures of detections, relative to `pictures/`.
         target: the file to write; pictures are linked relative to it.
 
     Returns:
@@ -86,13 +86,13 @@ def write_summary(metrics: dict, notes: dict, pictures: list[str], target: Path)
     seconds = ", ".join(f"{key} {value:.0f}" for key, value in metrics["seconds"].items())
     text = f"""# The demo
 
-A small {metrics["model"]} on rendered scenes: 8 colours x 8 shapes on photographs, 12 of the 64
+A small {metrics["model"]} on rendered scenes: 8 colors x 8 shapes on photographs, 12 of the 64
 pairs never shown in training. Tests ask for all 64 names.{short}
 
 {table}
 
-`val` has the 52 pairs of training, `novel` the 12 others among distractors that share their colour
-or shape. An oracle has perfect boxes, but sees only the shapes (colour-blind) or only the colours
+`val` has the 52 pairs of training, `novel` the 12 others among distractors that share their color
+or shape. An oracle has perfect boxes, but sees only the shapes (color-blind) or only the colors
 (shape-blind); what exceeds the better one is composition: words combined as never before.
 
 ## Use

@@ -55,9 +55,7 @@ def training(folder: Path) -> dict | None:
     reference = {int(k): v for k, v in json.loads(REFERENCE.read_text())["losses"].items()}
     if not found or max(found) != max(reference):
         return None
-    rows = [
-        {"iteration": i, "device": found[i], "cpu": reference[i]} for i in sorted(reference)
-    ]
+    rows = [{"iteration": i, "device": found[i], "cpu": reference[i]} for i in sorted(reference)]
     late = [row for row in rows if row["iteration"] >= rows[-1]["iteration"] - 50]
     mean = {side: sum(row[side] for row in late) / len(late) for side in ("device", "cpu")}
     first = abs(rows[0]["device"] / rows[0]["cpu"] - 1)

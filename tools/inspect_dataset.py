@@ -6,7 +6,7 @@
     python tools/inspect_dataset.py --json captions.json --images images --format mdetr
 
 It reads and checks every record (fields, boxes inside their image, spans inside their caption,
-files that exist), counts, draws samples with the phrases in the colours of their boxes, and prints
+files that exist), counts, draws samples with the phrases in the colors of their boxes, and prints
 the prompts with the tokens of each phrase as the model gets them in training and in tests.
 The exit status is 0 if all is well, 1 if something had to be left out or is doubtful, 2 if nothing
 can be read.

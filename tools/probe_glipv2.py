@@ -4,7 +4,7 @@
     python tools/probe_glipv2.py --config-file configs/demo/scenes_glipv2.py --weights W \\
         --task retrieval                      the phrase of a box among those of a whole batch
     python tools/probe_glipv2.py ... --task masked-words
-                                              colours and shapes from the image, or from another's
+                                              colors and shapes from the image, or from another's
 
 retrieval runs with any GLIP, on scenes_val unless --dataset names another data set; its prompts
 are drawn as in training, from a fixed seed. masked-words needs a model with mlm_head and reads the
@@ -108,7 +108,7 @@ def _resize(cfg):
 
 
 def _objects() -> dict[str, set[tuple[str, str]]]:
-    """(colour, shape) of everything in each image of the detection set, by file name."""
+    """(color, shape) of everything in each image of the detection set, by file name."""
     records = load_records(OBJECTS)
     names = MetadataCatalog.get(OBJECTS).thing_classes
     return {

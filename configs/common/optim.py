@@ -1,4 +1,4 @@
-"""GLIP's optimiser: AdamW, the language backbone at a tenth of the rate.
+"""GLIP's optimizer: AdamW, the language backbone at a tenth of the rate.
 
 As in the official solver biases have twice the learning rate and no weight decay, while the
 weights of norms decay like the rest.

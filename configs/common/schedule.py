@@ -1,6 +1,6 @@
 """Learning rate over the course of training: GLIP's two steps, or a cosine, after a warm-up.
 
-Everything is relative to ``train.max_iter``, so that a longer or shorter run keeps the shape.
+Everything is relative to `train.max_iter`, so that a longer or shorter run keeps the shape.
 """
 
 from detectron2.config import LazyCall as L

@@ -1,4 +1,4 @@
-"""Everything about a training run that is neither model, data nor optimiser (GLIP's defaults)."""
+"""Everything about a training run that is neither model, data nor optimizer (GLIP's defaults)."""
 
 train = dict(
     output_dir="./output",

@@ -9,7 +9,7 @@ from ..common.models.glipv2 import add_pretraining_losses
 from .scenes import dataloader, inference, lr_multiplier, model, optimizer, train
 
 add_pretraining_losses(model, vocabulary_size=30522)
-# Short trainings see few masked words: BERT's 15 % left colours at chance after 600 steps.
+# Short trainings see few masked words: BERT's 15 % left colors at chance after 600 steps.
 model.mlm_head.mask_prob = 0.4
 # At weight 1 the gradient that reaches the backbone is almost all of the contrast: its norm is 5 to
 # 9, that of each other loss about 1.

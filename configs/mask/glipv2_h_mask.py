@@ -1,6 +1,6 @@
 """The mask head of GLIPv2-H: 2 scales, 4 layers, 384 channels; else as GLIPv2-T's (Appendix D.1).
 
-The paper is silent on normalisation. Without it a head of this depth starts at a loss of hundreds.
+The paper is silent on normalization. Without it a head of this depth starts at a loss of hundreds.
 H has one stage of pre-training, whose last checkpoint this goes on from.
 """
 

@@ -29,14 +29,14 @@ _OWN_WEIGHTS = {
 
 
 def build_for_weights(model: DictConfig, weights: str | Path) -> nn.Module:
-    """Instantiate a LazyConfig's ``model`` into which a weights file will be loaded.
+    """Instantiate a LazyConfig's `model` into which a weights file will be loaded.
 
     The one place for it: predictor, command lines, training and the yacs door use it, so that an
     official GLIP runs without the hub that BERT's weights come from. The weights are not loaded
     yet.
 
     Args:
-        model: the ``model`` node. weights: the file; empty or a URL: the node is built as it is.
+        model: the `model` node. weights: the file; empty or a URL: the node is built as it is.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -48,9 +48,9 @@ def build_for_weights(model: DictConfig, weights: str | Path) -> nn.Module:
 
 
 def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
-    """A ``model`` node that asks for no pretrained part which the weights file brings.
+    """A `model` node that asks for no pretrained part which the weights file brings.
 
-    Args, errors: see :func:`build_for_weights`. The node itself is left as it is.
+    Args, errors: see `build_for_weights`. The node itself is left as it is.
     """
     weights = plain_path(weights)
     if not weights or "://" in weights:
@@ -69,12 +69,12 @@ def random_parts(model: DictConfig, weights: str | Path) -> list[str]:
     """The encoders that would be trained from random weights without anybody having said so.
 
     Args:
-        model: the ``model`` node. ``pretrained`` None of an encoder: no weights of its own; False:
+        model: the `model` node. `pretrained` None of an encoder: no weights of its own; False:
             random ones are meant.
         weights: the file that training starts from; empty: none.
 
     Returns:
-        Their keys, ``"backbone.bottom_up.pretrained"``, for instance. None where the weights come
+        Their keys, `"backbone.bottom_up.pretrained"`, for instance. None where the weights come
         from a URL, into which nobody looks before.
 
     Raises:

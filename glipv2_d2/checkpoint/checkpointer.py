@@ -1,6 +1,6 @@
 """Detectron2's checkpointer, plus safetensors and an answer to "are these weights of this model?".
 
-Stock Detectron2 logs what did not fit and goes on, so that a wrong ``--weights`` shows as an AP
+Stock Detectron2 logs what did not fit and goes on, so that a wrong `--weights` shows as an AP
 of zero. Here it is an error that says what differs.
 """
 
@@ -40,17 +40,17 @@ _CONSTANTS = ("pixel_mean", "pixel_std")
 
 
 class GLIPCheckpointer(DetectionCheckpointer):
-    """Saves and loads training state; loads weights of every kind that ``read_checkpoint`` knows.
+    """Saves and loads training state; loads weights of every kind that `read_checkpoint` knows.
 
     Args:
-        model, save_dir, save_to_disk, checkpointables: as in ``DetectionCheckpointer``.
+        model, save_dir, save_to_disk, checkpointables: as in `DetectionCheckpointer`.
         strict: True when the model is to be used: every weight must come from the file, except
-            those of :func:`excused_keys`. False when training starts from the file: it may cover
+            those of `excused_keys`. False when training starts from the file: it may cover
             a part of the model, but not nothing, and no shape may differ.
 
-    Of a file with a moving average (key ``"ema"``) the averaged weights are used, unless a run is
+    Of a file with a moving average (key `"ema"`) the averaged weights are used, unless a run is
     resumed from it, that is, unless anything else (the optimizer, ...) is restored, too; see
-    :func:`read_checkpoint`. The weights of an official GLIP are converted, and those of a UniCL,
+    `read_checkpoint`. The weights of an official GLIP are converted, and those of a UniCL,
     whose two towers training may start from.
     """
 
@@ -61,7 +61,7 @@ class GLIPCheckpointer(DetectionCheckpointer):
         self._resumes = False
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """Load weights, and the ``checkpointables`` that the file has (None: all of them).
+        """Load weights, and the `checkpointables` that the file has (None: all of them).
 
         Args:
             path: file or URL; empty: nothing is loaded.
@@ -85,21 +85,21 @@ class GLIPCheckpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
-        """Load the last whole checkpoint of the run (see ``find_checkpoint``), or else `path`.
+        """Load the last whole checkpoint of the run (see `find_checkpoint`), or else `path`.
 
         Args, returns: as in Detectron2; `resume=False` loads weights only.
 
         Raises:
-            CheckpointError: see :meth:`load`; or the run left checkpoints, and none is whole.
+            CheckpointError: see `load`; or the run left checkpoints, and none is whole.
         """
         found = find_checkpoint(self.save_dir) if resume else None
         return self.load(found.path) if found else self.load(path, checkpointables=[])
 
     def save(self, name: str, *, last: bool = True, **kwargs) -> None:
-        """Save everything as ``<name>.pth``; a file of that name stays until the new one is whole.
+        """Save everything as `<name>.pth`; a file of that name stays until the new one is whole.
 
         Args:
-            name: of the file, without suffix. kwargs: further entries, such as ``iteration``.
+            name: of the file, without suffix. kwargs: further entries, such as `iteration`.
             last: a resumed run goes on from this file.
 
         Raises:
@@ -157,15 +157,15 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load weights into a model that is to be used (the moving average, where the file has one).
 
     Raises:
-        CheckpointError: see :class:`GLIPCheckpointer`; nothing may be missing.
+        CheckpointError: see `GLIPCheckpointer`; nothing may be missing.
     """
     GLIPCheckpointer(model, strict=True).load(str(path), checkpointables=[])
 
 
 def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
-    """``load_state_dict`` pre-hook of GLIP: official weights, and UniCL's, are converted on their
+    """`load_state_dict` pre-hook of GLIP: official weights, and UniCL's, are converted on their
     way in, those of a model in a wrapper (torch.compile, ...) get plain names, and those that a
-    file may lack (:func:`excused_keys`) stay as they are.
+    file may lack (`excused_keys`) stay as they are.
 
     So they come through every loader: torch's own, Detectron2's checkpointer, DefaultPredictor,
     none of which then calls a weight missing that is there.
@@ -175,8 +175,8 @@ def convert_on_load(model: nn.Module, state: dict, prefix: str, *_) -> None:
             the module that is loaded.
 
     Raises:
-        CheckpointError: see ``convert_official_glip``; or they are not all weights of this model
-            (``GLIPCheckpointer`` starts training from a part); see ``unicl_for_model``.
+        CheckpointError: see `convert_official_glip`; or they are not all weights of this model
+            (`GLIPCheckpointer` starts training from a part); see `unicl_for_model`.
     """
     inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if is_official_glip(inside):
@@ -200,7 +200,7 @@ def excused_keys(model: nn.Module) -> set[str]:
     """Names that a file of weights may lack: those that the model got from elsewhere.
 
     That is a frozen language backbone which came with pretrained weights of its own
-    (``model.language_backbone.pretrained`` names them): released weights do not repeat them.
+    (`model.language_backbone.pretrained` names them): released weights do not repeat them.
     """
     language = getattr(model, "language_backbone", None)
     if language is None or not getattr(language, "pretrained", None):
@@ -213,7 +213,7 @@ def excused_keys(model: nn.Module) -> set[str]:
 def _notice_other_language(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     """A frozen language backbone that a file changes is no longer what its pretrained name says.
 
-    A release file of this model must hold it then (see :func:`excused_keys`).
+    A release file of this model must hold it then (see `excused_keys`).
     """
     own = model.state_dict()
     shared = [name for name in excused_keys(model) if name in state]
@@ -230,7 +230,7 @@ def check_weights(
         model: the model that the weights are for.
         state: name -> tensor.
         source: where the weights come from, for the messages.
-        strict: whether every weight of the model must be there (see :func:`excused_keys`).
+        strict: whether every weight of the model must be there (see `excused_keys`).
 
     Raises:
         CheckpointError: nothing fits, a shape differs, or (strict) a weight is missing or one too

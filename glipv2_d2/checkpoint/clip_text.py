@@ -43,8 +43,8 @@ def convert_unicl_text(
     """The text transformer of UniCL, or of the official GLIP's CLIPTransformer, as ours.
 
     Args:
-        state: its names, from ``token_embedding.weight`` on -> tensor.
-        num_positions: see :func:`resize_positions`.
+        state: its names, from `token_embedding.weight` on -> tensor.
+        num_positions: see `resize_positions`.
 
     Raises:
         CheckpointError: a name that has no place.
@@ -55,9 +55,9 @@ def convert_unicl_text(
 def convert_transformers_text(
     state: Mapping[str, torch.Tensor], num_positions: int
 ) -> dict[str, torch.Tensor]:
-    """The weights of transformers' ``CLIPTextModel`` as ours.
+    """The weights of transformers' `CLIPTextModel` as ours.
 
-    Args, errors: as :func:`convert_unicl_text`.
+    Args, errors: as `convert_unicl_text`.
     """
     state = {name.removeprefix("text_model."): value for name, value in state.items()}
     converted = {}

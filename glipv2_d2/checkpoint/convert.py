@@ -1,8 +1,8 @@
 """The official GLIP's weights under this project's names: one pure function, driven by tables.
 
-The official model (microsoft/GLIP) keeps everything under ``backbone.body`` (Swin),
-``backbone.fpn``, ``language_backbone.body.model`` (BERT) and ``rpn.head``. Its tower is one flat
-list, ``rpn.head.dyhead_tower.N``: with deep fusion (GLIP-T (B), (C), T and L) N = 3k is the fusion
+The official model (microsoft/GLIP) keeps everything under `backbone.body` (Swin),
+`backbone.fpn`, `language_backbone.body.model` (BERT) and `rpn.head`. Its tower is one flat
+list, `rpn.head.dyhead_tower.N`: with deep fusion (GLIP-T (B), (C), T and L) N = 3k is the fusion
 of block k, 3k + 1 its BERT layer and 3k + 2 its dynamic convolution; without (GLIP-T (A)) every
 entry is a dynamic convolution. Which of the two a file has is told from its keys.
 """
@@ -76,7 +76,7 @@ _LEFT_OUT = (
     (r"language_backbone\..*\.pooler\..*", "BERT's sentence vector, which GLIP does not use"),
     (r"rpn\.anchor_generator\.cell_anchors\.\d+", "computed from the config"),
     (r"rpn\.head\.cls_logits\.(weight|bias)", "class logits that GLIP's scores do not use"),
-    (r"rpn\.head\.mlm_head\..*", "masked language modelling, a loss of pre-training only"),
+    (r"rpn\.head\.mlm_head\..*", "masked language modeling, a loss of pre-training only"),
     (r"rpn\.resizer\..*", "projection for a contrastive loss that GLIP does not use"),
     (
         r"rpn\.loss_evaluator\.shallow_.*",
@@ -112,16 +112,16 @@ def explain_left_out(name: str) -> str | None:
 
 
 def convert_official_glip(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of an official GLIP-T (A), (B), (C), T or L as a state dict of our ``GLIP``.
+    """The weights of an official GLIP-T (A), (B), (C), T or L as a state dict of our `GLIP`.
 
     Pure: the input stays as it is. Values are not changed; tensors that need no joining share their
     memory with the input.
 
     Args:
-        state_dict: official name -> tensor (the ``"model"`` entry of a released file).
+        state_dict: official name -> tensor (the `"model"` entry of a released file).
 
     Returns:
-        Our name -> tensor. What is left out is what :func:`explain_left_out` explains.
+        Our name -> tensor. What is left out is what `explain_left_out` explains.
 
     Raises:
         CheckpointError: not an official GLIP; a name that is neither mapped nor explained; a part
@@ -219,7 +219,7 @@ def _renamed(name: str, table: Iterable[tuple[str, str]], target: str) -> str | 
 
 
 def _counted(target: str, found: re.Match) -> str:
-    """Fill in ``{N+1}``, the number that a name's N becomes."""
+    """Fill in `{N+1}`, the number that a name's N becomes."""
     return re.sub(r"\{N\+(\d)\}", lambda step: str(int(found["N"]) + int(step[1])), target)
 
 

@@ -1,8 +1,8 @@
 """Read checkpoint files of every kind into one form, without running code that hides in them.
 
-A ``.pth`` file is a pickle, and a pickle may run anything when it is loaded. Files are therefore
+A `.pth` file is a pickle, and a pickle may run anything when it is loaded. Files are therefore
 read with unpicklers that know tensors, arrays and plain containers only. Other objects beside the
-weights (an optimiser, a scheduler, a config) are left out; among the weights they are an error.
+weights (an optimizer, a scheduler, a config) are left out; among the weights they are an error.
 """
 
 import logging
@@ -47,20 +47,20 @@ def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
     """Read a checkpoint file on the CPU.
 
     Args:
-        path: a ``.safetensors`` file; a file of ``torch.save`` (``.pth``, ``.pt``, ``.bin``,
-            ``.ckpt``, pycls' ``.pyth``); or a ``.pkl`` of Detectron2's model zoo.
+        path: a `.safetensors` file; a file of `torch.save` (`.pth`, `.pt`, `.bin`,
+            `.ckpt`, pycls' `.pyth`); or a `.pkl` of Detectron2's model zoo.
         complete: the entries beside the weights are needed as much as the weights (to resume a
             run): one that cannot be read safely is an error then, and is left out otherwise.
 
     Returns:
-        A dict with ``"model"``: the state dict (name -> tensor, in the stored precision; without
-        the prefixes of wrappers, see :func:`plain_names`), and whatever else the file holds
-        (``"trainer"``, ``"ema"``, ``"iteration"``, ...). Where a run of this project kept a moving
-        average (``"ema"``), its values are in ``"model"``, unless `complete`. Averages of other
-        programs (``"model_ema"``, ...) are not taken, which is logged: the authors of GLIP call
-        theirs unintended. A zoo ``.pkl`` also gets ``"matching_heuristics"``, as Detectron2's
+        A dict with `"model"`: the state dict (name -> tensor, in the stored precision; without
+        the prefixes of wrappers, see `plain_names`), and whatever else the file holds
+        (`"trainer"`, `"ema"`, `"iteration"`, ...). Where a run of this project kept a moving
+        average (`"ema"`), its values are in `"model"`, unless `complete`. Averages of other
+        programs (`"model_ema"`, ...) are not taken, which is logged: the authors of GLIP call
+        theirs unintended. A zoo `.pkl` also gets `"matching_heuristics"`, as Detectron2's
         checkpointer expects it. Of an official GLIP, a UniCL, and a file with objects of unknown
-        classes, only ``"model"`` is read. Its tensors are mapped from the file, not copied: do not
+        classes, only `"model"` is read. Its tensors are mapped from the file, not copied: do not
         overwrite the file while they are in use.
 
     Raises:
@@ -94,7 +94,7 @@ def weight_names(path: str | Path) -> list[str]:
     """The names of a file's weights, without reading the weights where the format allows it.
 
     Raises:
-        CheckpointError: as :func:`read_checkpoint`.
+        CheckpointError: as `read_checkpoint`.
     """
     path = Path(path)
     suffix = checked_suffix(path)
@@ -129,7 +129,7 @@ def checked_suffix(path: Path) -> str:
 
 
 def read_safetensors_metadata(path: str | Path) -> dict[str, str]:
-    """Read the header notes of a ``.safetensors`` file (who trained it, how).
+    """Read the header notes of a `.safetensors` file (who trained it, how).
 
     Raises:
         CheckpointError: not a whole safetensors file.

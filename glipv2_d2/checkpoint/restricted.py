@@ -1,8 +1,8 @@
 """Unpickling that builds tensors, arrays and plain containers, and never runs or imports the rest.
 
 A pickle names functions and calls them while it is loaded. Here every name is looked up in a short
-table; what it does not hold becomes a :class:`StandIn`, an object of no behaviour. So the weights
-of a file can be read although an optimiser or scheduler of an unknown class lies beside them.
+table; what it does not hold becomes a `StandIn`, an object of no behavior. So the weights
+of a file can be read although an optimizer or scheduler of an unknown class lies beside them.
 """
 
 import pickle
@@ -59,7 +59,7 @@ _TENSOR_PARTS = {
 
 
 def restricted_pickle(found: set[str]) -> ModuleType:
-    """What ``torch.load(pickle_module=...)`` takes: a pickle module that knows tensors only.
+    """What `torch.load(pickle_module=...)` takes: a pickle module that knows tensors only.
 
     Args:
         found: gets the full names of everything that became a stand-in.
@@ -81,7 +81,7 @@ def restricted_pickle(found: set[str]) -> ModuleType:
 
 
 class ForeignObjectError(pickle.UnpicklingError):
-    """A pickle names something (``name``) that is neither an array nor a plain container."""
+    """A pickle names something (`name`) that is neither an array nor a plain container."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -89,7 +89,7 @@ class ForeignObjectError(pickle.UnpicklingError):
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Loads NumPy arrays and plain containers, which is all that a zoo ``.pkl`` holds."""
+    """Loads NumPy arrays and plain containers, which is all that a zoo `.pkl` holds."""
 
     _ALLOWED = {
         ("_codecs", "encode"),

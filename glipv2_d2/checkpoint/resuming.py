@@ -28,12 +28,12 @@ def checkpoints_in(folder: str | Path) -> list[Path]:
 
 
 def find_checkpoint(folder: str | Path) -> FoundCheckpoint | None:
-    """The checkpoint that ``last_checkpoint`` names or, if it is damaged, the newest whole one.
+    """The checkpoint that `last_checkpoint` names or, if it is damaged, the newest whole one.
 
     Every file is read to its end, so that what is returned can be loaded.
 
     Args:
-        folder: ``train.output_dir``.
+        folder: `train.output_dir`.
 
     Returns:
         None: there is none, so that a run starts there.

@@ -1,7 +1,7 @@
-"""``safetensors:FILE``: a .safetensors file where a program of Detectron2 wants a .pth.
+"""`safetensors:FILE`: a .safetensors file where a program of Detectron2 wants a .pth.
 
-Its checkpointers take whatever ``PathManager`` finds, and read it with ``torch.load``. So a handler
-for this prefix, as Detectron2 has one for ``detectron2://``, finds a copy in that format. (Without
+Its checkpointers take whatever `PathManager` finds, and read it with `torch.load`. So a handler
+for this prefix, as Detectron2 has one for `detectron2://`, finds a copy in that format. (Without
 the two slashes: those before an absolute path are lost where Detectron2's head takes a URL apart.)
 """
 
@@ -23,12 +23,12 @@ PREFIX = "safetensors:"
 
 
 def plain_path(path: str | Path) -> str:
-    """The file that a path with or without :data:`PREFIX` means; our own readers take both."""
+    """The file that a path with or without `PREFIX` means; our own readers take both."""
     return str(path).removeprefix(PREFIX)
 
 
 class SafetensorsHandler(PathHandler):
-    """Finds ``safetensors:FILE`` as a .pth file in iopath's cache, made when it is first asked for.
+    """Finds `safetensors:FILE` as a .pth file in iopath's cache, made when it is first asked for.
 
     The copy belongs to one state of the file: when that changes, another one is made.
     """

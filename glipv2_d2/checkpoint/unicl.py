@@ -1,7 +1,7 @@
 """GLIPv2-B and H start from UniCL (paper, Section 4 and Appendix E): its weights under our names.
 
-UniCL (microsoft/UniCL) is a CLIP-like model: a Swin under ``image_encoder.`` and a text transformer
-under ``text_encoder.`` (``lang_encoder.`` in its descendants; ``visual.`` and ``text.`` in older
+UniCL (microsoft/UniCL) is a CLIP-like model: a Swin under `image_encoder.` and a text transformer
+under `text_encoder.` (`lang_encoder.` in its descendants; `visual.` and `text.` in older
 files), each followed by a projection into a common space. The two towers become the backbone and
 the language backbone; everything else of a GLIP starts anew.
 """
@@ -73,12 +73,12 @@ def convert_unicl(
     embeddings, which are interpolated.
 
     Args:
-        state_dict: UniCL's name -> tensor (the ``"model"`` entry of a released file).
+        state_dict: UniCL's name -> tensor (the `"model"` entry of a released file).
         num_positions: the longest prompt of our model in tokens (256; UniCL's have 77).
 
     Returns:
-        ``backbone.bottom_up.*`` and ``language_backbone.*`` -> tensor. What is left out is what
-        :func:`explain_left_out_of_unicl` explains.
+        `backbone.bottom_up.*` and `language_backbone.*` -> tensor. What is left out is what
+        `explain_left_out_of_unicl` explains.
 
     Raises:
         CheckpointError: not a UniCL; an image tower other than a Swin; a name that is unknown.
@@ -119,7 +119,7 @@ def unicl_for_model(
         source: where the weights come from, for the messages.
 
     Raises:
-        CheckpointError: see :func:`convert_unicl`; or a tower of another size than the model's: it
+        CheckpointError: see `convert_unicl`; or a tower of another size than the model's: it
             names the first tensor that differs, both sizes, and the model keys to set.
     """
     positions = own.get(_LANGUAGE + POSITIONS)

@@ -17,10 +17,10 @@ def release_state(model: nn.Module, dtype: torch.dtype = torch.float16) -> dict[
     """The weights of a model that a release file needs, on the CPU.
 
     Leaves out a frozen language backbone that comes with its own pretrained weights; floating
-    point values are stored as ``dtype``, integers as they are.
+    point values are stored as `dtype`, integers as they are.
 
     Raises:
-        ValueError: a value is not finite, or does not fit ``dtype`` (it would become infinite).
+        ValueError: a value is not finite, or does not fit `dtype` (it would become infinite).
     """
     excused = excused_keys(model)
     state = {}

@@ -45,9 +45,9 @@ def build_grounding_train_loader(
     Args:
         datasets: names, or (name, weight): the weight is how many times an epoch each image of
             the data set is seen (1 by default).
-        mapper: with ``is_train=True``; it gets the vocabularies and, for
-            ``negative_captions``, the captions. With ``use_masks`` boxes without a mask are left
-            out, see :class:`~glipv2_d2.data.masks.MaskedRecords`.
+        mapper: with `is_train=True`; it gets the vocabularies and, for
+            `negative_captions`, the captions. With `use_masks` boxes without a mask are left
+            out, see `MaskedRecords`.
         total_batch_size: over all processes.
         num_workers: of this process; the batches do not depend on it.
         seed: of the order of the images; None or negative: another one each run. w processes see
@@ -57,13 +57,13 @@ def build_grounding_train_loader(
         start_iteration: begin the order there, where a run that is resumed stopped (exact with a
             seed and without aspect ratio grouping).
         aspect_ratio_grouping: wide and tall images in separate batches, as in Detectron2.
-        invalid: ``"drop"``: what is wrong is left out and counted: annotations and records when
+        invalid: `"drop"`: what is wrong is left out and counted: annotations and records when
             they are loaded, images when they are read (another image takes the place);
-            ``"raise"``: stop at the first.
+            `"raise"`: stop at the first.
         check_files: look for every image file now.
         exclude_images_of: names of data sets whose images must not be trained on, for instance
-            ``["refcoco_val", "refcoco_testA"]``; see
-            :func:`~glipv2_d2.data.datasets.refexp.image_key`. In a lazy data set (TSV, tar,
+            `["refcoco_val", "refcoco_testA"]`; see
+            `image_key`. In a lazy data set (TSV, tar,
             lazy ODVG) the next record takes the place of one that is left out.
 
     Returns:
@@ -71,7 +71,7 @@ def build_grounding_train_loader(
 
     Raises:
         DataError: a data set cannot be used, see
-            :func:`~glipv2_d2.data.checks.check_records`, too many of its images are missing, a
+            `check_records`, too many of its images are missing, a
             class name cannot be asked for, or there is not one box in all data sets.
     """
     entries = _entries(datasets)
@@ -123,7 +123,7 @@ def build_grounding_train_loader(
 
 
 def _excluded_images(names: Sequence[str]) -> set[str]:
-    """The images of other data sets, by :func:`record_image_key`."""
+    """The images of other data sets, by `record_image_key`."""
     if isinstance(names, str):
         raise ValueError(f"exclude_images_of is a list of names, got {names!r}")
     return {record_image_key(record) for name in names for record in load_records(name)}
@@ -153,7 +153,7 @@ def build_grounding_test_loader(
 
     Args:
         dataset: a registered name.
-        mapper: with ``is_train=False``.
+        mapper: with `is_train=False`.
         batch_size: of one process. Images of like shapes come one after the other, if it is not 1:
             GLIP shows those together that are padded to one size.
         num_workers: of one process.
@@ -174,7 +174,7 @@ def evaluated_records(
     """The records of a test loader, whose mapper gets the class names.
 
     Args:
-        dataset, mapper, invalid: see :func:`build_grounding_test_loader`.
+        dataset, mapper, invalid: see `build_grounding_test_loader`.
 
     Raises:
         DataError: a record cannot be used, or a class cannot be asked for.

@@ -45,13 +45,13 @@ def check_records(
     or not UTF-8, or a missing image file makes the record invalid.
 
     Args:
-        records: Detectron2 dicts; a record with ``caption`` is a grounding record.
+        records: Detectron2 dicts; a record with `caption` is a grounding record.
         dataset_name: for the messages.
         source: the annotation file, for the messages.
         num_classes: how many classes a detection record may name; None: not checked.
-        invalid: ``"drop"``: leave invalid annotations and records out and log, in one line, their
+        invalid: `"drop"`: leave invalid annotations and records out and log, in one line, their
             number per kind and the first of each (COCO train2017 has two boxes without area,
-            Objects365 many); ``"raise"``: stop at the first.
+            Objects365 many); `"raise"`: stop at the first.
         check_files: also look whether each image file is there.
         drop_records: False: an invalid record raises in any case (evaluation over fewer images
             would be another number).
@@ -61,8 +61,8 @@ def check_records(
 
     Raises:
         DataError: with file, record, annotation and field; also if most or nothing is left
-            (:func:`~glipv2_d2.data.patterns.refuse_what_is_left`), or if the boxes are of another
-            format (:func:`~glipv2_d2.data.patterns.refuse_patterns`).
+            (`refuse_what_is_left`), or if the boxes are of another
+            format (`refuse_patterns`).
     """
     where = f"{source} ({dataset_name})" if source else f"data set {dataset_name!r}"
     result = []
@@ -101,8 +101,8 @@ def check_record(
         record: a Detectron2 dict.
         where: the file, for the messages.
         log: takes what is wrong.
-        record_log: takes what is wrong with whole records; ``log`` by default.
-        num_classes, check_files: see :func:`check_records`.
+        record_log: takes what is wrong with whole records; `log` by default.
+        num_classes, check_files: see `check_records`.
     """
     place = f"{where}: image {record.get('image_id')!r} ({record.get('file_name')})"
     try:
@@ -132,8 +132,8 @@ def _spot(place: str, index: int, annotation: Any) -> str:
 
 
 def not_utf8(text: str) -> bool:
-    """Whether a text holds what UTF-8 cannot: bytes kept by ``surrogateescape``, or the half of a
-    character that a json file wrote as ``\\ud83d`` alone."""
+    """Whether a text holds what UTF-8 cannot: bytes kept by `surrogateescape`, or the half of a
+    character that a json file wrote as `\\ud83d` alone."""
     return any("\ud800" <= char <= "\udfff" for char in text)
 
 
@@ -276,9 +276,7 @@ def _check_spans(annotation: Record, caption: str) -> None:
     for span in spans:
         problem = _span_problem(caption, span)
         if problem:
-            raise _Invalid(
-                "bad span", f"tokens_positive: {problem} (caption {caption[:80]!r})"
-            )
+            raise _Invalid("bad span", f"tokens_positive: {problem} (caption {caption[:80]!r})")
 
 
 def _check_box(annotation: Record, height: int, width: int) -> Record:
@@ -294,9 +292,7 @@ def _check_box(annotation: Record, height: int, width: int) -> Record:
     x1, y1 = a, b
     x2, y2 = (a + c, b + d) if mode == BoxMode.XYWH_ABS else (c, d)
     if x2 < x1 or y2 < y1:
-        raise _Invalid(
-            "reversed box", f"bbox {list(box)} is reversed (negative width or height)"
-        )
+        raise _Invalid("reversed box", f"bbox {list(box)} is reversed (negative width or height)")
     if x2 == x1 or y2 == y1:
         raise _Invalid("box without area", f"bbox {list(box)} has no area")
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:

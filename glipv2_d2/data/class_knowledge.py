@@ -1,16 +1,16 @@
 """Detection prompts with something told about the classes.
 
-**Caption knowledge.** Four configs of the official ODinW-35 set (``CAPTION_PROMPT``, read with
-``USE_CAPTION_PROMPT``) write a few words around the name of each class, or another name: "there
-are some holes on the road" for the class "pothole". As in the official ``create_queries_and_maps``
+**Caption knowledge.** Four configs of the official ODinW-35 set (`CAPTION_PROMPT`, read with
+`USE_CAPTION_PROMPT`) write a few words around the name of each class, or another name: "there
+are some holes on the road" for the class "pothole". As in the official `create_queries_and_maps`
 the classes follow one another in id order with the separator between them, and only the name is
 the phrase that is scored, not what stands around it.
 
 **Parallel encoding.** A class's tokens attend to the other classes of a prompt in the language
-backbone and in the tower. Prompts of one class (``size=1``) have each class encoded on its own, and
+backbone and in the tower. Prompts of one class (`size=1`) have each class encoded on its own, and
 its scores do not depend on what else is asked, at the price of one run of the tower per class. The
-official ``PARALLEL_LANGUAGE_INPUT`` is a language backbone of its own, one vector per class:
-:class:`~glipv2_d2.modeling.text.parallel_classes.ParallelClassBert`. It reads the phrases of these
+official `PARALLEL_LANGUAGE_INPUT` is a language backbone of its own, one vector per class:
+`ParallelClassBert`. It reads the phrases of these
 prompts and nothing around them.
 """
 
@@ -35,7 +35,7 @@ def knowledge_prompt(
 
     Args:
         class_names: in the order of the prompt.
-        knowledge: class name -> {"prefix", "name", "suffix"}, as ``caption_knowledge`` of the
+        knowledge: class name -> {"prefix", "name", "suffix"}, as `caption_knowledge` of the
             metadata of ODinW's data sets; classes without an entry are written as they are.
             Spaces are part of prefix and suffix.
         class_ids: one id per class; 0, 1, 2, ... by default.
@@ -59,12 +59,12 @@ def knowledge_prompts(
     size: int,
     separator: str = SEPARATOR,
 ) -> list[Prompt]:
-    """Prompts of at most ``size`` classes that keep the vocabulary's class ids.
+    """Prompts of at most `size` classes that keep the vocabulary's class ids.
 
-    Like ``Prompt.split``, with caption knowledge; ``size=1`` encodes every class on its own.
+    Like `Prompt.split`, with caption knowledge; `size=1` encodes every class on its own.
 
     Raises:
-        PromptError: as :func:`knowledge_prompt`, or ``size`` is not positive.
+        PromptError: as `knowledge_prompt`, or `size` is not positive.
     """
     if size < 1:
         raise PromptError(f"a prompt must hold at least one name, got size={size}")

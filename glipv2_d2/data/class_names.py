@@ -1,9 +1,9 @@
 """The names of a vocabulary: those that are written alike, and those that are no class of things.
 
 A class is its number; its name is what the model reads. Classes that are written alike in a prompt
-(equal once cleaned by :func:`~glipv2_d2.structures.clean_name`, case apart) are one phrase to the
+(equal once cleaned by `clean_name`, case apart) are one phrase to the
 model. One rule for them, everywhere: they are positive together in training
-(:class:`~glipv2_d2.data.prompts.DetectionPromptSampler`), each is asked for and scored by its own
+(`DetectionPromptSampler`), each is asked for and scored by its own
 number in evaluation, as in the official protocol of LVIS, and whoever reads the data is told.
 """
 
@@ -33,7 +33,7 @@ def written_alike(names: Sequence[str]) -> list[tuple[int, ...]]:
 
 def class_labels(metadata: Metadata) -> list[str]:
     """The class names of a data set, by contiguous id; a name that several classes have is
-    followed by the category id of the json, ``"bolt (id 7)"``."""
+    followed by the category id of the json, `"bolt (id 7)"`."""
     names = list(metadata.get("thing_classes") or ())
     categories, counts = _category_ids(metadata, len(names)), Counter(names)
     return [
@@ -67,7 +67,7 @@ def root_class_warning(
     (labelme).
 
     Args:
-        categories: ``categories[]`` of a COCO json.
+        categories: `categories[]` of a COCO json.
         used: the ids of those that have a box.
     """
     categories = list(categories)

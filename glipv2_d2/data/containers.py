@@ -1,6 +1,6 @@
 """Bytes out of large files by offset: rows of a TSV, members of a tar.
 
-``os.pread`` has no file position, so that data workers, which share the descriptors of the process
+`os.pread` has no file position, so that data workers, which share the descriptors of the process
 they were forked from, do not disturb each other.
 """
 
@@ -30,10 +30,10 @@ _opened = threading.local()
 
 
 class ImageSource(NamedTuple):
-    """Where the bytes of an image lie; the field ``image_source`` of a record.
+    """Where the bytes of an image lie; the field `image_source` of a record.
 
     Attributes:
-        kind: ``"tsv"`` (a row whose last column is base64) or ``"tar"``.
+        kind: `"tsv"` (a row whose last column is base64) or `"tar"`.
         path: the container.
         offset: of the row, or of the member's content.
         size: of a member in bytes; not used for a row, which ends with its line.
@@ -73,7 +73,7 @@ def image_bytes(source: ImageSource) -> bytes:
 
 
 def read_bytes(path: str, offset: int, size: int) -> bytes:
-    """``size`` bytes from ``offset``.
+    """`size` bytes from `offset`.
 
     Raises:
         DataError: the file is missing or ends before.
@@ -93,7 +93,7 @@ def read_bytes(path: str, offset: int, size: int) -> bytes:
 
 
 def read_row(path: str, offset: int) -> list[bytes]:
-    """The columns of the TSV row that begins at ``offset``.
+    """The columns of the TSV row that begins at `offset`.
 
     Raises:
         DataError: the file is missing, or no row begins there.
@@ -116,7 +116,7 @@ def read_row(path: str, offset: int) -> list[bytes]:
 def row_offsets(path: str) -> np.ndarray:
     """Where the rows of a text file begin, (rows,) int64.
 
-    Read from ``<stem>.lineidx`` beside it (GLIP's TSV format: one offset per line), which is made
+    Read from `<stem>.lineidx` beside it (GLIP's TSV format: one offset per line), which is made
     where it is missing and the folder can be written to.
 
     Raises:
@@ -187,7 +187,7 @@ def _scan(path: str) -> np.ndarray:
 
 
 def image_stream(source: ImageSource) -> io.BytesIO:
-    """The encoded image as a file object; errors as :func:`image_bytes`."""
+    """The encoded image as a file object; errors as `image_bytes`."""
     return io.BytesIO(image_bytes(source))
 
 

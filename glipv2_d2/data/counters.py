@@ -17,7 +17,7 @@ class Counters:
     """Named counts in shared memory.
 
     Workers that are forked write into the same memory as the main process, each into a row of
-    its own, so that no lock is needed; :meth:`total` in the main process sums the rows.
+    its own, so that no lock is needed; `total` in the main process sums the rows.
     A count is logged when it reaches 1, 10, 100, ... in a process.
     """
 

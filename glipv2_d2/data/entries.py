@@ -1,7 +1,7 @@
 """What json files hold may be anything: entries that are no objects, ids that are no keys.
 
 What is written in another way and still has one meaning is taken for that: by
-:func:`plain_id`, :func:`plain_number` and :func:`plain_annotation`, for every reader, check and
+`plain_id`, `plain_number` and `plain_annotation`, for every reader, check and
 evaluator alike. What has not one meaning is left as it is, and refused by whoever needs it.
 """
 
@@ -28,8 +28,8 @@ def json_objects(values: Iterable[Any], place: str, report: Report) -> Iterator[
     Args:
         values: a list out of a json file.
         place: file and field, for the messages.
-        report: takes the others: ``record`` or ``annotation`` of a
-            :class:`~glipv2_d2.data.problems.ProblemLog`.
+        report: takes the others: `record` or `annotation` of a
+            `ProblemLog`.
     """
     for number, value in enumerate(values):
         if isinstance(value, dict):
@@ -46,9 +46,9 @@ def id_problem(value: Any) -> str | None:
 
 
 def plain_id(value: Any) -> Any:
-    """The number that an id stands for (``"7"``, ``7.0``); any other value as it is.
+    """The number that an id stands for (`"7"`, `7.0`); any other value as it is.
 
-    ``"007"`` stays a text: it and ``"7"`` may be two images.
+    `"007"` stays a text: it and `"7"` may be two images.
     """
     if isinstance(value, str):
         digits = value.removeprefix("-")
@@ -61,7 +61,7 @@ def plain_id(value: Any) -> Any:
 
 
 def plain_number(value: Any) -> Any:
-    """The number that a text stands for (``" 1.5"``); any other value as it is."""
+    """The number that a text stands for (`" 1.5"`); any other value as it is."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -74,7 +74,7 @@ _CROWD = {None: 0, 0: 0, 1: 1, "0": 0, "1": 1}  # False and True are 0 and 1
 
 
 def plain_annotation(entry: Record) -> Record:
-    """The annotation itself, or a copy with ``bbox`` as numbers and ``iscrowd`` as 0 or 1."""
+    """The annotation itself, or a copy with `bbox` as numbers and `iscrowd` as 0 or 1."""
     changed = {}
     box, crowd = entry.get("bbox"), entry.get("iscrowd", 0)
     if isinstance(box, np.ndarray):
@@ -87,7 +87,7 @@ def plain_annotation(entry: Record) -> Record:
 
 
 def make_ids_plain(content: Mapping[str, Any]) -> None:
-    """:func:`plain_id` for every id in the lists of a COCO json, in place."""
+    """`plain_id` for every id in the lists of a COCO json, in place."""
     for field, keys in _IDS.items():
         entries = content.get(field)
         for entry in entries if isinstance(entries, list) else ():
@@ -106,21 +106,19 @@ _IDS = {
 
 
 def crowd_problem(value: Any) -> str | None:
-    """Why a value of ``iscrowd`` has no meaning; None if it has one."""
+    """Why a value of `iscrowd` has no meaning; None if it has one."""
     if isinstance(value, (int, np.integer)) and value in (0, 1):
         return None
     return f"the field 'iscrowd' is {_short(value)}, neither 0 nor 1"
 
 
-def image_problem(
-    image: Record, fields: Iterable[str], counts: Counter
-) -> tuple[str, str] | None:
-    """(kind, what) that is wrong with the fields of an ``images[]`` entry; None if nothing is.
+def image_problem(image: Record, fields: Iterable[str], counts: Counter) -> tuple[str, str] | None:
+    """(kind, what) that is wrong with the fields of an `images[]` entry; None if nothing is.
 
     Args:
         image: the entry.
-        fields: what it must have, ``id`` and ``file_name`` among them.
-        counts: how often each id occurs (see :func:`count_ids`).
+        fields: what it must have, `id` and `file_name` among them.
+        counts: how often each id occurs (see `count_ids`).
     """
     missing = [field for field in fields if image.get(field) is None]
     if missing:
@@ -136,7 +134,7 @@ def image_problem(
 
 
 def count_ids(images: Iterable[Any]) -> Counter:
-    """How often each id occurs among ``images[]``."""
+    """How often each id occurs among `images[]`."""
     ids = (image.get("id") for image in images if isinstance(image, dict))
     return Counter(i for i in ids if id_problem(i) is None)
 
@@ -144,7 +142,7 @@ def count_ids(images: Iterable[Any]) -> Counter:
 def annotation_problem(
     entry: Record, images: Mapping[Any, Any], seen: MutableMapping[Any, Record]
 ) -> tuple[str, str] | None:
-    """(kind, what) that is wrong with the ids of an ``annotations[]`` entry; None if nothing is.
+    """(kind, what) that is wrong with the ids of an `annotations[]` entry; None if nothing is.
 
     Nothing refers to the id of an annotation, so that it may be anything, and two annotations may
     have the same one; but two that are equal in every field are one that is written twice (as in
@@ -177,7 +175,7 @@ def file_name_problem(value: Any) -> str | None:
 
 
 def field_of(entry: Record, field: str, kind: type, where: str) -> Any:
-    """The field of a json object; one that is missing or null is an empty ``kind``.
+    """The field of a json object; one that is missing or null is an empty `kind`.
 
     Raises:
         RecordError: it is of another type.

@@ -43,7 +43,7 @@ class ImageSizeError(ImageReadError, SizeMismatchError):
 
 
 def readable_suffixes() -> tuple[str, ...]:
-    """The endings of the files that :func:`read_image` reads, lower-case: those of Pillow's
+    """The endings of the files that `read_image` reads, lower-case: those of Pillow's
     formats, and of the plugins that are registered (HEIC)."""
     suffixes = Image.registered_extensions()
     return tuple(sorted(suffix for suffix, name in suffixes.items() if _is_decoded(name)))
@@ -65,14 +65,14 @@ def read_image(
 ) -> np.ndarray:
     """Read an image.
 
-    Grey, palette, CMYK and 1-bit images become colour; the EXIF orientation is applied; alpha is
-    laid over white (what viewers show) and not just dropped; 16-bit grey is scaled by its full
+    Gray, palette, CMYK and 1-bit images become color; the EXIF orientation is applied; alpha is
+    laid over white (what viewers show) and not just dropped; 16-bit gray is scaled by its full
     range instead of clipped to white; of an animation the first frame is taken.
 
     Args:
-        source: a path, or any address that Detectron2's PathManager opens (``http://``, ...); the
+        source: a path, or any address that Detectron2's PathManager opens (`http://`, ...); the
             bytes of a file, or the file opened for reading bytes; or a PIL image.
-        format: ``"BGR"`` (Detectron2's default) or ``"RGB"``.
+        format: `"BGR"` (Detectron2's default) or `"RGB"`.
 
     Returns:
         (H, W, 3) uint8.
@@ -100,7 +100,7 @@ def bgr_array(image: AnyImage, name: str = "the image") -> np.ndarray:
     """An image in any of the forms in which people have one; what could be misread is refused.
 
     Args:
-        image: an (H, W, 3) uint8 array in BGR order, or what :func:`read_image` takes.
+        image: an (H, W, 3) uint8 array in BGR order, or what `read_image` takes.
         name: for the messages.
 
     Returns:
@@ -108,7 +108,7 @@ def bgr_array(image: AnyImage, name: str = "the image") -> np.ndarray:
 
     Raises:
         UsageError: a tensor, an array of another kind, no pixels, or no image at all; else as
-            :func:`read_image`.
+            `read_image`.
     """
     if isinstance(image, torch.Tensor):
         raise UsageError(
@@ -151,14 +151,14 @@ def _name_of(source) -> str:
 
 
 def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndarray:
-    """The image of a record: of its file, or of the TSV row or tar member that ``image_source``
-    (:class:`~glipv2_d2.data.containers.ImageSource`) names.
+    """The image of a record: of its file, or of the TSV row or tar member that `image_source`
+    (`ImageSource`) names.
 
     Returns:
-        (H, W, 3) uint8, see :func:`read_image`.
+        (H, W, 3) uint8, see `read_image`.
 
     Raises:
-        MissingImageError, ImageReadError: see :func:`read_image`.
+        MissingImageError, ImageReadError: see `read_image`.
         DataError: the container is missing or damaged.
     """
     source = record.get("image_source")
@@ -169,9 +169,9 @@ def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndar
 
 
 def record_image_size(record: Mapping[str, Any]) -> tuple[int, int]:
-    """(height, width) as :func:`read_record_image` would give it, from the header of the image.
+    """(height, width) as `read_record_image` would give it, from the header of the image.
 
-    Raises: as :func:`read_record_image`.
+    Raises: as `read_record_image`.
     """
     return _header(record).size
 
@@ -180,8 +180,8 @@ def check_image_size(record: dict[str, Any], image: np.ndarray) -> None:
     """Compare the size of an image with what its record says; fill in what it does not say.
 
     Args:
-        record: with ``file_name``; ``height`` and ``width`` are set where they are missing.
-        image: (H, W, C), as :func:`read_record_image` gives it.
+        record: with `file_name`; `height` and `width` are set where they are missing.
+        image: (H, W, C), as `read_record_image` gives it.
 
     Raises:
         ImageSizeError: they differ; it names the likely cause.
@@ -197,7 +197,7 @@ def record_image_problem(record: Mapping[str, Any]) -> tuple[str, str] | None:
     Pixels are not decoded: a file that is cut off behind its header is not noticed.
 
     Args:
-        record: with ``file_name`` or ``image_source``, and perhaps ``height`` and ``width``.
+        record: with `file_name` or `image_source`, and perhaps `height` and `width`.
 
     Returns:
         None for an image that is there and has the size that the record says.
@@ -274,13 +274,13 @@ def _reading(path: str) -> Iterator[None]:
 
 
 def image_to_array(image: Image.Image, format: str = "BGR") -> np.ndarray:
-    """A Pillow image of any mode as (H, W, 3) uint8; see :func:`read_image`."""
+    """A Pillow image of any mode as (H, W, 3) uint8; see `read_image`."""
     if format not in FORMATS:
         raise ValueError(f"image format must be one of {FORMATS}, got {format!r}")
     image = _upright(image)
     if image.mode in _DEEP_MODES:
-        grey = _to_8_bit(np.asarray(image), image.mode)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        gray = _to_8_bit(np.asarray(image), image.mode)
+        return np.repeat(gray[:, :, None], 3, axis=2)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -302,9 +302,9 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_8_bit(array: np.ndarray, mode: str) -> np.ndarray:
     """(H, W) of a deep Pillow mode as uint8.
 
-    16-bit values are scaled by 65535. ``I`` is what older versions of Pillow make of 16-bit PNG,
-    so it means the same unless its values are larger; ``F`` has no agreed range: 0..1 and 0..255
-    are recognised, anything else is scaled by its maximum.
+    16-bit values are scaled by 65535. `I` is what older versions of Pillow make of 16-bit PNG,
+    so it means the same unless its values are larger; `F` has no agreed range: 0..1 and 0..255
+    are recognized, anything else is scaled by its maximum.
     """
     values = np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     values = values.clip(min=0)

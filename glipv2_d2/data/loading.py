@@ -42,12 +42,12 @@ def load_records(
     check_files: bool = False,
     drop_records: bool = True,
 ) -> list[Record]:
-    """The checked records of a registered data set, each with its ``dataset_name``.
+    """The checked records of a registered data set, each with its `dataset_name`.
 
     Args:
-        name: in ``DatasetCatalog``.
+        name: in `DatasetCatalog`.
         invalid, check_files, drop_records: see
-            :func:`~glipv2_d2.data.checks.check_records`. What the reader and the checks leave out
+            `check_records`. What the reader and the checks leave out
             is logged in one line.
 
     Raises:
@@ -66,7 +66,7 @@ def checked_records(
     check_files: bool = False,
     drop_records: bool = True,
 ) -> list[Record]:
-    """What :func:`read_dataset` gave, checked; see :func:`load_records`."""
+    """What `read_dataset` gave, checked; see `load_records`."""
     checked = check_records(
         records,
         name,
@@ -97,17 +97,17 @@ def stored_records(
     excluded: set[str],
     with_masks: bool = False,
 ) -> Sequence[Record]:
-    """Records for training: serialised as Detectron2 does, or lazy ones as they are.
+    """Records for training: serialized as Detectron2 does, or lazy ones as they are.
 
     One data set at a time: its Python objects are gone when those of the next are made.
 
     Args:
-        name, invalid, check_files: see :func:`load_records`.
-        counters: has the name ``LEFT_OUT``.
+        name, invalid, check_files: see `load_records`.
+        counters: has the name `LEFT_OUT`.
         excluded: images that are left out, see
-            :func:`~glipv2_d2.data.datasets.refexp.record_image_key`.
+            `record_image_key`.
         with_masks: masks will be trained on; those of PhraseCut are then taken from its own file
-            (``refer_json`` of the metadata).
+            (`refer_json` of the metadata).
     """
     with problem_log(f"data set {name!r}", invalid):
         records = read_dataset(name, invalid)
@@ -215,8 +215,8 @@ def read_dataset(name: str, invalid: str) -> Sequence[Record]:
     Classes that the model cannot tell apart are warned of.
 
     Args:
-        name: in ``DatasetCatalog``.
-        invalid: ``"drop"``: a COCO json that Detectron2's reader refuses is read by ours.
+        name: in `DatasetCatalog`.
+        invalid: `"drop"`: a COCO json that Detectron2's reader refuses is read by ours.
 
     Raises:
         DataError: the name is unknown, or the data set cannot be read.

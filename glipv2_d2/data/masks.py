@@ -26,7 +26,7 @@ class MaskedRecords(Sequence):
         dataset_name: for the messages.
 
     Attributes:
-        counters: of what is left out (:class:`~glipv2_d2.data.counters.Counters`).
+        counters: of what is left out (`Counters`).
 
     Raises:
         DataError: no annotation that was looked at has a segmentation.
@@ -46,9 +46,7 @@ class MaskedRecords(Sequence):
         if not lacking:
             return record
         self.counters.add(WITHOUT_MASK, lacking, str(record["file_name"]))
-        annotations = [
-            {**a, "iscrowd": 1} if _lacks_mask(a) else a for a in record["annotations"]
-        ]
+        annotations = [{**a, "iscrowd": 1} if _lacks_mask(a) else a for a in record["annotations"]]
         return {**record, "annotations": annotations}
 
     def _require_masks(self, dataset_name: str) -> None:

@@ -44,7 +44,7 @@ def refuse_patterns(records: Sequence[Record], where: str) -> None:
     taken for a size gives a box that is clipped at the border of its image.
 
     Args:
-        records: in Detectron2's form; ``LOOKED_AT`` of them are looked at.
+        records: in Detectron2's form; `LOOKED_AT` of them are looked at.
         where: names the data set in the message.
 
     Raises:

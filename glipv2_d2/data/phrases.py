@@ -1,6 +1,6 @@
 """Which phrases of a caption to look for: noun-phrase extractors with a registry.
 
-Whether a text is a caption at all is :mod:`glipv2_d2.data.prompt_text`'s business.
+Whether a text is a caption at all is `glipv2_d2.data.prompt_text`'s business.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NOUN_PHRASE_EXTRACTORS: dict[str, Extractor] = {}
 
 
 def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor]:
-    """Decorator: a function from a caption to ``[start, end)`` spans becomes a back end."""
+    """Decorator: a function from a caption to `[start, end)` spans becomes a back end."""
 
     def register(extractor: Extractor) -> Extractor:
         if name in NOUN_PHRASE_EXTRACTORS:
@@ -49,11 +49,11 @@ def extract_noun_phrases(caption: str, backend: str = "rules") -> list[Span]:
 
     Args:
         caption: an English sentence.
-        backend: ``"rules"`` (word lists, needs nothing), ``"nltk"``, ``"spacy"``, or a registered
+        backend: `"rules"` (word lists, needs nothing), `"nltk"`, `"spacy"`, or a registered
             one.
 
     Returns:
-        ``[start, end)`` character spans in the caption's order, without leading articles.
+        `[start, end)` character spans in the caption's order, without leading articles.
 
     Raises:
         PromptError: the caption is empty or no phrase was found.
@@ -106,7 +106,7 @@ def _extract_by_rules(caption: str) -> list[Span]:
 
 
 def ends_phrase(words: list[str], index: int) -> bool:
-    """Whether the word at ``index`` is punctuation, a determiner, preposition, verb or adverb."""
+    """Whether the word at `index` is punctuation, a determiner, preposition, verb or adverb."""
     word = words[index]
     if not (word[0].isalnum() or word[0] == "_"):
         return True
@@ -184,7 +184,7 @@ def _has_noun(run: list[int], tagged: list[tuple[str, str]]) -> bool:
 
 @register_noun_phrase_extractor("spacy")
 def _extract_with_spacy(caption: str) -> list[Span]:
-    """spaCy's noun chunks (model ``en_core_web_sm``) without leading articles and pronouns."""
+    """spaCy's noun chunks (model `en_core_web_sm`) without leading articles and pronouns."""
     spans = []
     for chunk in _spacy_model()(caption).noun_chunks:
         tokens = list(chunk)

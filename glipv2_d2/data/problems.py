@@ -20,7 +20,7 @@ class RecordError(DataError):
         where: file and record.
         what: the field and what is wrong with it.
         fault: False for a sound record that was asked to be left out (by its scores, say), which
-            does not stop in mode ``"raise"`` either.
+            does not stop in mode `"raise"` either.
     """
 
     def __init__(self, kind: str, where: str, what: str, fault: bool = True):
@@ -35,8 +35,8 @@ class ProblemLog:
     """Counts problems by their kind and keeps the first example of each.
 
     Attributes:
-        mode: ``"drop"``: what is wrong is left out and counted; ``"raise"``: it stops at once.
-        drop_records: False: a record that is wrong stops even in mode ``"drop"``.
+        mode: `"drop"`: what is wrong is left out and counted; `"raise"`: it stops at once.
+        drop_records: False: a record that is wrong stops even in mode `"drop"`.
         records, annotations: how many were left out.
         masks: polygons and masks that were left out, without their boxes.
         clipped: boxes that were cut at the border of their image and kept.
@@ -67,18 +67,18 @@ class ProblemLog:
             what: the field and what is wrong with it.
 
         Raises:
-            DataError: in mode ``"raise"``, or if records must not be dropped.
+            DataError: in mode `"raise"`, or if records must not be dropped.
         """
         self._add(kind, where, what, "records")
         self.records += 1
 
     def annotation(self, kind: str, where: str, what: str) -> None:
-        """One annotation of a record is unusable; arguments and errors as :meth:`record`."""
+        """One annotation of a record is unusable; arguments and errors as `record`."""
         self._add(kind, where, what, "annotations")
         self.annotations += 1
 
     def mask(self, kind: str, where: str, what: str) -> None:
-        """A polygon or a mask is unusable, its box is not; see :meth:`record`."""
+        """A polygon or a mask is unusable, its box is not; see `record`."""
         self._add(kind, where, what, "masks")
         self.masks += 1
 
@@ -88,7 +88,7 @@ class ProblemLog:
             self.warnings.append(text)
 
     def unusable(self, error: RecordError) -> None:
-        """:meth:`record` with what a reader raised; a record that was asked to be left out is no
+        """`record` with what a reader raised; a record that was asked to be left out is no
         fault and stops nothing."""
         self._add(error.kind, error.where, error.what, "records", error.fault)
         self.records += 1
@@ -140,13 +140,13 @@ def problem_log(
     """The log of the data set that is being loaded.
 
     Readers and checks of one data set share one log, so that there is one line per data set:
-    inside another ``problem_log`` this is the outer one. Readers are called through
-    ``DatasetCatalog.get``, which passes no arguments; that is why the log is ambient.
+    inside another `problem_log` this is the outer one. Readers are called through
+    `DatasetCatalog.get`, which passes no arguments; that is why the log is ambient.
 
     Args:
         source: begins the line, for instance the name of the data set.
-        mode, drop_records: of a log that is made here; see :class:`ProblemLog`. The mode is
-            ``"drop"`` by default.
+        mode, drop_records: of a log that is made here; see `ProblemLog`. The mode is
+            `"drop"` by default.
     """
     outer = _ACTIVE.get()
     if outer is not None and mode in (None, outer.mode):

@@ -47,8 +47,8 @@ def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> list[s
 
     Args:
         text: the prompt.
-        kind: ``"auto"``, or what the text is: ``"classes"`` or a ``"caption"``.
-        backend: finds the phrases of a sentence (:func:`extract_noun_phrases`).
+        kind: `"auto"`, or what the text is: `"classes"` or a `"caption"`.
+        backend: finds the phrases of a sentence (`extract_noun_phrases`).
 
     Returns:
         Class names, or the Prompt of a caption.

@@ -31,19 +31,19 @@ class DetectionPromptSampler:
     """Samples the class names that a training image is asked for.
 
     The rule of GLIP: all positive names, and random negative ones. With P positives,
-    ``most = min(max_classes - P, names that may be negatives)``, at least 1 where P = 0:
+    `most = min(max_classes - P, names that may be negatives)`, at least 1 where P = 0:
 
-    - with probability ``full_prompt_prob`` the prompt gets ``most`` negatives;
-    - else a number that is uniform over 1, ..., ``most``.
+    - with probability `full_prompt_prob` the prompt gets `most` negatives;
+    - else a number that is uniform over 1, ..., `most`.
 
     Differences from the official code, which draws its negatives from all names and then throws
     the positives among them out (so the number is only an upper bound): here they are drawn from
     the negatives. The result is shuffled and fits the token limit: negatives go first; where the
     positives alone overflow, a random subset of them is kept, another one at each call, and the
-    rest is returned as dropped. Positives are never cut to ``max_classes``.
+    rest is returned as dropped. Positives are never cut to `max_classes`.
 
-    Classes that are written alike (``"screw (ok)"`` and ``"screw_(broken)"``, ``"Bolt"`` and
-    ``"bolt"``) are one phrase to the model: they share their words in the caption, none is a
+    Classes that are written alike (`"screw (ok)"` and `"screw_(broken)"`, `"Bolt"` and
+    `"bolt"`) are one phrase to the model: they share their words in the caption, none is a
     negative where another is positive or excluded, and in federated data only where all of them
     are verified to be absent.
 
@@ -62,7 +62,7 @@ class DetectionPromptSampler:
         """
         Args:
             class_names: the vocabulary; the class id is the position.
-            tokenizer: a :class:`~glipv2_d2.modeling.text.tokenizer.PromptTokenizer`.
+            tokenizer: a `PromptTokenizer`.
             max_classes: names in a full prompt.
             full_prompt_prob: see above.
             shuffle: random order; else the order of the class ids.

@@ -1,4 +1,4 @@
-"""Where the records of a training run are kept: serialised, or read when they are asked for."""
+"""Where the records of a training run are kept: serialized, or read when they are asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Record = dict[str, Any]
 class LazyRecords(Sequence):
     """Records of a data set that is too large for the memory.
 
-    A subclass keeps an index of offsets and reads a record in :meth:`read`, in whichever process
+    A subclass keeps an index of offsets and reads a record in `read`, in whichever process
     asks for it.
 
     Attributes:
@@ -72,10 +72,10 @@ class CheckedRecords(Sequence):
         Args:
             records: what is read.
             dataset_name: goes into the records.
-            num_classes: see :func:`~glipv2_d2.data.checks.check_records`.
-            log: takes the annotations that are left out; in mode ``"raise"`` they stop.
+            num_classes: see `check_records`.
+            log: takes the annotations that are left out; in mode `"raise"` they stop.
             excluded: images that are left out, by
-                :func:`~glipv2_d2.data.datasets.refexp.record_image_key`.
+                `record_image_key`.
         """
         self.records = records
         self.excluded = excluded

@@ -34,7 +34,7 @@ _BLOCK = 1 << 16
 class MixingSampler(Sampler):
     """Indices into data sets that are laid one behind the other, endless and sharded.
 
-    Process r of w gets the indices ``r, r + w, r + 2w, ...`` of one stream, so that w processes
+    Process r of w gets the indices `r, r + w, r + 2w, ...` of one stream, so that w processes
     see together what one process with their total batch sees. An epoch is a permutation that
     depends on the seed and the number of the epoch only, held as one tensor: Detectron2's
     samplers make a Python list of it in every data worker (0.6 GB for 15 million images), and a
@@ -80,7 +80,7 @@ class MixingSampler(Sampler):
     def epoch(self, number: int) -> torch.Tensor:
         """The indices of an epoch, for all processes together."""
         generator = torch.Generator()
-        # Neighbouring seeds of one generator are unrelated streams.
+        # Neighboring seeds of one generator are unrelated streams.
         generator.manual_seed((self.seed + number * 1_000_003) % (1 << 63))
         parts, start = [], 0
         kind = torch.int32 if sum(self.sizes) < 1 << 31 else torch.int64
@@ -98,7 +98,7 @@ class MixingSampler(Sampler):
         return indices
 
     def stream(self, skip: int = 0) -> Iterator[int]:
-        """The indices of this process, after the first ``skip`` of them."""
+        """The indices of this process, after the first `skip` of them."""
         position = skip * self.world + self.rank
         while True:
             number, offset = divmod(position, self.epoch_size)
@@ -122,12 +122,12 @@ class SampleStream(IterableDataset):
     sample's place in the stream only: not on the number of workers or processes, nor on whether the
     run was resumed.
 
-    A record that cannot be used (see ``UNUSABLE``) is replaced by the next one of its data set
+    A record that cannot be used (see `UNUSABLE`) is replaced by the next one of its data set
     and counted. Left out instead, it would shift all batches of its worker, and a run would be
     another one with another number of workers.
 
-    More than ``MOST_UNUSABLE`` of them stop the run. Each process and each data worker judges by
-    what it has read itself, from its ``FEWEST_READ``th record on; sound records that were asked to
+    More than `MOST_UNUSABLE` of them stop the run. Each process and each data worker judges by
+    what it has read itself, from its `FEWEST_READ`th record on; sound records that were asked to
     be left out do not count.
     """
 
@@ -144,14 +144,14 @@ class SampleStream(IterableDataset):
     ):
         """
         Args:
-            records: a :class:`~glipv2_d2.data.records.RecordMix`: what the indices point into.
+            records: a `RecordMix`: what the indices point into.
             sampler: endless, already sharded over the training processes.
             batch_size: of one process.
             skip_batches: leave out so many batches of the stream, those that a run which is
                 resumed has seen.
             mapper: makes the model's input; None: the records themselves.
             strict: an unusable record stops.
-            counters: count ``REPLACED`` there.
+            counters: count `REPLACED` there.
         """
         self.records = records
         self.sampler = sampler

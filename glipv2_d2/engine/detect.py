@@ -6,14 +6,14 @@
 Images are files, folders (every format that the reader of images reads; what else lies there is
 listed), and addresses ("https://...", as Detectron2's PathManager opens them).
 
-How ``--prompt`` is read (glipv2_d2/data/prompt_text.py; ``--kind`` overrides it):
+How `--prompt` is read (glipv2_d2/data/prompt_text.py; `--kind` overrides it):
 
 * with [brackets] it is a caption and the brackets mark its phrases: "a [red kite] above a [dog]";
 * names between commas, semicolons, stops or line ends, and a name alone, are classes as they are
   written: "trash can, dog", "trash can . dog .", "legging";
 * a sentence is a caption whose noun phrases are found: "a man riding a horse".
 
-Written are a picture with labeled boxes per image, and in the end ``detections.json``::
+Written are a picture with labeled boxes per image, and in the end `detections.json`::
 
     {"prompt": ..., "kind": ..., "threshold": ..., "config": ..., "weights": ...,
      "images": [{"file": ..., "height": ..., "width": ..., "picture": ..., "detections": 3}],
@@ -22,10 +22,10 @@ Written are a picture with labeled boxes per image, and in the end ``detections.
      "failed": [{"file": ..., "error": ...}],
      "skipped": ["files of the folders that are no images", ...]}
 
-``mask`` (COCO's run-length code) is there for models with a mask head. An image whose picture alone
-could not be written is in ``images``, with ``"picture": null``, and in ``failed``.
+`mask` (COCO's run-length code) is there for models with a mask head. An image whose picture alone
+could not be written is in `images`, with `"picture": null`, and in `failed`.
 
-Until then the results stand in ``detections.jsonl``, a line per image, written as they come. The
+Until then the results stand in `detections.jsonl`, a line per image, written as they come. The
 same command goes on after a run that was killed, and tries the images that failed again; with
 another prompt, threshold, model or the like, and for an image that has changed, it begins anew. The
 file is removed in the end, unless an image failed or it has images that were not asked for now.
@@ -84,7 +84,7 @@ def _argument_parser() -> argparse.ArgumentParser:
 
 
 def _inputs_and_overrides(given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Images apart from ``key=value``; a file or an address may have "=" in its name."""
+    """Images apart from `key=value`; a file or an address may have "=" in its name."""
     overrides = [t for t in given if "=" in t and not is_address(t) and not Path(t).exists()]
     inputs = [text for text in given if text not in overrides]
     if not inputs:

@@ -42,7 +42,7 @@ def detect(
         journal: entered; gets each result as it comes, and those that it has are not sought again.
 
     Returns:
-        The ``images``, ``detections`` and ``failed`` of detect.py's JSON.
+        The `images`, `detections` and `failed` of detect.py's JSON.
 
     Raises:
         UsageError: the pictures would go where the images are.

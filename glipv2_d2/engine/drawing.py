@@ -32,12 +32,12 @@ def draw(pixels: np.ndarray, instances: Instances) -> np.ndarray:
 
     Args:
         pixels: (H, W, 3) uint8, BGR.
-        instances: with ``pred_boxes``, ``scores``, ``pred_phrases``, ``pred_classes`` and maybe
-            ``pred_masks``.
+        instances: with `pred_boxes`, `scores`, `pred_phrases`, `pred_classes` and maybe
+            `pred_masks`.
 
     Returns:
         (H, W, 3) uint8, RGB, enlarged where the image is too small for letters, and made smaller
-        where JPEG allows no such side. A phrase in a script without a font is labeled ``#3`` after
+        where JPEG allows no such side. A phrase in a script without a font is labeled `#3` after
         its class id, and named once in a warning.
     """
     longest = max(pixels.shape[:2])

@@ -22,7 +22,7 @@ class ModelEMA:
     Args:
         model: what is averaged; a DistributedDataParallel wrapper is looked through.
         decay: weight of the old average, 0.999 in GLIP.
-        warmup: let the decay grow as ``min(decay, (1 + n) / (10 + n))`` over the updates n, so
+        warmup: let the decay grow as `min(decay, (1 + n) / (10 + n))` over the updates n, so
             that a short run is not dominated by the weights it started from.
     """
 

@@ -33,13 +33,13 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, tuple]:
     """Pair the test loaders of a config with their evaluators.
 
     Args:
-        dataloader: has ``test`` and ``evaluator``, a node each, as in Detectron2, whose own
-            programs evaluate these; and, beside them, ``further_tests``: by name dicts of ``test``
-            and ``evaluator``. Taken too are lists of the same length, or dicts with the same keys,
-            as ``test`` and ``evaluator``.
+        dataloader: has `test` and `evaluator`, a node each, as in Detectron2, whose own
+            programs evaluate these; and, beside them, `further_tests`: by name dicts of `test`
+            and `evaluator`. Taken too are lists of the same length, or dicts with the same keys,
+            as `test` and `evaluator`.
 
     Returns:
-        Name -> (loader node, evaluator node). A single pair has the name ``""``; where there are
+        Name -> (loader node, evaluator node). A single pair has the name `""`; where there are
         several, those without a name of their own are named by their data set.
 
     Raises:
@@ -70,7 +70,7 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, tuple]:
 
 
 def _unnamed_and_named(dataloader: DictConfig) -> list[tuple]:
-    """(name or None, loader node, evaluator node) of each ``test`` with its ``evaluator``."""
+    """(name or None, loader node, evaluator node) of each `test` with its `evaluator`."""
     if "test" not in dataloader or "evaluator" not in dataloader:
         return []
     loaders, evaluators = dataloader.test, dataloader.evaluator
@@ -92,7 +92,7 @@ def missing_files(names: Iterable[str]) -> dict[str, str]:
     """Registered data sets whose files are not on the disk.
 
     Args:
-        names: names in the ``DatasetCatalog``; others are left to whoever loads them.
+        names: names in the `DatasetCatalog`; others are left to whoever loads them.
 
     Returns:
         Name -> the annotation file, or else the folder of images, that is not there.
@@ -113,11 +113,11 @@ def require_test_data(dataloader: DictConfig) -> None:
     """Look at all test sets now, not hours later when it is their turn: files, records, images.
 
     Args:
-        dataloader: see :func:`pair_test_sets`.
+        dataloader: see `pair_test_sets`.
 
     Raises:
         DataError: files are missing, and it names all of them; or records or images cannot be
-            evaluated, see :func:`~glipv2_d2.engine.image_headers.require_test_images`.
+            evaluated, see `require_test_images`.
     """
     loaders = {name: loader for name, (loader, _) in pair_test_sets(dataloader).items()}
     missing = missing_files(name for node in loaders.values() for name in dataset_names(node))
@@ -141,17 +141,17 @@ def evaluate_test_sets(
     """Run the model on every test set; print, and write, the tables of each.
 
     Args:
-        dataloader: see :func:`pair_test_sets`; with ``summary``, a call that gets the ``results``
-            of several test sets and returns a :class:`~glipv2_d2.evaluation.tables.Table`, this
+        dataloader: see `pair_test_sets`; with `summary`, a call that gets the `results`
+            of several test sets and returns a `Table`, this
             is printed at the end.
         model: the model, on its device; a DistributedDataParallel wrapper is looked through.
         original_size: leave out the loaders' own resizing, for a model that resizes itself.
-        output_dir: for the files of :func:`~glipv2_d2.evaluation.tables.write_results`; None: no
+        output_dir: for the files of `write_results`; None: no
             files.
         iterations: that the training has done, for these files; None without a training.
 
     Returns:
-        What the evaluator returned (``{"bbox": {"AP50": ...}}``), under the test set's name when
+        What the evaluator returned (`{"bbox": {"AP50": ...}}`), under the test set's name when
         there are several. Empty on other ranks than 0, and without test sets.
     """
     model = getattr(model, "module", model)

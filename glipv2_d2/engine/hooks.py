@@ -41,7 +41,7 @@ class EMAHook(HookBase):
     """Takes the weights into the moving average after every step.
 
     Place it before the checkpointer and the evaluation, which use the average. The average is
-    saved by handing the ``ModelEMA`` itself to the checkpointer (``ema=...``).
+    saved by handing the `ModelEMA` itself to the checkpointer (`ema=...`).
     """
 
     def __init__(self, ema: ModelEMA):
@@ -52,7 +52,7 @@ class EMAHook(HookBase):
 
 
 class WeightDecayStepHook(HookBase):
-    """Multiplies every weight decay by ``gamma`` at each of ``steps``, as GLIP-L's training does.
+    """Multiplies every weight decay by `gamma` at each of `steps`, as GLIP-L's training does.
 
     Args:
         steps: fractions of the run in (0, 1), rising.
@@ -80,7 +80,7 @@ class SeedHook(HookBase):
     A run that is resumed draws what it would have drawn.
 
     Args:
-        base: ``train.seed``; each process draws its own.
+        base: `train.seed`; each process draws its own.
     """
 
     def __init__(self, base: int):
@@ -91,14 +91,14 @@ class SeedHook(HookBase):
 
 
 class Evaluation(EvalHook):
-    """Detectron2's ``EvalHook``, of which a run that is resumed has left nothing out.
+    """Detectron2's `EvalHook`, of which a run that is resumed has left nothing out.
 
     A checkpoint is saved before the evaluation that is due then, so that the resumed run begins
     with it. Its metrics have the number of iterations that are done as their iteration. Place it
-    between ``Writer`` and ``WriterEnd``.
+    between `Writer` and `WriterEnd`.
 
     Args:
-        period: ``train.eval_period``; 0: after the training only.
+        period: `train.eval_period`; 0: after the training only.
         evaluate: returns the metrics. When a signal ends it, the run is saved and stops.
         saving: saves then.
     """
@@ -150,7 +150,7 @@ class Evaluation(EvalHook):
 
 
 class Writer(PeriodicWriter):
-    """Detectron2's ``PeriodicWriter`` but for the end of the training, which is `WriterEnd`'s.
+    """Detectron2's `PeriodicWriter` but for the end of the training, which is `WriterEnd`'s.
 
     Place it before the evaluation: a kill in that would else lose the numbers of this iteration.
     """
@@ -187,7 +187,7 @@ class _Printer(CommonMetricPrinter):
 
 
 def build_writers(output_dir: str, max_iter: int, start_iter: int = 0) -> list[EventWriter]:
-    """Console with ETA, ``metrics.json``, and TensorBoard where it is installed.
+    """Console with ETA, `metrics.json`, and TensorBoard where it is installed.
 
     Args:
         output_dir, max_iter: of the run.
@@ -209,7 +209,7 @@ def build_writers(output_dir: str, max_iter: int, start_iter: int = 0) -> list[E
 
 
 def _drop_metrics(path: str, start_iter: int) -> None:
-    """Remove the lines of ``metrics.json`` from an iteration on, and what a kill has torn."""
+    """Remove the lines of `metrics.json` from an iteration on, and what a kill has torn."""
     if not os.path.isfile(path):
         return
     with open(path, encoding="utf-8", errors="replace") as file:

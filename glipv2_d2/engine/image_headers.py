@@ -112,7 +112,7 @@ def look_at_images(records: Sequence[Record], seconds: float) -> Look:
     """Read the headers of the images of some records, each image once.
 
     Args:
-        records: with ``file_name``; others are passed over.
+        records: with `file_name`; others are passed over.
         seconds: after which no other image is looked at.
     """
     # Captions share their images.

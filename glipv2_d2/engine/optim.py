@@ -29,26 +29,26 @@ def get_glip_optimizer_params(
 ) -> list[dict]:
     """Sort the trainable parameters into groups of one learning rate and weight decay each.
 
-    Follows ``maskrcnn_benchmark/solver/build.py`` of the official GLIP, with module types in place
-    of substrings for the norms. Detectron2's own ``get_default_optimizer_params`` cannot give a
+    Follows `maskrcnn_benchmark/solver/build.py` of the official GLIP, with module types in place
+    of substrings for the norms. Detectron2's own `get_default_optimizer_params` cannot give a
     sub-module its own learning rate in release v0.6, hence this function.
 
     Args:
-        model: what is trained. Frozen parameters (``requires_grad`` False) are left out; a
+        model: what is trained. Frozen parameters (`requires_grad` False) are left out; a
             parameter that two modules share appears once. A LazyConfig leaves it out and the
             training script fills it in.
         base_lr: learning rate of everything that no prefix names.
         weight_decay: weight decay of everything that is neither norm nor bias.
         lr_by_prefix: learning rate by prefix of the parameter's name, for example
-            ``{"language_backbone": 1e-5}``. The longest prefix that fits wins.
-        weight_decay_norm: weight decay of the parameters of normalisation layers; None: as the
+            `{"language_backbone": 1e-5}`. The longest prefix that fits wins.
+        weight_decay_norm: weight decay of the parameters of normalization layers; None: as the
             rest (the official recipe).
         weight_decay_bias: weight decay of biases, those of norms included, and of position bias
             tables; None: as the rest.
         bias_lr_factor: factor on the learning rate of biases (the official recipe has 2).
 
     Returns:
-        Groups for a ``torch.optim`` optimiser, as few as possible.
+        Groups for a `torch.optim` optimizer, as few as possible.
 
     Raises:
         ValueError: nothing is left to train, or a prefix fits no parameter at all.
@@ -105,15 +105,15 @@ def _check_prefixes(model: nn.Module, prefixes: Mapping[str, float]) -> None:
 
 
 class GradientClipper:
-    """Clips the gradient of the whole model to one norm just before every optimiser step.
+    """Clips the gradient of the whole model to one norm just before every optimizer step.
 
-    It sits in the optimiser's step, because that is where gradients are ready in both trainers:
+    It sits in the optimizer's step, because that is where gradients are ready in both trainers:
     under fp16 the gradient scaler has divided its scale out by then, and has skipped the step if
-    anything overflowed. A fused optimiser does both itself, in its step, so that it is the bound
+    anything overflowed. A fused optimizer does both itself, in its step, so that it is the bound
     that is scaled here.
 
     Args:
-        optimizer: the optimiser whose parameters are clipped together.
+        optimizer: the optimizer whose parameters are clipped together.
         max_norm: the largest norm that is let through; None or 0 only measures.
         norm_type: order of the norm.
         on_nonfinite: called with the norm when it is NaN or infinite.
@@ -134,7 +134,7 @@ class GradientClipper:
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        scale = getattr(optimizer, "grad_scale", None)  # of a fused optimiser under a scaler
+        scale = getattr(optimizer, "grad_scale", None)  # of a fused optimizer under a scaler
         scale = 1.0 if scale is None else float(scale)
         norm = nn.utils.clip_grad_norm_(parameters, self.max_norm * scale, self.norm_type) / scale
         self.last_norm = float(norm)

@@ -25,24 +25,24 @@ logger = logging.getLogger(__name__)
 class TrainingEnded(BaseException):
     """Ends the loop of a trainer early, as planned.
 
-    No ``Exception``, which the loop would log as a failure.
+    No `Exception`, which the loop would log as a failure.
     """
 
 
 class Patience(Evaluation):
-    """An evaluation that keeps ``model_best.pth``, lowers the rate and ends the training.
+    """An evaluation that keeps `model_best.pth`, lowers the rate and ends the training.
 
-    Used in place of Detectron2's ``BestCheckpointer``, whose best value is forgotten by a run that
+    Used in place of Detectron2's `BestCheckpointer`, whose best value is forgotten by a run that
     is resumed. Place it in every process.
 
     Args:
-        metric: name in the event storage, higher is better, e.g. ``"bbox/AP"``.
+        metric: name in the event storage, higher is better, e.g. `"bbox/AP"`.
         scheduler: the hook that sets the rates.
-        checkpointer: saves ``model_best.pth`` in the main process.
-        period, evaluate, saving: see :class:`Evaluation`.
-        lower_rate: the rates are multiplied by ``factor`` when more than so many evaluations in a
+        checkpointer: saves `model_best.pth` in the main process.
+        period, evaluate, saving: see `Evaluation`.
+        lower_rate: the rates are multiplied by `factor` when more than so many evaluations in a
             row (since then) did not improve on the best by 0.01 %, as PyTorch's
-            ``ReduceLROnPlateau`` counts; None: never.
+            `ReduceLROnPlateau` counts; None: never.
         stop: the training ends after so many evaluations in a row below the best; None: never.
 
     Raises:

@@ -42,13 +42,13 @@ class GroundingPredictor:
 
     Args:
         model: a GLIP model (or its test-time augmentation), on its device; put into eval mode.
-        min_size, max_size: images are resized so that the short side has ``min_size`` pixels, but
-            the long one at most ``max_size``.
+        min_size, max_size: images are resized so that the short side has `min_size` pixels, but
+            the long one at most `max_size`.
         score_threshold: detections below it are left out, unless a call says otherwise.
         merge_iou: of boxes that overlap by more than this only the best stays, whatever their
-            phrases, see :func:`keep_best_phrase`; None: one object may have several phrases.
+            phrases, see `keep_best_phrase`; None: one object may have several phrases.
         batch_size: images that are read and handed to the model together. What is found in one
-            does not depend on the others, see :meth:`GLIP.forward`.
+            does not depend on the others, see `GLIP.forward`.
         precision: "fp32", "bf16" or, on CUDA, "fp16".
         phrases: back end that finds the phrases of a sentence without brackets (data/phrases.py).
 
@@ -108,14 +108,14 @@ class GroundingPredictor:
 
         Args:
             config: path of the config, or the name of a shipped one ("pretrain/glip_t.py"). Its
-                ``inference`` node gives sizes, thresholds and precision; what it does not say is as
+                `inference` node gives sizes, thresholds and precision; what it does not say is as
                 in the class.
-            weights: ``.safetensors`` or ``.pth``, of this project or an official GLIP; must hold
+            weights: `.safetensors` or `.pth`, of this project or an official GLIP; must hold
                 all weights of the model.
             device: "auto" (CUDA where there is one), "cpu", "cuda", ...
-            overrides: ``path.key=value`` for the config.
-            options: of the class (``batch_size``, ``merge_iou``, ...), in place of what the config
-                says. None leaves it to the config; ``merge_iou=None`` switches it off.
+            overrides: `path.key=value` for the config.
+            options: of the class (`batch_size`, `merge_iou`, ...), in place of what the config
+                says. None leaves it to the config; `merge_iou=None` switches it off.
 
         Raises:
             ConfigError, CheckpointError: the config or the weights are missing or do not fit; or
@@ -166,9 +166,9 @@ class GroundingPredictor:
             score_threshold: overrides the predictor's.
 
         Returns:
-            Per image an Instances on the CPU, in the image's own pixels, with ``pred_boxes``
-            (xyxy), ``scores``, ``pred_classes`` (index of the class name or phrase),
-            ``pred_phrases``, and ``pred_masks`` where the model has them; best first.
+            Per image an Instances on the CPU, in the image's own pixels, with `pred_boxes`
+            (xyxy), `scores`, `pred_classes` (index of the class name or phrase),
+            `pred_phrases`, and `pred_masks` where the model has them; best first.
 
         Raises:
             UsageError: no image, one of another kind, not one prompt per image, or a threshold that
@@ -271,7 +271,7 @@ def _check_options(
     precision="fp32",
     phrases="rules",
 ) -> None:
-    """Raise what :class:`GroundingPredictor` promises to raise."""
+    """Raise what `GroundingPredictor` promises to raise."""
     sizes = {"min_size": min_size, "max_size": max_size, "batch_size": batch_size}
     for name, value in sizes.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:

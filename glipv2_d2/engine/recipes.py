@@ -1,7 +1,7 @@
 """Recipes: part of a config that is added to the config of any model.
 
-An evaluation recipe (``configs/eval/``) holds the test sets, evaluators and model settings of a
-benchmark; a fine-tuning recipe (``configs/finetune/``) holds training data and schedule as well.
+An evaluation recipe (`configs/eval/`) holds the test sets, evaluators and model settings of a
+benchmark; a fine-tuning recipe (`configs/finetune/`) holds training data and schedule as well.
 """
 
 from pathlib import Path
@@ -19,14 +19,14 @@ LOADER_PARTS = ("train", "test", "evaluator", "further_tests", "summary")
 def add_recipe(config: DictConfig, name: str | Path) -> None:
     """Add a recipe to a config, in place.
 
-    ``dataloader.train``, ``test``, ``evaluator``, ``further_tests`` and ``summary`` replace those
-    of the config, as does any other node with a ``_target_``. The remaining values are set one by
+    `dataloader.train`, `test`, `evaluator`, `further_tests` and `summary` replace those
+    of the config, as does any other node with a `_target_`. The remaining values are set one by
     one, and must be there already: a setting that a model does not know would change nothing. Names
-    at the top that the config does not have (``evaluation``) are the recipe's own options.
+    at the top that the config does not have (`evaluation`) are the recipe's own options.
 
     Args:
         config: a whole LazyConfig, before the overrides of the command line.
-        name: what :func:`~glipv2_d2.config.resolve_config` takes, e.g. ``"eval/coco.py"``.
+        name: what `resolve_config` takes, e.g. `"eval/coco.py"`.
 
     Raises:
         ConfigError: no such file, a file without test sets, or one that sets what the config does

@@ -24,9 +24,9 @@ _PERIODIC = re.compile(r"model_\d{7}\.pth")
 
 
 class Saving(HookBase):
-    """Saves ``model_<iteration>.pth`` periodically and at a signal, ``model_final.pth`` at the end.
+    """Saves `model_<iteration>.pth` periodically and at a signal, `model_final.pth` at the end.
 
-    Used in place of Detectron2's ``PeriodicCheckpointer``, which a run shorter than its period
+    Used in place of Detectron2's `PeriodicCheckpointer`, which a run shorter than its period
     never saves, and which forgets in a run that is resumed what it has to delete. Place it in every
     process, after all that changes the state in an iteration, and before the evaluation, which may
     fail.
@@ -105,12 +105,12 @@ class Saving(HookBase):
 
 
 def resuming_command(num_machines: int = 1) -> str:
-    """The command line of this process, with ``--resume``.
+    """The command line of this process, with `--resume`.
 
     Of torchrun's and srun's own options ("...") a process that they started knows nothing.
 
     Args:
-        num_machines: ``--num-machines``.
+        num_machines: `--num-machines`.
     """
     script, *options = sys.argv
     if "--resume" not in options:

@@ -20,7 +20,7 @@ def warmup_multi_step(
     warmup_iters: int = 2000,
     warmup_factor: float = 0.001,
 ) -> ParamScheduler:
-    """Multiply the rate by ``gamma`` at each of ``steps`` (fractions of the run in (0, 1))."""
+    """Multiply the rate by `gamma` at each of `steps` (fractions of the run in (0, 1))."""
     if list(steps) != sorted(steps) or not all(0 < step < 1 for step in steps):
         raise ValueError(f"lr_multiplier.steps must rise within (0, 1), got {list(steps)}.")
     scheduler = MultiStepParamScheduler(
@@ -40,7 +40,7 @@ def warmup_cosine(
     warmup_iters: int = 2000,
     warmup_factor: float = 0.001,
 ) -> ParamScheduler:
-    """Let the rate fall along half a cosine from 1 to ``end_factor``."""
+    """Let the rate fall along half a cosine from 1 to `end_factor`."""
     scheduler = CosineParamScheduler(1.0, end_factor)
     return _with_warmup(scheduler, max_iter, warmup_iters, warmup_factor)
 

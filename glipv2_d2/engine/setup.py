@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's arguments, recipes, and ``--num-processes`` for several processes on CPU."""
+    """Detectron2's arguments, recipes, and `--num-processes` for several processes on CPU."""
     parser = default_argument_parser()
     parser.add_argument(
         "--tune",
@@ -68,7 +68,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def load_config(args: argparse.Namespace) -> DictConfig:
-    """Load ``--config-file``, add ``--tune`` and ``--eval``, then the overrides; set the device.
+    """Load `--config-file`, add `--tune` and `--eval`, then the overrides; set the device.
 
     Raises:
         ConfigError: a file is not there, the config lacks a part that training needs, a recipe
@@ -115,7 +115,7 @@ def _unknown_keys(config: DictConfig, overrides: list[str]) -> list[str]:
 
 
 def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:
-    """"auto" becomes "cuda" where that is wanted and there, else "cpu"; other names stay.
+    """ "auto" becomes "cuda" where that is wanted and there, else "cpu"; other names stay.
 
     Raises:
         ConfigError: PyTorch knows no such device, or cannot use it here.
@@ -141,7 +141,7 @@ def require_masks(config: DictConfig) -> None:
     """A mask head that will be trained needs masks: said before anything is built or read.
 
     Raises:
-        ConfigError: the mapper of ``dataloader.train`` does not give any.
+        ConfigError: the mapper of `dataloader.train` does not give any.
     """
     model = config.model
     trained = model.get("trained_parts")
@@ -173,7 +173,7 @@ def require_free_folder(folder: str, resume: bool) -> None:
 
 
 def find_resumed(config: DictConfig) -> FoundCheckpoint | None:
-    """What ``--resume`` goes on from; that there is nothing, or nothing to do, is said."""
+    """What `--resume` goes on from; that there is nothing, or nothing to do, is said."""
     folder, max_iter = config.train.output_dir, config.train.max_iter
     found = None
     if comm.is_main_process():  # whose disk has it; on a shared one all see the same
@@ -201,8 +201,8 @@ def make_deterministic() -> None:
 def setup_logging(output_dir: str) -> None:
     """Show and keep what this package logs, where Detectron2 does so for itself.
 
-    Detectron2's ``default_setup`` gives handlers to its own loggers only. Process 0 prints and
-    writes ``log.txt``, process N writes ``log.txt.rankN``.
+    Detectron2's `default_setup` gives handlers to its own loggers only. Process 0 prints and
+    writes `log.txt`, process N writes `log.txt.rankN`.
     """
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="glipv2_d2")
     # Where the loop of a trainer logs the traceback of whatever ends it.
@@ -221,7 +221,7 @@ def warn_of_random_parts(config: DictConfig) -> None:
     """Say loudly which encoders are about to be trained from random weights.
 
     The papers start from weights of ImageNet, BERT, CLIP or UniCL; without them a recipe trains for
-    weeks and ends somewhere else. ``pretrained=False`` of an encoder says that it is meant so, as
+    weeks and ends somewhere else. `pretrained=False` of an encoder says that it is meant so, as
     in the demo's configs.
     """
     keys = random_parts(config.model, config.train.init_checkpoint)
@@ -245,7 +245,7 @@ def start_data_at(config: DictConfig, iteration: int) -> None:
     was seen (exact without aspect ratio grouping, which holds images back in its buckets).
 
     Args:
-        config: ``dataloader.train`` gets ``start_iteration`` if its builder takes that; otherwise
+        config: `dataloader.train` gets `start_iteration` if its builder takes that; otherwise
             the data order starts anew, which is logged.
         iteration: the first iteration to train.
     """

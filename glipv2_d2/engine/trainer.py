@@ -93,18 +93,18 @@ class _Guarded:
 
 
 class GLIPTrainer(_Guarded, SimpleTrainer):
-    """Detectron2's ``SimpleTrainer``, guarded."""
+    """Detectron2's `SimpleTrainer`, guarded."""
 
 
 class GLIPAMPTrainer(_Guarded, AMPTrainer):
-    """Detectron2's ``AMPTrainer``, guarded; ``precision`` is "bf16" or "fp16"."""
+    """Detectron2's `AMPTrainer`, guarded; `precision` is "bf16" or "fp16"."""
 
 
 def build_trainer(model, loader, optimizer, train_config) -> GLIPTrainer | GLIPAMPTrainer:
-    """Build the trainer that ``train.amp`` and ``train.clip_grad`` of a config ask for.
+    """Build the trainer that `train.amp` and `train.clip_grad` of a config ask for.
 
     Raises:
-        ConfigError: ``train.amp.precision`` is neither "bf16" nor "fp16".
+        ConfigError: `train.amp.precision` is neither "bf16" nor "fp16".
     """
     clip_norm = train_config.get("clip_grad", None)
     amp = train_config.amp
@@ -117,7 +117,7 @@ def build_trainer(model, loader, optimizer, train_config) -> GLIPTrainer | GLIPA
 
 
 def train(trainer: TrainerBase, start_iter: int, max_iter: int) -> None:
-    """Train from ``start_iter``, or do what is left of a run that has reached its last iteration.
+    """Train from `start_iter`, or do what is left of a run that has reached its last iteration.
 
     That is the evaluation after it, where a kill has left it out; Detectron2's loop would take an
     iteration that there is not into its logs.

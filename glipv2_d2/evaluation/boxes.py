@@ -11,7 +11,7 @@ def box_iou(first: np.ndarray, second: np.ndarray, generalized: bool = False) ->
     Args:
         first: (N, 4) x0, y0, x1, y1.
         second: (M, 4).
-        generalized: generalised IoU instead (Rezatofighi et al. 2019), in [-1, 1].
+        generalized: generalized IoU instead (Rezatofighi et al. 2019), in [-1, 1].
 
     Returns:
         (N, M) float64.

@@ -32,16 +32,16 @@ def build_evaluator(
     distributed: bool = True,
     **options: Any,
 ) -> DatasetEvaluator:
-    """The evaluator for a registered data set, chosen by ``evaluator_type`` of its metadata.
+    """The evaluator for a registered data set, chosen by `evaluator_type` of its metadata.
 
     Args:
-        dataset_name: name in the ``DatasetCatalog``.
+        dataset_name: name in the `DatasetCatalog`.
         output_dir: where predictions are dumped; None: nowhere.
         distributed: gather the predictions of all processes.
-        options: of the evaluator, e.g. ``ap="standard"`` for LVIS; see the classes.
+        options: of the evaluator, e.g. `ap="standard"` for LVIS; see the classes.
 
     Raises:
-        ValueError: an unknown data set, or an evaluator type that is not in ``EVALUATORS``.
+        ValueError: an unknown data set, or an evaluator type that is not in `EVALUATORS`.
     """
     if dataset_name not in DatasetCatalog.list():
         raise ValueError(

@@ -24,18 +24,18 @@ Record = dict[str, Any]
 
 
 def load_coco_truth(json_file: str) -> COCO:
-    """The ground truth of a COCO json, for ``COCOeval``.
+    """The ground truth of a COCO json, for `COCOeval`.
 
-    It is what :func:`~glipv2_d2.data.datasets.coco_like.load_coco_style_json` and
-    :func:`~glipv2_d2.data.checks.check_records` leave of the file, with one difference: a box that
+    It is what `load_coco_style_json` and
+    `check_records` leave of the file, with one difference: a box that
     reaches beyond its image is not clipped, as it is not in anybody's COCO numbers. For a file
     without faults it is the file.
 
     pycocotools looks up fields that training does not need; where the file has none they are what
-    COCO defines them to be: ``iscrowd`` is 0, ``area`` is that of the mask in pixels, or of the box
-    where there is no mask, and ``id`` counts from 1 (also where ids occur twice, are no numbers, or
+    COCO defines them to be: `iscrowd` is 0, `area` is that of the mask in pixels, or of the box
+    where there is no mask, and `id` counts from 1 (also where ids occur twice, are no numbers, or
     are 0, which pycocotools takes for "no match"). Image ids become texts if one of them is a text.
-    A file without ``annotations`` stays one, as Detectron2's evaluator expects of it.
+    A file without `annotations` stays one, as Detectron2's evaluator expects of it.
 
     Raises:
         DataError: as the reader.
@@ -94,7 +94,7 @@ def _annotations(
 
 
 def annotation_area(entry: Record, height: int, width: int) -> float:
-    """The field ``area``, or what it should be: pixels of the mask, or else of the box (xywh)."""
+    """The field `area`, or what it should be: pixels of the mask, or else of the box (xywh)."""
     area = plain_number(entry.get("area"))
     if isinstance(area, (int, float)) and math.isfinite(area) and area >= 0:
         return area

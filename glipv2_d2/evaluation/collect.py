@@ -27,8 +27,8 @@ class ImageLedger:
     """Keeps that every image of a data set is evaluated, and none of them twice.
 
     A lost image raises recall-like numbers or lowers AP without a word, a doubled one counts its
-    false positives twice. Detectron2's ``InferenceSampler`` deals every image out once; a sampler
-    that pads (PyTorch's ``DistributedSampler``) does not.
+    false positives twice. Detectron2's `InferenceSampler` deals every image out once; a sampler
+    that pads (PyTorch's `DistributedSampler`) does not.
 
     Args:
         image_ids: of the data set, each once.
@@ -107,7 +107,7 @@ def gathered(data: Any, distributed: bool) -> list[Any] | None:
 
 
 def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instances:
-    """``output["instances"]`` on the CPU.
+    """`output["instances"]` on the CPU.
 
     Raises:
         DataError: there are none, or scores or boxes are NaN or infinite.
@@ -180,13 +180,13 @@ def log_results_file(dataset_name: str, path: str | None, num_images: int) -> No
 class RecordEvaluator(DatasetEvaluator):
     """Base of the evaluators whose unit is one record: an image with a caption.
 
-    Subclasses implement ``_prepare`` (in every process, for each record) and ``_score`` (in the
+    Subclasses implement `_prepare` (in every process, for each record) and `_score` (in the
     main process, with all records in the order of the data set), so that the result cannot depend
     on batches, order and processes.
 
     Args:
         dataset_name: a registered data set.
-        output_dir: where ``<data set>_predictions.json`` is written; None: nowhere.
+        output_dir: where `<data set>_predictions.json` is written; None: nowhere.
         distributed: gather the predictions of all processes.
     """
 
@@ -207,8 +207,8 @@ class RecordEvaluator(DatasetEvaluator):
     def process(self, inputs: Sequence[Record], outputs: Sequence[Mapping[str, Any]]) -> None:
         """
         Args:
-            inputs: model inputs with ``image_id``.
-            outputs: for each of them ``{"instances": Instances}`` in the original image's pixels.
+            inputs: model inputs with `image_id`.
+            outputs: for each of them `{"instances": Instances}` in the original image's pixels.
         """
         for model_input, output in zip(inputs, outputs, strict=True):
             image_id = self._ledger.add(model_input)
@@ -250,11 +250,11 @@ def ranked_boxes(
 
     Args:
         record: of the caption.
-        instances: with ``pred_boxes``, ``scores`` and ``pred_classes``, the index of the phrase.
+        instances: with `pred_boxes`, `scores` and `pred_classes`, the index of the phrase.
         num_phrases: how many phrases the record asks for; None: not checked.
 
     Returns:
-        ``boxes`` (N, 4) float32 x0, y0, x1, y1; ``scores`` (N,); ``phrases`` (N,) int.
+        `boxes` (N, 4) float32 x0, y0, x1, y1; `scores` (N,); `phrases` (N,) int.
 
     Raises:
         DataError: a predicted phrase that the record does not ask for.

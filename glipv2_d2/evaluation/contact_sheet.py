@@ -22,8 +22,8 @@ _MASK_OPACITY = 110  # of 255
 
 
 @dataclass(frozen=True)
-class LabelledBox:
-    """``box`` (x0, y0, x1, y1) in pixels; ``score`` is None for the truth; ``mask`` (H, W) bool."""
+class LabeledBox:
+    """`box` (x0, y0, x1, y1) in pixels; `score` is None for the truth; `mask` (H, W) bool."""
 
     box: tuple[float, float, float, float]
     label: str
@@ -36,8 +36,8 @@ class SheetItem:
     """One image (RGB), the true boxes and the predicted ones."""
 
     image: Image.Image
-    truth: Sequence[LabelledBox]
-    predictions: Sequence[LabelledBox]
+    truth: Sequence[LabeledBox]
+    predictions: Sequence[LabeledBox]
 
 
 def draw_contact_sheet(
@@ -89,11 +89,11 @@ def _pair(item: SheetItem, cell: int) -> Image.Image:
 
 def draw_boxes(
     image: Image.Image,
-    boxes: Sequence[LabelledBox],
+    boxes: Sequence[LabeledBox],
     colors: Sequence[tuple[int, int, int]],
     longer_side: int,
 ) -> Image.Image:
-    """The image, scaled, with labelled boxes, and masks where there are any.
+    """The image, scaled, with labeled boxes, and masks where there are any.
 
     Labels keep clear of one another where they can.
     """
@@ -146,7 +146,7 @@ def _font(size: int):
 
 
 def true_positives(
-    truth: Sequence[LabelledBox], predictions: Sequence[LabelledBox], iou: float = 0.5
+    truth: Sequence[LabeledBox], predictions: Sequence[LabeledBox], iou: float = 0.5
 ) -> list[bool]:
     """Per prediction, whether it is a hit: highest score first, each true box is claimed once."""
     hits = [False] * len(predictions)
@@ -177,9 +177,9 @@ def sheet_items(
 
     Args:
         dataset_name: a registered detection data set.
-        results: COCO results (``image_id, category_id, bbox`` xywh, ``score`` and perhaps
-            ``segmentation``), as ``COCOEvaluator`` writes them to
-            ``coco_instances_results.json``. With masks, those of the truth are drawn, too.
+        results: COCO results (`image_id, category_id, bbox` xywh, `score` and perhaps
+            `segmentation`), as `COCOEvaluator` writes them to
+            `coco_instances_results.json`. With masks, those of the truth are drawn, too.
         count: number of images, at most.
         score_threshold: predictions below are not drawn.
         seed: of the choice.
@@ -199,7 +199,7 @@ def sheet_items(
     for record in (records[i] for i in sorted(chosen)):
         size = (record["height"], record["width"])
         truth = [
-            LabelledBox(
+            LabeledBox(
                 _corners(a["bbox"], a["bbox_mode"]),
                 names[a["category_id"]],
                 mask=_mask(a, size) if with_masks else None,
@@ -207,7 +207,7 @@ def sheet_items(
             for a in record["annotations"]
         ]
         found = [
-            LabelledBox(_corners(r["bbox"]), label, r["score"], _mask(r, size))
+            LabeledBox(_corners(r["bbox"]), label, r["score"], _mask(r, size))
             for r, label in by_image.get(record["image_id"], [])
         ]
         image = Image.open(record["file_name"]).convert("RGB")

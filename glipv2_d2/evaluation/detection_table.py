@@ -25,7 +25,7 @@ class DetectionTable:
         place: (N,) int32, the position among the model's detections of the image; it decides
             between equal scores, so that no order of processing can.
         boxes: (N, 4) float32 x, y, w, h, as Detectron2 writes them to results files.
-        counts: (N,) of compressed RLE ``counts`` (bytes), or None for a model without masks.
+        counts: (N,) of compressed RLE `counts` (bytes), or None for a model without masks.
     """
 
     image: np.ndarray
@@ -53,12 +53,12 @@ class DetectionTable:
     def from_instances(
         cls, image: int, categories: np.ndarray, instances: Instances, limit: int | None = None
     ) -> DetectionTable:
-        """The detections of one image, the ``limit`` best if there is one.
+        """The detections of one image, the `limit` best if there is one.
 
         Args:
             image: index.
             categories: (N,) category indices of the instances.
-            instances: on the CPU, with ``pred_boxes``, ``scores`` and perhaps ``pred_masks``:
+            instances: on the CPU, with `pred_boxes`, `scores` and perhaps `pred_masks`:
                 (N, H, W), or ROIMasks on any device.
         """
         number = len(instances)
@@ -105,7 +105,7 @@ class DetectionTable:
         return np.lexsort((self.place, self.image, -self.score, self.category))
 
     def best_per_category(self, limit: int) -> DetectionTable:
-        """The ``limit`` first rows of each class in the order of :meth:`ranking`.
+        """The `limit` first rows of each class in the order of `ranking`.
 
         That order is total, so the best of a whole are among the best of its parts: rows may be
         dropped while they come in.
@@ -116,11 +116,11 @@ class DetectionTable:
         return self.take(order[np.arange(len(order)) - first < limit])
 
     def best(self, limit: int) -> DetectionTable:
-        """The ``limit`` rows with the highest scores; equal scores stay in order."""
+        """The `limit` rows with the highest scores; equal scores stay in order."""
         return self.take(np.sort(np.argsort(-self.score, kind="stable")[:limit]))
 
     def rles_of(self, rows: np.ndarray, sizes: np.ndarray) -> list[dict[str, Any]]:
-        """Masks of some rows for pycocotools; ``sizes`` (I, 2) are the images' height, width."""
+        """Masks of some rows for pycocotools; `sizes` (I, 2) are the images' height, width."""
         return [
             {"size": sizes[self.image[row]].tolist(), "counts": self.counts[row]} for row in rows
         ]
@@ -152,12 +152,12 @@ class DetectionTable:
 
 
 def encode_mask(mask: np.ndarray | torch.Tensor) -> dict[str, Any]:
-    """An (H, W) mask as compressed RLE: ``size`` and ``counts`` (bytes)."""
+    """An (H, W) mask as compressed RLE: `size` and `counts` (bytes)."""
     return mask_util.encode(np.asfortranarray(np.asarray(mask, dtype=np.uint8)))
 
 
 def _mask_counts(instances: Instances, rows: torch.Tensor) -> Iterator[bytes]:
-    """The RLE ``counts`` of some rows' masks; small ones are pasted a block at a time."""
+    """The RLE `counts` of some rows' masks; small ones are pasted a block at a time."""
     masks, (height, width) = instances.pred_masks, instances.image_size
     if not isinstance(masks, ROIMasks):
         yield from (encode_mask(masks[row])["counts"] for row in rows.tolist())

@@ -1,9 +1,9 @@
 """Average precision of a federated data set (LVIS), a class at a time.
 
-The numbers are those of the ``lvis`` package's ``LVISEval`` but for rounding (ties included), and
+The numbers are those of the `lvis` package's `LVISEval` but for rounding (ties included), and
 the tests compare them. It is not used itself because it visits every pair of image and class in
 Python, four times, with a dict for each: LVIS val has 24 million pairs, and keeping 10,000
-detections of 1,203 classes as dicts takes several GB. Its version 0.5.3 also uses ``np.float``,
+detections of 1,203 classes as dicts takes several GB. Its version 0.5.3 also uses `np.float`,
 which NumPy has no more.
 
 LVIS's rules (Gupta et al. 2019, section 3.3): a detection counts only in images where its class is
@@ -49,7 +49,7 @@ def federated_precision(
     """Interpolated precision of every class.
 
     Args:
-        truth: the annotations; with ``rles`` for masks.
+        truth: the annotations; with `rles` for masks.
         detections: all that count (nothing is cut here), in any order.
         masks: overlap and size of masks instead of boxes.
 

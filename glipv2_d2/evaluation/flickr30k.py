@@ -40,30 +40,30 @@ class Flickr30kEvaluator(RecordEvaluator):
     """Recall@1, @5, @10 and the upper bound (all boxes) over phrases, overall and per category.
 
     A phrase is hit at k if one of its k best boxes overlaps a true box with IoU >= 0.5. With
-    ``boxes="any"`` (MDETR's any-box protocol, which GLIP and GLIPv2 report) any of a phrase's
-    boxes will do; with ``"merged"`` (Plummer et al.) they are replaced by the box around them.
+    `boxes="any"` (MDETR's any-box protocol, which GLIP and GLIPv2 report) any of a phrase's
+    boxes will do; with `"merged"` (Plummer et al.) they are replaced by the box around them.
     Phrases without a true box do not count; a phrase without a predicted box is a miss.
 
-    The rules are those of MDETR's ``Flickr30kEntitiesRecallEvaluator``, which GLIP's repository
-    copies. With ``entities_dir`` the ground truth and the categories (people, clothing, ...) come
+    The rules are those of MDETR's `Flickr30kEntitiesRecallEvaluator`, which GLIP's repository
+    copies. With `entities_dir` the ground truth and the categories (people, clothing, ...) come
     from the folder of Flickr30k Entities, as there. Without it they come from the annotations of
     the json; then there are no categories, and of boxes of a caption with an IoU above 0.95 the
     json holds one only, so that a hit at the threshold may differ.
 
     Args:
-        dataset_name: a registered data set in MDETR's format. Its records have ``phrases`` (the
-            json's ``tokens_positive_eval``) in the order of the model's phrases.
-        output_dir, distributed: see :class:`RecordEvaluator`.
-        boxes: ``"any"`` or ``"merged"``; default: ``flickr_boxes`` of the metadata, or "any".
-        entities_dir: with ``Annotations/*.xml`` and ``Sentences/*.txt``; default: ``entities_dir``
+        dataset_name: a registered data set in MDETR's format. Its records have `phrases` (the
+            json's `tokens_positive_eval`) in the order of the model's phrases.
+        output_dir, distributed: see `RecordEvaluator`.
+        boxes: `"any"` or `"merged"`; default: `flickr_boxes` of the metadata, or "any".
+        entities_dir: with `Annotations/*.xml` and `Sentences/*.txt`; default: `entities_dir`
             of the metadata, if it is there.
 
     Raises:
-        DataError: a record without ``phrases``, or the files of Flickr30k Entities are missing or
+        DataError: a record without `phrases`, or the files of Flickr30k Entities are missing or
             name other phrases.
 
-    Returns (``evaluate``):
-        ``{"flickr30k_any": {"R@1", "R@5", "R@10", "upper_bound", "R@1-people", ...}}`` in percent.
+    Returns (`evaluate`):
+        `{"flickr30k_any": {"R@1", "R@5", "R@10", "upper_bound", "R@1-people", ...}}` in percent.
     """
 
     mask_form = None  # boxes are all that is looked at: masks need not be computed

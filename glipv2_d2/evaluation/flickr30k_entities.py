@@ -1,9 +1,9 @@
 """Ground truth of Flickr30k Entities: boxes from its xml files, phrases from its sentences.
 
-Read by the rules of the authors' ``flickr30k_entities_utils.py``, which MDETR's and GLIP's
-evaluators use too: the numbers of ``bndbox`` are taken as they are (no correction for pixels that
-count from 1), an ``object`` without ``bndbox`` (``nobndbox`` or ``scene``) gives its entities no
-box, and one ``object`` may belong to several entities.
+Read by the rules of the authors' `flickr30k_entities_utils.py`, which MDETR's and GLIP's
+evaluators use too: the numbers of `bndbox` are taken as they are (no correction for pixels that
+count from 1), an `object` without `bndbox` (`nobndbox` or `scene`) gives its entities no
+box, and one `object` may belong to several entities.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def read_entity_boxes(folder: str, image: str) -> dict[str, list[Box]]:
     """The boxes (xmin, ymin, xmax, ymax) of each entity that has any, in the order of the file.
 
     Args:
-        folder: of Flickr30k Entities, with ``Annotations`` and ``Sentences``.
-        image: id, for instance ``"36979"``.
+        folder: of Flickr30k Entities, with `Annotations` and `Sentences`.
+        image: id, for instance `"36979"`.
 
     Raises:
         DataError: the file is missing, is no xml, or a box is incomplete.
@@ -67,8 +67,8 @@ def read_entity_boxes(folder: str, image: str) -> dict[str, list[Box]]:
 def read_sentences(folder: str, image: str) -> list[Sentence]:
     """The captions of an image; empty lines do not count.
 
-    A phrase looks like ``[/EN#283585/people/clothing Two young guys]``: the entity id follows
-    ``EN#``, then one or more categories, then the words.
+    A phrase looks like `[/EN#283585/people/clothing Two young guys]`: the entity id follows
+    `EN#`, then one or more categories, then the words.
 
     Raises:
         DataError: the file is missing, or a phrase has no entity or no end.

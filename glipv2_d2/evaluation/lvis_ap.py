@@ -35,13 +35,13 @@ _SLACK = 1_000_000  # rows that may lie around before they are pruned
 class LVISFederatedEvaluator(DatasetEvaluator):
     """AP, AP50, AP75, by size (APs, APm, APl) and by frequency of the class (APr, APc, APf).
 
-    * ``ap="fixed"`` (Dave et al. 2021, "Evaluating Large-Vocabulary Object Detectors"; what MDETR,
+    * `ap="fixed"` (Dave et al. 2021, "Evaluating Large-Vocabulary Object Detectors"; what MDETR,
       GLIP and GLIPv2 report on minival): of each class the 10,000 detections with the highest
       scores in the whole data set count, however many an image has.
-    * ``ap="standard"`` (Gupta et al. 2019): the 300 best detections of each image count.
+    * `ap="standard"` (Gupta et al. 2019): the 300 best detections of each image count.
 
     Everything after that cut is LVIS's own evaluation, see
-    :mod:`~glipv2_d2.evaluation.federated_ap`. GLIP's evaluator reads the first image of each batch
+    `federated_ap`. GLIP's evaluator reads the first image of each batch
     only and depends on the order of images where scores at the cut are equal; here every image
     counts and equal scores are ordered by image id. GLIP measures its boxes with inclusive pixels,
     ours are Detectron2's continuous ones; the json's are continuous too.
@@ -49,20 +49,20 @@ class LVISFederatedEvaluator(DatasetEvaluator):
     Detections are kept as arrays, and those that cannot be among the 10,000 of their class any
     more are dropped while others come in: the memory is bounded by classes x 10,000, not by the
     number of images. Of masks only those that may count are pasted, a block at a time, if they come
-    as Detectron2's ROIMasks: ``masks_as(model, "roi")``, which ``evaluate_test_sets`` sees to.
+    as Detectron2's ROIMasks: `masks_as(model, "roi")`, which `evaluate_test_sets` sees to.
 
     Args:
-        dataset_name: a registered data set with ``json_file`` in LVIS's format.
-        output_dir: where ``lvis_instances_results.json`` (what counted) is written; None: nowhere.
+        dataset_name: a registered data set with `json_file` in LVIS's format.
+        output_dir: where `lvis_instances_results.json` (what counted) is written; None: nowhere.
         distributed: gather the detections of all processes.
         ap: "fixed" or "standard"; default: fixed where the name says minival, else standard.
 
     Raises:
         DataError: bad annotations; later, an image that is unknown, missing or came twice.
 
-    Returns (``evaluate``):
-        ``{"bbox_fixed": {"AP": ..., "APr": ..., ...}}`` or ``{"bbox": ...}`` for standard AP, in
-        percent; the same for ``segm`` where the model predicts masks. NaN: no such objects.
+    Returns (`evaluate`):
+        `{"bbox_fixed": {"AP": ..., "APr": ..., ...}}` or `{"bbox": ...}` for standard AP, in
+        percent; the same for `segm` where the model predicts masks. NaN: no such objects.
     """
 
     mask_form = "roi"
@@ -101,8 +101,8 @@ class LVISFederatedEvaluator(DatasetEvaluator):
     ) -> None:
         """
         Args:
-            inputs: model inputs with ``image_id``.
-            outputs: for each of them ``{"instances": Instances}``; ``pred_classes`` are contiguous
+            inputs: model inputs with `image_id`.
+            outputs: for each of them `{"instances": Instances}`; `pred_classes` are contiguous
                 class ids. All detections are taken, of however many prompts they are.
         """
         for model_input, output in zip(inputs, outputs, strict=True):
@@ -179,7 +179,7 @@ def lvis_metrics(precision: np.ndarray, frequency: np.ndarray) -> dict[str, floa
     """The means that LVIS reports, in percent; NaN where nothing goes into a mean.
 
     Args:
-        precision: (T, R, K, A) of :func:`federated_precision`.
+        precision: (T, R, K, A) of `federated_precision`.
         frequency: (K,) of "r", "c", "f".
     """
     everything = precision[..., list(AREAS).index("all")]
@@ -200,7 +200,7 @@ def _mean(precision: np.ndarray) -> float:
 
 
 def _category_indices(category_ids: np.ndarray, contiguous: Mapping[int, int] | None) -> np.ndarray:
-    """Index into ``category_ids`` by contiguous class id; LVIS's ids are contiguous from 1."""
+    """Index into `category_ids` by contiguous class id; LVIS's ids are contiguous from 1."""
     if contiguous is None:
         return np.arange(len(category_ids))
     by_class = sorted(contiguous, key=contiguous.get)

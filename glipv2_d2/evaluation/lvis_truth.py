@@ -21,12 +21,12 @@ class LVISTruth:
     """What an LVIS json says, with images and classes as indices into the sorted ids.
 
     Attributes:
-        image_ids: (I,) int64 ascending; ``sizes``: (I, 2) height, width.
-        category_ids: (K,) int64 ascending; ``frequency``: (K,) of "r", "c", "f".
-        image, category: (G,) the annotations; ``boxes`` (G, 4) x, y, w, h; ``areas`` (G,) of the
-            masks; ``ignore`` (G,) bool.
+        image_ids: (I,) int64 ascending; `sizes`: (I, 2) height, width.
+        category_ids: (K,) int64 ascending; `frequency`: (K,) of "r", "c", "f".
+        image, category: (G,) the annotations; `boxes` (G, 4) x, y, w, h; `areas` (G,) of the
+            masks; `ignore` (G,) bool.
         negatives, not_exhaustive: (P, 2) pairs of image and class.
-        rles: (G,) masks, only after :meth:`load_masks`.
+        rles: (G,) masks, only after `load_masks`.
     """
 
     json_file: str
@@ -57,8 +57,8 @@ class LVISTruth:
 def load_lvis_truth(json_file: str) -> LVISTruth:
     """Read an LVIS json (v1; of v0.5 too); that of a test set has no annotations.
 
-    Texts of numbers are numbers, and an ``area`` that is missing is that of the mask or of the
-    box, as in :func:`~glipv2_d2.evaluation.coco_truth.load_coco_truth`.
+    Texts of numbers are numbers, and an `area` that is missing is that of the mask or of the
+    box, as in `load_coco_truth`.
 
     Raises:
         DataError: the file is missing, is no json, or lacks a field of LVIS.

@@ -1,7 +1,7 @@
-"""Colour and shape words of the scenes' captions, masked one at a time and predicted.
+"""Color and shape words of the scenes' captions, masked one at a time and predicted.
 
 How much better the right image makes the answer than another image does is what the fusion tells
-the words about the image (GLIPv2's masked language modelling, Section 3.1).
+the words about the image (GLIPv2's masked language modeling, Section 3.1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glipv2_d2.structures import Prompt, TokenizedPrompts
 
 __all__ = ["KINDS", "WordQuestion", "mask_phrases", "masked_word_accuracy", "word_questions"]
 
-KINDS = ("colour", "shape")
+KINDS = ("color", "shape")
 # Every word for a shape -> the shape.
 _SHAPE_OF = {shape: shape for shape in SHAPES} | {word: shape for shape, word in PLURALS.items()}
 _WORD = re.compile(r"\w+")
@@ -41,15 +41,15 @@ class WordQuestion(NamedTuple):
 
 
 def word_questions(caption: str, objects: Collection[tuple[str, str]]) -> list[WordQuestion]:
-    """The colour and shape words of a caption.
+    """The color and shape words of a caption.
 
     Not every word can be told from the image: where there are several objects, "the only [MASK]
-    object" may be any of them. A colour is `decided` if all objects of the shape that is named
-    behind it (all objects, if none is) have one colour; a shape likewise by the colour before it.
+    object" may be any of them. A color is `decided` if all objects of the shape that is named
+    behind it (all objects, if none is) have one color; a shape likewise by the color before it.
     More words than these are decided by relations ("left of") and numbers.
 
     Args:
-        objects: (colour, shape) of everything in the image.
+        objects: (color, shape) of everything in the image.
     """
     words = [(match.group(), match.span()) for match in _WORD.finditer(caption)]
     before = [None, *(word for word, _ in words)]
@@ -59,7 +59,7 @@ def word_questions(caption: str, objects: Collection[tuple[str, str]]) -> list[W
         if word in COLORS:
             shape = _SHAPE_OF.get(following)
             possible = {c for c, s in objects if shape in (None, s)}
-            kind = "colour"
+            kind = "color"
         elif word in _SHAPE_OF:
             color = previous if previous in COLORS else None
             possible = {s for c, s in objects if color in (None, c)}
@@ -94,12 +94,12 @@ def masked_word_accuracy(
         model: a GLIPv2 with `mlm_head`, in evaluation mode.
         records: with "file_name" and "caption".
         read_image: gives the model's input for a record; its prompt is not used.
-        objects: (colour, shape) of everything in an image, by file name.
+        objects: (color, shape) of everything in an image, by file name.
         batch_size: images, and captions, that go through the model together.
 
     Returns:
-        ``right_image`` and ``other_image`` -> kind of word -> ``words``, ``top1`` (0 to 1),
-        ``decided_words``, ``decided_top1`` (see `word_questions`; nan without words).
+        `right_image` and `other_image` -> kind of word -> `words`, `top1` (0 to 1),
+        `decided_words`, `decided_top1` (see `word_questions`; nan without words).
 
     Raises:
         UsageError: the model has no `mlm_head`, or there are fewer than two records.

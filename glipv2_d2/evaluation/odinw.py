@@ -1,6 +1,6 @@
 """ODinW: from the COCO results of each data set to the papers' tables and EvalAI's file.
 
-One data set is evaluated by the COCO evaluator (``odinw_<name>_<split>`` have evaluator_type
+One data set is evaluated by the COCO evaluator (`odinw_<name>_<split>` have evaluator_type
 "coco"). The benchmark's number is the plain mean of the AP over 13 (GLIP, GLIPv2) or 35 (ELEVATER)
 data sets.
 """
@@ -46,8 +46,8 @@ class ODinWRun(NamedTuple):
     """One evaluation of one data set.
 
     Attributes:
-        dataset: a name of ODinW's table, for instance ``"Aquarium"``.
-        split: ``"val"`` or ``"test"``.
+        dataset: a name of ODinW's table, for instance `"Aquarium"`.
+        split: `"val"` or `"test"`.
         ap: COCO's AP in percent.
         shots: training images of each class; 0 for zero-shot, None for all data.
         seed: of the few-shot file; None for zero-shot and all data.
@@ -89,8 +89,8 @@ def odinw_run(
 ) -> ODinWRun:
     """A run from what the COCO evaluator returned for a registered data set.
 
-    ``minival``, the smaller validation set on which the official configs select the models of some
-    data sets, counts as ``val``.
+    `minival`, the smaller validation set on which the official configs select the models of some
+    data sets, counts as `val`.
 
     Raises:
         DataError: the data set is not one of ODinW.
@@ -195,9 +195,9 @@ def odinw_table(
     """The table as in GLIPv2's Tables 11 and 12, with the split as a column of its own.
 
     Args:
-        lines: of :func:`summarize_odinw`.
+        lines: of `summarize_odinw`.
         suite: the same.
-        heading: leading columns, for instance ``{"Model": "GLIP-T", "Tune": "Full"}``.
+        heading: leading columns, for instance `{"Model": "GLIP-T", "Tune": "Full"}`.
     """
     heading = dict(heading or {})
     columns = odinw_columns(suite)
@@ -242,11 +242,11 @@ def write_evalai(
 ) -> None:
     """The file that the ODinW challenge on EvalAI takes (format: README of GLIP's repository).
 
-    Zero-shot and all data: ``{"Aquarium": [COCO results], ...}``; few-shot:
-    ``{"Aquarium": {"3": [COCO results], "30": ..., "300": ...}, ...}``.
+    Zero-shot and all data: `{"Aquarium": [COCO results], ...}`; few-shot:
+    `{"Aquarium": {"3": [COCO results], "30": ..., "300": ...}, ...}`.
 
     Args:
-        results_files: data set of ODinW's table -> ``coco_instances_results.json`` of the COCO
+        results_files: data set of ODinW's table -> `coco_instances_results.json` of the COCO
             evaluator, or seed -> such a file.
         path: the file to write.
 

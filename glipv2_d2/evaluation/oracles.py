@@ -1,6 +1,6 @@
-"""What a detector could score on scenes if it saw only the colour, or only the shape.
+"""What a detector could score on scenes if it saw only the color, or only the shape.
 
-AP on colour-shape pairs never seen in training shows composition only as far as it exceeds these
+AP on color-shape pairs never seen in training shows composition only as far as it exceeds these
 two: each has perfect boxes and perfect knowledge of one attribute, and none of the other.
 """
 
@@ -19,24 +19,24 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from glipv2_d2.evaluation.subset_coco import SubsetCOCOEvaluator
 
 # oracle: position of the word of the class name ("red star") that it knows
-_KNOWN_WORD = {"colour_blind": 1, "shape_blind": 0}
+_KNOWN_WORD = {"color_blind": 1, "shape_blind": 0}
 
 
 def composition_oracles(
     dataset_name: str, seeds: Sequence[int] = (0, 1, 2)
 ) -> dict[str, dict[str, float]]:
-    """AP of perfect boxes with colour-blind and with shape-blind labels.
+    """AP of perfect boxes with color-blind and with shape-blind labels.
 
-    The colour-blind oracle gives each true box the label of its shape in every colour, all with
+    The color-blind oracle gives each true box the label of its shape in every color, all with
     the same score, and the other way round. Equal scores are put in a random order; the result is
-    the mean over several orders. Evaluated by :class:`SubsetCOCOEvaluator`, as a model is.
+    the mean over several orders. Evaluated by `SubsetCOCOEvaluator`, as a model is.
 
     Args:
-        dataset_name: a registered data set whose class names are "<colour> <shape>".
+        dataset_name: a registered data set whose class names are "<color> <shape>".
         seeds: one random order of the ties for each.
 
     Returns:
-        {"colour_blind": {"AP", "AP50", "AP75"}, "shape_blind": the same} in percent.
+        {"color_blind": {"AP", "AP50", "AP75"}, "shape_blind": the same} in percent.
 
     Raises:
         ValueError: a class name that is not two words, or no seeds.
@@ -60,14 +60,14 @@ def composition_oracles(
 
 
 def _compatible(names: Sequence[str], word: int, evaluated: Sequence[int]) -> list[list[int]]:
-    """Per class, the evaluated classes with the same word at position ``word``.
+    """Per class, the evaluated classes with the same word at position `word`.
 
-    Labels outside ``evaluated`` cannot change the AP of those inside and are left out for speed.
+    Labels outside `evaluated` cannot change the AP of those inside and are left out for speed.
     """
     words = [name.split() for name in names]
     for name, parts in zip(names, words):
         if len(parts) != 2:
-            raise ValueError(f"class {name!r} is not of the form '<colour> <shape>'")
+            raise ValueError(f"class {name!r} is not of the form '<color> <shape>'")
     return [[i for i in evaluated if words[i][word] == parts[word]] for parts in words]
 
 

@@ -23,7 +23,7 @@ RASTERIZERS = ("authors", "coco")
 class TaskOverlap(NamedTuple):
     """One task: pixels of intersection and union of masks and of boxes, and what was predicted.
 
-    ``with_masks`` is None where nothing was predicted that would tell; ``rle`` is the predicted
+    `with_masks` is None where nothing was predicted that would tell; `rle` is the predicted
     region.
     """
 
@@ -42,27 +42,27 @@ class PhraseCutEvaluator(RecordEvaluator):
     intersections over all unions) and P@0.5 ... P@0.9, the share of tasks with an IoU *above* the
     threshold, in three groups:
 
-    * ``phrasecut_mask``: predicted masks against true masks, the benchmark's numbers;
-    * ``phrasecut_box_as_mask`` instead, as long as the model has no masks: the predicted boxes,
+    * `phrasecut_mask`: predicted masks against true masks, the benchmark's numbers;
+    * `phrasecut_box_as_mask` instead, as long as the model has no masks: the predicted boxes,
       filled, against the true masks. Not comparable with published mask numbers;
-    * ``phrasecut_box``: filled predicted boxes against filled true boxes, the box numbers of the
+    * `phrasecut_box`: filled predicted boxes against filled true boxes, the box numbers of the
       authors' evaluator, which MDETR reports.
 
-    The rules are those of the authors' ``Evaluator`` (VGPhraseCut), with one difference: it leaves
+    The rules are those of the authors' `Evaluator` (VGPhraseCut), with one difference: it leaves
     out tasks for which there is no prediction, here they have an IoU of 0 (and their area counts
-    in the cumulative union). ``skip_without_prediction=True`` leaves them out.
+    in the cumulative union). `skip_without_prediction=True` leaves them out.
 
-    The true masks come from the authors' ``refer_<split>.json`` where ``refer_json`` names it.
-    MDETR's ``finetune_phrasecut_<split>.json`` keeps one polygon of each instance only, so its
+    The true masks come from the authors' `refer_<split>.json` where `refer_json` names it.
+    MDETR's `finetune_phrasecut_<split>.json` keeps one polygon of each instance only, so its
     masks lack parts of the instances that are cut in several; they serve where there is no other.
 
     Args:
         dataset_name: a registered data set in MDETR's format, one record a task.
-        output_dir, distributed: see :class:`RecordEvaluator`.
+        output_dir, distributed: see `RecordEvaluator`.
         score_threshold: predictions must have a higher score. MDETR takes 0.7 of its own scores;
             choose it on the val split.
         skip_without_prediction: see above.
-        refer_json: the authors' file; default: ``refer_json`` of the metadata, if it is there.
+        refer_json: the authors' file; default: `refer_json` of the metadata, if it is there.
         rasterizer: how true polygons become pixels: "authors" (corners cut to integers, outline
             included) or "coco" (pycocotools, about half a pixel smaller all around).
 
@@ -150,7 +150,7 @@ class PhraseCutEvaluator(RecordEvaluator):
 
 
 def summarize_overlaps(overlaps: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """``mIoU``, ``cumIoU`` and ``P@0.5`` ... in percent; NaN without tasks.
+    """`mIoU`, `cumIoU` and `P@0.5` ... in percent; NaN without tasks.
 
     Args:
         overlaps: (intersection, union) of each task; an empty union is an IoU of 0.
@@ -173,7 +173,7 @@ def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: 
     Args:
         polygons: each flat: x0, y0, x1, y1, ...
         size: (H, W).
-        rule: "authors" (PhraseCut's ``polygons_to_mask``) or "coco" (pycocotools).
+        rule: "authors" (PhraseCut's `polygons_to_mask`) or "coco" (pycocotools).
     """
     height, width = size
     if rule == "coco":
@@ -192,7 +192,7 @@ def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: 
 
 
 def fill_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: the pixels whose centre lies in one of the (N, 4) boxes x0, y0, x1, y1."""
+    """(H, W) bool: the pixels whose center lies in one of the (N, 4) boxes x0, y0, x1, y1."""
     mask = np.zeros(size, dtype=bool)
     for x0, y0, x1, y1 in np.ceil(np.asarray(boxes) - 0.5).clip(min=0).astype(int).reshape(-1, 4):
         mask[y0:y1, x0:x1] = True
@@ -200,9 +200,9 @@ def fill_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def authors_fill(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool as PhraseCut's ``boxes_to_mask`` fills boxes, which it takes as x, y, w, h.
+    """(H, W) bool as PhraseCut's `boxes_to_mask` fills boxes, which it takes as x, y, w, h.
 
-    It ends a box before ``int(x + w - 1)``: the last column and row are left out.
+    It ends a box before `int(x + w - 1)`: the last column and row are left out.
     """
     mask = np.zeros(size, dtype=bool)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):

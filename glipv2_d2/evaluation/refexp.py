@@ -22,21 +22,21 @@ class RefExpEvaluator(RecordEvaluator):
     All boxes of a caption are ranked by score, whatever part of the caption they belong to; a
     caption without a box is a miss.
 
-    The literature thresholds the plain IoU (MAttNet, UNITER, mmdetection's ``RefExpMetric``); that
+    The literature thresholds the plain IoU (MAttNet, UNITER, mmdetection's `RefExpMetric`); that
     is the default. MDETR's script, and the copy of it in GLIP's repository, threshold the
-    generalised IoU, which is never higher: ``generalized_iou=True``. The result says which.
+    generalized IoU, which is never higher: `generalized_iou=True`. The result says which.
 
     Args:
         dataset_name: a registered data set whose records have exactly one annotation.
-        output_dir, distributed: see :class:`RecordEvaluator`.
+        output_dir, distributed: see `RecordEvaluator`.
         generalized_iou: follow MDETR's script.
 
     Raises:
         DataError: a caption without an object or with several.
 
-    Returns (``evaluate``):
-        ``{"refexp": {"P@1", "P@5", "P@10"}}`` in percent; the group is ``refexp_giou`` with the
-        generalised IoU.
+    Returns (`evaluate`):
+        `{"refexp": {"P@1", "P@5", "P@10"}}` in percent; the group is `refexp_giou` with the
+        generalized IoU.
     """
 
     mask_form = None  # boxes are all that is looked at: masks need not be computed

@@ -42,9 +42,9 @@ def phrase_retrieval(model, batches: Iterable[list[dict]]) -> dict[str, float]:
     box without any is left out and counted), a phrase for its words. The score is, as far as the
     model has it,
 
-    - ``before_fusion``: the cosine of the contrastive head's embeddings, mean over positions and
+    - `before_fusion`: the cosine of the contrastive head's embeddings, mean over positions and
       words: B images and B prompts are encoded once each;
-    - ``fused``: the grounding head's score for each image with each of the B prompts, as a GLIP is
+    - `fused`: the grounding head's score for each image with each of the B prompts, as a GLIP is
       asked for a vocabulary in several prompts: B * B passes through the tower. Any GLIP has it:
       what a model without contrastive head is measured by.
 
@@ -53,7 +53,7 @@ def phrase_retrieval(model, batches: Iterable[list[dict]]) -> dict[str, float]:
         batches: inputs as in training.
 
     Returns:
-        ``boxes``, ``boxes_without_positions``, ``phrases`` (mean per batch), ``chance`` (top-1 of a
+        `boxes`, `boxes_without_positions`, `phrases` (mean per batch), `chance` (top-1 of a
         random ranking) and the top-1 accuracies named above, 0 to 1.
 
     Raises:

@@ -44,28 +44,28 @@ def has_fast_coco_eval() -> bool:
 
 
 class SubsetCOCOEvaluator(COCOEvaluator):
-    """Stock ``COCOEvaluator`` for all classes or a subset, which refuses what would falsify it.
+    """Stock `COCOEvaluator` for all classes or a subset, which refuses what would falsify it.
 
     The stock evaluator takes an image that was never evaluated for one without detections, and
     counts one twice that came twice; here each image of the data set must come exactly once. The
     result and its files do not depend on batches, order and processes. The ground truth is what
-    training reads of the same json, see :func:`~glipv2_d2.evaluation.coco_truth.load_coco_truth`.
+    training reads of the same json, see `load_coco_truth`.
     Masks are compared only if every object of it has one.
 
-    AP, AP50, ... are means over ``classes``. All classes may be predicted, and each class is
+    AP, AP50, ... are means over `classes`. All classes may be predicted, and each class is
     matched as the stock evaluator matches it; only the final mean leaves classes out. With all
     classes the numbers are the stock ones, except that a model without a single detection gets 0
     instead of NaN. Classes are told apart by their numbers: those with one name are scored each on
-    its own, and reported as ``AP-<class> (id <category id>)``.
+    its own, and reported as `AP-<class> (id <category id>)`.
 
     Args:
-        dataset_name: a registered data set with ``thing_classes``.
+        dataset_name: a registered data set with `thing_classes`.
         classes: names of the classes to average over, each of all classes that have it; default:
-            ``evaluated_classes`` of the metadata, or all classes where there is no such entry.
+            `evaluated_classes` of the metadata, or all classes where there is no such entry.
         use_fast_impl: Detectron2's compiled evaluation; default: where it is there.
-        kwargs: as for ``COCOEvaluator``.
+        kwargs: as for `COCOEvaluator`.
 
-    A test set whose json has no annotations gives ``{}``, and ``coco_instances_results.json`` for
+    A test set whose json has no annotations gives `{}`, and `coco_instances_results.json` for
     the server that has them.
 
     Raises:
@@ -112,7 +112,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         self._ledger.reset()
 
     def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping]) -> None:
-        """As ``COCOEvaluator.process``, after a look at the image ids and the numbers."""
+        """As `COCOEvaluator.process`, after a look at the image ids and the numbers."""
         for model_input, output in zip(inputs, outputs, strict=True):
             # As load_coco_truth has it.
             plain = plain_id(model_input.get("image_id"))
@@ -129,7 +129,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             img_ids: mean over these images only; all must have been evaluated nevertheless.
 
         Returns:
-            ``{"bbox": {"AP", "AP50", ..., "AP-<class>"}, "segm": ... for a model with masks}`` in
+            `{"bbox": {"AP", "AP50", ..., "AP-<class>"}, "segm": ... for a model with masks}` in
             percent in the main process, {} in the others.
         """
         self._ledger.close(self._distributed)
@@ -221,7 +221,7 @@ def _with_plain_ids(metadata: Metadata) -> Metadata:
 
 
 def _copied(prediction: dict[str, Any]) -> dict[str, Any]:
-    """The stock code overwrites the class ids, which would spoil a second ``evaluate``."""
+    """The stock code overwrites the class ids, which would spoil a second `evaluate`."""
     if "instances" not in prediction:
         return prediction
     return {**prediction, "instances": [dict(result) for result in prediction["instances"]]}
@@ -231,8 +231,8 @@ def subset_metrics(coco_eval: COCOeval, class_indices: Sequence[int]) -> dict[st
     """COCO's summary numbers over some classes.
 
     Args:
-        coco_eval: after ``accumulate()``.
-        class_indices: positions in ``coco_eval.params.catIds`` (sorted category ids).
+        coco_eval: after `accumulate()`.
+        class_indices: positions in `coco_eval.params.catIds` (sorted category ids).
 
     Returns:
         AP, AP50, AP75, APs, APm, APl in percent; NaN where no class has ground truth.

@@ -17,13 +17,13 @@ __all__ = ["Table", "metric_tables", "write_results"]
 
 
 class Table(NamedTuple):
-    """Rows under headings; ``str`` is its form for the console and the log.
+    """Rows under headings; `str` is its form for the console and the log.
 
     Attributes:
         title: a line above it.
         columns: headings.
-        rows: cells; floats are shown with ``digits`` decimals, NaN as "-".
-        digits: see ``rows``.
+        rows: cells; floats are shown with `digits` decimals, NaN as "-".
+        digits: see `rows`.
     """
 
     title: str
@@ -96,7 +96,7 @@ def write_results(
 ) -> None:
     """Write what an evaluation found into the output folder of a run.
 
-    ``last_results.json`` has the numbers of this evaluation. ``results.json`` and ``results.md``
+    `last_results.json` has the numbers of this evaluation. `results.json` and `results.md`
     have the tables of all evaluations of the run, the last one first.
 
     Args:

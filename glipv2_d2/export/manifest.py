@@ -31,8 +31,8 @@ class Manifest:
         size_divisibility: the image graph pads its input to multiples of it, right and below with
             zeros, after normalizing.
         strides: of the levels, pixels. Level i of a padded (H, W) input has ceil(H / stride) rows.
-        anchor_offset: position of the first anchor's centre in strides.
-        cell_anchors: per level (x1, y1, x2, y2) around that centre, continuous.
+        anchor_offset: position of the first anchor's center in strides.
+        cell_anchors: per level (x1, y1, x2, y2) around that center, continuous.
         box_weights, scale_clamp: of the box coder.
         score_threshold, topk_candidates, nms_threshold, detections_per_prompt,
             detections_per_image, min_score: post-processing.

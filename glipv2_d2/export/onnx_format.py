@@ -68,7 +68,7 @@ def save_onnx(
 
 
 def _split_with_sizes(x, split_sizes: Sequence, dim: int = 0) -> list:
-    """Slices: the exporter's own form is a list of tensors, which it cannot optimise afterwards."""
+    """Slices: the exporter's own form is a list of tensors, which it cannot optimize afterwards."""
     from onnxscript import opset18 as op
 
     axis, start, parts = op.Constant(value_ints=[dim]), op.Constant(value_ints=[0]), []

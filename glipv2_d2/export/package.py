@@ -40,17 +40,17 @@ def export_glip(
 ) -> Path:
     """Write a model as graphs.
 
-    The folder gets ``image.pt2`` (or ``image.onnx``), ``export.json`` and ``tokenizer/``; and
-    ``text.pt2`` (or ``.onnx``), the language backbone, or, for fixed prompts, what it makes of them
-    in ``prompts.safetensors``. docs/export.md describes them. Masks, and all that only training
+    The folder gets `image.pt2` (or `image.onnx`), `export.json` and `tokenizer/`; and
+    `text.pt2` (or `.onnx`), the language backbone, or, for fixed prompts, what it makes of them
+    in `prompts.safetensors`. docs/export.md describes them. Masks, and all that only training
     needs, stay behind.
 
     Args:
         model: with its weights, on the CPU. folder: to be made.
         format: "torch" (torch.export) or "onnx".
         prompts: the export answers these and no others; none: it answers any prompt.
-        inference: ``min_size``, ``max_size``, ``score_threshold``, ``merge_iou`` of the predictor.
-        notes: how the export was made; kept in ``export.json``.
+        inference: `min_size`, `max_size`, `score_threshold`, `merge_iou` of the predictor.
+        notes: how the export was made; kept in `export.json`.
 
     Returns:
         The folder.

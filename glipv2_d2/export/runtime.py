@@ -43,7 +43,7 @@ def load_exported(folder: str | Path, device: str = "cpu", **options) -> Groundi
         options: of GroundingPredictor, in place of what the export says.
 
     Raises:
-        ExportError: see :class:`ExportedGLIP`.
+        ExportError: see `ExportedGLIP`.
     """
     model = ExportedGLIP(folder, device)
     return GroundingPredictor(model, **{**model.manifest.inference, **options})

@@ -32,7 +32,7 @@ class RegionWordContrast(nn.Module):
     - the targets of a region, or of a word, sum to 1. Those without any add no loss and stay as
       negatives; each direction is the mean over those that have some;
     - all regions and words of all processes take part. Of the words, padding and those that are
-      masked for masked language modelling take no part at all.
+      masked for masked language modeling take no part at all.
 
     Regions are the matcher's positives and a random sample of the other positions; the padding of
     the batch has none, or the loss would depend on which images share a process. As in official

@@ -1,4 +1,4 @@
-"""Training losses of the grounding head, with the official GLIP's definitions and normalisers."""
+"""Training losses of the grounding head, with the official GLIP's definitions and normalizers."""
 
 from typing import NamedTuple
 
@@ -120,12 +120,12 @@ class GroundingLosses:
 
 
 def centerness_of(anchors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """How central the anchors' centres lie in their boxes, (M,) in (0, 1]; FCOS's definition.
+    """How central the anchors' centers lie in their boxes, (M,) in (0, 1]; FCOS's definition.
 
     Args:
-        anchors, boxes: (M, 4), inclusive, pixels; each centre lies inside its box.
+        anchors, boxes: (M, 4), inclusive, pixels; each center lies inside its box.
     """
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
-    near, far = centres - boxes[:, :2], boxes[:, 2:] - centres
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    near, far = centers - boxes[:, :2], boxes[:, 2:] - centers
     ratios = torch.minimum(near, far) / torch.maximum(near, far)
     return ratios.prod(dim=1).sqrt()

@@ -25,8 +25,8 @@ class Matches(NamedTuple):
 class ATSSMatcher:
     """Assigns ground-truth boxes to anchors.
 
-    Candidates of a box are, per level, the `top_k` anchors whose centres are nearest to its own.
-    Those whose IoU reaches the candidates' mean plus (unbiased) standard deviation and whose centre
+    Candidates of a box are, per level, the `top_k` anchors whose centers are nearest to its own.
+    Those whose IoU reaches the candidates' mean plus (unbiased) standard deviation and whose center
     lies inside the box are its positives. An anchor claimed twice goes to the box of larger IoU.
     """
 
@@ -63,7 +63,7 @@ class ATSSMatcher:
         for level in anchors:
             # Not by a matrix product: far from 0, or in TF32, it loses the digits that decide.
             distance = torch.cdist(
-                _centres(level), _centres(boxes), compute_mode="donot_use_mm_for_euclid_dist"
+                _centers(level), _centers(boxes), compute_mode="donot_use_mm_for_euclid_dist"
             )
             nearest = distance.topk(min(self.top_k, len(level)), dim=0, largest=False).indices
             chosen.append(nearest + start)
@@ -73,12 +73,12 @@ class ATSSMatcher:
     def _inside(
         self, anchors: torch.Tensor, boxes: torch.Tensor, candidates: torch.Tensor
     ) -> torch.Tensor:
-        centres = _centres(anchors)[candidates]  # (candidates, G, 2)
-        margins = torch.cat((centres - boxes[:, :2], boxes[:, 2:] - centres), dim=-1)
+        centers = _centers(anchors)[candidates]  # (candidates, G, 2)
+        margins = torch.cat((centers - boxes[:, :2], boxes[:, 2:] - centers), dim=-1)
         return margins.amin(dim=-1) > self.min_inside
 
 
-def _centres(boxes: torch.Tensor) -> torch.Tensor:
+def _centers(boxes: torch.Tensor) -> torch.Tensor:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 

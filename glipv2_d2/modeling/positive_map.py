@@ -15,7 +15,7 @@ def positive_map(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> Tensor:
 
     Args:
         prompt: K phrases with character spans.
-        offsets: T pairs ``[start, end)`` of characters of ``prompt.caption``, as a fast Hugging
+        offsets: T pairs `[start, end)` of characters of `prompt.caption`, as a fast Hugging
             Face tokenizer gives them; special and padding tokens have an empty range.
 
     Returns:
@@ -43,7 +43,7 @@ def positive_map(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def own_words(prompt: Prompt, offsets: Sequence[tuple[int, int]]) -> Tensor:
-    """(T,) bool: the tokens that lie in the prompt's ``own_span``; arguments as above."""
+    """(T,) bool: the tokens that lie in the prompt's `own_span`; arguments as above."""
     first, last = prompt.own_span or (0, len(prompt.caption))
     start, end = torch.as_tensor(offsets, dtype=torch.int64).reshape(-1, 2).unbind(1)
     return (start < last) & (first < end) & (start < end)

@@ -33,8 +33,8 @@ _UNSPACED = (
 def clean_name(name: str) -> str:
     """The name of a class as it is written into a caption.
 
-    As in GLIP: what stands in parentheses is dropped and ``_`` becomes a space
-    (LVIS: ``"bow_(weapon)"`` -> ``"bow"``); repeated white space is one space.
+    As in GLIP: what stands in parentheses is dropped and `_` becomes a space
+    (LVIS: `"bow_(weapon)"` -> `"bow"`); repeated white space is one space.
 
     Raises:
         PromptError: nothing is left of the name; it has square brackets, which mark the phrases of
@@ -75,7 +75,7 @@ def _in_word(char: str) -> bool:
 
 
 def span_problem(caption: str, start: object, end: object) -> str | None:
-    """Why ``[start, end)`` is no span of whole words of ``caption``; ``None`` if it is one."""
+    """Why `[start, end)` is no span of whole words of `caption`; `None` if it is one."""
     if any(isinstance(x, bool) or not hasattr(x, "__index__") for x in (start, end)):
         return f"span [{start}, {end}) is not a pair of integers"
     if start < 0 or end > len(caption):
@@ -101,15 +101,15 @@ class Prompt:
 
     Attributes:
         caption: the text that the language backbone reads.
-        kind: ``"detection"`` (a synthesised list of class names) or ``"grounding"`` (a sentence).
-        spans: for each of the K phrases its ``[start, end)`` character spans in the caption.
+        kind: `"detection"` (a synthesized list of class names) or `"grounding"` (a sentence).
+        spans: for each of the K phrases its `[start, end)` character spans in the caption.
         names: K strings for people.
         class_ids: K contiguous class ids, global to the vocabulary that the prompt is a part of;
             two phrases with one id are the same class.
         embedding_id: which tuned prompt embedding the prompt carries, if any.
-        own_span: the ``[start, end)`` characters of the caption that are about the image, where
+        own_span: the `[start, end)` characters of the caption that are about the image, where
             captions of other images stand around it (only these words are masked for masked
-            language modelling); None: all of it.
+            language modeling); None: all of it.
 
     Raises:
         PromptError: empty caption, no phrases, a span that is empty, out of range, or begins or
@@ -175,10 +175,10 @@ class Prompt:
         separator: str = SEPARATOR,
         share_spans: bool = False,
     ) -> Prompt:
-        """A detection prompt ``"person. cat. hot dog"``; no separator after the last name.
+        """A detection prompt `"person. cat. hot dog"`; no separator after the last name.
 
         Args:
-            names: class names, cleaned by :func:`clean_name`.
+            names: class names, cleaned by `clean_name`.
             class_ids: one id per name; 0, 1, 2, ... by default.
             separator: what stands between two names.
             share_spans: classes that are written alike, case apart, are written once and have
@@ -215,7 +215,7 @@ class Prompt:
 
         Args:
             caption: the sentence.
-            spans: per phrase a list of ``[start, end)`` character spans.
+            spans: per phrase a list of `[start, end)` character spans.
             names: one name per phrase; the text of its spans by default.
             class_ids: one id per phrase; 0, 1, 2, ... by default.
             own_span: the part that is about the image; all of it by default.
@@ -234,7 +234,7 @@ class Prompt:
     def parse(cls, text: str) -> Prompt:
         """A grounding prompt from a caption whose phrases stand in brackets.
 
-        ``"a [red kite] above a [dog]"`` gives the caption without the brackets and two phrases.
+        `"a [red kite] above a [dog]"` gives the caption without the brackets and two phrases.
 
         Raises:
             PromptError: no brackets, or brackets that are nested, unbalanced or empty.
@@ -268,9 +268,9 @@ class Prompt:
         class_ids: Sequence[int] | None = None,
         separator: str = SEPARATOR,
     ) -> list[Prompt]:
-        """Detection prompts of at most ``size`` names that keep the vocabulary's class ids.
+        """Detection prompts of at most `size` names that keep the vocabulary's class ids.
 
-        It does not look at tokens: ``PromptTokenizer.split`` also keeps to the token limit.
+        It does not look at tokens: `PromptTokenizer.split` also keeps to the token limit.
         """
         if size < 1:
             raise PromptError(f"a prompt must hold at least one name, got size={size}")

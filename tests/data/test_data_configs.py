@@ -29,8 +29,6 @@ def arguments(function):
     return set(inspect.signature(function).parameters)
 
 
-
-
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_names_and_arguments(path):
     config = load(path.stem)

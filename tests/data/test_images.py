@@ -47,10 +47,10 @@ def test_rgb_and_bgr(picture, tmp_path):
     assert bgr.flags["C_CONTIGUOUS"]
 
 
-def test_grey_and_one_bit(picture, tmp_path):
-    grey = picture.convert("L")
-    expected = np.repeat(np.asarray(grey)[:, :, None], 3, 2)
-    assert np.array_equal(saved(grey, tmp_path / "a.png"), expected)
+def test_gray_and_one_bit(picture, tmp_path):
+    gray = picture.convert("L")
+    expected = np.repeat(np.asarray(gray)[:, :, None], 3, 2)
+    assert np.array_equal(saved(gray, tmp_path / "a.png"), expected)
     bits = Image.fromarray(np.eye(4, dtype=bool))
     assert np.array_equal(saved(bits, tmp_path / "b.png")[:, :, 0], np.eye(4) * 255)
 
@@ -67,8 +67,8 @@ def test_alpha_is_laid_over_white(picture, tmp_path):
     rgba.putalpha(Image.fromarray(alpha))
     array = saved(rgba, tmp_path / "a.png")
     assert tuple(array[0, 0]) == RED and tuple(array[0, 5]) == (255, 255, 255)
-    grey = Image.merge("LA", (picture.convert("L"), Image.fromarray(alpha)))
-    array = saved(grey, tmp_path / "b.png")
+    gray = Image.merge("LA", (picture.convert("L"), Image.fromarray(alpha)))
+    array = saved(gray, tmp_path / "b.png")
     assert array[0, 5].tolist() == [255] * 3 and array[0, 0, 0] < 200
 
 

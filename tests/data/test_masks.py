@@ -47,9 +47,7 @@ def test_the_loader_of_a_mask_training(datasets, coco_json, tokenizer):
             tokenizer=tokenizer,
             use_masks=True,
         )
-        return build_grounding_train_loader(
-            datasets[:1], mapper=mapper, total_batch_size=4, seed=0
-        )
+        return build_grounding_train_loader(datasets[:1], mapper=mapper, total_batch_size=4, seed=0)
 
     data = json.loads(coco_json.read_text())
     masks = [annotation.pop("segmentation") for annotation in data["annotations"]]

@@ -106,9 +106,7 @@ def test_an_image_is_looked_at_once_and_not_when_time_is_up(broken, monkeypatch,
 
 
 @pytest.mark.parametrize("options", [["train.eval_period=2"], ["--eval-only"]])
-def test_before_the_training_and_before_an_evaluation(
-    options, broken, run_train_net, tmp_path
-):
+def test_before_the_training_and_before_an_evaluation(options, broken, run_train_net, tmp_path):
     if "--eval-only" in options:
         options = [*options, "train.init_checkpoint=never_read.pth"]
     options += ["dataloader.test.dataset=tiny_broken"]

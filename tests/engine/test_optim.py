@@ -89,7 +89,7 @@ def test_clipping_acts_on_unscaled_gradients():
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_fused_optimisers_are_clipped_at_the_same_norm(scaled):
+def test_fused_optimizers_are_clipped_at_the_same_norm(scaled):
     def step(fused, scale):
         weight = nn.Parameter(torch.tensor([1.0, 2.0]))
         # An epsilon this large makes the step depend on the gradient's size.

@@ -31,7 +31,7 @@ def instances(boxes, scores, classes=None, masks=None, size=(HEIGHT, WIDTH)):
 
 
 def record(image_id, boxes, caption="a red kite above a dog", phrases=(((2, 10),),), **fields):
-    """A grounding record; ``boxes`` are (x0, y0, x1, y1) or (box, phrase index)."""
+    """A grounding record; `boxes` are (x0, y0, x1, y1) or (box, phrase index)."""
     annotations = []
     for entry in boxes:
         box, phrase = entry if len(entry) == 2 else (entry, 0)
@@ -132,7 +132,7 @@ def evaluate(evaluator, outputs, batch=1, ids=None):
 
 
 def evaluate_all(folder):
-    """Every benchmark, shared out over the processes; files go to ``folder/<kind>``."""
+    """Every benchmark, shared out over the processes; files go to `folder/<kind>`."""
     rank, world = comm.get_rank(), comm.get_world_size()
     results = {}
     for kind in KINDS:

@@ -218,7 +218,7 @@ def _overlap(detection, target, masks):
 
 @functools.lru_cache(maxsize=1000)
 def _true_mask(corners):
-    """A polygon's pixels, from pycocotools: rasterising is no part of what is tested."""
+    """A polygon's pixels, from pycocotools: rasterizing is no part of what is tested."""
     rle = mask_util.frPyObjects([list(corners)], HEIGHT, WIDTH)[0]
     return mask_util.decode([rle])[..., 0].astype(bool)
 

@@ -294,4 +294,3 @@ def test_backslashes_are_folders_only_where_no_file_has_them(write, tmp_path):
     (tmp_path / "images" / "images\\a4f5e6d7c-photo.jpg").write_bytes(b"")
     first, second, _ = load_records("slashes")
     assert "\\" in first["file_name"] and "\\" not in second["file_name"]
-

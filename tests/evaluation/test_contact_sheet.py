@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from glipv2_d2.evaluation.contact_sheet import (
-    LabelledBox,
+    LabeledBox,
     SheetItem,
     draw_boxes,
     draw_contact_sheet,
@@ -17,23 +17,23 @@ from glipv2_d2.evaluation.contact_sheet import (
     true_positives,
 )
 
-TRUTH = [LabelledBox((10, 10, 30, 30), "red star"), LabelledBox((40, 40, 60, 60), "red star")]
+TRUTH = [LabeledBox((10, 10, 30, 30), "red star"), LabeledBox((40, 40, 60, 60), "red star")]
 TOOL = Path(__file__).parents[2] / "tools" / "contact_sheet.py"
 
 
 def test_true_positives_claim_each_truth_once():
     predictions = [
-        LabelledBox((11, 10, 31, 30), "red star", 0.5),  # second claim of the first star
-        LabelledBox((10, 10, 30, 30), "red star", 0.9),
-        LabelledBox((40, 40, 60, 60), "blue star", 0.9),  # other label
-        LabelledBox((52, 52, 64, 64), "red star", 0.8),  # too far off
+        LabeledBox((11, 10, 31, 30), "red star", 0.5),  # second claim of the first star
+        LabeledBox((10, 10, 30, 30), "red star", 0.9),
+        LabeledBox((40, 40, 60, 60), "blue star", 0.9),  # other label
+        LabeledBox((52, 52, 64, 64), "red star", 0.8),  # too far off
     ]
     assert true_positives(TRUTH, predictions) == [False, True, False, False]
     assert true_positives([], predictions) == [False] * 4
     assert true_positives(TRUTH, []) == []
 
 
-def test_boxes_are_drawn_in_their_colour_and_scaled():
+def test_boxes_are_drawn_in_their_color_and_scaled():
     image = Image.new("RGB", (64, 48))
     picture = draw_boxes(image, TRUTH[:1], [(255, 0, 0)], longer_side=128)
     assert picture.size == (128, 96)
@@ -44,7 +44,7 @@ def test_boxes_are_drawn_in_their_colour_and_scaled():
 def test_masks_are_laid_over_the_image():
     mask = np.zeros((48, 64), dtype=bool)
     mask[20:40, 20:40] = True
-    box = LabelledBox((10, 15, 50, 45), "red star", mask=mask)
+    box = LabeledBox((10, 15, 50, 45), "red star", mask=mask)
     picture = draw_boxes(Image.new("RGB", (64, 48)), [box], [(255, 0, 0)], longer_side=128)
     red, green, blue = picture.getpixel((60, 60))
     assert 90 < red < 130 and green == blue == 0

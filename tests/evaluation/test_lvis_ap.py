@@ -49,7 +49,7 @@ def percent(metrics):
 
 
 def authors_metrics(content, results, path, task):
-    """The ``lvis`` package's own code, in a namespace where NumPy still has ``np.float``."""
+    """The `lvis` package's own code, in a namespace where NumPy still has `np.float`."""
     lvis = pytest.importorskip("lvis")
     from lvis import eval as lvis_eval
 

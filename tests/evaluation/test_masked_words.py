@@ -23,17 +23,17 @@ def asked(caption, objects):
 def test_words_and_what_decides_them():
     objects = {("red", "star"), ("blue", "ring"), ("red", "ring")}
     assert asked("a red star and a blue ring", objects) == [
-        ("red", "colour", True),  # there is one colour of stars
+        ("red", "color", True),  # there is one color of stars
         ("star", "shape", False),  # red are a star and a ring
-        ("blue", "colour", False),
+        ("blue", "color", False),
         ("ring", "shape", True),
     ]
     assert asked("two blue rings", objects)[1] == ("rings", "shape", True)
     assert asked("everything red and the star", objects) == [
-        ("red", "colour", False),
+        ("red", "color", False),
         ("star", "shape", False),
     ]
-    assert asked("the only red object", {("red", "star")}) == [("red", "colour", True)]
+    assert asked("the only red object", {("red", "star")}) == [("red", "color", True)]
     assert asked("a starfish, credible", objects) == []
 
 
@@ -56,7 +56,7 @@ def test_masking(tokenizer):
 
 
 class FakeModel:
-    """Says the colour that the image's first pixel stands for, whatever it is asked."""
+    """Says the color that the image's first pixel stands for, whatever it is asked."""
 
     device = torch.device("cpu")
 
@@ -82,14 +82,14 @@ class FakeModel:
 
 
 def test_right_and_other_image_by_hand(tokenizer):
-    colours = ["red", "blue", "red", "green"]
-    ids = [tokenizer.tokenizer.convert_tokens_to_ids(c) for c in colours]
+    colors = ["red", "blue", "red", "green"]
+    ids = [tokenizer.tokenizer.convert_tokens_to_ids(c) for c in colors]
     records = [
         {"file_name": str(i), "caption": f"a {c} star", "id": x}
-        for i, (c, x) in enumerate(zip(colours, ids))
+        for i, (c, x) in enumerate(zip(colors, ids))
     ]
     records[1]["caption"] = "the blue ring and the red star"  # the blue ring only is said
-    objects = {r["file_name"]: {(c, "star")} for r, c in zip(records, colours)}
+    objects = {r["file_name"]: {(c, "star")} for r, c in zip(records, colors)}
     objects["1"] = {("blue", "ring"), ("red", "star"), ("pink", "star")}
     model = FakeModel(tokenizer)
 
@@ -97,14 +97,14 @@ def test_right_and_other_image_by_hand(tokenizer):
         return {"image": torch.tensor(record["id"])}
 
     result = masked_word_accuracy(model, records, read_image, objects, batch_size=3)
-    # Colour words: red; blue, red (may be pink); red; green. Shapes: never said.
-    assert result["right_image"]["colour"] == {
+    # Color words: red; blue, red (may be pink); red; green. Shapes: never said.
+    assert result["right_image"]["color"] == {
         "words": 5, "top1": 4 / 5, "decided_words": 4, "decided_top1": 1.0
     }  # fmt: skip
     assert result["right_image"]["shape"]["words"] == 5
     assert result["right_image"]["shape"]["top1"] == 0
     # Shown are the images of records 2, 3, 0, 1: red; green, green; red; blue.
-    assert result["other_image"]["colour"] == {
+    assert result["other_image"]["color"] == {
         "words": 5, "top1": 2 / 5, "decided_words": 4, "decided_top1": 2 / 4
     }  # fmt: skip
     assert max(model.batches) == 3

@@ -141,7 +141,7 @@ def test_rasterizers():
 
 
 def test_filled_boxes():
-    # Centres of pixels 10 ... 19 lie between 10.5 and 20.4; a box may stick out of the image.
+    # Centers of pixels 10 ... 19 lie between 10.5 and 20.4; a box may stick out of the image.
     assert (fill_boxes(np.array([[10.5, 9.6, 20.4, 12]]), SIZE) == block(10, 10, 20, 12)).all()
     outside = fill_boxes(np.array([[-9, -9, 5, 5], [190, 140, 999, 999]]), SIZE)
     assert (outside == (block(0, 0, 5, 5) | block(190, 140, 200, 150))).all()

@@ -1,4 +1,4 @@
-"""RefCOCO's precision at k on hand-worked captions; IoU and generalised IoU."""
+"""RefCOCO's precision at k on hand-worked captions; IoU and generalized IoU."""
 
 import json
 
@@ -11,7 +11,7 @@ from glipv2_d2.evaluation.boxes import box_iou
 from tests.evaluation.benchmarks import evaluate, instances, record, registered
 
 TARGET = (10, 10, 50, 50)
-HALF = (10, 10, 50, 30)  # IoU 0.5, and so is its generalised IoU: the hull is the target
+HALF = (10, 10, 50, 30)  # IoU 0.5, and so is its generalized IoU: the hull is the target
 LARGER = (4, 4, 58, 58)  # IoU 1600 / 2916
 BESIDE = (22, 4, 56, 50)  # IoU 1120 / (1600 + 1564 - 1120) = 0.548; hull 46 x 46
 FAR = (100, 100, 120, 120)
@@ -66,7 +66,7 @@ def test_precision_at_k(tmp_path):
     assert rows[1]["scores"] == [0.9, 0.5]
 
 
-def test_the_generalised_iou_is_stricter_and_named():
+def test_the_generalized_iou_is_stricter_and_named():
     """Plain IoU 1080 / 2084 = 0.518; with the hull of 47 x 46 it is 0.482."""
     with registered("refs", [record(1, [TARGET])], "refexp"):
         outputs = {1: instances([(23, 4, 57, 50)], [0.9])}

@@ -167,7 +167,7 @@ def test_folders_that_are_no_export(exported, tmp_path):
     manifest = json.loads((exported / "export.json").read_text())
     for change, message in (
         ({"version": 2}, "of version 2"),
-        ({"colour": "blue"}, "is damaged"),
+        ({"color": "blue"}, "is damaged"),
         ({}, r"image\.pt2' of the export is missing"),
     ):
         (tmp_path / "export.json").write_text(json.dumps({**manifest, **change}))

@@ -18,9 +18,9 @@ def official_encode(anchor, box):
     for axis in (0, 1):
         anchor_size = anchor[axis + 2] - anchor[axis] + 1
         box_size = box[axis + 2] - box[axis] + 1
-        anchor_centre = (anchor[axis] + anchor[axis + 2]) / 2
-        box_centre = (box[axis] + box[axis + 2]) / 2
-        deltas.append((WEIGHTS[axis] * (box_centre - anchor_centre) / anchor_size, axis))
+        anchor_center = (anchor[axis] + anchor[axis + 2]) / 2
+        box_center = (box[axis] + box[axis + 2]) / 2
+        deltas.append((WEIGHTS[axis] * (box_center - anchor_center) / anchor_size, axis))
         deltas.append((WEIGHTS[axis + 2] * math.log(box_size / anchor_size), axis + 2))
     return [value for value, _ in sorted(deltas, key=lambda pair: pair[1])]
 
@@ -29,11 +29,11 @@ def official_decode(deltas, anchor):
     box = [0.0] * 4
     for axis in (0, 1):
         size = anchor[axis + 2] - anchor[axis] + 1
-        centre = (anchor[axis] + anchor[axis + 2]) / 2
-        centre = deltas[axis] / WEIGHTS[axis] * size + centre
+        center = (anchor[axis] + anchor[axis + 2]) / 2
+        center = deltas[axis] / WEIGHTS[axis] * size + center
         size = math.exp(min(deltas[axis + 2] / WEIGHTS[axis + 2], CLAMP)) * size
-        box[axis] = centre - (size - 1) / 2
-        box[axis + 2] = centre + (size - 1) / 2
+        box[axis] = center - (size - 1) / 2
+        box[axis + 2] = center + (size - 1) / 2
     return box
 
 
@@ -52,7 +52,7 @@ def test_conversion_moves_the_far_corner_only():
 
 
 def test_encode_by_hand():
-    """Anchor of 8 x 8 pixels, box of 16 x 4 whose centre lies 4 to the right and 2 above."""
+    """Anchor of 8 x 8 pixels, box of 16 x 4 whose center lies 4 to the right and 2 above."""
     deltas = InclusiveBoxCoder().encode(
         torch.tensor([[0.0, 0.0, 7.0, 7.0]]), torch.tensor([[0.0, 0.0, 15.0, 3.0]])
     )

@@ -123,7 +123,7 @@ def test_language_is_clips(size):
     assert all(layer.norm_first for layer in layers)  # pre-LayerNorm, in the tower, too
 
 
-def test_colours_are_unicls():
+def test_colors_are_unicls():
     """RGB, and ImageNet's mean and deviation in that order."""
     config = load_model_config("common/models/glipv2_swin_b.py")
     assert config.input_format == "RGB"

@@ -22,9 +22,9 @@ def anchors():
     levels = []
     for stride, (height, width) in zip(STRIDES, SIZES):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        centres = torch.stack((x, y), dim=-1).reshape(-1, 2) * stride + (stride - 1) / 2
+        centers = torch.stack((x, y), dim=-1).reshape(-1, 2) * stride + (stride - 1) / 2
         half = (4 * stride - 1) / 2
-        levels.append(torch.cat((centres - half, centres + half), dim=1))
+        levels.append(torch.cat((centers - half, centers + half), dim=1))
     return levels
 
 
@@ -78,7 +78,7 @@ def naive_centerness(anchor, box):
 
 
 def naive_losses(output, targets):
-    """The three sums and normalisers as the official loss evaluator forms them."""
+    """The three sums and normalizers as the official loss evaluator forms them."""
     all_anchors = [a for level in anchors() for a in level.tolist()]
     token_sum = box_sum = centerness_sum = weight_sum = 0.0
     positives = 0
@@ -140,7 +140,7 @@ def test_weights_multiply_their_terms():
 
 
 def test_centerness_by_hand():
-    anchor = torch.tensor([[0.0, 0.0, 8.0, 8.0]])  # centre (4, 4)
+    anchor = torch.tensor([[0.0, 0.0, 8.0, 8.0]])  # center (4, 4)
     box = torch.tensor([[2.0, 0.0, 12.0, 8.0]])  # 2 left, 8 right; 4 above, 4 below
     torch.testing.assert_close(centerness_of(anchor, box), torch.tensor([0.5]))
     assert centerness_of(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)
@@ -200,7 +200,7 @@ def test_empty_image_beside_a_full_one_adds_only_background():
 
 
 def _batch():
-    """Two images; the first has more boxes than the second, so their normalisers differ."""
+    """Two images; the first has more boxes than the second, so their normalizers differ."""
     first = tiny_input(seed=0)
     second = tiny_input(seed=1, boxes=((20, 12, 70, 50),), classes=(1,))
     return [first, second]

@@ -28,7 +28,7 @@ def iou_plus_one(a, b):
     return width * height / (sum(areas) - width * height)
 
 
-def centre(box):
+def center(box):
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
@@ -39,13 +39,13 @@ def naive_atss(levels, boxes, top_k=9):
         candidates, start = [], 0
         for level in levels:
             rows = range(start, start + len(level))
-            nearest = sorted(rows, key=lambda i: math.dist(centre(anchors[i]), centre(box)))
+            nearest = sorted(rows, key=lambda i: math.dist(center(anchors[i]), center(box)))
             candidates += nearest[:top_k]
             start += len(level)
         overlaps = [iou_plus_one(anchors[i], box) for i in candidates]
         threshold = statistics.mean(overlaps) + statistics.stdev(overlaps)
         for i, overlap in zip(candidates, overlaps):
-            x, y = centre(anchors[i])
+            x, y = center(anchors[i])
             inside = min(x - box[0], y - box[1], box[2] - x, box[3] - y) > 0.01
             if overlap >= threshold and inside and overlap > best[i][0]:
                 best[i] = (overlap, index)
@@ -140,18 +140,18 @@ def test_equal_distances():
     levels = anchor_levels(96, 96, strides=(8,), scale=2)
     box = torch.tensor([[40.0, 40.0, 55.0, 55.0]])  # 16 x 16 pixels around (47.5, 47.5)
     matches = ATSSMatcher()(levels, box)
-    distances = {i: math.dist(centre(a), (47.5, 47.5)) for i, a in enumerate(levels[0].tolist())}
+    distances = {i: math.dist(center(a), (47.5, 47.5)) for i, a in enumerate(levels[0].tolist())}
     nearest = sorted(distances, key=distances.get)
     assert distances[nearest[3]] < distances[nearest[4]] == distances[nearest[11]]
     assert matches[nearest[:4]].tolist() == [0] * 4
     assert not (set((matches >= 0).nonzero().flatten().tolist()) - set(nearest[:12]))
 
 
-def test_centres_on_the_edge_are_outside():
-    levels = [torch.tensor([[-4.0, -4, 4, 4], [-3.0, -3, 5, 5]])]  # centres (0, 0) and (1, 1)
+def test_centers_on_the_edge_are_outside():
+    levels = [torch.tensor([[-4.0, -4, 4, 4], [-3.0, -3, 5, 5]])]  # centers (0, 0) and (1, 1)
     box = torch.tensor([[0.0, 0.0, 3.0, 3.0]])
     matches = ATSSMatcher()(levels, box)
-    assert matches[0] == -1  # the centre on the corner
+    assert matches[0] == -1  # the center on the corner
     assert naive_atss(levels, box).tolist() == matches.tolist()
 
 

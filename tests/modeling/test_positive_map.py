@@ -47,7 +47,7 @@ def test_punctuation_belongs_to_its_phrase_only(tokenizer):
 
 
 def test_accents_and_other_scripts(tokenizer):
-    # The normaliser strips accents; offsets still count characters of the caption.
+    # The normalizer strips accents; offsets still count characters of the caption.
     prompt = Prompt.from_classes(["café", "e\u0301toile", "naïve art", "狗猫", "собака", "dog"])
     tokens = phrase_tokens(tokenizer, prompt)
     assert tokens[0] == ["cafe"]

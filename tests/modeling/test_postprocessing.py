@@ -44,7 +44,7 @@ def levels(seed, spread=2.0):
     parts = []
     for stride, (height, width) in LEVEL_SIZES.items():
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        centres = torch.stack((x, y), dim=-1).reshape(-1, 2) * stride + (stride - 1) / 2
+        centers = torch.stack((x, y), dim=-1).reshape(-1, 2) * stride + (stride - 1) / 2
         half = (4 * stride - 1) / 2
         count = height * width
         parts.append(
@@ -52,7 +52,7 @@ def levels(seed, spread=2.0):
                 torch.randn(count, TOKENS, generator=generator) * spread - 1,
                 torch.randn(count, 4, generator=generator),
                 torch.randn(count, generator=generator) * spread,
-                torch.cat((centres - half, centres + half), dim=1),
+                torch.cat((centers - half, centers + half), dim=1),
             )
         )
     return tuple(zip(*parts))

@@ -1,4 +1,4 @@
-"""Test-time augmentation around a stub that finds coloured patches."""
+"""Test-time augmentation around a stub that finds colored patches."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from glipv2_d2.modeling.tta import GLIPWithTTA
 from glipv2_d2.structures import Prompt
 from glipv2_d2.structures.phrase_list import PhraseList
 
-COLOURS = ("blue", "green", "red")
+COLORS = ("blue", "green", "red")
 
 
 class PatchFinder(nn.Module):
@@ -38,7 +38,7 @@ class PatchFinder(nn.Module):
             pred_boxes=Boxes(torch.stack([b for b, _, _ in found]) if found else torch.zeros(0, 4)),
             scores=torch.tensor([s for _, s, _ in found]),
             pred_classes=torch.tensor([c for _, _, c in found], dtype=torch.long),
-            pred_phrases=PhraseList(COLOURS[c] for _, _, c in found),
+            pred_phrases=PhraseList(COLORS[c] for _, _, c in found),
         )
         return [{"instances": instances}]
 
@@ -48,7 +48,7 @@ def picture(*patches, height=40, width=60, dtype=torch.uint8):
     image = torch.zeros(3, height, width, dtype=dtype)
     for channel, x1, y1, x2, y2 in patches:
         image[channel, y1:y2, x1:x2] = 255
-    return {"image": image, "prompt": Prompt.from_classes(COLOURS)}
+    return {"image": image, "prompt": Prompt.from_classes(COLORS)}
 
 
 def augmented(model=None, sizes=(40,), **options):

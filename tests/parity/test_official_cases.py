@@ -141,7 +141,7 @@ def test_a_mistake_is_found_where_it_is(model, case, monkeypatch, mistake, first
     assert failures[0].name.startswith(first), [row.name for row in failures]
 
 
-def test_wrong_colours_of_the_picture_are_found(model, case):
+def test_wrong_colors_of_the_picture_are_found(model, case):
     case.images = [picture.flip(0) for picture in case.images]
     names = [row.name for row in verify_case(model, case).failures]
     assert names == ["input", "det0 from the picture"]

@@ -27,7 +27,7 @@ from demo_report import (
 
 def metrics():
     ap = {"bbox": {"AP50": 61.0}, "images": 4}
-    oracle = {"colour_blind": {"AP50": 30.0}, "shape_blind": {"AP50": 25.5}}
+    oracle = {"color_blind": {"AP50": 30.0}, "shape_blind": {"AP50": 25.5}}
     halves = {"before": {"bbox": {"AP50": 0.0}}, "after": {"bbox": {"AP50": 7.5}}}
     return {
         "val": ap,

@@ -44,9 +44,9 @@ def test_masked_words(scenes, weights, tmp_path, capsys):
     content = json.loads(output.read_text())
     assert content["settings"]["limit"] == "3"
     right, other = content["numbers"]["right_image"], content["numbers"]["other_image"]
-    words = sum(right[kind]["words"] for kind in ("colour", "shape"))
-    assert words > 0 and right["colour"]["words"] == other["colour"]["words"]
-    assert 0 <= right["colour"]["decided_words"] <= right["colour"]["words"]
+    words = sum(right[kind]["words"] for kind in ("color", "shape"))
+    assert words > 0 and right["color"]["words"] == other["color"]["words"]
+    assert 0 <= right["color"]["decided_words"] <= right["color"]["words"]
     assert "3 captions" in capsys.readouterr().out
 
 

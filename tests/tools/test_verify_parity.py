@@ -116,7 +116,7 @@ def rename_statistic(model, case):
     case.meta["sampled"]["fuse0.ln_v"]["absmax"] += 1e-3
 
 
-def turn_colours(model, case):
+def turn_colors(model, case):
     case.images = [picture.flip(0) for picture in case.images]
 
 
@@ -133,7 +133,7 @@ def turn_colours(model, case):
         (perturb("det1.num_candidates", lambda a: a + 1), {"det1.num_candidates"}),
         (perturb("pad255.bert.hidden", lambda a: a + 1), {"pad255.bert.hidden"}),
         (perturb("anchors.p4", lambda a: a + 0.5), {"anchors.p4"}),
-        (turn_colours, {"input", "det0 from the picture", "det1 from the picture"}),
+        (turn_colors, {"input", "det0 from the picture", "det1 from the picture"}),
     ],
 )
 def test_differences_are_found_where_they_are(model, case, mistake, names):

@@ -3,7 +3,7 @@
 transformers' defaults *are* those of IDEA-Research/grounding-dino-tiny: the conversion script sets
 Swin to window 7, width 96, depths 2-2-6-2, heads 3-6-12-24 (`TINY_SWIN`), and nothing else; BERT is
 BERT-base, 6 + 6 layers, 900 queries, 4 levels. The time does not depend on the values of the
-weights. Only the model is timed, not its image processor or post-processing, in its favour.
+weights. Only the model is timed, not its image processor or post-processing, in its favor.
 """
 
 import torch

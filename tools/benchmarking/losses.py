@@ -64,7 +64,7 @@ def only(model: nn.Module, parts: Sequence[str]) -> Iterator[None]:
 
 
 def _step(model: nn.Module, inputs: list[dict], settings: Settings, precision: str) -> tuple:
-    """Seconds and GiB above the resting model of one step; the optimiser is left out."""
+    """Seconds and GiB above the resting model of one step; the optimizer is left out."""
 
     def step() -> None:
         with settings.autocast(precision):

@@ -1,7 +1,7 @@
 """A GLIP model's weights arranged as the official code computes them: what we measure against.
 
 What the official code (microsoft/GLIP) does and ours does not: project the image to 2048 channels
-three times per fusion layer and materialise all attention scores; pad every text to 256 tokens and
+three times per fusion layer and materialize all attention scores; pad every text to 256 tokens and
 encode it anew for every image and every prompt; run each branch of the dynamic head by itself; run
 the whole model, backbone too, for every chunk of a large vocabulary.
 

@@ -1,7 +1,7 @@
 """The layers of the head computed as the official GLIP computes them, on our modules' parameters.
 
 Nothing is folded, gathered or shared: three projections of the image to heads * head_channels, a
-materialised (B * heads, N, T) score tensor that is clamped, maximised, masked and softmaxed in
+materialized (B * heads, N, T) score tensor that is clamped, maximized, masked and softmaxed in
 separate passes, one call of torchvision's deformable convolution per branch. Only names and shapes
 of *parameters* are taken from our modules, so that work on our forward functions cannot leak into
 the reference.

@@ -1,7 +1,7 @@
 """Swin and FPN computed as the official GLIP computes them, on the parameters of our modules.
 
 Written anew from the papers and from what the official code computes, as plainly as possible:
-scores and softmax of every window are materialised, the bias table is looked up in every call.
+scores and softmax of every window are materialized, the bias table is looked up in every call.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 __all__ = ["OfficialBackbone", "OfficialSwin"]
 
-_NOT_NEIGHBOURS = -100.0
+_NOT_NEIGHBORS = -100.0
 
 
 def _windows(x: torch.Tensor, size: int) -> torch.Tensor:
@@ -36,7 +36,7 @@ def _shift_mask(height: int, width: int, size: int, device: torch.device) -> tor
             regions[:, rows, columns] = 3 * i + j
     regions = _windows(regions, size).squeeze(-1)
     differ = regions[:, None, :] - regions[:, :, None]
-    return differ.masked_fill(differ != 0, _NOT_NEIGHBOURS)
+    return differ.masked_fill(differ != 0, _NOT_NEIGHBORS)
 
 
 class _Block(nn.Module):

@@ -206,8 +206,8 @@ SECTIONS: dict[str, tuple[str, str, Sequence[Column]]] = {
     ),
     "train": (
         "Training step",
-        "Forward and backward with COCO's 80 names, without optimiser; GiB above the resting model "
-        "with its gradients. Checkpointing: \"fusion\" is what the official config recomputes, "
+        "Forward and backward with COCO's 80 names, without optimizer; GiB above the resting model "
+        'with its gradients. Checkpointing: "fusion" is what the official config recomputes, '
         '"block" whole blocks.',
         [
             ("side", _value("side")),
@@ -222,7 +222,7 @@ SECTIONS: dict[str, tuple[str, str, Sequence[Column]]] = {
     ),
     "losses": (
         "Losses of GLIPv2",
-        "Forward and backward with COCO's 80 names, without optimiser; GiB above the resting model "
+        "Forward and backward with COCO's 80 names, without optimizer; GiB above the resting model "
         "with its gradients.",
         [
             ("losses", _value("losses")),

@@ -93,5 +93,3 @@ class StageTimer:
             if parent is not None and stage not in OF_WHICH:
                 seconds[self._spans[parent][0]] -= spent
         return {**seconds, "whole": whole}
-
-

@@ -62,7 +62,7 @@ def interleave(
 ) -> dict[str, Timing]:
     """Call the sides in turns (A B A B ...), `repeats` times each; they must be warm already.
 
-    In turns, because a machine's speed drifts: neighbours, heat, memory. Garbage is collected
+    In turns, because a machine's speed drifts: neighbors, heat, memory. Garbage is collected
     between the rounds, not in them.
     """
     runs: dict[str, list[float]] = {name: [] for name in sides}

@@ -69,7 +69,7 @@ def _set_checkpointing(mode: str) -> None:
 
 
 def _step(precision: str) -> dict[str, torch.Tensor]:
-    """Forward and backward; the optimiser is left out, it is the same for both sides."""
+    """Forward and backward; the optimizer is left out, it is the same for both sides."""
     model, settings = _STATE["model"], _STATE["settings"]
     model.zero_grad(set_to_none=False)
     with settings.autocast(precision):

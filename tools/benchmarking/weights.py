@@ -1,6 +1,6 @@
 """Random weights under which a GLIP computes something: sharp attention, real offsets, detections.
 
-A freshly initialised model is a bad thing to measure a speed-up and an agreement on: its offsets
+A freshly initialized model is a bad thing to measure a speed-up and an agreement on: its offsets
 are 0, its attention is flat, language moves nothing, and no box passes the score threshold. Here
 every layer keeps the size of its activations, and a few are made as sharp as trained ones.
 """
@@ -70,9 +70,7 @@ def _mean_and_std(
             return mean, std
     if parameter.ndim < 2:
         return 0.0, 0.05
-    gain = max(
-        ((len(end), gain) for end, gain in GAINS if name.endswith(end)), default=(0, 1.0)
-    )[1]
+    gain = max(((len(end), gain) for end, gain in GAINS if name.endswith(end)), default=(0, 1.0))[1]
     return 0.0, gain / math.sqrt(math.prod(parameter.shape[1:]))
 
 

@@ -52,9 +52,7 @@ def lvis_prompts(tokenizer, chunks: int) -> tuple[list[Prompt], int]:
     return [prompts[i] for i in positions], len(prompts)
 
 
-def make_inputs(
-    settings: Settings, prompt: "Prompt | list[Prompt]", batch: int = 1
-) -> list[dict]:
+def make_inputs(settings: Settings, prompt: "Prompt | list[Prompt]", batch: int = 1) -> list[dict]:
     """`batch` input dicts of `settings.size` with one prompt (or list of prompts) for all."""
     height, width = settings.size
     return [

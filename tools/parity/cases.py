@@ -73,7 +73,7 @@ class ParityCase:
 
     @property
     def input(self) -> torch.Tensor:
-        """(B, 3, H, W), normalised and padded."""
+        """(B, 3, H, W), normalized and padded."""
         return torch.from_numpy(self.arrays["input"])
 
     @cached_property

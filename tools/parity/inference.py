@@ -265,9 +265,7 @@ def _check_padding(model, case: ParityCase, run: _Run, tolerance: float) -> list
             continue
         last = tensor[..., -1] if "logits" in name else tensor[:, -1]
         rows.append(compare_tensor(name, last, case.arrays[name], tolerance))
-    differences = {
-        name: _difference(tensor, padded[name]) for name, tensor in run.tensors.items()
-    }
+    differences = {name: _difference(tensor, padded[name]) for name, tensor in run.tensors.items()}
     worst = max(differences, key=differences.get)
     status = OK if differences[worst] <= tolerance else FAIL
     note = f"all tensors, {width} tokens against {case.num_tokens}; largest in {worst}"

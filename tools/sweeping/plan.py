@@ -21,9 +21,9 @@ class Run(NamedTuple):
     """One data set in one setting.
 
     Attributes:
-        dataset: name in ODinW's table, e.g. ``"Aquarium"``.
-        prefix: of its registered names, e.g. ``"odinw_Aquarium"``.
-        select: split that chooses the model, ``"val"`` or ``"minival"``.
+        dataset: name in ODinW's table, e.g. `"Aquarium"`.
+        prefix: of its registered names, e.g. `"odinw_Aquarium"`.
+        select: split that chooses the model, `"val"` or `"minival"`.
         shots: images of each class; 0 for zero-shot, None for all data.
         seed: of the few-shot files; None for zero-shot and all data.
     """
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
     @property
     def setting(self) -> str:
-        """Folder of the setting: ``zero_shot``, ``3_shot_seed30`` or ``all_data``."""
+        """Folder of the setting: `zero_shot`, `3_shot_seed30` or `all_data`."""
         if self.shots == 0:
             return "zero_shot"
         return "all_data" if self.shots is None else f"{self.shots}_shot_seed{self.seed}"
@@ -69,7 +69,7 @@ def plan_runs(
 
     Args:
         suite: 13 or 35.
-        shots: of ``"0"``, ``"1"``, ``"3"``, ``"5"``, ``"10"``, ``"all"``.
+        shots: of `"0"`, `"1"`, `"3"`, `"5"`, `"10"`, `"all"`.
         seeds: of the few-shot files.
         only: names of ODinW's table; all data sets of the suite by default.
 

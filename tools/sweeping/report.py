@@ -21,7 +21,7 @@ from .running import coco_results, odinw_runs
 def write_reports(
     results: Mapping[Run, Mapping[str, Any]], output: Path, suite: int, model: str
 ) -> str:
-    """Write ``table.md``, ``table.csv`` and an ``evalai_*.json`` for each number of shots.
+    """Write `table.md`, `table.csv` and an `evalai_*.json` for each number of shots.
 
     Args:
         results: of the finished runs.
@@ -57,6 +57,5 @@ def missing_report(missing: Mapping[str, str], runs: Sequence[Run]) -> str:
         if absent:
             first.setdefault(run.dataset, (absent[0], len(absent)))
     return "\n".join(
-        f"  {dataset}: {name}: there is no {missing[name]}"
-        for dataset, (name, _) in first.items()
+        f"  {dataset}: {name}: there is no {missing[name]}" for dataset, (name, _) in first.items()
     )

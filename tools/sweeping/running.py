@@ -134,7 +134,7 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
     """Do a run, or what is left of one that was interrupted.
 
     Returns:
-        Split -> results of the COCO evaluator; this is what ``result.json`` then holds.
+        Split -> results of the COCO evaluator; this is what `result.json` then holds.
 
     Raises:
         RunFailed: train_net.py ended with an error.

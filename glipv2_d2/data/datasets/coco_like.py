@@ -1,7 +1,7 @@
 """COCO json: a reader that leaves out what is wrong, and the detection sets in this format.
 
-Detectron2's ``load_coco_json`` stops at a duplicate id or an unknown category. This one gives the
-same records for a sound file, counts what is wrong with any other, keeps ``neg_category_ids``
+Detectron2's `load_coco_json` stops at a duplicate id or an unknown category. This one gives the
+same records for a sound file, counts what is wrong with any other, keeps `neg_category_ids`
 (federated annotations), and can repair class names and paths while it reads.
 """
 
@@ -40,12 +40,12 @@ ANNOTATION_KEYS = ("id", "iscrowd", "bbox", "keypoints", "category_id")
 def register_coco_style(
     name: str, json_file: str, image_root: str, *, metadata: Mapping | None = None, **options: Any
 ) -> None:
-    """Register a COCO json under a name; it is read by :func:`load_coco_style_json`.
+    """Register a COCO json under a name; it is read by `load_coco_style_json`.
 
     Args:
-        name, json_file, image_root: as for Detectron2's ``register_coco_instances``.
-        metadata: goes into ``MetadataCatalog`` besides ``evaluator_type="coco"``.
-        options: ``classes``, ``rename``, ``keep_folders`` of the reader.
+        name, json_file, image_root: as for Detectron2's `register_coco_instances`.
+        metadata: goes into `MetadataCatalog` besides `evaluator_type="coco"`.
+        options: `classes`, `rename`, `keep_folders` of the reader.
     """
     load = partial(load_coco_style_json, json_file, image_root, name, **options)
     DatasetCatalog.register(name, load)
@@ -66,16 +66,16 @@ def load_coco_style_json(
     """Detection records of a COCO json, sorted by image id as Detectron2's.
 
     Args:
-        json_file: ``images[]``, ``annotations[]``, ``categories[]``. A test set whose truth its
-            server keeps has no ``annotations``, and so have its records.
+        json_file: `images[]`, `annotations[]`, `categories[]`. A test set whose truth its
+            server keeps has no `annotations`, and so have its records.
         image_root: the folder of the images.
-        dataset_name: its metadata gets ``thing_classes`` and
-            ``thing_dataset_id_to_contiguous_id``.
+        dataset_name: its metadata gets `thing_classes` and
+            `thing_dataset_id_to_contiguous_id`.
         classes: other names for the categories, in the order of their ids.
         rename: repairs a category name.
-        keep_folders: of ``file_name`` only so many folders before the file are kept
+        keep_folders: of `file_name` only so many folders before the file are kept
             (Objects365 v2 names its images by paths that are not those of the release).
-        coco_urls: the file names are the last two parts of ``coco_url`` (LVIS).
+        coco_urls: the file names are the last two parts of `coco_url` (LVIS).
 
     Raises:
         DataError: the file is missing, no such json, has no categories, or its categories do not
@@ -121,14 +121,14 @@ def sound_entries(
     """What of a COCO json can be used, for training and as ground truth alike.
 
     Args:
-        content: of :func:`read_json`.
+        content: of `read_json`.
         contiguous: the ids of the categories -> class ids.
         json_file: for the messages.
         log: takes what is left out.
 
     Returns:
-        The entries of ``images``, by id, in the order of their ids; by the same ids the lists of
-        their ``annotations``, with numbers as numbers.
+        The entries of `images`, by id, in the order of their ids; by the same ids the lists of
+        their `annotations`, with numbers as numbers.
     """
     images = _images(content["images"], json_file, log)
     # Numbers before texts, which cannot be compared.
@@ -146,7 +146,7 @@ def read_json(
     Bytes that are not UTF-8 become lone surrogates.
 
     Ids that are texts of numbers become these numbers, see
-    :func:`~glipv2_d2.data.entries.plain_id`.
+    `plain_id`.
 
     Raises:
         DataError: the file is missing, no json, or lacks a field.
@@ -164,16 +164,14 @@ def read_json(
 
 
 def load_json(path: str, kind: str) -> Any:
-    """What a json file holds; ``kind``: what the file is, for the messages.
+    """What a json file holds; `kind`: what the file is, for the messages.
 
     Raises:
         DataError: the file cannot be read, or is no json.
     """
     try:
         # "sig": editors on Windows put a byte order mark before the text.
-        with PathManager.open(
-            path, "r", encoding="utf-8-sig", errors="surrogateescape"
-        ) as file:
+        with PathManager.open(path, "r", encoding="utf-8-sig", errors="surrogateescape") as file:
             return json.load(file)
     except FileNotFoundError:
         raise DataError(f"there is no {kind} {path!r}") from None
@@ -306,9 +304,7 @@ def _mask(segmentation: Any) -> Any:
     """Polygons without those of fewer than three corners, as in Detectron2; the rest as it is."""
     if not isinstance(segmentation, list):
         return segmentation
-    return [
-        p for p in segmentation if not isinstance(p, list) or (len(p) % 2 == 0 and len(p) >= 6)
-    ]
+    return [p for p in segmentation if not isinstance(p, list) or (len(p) % 2 == 0 and len(p) >= 6)]
 
 
 def _record(

@@ -53,7 +53,7 @@ class CocoWriter:
             height, width: in pixels.
             boxes: (category id from 1, xywh in pixels[, crowd]).
             image_id: a number; counted on from 1 by default.
-            fields: more of the image entry, for instance ``neg_category_ids``.
+            fields: more of the image entry, for instance `neg_category_ids`.
         """
         key = len(self.images) + 1 if image_id is None else image_id
         image = {"id": key, "file_name": file_name, "height": height, "width": width, **fields}

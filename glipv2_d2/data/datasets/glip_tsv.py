@@ -1,7 +1,7 @@
 """GLIP's TSV files: images in one file, labels in another, rows found by byte offset.
 
-The format is that of microsoft/scene_graph_benchmark's ``mini_tsv`` and GLIP's
-``TSVYamlDataset``. Only offsets are kept, so that 15 million rows take some hundred megabytes; an
+The format is that of microsoft/scene_graph_benchmark's `mini_tsv` and GLIP's
+`TSVYamlDataset`. Only offsets are kept, so that 15 million rows take some hundred megabytes; an
 image or label row is read when it is asked for, in the data worker.
 """
 
@@ -46,16 +46,16 @@ def load_glip_tsv(
     """Records of a GLIP TSV: captions with pseudo boxes, or detection labels.
 
     Args:
-        yaml_file: names ``img`` and ``label`` (TSV), optionally ``hw`` (TSV with the image
-            sizes), ``linelist`` (a text file with the rows to use, one number a line; a row may
-            occur several times), ``imageid2idx`` (json from a label's ``img_id`` to its image
-            row, where several labels share an image), and for detection labels ``labelmap`` or
-            ``jsondict`` (json from class names to ids). Paths are relative to the yaml.
+        yaml_file: names `img` and `label` (TSV), optionally `hw` (TSV with the image
+            sizes), `linelist` (a text file with the rows to use, one number a line; a row may
+            occur several times), `imageid2idx` (json from a label's `img_id` to its image
+            row, where several labels share an image), and for detection labels `labelmap` or
+            `jsondict` (json from class names to ids). Paths are relative to the yaml.
         image_root: files that are not beside the yaml are looked for there.
-        dataset_name: its metadata gets ``thing_classes`` if there is a label map.
+        dataset_name: its metadata gets `thing_classes` if there is a label map.
         min_score: pseudo boxes must score more (GLIP: 0.5).
         min_boxes: captions with fewer boxes are left out (GLIP: 1).
-        check_keys: an image row must have the key of its label (or its ``img_id``); False for
+        check_keys: an image row must have the key of its label (or its `img_id`); False for
             files that were made with keys of their own.
 
     Raises:
@@ -69,7 +69,7 @@ def load_glip_tsv(
 
 
 class GlipTsvRecords(LazyRecords):
-    """See :func:`load_glip_tsv`.
+    """See `load_glip_tsv`.
 
     Attributes:
         classes: id in the file -> name, sorted by id; empty for captions.
@@ -281,7 +281,7 @@ def _read_line_list(path: str) -> np.ndarray:
 
 
 def _read_classes(path: str | None) -> dict[int, str]:
-    """id -> name, sorted by id; GLIP's label maps are name -> id, perhaps in ``label_to_idx``."""
+    """id -> name, sorted by id; GLIP's label maps are name -> id, perhaps in `label_to_idx`."""
     if path is None:
         return {}
     content = load_json(path, "label map")
@@ -296,7 +296,7 @@ def _read_classes(path: str | None) -> dict[int, str]:
 
 
 def _parse_size(text: str) -> Record:
-    """``[{"height": h, "width": w}]``, the object alone, or ``"h w"``."""
+    """`[{"height": h, "width": w}]`, the object alone, or `"h w"`."""
     if text.lstrip()[:1] in ("[", "{"):
         value = json.loads(text)
         value = value[0] if isinstance(value, list) else value

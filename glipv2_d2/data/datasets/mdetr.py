@@ -43,19 +43,19 @@ def load_mdetr_json(
     """Grounding records of an MDETR json (GoldG mixed, Flickr30k, RefCOCO, PhraseCut, scenes).
 
     Args:
-        json_file: ``images[]`` with ``id, file_name, height, width, caption`` and
-            ``annotations[]`` with ``image_id, bbox`` (xywh), ``tokens_positive`` ([start, end)
-            character spans of the caption) and optionally ``iscrowd, segmentation``.
-        image_root: the folder of the images, or one per ``data_source`` ("coco", "vg").
+        json_file: `images[]` with `id, file_name, height, width, caption` and
+            `annotations[]` with `image_id, bbox` (xywh), `tokens_positive` ([start, end)
+            character spans of the caption) and optionally `iscrowd, segmentation`.
+        image_root: the folder of the images, or one per `data_source` ("coco", "vg").
         dataset_name: goes into the records.
         whole_caption: a caption is one question as a whole (RefCOCO, PhraseCut).
 
     Returns:
-        One dict per caption in Detectron2's form, with ``caption``, annotations with ``spans``
-        instead of ``category_id``, ``phrases`` (from ``tokens_positive_eval``, or the whole
-        caption) and the keys of ``IMAGE_KEYS`` that are there. What is wrong with an entry is
-        counted in the :func:`~glipv2_d2.data.problems.problem_log`; boxes and spans are not
-        looked at here: see :func:`~glipv2_d2.data.checks.check_records`.
+        One dict per caption in Detectron2's form, with `caption`, annotations with `spans`
+        instead of `category_id`, `phrases` (from `tokens_positive_eval`, or the whole
+        caption) and the keys of `IMAGE_KEYS` that are there. What is wrong with an entry is
+        counted in the `problem_log`; boxes and spans are not
+        looked at here: see `check_records`.
 
     Raises:
         DataError: the file is missing or is no such json.

@@ -1,10 +1,10 @@
 """Object Detection in the Wild: registration of ODinW-13 and ODinW-35 (GLIP, ELEVATER).
 
-``odinw_<name>_{train,val,test}`` (and ``_minival`` where there is one) and the few-shot files
-``odinw_<name>_fewshot_{train,val}_shot{1,3,5,10}_seed{3,30,300}``; the names and facts are in
-:mod:`~glipv2_d2.data.datasets.odinw_table`. Class names are the official overrides of the 13-set.
+`odinw_<name>_{train,val,test}` (and `_minival` where there is one) and the few-shot files
+`odinw_<name>_fewshot_{train,val}_shot{1,3,5,10}_seed{3,30,300}`; the names and facts are in
+`odinw_table`. Class names are the official overrides of the 13-set.
 Two data sets are called otherwise in the 35-set; those are registered once more as
-``odinw35_<name>_...``.
+`odinw35_<name>_...`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def odinw_names(suite: int = 13, split: str = "test") -> list[str]:
 
     Args:
         suite: 13 or 35.
-        split: ``"test"`` (what the papers' tables report), ``"val"``, ``"train"``, ``"select"``
+        split: `"test"` (what the papers' tables report), `"val"`, `"train"`, `"select"`
             (what GLIP's configs evaluate on to choose a checkpoint: the small validation set
-            where there is one), or a few-shot split as ``"fewshot_train_shot3_seed30"``.
+            where there is one), or a few-shot split as `"fewshot_train_shot3_seed30"`.
 
     Raises:
         ValueError: another suite or split.
@@ -61,7 +61,7 @@ def _few_shot_files(minival: bool) -> list[tuple[str, str]]:
 
 
 def odinw_files(row: OdinwRow) -> dict[str, tuple[str, str]]:
-    """split -> (json, image folder), below ``odinw/``."""
+    """split -> (json, image folder), below `odinw/`."""
     files = {}
     bases = ("train", "val", "test", "minival") if row.minival else ("train", "val", "test")
     for base in bases:
@@ -82,7 +82,7 @@ def register_odinw(root: str) -> None:
     """Register every split of every data set that is not registered yet.
 
     Args:
-        root: the folder of the data sets, which holds ``odinw/``.
+        root: the folder of the data sets, which holds `odinw/`.
     """
     known = set(DatasetCatalog.list())
     for row in ODINW_ROWS:

@@ -30,21 +30,21 @@ def load_odvg(
 ) -> list[Record] | LazyRecords:
     """Records of an ODVG jsonl.
 
-    A line with ``detection`` gives a detection record, one with ``grounding`` a caption; a file
+    A line with `detection` gives a detection record, one with `grounding` a caption; a file
     may hold both, as Open-GroundingDino's mixed files do: the mapper looks at each record.
 
     Args:
-        json_file: each line has ``filename, height, width`` and either ``detection.instances[]``
-            (``bbox`` xyxy, ``label`` from 0, ``category``) or ``grounding`` (``caption``,
-            ``regions[]`` with ``bbox``, one box or a list, ``phrase``, text or a list of texts,
-            and perhaps ``tokens_positive``; without it the phrase is looked up in the caption).
+        json_file: each line has `filename, height, width` and either `detection.instances[]`
+            (`bbox` xyxy, `label` from 0, `category`) or `grounding` (`caption`,
+            `regions[]` with `bbox`, one box or a list, `phrase`, text or a list of texts,
+            and perhaps `tokens_positive`; without it the phrase is looked up in the caption).
         image_root: the folder of the images.
-        dataset_name: its metadata gets ``thing_classes`` if there are detection lines.
-        label_map: ``{"0": "person", ...}`` or the json file that holds it (beside ``json_file``
+        dataset_name: its metadata gets `thing_classes` if there are detection lines.
+        label_map: `{"0": "person", ...}` or the json file that holds it (beside `json_file`
             if its path is relative); without it the names are those that the lines give to their
             labels.
         lazy: keep offsets only and read a line when it is asked for (files of many millions of
-            lines); detection lines need ``label_map`` then.
+            lines); detection lines need `label_map` then.
 
     Raises:
         DataError: the file or the label map is missing or unreadable.

@@ -1,4 +1,4 @@
-"""PhraseCut's own files, ``refer_<split>.json``: the only ones with whole masks."""
+"""PhraseCut's own files, `refer_<split>.json`: the only ones with whole masks."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Instance(NamedTuple):
 
 
 def read_refer_json(path: str) -> dict[str, list[Instance]]:
-    """The instances of each task (a phrase of an image), by its ``task_id``.
+    """The instances of each task (a phrase of an image), by its `task_id`.
 
     Args:
-        path: ``refer_<split>.json``: a list of tasks with ``task_id``, ``instance_boxes`` and, for
-            each of these, ``Polygons``: a list of polygons, each a list of [x, y].
+        path: `refer_<split>.json`: a list of tasks with `task_id`, `instance_boxes` and, for
+            each of these, `Polygons`: a list of polygons, each a list of [x, y].
 
     Raises:
         DataError: the file is missing or no such file.
@@ -57,21 +57,19 @@ def _instances(task: Record) -> list[Instance]:
     ]
 
 
-def with_whole_masks(
-    records: Sequence[Record], dataset_name: str, refer_json: str
-) -> list[Record]:
-    """Records of MDETR's ``finetune_phrasecut_<split>.json`` with the masks of PhraseCut's file.
+def with_whole_masks(records: Sequence[Record], dataset_name: str, refer_json: str) -> list[Record]:
+    """Records of MDETR's `finetune_phrasecut_<split>.json` with the masks of PhraseCut's file.
 
     MDETR's file keeps one polygon of each instance, so that the masks of instances that are cut in
     several (by what is in front of them) lack parts.
 
     Args:
-        records: with ``task_id`` and boxes x, y, width, height.
+        records: with `task_id` and boxes x, y, width, height.
         dataset_name: for the messages.
-        refer_json: see :func:`read_refer_json`.
+        refer_json: see `read_refer_json`.
 
     Returns:
-        Copies with another ``segmentation``.
+        Copies with another `segmentation`.
 
     Raises:
         DataError: the file is missing, or it lacks a task or one of its boxes.

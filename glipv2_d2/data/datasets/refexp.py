@@ -25,7 +25,7 @@ _COCO_FILE = re.compile(r"^(?:COCO_\w+?_)?(\d{12})(?:\.\w+)?$")
 def image_key(file_name: str) -> str:
     """What an image is called in whatever release of COCO, or else its file name.
 
-    ``COCO_train2014_000000000009.jpg`` and ``train2017/000000000009.jpg`` are one image; a number
+    `COCO_train2014_000000000009.jpg` and `train2017/000000000009.jpg` are one image; a number
     that is not written with twelve digits (Visual Genome's) is another.
     """
     name = os.path.basename(file_name)
@@ -34,7 +34,7 @@ def image_key(file_name: str) -> str:
 
 
 def record_image_key(record: Record) -> str:
-    """The :func:`image_key` of a record; one that lies in a container is called by its key there
+    """The `image_key` of a record; one that lies in a container is called by its key there
     (TSV rows and tar samples have no extension).
     """
     source = record.get("image_source")
@@ -45,7 +45,7 @@ def record_image_key(record: Record) -> str:
 
 
 def images_of(json_files: Iterable[str]) -> set[str]:
-    """The :func:`image_key` of every image in MDETR or COCO json files.
+    """The `image_key` of every image in MDETR or COCO json files.
 
     Raises:
         DataError: a file is missing or no such json.
@@ -59,12 +59,12 @@ def images_of(json_files: Iterable[str]) -> set[str]:
 
 
 def without_images(records: Sequence[Record], keys: set[str]) -> list[Record]:
-    """The records whose image is not in ``keys`` (see :func:`record_image_key`)."""
+    """The records whose image is not in `keys` (see `record_image_key`)."""
     return [record for record in records if record_image_key(record) not in keys]
 
 
 def register_coco_without_refexp(root: str, splits: Mapping[str, Sequence[str]]) -> None:
-    """Register ``coco_2017_train_without_refexp``: train2017 without the validation and test
+    """Register `coco_2017_train_without_refexp`: train2017 without the validation and test
     images of the referring-expression data sets.
 
     Args:

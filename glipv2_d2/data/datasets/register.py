@@ -41,16 +41,16 @@ def register_grounding_dataset(
     several times in a process.
 
     Args:
-        name: for ``DatasetCatalog`` and the ``datasets`` of a configuration.
+        name: for `DatasetCatalog` and the `datasets` of a configuration.
         json_file: the annotations: MDETR's json, an ODVG jsonl, the yaml of a GLIP TSV, or the
-            tar shards as a pattern (``"shards/*.tar"``).
-        image_root: the folder of the images, or one per ``data_source``; not used by formats
+            tar shards as a pattern (`"shards/*.tar"`).
+        image_root: the folder of the images, or one per `data_source`; not used by formats
             whose containers hold the images.
-        format: a key of ``GROUNDING_FORMATS``.
+        format: a key of `GROUNDING_FORMATS`.
         reader_options: further arguments of the format's reader, for instance
-            ``{"label_map": "label_map.json"}`` for ``"odvg"`` or ``{"min_score": 0.6}`` for
-            ``"glip_tsv"``.
-        metadata: goes into ``MetadataCatalog`` besides ``evaluator_type="grounding"``.
+            `{"label_map": "label_map.json"}` for `"odvg"` or `{"min_score": 0.6}` for
+            `"glip_tsv"`.
+        metadata: goes into `MetadataCatalog` besides `evaluator_type="grounding"`.
 
     Raises:
         UsageError: an unknown format.
@@ -63,8 +63,10 @@ def register_grounding_dataset(
     options = dict(reader_options or {})
     fields = {
         "evaluator_type": "grounding",
-        "json_file": json_file, "image_root": image_root,
-        "format": format, "reader_options": options,
+        "json_file": json_file,
+        "image_root": image_root,
+        "format": format,
+        "reader_options": options,
         **metadata,
     }
     if _is_registered(name, fields):
@@ -83,16 +85,16 @@ def _load(load: Callable, json_file: str, image_root: Any, name: str, **options:
 
 
 def register_coco_dataset(name: str, json_file: str, image_root: str, **metadata: Any) -> None:
-    """Register a COCO json under a name, as Detectron2's ``register_coco_instances`` does.
+    """Register a COCO json under a name, as Detectron2's `register_coco_instances` does.
 
     Unlike there, the same once more changes nothing, so that a config which registers its data may
     be loaded several times in a process.
 
     Args:
-        name: for ``DatasetCatalog``, the ``datasets`` of a configuration and its test set.
+        name: for `DatasetCatalog`, the `datasets` of a configuration and its test set.
         json_file: the annotations.
         image_root: the folder of the images.
-        metadata: goes into ``MetadataCatalog`` besides ``evaluator_type="coco"``.
+        metadata: goes into `MetadataCatalog` besides `evaluator_type="coco"`.
 
     Raises:
         DataError: the name is registered with other arguments; the message has both.

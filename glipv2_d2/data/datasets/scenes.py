@@ -1,8 +1,8 @@
-"""Registration of the embedded "scenes" data set, which ``datasets/prepare_scenes.py`` renders.
+"""Registration of the embedded "scenes" data set, which `datasets/prepare_scenes.py` renders.
 
-``scenes_train`` (COCO detection, 52 classes), ``scenes_train_grounding`` (captions), ``scenes_val``
-(64 names asked, the 52 base classes occur), ``scenes_val_grounding`` and ``scenes_novel`` (64 names
-asked; evaluated on the 12 colour-shape pairs that training never shows).
+`scenes_train` (COCO detection, 52 classes), `scenes_train_grounding` (captions), `scenes_val`
+(64 names asked, the 52 base classes occur), `scenes_val_grounding` and `scenes_novel` (64 names
+asked; evaluated on the 12 color-shape pairs that training never shows).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def register_all_scenes(root: str | None = None) -> None:
     """Register every scenes split that is not registered yet; nothing is read before it is used.
 
     Args:
-        root: the folder of the data sets; ``DETECTRON2_DATASETS`` or ``datasets`` by default.
+        root: the folder of the data sets; `DETECTRON2_DATASETS` or `datasets` by default.
     """
     root = os.path.expanduser(root or os.getenv("DETECTRON2_DATASETS", "datasets"))
     folder = os.path.join(root, "scenes")

@@ -38,11 +38,11 @@ class _Sample(NamedTuple):
 def shard_index(path: str) -> np.ndarray:
     """The samples of a shard, in its order.
 
-    Read from ``<shard>.index.npy`` where that is newer than the shard; else the headers are read
+    Read from `<shard>.index.npy` where that is newer than the shard; else the headers are read
     and it is written (if the folder can be written to).
 
     Returns:
-        (samples,) structured array with ``FIELDS`` and ``key``.
+        (samples,) structured array with `FIELDS` and `key`.
 
     Raises:
         DataError: no tar file.
@@ -100,7 +100,7 @@ def _add(samples: list[_Sample], keys: set[str], member: tarfile.TarInfo) -> Non
 
 
 def _next_header(file: BinaryIO, offset: int) -> int | None:
-    """Where a member begins at or after ``offset``, if what lies there is not the regular end."""
+    """Where a member begins at or after `offset`, if what lies there is not the regular end."""
     file.seek(offset)
     block = file.read(tarfile.BLOCKSIZE)
     if not block.strip(b"\0"):

@@ -1,11 +1,11 @@
 """Image-text pairs in WebDataset tar shards, found by byte offset.
 
-The ``webdataset`` package streams a shard from its beginning; its ``wids`` part has random access,
+The `webdataset` package streams a shard from its beginning; its `wids` part has random access,
 but walks through the headers of a shard again each time it opens one, and each sample drags the
 whole pipeline of decoders. Here the headers of a shard are read once, the offsets are kept (40
 bytes a sample) and written beside the shard, so that any sample costs one read. That is what
 shuffling over all shards, exact sharding over processes and resuming in the middle of an epoch
-need. The tests compare with what ``webdataset`` reads from the same shards.
+need. The tests compare with what `webdataset` reads from the same shards.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ def load_tar_shards(
     min_score: float = 0.5,
     min_boxes: int = 1,
 ) -> TarRecords:
-    """Records of WebDataset shards: ``key.jpg`` (or another image), ``key.txt`` (the caption) and
-    ``key.json``.
+    """Records of WebDataset shards: `key.jpg` (or another image), `key.txt` (the caption) and
+    `key.json`.
 
-    The json has ``caption`` (else the txt is it), ``bboxes, scores, tokens_positive`` as in
-    GLIP's pseudo labels, and the image size as ``height, width`` or ``img_h, img_w``; a size that
+    The json has `caption` (else the txt is it), `bboxes, scores, tokens_positive` as in
+    GLIP's pseudo labels, and the image size as `height, width` or `img_h, img_w`; a size that
     is missing is read from the header of the image.
 
     Args:
-        shards: a tar file, a pattern (``"shards/*.tar"``), or a list of these.
+        shards: a tar file, a pattern (`"shards/*.tar"`), or a list of these.
         image_root: not used: the images are in the shards.
         dataset_name: not used: captions have no vocabulary.
-        min_score, min_boxes: see :func:`~glipv2_d2.data.datasets.glip_tsv.load_glip_tsv`; pairs
-            without labels can be read with ``min_boxes=0``.
+        min_score, min_boxes: see `load_glip_tsv`; pairs
+            without labels can be read with `min_boxes=0`.
 
     Raises:
         DataError: there is no shard, or one is compressed.
@@ -70,7 +70,7 @@ def load_tar_shards(
 
 
 class TarRecords(LazyRecords):
-    """See :func:`load_tar_shards`."""
+    """See `load_tar_shards`."""
 
     def __init__(self, paths: list[str], min_score: float, min_boxes: int):
         self.source = paths[0] if len(paths) == 1 else os.path.join(os.path.dirname(paths[0]), "*")

@@ -1,4 +1,4 @@
-"""A picture of a record: its boxes, and below it the text with the phrases in the same colours."""
+"""A picture of a record: its boxes, and below it the text with the phrases in the same colors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLORS: tuple[Color, ...] = (
     (150, 0, 60),
     (60, 90, 110),
 )
-_GREY = (110, 110, 110)
+_GRAY = (110, 110, 110)
 _MARGIN = 10
 _LINE = 26
 
@@ -49,8 +49,8 @@ def draw_record(record: Record, class_names: Sequence[str] = (), size: int = 720
 
     Returns:
         The image with numbered boxes, and below it the caption or the list of classes. A word has
-        the colour of its phrase; one that is in several has the colour of the shortest and a line
-        below for each. Crowd boxes are grey.
+        the color of its phrase; one that is in several has the color of the shortest and a line
+        below for each. Crowd boxes are gray.
     """
     image = Image.fromarray(read_record_image(record, "RGB"))
     scale = size / max(image.size)
@@ -71,7 +71,7 @@ def _phrase_key(annotation: Record) -> tuple[tuple[int, int], ...]:
 
 
 def _caption_words(record: Record) -> tuple[list[_Word], list[tuple[str, Color]]]:
-    """The caption in words, and (number of the phrase, colour) for each annotation.
+    """The caption in words, and (number of the phrase, color) for each annotation.
 
     The numbers are those of the phrases in a training prompt.
     """
@@ -104,7 +104,7 @@ def _caption_words(record: Record) -> tuple[list[_Word], list[tuple[str, Color]]
 def _class_words(
     record: Record, class_names: Sequence[str]
 ) -> tuple[list[_Word], list[tuple[str, Color]]]:
-    """The classes that occur with their numbers of boxes, and (name, colour) per annotation."""
+    """The classes that occur with their numbers of boxes, and (name, color) per annotation."""
     annotations = record.get("annotations", ())
     counts: dict[int, int] = {}
     for annotation in annotations:
@@ -118,7 +118,7 @@ def _class_words(
         words += [_Word(part, colors[i], (colors[i],), False) for part in parts]
         words.append(_Word("  ", None, (), False))
     if not order:
-        words = [_Word("no boxes", _GREY, (), False)]
+        words = [_Word("no boxes", _GRAY, (), False)]
     return words, [(names[a["category_id"]], colors[a["category_id"]]) for a in annotations]
 
 
@@ -141,14 +141,14 @@ def _draw_boxes(
         [v * scale for v in BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)]
         for a in annotations
     ]
-    colors = [_GREY if a.get("iscrowd") else color for a, (_, color) in zip(annotations, labels)]
+    colors = [_GRAY if a.get("iscrowd") else color for a, (_, color) in zip(annotations, labels)]
     for (x0, y0, x1, y1), color in zip(boxes, colors):
         x1, y1 = max(x1 - 1, x0), max(y1 - 1, y0)
         draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(255, 255, 255), width=4)
         draw.rectangle((x0, y0, x1, y1), outline=color, width=2)
     taken: list[tuple[float, float, float, float]] = []
     for box, color, (text, _) in zip(boxes, colors, labels):
-        text += " (crowd)" if color == _GREY else ""
+        text += " (crowd)" if color == _GRAY else ""
         width = draw.textlength(text, font=font) + 8
         place = _label_place(box, width, 19, canvas.size, taken)
         taken.append(place)
@@ -205,7 +205,7 @@ def _with_text(image: Image.Image, words: Sequence[_Word], title: str) -> Image.
     canvas = Image.new("RGB", (width, height), (255, 255, 255))
     canvas.paste(image, ((width - image.width) // 2, 0))
     draw = ImageDraw.Draw(canvas)
-    draw.text((_MARGIN, top), _fitting(title, small, width - 2 * _MARGIN), fill=_GREY, font=small)
+    draw.text((_MARGIN, top), _fitting(title, small, width - 2 * _MARGIN), fill=_GRAY, font=small)
     for number, line in enumerate(lines):
         y = top + 20 + number * _LINE
         for x, word in line:

@@ -16,9 +16,9 @@ def training_prompt(record: Record, tokenizer: Any, **options: Any) -> tuple[Pro
     of boxes of each of its phrases.
 
     Args:
-        record: with ``dataset_name``.
-        tokenizer: a :class:`~glipv2_d2.modeling.text.tokenizer.PromptTokenizer`.
-        options: of the :class:`~glipv2_d2.data.mappers.grounding.GroundingDatasetMapper`.
+        record: with `dataset_name`.
+        tokenizer: a `PromptTokenizer`.
+        options: of the `GroundingDatasetMapper`.
     """
     mapper = GroundingDatasetMapper(is_train=True, augmentations=[], tokenizer=tokenizer, **options)
     sample = mapper(record)
@@ -45,7 +45,7 @@ def describe_prompt(
 
     Args:
         prompt: what to describe.
-        tokenizer: a :class:`~glipv2_d2.modeling.text.tokenizer.PromptTokenizer`.
+        tokenizer: a `PromptTokenizer`.
         boxes: how many boxes each phrase has, to be told too.
         most: phrases without boxes are told only so far.
     """

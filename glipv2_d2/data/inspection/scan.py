@@ -62,7 +62,7 @@ class Scan:
     unknown: Counter | None = None
 
     def lines(self, most: int = 10) -> list[str]:
-        """For people; at most ``most`` classes and kinds of problems are named."""
+        """For people; at most `most` classes and kinds of problems are named."""
         result = [f"{self.name}: {self.records} usable records of {self.total}"]
         if self.records:
             result += self._counts(most)
@@ -121,10 +121,10 @@ def scan_dataset(
     """Read and check a registered data set.
 
     Args:
-        name: in ``DatasetCatalog``.
+        name: in `DatasetCatalog`.
         max_records: look at so many only, evenly spread; None: all.
         check_images: read the header of each image and compare its size with the record's.
-        tokenizer: a :class:`~glipv2_d2.modeling.text.tokenizer.PromptTokenizer`: count the
+        tokenizer: a `PromptTokenizer`: count the
             captions that are too long, and the words that the language model does not know.
 
     Returns:
@@ -165,9 +165,7 @@ def _records(name: str, most: int | None, log: ProblemLog) -> tuple[list[Record]
     return [records[i] for i in _spread(len(records), most)], total
 
 
-def _usable(
-    records: CheckedRecords, chosen: Sequence[int], log: ProblemLog
-) -> Iterator[Record]:
+def _usable(records: CheckedRecords, chosen: Sequence[int], log: ProblemLog) -> Iterator[Record]:
     for index in chosen:
         try:
             yield records[index]

@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 
 class CaptionSample(NamedTuple):
-    """A prompt and annotations whose ``category_id`` is the index of a phrase in it."""
+    """A prompt and annotations whose `category_id` is the index of a phrase in it."""
 
     prompt: Prompt
     annotations: list[Record]
@@ -42,14 +42,14 @@ def grounding_sample(
     """
     keys = sorted({_key(annotation["spans"]) for annotation in annotations})
     index = {key: k for k, key in enumerate(keys)}
-    labelled = [{**a, "category_id": index[_key(a["spans"])]} for a in annotations]
+    labeled = [{**a, "category_id": index[_key(a["spans"])]} for a in annotations]
     prompt = Prompt.from_caption(caption, keys or [[(0, len(caption))]], own_span=own_span)
-    return CaptionSample(prompt, labelled)
+    return CaptionSample(prompt, labeled)
 
 
 def evaluation_prompt(record: Record, annotations: Sequence[Record]) -> Prompt:
-    """The phrases that a grounding record asks for: its own list in its order (``phrases``,
-    Flickr30k's ``tokens_positive_eval``), or else those of its annotations."""
+    """The phrases that a grounding record asks for: its own list in its order (`phrases`,
+    Flickr30k's `tokens_positive_eval`), or else those of its annotations."""
     phrases = record.get("phrases")
     if phrases:
         return Prompt.from_caption(record["caption"], phrases)
@@ -85,9 +85,7 @@ def cut_to_fit(
     return caption[:length], kept
 
 
-def with_tokens(
-    caption: str, annotations: Sequence[Record], tokenizer
-) -> list[Record]:
+def with_tokens(caption: str, annotations: Sequence[Record], tokenizer) -> list[Record]:
     """The annotations whose phrase has a token: some tokenizers remove all characters of a
     phrase (control characters, lone accents), and nothing can be aligned with it then.
 

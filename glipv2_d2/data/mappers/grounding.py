@@ -41,17 +41,17 @@ DROPPED_EMPTY = "boxes dropped because augmentation left nothing of them"
 class GroundingDatasetMapper:
     """Turns a detection or grounding record into what the model takes.
 
-    Training output: ``image`` (3, H, W) uint8, ``height``, ``width``, ``file_name``,
-    ``image_id``, ``dataset_name``, ``prompt`` (a Prompt), ``instances`` with ``gt_boxes``,
-    ``gt_classes`` (the index of the phrase in the prompt), and ``gt_masks`` (BitMasks) with
-    ``use_masks``. An image without boxes is kept, with no instances.
+    Training output: `image` (3, H, W) uint8, `height`, `width`, `file_name`,
+    `image_id`, `dataset_name`, `prompt` (a Prompt), `instances` with `gt_boxes`,
+    `gt_classes` (the index of the phrase in the prompt), and `gt_masks` (BitMasks) with
+    `use_masks`. An image without boxes is kept, with no instances.
 
-    Test output: the record without its annotations, plus ``image`` and ``prompt``, a list: the
+    Test output: the record without its annotations, plus `image` and `prompt`, a list: the
     vocabulary of the record's data set in chunks that fit, or the one caption. A detection record
     that does not name its data set gets no prompt: the model's own vocabulary is used.
 
     Attributes:
-        counters: what had to be left out (:class:`~glipv2_d2.data.counters.Counters`).
+        counters: what had to be left out (`Counters`).
     """
 
     def __init__(
@@ -79,21 +79,21 @@ class GroundingDatasetMapper:
             is_train: see above.
             augmentations: Detectron2's, applied in this order. A caption or class name with the
                 words left or right is never seen mirrored: such a flip is taken back.
-            tokenizer: a :class:`~glipv2_d2.modeling.text.tokenizer.PromptTokenizer`.
-            image_format: ``"BGR"`` or ``"RGB"``, the model's ``input_format``.
+            tokenizer: a `PromptTokenizer`.
+            image_format: `"BGR"` or `"RGB"`, the model's `input_format`.
             max_classes, full_prompt_prob, shuffle, separator: see
-                :class:`~glipv2_d2.data.prompts.DetectionPromptSampler`.
+                `DetectionPromptSampler`.
             negative_captions: so many captions of other images are put around the caption of a
                 grounding record, as far as they fit; with a mapping from names of data sets only
                 around captions of these. GLIP-L: 20, for image-text pairs only.
             plain_caption_prob: how often a caption is left as it is. GLIP-L: 0.4.
-            full_captions_prob: how often ``negative_captions`` are drawn, else a smaller number,
+            full_captions_prob: how often `negative_captions` are drawn, else a smaller number,
                 all equally likely. GLIP-L: 0.5.
             chunk_size: at most so many names in a prompt at test time; None: as many as fit.
             caption_knowledge: at test time write the words around a class name that the metadata
-                of the data set tells (``caption_knowledge``, some data sets of ODinW); see
-                :mod:`~glipv2_d2.data.class_knowledge`.
-            use_masks: give ``gt_masks``, for records whose annotations have segmentations.
+                of the data set tells (`caption_knowledge`, some data sets of ODinW); see
+                `class_knowledge`.
+            use_masks: give `gt_masks`, for records whose annotations have segmentations.
             recompute_boxes: boxes from the augmented masks (tighter after a crop).
             dataset_name: for records that do not name their data set.
         """
@@ -311,7 +311,7 @@ def class_names(dataset_name: str) -> Sequence[str]:
     """The names of a detection data set, by contiguous class id.
 
     Raises:
-        DataError: the data set has no ``thing_classes``.
+        DataError: the data set has no `thing_classes`.
     """
     names = detection_classes(dataset_name)
     if not names:
@@ -325,8 +325,8 @@ def class_names(dataset_name: str) -> Sequence[str]:
 def absent_class_ids(record: Record, dataset_name: str) -> list[int] | None:
     """The classes that a federated record verifies to be absent; None for other records.
 
-    Detectron2's LVIS loader leaves ``neg_category_ids`` as they are in the file, while it makes
-    the ``category_id`` of annotations contiguous; here they become contiguous too.
+    Detectron2's LVIS loader leaves `neg_category_ids` as they are in the file, while it makes
+    the `category_id` of annotations contiguous; here they become contiguous too.
     """
     ids = record.get("neg_category_ids")
     if ids is None:

@@ -29,17 +29,17 @@ def make_instances(
 ) -> Instances:
     """
     Args:
-        annotations: with ``bbox, bbox_mode, category_id`` and perhaps ``segmentation``
+        annotations: with `bbox, bbox_mode, category_id` and perhaps `segmentation`
             (polygons or RLE); changed by this function.
         transforms: what was applied to the image.
         image_size: (height, width) after it.
         original_size: (height, width) before it.
-        use_masks: ``gt_masks`` as BitMasks, unless no annotation has a segmentation.
-        recompute_boxes: ``gt_boxes`` from these masks.
+        use_masks: `gt_masks` as BitMasks, unless no annotation has a segmentation.
+        recompute_boxes: `gt_boxes` from these masks.
         where: names the image in errors.
 
     Returns:
-        ``gt_boxes`` clipped to the image, ``gt_classes``, perhaps ``gt_masks``; instances of
+        `gt_boxes` clipped to the image, `gt_classes`, perhaps `gt_masks`; instances of
         which nothing is left are dropped.
     """
     with_masks = [a for a in annotations if use_masks and a.get("segmentation") is not None]

@@ -80,7 +80,7 @@ def build_scenes(
 
 
 def is_complete(root: Path, arguments: dict) -> bool:
-    """Whether ``root`` holds a finished data set made with these arguments."""
+    """Whether `root` holds a finished data set made with these arguments."""
     manifest = _read_manifest(root)
     if manifest is None or not manifest.get("complete"):
         return False

@@ -18,7 +18,7 @@ from glipv2_d2.data.scenes.vocabulary import PLURALS
 SMALL_BELOW, LARGE_ABOVE = 34.0, 50.0  # longer side of an object at REFERENCE_SIZE
 _SIZE_GAP = 8.0  # an object that is "the small one" is smaller than its like by this much...
 _VISIBLE_GAP = 4.0  # ... and its visible part than theirs by this much
-_MARGIN = 0.1  # of the image: what must lie between two centres for "left of" to be said
+_MARGIN = 0.1  # of the image: what must lie between two centers for "left of" to be said
 _NUMBERS = {1: "a", 2: "two", 3: "three", 4: "four"}
 _RELATIONS = ("left of", "right of", "above", "below")
 _SUPERLATIVES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "lowest": (1, -1)}
@@ -26,7 +26,7 @@ _SUPERLATIVES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "l
 
 @dataclass
 class Caption:
-    """``text`` and, per object index, the [start, end) character spans that mean it."""
+    """`text` and, per object index, the [start, end) character spans that mean it."""
 
     text: str = ""
     spans: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
@@ -36,7 +36,7 @@ class Caption:
         self.text += (" " if self.text and not words.startswith(",") else "") + words
 
     def add_phrase(self, words: str, members: list[int]) -> None:
-        """Append a phrase that means the objects ``members``."""
+        """Append a phrase that means the objects `members`."""
         start = len(self.text) + (1 if self.text else 0)
         self.add(words)
         for member in members:
@@ -47,7 +47,7 @@ class CaptionWriter:
     """Writes captions of one scene.
 
     Args:
-        objects: the scene's objects, with ``visible`` set.
+        objects: the scene's objects, with `visible` set.
         size: height and width of the image in pixels.
     """
 
@@ -134,7 +134,7 @@ class CaptionWriter:
 
     @staticmethod
     def _first(values: np.ndarray, gap: float) -> int | None:
-        """Position of the least value if the next one is larger by ``gap``, else None."""
+        """Position of the least value if the next one is larger by `gap`, else None."""
         order = np.argsort(values)
         return int(order[0]) if values[order[1]] - values[order[0]] >= gap else None
 

@@ -20,7 +20,7 @@ Pair = tuple[str, str]
 def sample_base_pairs(rng: np.random.Generator) -> list[Pair]:
     """3 to 8 pairs that occur in training.
 
-    Half of the objects repeat the colour or the shape of an earlier one: a scene in which one
+    Half of the objects repeat the color or the shape of an earlier one: a scene in which one
     attribute identifies an object would teach to look at one attribute only.
     """
     count = int(rng.integers(_MIN_OBJECTS, MAX_OBJECTS + 1))
@@ -40,7 +40,7 @@ def sample_base_pairs(rng: np.random.Generator) -> list[Pair]:
 def sample_novel_pairs(rng: np.random.Generator, index: int) -> list[Pair]:
     """1 to 3 held-out pairs and their distractors, 8 objects at most.
 
-    Each held-out object meets at least two base pairs of its colour and two of its shape.
+    Each held-out object meets at least two base pairs of its color and two of its shape.
 
     Args:
         rng: the image's generator.
@@ -61,7 +61,7 @@ def sample_novel_pairs(rng: np.random.Generator, index: int) -> list[Pair]:
         distractors = [_choose(rng, _sharing(color=color)) for _ in range(2)]
         distractors += [_choose(rng, _sharing(shape=shape)) for _ in range(2)]
     else:
-        # The crossings share a colour with one held-out object and a shape with the other.
+        # The crossings share a color with one held-out object and a shape with the other.
         distractors = 2 * [(first[0], second[1]), (second[0], first[1])]
     room = MAX_OBJECTS - len(novel) - len(distractors)
     for _ in range(int(rng.integers(0, room + 1))):
@@ -80,7 +80,7 @@ def _sharing(color: str | None = None, shape: str | None = None) -> list[Pair]:
 
 
 def _crosses(first: Pair, second: Pair) -> bool:
-    """Whether exchanging their colours gives two base pairs."""
+    """Whether exchanging their colors gives two base pairs."""
     swapped = ((first[0], second[1]), (second[0], first[1]))
     return all(pair in BASE_PAIRS for pair in swapped)
 
@@ -88,15 +88,15 @@ def _crosses(first: Pair, second: Pair) -> bool:
 def place_objects(rng: np.random.Generator, pairs: list[Pair], size: int) -> list[SceneObject]:
     """Place one object per pair, from back to front in random order.
 
-    Every object keeps ``MIN_VISIBILITY`` of its area; objects of one colour do not overlap.
+    Every object keeps `MIN_VISIBILITY` of its area; objects of one color do not overlap.
 
     Args:
         rng: the image's generator.
-        pairs: (colour, shape) of each object.
+        pairs: (color, shape) of each object.
         size: image height and width in pixels.
 
     Returns:
-        The objects with ``visible`` and ``visibility`` set, from back to front.
+        The objects with `visible` and `visibility` set, from back to front.
     """
     while True:
         order = [pairs[i] for i in rng.permutation(len(pairs))]
@@ -123,7 +123,7 @@ def _try_to_place(rng, pairs: list[Pair], size: int) -> list[SceneObject] | None
 
 
 def _place_one(rng, color, shape, diameter, objects, visible, size) -> SceneObject | None:
-    """Find a place for a new front object; updates ``visible`` of all. None if there is no room."""
+    """Find a place for a new front object; updates `visible` of all. None if there is no room."""
     smallest = MIN_DIAMETER * size / REFERENCE_SIZE
     for attempt in range(6):
         item = make_object(rng, color, shape, max(smallest, diameter * 0.85**attempt))

@@ -89,8 +89,8 @@ def random_background(
     pixels = np.asarray(crop, dtype=np.float32) / 255.0
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
-    grey = pixels.mean(axis=2, keepdims=True)
-    pixels = grey + (pixels - grey) * rng.uniform(0.4, 1.0)
+    gray = pixels.mean(axis=2, keepdims=True)
+    pixels = gray + (pixels - gray) * rng.uniform(0.4, 1.0)
     tint = rng.uniform(0.9, 1.05, size=3) * rng.uniform(0.75, 1.05)
     # A little haze: no background is as dark as a black object or as light as a white one.
     return _DARKEST + (_LIGHTEST - _DARKEST) * np.clip(pixels * tint.astype(np.float32), 0.0, 1.0)

@@ -20,7 +20,7 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class Split:
-    """How one split is made. ``key`` enters the random seed; ``captions`` is per image."""
+    """How one split is made. `key` enters the random seed; `captions` is per image."""
 
     name: str
     key: int
@@ -46,7 +46,7 @@ class Scene:
 
 
 def make_scene(split: Split, index: int, seed: int, size: int) -> Scene:
-    """The scene number ``index`` of a split; depends on nothing but the arguments."""
+    """The scene number `index` of a split; depends on nothing but the arguments."""
     rng = np.random.default_rng([seed, split.key, index])
     background = random_background(rng, split.photos, size)
     pairs = sample_novel_pairs(rng, index) if split.name == "novel" else sample_base_pairs(rng)

@@ -18,8 +18,8 @@ TEXTURES = ("plain", "stripes", "checks", "dots", "clouds")
 class SceneObject:
     """One object of a scene, in pixels of the image.
 
-    ``mask`` (s, s) float32 is its full coverage; its corner lies at (``left``, ``top``), which may
-    be negative. ``visible`` (H, W) bool and ``visibility`` are set once the scene is complete.
+    `mask` (s, s) float32 is its full coverage; its corner lies at (`left`, `top`), which may
+    be negative. `visible` (H, W) bool and `visibility` are set once the scene is complete.
     """
 
     color: str
@@ -37,7 +37,7 @@ class SceneObject:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """(colour, shape)."""
+        """(color, shape)."""
         return self.color, self.shape
 
     @property
@@ -104,7 +104,7 @@ def shade(item: SceneObject, light: float) -> np.ndarray:
         light: direction that the light comes from, radians.
 
     Returns:
-        (s, s, 3) float32 RGB in 0..1, valid where ``item.mask`` is positive.
+        (s, s, 3) float32 RGB in 0..1, valid where `item.mask` is positive.
     """
     rng = np.random.default_rng(item.texture_seed)
     side = item.mask.shape[0]

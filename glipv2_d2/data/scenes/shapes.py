@@ -58,10 +58,10 @@ def outline(shape: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def shape_mask(shape: str, diameter: float, angle: float, squeeze: float) -> np.ndarray:
-    """Anti-aliased mask of one shape, centred.
+    """Anti-aliased mask of one shape, centered.
 
     Args:
-        shape: one of ``SHAPES``.
+        shape: one of `SHAPES`.
         diameter: size in pixels before squeezing.
         angle: rotation in radians.
         squeeze: factor on the width before the rotation (a slight tilt of the plane).

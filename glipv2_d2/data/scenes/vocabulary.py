@@ -1,4 +1,4 @@
-"""Names of the "scenes" data set: 8 colours x 8 shapes, 12 pairs of which are never trained on."""
+"""Names of the "scenes" data set: 8 colors x 8 shapes, 12 pairs of which are never trained on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOR_RGB = {
 
 PLURALS = {shape: f"{shape}es" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 
-# (colour, shape) pairs that occur in `novel` only. Balanced: each colour and each shape loses one
+# (color, shape) pairs that occur in `novel` only. Balanced: each color and each shape loses one
 # or two partners, so that every word is learnt with at least six.
 HELD_OUT_PAIRS = (
     ("red", "circle"),
@@ -41,7 +41,7 @@ BASE_PAIRS = tuple(pair for pair in ALL_PAIRS if pair not in HELD_OUT_PAIRS)
 
 
 def pair_name(pair: tuple[str, str]) -> str:
-    """The class name of a (colour, shape) pair, e.g. ``"red star"``."""
+    """The class name of a (color, shape) pair, e.g. `"red star"`."""
     return f"{pair[0]} {pair[1]}"
 
 
@@ -54,7 +54,7 @@ CATEGORY_IDS = {pair: index for index, pair in enumerate(ALL_PAIRS, start=1)}
 
 
 def categories(pairs: tuple[tuple[str, str], ...]) -> list[dict]:
-    """COCO ``categories`` of the given pairs; a pair has the same id (1..64) in every file."""
+    """COCO `categories` of the given pairs; a pair has the same id (1..64) in every file."""
     return [
         {"id": CATEGORY_IDS[pair], "name": pair_name(pair), "supercategory": pair[1]}
         for pair in pairs

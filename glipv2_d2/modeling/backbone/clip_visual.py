@@ -66,7 +66,7 @@ class ClipResNetBackbone(_ClipBackbone):
         out_features: which of "res2", "res3", "res4", "res5" are returned.
         frozen_stages: -1 freezes nothing, 0 the stem, n also the first n stages.
         use_checkpoint: recompute the stages' activations in the backward pass to save memory.
-        pretrained: CLIP weights to start from, see :func:`load_clip_visual`; None: random.
+        pretrained: CLIP weights to start from, see `load_clip_visual`; None: random.
     """
 
     @configurable
@@ -95,7 +95,7 @@ class ClipResNetBackbone(_ClipBackbone):
                 part.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(B, 3, H, W) normalised image, padded to multiples of 32 where it has others ->
+        """(B, 3, H, W) normalized image, padded to multiples of 32 where it has others ->
         {name: (B, C, H / stride, W / stride)}."""
         maps = self.trunk.forward_intermediates(
             self._pad(x), indices=[1, 2, 3, 4], intermediates_only=True
@@ -120,7 +120,7 @@ class ClipViTBackbone(_ClipBackbone):
         out_features: which of "res2", "res3", "res4", "res5" (strides 4, 8, 16, 32) are returned.
         frozen_blocks: -1 freezes nothing, 0 the embeddings, n also the first n blocks.
         use_checkpoint: recompute the blocks' activations in the backward pass to save memory.
-        pretrained: CLIP weights to start from, see :func:`load_clip_visual`; None: random.
+        pretrained: CLIP weights to start from, see `load_clip_visual`; None: random.
     """
 
     @configurable
@@ -155,7 +155,7 @@ class ClipViTBackbone(_ClipBackbone):
                 part.requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(B, 3, H, W) normalised image, padded to multiples of 32 where it has others ->
+        """(B, 3, H, W) normalized image, padded to multiples of 32 where it has others ->
         {name: (B, C, H / stride, W / stride)}."""
         (features,) = self.trunk.forward_intermediates(
             self._pad(x), indices=1, norm=True, intermediates_only=True

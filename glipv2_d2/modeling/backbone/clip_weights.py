@@ -31,7 +31,7 @@ def load_clip_visual(trunk: nn.Module, source: str, name: str) -> None:
         name: timm's name of the trunk, for messages.
 
     Raises:
-        CheckpointError: see :func:`read_pretrained`; or they are a TorchScript archive, or the
+        CheckpointError: see `read_pretrained`; or they are a TorchScript archive, or the
             weights of another tower.
     """
     _refuse_torchscript(source)

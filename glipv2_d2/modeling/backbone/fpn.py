@@ -18,7 +18,7 @@ __all__ = ["build_fpn", "drop_block_fpn"]
 class _TopBlock(LastLevelP6P7):
     """P6 and P7 in float32 always.
 
-    PyTorch's bf16 convolution on CPU returns an uninitialised weight gradient for a stride-2 3x3
+    PyTorch's bf16 convolution on CPU returns an uninitialized weight gradient for a stride-2 3x3
     kernel on a 1x1 map (seen with 2.15), which P6 is for images up to 64 pixels.
     """
 

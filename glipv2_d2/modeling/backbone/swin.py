@@ -28,9 +28,9 @@ from .swin_weights import load_imagenet_swin
 
 __all__ = ["SwinBackbone"]
 
-# Added to the attention of two pixels of one shifted window that were not neighbours before the
+# Added to the attention of two pixels of one shifted window that were not neighbors before the
 # shift.
-_NOT_NEIGHBOURS = -100.0
+_NOT_NEIGHBORS = -100.0
 
 
 def _ceil_to(size: int, multiple: int) -> int:
@@ -51,7 +51,7 @@ def shifted_window_mask(
     regions = rows[:, None, :, None] * 3 + columns[None, :, None, :]
     regions = regions.flatten(0, 1).flatten(1)
     differ = regions[:, :, None] != regions[:, None, :]
-    return differ.float() * _NOT_NEIGHBOURS
+    return differ.float() * _NOT_NEIGHBORS
 
 
 class SwinBlock(nn.Module):
@@ -271,7 +271,7 @@ class SwinBackbone(Backbone):
         }
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(B, 3, H, W) normalised image -> {name: (B, C, H / stride, W / stride)}."""
+        """(B, 3, H, W) normalized image -> {name: (B, C, H / stride, W / stride)}."""
         outputs: dict[str, torch.Tensor] = {}
         x = self.patch_embed(x)
         for name, stage in zip(self._out_feature_channels, self.stages):

@@ -16,7 +16,7 @@ def load_imagenet_swin(backbone: nn.Module, source: str) -> None:
         source: a checkpoint file (the authors' .pth with "model"), or the name of a timm model.
 
     Raises:
-        CheckpointError: see :func:`read_pretrained`; or they are of another size of Swin.
+        CheckpointError: see `read_pretrained`; or they are of another size of Swin.
     """
     state = convert_imagenet_swin(read_pretrained(source, "the Swin"))
     own = backbone.state_dict()

@@ -160,7 +160,7 @@ def _sum_of_positions(weights: torch.Tensor) -> torch.Tensor:
 class BiAttentionFusion(nn.Module):
     """Pre-norm residual around BiAttention with a learned scale per channel ("gamma").
 
-    The residual is taken from the *normalised* inputs, as in the official model.
+    The residual is taken from the *normalized* inputs, as in the official model.
 
     Args:
         init_gamma: start of the residual's scale; official 1/8.

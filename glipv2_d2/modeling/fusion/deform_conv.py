@@ -42,7 +42,7 @@ def _tap_grid(device) -> torch.Tensor:
     return torch.stack((tap.repeat_interleave(KERNEL), tap.repeat(KERNEL)))
 
 
-def _neighbours(position: torch.Tensor, size: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _neighbors(position: torch.Tensor, size: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The two grid lines around each coordinate: indices and linear weights of both.
 
     Args:
@@ -78,7 +78,7 @@ def _samples(
     height, width = size
     position = offset.transpose(1, 2) + (origin[:, 1:, None] + _tap_grid(table.device))
     bounds = torch.tensor([[height], [width]], dtype=position.dtype, device=table.device)
-    low, high, weight_low, weight_high = _neighbours(position, bounds)
+    low, high, weight_low, weight_high = _neighbors(position, bounds)
     image = (origin[:, :1] * (height * width)).int()
     rows = [image + line[:, 0] * width for line in (low, high)]
     index = torch.stack([row + line[:, 1] for row in rows for line in (low, high)], dim=-1)

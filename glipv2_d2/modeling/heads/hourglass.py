@@ -3,7 +3,7 @@
 The paper gives "scales", "layers" and the width. What they mean is taken from the fragment in the
 official GLIP repository (roi_heads/mask_head/hourglass.py): `num_scales` is the depth of each
 hourglass, how often it halves the resolution; `num_layers` is the number of hourglasses one after
-another, each followed by a ReLU. There the residual units have no normalisation unless asked for.
+another, each followed by a ReLU. There the residual units have no normalization unless asked for.
 """
 
 import torch
@@ -64,8 +64,8 @@ class StackedHourglass(nn.Module):
     leave T's and B's at random 3 times larger, and H's hundreds of times, with a mask head's loss
     of 400 at the start instead of 0.7. `norm` bounds the sum of each hourglass, and lets the units
     begin as identities. On a small task that T's hourglass learnt in 150 steps, a stack of H's
-    depth learnt with both, hardly with the units' convolutions normalised too (the fragment's
-    option), and not at all normalised but random.
+    depth learnt with both, hardly with the units' convolutions normalized too (the fragment's
+    option), and not at all normalized but random.
 
     Args:
         in_channels: of the RoI features; where they are not `channels`, a 1x1 convolution goes
@@ -121,7 +121,7 @@ def _norm(name: str, channels: int) -> nn.Module:
         return get_norm(name, channels) or nn.Identity()
     except KeyError:
         raise ValueError(
-            f"norm={name!r} is none of Detectron2's normalisations; the hourglass of GLIPv2-H has "
+            f"norm={name!r} is none of Detectron2's normalizations; the hourglass of GLIPv2-H has "
             '"GN", and "" is none'
         ) from None
 

@@ -1,4 +1,4 @@
-"""Masked language modelling on the fused words (GLIPv2, Section 3.1 and Eq. 2; masking: BERT)."""
+"""Masked language modeling on the fused words (GLIPv2, Section 3.1 and Eq. 2; masking: BERT)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -85,7 +85,7 @@ class MaskedLanguageHead(nn.Module):
         """
         if tokens.own_words is None:
             raise ValueError(
-                "masked language modelling needs tokens with own_words, which PromptTokenizer "
+                "masked language modeling needs tokens with own_words, which PromptTokenizer "
                 "gives: use a language backbone that reads the whole prompt, or no mlm_head"
             )
         labels = torch.full_like(tokens.input_ids, NOT_PREDICTED)

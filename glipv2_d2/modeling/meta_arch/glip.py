@@ -175,7 +175,7 @@ class GLIP(nn.Module):
         return by_padded_size(self._inference, stride, batched_inputs, prompts)
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalised images, padded right and below with zeros to a common size."""
+        """Normalized images, padded right and below with zeros to a common size."""
         images = [x["image"].to(self.device).float() for x in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         # The strides of P6 and P7 need no divisibility: the pyramid's last levels round up.

@@ -39,7 +39,7 @@ class GLIPv2(GLIP):
 
     Args:
         contrast: L_inter, the inter-image region-word contrastive loss (Eq. 4-5); None: without.
-        mlm_head: L_mlm, masked language modelling on the fused words (Section 3.1); None: without.
+        mlm_head: L_mlm, masked language modeling on the fused words (Section 3.1); None: without.
         mask_head: language-guided masks of the boxes found (Section 3.1, Appendix D.1), which are
             the same with and without it; in training "instances" have `gt_masks` (BitMasks). None:
             boxes only.
@@ -85,7 +85,7 @@ class GLIPv2(GLIP):
         tokenizer, known = self.tokenizer, self.mlm_head.vocabulary_size
         if tokenizer.mask_token_id is None:
             raise ConfigError(
-                "masked language modelling needs a mask token, and the tokenizer of the language "
+                "masked language modeling needs a mask token, and the tokenizer of the language "
                 "backbone has none: set model.mlm_head to None, or, of a ClipLanguageBackbone, "
                 "mask_token_id to an entry of its vocabulary that no text uses (49404)"
             )

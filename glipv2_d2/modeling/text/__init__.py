@@ -1,4 +1,4 @@
-"""Language: tokeniser, encoders and the features they hand on."""
+"""Language: tokenizer, encoders and the features they hand on."""
 
 from .bert import BertLanguageBackbone
 from .build import LANGUAGE_BACKBONE_REGISTRY, build_language_backbone, build_tokenizer

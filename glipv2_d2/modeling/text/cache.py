@@ -15,7 +15,7 @@ __all__ = ["TextFeatureCache"]
 class TextFeatureCache:
     """Least-recently-used text features of single prompts, emptied when the encoder changes.
 
-    Not a module: it holds no state of the model's. Optimiser steps bump the parameters' version
+    Not a module: it holds no state of the model's. Optimizer steps bump the parameters' version
     counters; swaps through `.data` (EMA, weight interpolation) do not, so that one element of every
     parameter is compared, too.
 
@@ -37,7 +37,7 @@ class TextFeatureCache:
         self._entries.clear()
 
     def encode(self, tokens: TokenizedPrompts) -> TextFeatures:
-        """Features of B tokenised prompts; only those not met before go through the encoder."""
+        """Features of B tokenized prompts; only those not met before go through the encoder."""
         self._drop_if_encoder_changed()
         keys = self._keys(tokens)
         missing = [i for i, key in enumerate(keys) if key not in self._entries]

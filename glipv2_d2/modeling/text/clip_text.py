@@ -50,7 +50,7 @@ class ClipLanguageBackbone(nn.Module):
     attention, as CLIP itself has it.
 
     Args:
-        model: name on the hub, or local folder, of a CLIP. Its tokeniser is used; without a hub it
+        model: name on the hub, or local folder, of a CLIP. Its tokenizer is used; without a hub it
             comes from the package open_clip_torch.
         pretrained: load the weights of that CLIP's text model, too; None leaves them random, for
             models whose checkpoint holds them (`train.init_checkpoint` with a UniCL: see
@@ -60,7 +60,7 @@ class ClipLanguageBackbone(nn.Module):
             interpolated to so many when they are loaded.
         layer_norm_eps: 1e-12 in UniCL, 1e-5 in OpenAI's CLIP.
         mask_token_id: what stands for a masked word (see `CLIP_MASK_TOKEN_ID`); None: nothing
-            does, or the tokeniser's own mask token.
+            does, or the tokenizer's own mask token.
         frozen: no gradients, and evaluation mode always.
 
     Raises:

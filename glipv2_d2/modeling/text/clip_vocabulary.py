@@ -1,4 +1,4 @@
-"""CLIP's tokeniser offline: files for transformers, made of the merges inside open_clip_torch."""
+"""CLIP's tokenizer offline: files for transformers, made of the merges inside open_clip_torch."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def clip_merges_file() -> Path | None:
 
 
 def write_clip_tokenizer(merges_file: Path, folder: Path) -> None:
-    """Write the tokenizer files that ``AutoTokenizer.from_pretrained(folder)`` takes for CLIP's.
+    """Write the tokenizer files that `AutoTokenizer.from_pretrained(folder)` takes for CLIP's.
 
     Args:
-        merges_file: see :func:`clip_merges_file`. folder: an existing folder.
+        merges_file: see `clip_merges_file`. folder: an existing folder.
     """
     lines = gzip.decompress(merges_file.read_bytes()).decode("utf-8").split("\n")
     merges = lines[1 : 1 + _NUM_MERGES]  # the first line is a title

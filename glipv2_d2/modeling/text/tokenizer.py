@@ -32,7 +32,7 @@ UNKNOWN_WORDS_NAMED = 100
 
 
 class PromptTokenizer:
-    """Turns prompts into :class:`TokenizedPrompts`; picklable, so it goes into data workers."""
+    """Turns prompts into `TokenizedPrompts`; picklable, so it goes into data workers."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class PromptTokenizer:
     def from_pretrained(
         cls, name: str, max_tokens: int = 256, mask_token_id: int | None = None
     ) -> PromptTokenizer:
-        """From ``"minilm"``, a local folder or a hub name (see :func:`resolve_pretrained`).
+        """From `"minilm"`, a local folder or a hub name (see `resolve_pretrained`).
 
         Raises:
             OSError: the tokenizer can neither be read nor downloaded.
@@ -105,7 +105,7 @@ class PromptTokenizer:
         return cls(tokenizer, max_tokens, mask_token_id)
 
     def encode(self, caption: str) -> Encoding:
-        """``ids`` and ``offsets`` of one caption, special tokens included, not truncated."""
+        """`ids` and `offsets` of one caption, special tokens included, not truncated."""
         return self._backend.encode(caption)
 
     def unknown_words(self, caption: str) -> list[str]:
@@ -130,7 +130,7 @@ class PromptTokenizer:
     def name_tokens(self, name: str) -> int:
         """The tokens of a class name or separator alone, without special ones; cached.
 
-        The sum over names and separators is never less than the count of ``"cat. hot dog"``. For
+        The sum over names and separators is never less than the count of `"cat. hot dog"`. For
         BERT, which splits at spaces and at every punctuation mark first, it is that count. CLIP
         joins the mark at the end of a name to the separator's: there each byte of such marks
         counts as a token, which is the most that they can become.
@@ -160,7 +160,7 @@ class PromptTokenizer:
         """How many leading characters of a caption fit, cut between two words.
 
         Returns:
-            ``len(caption)`` if all of it fits, 0 if not even its first word does.
+            `len(caption)` if all of it fits, 0 if not even its first word does.
         """
         limit = max_tokens or self.max_tokens
         encoding = self.encode(caption)
@@ -179,10 +179,10 @@ class PromptTokenizer:
         return ends[-1] if ends else 0
 
     def __call__(self, prompts: Sequence[Prompt]) -> TokenizedPrompts:
-        """Tokenise B prompts, padded to the longest of them only.
+        """Tokenize B prompts, padded to the longest of them only.
 
         Raises:
-            PromptTooLongError: a prompt with more than ``max_tokens`` tokens.
+            PromptTooLongError: a prompt with more than `max_tokens` tokens.
             PromptError: no prompts, or a phrase that has no token.
         """
         if isinstance(prompts, Prompt):
@@ -246,7 +246,7 @@ class PromptTokenizer:
         size: int | None = None,
         separator: str = SEPARATOR,
     ) -> list[Prompt]:
-        """A vocabulary as detection prompts that each fit ``max_tokens``, in order.
+        """A vocabulary as detection prompts that each fit `max_tokens`, in order.
 
         Args:
             names: the class names.

@@ -79,9 +79,7 @@ def test_line_list_and_shared_images(tmp_path, caption_tsv):
     caption_tsv.write_text("img: images.tsv\nlabel: labels.tsv\nlinelist: lines.tsv\n")
     assert [r["image_id"] for r in load_glip_tsv(str(caption_tsv))] == ["img3", "img0", "img0"]
     # Several labels of one image: img_id -> its row, whatever the order.
-    labels = [
-        caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9], img_id=f"img{i}") for i in (2, 2, 1)
-    ]
+    labels = [caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9], img_id=f"img{i}") for i in (2, 2, 1)]
     labels.append(caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9], img_id="none"))
     write_tsv(tmp_path / "labels.tsv", [[f"{i}", json.dumps(x)] for i, x in enumerate(labels)])
     (tmp_path / "ids.json").write_text(json.dumps({f"img{i}": i for i in range(4)}))

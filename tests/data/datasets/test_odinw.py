@@ -16,9 +16,19 @@ def test_the_suites():
     assert len(odinw_names(13)) == 13 and len(odinw_names(35)) == 35
     # As in the list of the issue that this implements, and in the paper's Table 7.
     assert {name.removeprefix("odinw_").removesuffix("_test") for name in odinw_names(13)} == {
-        "AerialMaritimeDrone_large", "Aquarium", "CottontailRabbits", "EgoHands_generic",
-        "NorthAmericaMushrooms", "Packages", "PascalVOC", "pistols", "pothole", "Raccoon",
-        "ShellfishOpenImages", "thermalDogsAndPeople", "VehiclesOpenImages",
+        "AerialMaritimeDrone_large",
+        "Aquarium",
+        "CottontailRabbits",
+        "EgoHands_generic",
+        "NorthAmericaMushrooms",
+        "Packages",
+        "PascalVOC",
+        "pistols",
+        "pothole",
+        "Raccoon",
+        "ShellfishOpenImages",
+        "thermalDogsAndPeople",
+        "VehiclesOpenImages",
     }
     registered = set(DatasetCatalog.list())
     for suite in (13, 35):

@@ -96,7 +96,7 @@ def test_prompts_in_words(datasets, tokenizer):
     assert lines[4] == "  ... and 1 more"
 
 
-def grey(tmp_path, **fields):
+def gray(tmp_path, **fields):
     Image.new("RGB", (200, 100), (128, 128, 128)).save(tmp_path / "a.png")
     base = {"file_name": str(tmp_path / "a.png"), "height": 100, "width": 200, "image_id": 1}
     return {**base, **fields}
@@ -111,8 +111,8 @@ def colors_below(picture, top):
     return {tuple(int(v) for v in pixel) for pixel in np.unique(pixels, axis=0)}
 
 
-def test_words_have_the_colours_of_their_boxes(tmp_path):
-    record = grey(
+def test_words_have_the_colors_of_their_boxes(tmp_path):
+    record = gray(
         tmp_path,
         caption="a red star near a ring " + "and so on " * 30,
         annotations=[
@@ -134,13 +134,13 @@ def test_detections_crowds_and_empty_images(tmp_path):
         box(10, 10, 50, 50, category_id=1),
         box(100, 20, 50, 50, category_id=1, iscrowd=1),
     ]
-    picture = draw_record(grey(tmp_path, annotations=annotations), ["cat", "dog"], size=400)
+    picture = draw_record(gray(tmp_path, annotations=annotations), ["cat", "dog"], size=400)
     pixels = np.asarray(picture)
     assert tuple(pixels[100, 20]) == COLORS[0]
     assert tuple(pixels[100, 200]) == (110, 110, 110)
     assert COLORS[0] in colors_below(picture, 200)
-    empty = draw_record(grey(tmp_path, annotations=[]), ["cat"], size=400)
+    empty = draw_record(gray(tmp_path, annotations=[]), ["cat"], size=400)
     assert COLORS[0] not in colors_below(empty, 0)
-    narrow = grey(tmp_path, annotations=[], caption="漢字 and Café")
+    narrow = gray(tmp_path, annotations=[], caption="漢字 and Café")
     Image.new("L", (1, 300)).save(narrow["file_name"])
     assert draw_record(narrow, size=300).size[0] >= 300

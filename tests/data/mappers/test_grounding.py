@@ -223,9 +223,7 @@ def test_phrases_that_the_tokenizer_removes(image_file, tokenizer):
 
 def test_how_many_negative_captions(image_file, tokenizer):
     """GLIP-L: none with probability 0.4, else all twenty or fewer, half and half."""
-    convert = mapper(
-        tokenizer, negative_captions=4, plain_caption_prob=0.4, full_captions_prob=0.5
-    )
+    convert = mapper(tokenizer, negative_captions=4, plain_caption_prob=0.4, full_captions_prob=0.5)
     convert.set_caption_pool("set", [(f"{i}.png", f"the bird {i}") for i in range(1000)])
     source = record(
         image_file, [box(0, 0, 9, 9, spans=[[2, 5]])], caption="a cat", dataset_name="set"

@@ -15,7 +15,7 @@ SELECTIVE = re.compile(
 
 
 def place(color, shape, diameter, x, y, size=192):
-    """An object centred at (x, y) that nothing hides."""
+    """An object centered at (x, y) that nothing hides."""
     item = make_object(np.random.default_rng(0), color, shape, diameter)
     item.left, item.top = x - item.mask.shape[1] // 2, y - item.mask.shape[0] // 2
     item.visible = footprint(item, size)
@@ -127,7 +127,7 @@ def test_every_phrase_of_the_files_is_true(annotations, split):
             for start, end in phrases
             for word in image["caption"][start:end].split()
         )
-        assert said == inside  # no colour or shape is named outside a phrase
+        assert said == inside  # no color or shape is named outside a phrase
 
 
 def test_directions_of_the_files_are_true(annotations):

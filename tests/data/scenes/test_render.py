@@ -36,7 +36,7 @@ def test_a_ring_has_a_hole_and_a_moon_is_no_circle():
 
 
 @pytest.mark.parametrize("color", COLORS)
-def test_a_painted_object_keeps_its_colour(color):
+def test_a_painted_object_keeps_its_color(color):
     background = np.full((96, 96, 3), 0.5, dtype=np.float32)
     distances = dict.fromkeys(COLORS, 0)
     for seed in range(8):

@@ -17,7 +17,7 @@ from tests.tiny import tiny_config, tiny_input
 VIT, VIT_SIZES = "vit_xsmall_patch16_clip_224", {"width": 256, "layers": 10, "heads": 4}
 
 
-def randomised(model, seed=0):
+def randomized(model, seed=0):
     torch.manual_seed(seed)
     for name, value in model.named_parameters():
         if value.ndim < 2:  # start at 0 and 1, which hides mistakes
@@ -31,12 +31,12 @@ def randomised(model, seed=0):
 def open_clip_vit(**options):
     sizes = {"image_size": 224, "patch_size": 16, "mlp_ratio": 4.0, **VIT_SIZES, **options}
     module = pytest.importorskip("open_clip.transformer")
-    return randomised(module.VisionTransformer(**sizes, output_dim=8, output_tokens=True))
+    return randomized(module.VisionTransformer(**sizes, output_dim=8, output_tokens=True))
 
 
 def open_clip_resnet(layers=(3, 4, 6, 3)):
     module = pytest.importorskip("open_clip.modified_resnet")
-    return randomised(module.ModifiedResNet(layers, output_dim=8, heads=32))
+    return randomized(module.ModifiedResNet(layers, output_dim=8, heads=32))
 
 
 def openai_file(folder, tower, name="clip.pth"):
@@ -237,7 +237,7 @@ def test_freezing():
 
 
 @pytest.mark.parametrize("name", ["glip_clip_resnet50", "glip_clip_vit_b16"])
-def test_configs_normalise_as_clip_does(name):
+def test_configs_normalize_as_clip_does(name):
     """CLIP's preprocessing: RGB from 0 to 1, less this mean, over this deviation."""
     model = get_config(f"common/models/{name}.py").model
     assert model.input_format == "RGB"

@@ -20,7 +20,7 @@ DIMENSIONS = {
 }
 
 
-def randomised(model):
+def randomized(model):
     for parameter in model.parameters():  # norms start at 0 and 1, which hides mistakes
         nn.init.normal_(parameter, std=0.3)
     return model
@@ -28,7 +28,7 @@ def randomised(model):
 
 def coswin(seed=0, **options):
     torch.manual_seed(seed)
-    return randomised(CoSwinBackbone(**{**DIMENSIONS, **options}))
+    return randomized(CoSwinBackbone(**{**DIMENSIONS, **options}))
 
 
 def image(height, width, batch=2):
@@ -61,7 +61,7 @@ class MergeThenNorm(nn.Module):
 def test_kernels_arranged_as_patches_give_the_plain_swin(height, width):
     ours = coswin().eval()
     torch.manual_seed(1)
-    plain = randomised(SwinBackbone(**DIMENSIONS)).eval()
+    plain = randomized(SwinBackbone(**DIMENSIONS)).eval()
     shared = {n: p for n, p in ours.state_dict().items() if "downsample" not in n}
     shared = {n: p for n, p in shared.items() if n != "patch_embed.proj.weight"}
     plain.load_state_dict(shared, strict=False)

@@ -192,7 +192,7 @@ def test_blocks_of_positions_change_nothing(monkeypatch, rows, scale):
         torch.testing.assert_close(whole, unfolded(attention, *inputs), atol=1e-9, rtol=1e-9)
 
 
-def test_residual_is_taken_from_the_normalised_inputs():
+def test_residual_is_taken_from_the_normalized_inputs():
     attention, visual, text, mask = attention_and_inputs()
     fusion = BiAttentionFusion(CHANNELS, TEXT, HEADS, HEAD_CHANNELS, init_gamma=0.25).eval()
     fusion.attention = attention

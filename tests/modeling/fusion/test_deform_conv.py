@@ -65,7 +65,7 @@ def test_equals_torchvision(height, width, stride, offsets):
 
 
 def test_offsets_are_dy_dx_pairs_in_input_pixels():
-    """One tap, the centre, moved 2 down and 1 left: a shifted copy of the image."""
+    """One tap, the center, moved 2 down and 1 left: a shifted copy of the image."""
     x = torch.arange(30.0).view(1, 1, 5, 6)
     offset = torch.zeros(1, 18, 5, 6)
     offset[:, 8], offset[:, 9] = 2, -1
@@ -135,7 +135,7 @@ def test_group_norm_follows():
     mask = torch.rand(2, 9, 3, 3)
     raw = torchvision_form(x, offset, mask, layer.weight, layer.bias, 2)
     expected = F.group_norm(raw, 16, layer.norm.weight, layer.norm.bias, 1e-5)
-    # The convolution's output is of size 0.01; normalising enlarges its rounding.
+    # The convolution's output is of size 0.01; normalizing enlarges its rounding.
     torch.testing.assert_close(layer(x, offset, mask), expected, atol=1e-4, rtol=1e-4)
 
 

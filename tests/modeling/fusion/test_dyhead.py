@@ -17,7 +17,7 @@ CHANNELS = 16
 ODD_SIZES = ((7, 9), (4, 5), (2, 3), (1, 2), (1, 1))
 
 
-def randomised(module, std=0.3):
+def randomized(module, std=0.3):
     """All parameters random: many start at 0, and a zero offset hides every mistake about it."""
     torch.manual_seed(0)
     for parameter in module.parameters():
@@ -95,7 +95,7 @@ def test_hard_sigmoid():
 
 
 def test_dynamic_relu_by_formula():
-    relu = randomised(DynamicReLU(CHANNELS), std=1.0)
+    relu = randomized(DynamicReLU(CHANNELS), std=1.0)
     x = torch.randn(2, CHANNELS, 3, 4)
     out = relu(x)
     for b in range(2):
@@ -149,7 +149,7 @@ def reference_block(block, features):
 
 @pytest.mark.parametrize("rule", ["raw_memory", "resized"])
 def test_block_equals_the_description_on_odd_sizes(rule):
-    block, features = randomised(DynamicConv(CHANNELS, rule)), pyramid()
+    block, features = randomized(DynamicConv(CHANNELS, rule)), pyramid()
     actual = block(features)
     assert [tuple(a.shape[-2:]) for a in actual] == list(ODD_SIZES)
     # GroupNorm of 1 x 1 maps divides by the spread of a single channel's worth of values.
@@ -167,14 +167,14 @@ def test_new_block_starts_as_a_plain_convolution():
 
 
 def test_single_level():
-    block, features = randomised(DynamicConv(CHANNELS)), pyramid(((4, 5),))
+    block, features = randomized(DynamicConv(CHANNELS)), pyramid(((4, 5),))
     torch.testing.assert_close(
         block(features), reference_block(block, features), atol=1e-4, rtol=1e-4
     )
 
 
 def test_tower_leaves_text_alone_and_returns_embedded():
-    tower = randomised(DyHead(num_blocks=2, channels=CHANNELS))
+    tower = randomized(DyHead(num_blocks=2, channels=CHANNELS))
     features, text = pyramid(), text_features()
     before = copy.deepcopy(text)
     out, words = tower(features, text)
@@ -187,7 +187,7 @@ def test_tower_leaves_text_alone_and_returns_embedded():
 def test_tower_with_checkpointing_gives_the_same_gradients():
     features, text = pyramid(), text_features()
     towers = [
-        randomised(DyHead(num_blocks=2, channels=CHANNELS, use_checkpoint=c)) for c in (False, True)
+        randomized(DyHead(num_blocks=2, channels=CHANNELS, use_checkpoint=c)) for c in (False, True)
     ]
     results = []
     for tower in towers:

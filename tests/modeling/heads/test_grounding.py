@@ -27,8 +27,8 @@ def test_head_by_formula():
             feature = features[level][b, :, y, x]
             box = head.bbox_pred.weight[:, :, 0, 0] @ feature + head.bbox_pred.bias
             torch.testing.assert_close(out.deltas[b, n], box * head.box_scales[level])
-            centre = head.centerness.weight[0, :, 0, 0] @ feature + head.centerness.bias[0]
-            torch.testing.assert_close(out.centerness[b, n], centre)
+            center = head.centerness.weight[0, :, 0, 0] @ feature + head.centerness.bias[0]
+            torch.testing.assert_close(out.centerness[b, n], center)
             for t in range(5):
                 e = words[b, t] / words[b, t].norm()
                 token = head.text_projection.weight @ (e / 2) + head.text_projection.bias

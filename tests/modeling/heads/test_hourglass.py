@@ -16,7 +16,7 @@ def residual(x, unit):
     return x + out
 
 
-def normalised(x, norm):
+def normalized(x, norm):
     """By group of 1 / 32 of the channels, `norm`'s weight and bias last; None: as it is."""
     if not isinstance(norm, torch.nn.GroupNorm):
         return x
@@ -56,7 +56,7 @@ def test_equals_the_plain_form(num_scales, num_layers, size, norm):
     module, x = module.double(), torch.randn(2, 6, size, size + 1).double()
     expected = F.conv2d(x, module.reduce.weight, module.reduce.bias)
     for layer, after in zip(module.layers, module.norms):
-        expected = normalised(hourglass(expected, layer, num_scales), after).clamp(min=0)
+        expected = normalized(hourglass(expected, layer, num_scales), after).clamp(min=0)
     assert expected.shape == (2, channels, size, size + 1)
     torch.testing.assert_close(module(x), expected, atol=1e-10, rtol=1e-10)
 
@@ -84,8 +84,8 @@ def test_no_regions_still_reach_every_parameter(norm):
     assert all(p.grad is not None and (p.grad == 0).all() for p in module.parameters())
 
 
-def test_normalised_hourglasses_begin_as_sums_of_what_comes_in():
-    """Of each scale, once normalised; every unit can leave that."""
+def test_normalized_hourglasses_begin_as_sums_of_what_comes_in():
+    """Of each scale, once normalized; every unit can leave that."""
     torch.manual_seed(0)
     module = StackedHourglass(in_channels=64, channels=64, num_scales=2, num_layers=2, norm="GN")
     assert sum(isinstance(part, torch.nn.GroupNorm) for part in module.modules()) == 2
@@ -94,7 +94,7 @@ def test_normalised_hourglasses_begin_as_sums_of_what_comes_in():
         half = F.max_pool2d(expected, 2)
         half = half + F.max_pool2d(half, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
         expected = expected + half.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        expected = normalised(expected, norm).clamp(min=0)
+        expected = normalized(expected, norm).clamp(min=0)
     found = module(x)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     found.square().sum().backward()
@@ -102,7 +102,7 @@ def test_normalised_hourglasses_begin_as_sums_of_what_comes_in():
     assert len(units) == 2 * 7 and all(unit.conv3.weight.grad.any() for unit in units)
 
 
-def test_without_normalisation_nothing_but_the_units_has_parameters():
+def test_without_normalization_nothing_but_the_units_has_parameters():
     """Heads that were trained without it find all of their names."""
     module = StackedHourglass(in_channels=8, channels=8, num_layers=2)
     units = ("full", "enter", "inner", "leave")
@@ -117,7 +117,7 @@ def test_without_normalisation_nothing_but_the_units_has_parameters():
         ({"num_scales": 0}, "at least 1, got 0 and 1"),
         ({"num_layers": 0}, "at least 1, got 1 and 0"),
         ({"channels": 7}, "halved inside, got 7"),
-        ({"norm": "XX"}, "'XX' is none of Detectron2's normalisations"),
+        ({"norm": "XX"}, "'XX' is none of Detectron2's normalizations"),
     ],
 )
 def test_bad_sizes_are_refused(options, message):

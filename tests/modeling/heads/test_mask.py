@@ -104,9 +104,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_all_regions():
     own = targets()
     logits = module.logits(levels, words, BOXES, TOKENS).double()
     total = 0.0
-    for row, box, mask in zip(
-        logits, torch.cat(BOXES), [m for image in own.masks for m in image]
-    ):
+    for row, box, mask in zip(logits, torch.cat(BOXES), [m for image in own.masks for m in image]):
         gold = BitMasks(mask[None]).crop_and_resize(box[None], 8)[0]
         for value, inside in zip(row.flatten().tolist(), gold.flatten().tolist()):
             p = 1 / (1 + math.exp(-value))

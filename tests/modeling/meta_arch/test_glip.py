@@ -198,7 +198,7 @@ def test_uint8_and_float32_images_give_the_same(shared_model):
     assert_same(detect(shared_model, as_float)[0], detect(shared_model, inputs)[0])
 
 
-def test_pixels_are_normalised_per_channel(shared_model):
+def test_pixels_are_normalized_per_channel(shared_model):
     mean, std = shared_model.pixel_mean.flatten(), shared_model.pixel_std.flatten()
     assert mean.tolist() == pytest.approx([103.53, 116.28, 123.675])  # blue, green, red
     image = (mean + std * torch.tensor([1.0, -2.0, 0.5])).view(3, 1, 1).expand(3, 40, 50)

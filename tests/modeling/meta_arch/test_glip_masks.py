@@ -367,10 +367,10 @@ def test_masks_of_predictions_are_trained_on(monkeypatch):
     assert len(targets.predicted[0]) == len(targets.matched[0]) > 0
     for box in targets.predicted[0]:
         assert ((anchors - box).abs().amax(dim=1) < 1e-3).any()
-    # The matcher takes only anchors with their centre in the box.
-    centres = Boxes(targets.predicted[0]).get_centers()
+    # The matcher takes only anchors with their center in the box.
+    centers = Boxes(targets.predicted[0]).get_centers()
     x0y0, x1y1 = targets.boxes[0][targets.matched[0]].split(2, dim=1)
-    assert ((x0y0 < centres) & (centres < x1y1)).all()
+    assert ((x0y0 < centers) & (centers < x1y1)).all()
     assert targets.matched[0].unique().tolist() == [0, 1]
 
 
@@ -391,7 +391,7 @@ def test_the_mask_stage_changes_nothing_else():
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms and not any(m.training for m in norms)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    # All parameters in the hands of the optimiser, with weight decay.
+    # All parameters in the hands of the optimizer, with weight decay.
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     for seed in range(2):
         losses = model([training_input(seed=seed), training_input(seed=9)])

@@ -45,7 +45,7 @@ def transformers_clip(**options):
 
 
 def save(model, folder):
-    """As on the hub: with the tokeniser."""
+    """As on the hub: with the tokenizer."""
     model.save_pretrained(folder)
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (folder / name).write_bytes((type(folder)(clip_folder()) / name).read_bytes())
@@ -84,7 +84,7 @@ def test_causal_is_transformers_clip(theirs, tmp_path, gradients):
 
 
 def test_every_norm_has_the_epsilon(tiny):
-    """What is normalised last is large: no result would show it."""
+    """What is normalized last is large: no result would show it."""
     other = tiny_clip(layer_norm_eps=3e-3)
     for model, expected in ((tiny, 1e-12), (other, 3e-3)):
         assert {m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)} == {expected}

@@ -1,4 +1,4 @@
-"""CLIP's tokeniser from the vocabulary inside open_clip_torch, with character offsets."""
+"""CLIP's tokenizer from the vocabulary inside open_clip_torch, with character offsets."""
 
 import pickle
 import random

@@ -45,8 +45,9 @@ def encode(backbone, *prompts):
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
 def test_a_class_is_what_bert_makes_of_it_alone(pooling):
-    backbone, plain = build(pooling=pooling, num_layers_averaged=2), build(
-        BertLanguageBackbone, num_layers_averaged=2
+    backbone, plain = (
+        build(pooling=pooling, num_layers_averaged=2),
+        build(BertLanguageBackbone, num_layers_averaged=2),
     )
     features = encode(backbone, NAMES, NAMES[1:2])
     assert features.hidden.shape == features.embedded.shape == (2, 3, 32)
