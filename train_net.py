@@ -28,7 +28,7 @@ from detectron2.utils.events import get_event_storage
 import glipv2_d2  # noqa: F401  (registers models and data sets)
 from glipv2_d2.checkpoint import GLIPCheckpointer, build_for_weights
 from glipv2_d2.compat import create_ddp_model, launch
-from glipv2_d2.config import ConfigError, named_setting
+from glipv2_d2.config import named_setting
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.evaluate import evaluate_test_sets, require_test_data
 from glipv2_d2.engine.hooks import (
@@ -55,7 +55,7 @@ from glipv2_d2.engine.setup import (
     warn_of_random_parts,
 )
 from glipv2_d2.engine.trainer import build_trainer, train
-from glipv2_d2.errors import command
+from glipv2_d2.errors import ConfigError, command
 from glipv2_d2.modeling.precision import inference_autocast
 from glipv2_d2.signals import Stopped, StopSignals, passed_to_processes
 

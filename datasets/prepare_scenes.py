@@ -21,8 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
 
-from glipv2_d2.data.scenes.build import build_scenes
 from glipv2_d2.errors import command
+from glipv2_d2.scenes.build import build_scenes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -17,9 +17,12 @@ if importlib.util.find_spec("detectron2") is None:
 from . import data, model_zoo, modeling  # noqa: F401  (registration; model_zoo for users)
 from .config import add_glip_config, get_config
 from .data.datasets.builtin import register_all
-from .data.datasets.scenes import register_all_scenes
-from .structures import Prompt, PromptError
+from .errors import PromptError
+from .language.prompt import Prompt
+from .renamed import find_renamed_modules
+from .scenes.datasets import register_all_scenes
 
+find_renamed_modules()
 register_all()
 register_all_scenes()
 

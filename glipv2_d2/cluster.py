@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from glipv2_d2.errors import UsageError
+from .errors import UsageError
 
 __all__ = ["Place", "place_in_job"]
 

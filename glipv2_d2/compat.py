@@ -33,8 +33,8 @@ from detectron2.utils import comm
 from torch.multiprocessing import ProcessRaisedException
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from glipv2_d2.cluster import Place, place_in_job
-from glipv2_d2.errors import UsageError, hand_over, handed_over
+from .cluster import Place, place_in_job
+from .errors import UsageError, hand_over, handed_over
 
 __all__ = ["AMPTrainer", "PRECISIONS", "build_test_loader", "create_ddp_model", "launch"]
 

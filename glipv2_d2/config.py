@@ -21,7 +21,7 @@ from detectron2.config import CfgNode, LazyConfig
 from detectron2.config import __file__ as CONFIG_PACKAGE
 from omegaconf import DictConfig, OmegaConf
 
-from glipv2_d2.errors import ConfigError
+from .errors import ConfigError
 
 __all__ = [
     "ConfigError",

@@ -1,6 +1,6 @@
 """The published GLIP models by name: config, weights, and a predictor that is ready to use.
 
-    from glipv2_d2 import model_zoo
+    from . import model_zoo
 
     predictor = model_zoo.get("glip_t")          # from disk, the hub's cache, or the hub
     instances = predictor("photo.jpg", ["cat", "remote control"])[0]
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from glipv2_d2.checkpoint import CheckpointError
-from glipv2_d2.config import ConfigError
-from glipv2_d2.config import get_config as load_config
+from .config import get_config as load_config
+from .errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from glipv2_d2.engine import GroundingPredictor
+    from .engine import GroundingPredictor
 
 __all__ = ["FOLDER_VARIABLE", "HUB", "PublishedModel", "find_weights", "get", "get_config", "names"]
 
@@ -88,7 +87,7 @@ def get(name: str, weights: str | Path | None = None, **options) -> "GroundingPr
     Raises:
         ConfigError: no such model. CheckpointError: its weights are not here and cannot be fetched.
     """
-    from glipv2_d2.engine import GroundingPredictor  # the engine imports much that a name needs not
+    from .engine import GroundingPredictor  # the engine imports much that a name needs not
 
     published = _published(name)
     return GroundingPredictor.from_config(published.config, find_weights(name, weights), **options)

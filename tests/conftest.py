@@ -7,6 +7,9 @@ from detectron2.utils.logger import setup_logger
 
 from glipv2_d2.engine import setup
 
+# Fixtures that several folders use; each is defined once.
+pytest_plugins = ["tests.support.data_fixtures", "tests.support.evaluation_fixtures"]
+
 
 @pytest.fixture(autouse=True)
 def package_log(monkeypatch):

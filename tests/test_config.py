@@ -6,7 +6,6 @@ import pytest
 from detectron2.config import LazyCall, get_cfg, instantiate
 
 from glipv2_d2.config import (
-    ConfigError,
     add_glip_config,
     apply_overrides,
     get_config,
@@ -14,6 +13,7 @@ from glipv2_d2.config import (
     named_setting,
     resolve_config,
 )
+from glipv2_d2.errors import ConfigError
 
 
 def test_shipped_names():

@@ -1,7 +1,7 @@
 """Everything that runs on the CPU runs on another device, and gives the same.
 
-On a pretended device (tests/other_device.py) everywhere, which finds tensors that stay behind; on
-CUDA where there is a GPU, which finds kernels that differ.
+On a pretended device (tests/support/other_device.py) everywhere, which finds tensors that stay
+behind; on CUDA where there is a GPU, which finds kernels that differ.
 """
 
 import copy
@@ -20,10 +20,10 @@ from glipv2_d2.config import get_config
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.trainer import build_trainer
+from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.tta import GLIPWithTTA
-from glipv2_d2.structures import Prompt
-from tests.other_device import AVAILABLE, other_device
-from tests.tiny import lively, tiny_config, tiny_glipv2_config, tiny_input, tiny_model
+from tests.support.other_device import AVAILABLE, other_device
+from tests.support.tiny import lively, tiny_config, tiny_glipv2_config, tiny_input, tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 # The parity tests' own. Off the CPU the model takes other ways (whole tensors for blocks that fit
@@ -177,7 +177,7 @@ def test_parity_tool(device, tmp_path):
     from parity.inference import verify_case
     from parity.training import verify_training
 
-    from tests.tools import tiny_parity
+    from tests.support import tiny_parity
 
     model = tiny_parity.model()
     tiny_parity.write_case(model, tmp_path)

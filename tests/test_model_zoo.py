@@ -9,10 +9,10 @@ import torch
 
 import glipv2_d2
 from glipv2_d2 import model_zoo
-from glipv2_d2.checkpoint import CheckpointError
-from glipv2_d2.config import ConfigError, resolve_config
-from tests.checkpoint.official import official_state
-from tests.tiny import tiny_model
+from glipv2_d2.config import resolve_config
+from glipv2_d2.errors import CheckpointError, ConfigError
+from tests.support.official import official_state
+from tests.support.tiny import tiny_model
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "model_zoo.md"
 FILE = "glip_tiny_model_o365_goldg_cc_sbu.pth"
@@ -95,7 +95,7 @@ def test_without_network_and_file_the_message_tells_both_ways():
 def test_a_predictor_with_the_official_weights(tmp_path, monkeypatch):
     expected = tiny_model(seed=1)
     torch.save({"model": official_state(expected.state_dict(), module=True)}, tmp_path / "o.pth")
-    tiny = model_zoo.PublishedModel("tests/tools/tiny_detect.py", "o.pth")
+    tiny = model_zoo.PublishedModel("tests/support/tiny_detect.py", "o.pth")
     monkeypatch.setitem(model_zoo._MODELS, "tiny", tiny)
     monkeypatch.setenv("GLIP_WEIGHTS", str(tmp_path))
     predictor = model_zoo.get("tiny", device="cpu", batch_size=2)

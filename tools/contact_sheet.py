@@ -16,9 +16,9 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog
 
-from glipv2_d2.data.datasets.scenes import register_all_scenes
 from glipv2_d2.errors import DataError, command, well_formed
-from glipv2_d2.evaluation.contact_sheet import draw_contact_sheet, sheet_items
+from glipv2_d2.scenes.contact_sheet import draw_contact_sheet, sheet_items
+from glipv2_d2.scenes.datasets import register_all_scenes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -22,7 +22,6 @@ from detectron2.config import instantiate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
 
 from glipv2_d2.checkpoint import (
-    CheckpointError,
     check_weights,
     convert_official_glip,
     explain_left_out,
@@ -31,8 +30,8 @@ from glipv2_d2.checkpoint import (
     read_checkpoint,
     save_safetensors,
 )
-from glipv2_d2.config import ConfigError, load_model_config
-from glipv2_d2.errors import command
+from glipv2_d2.config import load_model_config
+from glipv2_d2.errors import CheckpointError, ConfigError, command
 from glipv2_d2.files import whole_file
 
 PARTS = {

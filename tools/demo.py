@@ -43,8 +43,8 @@ from glipv2_d2.engine.predictor import GroundingPredictor, keep_best_phrase  # n
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
 from glipv2_d2.errors import UserError, command  # noqa: E402
 from glipv2_d2.evaluation import composition_oracles  # noqa: E402
-from glipv2_d2.evaluation.contact_sheet import draw_contact_sheet, sheet_items  # noqa: E402
-from glipv2_d2.structures import Prompt  # noqa: E402
+from glipv2_d2.language import Prompt  # noqa: E402
+from glipv2_d2.scenes.contact_sheet import draw_contact_sheet, sheet_items  # noqa: E402
 
 
 class DemoModel(NamedTuple):

@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare c
 import glipv2_d2  # noqa: F401  (registers the models)
 from glipv2_d2.checkpoint import build_for_weights, load_weights
 from glipv2_d2.config import apply_overrides, get_config
-from glipv2_d2.data.prompt_text import PROMPT_KINDS, read_prompt
-from glipv2_d2.errors import command
-from glipv2_d2.export import ExportedGLIP, ExportError, check_export, export_glip
+from glipv2_d2.errors import ExportError, command
+from glipv2_d2.export import ExportedGLIP, check_export, export_glip
+from glipv2_d2.language import Prompt
+from glipv2_d2.language.prompt_text import PROMPT_KINDS, read_prompt
 from glipv2_d2.modeling import GLIP
-from glipv2_d2.structures import Prompt
 
 INFERENCE = ("min_size", "max_size", "score_threshold", "merge_iou")
 

@@ -29,8 +29,8 @@ from glipv2_d2.checkpoint import (
     release_state,
     save_safetensors,
 )
-from glipv2_d2.config import ConfigError, apply_overrides, get_config
-from glipv2_d2.errors import command
+from glipv2_d2.config import apply_overrides, get_config
+from glipv2_d2.errors import ConfigError, command
 from glipv2_d2.files import whole_file
 
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}

@@ -70,7 +70,7 @@ part_precision() {
     "$PYTHON" -c '
 import sys
 from pathlib import Path
-from glipv2_d2.modeling.text.resolve import resolve_pretrained
+from glipv2_d2.language.pretrained_names import resolve_pretrained
 sys.exit(not list(Path(resolve_pretrained("minilm")).glob("model.safetensors")))' || return 77
     scenes || return
     for precision in $precisions; do

@@ -20,9 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that a bare clone works too
 
-from glipv2_d2.data.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path  # noqa: E402
 from glipv2_d2.errors import command  # noqa: E402
-from glipv2_d2.modeling.text.resolve import resolve_pretrained  # noqa: E402
+from glipv2_d2.language.pretrained_names import resolve_pretrained  # noqa: E402
+from glipv2_d2.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path  # noqa: E402
 
 PURE = (
     "detectron2", "fvcore", "iopath", "yacs", "omegaconf", "antlr4-python3-runtime", "hydra-core",

@@ -26,12 +26,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import setup_logger
 
 import glipv2_d2  # noqa: F401  (registration)
-from glipv2_d2.config import named_setting
-from glipv2_d2.data import DataError, register_grounding_dataset
-from glipv2_d2.data.datasets.coco_like import register_coco_style
-from glipv2_d2.data.datasets.phrase_classes import detection_classes
-from glipv2_d2.data.datasets.register import GROUNDING_FORMATS
-from glipv2_d2.data.inspection import (
+from glipv2_d2.cli.inspection import (
     Scan,
     describe_prompt,
     draw_record,
@@ -39,9 +34,14 @@ from glipv2_d2.data.inspection import (
     scan_dataset,
     training_prompt,
 )
+from glipv2_d2.config import named_setting
+from glipv2_d2.data import register_grounding_dataset
+from glipv2_d2.data.datasets.coco_like import register_coco_style
+from glipv2_d2.data.datasets.phrase_classes import detection_classes
+from glipv2_d2.data.datasets.register import GROUNDING_FORMATS
 from glipv2_d2.data.samplers import UNUSABLE
-from glipv2_d2.errors import UsageError, command
-from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
+from glipv2_d2.errors import DataError, UsageError, command
+from glipv2_d2.language.tokenizer import PromptTokenizer
 
 Record = dict[str, Any]
 

@@ -37,8 +37,8 @@ from glipv2_d2.data import GroundingDatasetMapper  # noqa: E402
 from glipv2_d2.data.loading import load_records  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
 from glipv2_d2.errors import command  # noqa: E402
-from glipv2_d2.evaluation.masked_words import KINDS, masked_word_accuracy  # noqa: E402
-from glipv2_d2.evaluation.region_word_retrieval import phrase_retrieval  # noqa: E402
+from glipv2_d2.scenes.masked_words import KINDS, masked_word_accuracy  # noqa: E402
+from glipv2_d2.scenes.region_word_retrieval import phrase_retrieval  # noqa: E402
 
 CAPTIONS, OBJECTS = "scenes_val_grounding", "scenes_val"
 

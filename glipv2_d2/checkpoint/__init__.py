@@ -1,31 +1,31 @@
 """Checkpoints: reading and writing files, and whether they fit a model."""
 
-from glipv2_d2.checkpoint.building import (
+from ..errors import CheckpointError
+from .building import (
     build_for_weights,
     config_for_weights,
     random_parts,
 )
-from glipv2_d2.checkpoint.checkpointer import (
+from .checkpointer import (
     GLIPCheckpointer,
     check_weights,
     convert_on_load,
     load_weights,
 )
-from glipv2_d2.checkpoint.convert import (
+from .formats.glip import (
     convert_official_glip,
     explain_left_out,
     is_official_glip,
     published_config,
 )
-from glipv2_d2.checkpoint.reading import (
+from .formats.unicl import convert_unicl, explain_left_out_of_unicl, is_unicl
+from .reading import (
     read_checkpoint,
     read_safetensors_metadata,
     weight_names,
 )
-from glipv2_d2.checkpoint.resuming import FoundCheckpoint, checkpoints_in, find_checkpoint
-from glipv2_d2.checkpoint.unicl import convert_unicl, explain_left_out_of_unicl, is_unicl
-from glipv2_d2.checkpoint.writing import release_state, save_safetensors
-from glipv2_d2.errors import CheckpointError
+from .resuming import FoundCheckpoint, checkpoints_in, find_checkpoint
+from .writing import release_state, save_safetensors
 
 __all__ = [
     "CheckpointError",

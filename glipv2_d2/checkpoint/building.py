@@ -8,10 +8,10 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from glipv2_d2.checkpoint.reading import weight_names
-from glipv2_d2.checkpoint.safetensors_path import plain_path
-from glipv2_d2.checkpoint.unicl import IMAGE_TOWERS, TEXT_TOWERS
-from glipv2_d2.config import named_setting
+from ..config import named_setting
+from .formats.unicl import IMAGE_TOWERS, TEXT_TOWERS
+from .reading import weight_names
+from .safetensors_path import plain_path
 
 __all__ = ["build_for_weights", "config_for_weights", "random_parts"]
 

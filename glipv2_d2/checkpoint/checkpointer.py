@@ -12,18 +12,18 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from glipv2_d2.checkpoint.convert import (
+from ..errors import CheckpointError
+from ..files import whole_file
+from .formats.glip import (
     convert_official_glip,
     is_official_glip,
     published_config,
 )
-from glipv2_d2.checkpoint.names import plain_names
-from glipv2_d2.checkpoint.reading import checked_suffix, read_checkpoint
-from glipv2_d2.checkpoint.resuming import LAST, find_checkpoint
-from glipv2_d2.checkpoint.safetensors_path import plain_path
-from glipv2_d2.checkpoint.unicl import is_unicl, unicl_for_model
-from glipv2_d2.errors import CheckpointError
-from glipv2_d2.files import whole_file
+from .formats.unicl import is_unicl, unicl_for_model
+from .names import plain_names
+from .reading import checked_suffix, read_checkpoint
+from .resuming import LAST, find_checkpoint
+from .safetensors_path import plain_path
 
 __all__ = [
     "GLIPCheckpointer",

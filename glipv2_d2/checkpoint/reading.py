@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from glipv2_d2.checkpoint.convert import is_official_glip
-from glipv2_d2.checkpoint.names import plain_names
-from glipv2_d2.checkpoint.restricted import (
+from ..errors import CheckpointError
+from .formats.glip import is_official_glip
+from .formats.unicl import is_unicl
+from .names import plain_names
+from .restricted import (
     ArrayUnpickler,
     ForeignObjectError,
     StandIn,
     restricted_pickle,
 )
-from glipv2_d2.checkpoint.unicl import is_unicl
-from glipv2_d2.errors import CheckpointError
 
 __all__ = [
     "CheckpointError",

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from glipv2_d2.checkpoint.reading import read_checkpoint
-from glipv2_d2.errors import CheckpointError
+from ..errors import CheckpointError
+from .reading import read_checkpoint
 
 __all__ = ["LAST", "FoundCheckpoint", "checkpoints_in", "find_checkpoint"]
 

@@ -13,9 +13,9 @@ import torch
 from detectron2.utils.file_io import PathHandler, PathManager
 from iopath.common.file_io import get_cache_dir
 
-from glipv2_d2.checkpoint.reading import read_checkpoint
-from glipv2_d2.errors import CheckpointError
-from glipv2_d2.files import whole_file
+from ..errors import CheckpointError
+from ..files import whole_file
+from .reading import read_checkpoint
 
 __all__ = ["PREFIX", "SafetensorsHandler", "plain_path"]
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from glipv2_d2.checkpoint.checkpointer import excused_keys
-from glipv2_d2.files import give_usual_mode
+from ..files import give_usual_mode
+from .checkpointer import excused_keys
 
 __all__ = ["release_state", "save_safetensors"]
 

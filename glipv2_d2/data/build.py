@@ -10,16 +10,16 @@ from detectron2.data import build_detection_train_loader
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
-from glipv2_d2 import compat
-from glipv2_d2.data.counters import Counters
-from glipv2_d2.data.datasets.phrase_classes import detection_classes
-from glipv2_d2.data.datasets.refexp import record_image_key
-from glipv2_d2.data.loading import LEFT_OUT, load_records, stored_records
-from glipv2_d2.data.mappers.grounding import GroundingDatasetMapper, class_names
-from glipv2_d2.data.masks import MaskedRecords
-from glipv2_d2.data.problems import DataError
-from glipv2_d2.data.records import CaptionPool, CheckedRecords, RecordMix
-from glipv2_d2.data.samplers import REPLACED, MixingSampler, SampleStream
+from .. import compat
+from ..errors import DataError
+from .counters import Counters
+from .datasets.phrase_classes import detection_classes
+from .datasets.refexp import record_image_key
+from .loading import LEFT_OUT, load_records, stored_records
+from .mappers.grounding import GroundingDatasetMapper, class_names
+from .masks import MaskedRecords
+from .records import CaptionPool, CheckedRecords, RecordMix
+from .samplers import REPLACED, MixingSampler, SampleStream
 
 Record = dict[str, Any]
 # A name, or (name, weight).

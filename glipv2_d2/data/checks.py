@@ -9,10 +9,11 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.entries import NUMBERS, crowd_problem, file_name_problem, plain_annotation
-from glipv2_d2.data.patterns import refuse_patterns, refuse_what_is_left
-from glipv2_d2.data.problems import INVALID, DataError, ProblemLog, problem_log
-from glipv2_d2.structures import span_problem
+from ..errors import DataError
+from ..language.prompt import span_problem
+from .entries import NUMBERS, crowd_problem, file_name_problem, plain_annotation
+from .patterns import refuse_patterns, refuse_what_is_left
+from .problems import INVALID, ProblemLog, problem_log
 
 __all__ = ["INVALID", "DataError", "check_record", "check_records", "not_utf8"]
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glipv2_d2.data.problems import DataError
-from glipv2_d2.files import whole_file
+from ..errors import DataError
+from ..files import whole_file
 
 TSV = "tsv"
 TAR = "tar"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch.utils.data import get_worker_info
 
-from glipv2_d2.errors import printable
+from ..errors import printable
 
 _ROWS = 64
 

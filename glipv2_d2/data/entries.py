@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from glipv2_d2.data.problems import RecordError
+from .problems import RecordError
 
 Record = dict[str, Any]
 # What json files, and users' own readers, have for a number.

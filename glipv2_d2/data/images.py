@@ -15,14 +15,14 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from glipv2_d2.data.containers import image_stream
-from glipv2_d2.errors import (
+from ..errors import (
     DataError,
     ImageReadError,
     MissingImageError,
     UsageError,
     UserError,
 )
+from .containers import image_stream
 
 AnyImage = str | os.PathLike | np.ndarray | Image.Image | bytes | IO[bytes]
 FORMATS = ("BGR", "RGB")

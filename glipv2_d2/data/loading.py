@@ -12,18 +12,19 @@ from detectron2.data.common import DatasetFromList
 from detectron2.data.datasets import load_coco_json
 from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.checks import check_records, image_file, not_utf8
-from glipv2_d2.data.class_names import alike_warning
-from glipv2_d2.data.counters import Counters
-from glipv2_d2.data.datasets.coco_like import load_coco_style_json
-from glipv2_d2.data.datasets.phrase_classes import detection_classes
-from glipv2_d2.data.datasets.phrasecut import with_whole_masks
-from glipv2_d2.data.datasets.refexp import without_images
-from glipv2_d2.data.mappers.grounding import absent_class_ids
-from glipv2_d2.data.patterns import refuse_patterns, refuse_what_is_left
-from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
-from glipv2_d2.data.records import CheckedRecords, LazyRecords
-from glipv2_d2.data.samplers import MOST_UNUSABLE
+from ..errors import DataError
+from ..language.class_names import alike_warning
+from .checks import check_records, image_file, not_utf8
+from .counters import Counters
+from .datasets.coco_like import load_coco_style_json
+from .datasets.phrase_classes import detection_classes
+from .datasets.phrasecut import with_whole_masks
+from .datasets.refexp import without_images
+from .mappers.grounding import absent_class_ids
+from .patterns import refuse_patterns, refuse_what_is_left
+from .problems import ProblemLog, RecordError, problem_log
+from .records import CheckedRecords, LazyRecords
+from .samplers import MOST_UNUSABLE
 
 Record = dict[str, Any]
 

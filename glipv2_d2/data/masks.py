@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from glipv2_d2.data.counters import Counters
-from glipv2_d2.data.problems import DataError, RecordError
+from ..errors import DataError
+from .counters import Counters
+from .problems import RecordError
 
 Record = dict[str, Any]
 

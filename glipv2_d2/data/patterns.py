@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.entries import NUMBERS
-from glipv2_d2.data.problems import DataError, ProblemLog
+from ..errors import DataError
+from .entries import NUMBERS
+from .problems import ProblemLog
 
 Record = dict[str, Any]
 Box = tuple[float, float, float, float]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from glipv2_d2.errors import DataError, printable
+from ..errors import DataError, printable
 
 INVALID = ("drop", "raise")
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-from glipv2_d2.data.checks import check_record
-from glipv2_d2.data.datasets.refexp import record_image_key
-from glipv2_d2.data.problems import ProblemLog, RecordError, problem_log
+from .checks import check_record
+from .datasets.refexp import record_image_key
+from .problems import ProblemLog, RecordError, problem_log
 
 Record = dict[str, Any]
 

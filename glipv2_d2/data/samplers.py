@@ -11,12 +11,11 @@ from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils import comm
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
-from glipv2_d2.data.counters import Counters
-from glipv2_d2.data.images import ImageReadError
-from glipv2_d2.data.problems import DataError
-from glipv2_d2.data.prompts import NothingToAsk
-from glipv2_d2.seeding import seeded
-from glipv2_d2.signals import leave_signals_to_main_process
+from ..errors import DataError, ImageReadError
+from ..language.negatives import NothingToAsk
+from ..seeding import seeded
+from ..signals import leave_signals_to_main_process
+from .counters import Counters
 
 Record = dict[str, Any]
 

@@ -6,7 +6,7 @@
 Images are files, folders (every format that the reader of images reads; what else lies there is
 listed), and addresses ("https://...", as Detectron2's PathManager opens them).
 
-How `--prompt` is read (glipv2_d2/data/prompt_text.py; `--kind` overrides it):
+How `--prompt` is read (glipv2_d2/language/prompt_text.py; `--kind` overrides it):
 
 * with [brackets] it is a caption and the brackets mark its phrases: "a [red kite] above a [dog]";
 * names between commas, semicolons, stops or line ends, and a name alone, are classes as they are
@@ -42,15 +42,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glipv2_d2.config import resolve_config
-from glipv2_d2.data.prompt_text import PROMPT_KINDS, read_prompt
-from glipv2_d2.engine.detect_images import detect
-from glipv2_d2.engine.detect_inputs import Inputs, find_images, is_address, picture_paths, stamp
-from glipv2_d2.engine.detect_journal import Journal
-from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UsageError, command, printable
-from glipv2_d2.files import whole_file
-from glipv2_d2.structures import Prompt
+from ..config import resolve_config
+from ..errors import UsageError, command, printable
+from ..files import whole_file
+from ..language.prompt import Prompt
+from ..language.prompt_text import PROMPT_KINDS, read_prompt
+from .detect_images import detect
+from .detect_inputs import Inputs, find_images, is_address, picture_paths, stamp
+from .detect_journal import Journal
+from .predictor import GroundingPredictor
 
 __all__ = ["detect", "main"]
 

@@ -11,14 +11,14 @@ from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from glipv2_d2.data.images import read_image
-from glipv2_d2.engine.detect_inputs import picture_paths
-from glipv2_d2.engine.detect_journal import Entry, Journal
-from glipv2_d2.engine.drawing import draw
-from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UserError
-from glipv2_d2.files import whole_file
-from glipv2_d2.structures import Prompt, PromptError
+from ..data.images import read_image
+from ..errors import PromptError, UserError
+from ..files import whole_file
+from ..language.prompt import Prompt
+from .detect_inputs import picture_paths
+from .detect_journal import Entry, Journal
+from .drawing import draw
+from .predictor import GroundingPredictor
 
 __all__ = ["detect"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from glipv2_d2.data.images import readable_suffixes
-from glipv2_d2.errors import UsageError
+from ..data.images import readable_suffixes
+from ..errors import UsageError
 
 __all__ = ["Inputs", "find_images", "is_address", "picture_paths", "stamp"]
 

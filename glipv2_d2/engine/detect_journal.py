@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from glipv2_d2.engine.detect_inputs import stamp
-from glipv2_d2.files import whole_file
+from ..files import whole_file
+from .detect_inputs import stamp
 
 __all__ = ["Journal"]
 

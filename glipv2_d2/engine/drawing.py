@@ -13,7 +13,7 @@ from detectron2.utils.visualizer import Visualizer
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
-from glipv2_d2.errors import printable
+from ..errors import printable
 
 __all__ = ["draw"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from glipv2_d2.errors import ConfigError
+from ..errors import ConfigError
 
 __all__ = ["ModelEMA"]
 

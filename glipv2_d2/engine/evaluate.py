@@ -12,11 +12,11 @@ from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 from torch import nn
 
-from glipv2_d2.config import ConfigError, named_setting
-from glipv2_d2.data import DataError
-from glipv2_d2.engine.image_headers import dataset_names, require_test_images
-from glipv2_d2.evaluation.tables import Table, metric_tables, write_results
-from glipv2_d2.modeling.mask_output import masks_as
+from ..config import named_setting
+from ..errors import ConfigError, DataError
+from ..evaluation.tables import Table, metric_tables, write_results
+from ..modeling.mask_output import masks_as
+from .image_headers import dataset_names, require_test_images
 
 __all__ = [
     "evaluate_test_sets",

@@ -17,12 +17,12 @@ from detectron2.utils.events import (
     get_event_storage,
 )
 
-from glipv2_d2.engine.ema import ModelEMA
-from glipv2_d2.engine.saving import Saving
-from glipv2_d2.errors import ConfigError
-from glipv2_d2.files import whole_file
-from glipv2_d2.seeding import seed
-from glipv2_d2.signals import Stopped
+from ..errors import ConfigError
+from ..files import whole_file
+from ..seeding import seed
+from ..signals import Stopped
+from .ema import ModelEMA
+from .saving import Saving
 
 __all__ = [
     "EMAHook",

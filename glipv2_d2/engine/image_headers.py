@@ -10,12 +10,12 @@ from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
-from glipv2_d2.config import named_setting
-from glipv2_d2.data import build_grounding_test_loader
-from glipv2_d2.data.build import evaluated_records
-from glipv2_d2.data.images import record_image_problem
-from glipv2_d2.data.loading import read_dataset
-from glipv2_d2.errors import DataError, UserError
+from ..config import named_setting
+from ..data import build_grounding_test_loader
+from ..data.build import evaluated_records
+from ..data.images import record_image_problem
+from ..data.loading import read_dataset
+from ..errors import DataError, UserError
 
 __all__ = ["Look", "dataset_names", "look_at_images", "require_test_images"]
 

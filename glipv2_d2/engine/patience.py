@@ -12,10 +12,10 @@ from collections.abc import Callable
 from detectron2.engine.hooks import LRScheduler
 from detectron2.utils import comm
 
-from glipv2_d2.checkpoint import GLIPCheckpointer
-from glipv2_d2.config import ConfigError
-from glipv2_d2.engine.hooks import Evaluation
-from glipv2_d2.engine.saving import Saving
+from ..checkpoint import GLIPCheckpointer
+from ..errors import ConfigError
+from .hooks import Evaluation
+from .saving import Saving
 
 __all__ = ["Patience", "TrainingEnded"]
 

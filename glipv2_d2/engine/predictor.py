@@ -13,17 +13,17 @@ from detectron2.structures import Instances
 from torch import nn
 from torchvision.ops import nms
 
-from glipv2_d2.checkpoint import build_for_weights, load_weights
-from glipv2_d2.config import apply_overrides, get_config
-from glipv2_d2.data.images import AnyImage, bgr_array, listed
-from glipv2_d2.data.phrases import NOUN_PHRASE_EXTRACTORS
-from glipv2_d2.data.prompt_text import read_prompt
-from glipv2_d2.engine.setup import resolve_device
-from glipv2_d2.errors import UsageError
-from glipv2_d2.modeling.mask_output import masks_as, paste_masks
-from glipv2_d2.modeling.precision import inference_autocast
-from glipv2_d2.modeling.tta import GLIPWithTTA
-from glipv2_d2.structures import Prompt, PromptError
+from ..checkpoint import build_for_weights, load_weights
+from ..config import apply_overrides, get_config
+from ..data.images import AnyImage, bgr_array, listed
+from ..errors import PromptError, UsageError
+from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
+from ..language.prompt import Prompt
+from ..language.prompt_text import read_prompt
+from ..modeling.mask_output import masks_as, paste_masks
+from ..modeling.precision import inference_autocast
+from ..modeling.tta import GLIPWithTTA
+from .setup import resolve_device
 
 __all__ = ["GroundingPredictor", "keep_best_phrase", "tta_in_proportion"]
 

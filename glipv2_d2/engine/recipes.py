@@ -8,7 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, Node, OmegaConf, open_dict
 
-from glipv2_d2.config import ConfigError, get_config, resolve_config
+from ..config import get_config, resolve_config
+from ..errors import ConfigError
 
 __all__ = ["add_recipe"]
 

@@ -10,9 +10,9 @@ from detectron2.checkpoint import Checkpointer
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from glipv2_d2.cluster import place_in_job
-from glipv2_d2.files import remove_leftovers
-from glipv2_d2.signals import Stopped, StopSignals
+from ..cluster import place_in_job
+from ..files import remove_leftovers
+from ..signals import Stopped, StopSignals
 
 __all__ = ["Saving", "resuming_command"]
 

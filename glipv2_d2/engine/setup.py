@@ -10,16 +10,16 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from glipv2_d2.checkpoint import (
+from ..checkpoint import (
     FoundCheckpoint,
     checkpoints_in,
     find_checkpoint,
     random_parts,
 )
-from glipv2_d2.config import ConfigError, apply_overrides, get_config, resolve_config
-from glipv2_d2.data import GroundingDatasetMapper
-from glipv2_d2.engine.recipes import add_recipe
-from glipv2_d2.errors import user_message
+from ..config import apply_overrides, get_config, resolve_config
+from ..data import GroundingDatasetMapper
+from ..errors import ConfigError, user_message
+from .recipes import add_recipe
 
 __all__ = [
     "argument_parser",

@@ -7,10 +7,10 @@ import torch
 from detectron2.engine import SimpleTrainer, TrainerBase
 from detectron2.utils.events import EventStorage, get_event_storage
 
-from glipv2_d2.compat import AMPTrainer
-from glipv2_d2.engine.optim import GradientClipper
-from glipv2_d2.errors import ConfigError, TrainingDiverged
-from glipv2_d2.signals import starting_workers
+from ..compat import AMPTrainer
+from ..errors import ConfigError, TrainingDiverged
+from ..signals import starting_workers
+from .optim import GradientClipper
 
 __all__ = [
     "BatchRecorder",

@@ -8,12 +8,12 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
-from glipv2_d2.data.loading import read_dataset
-from glipv2_d2.evaluation.flickr30k import Flickr30kEvaluator
-from glipv2_d2.evaluation.lvis_ap import LVISFederatedEvaluator
-from glipv2_d2.evaluation.phrasecut import PhraseCutEvaluator
-from glipv2_d2.evaluation.refexp import RefExpEvaluator
-from glipv2_d2.evaluation.subset_coco import SubsetCOCOEvaluator
+from ..data.loading import read_dataset
+from .flickr30k import Flickr30kEvaluator
+from .lvis_ap import LVISFederatedEvaluator
+from .phrasecut import PhraseCutEvaluator
+from .refexp import RefExpEvaluator
+from .subset_coco import SubsetCOCOEvaluator
 
 # evaluator_type of the metadata -> class or function that is called as
 # (dataset_name, output_dir=..., distributed=..., **options)

@@ -10,15 +10,15 @@ from typing import Any
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
-from glipv2_d2.data.checks import check_record
-from glipv2_d2.data.datasets.coco_like import (
+from ..data.checks import check_record
+from ..data.datasets.coco_like import (
     detectron2_annotation,
     read_categories,
     read_json,
     sound_entries,
 )
-from glipv2_d2.data.entries import plain_number
-from glipv2_d2.data.problems import ProblemLog, problem_log
+from ..data.entries import plain_number
+from ..data.problems import ProblemLog, problem_log
 
 Record = dict[str, Any]
 

@@ -18,7 +18,7 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.checks import DataError
+from ..errors import DataError
 
 Record = dict[str, Any]
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as mask_util
 
-from glipv2_d2.evaluation.detection_table import DetectionTable
-from glipv2_d2.evaluation.lvis_truth import LVISTruth
+from .detection_table import DetectionTable
+from .lvis_truth import LVISTruth
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)

@@ -11,17 +11,17 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode, Instances
 
-from glipv2_d2.data.checks import DataError
-from glipv2_d2.evaluation.boxes import box_iou
-from glipv2_d2.evaluation.collect import (
+from ..errors import DataError
+from .boxes import box_iou
+from .collect import (
     Record,
     RecordEvaluator,
     benchmark_files,
     dumped_boxes,
     ranked_boxes,
 )
-from glipv2_d2.evaluation.flickr30k_entities import read_entity_boxes, read_sentences
-from glipv2_d2.evaluation.tables import Table
+from .flickr30k_entities import read_entity_boxes, read_sentences
+from .tables import Table
 
 BOX_RULES = ("any", "merged")
 # name of the metric: how many of the best boxes may be tried, None for all of them

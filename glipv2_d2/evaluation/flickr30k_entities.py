@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.checks import DataError
+from ..errors import DataError
 
 Box = tuple[float, float, float, float]
 

@@ -13,18 +13,18 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances, ROIMasks
 from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.checks import DataError
-from glipv2_d2.evaluation.collect import (
+from ..errors import DataError
+from .collect import (
     ImageLedger,
     checked_instances,
     gathered,
     log_results_file,
     write_json_rows,
 )
-from glipv2_d2.evaluation.detection_table import DetectionTable
-from glipv2_d2.evaluation.federated_ap import AREAS, IOU_THRESHOLDS, federated_precision
-from glipv2_d2.evaluation.lvis_truth import FREQUENCIES, load_lvis_truth
-from glipv2_d2.evaluation.tables import metric_tables
+from .detection_table import DetectionTable
+from .federated_ap import AREAS, IOU_THRESHOLDS, federated_precision
+from .lvis_truth import FREQUENCIES, load_lvis_truth
+from .tables import metric_tables
 
 AP_RULES = ("fixed", "standard")
 PER_CLASS = 10_000

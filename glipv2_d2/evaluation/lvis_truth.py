@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_util
 
-from glipv2_d2.data.checks import DataError
-from glipv2_d2.data.datasets.coco_like import read_json
-from glipv2_d2.data.entries import plain_annotation
-from glipv2_d2.evaluation.coco_truth import annotation_area
+from ..data.datasets.coco_like import read_json
+from ..data.entries import plain_annotation
+from ..errors import DataError
+from .coco_truth import annotation_area
 
 FREQUENCIES = ("r", "c", "f")  # rare: in fewer than 10 training images; common: < 100; frequent
 

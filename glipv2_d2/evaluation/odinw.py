@@ -19,9 +19,9 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.checks import DataError
-from glipv2_d2.data.datasets.odinw_table import ODINW_ROWS
-from glipv2_d2.evaluation.tables import Table
+from ..data.datasets.odinw_table import ODINW_ROWS
+from ..errors import DataError
+from .tables import Table
 
 # The columns of GLIPv2's Tables 11 and 12, in their order.
 PAPER_COLUMNS = {

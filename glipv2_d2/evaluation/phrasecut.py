@@ -11,10 +11,10 @@ from detectron2.structures import BoxMode, Instances
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_util
 
-from glipv2_d2.data.checks import DataError
-from glipv2_d2.data.datasets.phrasecut import read_refer_json
-from glipv2_d2.evaluation.collect import Record, RecordEvaluator, benchmark_files
-from glipv2_d2.evaluation.tables import metric_tables
+from ..data.datasets.phrasecut import read_refer_json
+from ..errors import DataError
+from .collect import Record, RecordEvaluator, benchmark_files
+from .tables import metric_tables
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 RASTERIZERS = ("authors", "coco")

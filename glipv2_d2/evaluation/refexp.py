@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode, Instances
 
-from glipv2_d2.data.checks import DataError
-from glipv2_d2.evaluation.boxes import box_iou
-from glipv2_d2.evaluation.collect import Record, RecordEvaluator, dumped_boxes, ranked_boxes
-from glipv2_d2.evaluation.tables import metric_tables
+from ..errors import DataError
+from .boxes import box_iou
+from .collect import Record, RecordEvaluator, dumped_boxes, ranked_boxes
+from .tables import metric_tables
 
 RANKS = (1, 5, 10)
 

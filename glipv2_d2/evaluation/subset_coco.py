@@ -16,16 +16,16 @@ from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from pycocotools.cocoeval import COCOeval
 
-from glipv2_d2.data.class_names import class_labels
-from glipv2_d2.data.entries import plain_id
-from glipv2_d2.evaluation.coco_truth import load_coco_truth
-from glipv2_d2.evaluation.collect import (
+from ..data.entries import plain_id
+from ..language.class_names import class_labels
+from .coco_truth import load_coco_truth
+from .collect import (
     ImageLedger,
     checked_instances,
     gathered,
     log_results_file,
 )
-from glipv2_d2.evaluation.tables import Table, metric_tables
+from .tables import Table, metric_tables
 
 # metric: (IoU threshold or None for their mean, label of the area range)
 _METRICS = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-from glipv2_d2.files import whole_file
+from ..files import whole_file
 
 __all__ = ["Table", "metric_tables", "write_results"]
 

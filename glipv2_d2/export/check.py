@@ -2,11 +2,11 @@
 
 import torch
 
-from glipv2_d2.errors import ExportError
-from glipv2_d2.export.graphs import IMAGE_OUTPUTS
-from glipv2_d2.export.runtime import ExportedGLIP
-from glipv2_d2.modeling import GLIP
-from glipv2_d2.structures import Prompt
+from ..errors import ExportError
+from ..language.prompt import Prompt
+from ..modeling import GLIP
+from .graphs import IMAGE_OUTPUTS
+from .runtime import ExportedGLIP
 
 __all__ = ["TOLERANCE", "check_export"]
 

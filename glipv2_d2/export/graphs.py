@@ -22,9 +22,10 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from glipv2_d2.errors import ExportError
-from glipv2_d2.modeling import GLIP
-from glipv2_d2.modeling.text import TextFeatures, TokenizedPrompts
+from ..errors import ExportError
+from ..language.tokenized import TokenizedPrompts
+from ..modeling import GLIP
+from ..modeling.text import TextFeatures
 
 __all__ = ["IMAGE_INPUTS", "IMAGE_OUTPUTS", "TEXT_INPUTS", "TEXT_OUTPUTS", "ImagePath", "TextPath",
            "export_image_path", "export_text_path", "tracing"]  # fmt: skip

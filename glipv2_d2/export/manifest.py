@@ -7,9 +7,9 @@ from pathlib import Path
 
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
-from glipv2_d2.errors import ExportError
-from glipv2_d2.modeling import GLIP
-from glipv2_d2.structures import Prompt
+from ..errors import ExportError
+from ..language.prompt import Prompt
+from ..modeling import GLIP
 
 __all__ = ["FILE_NAME", "FORMATS", "Manifest"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from glipv2_d2.errors import ExportError
-from glipv2_d2.export.graphs import tracing
+from ..errors import ExportError
+from .graphs import tracing
 
 __all__ = ["OPSET", "require", "save_onnx"]
 

@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch.export import ExportedProgram
 
-from glipv2_d2.errors import ExportError
-from glipv2_d2.export import graphs
-from glipv2_d2.export.manifest import FORMATS, Manifest
-from glipv2_d2.export.onnx_format import require, save_onnx
-from glipv2_d2.files import give_usual_mode
-from glipv2_d2.modeling import GLIP
-from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
-from glipv2_d2.structures import Prompt
+from ..errors import ExportError
+from ..files import give_usual_mode
+from ..language.prompt import Prompt
+from ..language.tokenizer import PromptTokenizer
+from ..modeling import GLIP
+from . import graphs
+from .manifest import FORMATS, Manifest
+from .onnx_format import require, save_onnx
 
 __all__ = ["PROMPTS_FILE", "TOKENIZER_FOLDER", "export_glip"]
 

@@ -11,21 +11,21 @@ from safetensors.torch import load_file
 from torch.export.passes import move_to_device_pass
 from transformers import PreTrainedTokenizerFast
 
-from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.engine.setup import resolve_device
-from glipv2_d2.errors import ExportError
-from glipv2_d2.export.graphs import IMAGE_INPUTS, TEXT_INPUTS
-from glipv2_d2.export.manifest import Manifest
-from glipv2_d2.export.onnx_format import require
-from glipv2_d2.export.package import PROMPTS_FILE, TOKENIZER_FOLDER
-from glipv2_d2.modeling import GLIP
-from glipv2_d2.modeling.boxes import InclusiveBoxCoder, to_inclusive
-from glipv2_d2.modeling.fusion import modulated_deform_conv2d
-from glipv2_d2.modeling.heads import GroundingOutput
-from glipv2_d2.modeling.postprocessing import GroundingPostprocessor
-from glipv2_d2.modeling.text import TextFeatureCache, TextFeatures, TokenizedPrompts
-from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
-from glipv2_d2.structures import PromptError
+from ..engine.predictor import GroundingPredictor
+from ..engine.setup import resolve_device
+from ..errors import ExportError, PromptError
+from ..language.tokenized import TokenizedPrompts
+from ..language.tokenizer import PromptTokenizer
+from ..modeling import GLIP
+from ..modeling.boxes import InclusiveBoxCoder, to_inclusive
+from ..modeling.fusion import modulated_deform_conv2d
+from ..modeling.heads import GroundingOutput
+from ..modeling.postprocessing import GroundingPostprocessor
+from ..modeling.text import TextFeatureCache, TextFeatures
+from .graphs import IMAGE_INPUTS, TEXT_INPUTS
+from .manifest import Manifest
+from .onnx_format import require
+from .package import PROMPTS_FILE, TOKENIZER_FOLDER
 
 __all__ = ["ExportedGLIP", "load_exported"]
 

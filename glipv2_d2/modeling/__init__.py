@@ -2,7 +2,11 @@
 
 from .backbone import SwinBackbone, build_fpn
 from .meta_arch import GLIP, GLIPv2
-from .text import LANGUAGE_BACKBONE_REGISTRY, BertLanguageBackbone, ClipLanguageBackbone
+from .text import (
+    LANGUAGE_BACKBONE_REGISTRY,
+    BertLanguageBackbone,
+    ClipLanguageBackbone,
+)
 from .tta import GLIPWithTTA
 
 __all__ = [

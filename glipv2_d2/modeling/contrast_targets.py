@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from detectron2.utils import comm
 
-from ..structures import Prompt, PromptError, clean_name
+from ..errors import PromptError
+from ..language.prompt import Prompt, clean_name
 from .gather import gather_rows
 
 __all__ = ["ContrastTargets", "batch_targets", "positions_inside"]

@@ -8,8 +8,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torchvision.ops import batched_nms
 
-from ..structures import Prompt
-from ..structures.phrase_list import PhraseList
+from ..language.phrase_list import PhraseList
+from ..language.prompt import Prompt
 from .boxes import InclusiveBoxCoder, to_continuous
 
 __all__ = ["ClassMap", "Detections", "GroundingPostprocessor", "classes_asked_twice", "split"]

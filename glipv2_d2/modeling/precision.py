@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from ..compat import PRECISIONS
-from ..config import ConfigError
+from ..errors import ConfigError
 
 __all__ = ["inference_autocast", "without_autocast"]
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops import batched_nms
 
-from ..structures import Prompt, names_direction
+from ..language.prompt import Prompt, names_direction
 from .mask_output import masks_as, paste_masks
 
 __all__ = ["GLIPWithTTA"]

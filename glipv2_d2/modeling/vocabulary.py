@@ -12,8 +12,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..data.counters import Counters
 from ..data.datasets.phrase_classes import detection_classes
 from ..data.mappers.grounding import absent_class_ids
-from ..data.prompts import DROPPED_POSITIVES, DetectionPromptSampler
 from ..errors import ConfigError, PromptError
+from ..language.negatives import DROPPED_POSITIVES, DetectionPromptSampler
 
 __all__ = ["TrainingVocabulary", "class_names", "common_class_names", "difference"]
 

@@ -28,8 +28,9 @@ from detectron2.config import CfgNode, get_cfg, instantiate
 from omegaconf import DictConfig
 
 from ..checkpoint import config_for_weights
-from ..config import ConfigError, load_model_config
-from ..structures import names_direction
+from ..config import load_model_config
+from ..errors import ConfigError
+from ..language.prompt import names_direction
 from .vocabulary import common_class_names, difference
 
 __all__ = ["arguments_from"]

@@ -6,8 +6,8 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 
 from glipv2_d2.modeling.fusion import DyHead
-from tests.checkpoint.official import official_state
-from tests.tiny import tiny_config, tiny_model
+from tests.support.official import official_state
+from tests.support.tiny import tiny_config, tiny_model
 
 
 def tiny_glip_t_a(seed=0):

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from glipv2_d2.checkpoint import (
-    CheckpointError,
     GLIPCheckpointer,
     check_weights,
     find_checkpoint,
@@ -16,7 +15,8 @@ from glipv2_d2.checkpoint import (
     save_safetensors,
 )
 from glipv2_d2.engine.ema import ModelEMA
-from tests.tiny import tiny_model
+from glipv2_d2.errors import CheckpointError
+from tests.support.tiny import tiny_model
 
 
 class Toy(nn.Module):

@@ -7,7 +7,6 @@ from detectron2.config import instantiate
 from torch import nn
 
 from glipv2_d2.checkpoint import (
-    CheckpointError,
     GLIPCheckpointer,
     build_for_weights,
     config_for_weights,
@@ -15,9 +14,10 @@ from glipv2_d2.checkpoint import (
     read_checkpoint,
     release_state,
 )
+from glipv2_d2.errors import CheckpointError
 from tests.checkpoint.conftest import tiny_glip_t_a
-from tests.checkpoint.official import official_state
-from tests.tiny import tiny_config, tiny_model
+from tests.support.official import official_state
+from tests.support.tiny import tiny_config, tiny_model
 
 
 @pytest.fixture(scope="module")

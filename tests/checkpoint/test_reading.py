@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from glipv2_d2.checkpoint import (
-    CheckpointError,
     GLIPCheckpointer,
     read_checkpoint,
     read_safetensors_metadata,
     weight_names,
 )
+from glipv2_d2.errors import CheckpointError
 
 
 class NotAWeight:

@@ -9,8 +9,9 @@ from collections import Counter, defaultdict, deque
 import pytest
 import torch
 
-from glipv2_d2.checkpoint import CheckpointError, read_checkpoint, weight_names
+from glipv2_d2.checkpoint import read_checkpoint, weight_names
 from glipv2_d2.checkpoint.restricted import StandIn, restricted_pickle
+from glipv2_d2.errors import CheckpointError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Detected pickle protocol"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer, find_checkpoint
+from glipv2_d2.checkpoint import GLIPCheckpointer, find_checkpoint
+from glipv2_d2.errors import CheckpointError
 from glipv2_d2.files import remove_leftovers, whole_file
 
 

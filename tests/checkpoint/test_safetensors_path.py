@@ -4,8 +4,9 @@ import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from glipv2_d2.checkpoint import CheckpointError, GLIPCheckpointer, save_safetensors
-from tests.tiny import tiny_model
+from glipv2_d2.checkpoint import GLIPCheckpointer, save_safetensors
+from glipv2_d2.errors import CheckpointError
+from tests.support.tiny import tiny_model
 
 
 @pytest.fixture

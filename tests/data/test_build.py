@@ -12,13 +12,13 @@ from detectron2.utils import comm
 from PIL import Image
 
 from glipv2_d2.data import (
-    DataError,
     GroundingDatasetMapper,
     build_grounding_test_loader,
     build_grounding_train_loader,
     load_records,
 )
 from glipv2_d2.data.build import relabel
+from glipv2_d2.errors import DataError
 
 
 def make_mapper(tokenizer, is_train=True, **options):

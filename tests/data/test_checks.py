@@ -3,7 +3,8 @@ import logging
 import pytest
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.checks import DataError, check_records
+from glipv2_d2.data.checks import check_records
+from glipv2_d2.errors import DataError
 
 NAN = float("nan")
 

@@ -11,12 +11,12 @@ from PIL import Image
 import glipv2_d2  # noqa: F401  (registration)
 from glipv2_d2.config import get_config
 from glipv2_d2.data import (
-    DataError,
     GroundingDatasetMapper,
     build_grounding_test_loader,
     build_grounding_train_loader,
 )
 from glipv2_d2.engine.evaluate import pair_test_sets
+from glipv2_d2.errors import DataError
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "common" / "data"
 

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from glipv2_d2.data.images import (
-    ImageReadError,
     ImageSizeError,
     bgr_array,
     check_image_size,
@@ -19,7 +18,7 @@ from glipv2_d2.data.images import (
     record_image_problem,
     record_image_size,
 )
-from glipv2_d2.errors import UsageError, UserError
+from glipv2_d2.errors import ImageReadError, UsageError, UserError
 
 RED, BLUE = (200, 10, 30), (10, 20, 220)
 

@@ -8,7 +8,7 @@ from detectron2.data import transforms as T
 
 from glipv2_d2.data import GroundingDatasetMapper, build_grounding_train_loader
 from glipv2_d2.data.masks import WITHOUT_MASK, MaskedRecords
-from glipv2_d2.data.problems import DataError
+from glipv2_d2.errors import DataError
 
 SQUARE = [[1, 1, 9, 1, 9, 9, 1, 9]]
 

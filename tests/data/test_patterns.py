@@ -12,7 +12,6 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 
 from glipv2_d2.data import (
-    DataError,
     GroundingDatasetMapper,
     build_grounding_test_loader,
     build_grounding_train_loader,
@@ -22,8 +21,9 @@ from glipv2_d2.data import (
 from glipv2_d2.data.checks import check_records
 from glipv2_d2.data.datasets.coco_like import register_coco_style
 from glipv2_d2.data.samplers import REPLACED
-from tests.data.conftest import HEIGHT, WIDTH
-from tests.data.datasets.making import CAPTION
+from glipv2_d2.errors import DataError
+from tests.support.data_fixtures import HEIGHT, WIDTH
+from tests.support.making import CAPTION
 from tools import inspect_dataset
 
 

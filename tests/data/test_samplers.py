@@ -8,10 +8,10 @@ import torch
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
-from glipv2_d2.data import DataError, ImageReadError
-from glipv2_d2.data.prompts import NothingToAsk
 from glipv2_d2.data.records import RecordMix
 from glipv2_d2.data.samplers import MOST_IN_A_ROW, REPLACED, MixingSampler, SampleStream
+from glipv2_d2.errors import DataError, ImageReadError
+from glipv2_d2.language.negatives import NothingToAsk
 
 
 def indices(monkeypatch, rank, world, count, **options):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from detectron2.utils.events import JSONWriter
 
-from tests.engine.tiny_data import write_tiny_data
+from tests.support.tiny_data import write_tiny_data
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = Path(__file__).with_name("tiny_train.py")
+CONFIG = ROOT / "tests" / "support" / "tiny_train.py"
 
 
 @pytest.fixture(scope="session")

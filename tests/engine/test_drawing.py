@@ -11,7 +11,7 @@ from matplotlib import font_manager
 
 from glipv2_d2.engine import drawing
 from glipv2_d2.engine.drawing import draw
-from glipv2_d2.structures.phrase_list import PhraseList
+from glipv2_d2.language.phrase_list import PhraseList
 
 GRAY = np.full((64, 80, 3), 100, np.uint8)
 

@@ -6,8 +6,9 @@ from detectron2.evaluation import DatasetEvaluator
 from omegaconf import OmegaConf
 from torch import nn
 
-from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.config import get_config
 from glipv2_d2.engine.evaluate import evaluate_test_sets, in_original_size, pair_test_sets
+from glipv2_d2.errors import ConfigError
 
 
 class Counts(DatasetEvaluator):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from glipv2_d2.engine.setup import argument_parser, load_config
-from tests import benchmark_tree as tree
 from tests.engine.conftest import CONFIG, ROOT
-from tests.tiny import tiny_model
+from tests.support import benchmark_tree as tree
+from tests.support.tiny import tiny_model
 
 PAGE = (ROOT / "docs/evaluation.md").read_text()
 COMMANDS = [

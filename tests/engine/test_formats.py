@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from glipv2_d2.data import register_grounding_dataset
 from glipv2_d2.data.datasets.coco_like import register_coco_style
-from tests.data.datasets.making import (
+from tests.support.making import (
     BOXES,
     CAPTION,
     HEIGHT,
@@ -19,7 +19,7 @@ from tests.data.datasets.making import (
     write_tar,
     write_tsv,
 )
-from tests.engine.tiny_data import losses
+from tests.support.tiny_data import losses
 
 COUNT = 4
 

@@ -22,7 +22,7 @@ from glipv2_d2.engine.evaluate import require_test_data
 from glipv2_d2.engine.image_headers import look_at_images
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
-from tests.engine.tiny_data import write_tiny_data
+from tests.support.tiny_data import write_tiny_data
 
 
 def break_images(folder):

@@ -7,10 +7,10 @@ import torch
 from detectron2.engine import TrainerBase, hooks
 
 from glipv2_d2.checkpoint import GLIPCheckpointer
-from glipv2_d2.config import ConfigError
 from glipv2_d2.engine.patience import Patience, TrainingEnded
 from glipv2_d2.engine.saving import Saving
 from glipv2_d2.engine.schedule import warmup_multi_step
+from glipv2_d2.errors import ConfigError
 from glipv2_d2.signals import StopSignals
 
 

@@ -14,14 +14,13 @@ from detectron2.modeling import build_model
 from detectron2.structures import ROIMasks, pairwise_iou
 from PIL import Image
 
-from glipv2_d2 import Prompt, PromptError, add_glip_config
-from glipv2_d2.checkpoint import CheckpointError, release_state, save_safetensors
-from glipv2_d2.config import ConfigError
+from glipv2_d2 import Prompt, add_glip_config
+from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UserError
-from tests.checkpoint.official import official_state
+from glipv2_d2.errors import CheckpointError, ConfigError, PromptError, UserError
 from tests.modeling.meta_arch.test_glip_masks import masked
-from tests.tiny import tiny_model
+from tests.support.official import official_state
+from tests.support.tiny import tiny_model
 
 NAMES = ["cat", "dog", "red kite"]
 
@@ -230,7 +229,7 @@ def test_bad_images(predictor, tmp_path):
 
 def test_from_config(model, tmp_path, tiny_data):
     weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
-    config = "tests/engine/tiny_train.py"
+    config = "tests/support/tiny_train.py"
     options = {"device": "cpu", "overrides": ["model.postprocessor.score_threshold=0.0"]}
     loaded = GroundingPredictor.from_config(config, weights, **options)
     assert (loaded.resize.short_edge_length[0], loaded.resize.max_size) == (96, 128)
@@ -248,7 +247,7 @@ def test_from_config(model, tmp_path, tiny_data):
 
 def test_from_config_takes_every_option_of_the_class(model, tmp_path, tiny_data):
     weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
-    config = "tests/engine/tiny_train.py"
+    config = "tests/support/tiny_train.py"
     given = {
         "min_size": 64, "max_size": 100, "score_threshold": 0.25, "merge_iou": 0.6,
         "batch_size": 3, "precision": "bf16", "phrases": "nltk",
@@ -281,7 +280,7 @@ def test_from_config_with_official_weights_fetches_none_of_berts(model, tmp_path
     # The folder of the tiny language model holds no weights: asking for them would fail.
     overrides = ["model.postprocessor.score_threshold=0.0", "model.language_backbone.pretrained=1"]
     loaded = GroundingPredictor.from_config(
-        "tests/engine/tiny_train.py", weights, device="cpu", overrides=overrides
+        "tests/support/tiny_train.py", weights, device="cpu", overrides=overrides
     )
     direct = GroundingPredictor(model, min_size=96, max_size=128)
     same(loaded(image(), NAMES)[0], direct(image(), NAMES)[0])
@@ -296,7 +295,7 @@ def test_detectron2_build_model_and_default_predictor(model, tmp_path, tiny_data
     cfg = get_cfg()
     add_glip_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "GLIP"
-    cfg.MODEL.GLIP.CONFIG = "tests/engine/tiny_train.py"
+    cfg.MODEL.GLIP.CONFIG = "tests/support/tiny_train.py"
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = str(weights)
     cfg.DATASETS.TEST = ("tiny_predictor_vocabulary",)

@@ -12,9 +12,9 @@ import torch
 from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.compat import launch
 from glipv2_d2.engine.setup import argument_parser
-from tests.engine import recording_run
 from tests.engine.conftest import CONFIG, ROOT
-from tests.engine.tiny_data import losses, write_tiny_data
+from tests.support import recording_run
+from tests.support.tiny_data import losses, write_tiny_data
 
 
 @pytest.mark.slow

@@ -9,16 +9,15 @@ from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 
 from glipv2_d2.compat import launch
-from glipv2_d2.config import ConfigError
-from glipv2_d2.data import DataError
 from glipv2_d2.engine.evaluate import pair_test_sets
 from glipv2_d2.engine.setup import argument_parser, load_config
+from glipv2_d2.errors import ConfigError, DataError
 from glipv2_d2.modeling import SwinBackbone
 from glipv2_d2.modeling.fusion import VLTower
-from tests import benchmark_tree as tree
-from tests.engine import recording_run
 from tests.engine.conftest import CONFIG
-from tests.tiny import tiny_model
+from tests.support import benchmark_tree as tree
+from tests.support import recording_run
+from tests.support.tiny import tiny_model
 
 # Every command of the documentation is run in test_evaluation_page.py.
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import glipv2_d2.checkpoint.checkpointer as checkpointer_module
-from glipv2_d2.config import ConfigError
 from glipv2_d2.engine import evaluate
 from glipv2_d2.engine.trainer import GLIPTrainer
+from glipv2_d2.errors import ConfigError
 from tests.engine.conftest import CONFIG
-from tests.engine.tiny_data import losses
+from tests.support.tiny_data import losses
 
 RANDOM = CONFIG.with_name("tiny_random.py")
 OPTIONS = (

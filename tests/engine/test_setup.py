@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.config import get_config
 from glipv2_d2.engine.setup import argument_parser, load_config
+from glipv2_d2.errors import ConfigError
 
 
 def device(*options):

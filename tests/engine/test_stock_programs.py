@@ -27,8 +27,8 @@ from fvcore.nn import FlopCountAnalysis, activation_count, flop_count_table, par
 
 from glipv2_d2.modeling import GLIP, GLIPWithTTA
 from tests.modeling.meta_arch.test_glip_masks import masked_config
-from tests.tiny import lively
-from tests.yacs_door import NAMES, registered, tiny_cfg
+from tests.support.tiny import lively
+from tests.support.yacs_door import NAMES, registered, tiny_cfg
 
 MANY = tuple(f"thing number {i}" for i in range(200))  # a thousand tokens
 
@@ -179,7 +179,7 @@ def test_analyze_model_counts_activations(tmp_path):
 def test_analyze_model_counts_flops(tmp_path, tiny_data):
     """tools/analyze_model.py --tasks flop with a LazyConfig: its loader brings the prompts."""
     with registered(tmp_path, stock_test=(NAMES, NAMES)):
-        loader = LazyConfig.load("tests/engine/tiny_train.py").dataloader.test
+        loader = LazyConfig.load("tests/support/tiny_train.py").dataloader.test
         loader.update(dataset="stock_test", batch_size=1)
         data = next(iter(instantiate(loader)))
     model = lively(instantiate(masked_config())).eval()

@@ -5,14 +5,15 @@ import json
 import pytest
 import torch
 
-from glipv2_d2.checkpoint import CheckpointError, read_checkpoint
-from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.checkpoint import read_checkpoint
+from glipv2_d2.config import get_config
 from glipv2_d2.engine.setup import require_masks
-from glipv2_d2.engine.trainer import GLIPTrainer, TrainingDiverged
+from glipv2_d2.engine.trainer import GLIPTrainer
+from glipv2_d2.errors import CheckpointError, ConfigError, TrainingDiverged
 from glipv2_d2.modeling.fusion import VLTower
-from tests.checkpoint.official import official_state
-from tests.engine.tiny_data import losses
-from tests.tiny import tiny_model
+from tests.support.official import official_state
+from tests.support.tiny import tiny_model
+from tests.support.tiny_data import losses
 
 
 def weights(folder):

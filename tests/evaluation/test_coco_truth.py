@@ -13,19 +13,19 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
+from glipv2_d2.cli.inspection import scan_dataset
 from glipv2_d2.data import (
-    DataError,
     GroundingDatasetMapper,
     build_grounding_test_loader,
     build_grounding_train_loader,
     load_records,
 )
 from glipv2_d2.data.datasets.coco_like import register_coco_style
-from glipv2_d2.data.inspection import scan_dataset
+from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
 from glipv2_d2.evaluation.coco_truth import load_coco_truth
-from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
-from tests.data.datasets.exporters import EXPORTERS, HEIGHT, OBJECTS, WIDTH, polygon, write_images
+from glipv2_d2.language.tokenizer import PromptTokenizer
+from tests.support.exporters import EXPORTERS, HEIGHT, OBJECTS, WIDTH, polygon, write_images
 
 MASKED = {"cvat", "labelme"}
 

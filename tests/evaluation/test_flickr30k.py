@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from glipv2_d2.data.checks import DataError
+from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import Flickr30kEvaluator
 from glipv2_d2.evaluation.flickr30k_entities import read_entity_boxes, read_sentences
-from tests.evaluation.benchmarks import evaluate, instances, record, registered
+from tests.support.benchmarks import evaluate, instances, record, registered
 
 # Entity 1: two boxes, one of them shared with entity 2. 3: "nobox". 4: "scene". 5: no object.
 XML = """<annotation><filename>77.jpg</filename>

@@ -10,11 +10,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_lvis_instances
 from detectron2.structures import ROIMasks
 
-from glipv2_d2.data.checks import DataError
+from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator, detection_table, lvis_ap
 from glipv2_d2.evaluation.coco_truth import mask_area
 from glipv2_d2.evaluation.detection_table import DetectionTable
-from tests.evaluation import lvis_sets
+from tests.support import lvis_sets
 
 
 @pytest.fixture

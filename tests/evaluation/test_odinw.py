@@ -7,7 +7,7 @@ import json
 import pytest
 from detectron2.data import MetadataCatalog
 
-from glipv2_d2.data.checks import DataError
+from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation.odinw import (
     ODinWRun,
     odinw_columns,

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as mask_util
 
-from glipv2_d2.data.checks import DataError
+from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import PhraseCutEvaluator, build_evaluator
 from glipv2_d2.evaluation.phrasecut import authors_fill, fill_boxes, rasterize
-from tests.evaluation.benchmarks import HEIGHT, WIDTH, evaluate, instances, record, registered
+from tests.support.benchmarks import HEIGHT, WIDTH, evaluate, instances, record, registered
 
 SIZE = (HEIGHT, WIDTH)
 

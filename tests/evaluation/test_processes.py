@@ -6,9 +6,9 @@ import json
 import pytest
 
 from glipv2_d2 import compat
-from glipv2_d2.data.checks import DataError
+from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
-from tests.evaluation import benchmarks
+from tests.support import benchmarks
 
 
 def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):

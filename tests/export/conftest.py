@@ -8,7 +8,7 @@ import torch
 
 from glipv2_d2.export import ExportedGLIP, export_glip
 from glipv2_d2.export.graphs import export_image_path
-from tests.tiny import tiny_model
+from tests.support.tiny import tiny_model
 
 INFERENCE = {"min_size": 96, "max_size": 160, "score_threshold": 0.1}
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from glipv2_d2.engine import GroundingPredictor
-from glipv2_d2.export import ExportedGLIP, ExportError, check_export, export_glip, graphs
+from glipv2_d2.errors import ExportError
+from glipv2_d2.export import ExportedGLIP, check_export, export_glip, graphs
 from glipv2_d2.export.onnx_format import save_onnx
 from tests.export.conftest import INFERENCE
 from tests.export.test_graphs import ODD_SIZES, SIZES, inputs, padded

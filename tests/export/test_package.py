@@ -11,10 +11,11 @@ import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from PIL import Image
 
-from glipv2_d2 import Prompt, PromptError
+from glipv2_d2 import Prompt
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine import GroundingPredictor
-from glipv2_d2.export import ExportedGLIP, ExportError, check_export, export_glip, load_exported
+from glipv2_d2.errors import ExportError, PromptError
+from glipv2_d2.export import ExportedGLIP, check_export, export_glip, load_exported
 from glipv2_d2.export.graphs import export_image_path
 from glipv2_d2.modeling.text.parallel_classes import ParallelClassTokenizer
 from tests.export.conftest import INFERENCE
@@ -198,7 +199,7 @@ def test_masks_stay_behind(model, traced, tmp_path, monkeypatch, caplog):
 
 def test_command_line(model, traced, image_read, tmp_path, capsys):
     weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
-    options = ["--config-file", "tests/tools/tiny_detect.py", "--weights", str(weights)]
+    options = ["--config-file", "tests/support/tiny_detect.py", "--weights", str(weights)]
     overrides = ["model.neck.num_blocks=1", "model.neck.offset_rule=raw_memory"]
     folder = tmp_path / "x"
     asked = ["--output", str(folder), "--prompt", "cat, red kite", "--check"]

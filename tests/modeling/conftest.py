@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tests.tiny import lively, tiny_model
+from tests.support.tiny import lively, tiny_model
 
 
 @pytest.fixture(autouse=True, scope="package")

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
+from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.contrast import ContrastTargets, RegionWordContrast, sample_positions
 from glipv2_d2.modeling.contrast_targets import _name_key, batch_targets, positions_inside
-from glipv2_d2.structures import Prompt
-from tests.modeling.contrast_cases import (
+from tests.support.contrast_cases import (
     CHANNELS,
     POSITIONS,
     TEXT_CHANNELS,

@@ -10,7 +10,7 @@ from glipv2_d2 import compat
 from glipv2_d2.modeling.contrast import RegionWordContrast
 from glipv2_d2.modeling.gather import gather_rows
 from glipv2_d2.modeling.text import TextFeatures
-from tests.modeling.contrast_cases import (
+from tests.support.contrast_cases import (
     CHANNELS,
     SIZES,
     TEXT_CHANNELS,

@@ -7,8 +7,8 @@ import torch
 from detectron2.config import instantiate
 
 from glipv2_d2.config import get_config, load_model_config
-from tests.modeling import parameter_counts as counts
-from tests.tiny import lively, tiny_input
+from tests.support import parameter_counts as counts
+from tests.support.tiny import lively, tiny_input
 
 C = 256  # of the pyramid, in all sizes
 BERT, CLIP = 30522, 49408  # entries of the vocabularies

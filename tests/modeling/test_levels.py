@@ -8,9 +8,9 @@ from detectron2.config import instantiate
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 from detectron2.structures import ImageList
 
-from glipv2_d2.config import ConfigError
+from glipv2_d2.errors import ConfigError
 from glipv2_d2.modeling.proposal_generator import GLIPProposalGenerator
-from tests.tiny import tiny_config, tiny_glipv2_config, tiny_model
+from tests.support.tiny import tiny_config, tiny_glipv2_config, tiny_model
 
 
 def of_four_levels(model):

@@ -12,7 +12,7 @@ from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.heads import GroundingOutput
 from glipv2_d2.modeling.losses import GroundingLosses, GroundingTargets, centerness_of
 from glipv2_d2.modeling.matcher import ATSSMatcher
-from tests.tiny import tiny_input, tiny_model
+from tests.support.tiny import tiny_input, tiny_model
 
 STRIDES, SIZES = (8, 16, 32), ((6, 8), (3, 4), (2, 2))
 TOKENS = 5

@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
+from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.postprocessing import (
     ClassMap,
@@ -14,7 +15,6 @@ from glipv2_d2.modeling.postprocessing import (
     GroundingPostprocessor,
     classes_asked_twice,
 )
-from glipv2_d2.structures import Prompt
 
 TOKENS = 9
 SIZE = (60, 80)  # height, width

@@ -14,7 +14,7 @@ from detectron2.modeling.roi_heads import (
 from detectron2.utils.events import EventStorage
 
 from glipv2_d2.modeling.proposal_generator import GLIPProposalGenerator, build_rcnn_on_glip
-from tests.tiny import tiny_input, tiny_model
+from tests.support.tiny import tiny_input, tiny_model
 
 
 def roi_heads():

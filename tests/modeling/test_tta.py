@@ -5,9 +5,9 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from glipv2_d2.language import Prompt
+from glipv2_d2.language.phrase_list import PhraseList
 from glipv2_d2.modeling.tta import GLIPWithTTA
-from glipv2_d2.structures import Prompt
-from glipv2_d2.structures.phrase_list import PhraseList
 
 COLORS = ("blue", "green", "red")
 

@@ -8,12 +8,11 @@ from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
-from glipv2_d2 import PromptError
-from glipv2_d2.config import ConfigError
-from glipv2_d2.data.prompts import DROPPED_POSITIVES
+from glipv2_d2.errors import ConfigError, PromptError
+from glipv2_d2.language.negatives import DROPPED_POSITIVES
 from tests.modeling.meta_arch.test_glip_masks import masked_config, training_input
-from tests.tiny import tiny_glipv2_config, tiny_input, tiny_model
-from tests.yacs_door import NAMES, registered, tiny_cfg
+from tests.support.tiny import tiny_glipv2_config, tiny_input, tiny_model
+from tests.support.yacs_door import NAMES, registered, tiny_cfg
 
 MANY = [f"thing number {i}" for i in range(300)]  # 1,500 tokens in one prompt
 

@@ -6,11 +6,11 @@ from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
-from glipv2_d2.config import ConfigError
+from glipv2_d2.errors import ConfigError
 from glipv2_d2.modeling import GLIPWithTTA
 from tests.modeling.meta_arch.test_glip_masks import masked_config
-from tests.tiny import lively, tiny_config, tiny_input
-from tests.yacs_door import NAMES, tiny_cfg
+from tests.support.tiny import lively, tiny_config, tiny_input
+from tests.support.yacs_door import NAMES, tiny_cfg
 
 ROI, RETINANET = "MODEL__ROI_HEADS__", "MODEL__RETINANET__"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from glipv2_d2.data.datasets.scenes import register_all_scenes
-from glipv2_d2.data.scenes.build import build_scenes
-from tests.benchmark_tree import catalogs_at
+from glipv2_d2.scenes.build import build_scenes
+from glipv2_d2.scenes.datasets import register_all_scenes
+from tests.support.benchmark_tree import catalogs_at
 
 
 @pytest.fixture(scope="session")

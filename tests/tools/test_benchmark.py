@@ -26,11 +26,12 @@ from benchmarking.timing import Clock, Timing, interleave
 from benchmarking.weights import calibrate, make_lively
 from benchmarking.workers import OutOfMemory, PeakMemory, Worker
 
-from glipv2_d2.config import ConfigError, get_config
-from glipv2_d2.structures import Prompt, PromptError
-from tests.tiny import tiny_glipv2_config, tiny_input, tiny_model
+from glipv2_d2.config import get_config
+from glipv2_d2.errors import ConfigError, PromptError
+from glipv2_d2.language import Prompt
+from tests.support.tiny import tiny_glipv2_config, tiny_input, tiny_model
 
-CONFIG = "tests/tools/tiny_detect.py"
+CONFIG = "tests/support/tiny_detect.py"
 # The parity tests' own. Sums in another order in float32 differ by some 1e-5 here, with logits of
 # 20 units; any mistake in the arrangement is far larger.
 TOLERANCE = 1e-4

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from glipv2_d2.checkpoint import load_weights, read_safetensors_metadata
-from tests.checkpoint.official import official_state
-from tests.tiny import tiny_model
+from tests.support.official import official_state
+from tests.support.tiny import tiny_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 

@@ -11,10 +11,10 @@ from detectron2.structures import Boxes, Instances
 
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine import detect as module
-from glipv2_d2.structures.phrase_list import PhraseList
-from tests.tiny import tiny_model
+from glipv2_d2.language.phrase_list import PhraseList
+from tests.support.tiny import tiny_model
 
-CONFIG = "tests/tools/tiny_detect.py"
+CONFIG = "tests/support/tiny_detect.py"
 
 
 @pytest.fixture(scope="module")

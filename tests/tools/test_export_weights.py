@@ -8,14 +8,14 @@ import torch
 
 from glipv2_d2.checkpoint import load_weights, read_checkpoint, read_safetensors_metadata
 from glipv2_d2.engine.ema import ModelEMA
-from tests.checkpoint.official import official_state
-from tests.tiny import tiny_model
+from tests.support.official import official_state
+from tests.support.tiny import tiny_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 import export_weights
 
-CONFIG = "tests/tools/tiny_detect.py"
+CONFIG = "tests/support/tiny_detect.py"
 
 
 @pytest.fixture(scope="module")

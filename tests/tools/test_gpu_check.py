@@ -145,9 +145,9 @@ def test_what_is_packed_imports_and_holds_no_weights(tmp_path, monkeypatch):
     assert gpu_pack.main([str(tmp_path / "pack"), "--python-version", "3.12"]) == 0
     code = (
         "import detectron2.engine, fvcore, skimage, sys; "
-        "from glipv2_d2.data.scenes.photos import TRAIN_PHOTOS, photo_path; "
+        "from glipv2_d2.scenes.photos import TRAIN_PHOTOS, photo_path; "
         "print(detectron2.__file__, skimage.__file__); [photo_path(*p) for p in TRAIN_PHOTOS]; "
-        "from glipv2_d2.modeling.text.tokenizer import PromptTokenizer; "
+        "from glipv2_d2.language.tokenizer import PromptTokenizer; "
         "print(PromptTokenizer.from_pretrained('minilm').num_tokens('a red star'))"
     )
     path = f"{tmp_path / 'pack'}{os.pathsep}{ROOT}"

@@ -16,13 +16,12 @@ from sweeping import running  # noqa: E402
 
 import train_net  # noqa: E402
 from glipv2_d2.checkpoint import read_checkpoint  # noqa: E402
-from glipv2_d2.config import ConfigError  # noqa: E402
-from glipv2_d2.data import DataError  # noqa: E402
 from glipv2_d2.engine.setup import argument_parser  # noqa: E402
-from tests import benchmark_tree as tree  # noqa: E402
+from glipv2_d2.errors import ConfigError, DataError  # noqa: E402
 from tests.engine.conftest import CONFIG  # noqa: E402
-from tests.engine.tiny_data import write_tiny_data  # noqa: E402
-from tests.tiny import tiny_model  # noqa: E402
+from tests.support import benchmark_tree as tree  # noqa: E402
+from tests.support.tiny import tiny_model  # noqa: E402
+from tests.support.tiny_data import write_tiny_data  # noqa: E402
 
 FEW_SHOT = [f"fewshot_{base}_shot3_seed{seed}" for base in ("train", "val") for seed in (3, 30)]
 TRUTH = {"image_id": 1, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}

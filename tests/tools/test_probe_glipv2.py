@@ -10,7 +10,7 @@ from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.config import get_config
 from tools import probe_glipv2
 
-CONFIG = "tests/tools/tiny_probe.py"
+CONFIG = "tests/support/tiny_probe.py"
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from parity.inference import verify_case
 from parity.report import FAIL, OK, SKIP
 from parity.training import verify_training
 
-from tests.tools import tiny_parity
+from tests.support import tiny_parity
 
 
 @pytest.fixture(scope="module")

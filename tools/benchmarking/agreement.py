@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import torch
 from detectron2.structures import Instances, pairwise_iou
 
+from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.heads import GroundingOutput
-from glipv2_d2.structures import Prompt
 
 __all__ = ["compare_outputs", "detections_that_agree", "recorded_heads"]
 

@@ -13,7 +13,7 @@ from benchmarking.settings import Settings, build_model
 from benchmarking.sides import Bench
 from benchmarking.timing import Clock
 from benchmarking.workers import Worker
-from glipv2_d2.config import ConfigError
+from glipv2_d2.errors import ConfigError
 
 __all__ = ["measure_compile"]
 

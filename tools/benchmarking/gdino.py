@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
 
-from glipv2_d2.structures import Prompt
+from glipv2_d2.language import Prompt
 
 __all__ = ["GroundingDino", "TINY_SWIN"]
 

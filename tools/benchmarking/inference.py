@@ -10,8 +10,8 @@ from benchmarking.stages import StageTimer
 from benchmarking.timing import Clock, Timing, interleave
 from benchmarking.weights import calibrate
 from benchmarking.workload import lvis_prompts, make_inputs, prompt_names
-from glipv2_d2.config import ConfigError
-from glipv2_d2.structures import Prompt
+from glipv2_d2.errors import ConfigError
+from glipv2_d2.language import Prompt
 
 __all__ = [
     "TOLERANCE",

@@ -10,8 +10,8 @@ from benchmarking.settings import Settings, build_model
 from benchmarking.timing import Clock
 from benchmarking.workers import PeakMemory, return_free_memory
 from benchmarking.workload import prompt_names, train_inputs
-from glipv2_d2.config import ConfigError
-from glipv2_d2.structures import Prompt
+from glipv2_d2.errors import ConfigError
+from glipv2_d2.language import Prompt
 
 __all__ = ["measure_losses"]
 

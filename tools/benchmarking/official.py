@@ -20,12 +20,12 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarking.official_layers import OfficialDynamicConv, OfficialFusion, OfficialTextLayer
 from benchmarking.official_vision import OfficialBackbone
-from glipv2_d2.config import ConfigError
+from glipv2_d2.errors import ConfigError, PromptError
+from glipv2_d2.language import Prompt, TokenizedPrompts
 from glipv2_d2.modeling.boxes import to_inclusive
 from glipv2_d2.modeling.heads import GroundingOutput
 from glipv2_d2.modeling.losses import GroundingTargets
 from glipv2_d2.modeling.postprocessing import ClassMap
-from glipv2_d2.structures import Prompt, PromptError, TokenizedPrompts
 
 __all__ = ["CHECKPOINTING", "OfficialArrangement"]
 

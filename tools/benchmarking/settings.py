@@ -10,7 +10,8 @@ from torch import nn
 from benchmarking.weights import make_lively
 from glipv2_d2.checkpoint import load_weights
 from glipv2_d2.compat import PRECISIONS
-from glipv2_d2.config import ConfigError, apply_overrides, get_config
+from glipv2_d2.config import apply_overrides, get_config
+from glipv2_d2.errors import ConfigError
 
 __all__ = ["Settings", "build_model"]
 

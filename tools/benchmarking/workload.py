@@ -10,10 +10,10 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from benchmarking.settings import Settings
-from glipv2_d2.config import ConfigError
 from glipv2_d2.data.images import read_image
-from glipv2_d2.data.scenes.photos import PhotoError, photo_path
-from glipv2_d2.structures import Prompt
+from glipv2_d2.errors import ConfigError
+from glipv2_d2.language import Prompt
+from glipv2_d2.scenes.photos import PhotoError, photo_path
 
 __all__ = ["LVIS_CHUNK", "PROMPTS", "lvis_prompts", "make_inputs", "prompt_names", "train_inputs"]
 

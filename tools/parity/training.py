@@ -6,9 +6,9 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from glipv2_d2.checkpoint import explain_left_out
+from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.boxes import to_continuous, to_inclusive
 from glipv2_d2.modeling.losses import centerness_of
-from glipv2_d2.structures import Prompt
 from tests.parity.generated_weights import Entry
 
 from .cases import TrainingCase, choose_prompt, phrase_prompts

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from detectron2.data import MetadataCatalog
 
-from glipv2_d2.config import ConfigError
 from glipv2_d2.data.datasets.odinw import odinw_names
 from glipv2_d2.data.datasets.odinw_table import SHOTS
+from glipv2_d2.errors import ConfigError
 
 ALL = "all"
 # GLIP's README: so often an epoch sees each image; few images would else give very short epochs.

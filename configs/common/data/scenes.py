@@ -13,7 +13,7 @@ from glipv2_d2.data import (
     build_grounding_train_loader,
 )
 from glipv2_d2.evaluation import build_evaluator
-from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
+from glipv2_d2.language.tokenizer import PromptTokenizer
 
 dataloader = OmegaConf.create()
 

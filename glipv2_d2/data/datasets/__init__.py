@@ -1,16 +1,16 @@
 """Loaders and registrations of data sets."""
 
-from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coco_style
-from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
-from glipv2_d2.data.datasets.mdetr import load_mdetr_json
-from glipv2_d2.data.datasets.odinw import odinw_names
-from glipv2_d2.data.datasets.odvg import load_odvg
-from glipv2_d2.data.datasets.register import (
+from .coco_like import load_coco_style_json, register_coco_style
+from .glip_tsv import load_glip_tsv
+from .mdetr import load_mdetr_json
+from .odinw import odinw_names
+from .odvg import load_odvg
+from .register import (
     GROUNDING_FORMATS,
     register_coco_dataset,
     register_grounding_dataset,
 )
-from glipv2_d2.data.datasets.tar_shards import load_tar_shards
+from .tar_shards import load_tar_shards
 
 __all__ = [
     "GROUNDING_FORMATS",

@@ -11,11 +11,11 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_lvis_instances
 from detectron2.data.datasets.lvis import get_lvis_instances_meta
 
-from glipv2_d2.data.datasets.coco_like import register_coco_style
-from glipv2_d2.data.datasets.objects365 import clean_objects365_name
-from glipv2_d2.data.datasets.odinw import register_odinw
-from glipv2_d2.data.datasets.refexp import register_coco_without_refexp
-from glipv2_d2.data.datasets.register import register_grounding_dataset
+from .coco_like import register_coco_style
+from .objects365 import clean_objects365_name
+from .odinw import register_odinw
+from .refexp import register_coco_without_refexp
+from .register import register_grounding_dataset
 
 # name: (COCO json, image folder, options of the reader)
 _OBJECTS365_V2 = {"rename": clean_objects365_name, "keep_folders": 1}

@@ -7,9 +7,9 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.datasets.spans import to_words
-from glipv2_d2.data.entries import field_of
-from glipv2_d2.data.problems import ProblemLog, RecordError
+from ...language.spans import to_words
+from ..entries import field_of
+from ..problems import ProblemLog, RecordError
 
 Record = dict[str, Any]
 

@@ -17,9 +17,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.checks import not_utf8
-from glipv2_d2.data.class_names import root_class_warning
-from glipv2_d2.data.entries import (
+from ...errors import DataError
+from ...language.class_names import root_class_warning
+from ..checks import not_utf8
+from ..entries import (
     annotation_problem,
     count_ids,
     id_problem,
@@ -28,7 +29,7 @@ from glipv2_d2.data.entries import (
     make_ids_plain,
     plain_annotation,
 )
-from glipv2_d2.data.problems import DataError, ProblemLog, problem_log
+from ..problems import ProblemLog, problem_log
 
 Record = dict[str, Any]
 

@@ -16,17 +16,18 @@ import numpy as np
 import yaml
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.containers import TSV, ImageSource, read_row, row_offsets
-from glipv2_d2.data.datasets.caption_labels import (
+from ...errors import DataError
+from ..containers import TSV, ImageSource, read_row, row_offsets
+from ..entries import json_objects
+from ..problems import ProblemLog, RecordError
+from ..records import LazyRecords
+from .caption_labels import (
     caption_annotations,
     label_size,
     parse_label,
     require_boxes,
 )
-from glipv2_d2.data.datasets.coco_like import load_json, set_vocabulary
-from glipv2_d2.data.entries import json_objects
-from glipv2_d2.data.problems import DataError, ProblemLog, RecordError
-from glipv2_d2.data.records import LazyRecords
+from .coco_like import load_json, set_vocabulary
 
 Record = dict[str, Any]
 

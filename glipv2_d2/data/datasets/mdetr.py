@@ -9,16 +9,16 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.datasets.coco_like import read_json
-from glipv2_d2.data.datasets.spans import whole_caption as whole_caption_phrase
-from glipv2_d2.data.entries import (
+from ...language.spans import whole_caption as whole_caption_phrase
+from ..entries import (
     annotation_problem,
     count_ids,
     image_problem,
     json_objects,
     plain_annotation,
 )
-from glipv2_d2.data.problems import ProblemLog, problem_log
+from ..problems import ProblemLog, problem_log
+from .coco_like import read_json
 
 Record = dict[str, Any]
 

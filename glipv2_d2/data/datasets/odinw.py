@@ -14,8 +14,8 @@ from functools import partial
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from glipv2_d2.data.datasets.coco_like import load_coco_style_json
-from glipv2_d2.data.datasets.odinw_table import FLAT, ODINW_ROWS, SEEDS, SHOTS, OdinwRow
+from .coco_like import load_coco_style_json
+from .odinw_table import FLAT, ODINW_ROWS, SEEDS, SHOTS, OdinwRow
 
 _FOLDERS = {"train": "train", "val": "valid", "test": "test", "minival": "mini_val"}
 

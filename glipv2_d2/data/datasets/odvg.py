@@ -9,13 +9,14 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data.checks import not_utf8
-from glipv2_d2.data.containers import read_bytes, row_offsets
-from glipv2_d2.data.datasets.coco_like import load_json, set_vocabulary
-from glipv2_d2.data.datasets.spans import find_phrase
-from glipv2_d2.data.entries import field_of, file_name_problem, id_problem, json_objects
-from glipv2_d2.data.problems import DataError, ProblemLog, RecordError, problem_log
-from glipv2_d2.data.records import LazyRecords
+from ...errors import DataError
+from ...language.spans import find_phrase
+from ..checks import not_utf8
+from ..containers import read_bytes, row_offsets
+from ..entries import field_of, file_name_problem, id_problem, json_objects
+from ..problems import ProblemLog, RecordError, problem_log
+from ..records import LazyRecords
+from .coco_like import load_json, set_vocabulary
 
 Record = dict[str, Any]
 

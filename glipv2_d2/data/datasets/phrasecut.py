@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
 
-from glipv2_d2.data.problems import DataError
+from ...errors import DataError
 
 Record = dict[str, Any]
 

@@ -15,7 +15,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 
-from glipv2_d2.data.datasets.coco_like import load_coco_style_json, read_json
+from .coco_like import load_coco_style_json, read_json
 
 Record = dict[str, Any]
 

@@ -9,12 +9,12 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
-from glipv2_d2.data.datasets.mdetr import load_mdetr_json
-from glipv2_d2.data.datasets.odvg import load_odvg
-from glipv2_d2.data.datasets.phrase_classes import number_phrases
-from glipv2_d2.data.datasets.tar_shards import load_tar_shards
-from glipv2_d2.errors import DataError, UsageError
+from ...errors import DataError, UsageError
+from .glip_tsv import load_glip_tsv
+from .mdetr import load_mdetr_json
+from .odvg import load_odvg
+from .phrase_classes import number_phrases
+from .tar_shards import load_tar_shards
 
 # A loader takes (json_file, image_root, dataset_name, **options) and returns records: a list, or
 # LazyRecords where the data set is too large for one.

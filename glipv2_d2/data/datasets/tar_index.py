@@ -9,8 +9,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from glipv2_d2.data.problems import DataError
-from glipv2_d2.files import whole_file
+from ...errors import DataError
+from ...files import whole_file
 
 # Offsets of the json and txt members are relative to the image, within a sample far below 2 GB.
 FIELDS = [

@@ -18,17 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from glipv2_d2.data.containers import TAR, ImageSource, read_bytes
-from glipv2_d2.data.datasets.caption_labels import (
+from ...errors import DataError, ImageReadError
+from ..containers import TAR, ImageSource, read_bytes
+from ..images import record_image_size
+from ..problems import ProblemLog, RecordError
+from ..records import LazyRecords
+from .caption_labels import (
     caption_annotations,
     label_size,
     parse_label,
     require_boxes,
 )
-from glipv2_d2.data.datasets.tar_index import DAMAGED, DUPLICATE, shard_index
-from glipv2_d2.data.images import ImageReadError, record_image_size
-from glipv2_d2.data.problems import DataError, ProblemLog, RecordError
-from glipv2_d2.data.records import LazyRecords
+from .tar_index import DAMAGED, DUPLICATE, shard_index
 
 Record = dict[str, Any]
 

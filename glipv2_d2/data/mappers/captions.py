@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from glipv2_d2.data.problems import DataError
-from glipv2_d2.structures import Prompt
+from ...errors import DataError
+from ...language.prompt import Prompt
 
 Record = dict[str, Any]
 

@@ -12,11 +12,14 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 
-from glipv2_d2.data.class_knowledge import knowledge_prompts
-from glipv2_d2.data.counters import Counters
-from glipv2_d2.data.datasets.phrase_classes import detection_classes
-from glipv2_d2.data.images import check_image_size, read_record_image
-from glipv2_d2.data.mappers.captions import (
+from ...errors import DataError, PromptError
+from ...language.class_knowledge import knowledge_prompts
+from ...language.negatives import DROPPED_POSITIVES, DetectionPromptSampler
+from ...language.prompt import SEPARATOR, Prompt, names_direction
+from ..counters import Counters
+from ..datasets.phrase_classes import detection_classes
+from ..images import check_image_size, read_record_image
+from .captions import (
     CaptionSample,
     cut_to_fit,
     evaluation_prompt,
@@ -24,11 +27,7 @@ from glipv2_d2.data.mappers.captions import (
     surround_with_captions,
     with_tokens,
 )
-from glipv2_d2.data.mappers.instances import make_instances
-from glipv2_d2.data.prompts import DROPPED_POSITIVES, DetectionPromptSampler
-from glipv2_d2.errors import DataError
-from glipv2_d2.structures import Prompt, PromptError, names_direction
-from glipv2_d2.structures.prompt import SEPARATOR
+from .instances import make_instances
 
 Record = dict[str, Any]
 

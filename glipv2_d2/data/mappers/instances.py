@@ -12,7 +12,7 @@ from detectron2.structures import BitMasks, Instances
 from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
-from glipv2_d2.data.problems import DataError
+from ...errors import DataError
 
 Record = dict[str, Any]
 

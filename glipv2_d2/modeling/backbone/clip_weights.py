@@ -7,7 +7,7 @@ import torch
 from timm.models import byobnet, vision_transformer
 from torch import nn
 
-from ...checkpoint import CheckpointError
+from ...errors import CheckpointError
 from .pretrained import read_pretrained
 
 __all__ = ["load_clip_visual"]

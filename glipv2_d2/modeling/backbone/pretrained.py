@@ -5,7 +5,8 @@ from pathlib import Path
 import timm
 import torch
 
-from ...checkpoint import CheckpointError, read_checkpoint
+from ...checkpoint import read_checkpoint
+from ...errors import CheckpointError
 
 __all__ = ["read_pretrained"]
 

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from ...checkpoint import CheckpointError
-from ...checkpoint.swin import convert_imagenet_swin
+from ...checkpoint.formats.swin import convert_imagenet_swin
+from ...errors import CheckpointError
 from .pretrained import read_pretrained
 
 __all__ = ["load_imagenet_swin"]

@@ -16,7 +16,7 @@ from detectron2.structures import BitMasks, Boxes
 from detectron2.structures.boxes import matched_pairwise_iou
 from torch import nn
 
-from ...config import ConfigError
+from ...errors import ConfigError
 from ..precision import without_autocast
 from ..processes import mean_over_processes
 from .hourglass import StackedHourglass

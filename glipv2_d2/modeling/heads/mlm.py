@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...structures import Prompt, TokenizedPrompts
+from ...language.prompt import Prompt
+from ...language.tokenized import TokenizedPrompts
 from ..precision import without_autocast
 from ..processes import mean_over_processes
 

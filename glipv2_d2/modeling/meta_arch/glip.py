@@ -10,7 +10,9 @@ from detectron2.structures import ImageList
 from torch import nn
 
 from ...checkpoint import convert_on_load
-from ...structures import Prompt, PromptError
+from ...errors import PromptError
+from ...language.prompt import Prompt
+from ...language.tokenized import TokenizedPrompts
 from ..boxes import to_inclusive
 from ..heads import GroundingHead, GroundingOutput
 from ..levels import require_fitting_levels
@@ -23,7 +25,7 @@ from ..postprocessing import (
     GroundingPostprocessor,
     classes_asked_twice,
 )
-from ..text import TextFeatureCache, TextFeatures, TokenizedPrompts
+from ..text import TextFeatureCache, TextFeatures
 from ..vocabulary import TrainingVocabulary
 from ..yacs import arguments_from
 

@@ -7,8 +7,8 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList, Instances
 
-from ...config import ConfigError
-from ...structures import Prompt
+from ...errors import ConfigError
+from ...language.prompt import Prompt
 from ..boxes import to_continuous, to_inclusive
 from ..contrast import ContrastTargets, RegionWordContrast
 from ..contrast_targets import positions_inside

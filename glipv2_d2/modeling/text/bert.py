@@ -6,12 +6,13 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
-from ...config import ConfigError
+from ...errors import ConfigError
+from ...language.pretrained_names import resolve_pretrained
+from ...language.tokenized import TokenizedPrompts
+from ...language.tokenizer import PromptTokenizer
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
-from .resolve import resolve_pretrained
-from .tokenizer import PromptTokenizer, TokenizedPrompts
 
 __all__ = ["BertLanguageBackbone"]
 

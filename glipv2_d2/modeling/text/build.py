@@ -3,7 +3,7 @@
 from fvcore.common.registry import Registry
 from torch import nn
 
-from .tokenizer import PromptTokenizer
+from ...language.tokenizer import PromptTokenizer
 
 __all__ = ["LANGUAGE_BACKBONE_REGISTRY", "build_language_backbone", "build_tokenizer"]
 

@@ -6,8 +6,8 @@ from collections.abc import Hashable
 import torch
 from torch import nn
 
+from ...language.tokenized import TokenizedPrompts
 from .features import TextFeatures
-from .tokenizer import TokenizedPrompts
 
 __all__ = ["TextFeatureCache"]
 

@@ -5,15 +5,15 @@ from timm.layers import QuickGELU
 from torch import nn
 from transformers import CLIPTextModel
 
-from ...checkpoint import CheckpointError
-from ...checkpoint.clip_text import convert_transformers_text
-from ...config import ConfigError
+from ...checkpoint.formats.clip_text import convert_transformers_text
+from ...errors import CheckpointError, ConfigError
+from ...language.clip_vocabulary import CLIP_MASK_TOKEN_ID
+from ...language.pretrained_names import CLIP, resolve_pretrained
+from ...language.tokenized import TokenizedPrompts
+from ...language.tokenizer import PromptTokenizer
 from .build import LANGUAGE_BACKBONE_REGISTRY
-from .clip_vocabulary import CLIP_MASK_TOKEN_ID
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
-from .resolve import CLIP, resolve_pretrained
-from .tokenizer import PromptTokenizer, TokenizedPrompts
 
 __all__ = ["ClipLanguageBackbone", "pre_norm_layer"]
 

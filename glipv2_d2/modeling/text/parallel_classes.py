@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from ...structures import Prompt, PromptError, TokenizedPrompts
-from ...structures.prompt import SEPARATOR
+from ...errors import PromptError
+from ...language.prompt import SEPARATOR, Prompt
+from ...language.tokenized import TokenizedPrompts
+from ...language.tokenizer import PromptTokenizer
 from .bert import BertLanguageBackbone
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .definitions import read_definitions
 from .features import TextFeatures
-from .tokenizer import PromptTokenizer
 
 __all__ = ["ParallelClassBert", "ParallelClassTokenizer"]
 

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from transformers.utils import logging as transformers_logging
 
-from .resolve import BERT_BASE, CLIP
+from ...language.pretrained_names import BERT_BASE, CLIP
 
 __all__ = ["quiet_transformers", "unavailable_message"]
 

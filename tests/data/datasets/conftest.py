@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.data.datasets.making import (
+from tests.support.making import (
     BOXES,
     CAPTION,
     HEIGHT,

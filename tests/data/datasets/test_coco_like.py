@@ -4,11 +4,12 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 
-from glipv2_d2.data import DataError, load_records
+from glipv2_d2.data import load_records
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coco_style
 from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_objects365_name
 from glipv2_d2.data.loading import LEFT_OUT, stored_records
+from glipv2_d2.errors import DataError
 
 
 def edited(path, edit):

@@ -9,10 +9,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from glipv2_d2.data import DataError, load_records, read_record_image, register_grounding_dataset
+from glipv2_d2.data import load_records, read_record_image, register_grounding_dataset
 from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.problems import RecordError
-from tests.data.datasets.making import (
+from glipv2_d2.errors import DataError
+from tests.support.making import (
     BOXES,
     CAPTION,
     HEIGHT,

@@ -11,17 +11,17 @@ import pytest
 from detectron2.data import transforms as T
 from detectron2.utils import comm
 
+from glipv2_d2.cli.inspection import draw_record, scan_dataset
 from glipv2_d2.data import (
-    DataError,
     GroundingDatasetMapper,
     build_grounding_test_loader,
     build_grounding_train_loader,
     register_grounding_dataset,
 )
-from glipv2_d2.data.inspection import draw_record, scan_dataset
 from glipv2_d2.data.loading import LEFT_OUT
 from glipv2_d2.data.samplers import REPLACED
-from tests.data.datasets.making import (
+from glipv2_d2.errors import DataError
+from tests.support.making import (
     BOXES,
     CAPTION,
     SPANS,

@@ -9,8 +9,9 @@ from detectron2.data.datasets import register_lvis_instances
 from detectron2.data.datasets.lvis import get_lvis_instances_meta
 from PIL import Image
 
-from glipv2_d2.data import DataError, GroundingDatasetMapper, load_records
+from glipv2_d2.data import GroundingDatasetMapper, load_records
 from glipv2_d2.data.mappers.grounding import absent_class_ids
+from glipv2_d2.errors import DataError
 
 pytest.importorskip("lvis")
 

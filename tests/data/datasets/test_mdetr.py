@@ -7,9 +7,10 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data import DataError, load_mdetr_json, load_records, register_grounding_dataset
+from glipv2_d2.data import load_mdetr_json, load_records, register_grounding_dataset
 from glipv2_d2.data.datasets.builtin import GROUNDING_SPLITS, register_all
 from glipv2_d2.data.problems import problem_log
+from glipv2_d2.errors import DataError
 
 
 def edited(path, edit):

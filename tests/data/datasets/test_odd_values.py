@@ -6,18 +6,15 @@ import random
 
 import pytest
 
-from glipv2_d2.data import (
-    DataError,
-    GroundingDatasetMapper,
-    load_records,
-    register_grounding_dataset,
-)
+from glipv2_d2.data import GroundingDatasetMapper, load_records, register_grounding_dataset
 from glipv2_d2.data.checks import check_records
 from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import register_coco_style
 from glipv2_d2.data.loading import LEFT_OUT, stored_records
 from glipv2_d2.data.samplers import REPLACED, UNUSABLE
-from tests.data.datasets.making import (
+from glipv2_d2.errors import DataError
+from tests.data.test_checks import detection
+from tests.support.making import (
     BOXES,
     CAPTION,
     HEIGHT,
@@ -29,7 +26,6 @@ from tests.data.datasets.making import (
     write_tar,
     write_tsv,
 )
-from tests.data.test_checks import detection
 
 ODD = [
     None, "", "x", -1, 0, 1.5, 10**30, True, [], {}, [[]], [None], [1, 2, 3], "\ud800",

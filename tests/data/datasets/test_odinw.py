@@ -3,10 +3,11 @@ import json
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from glipv2_d2.data import DataError, load_records
+from glipv2_d2.data import load_records
 from glipv2_d2.data.datasets.odinw import odinw_files, odinw_names, register_odinw
 from glipv2_d2.data.datasets.odinw_table import ODINW_ROWS
-from glipv2_d2.structures import Prompt
+from glipv2_d2.errors import DataError
+from glipv2_d2.language import Prompt
 
 ROWS = {row.name: row for row in ODINW_ROWS}
 

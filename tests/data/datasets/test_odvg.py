@@ -4,8 +4,9 @@ import pytest
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data import DataError, load_records, register_grounding_dataset
+from glipv2_d2.data import load_records, register_grounding_dataset
 from glipv2_d2.data.datasets.odvg import load_odvg
+from glipv2_d2.errors import DataError
 
 CAPTION = "Two dogs play with a red ball near the Dogs' house"
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from glipv2_d2.data import DataError, GroundingDatasetMapper, build_grounding_train_loader
+from glipv2_d2.data import GroundingDatasetMapper, build_grounding_train_loader
 from glipv2_d2.data.datasets.phrasecut import read_refer_json, with_whole_masks
-from tests import benchmark_tree as tree
+from glipv2_d2.errors import DataError
+from tests.support import benchmark_tree as tree
 
 LEFT = [[10, 10], [20, 10], [20, 20], [10, 20]]
 RIGHT = [[30, 10], [40, 10], [40, 20], [30, 20]]

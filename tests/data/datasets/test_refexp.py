@@ -3,7 +3,7 @@ import json
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from glipv2_d2.data import DataError, GroundingDatasetMapper, build_grounding_train_loader
+from glipv2_d2.data import GroundingDatasetMapper, build_grounding_train_loader
 from glipv2_d2.data.datasets.builtin import REFCOCO_SPLITS
 from glipv2_d2.data.datasets.refexp import (
     image_key,
@@ -12,6 +12,7 @@ from glipv2_d2.data.datasets.refexp import (
     without_images,
 )
 from glipv2_d2.data.loading import load_records
+from glipv2_d2.errors import DataError
 
 
 def test_one_image_has_many_names():

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from glipv2_d2.config import ConfigError, get_config
-from glipv2_d2.data import DataError, register_coco_dataset, register_grounding_dataset
-from tests.benchmark_tree import catalogs_at
+from glipv2_d2.config import get_config
+from glipv2_d2.data import register_coco_dataset, register_grounding_dataset
+from glipv2_d2.errors import ConfigError, DataError
+from tests.support.benchmark_tree import catalogs_at
 
 README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
 

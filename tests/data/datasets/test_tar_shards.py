@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from detectron2.structures import BoxMode
 
-from glipv2_d2.data import DataError, load_records, read_record_image, register_grounding_dataset
+from glipv2_d2.data import load_records, read_record_image, register_grounding_dataset
 from glipv2_d2.data.datasets import tar_index
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
 from glipv2_d2.data.problems import RecordError
-from tests.data.datasets.making import (
+from glipv2_d2.errors import DataError
+from tests.support.making import (
     BOXES,
     CAPTION,
     HEIGHT,

@@ -11,16 +11,16 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from glipv2_d2.data import DataError
 from glipv2_d2.data.mappers.grounding import (
     DROPPED_CROWDS,
     DROPPED_EMPTY,
     DROPPED_PHRASES,
-    DROPPED_POSITIVES,
     DROPPED_TOKENLESS,
     GroundingDatasetMapper,
 )
-from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
+from glipv2_d2.errors import DataError
+from glipv2_d2.language.negatives import DROPPED_POSITIVES
+from glipv2_d2.language.tokenizer import PromptTokenizer
 
 CLASSES = ["cat", "caterpillar", "left shoe"]
 

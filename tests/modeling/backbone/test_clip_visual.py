@@ -8,10 +8,10 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from safetensors.torch import save_file
 from torch import nn
 
-from glipv2_d2.checkpoint import CheckpointError
 from glipv2_d2.config import get_config
+from glipv2_d2.errors import CheckpointError
 from glipv2_d2.modeling.backbone import ClipResNetBackbone, ClipViTBackbone, build_fpn
-from tests.tiny import tiny_config, tiny_input
+from tests.support.tiny import tiny_config, tiny_input
 
 # The smallest ones with timm's and open_clip's sizes, so that no test takes long.
 VIT, VIT_SIZES = "vit_xsmall_patch16_clip_224", {"width": 256, "layers": 10, "heads": 4}

@@ -17,7 +17,7 @@ from detectron2.utils.events import EventStorage
 
 from glipv2_d2 import add_glip_config
 from glipv2_d2.modeling import SwinBackbone, build_fpn
-from tests.tiny import tiny_config, tiny_input
+from tests.support.tiny import tiny_config, tiny_input
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 
@@ -132,7 +132,7 @@ def test_detectron2_backbones_by_config_alone(build):
 def yacs_config(tmp_path):
     """A yacs config that names the tiny model's LazyConfig."""
     path = tmp_path / "tiny_model.py"
-    path.write_text("from tests.tiny import tiny_config\n\nmodel = tiny_config()\n")
+    path.write_text("from tests.support.tiny import tiny_config\n\nmodel = tiny_config()\n")
     cfg = get_cfg()
     add_glip_config(cfg)
     cfg.MODEL.DEVICE = "cpu"

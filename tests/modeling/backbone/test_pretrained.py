@@ -4,7 +4,7 @@ import pytest
 import timm
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from glipv2_d2.checkpoint import CheckpointError
+from glipv2_d2.errors import CheckpointError
 from glipv2_d2.modeling.backbone import ClipResNetBackbone, CoSwinBackbone, SwinBackbone
 
 ERRORS = (

@@ -10,9 +10,9 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 from glipv2_d2 import add_glip_config
-from glipv2_d2.checkpoint import CheckpointError
-from glipv2_d2.checkpoint.swin import convert_imagenet_swin
+from glipv2_d2.checkpoint.formats.swin import convert_imagenet_swin
 from glipv2_d2.config import load_model_config
+from glipv2_d2.errors import CheckpointError
 from glipv2_d2.modeling import SwinBackbone, blocks
 from glipv2_d2.modeling.backbone.swin import SwinBlock, shifted_window_mask
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from glipv2_d2.modeling.heads import StackedHourglass
 from glipv2_d2.modeling.heads.hourglass import Residual
-from tests.modeling.parameter_counts import hourglass as hourglass_parameters
+from tests.support.parameter_counts import hourglass as hourglass_parameters
 
 
 def residual(x, unit):

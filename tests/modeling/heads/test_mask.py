@@ -9,7 +9,8 @@ from detectron2.config import instantiate
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 
-from glipv2_d2.config import ConfigError, get_config
+from glipv2_d2.config import get_config
+from glipv2_d2.errors import ConfigError
 from glipv2_d2.modeling.heads import LanguageMaskHead, MaskTargets, StackedHourglass, bit_masks
 from glipv2_d2.modeling.heads import mask as mask_module
 from glipv2_d2.modeling.heads.mask import crop_masks

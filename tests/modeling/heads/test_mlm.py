@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from glipv2_d2.language import Prompt
+from glipv2_d2.language.tokenizer import PromptTokenizer
 from glipv2_d2.modeling.heads import mlm
 from glipv2_d2.modeling.heads.mlm import MaskedLanguageHead, maskable_words
-from glipv2_d2.modeling.text.tokenizer import PromptTokenizer
-from glipv2_d2.structures import Prompt
 
 MASK_ID = 103  # BERT's
 NONE = torch.tensor([], dtype=torch.long)

@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 
 from glipv2_d2 import add_glip_config
 from glipv2_d2.modeling import yacs
-from tests.tiny import tiny_config
+from tests.support.tiny import tiny_config
 
 
 def test_a_yacs_model_reads_the_classes_of_a_coco_set_that_was_not_loaded(tmp_path, monkeypatch):

@@ -14,11 +14,11 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
 
 from glipv2_d2 import add_glip_config
+from glipv2_d2.errors import PromptError, PromptTooLongError
+from glipv2_d2.language import Prompt
 from glipv2_d2.modeling import GLIP
 from glipv2_d2.modeling.fusion import DyHead
-from glipv2_d2.modeling.text import PromptTooLongError
-from glipv2_d2.structures import Prompt, PromptError
-from tests.tiny import tiny_config, tiny_input
+from tests.support.tiny import tiny_config, tiny_input
 
 LOSSES = {"loss_token", "loss_box", "loss_centerness"}
 
@@ -417,7 +417,7 @@ def test_without_deep_fusion():
 def test_through_yacs(tmp_path):
     """The vocabulary is that of the first test set."""
     path = tmp_path / "tiny_model.py"
-    path.write_text("from tests.tiny import tiny_config\n\nmodel = tiny_config()\n")
+    path.write_text("from tests.support.tiny import tiny_config\n\nmodel = tiny_config()\n")
     MetadataCatalog.get("glip_test_vocabulary").thing_classes = list(NAMES)
     try:
         cfg = get_cfg()

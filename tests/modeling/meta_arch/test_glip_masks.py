@@ -9,11 +9,12 @@ from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.structures import BitMasks, Boxes, Instances, ROIMasks
 
 from glipv2_d2 import Prompt
-from glipv2_d2.config import ConfigError, resolve_config
+from glipv2_d2.config import resolve_config
+from glipv2_d2.errors import ConfigError
 from glipv2_d2.modeling import GLIPv2
 from glipv2_d2.modeling.mask_output import masks_as, paste_masks
 from glipv2_d2.modeling.tta import GLIPWithTTA
-from tests.tiny import tiny_config, tiny_input, tiny_model
+from tests.support.tiny import tiny_config, tiny_input, tiny_model
 
 PROMPT = Prompt.from_classes(["cat", "dog", "red kite"])
 

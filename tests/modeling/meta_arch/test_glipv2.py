@@ -7,10 +7,10 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from omegaconf import OmegaConf
 
 from glipv2_d2 import Prompt, add_glip_config
-from glipv2_d2.config import ConfigError
+from glipv2_d2.errors import ConfigError
+from glipv2_d2.language import PromptTokenizer
 from glipv2_d2.modeling import GLIP, GLIPv2
-from glipv2_d2.modeling.text import PromptTokenizer
-from tests.tiny import lively, tiny_glipv2_config, tiny_input, tiny_model
+from tests.support.tiny import lively, tiny_glipv2_config, tiny_input, tiny_model
 
 LOSSES = ("loss_token", "loss_box", "loss_centerness", "loss_contrast", "loss_mlm")
 

@@ -10,11 +10,11 @@ from safetensors import safe_open
 from torch import nn
 from transformers import BertConfig, BertModel, DistilBertConfig
 
+from glipv2_d2.language import Prompt
+from glipv2_d2.language.pretrained_names import resolve_pretrained
 from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY, BertLanguageBackbone
 from glipv2_d2.modeling.text import TextFeatures, build_language_backbone
-from glipv2_d2.modeling.text.resolve import resolve_pretrained
-from glipv2_d2.structures import Prompt
-from tests.tiny import TOKENIZER_FILES, tiny_bert_folder
+from tests.support.tiny import TOKENIZER_FILES, tiny_bert_folder
 
 
 def build(**options):

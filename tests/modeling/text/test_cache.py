@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from glipv2_d2.language import Prompt, TokenizedPrompts
 from glipv2_d2.modeling.text import BertLanguageBackbone, TextFeatureCache, TextFeatures
-from glipv2_d2.structures import Prompt, TokenizedPrompts
-from tests.tiny import tiny_bert_folder
+from tests.support.tiny import tiny_bert_folder
 
 
 class CountingEncoder(nn.Module):

@@ -6,14 +6,13 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from glipv2_d2.checkpoint import CheckpointError
-from glipv2_d2.checkpoint.clip_text import resize_positions
-from glipv2_d2.config import ConfigError
+from glipv2_d2.checkpoint.formats.clip_text import resize_positions
+from glipv2_d2.errors import CheckpointError, ConfigError
+from glipv2_d2.language import Prompt
+from glipv2_d2.language.pretrained_names import clip_folder
 from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY, ClipLanguageBackbone
 from glipv2_d2.modeling.text import TextFeatures, clip_text
-from glipv2_d2.modeling.text.resolve import clip_folder
-from glipv2_d2.structures import Prompt
-from tests.modeling.text.clip import DIMENSIONS, tiny_clip
+from tests.support.clip import DIMENSIONS, tiny_clip
 
 CAPTIONS = ("a red kite above the sea", "dog", "two skateboarders, jumping")
 

@@ -6,7 +6,8 @@ import logging
 import pytest
 import torch
 
-from glipv2_d2.config import ConfigError
+from glipv2_d2.errors import ConfigError, PromptError
+from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.fusion import DyHead
 from glipv2_d2.modeling.text import (
     BertLanguageBackbone,
@@ -17,8 +18,7 @@ from glipv2_d2.modeling.text import (
 )
 from glipv2_d2.modeling.text.definitions import read_definitions
 from glipv2_d2.modeling.text.parallel_classes import ParallelClassTokenizer
-from glipv2_d2.structures import Prompt, PromptError
-from tests.tiny import tiny_bert_folder, tiny_input, tiny_model
+from tests.support.tiny import tiny_bert_folder, tiny_input, tiny_model
 
 NAMES = ["cat", "red kite", "a very long name of a dog"]
 # Attention over masked tokens rounds differently in a padded batch.

@@ -1,0 +1,1 @@
+"""What is published: each format is recognized and converted in a module of its own."""

@@ -1,0 +1,233 @@
+"""A picture of a record: its boxes, and below it the text with the phrases in the same colors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from detectron2.structures import BoxMode
+from PIL import Image, ImageDraw, ImageFont
+
+from ...data.images import read_record_image
+
+Record = dict[str, Any]
+Color = tuple[int, int, int]
+
+# Dark enough to be read on white, and apart from each other.
+COLORS: tuple[Color, ...] = (
+    (214, 39, 40),
+    (31, 99, 200),
+    (24, 130, 50),
+    (200, 90, 0),
+    (128, 50, 170),
+    (0, 130, 140),
+    (190, 30, 130),
+    (120, 75, 30),
+    (90, 100, 0),
+    (70, 70, 200),
+    (150, 0, 60),
+    (60, 90, 110),
+)
+_GRAY = (110, 110, 110)
+_MARGIN = 10
+_LINE = 26
+
+
+class _Word(NamedTuple):
+    text: str
+    color: Color | None
+    marks: tuple[Color, ...]  # underlines: every phrase that the word is in
+    glued: bool  # no blank before it
+
+
+def draw_record(record: Record, class_names: Sequence[str] = (), size: int = 720) -> Image.Image:
+    """
+    Args:
+        record: a checked record; its image is read.
+        class_names: of detection records, by class id.
+        size: pixels of the longer side that the image is scaled to.
+
+    Returns:
+        The image with numbered boxes, and below it the caption or the list of classes. A word has
+        the color of its phrase; one that is in several has the color of the shortest and a line
+        below for each. Crowd boxes are gray.
+    """
+    image = Image.fromarray(read_record_image(record, "RGB"))
+    scale = size / max(image.size)
+    image = image.resize(
+        (max(round(image.width * scale), 1), max(round(image.height * scale), 1)),
+        Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC,
+    )
+    if "caption" in record:
+        words, labels = _caption_words(record)
+    else:
+        words, labels = _class_words(record, class_names)
+    image = _draw_boxes(image, record.get("annotations", ()), labels, scale)
+    return _with_text(image, words, _title(record))
+
+
+def _phrase_key(annotation: Record) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted((int(a), int(b)) for a, b in annotation["spans"]))
+
+
+def _caption_words(record: Record) -> tuple[list[_Word], list[tuple[str, Color]]]:
+    """The caption in words, and (number of the phrase, color) for each annotation.
+
+    The numbers are those of the phrases in a training prompt.
+    """
+    caption = record["caption"]
+    annotations = record.get("annotations", ())
+    keys = sorted({_phrase_key(a) for a in annotations})
+    colors = {key: COLORS[k % len(COLORS)] for k, key in enumerate(keys)}
+    numbers = {key: str(k) for k, key in enumerate(keys)}
+    labels = [(numbers[_phrase_key(a)], colors[_phrase_key(a)]) for a in annotations]
+    shortest_first = sorted(keys, key=lambda key: sum(b - a for a, b in key))
+    edges = {0, len(caption), *(edge for key in keys for span in key for edge in span)}
+    edges |= {i for i, char in enumerate(caption) if char.isspace()}
+    edges |= {i + 1 for i, char in enumerate(caption) if char.isspace()}
+    words, glued = [], True
+    for start, end in zip(sorted(edges), sorted(edges)[1:]):
+        text = caption[start:end]
+        if not text.strip():
+            glued = False
+            continue
+        owners = [key for key in shortest_first if any(a <= start and end <= b for a, b in key)]
+        marks = tuple(colors[key] for key in owners)
+        words.append(_Word(text, marks[0] if marks else None, marks, glued))
+        for key in keys:
+            if end == max(b for _, b in key):
+                words.append(_Word(f"[{numbers[key]}]", colors[key], (), True))
+        glued = True
+    return words, labels
+
+
+def _class_words(
+    record: Record, class_names: Sequence[str]
+) -> tuple[list[_Word], list[tuple[str, Color]]]:
+    """The classes that occur with their numbers of boxes, and (name, color) per annotation."""
+    annotations = record.get("annotations", ())
+    counts: dict[int, int] = {}
+    for annotation in annotations:
+        counts[annotation["category_id"]] = counts.get(annotation["category_id"], 0) + 1
+    order = sorted(counts)
+    names = {i: class_names[i] if i < len(class_names) else f"class {i}" for i in order}
+    colors = {i: COLORS[k % len(COLORS)] for k, i in enumerate(order)}
+    words: list[_Word] = []
+    for i in order:
+        parts = [*names[i].split(), f"x{counts[i]}"]
+        words += [_Word(part, colors[i], (colors[i],), False) for part in parts]
+        words.append(_Word("  ", None, (), False))
+    if not order:
+        words = [_Word("no boxes", _GRAY, (), False)]
+    return words, [(names[a["category_id"]], colors[a["category_id"]]) for a in annotations]
+
+
+def _title(record: Record) -> str:
+    name = record["file_name"]
+    name = name if len(name) <= 70 else "..." + name[-67:]
+    return f"{record.get('image_id')}  {name}  {record['width']}x{record['height']}"
+
+
+def _draw_boxes(
+    image: Image.Image,
+    annotations: Sequence[Record],
+    labels: Sequence[tuple[str, Color]],
+    scale: float,
+) -> Image.Image:
+    canvas = image.convert("RGB")
+    draw = ImageDraw.Draw(canvas)
+    font = _font(14)
+    boxes = [
+        [v * scale for v in BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)]
+        for a in annotations
+    ]
+    colors = [_GRAY if a.get("iscrowd") else color for a, (_, color) in zip(annotations, labels)]
+    for (x0, y0, x1, y1), color in zip(boxes, colors):
+        x1, y1 = max(x1 - 1, x0), max(y1 - 1, y0)
+        draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(255, 255, 255), width=4)
+        draw.rectangle((x0, y0, x1, y1), outline=color, width=2)
+    taken: list[tuple[float, float, float, float]] = []
+    for box, color, (text, _) in zip(boxes, colors, labels):
+        text += " (crowd)" if color == _GRAY else ""
+        width = draw.textlength(text, font=font) + 8
+        place = _label_place(box, width, 19, canvas.size, taken)
+        taken.append(place)
+        draw.rectangle(place, fill=color)
+        draw.text((place[0] + 4, place[1] + 1), text, fill=(255, 255, 255), font=font)
+    return canvas
+
+
+def _label_place(box, width, height, size, taken) -> tuple[float, float, float, float]:
+    """Inside the corner of the box, or where it hides no other label."""
+    x0, y0, x1, y1 = box
+    corners = (
+        (x0, y0),
+        (x1 - width, y0),
+        (x0, y1 - height),
+        (x1 - width, y1 - height),
+        (x0, y0 - height),
+        (x0, y1),
+    )
+    places = []
+    for left, top in corners:
+        left = min(max(left, 0), max(size[0] - width, 0))
+        top = min(max(top, 0), max(size[1] - height, 0))
+        places.append((left, top, left + width, top + height))
+
+    def hidden(place) -> float:
+        return sum(
+            max(min(place[2], other[2]) - max(place[0], other[0]), 0)
+            * max(min(place[3], other[3]) - max(place[1], other[1]), 0)
+            for other in taken
+        )
+
+    return min(places, key=hidden)
+
+
+def _with_text(image: Image.Image, words: Sequence[_Word], title: str) -> Image.Image:
+    """The image with a title line and the wrapped words below it."""
+    font, small = _font(17), _font(12)
+    width = max(image.width, 360)
+    measure = ImageDraw.Draw(image)
+    blank = measure.textlength(" ", font=font)
+    lines: list[list[tuple[float, _Word]]] = [[]]
+    x = float(_MARGIN)
+    for word in words:
+        length = measure.textlength(word.text, font=font)
+        step = 0 if word.glued or not lines[-1] else blank
+        if x + step + length > width - _MARGIN and lines[-1]:
+            lines.append([])
+            x, step = float(_MARGIN), 0
+        lines[-1].append((x + step, word))
+        x += step + length
+    top = image.height + _MARGIN
+    height = top + 20 + len(lines) * _LINE + _MARGIN
+    canvas = Image.new("RGB", (width, height), (255, 255, 255))
+    canvas.paste(image, ((width - image.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_MARGIN, top), _fitting(title, small, width - 2 * _MARGIN), fill=_GRAY, font=small)
+    for number, line in enumerate(lines):
+        y = top + 20 + number * _LINE
+        for x, word in line:
+            draw.text((x, y), word.text, fill=word.color or (0, 0, 0), font=font)
+            end = x + draw.textlength(word.text, font=font)
+            for level, color in enumerate(word.marks[:3]):
+                if len(word.marks) > 1:
+                    draw.line((x, y + 21 + 2 * level, end, y + 21 + 2 * level), color, 1)
+    return canvas
+
+
+def _fitting(text: str, font: ImageFont.ImageFont, width: float) -> str:
+    while len(text) > 4 and font.getlength(text) > width:
+        text = text[: len(text) - 4] + "..."
+    return text
+
+
+def _font(size: int) -> ImageFont.ImageFont:
+    """DejaVu Sans of matplotlib, which Detectron2 needs anyway, has more scripts than Pillow's."""
+    try:
+        from matplotlib import get_data_path
+
+        return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+    except (ImportError, OSError):
+        return ImageFont.load_default()

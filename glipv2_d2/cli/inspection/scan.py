@@ -1,0 +1,208 @@
+"""Every record of a data set is read, checked and counted."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from detectron2.data import MetadataCatalog
+
+from ...data.datasets.phrase_classes import detection_classes
+from ...data.images import record_image_problem
+from ...data.loading import checked_records, read_dataset
+from ...data.problems import ProblemLog, RecordError, problem_log
+from ...data.records import CheckedRecords, LazyRecords
+from ...errors import DataError, printable
+from ...language.class_names import class_labels
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Scan:
+    """What a data set holds.
+
+    Attributes:
+        name: of the data set.
+        total: records in it; more than were looked at if there is a limit.
+        records: usable records, those that were looked at.
+        annotated: False for a test set without annotations, whose truth a server keeps.
+        problems: what was left out.
+        images: distinct image files.
+        boxes, crowds: annotations that are trained on, and crowd boxes, which are not.
+        boxes_per_record: one number for each record.
+        captions: records with a caption.
+        phrases: distinct sets of spans, over all captions.
+        classes: boxes per class name, every class of the vocabulary.
+        absent: classes verified to be absent, over all records; None if the set is not federated.
+        too_long: captions with more tokens than the limit; None without a tokenizer.
+        longest: tokens of the longest caption.
+        unknown: words of captions and class names that the language model does not know, and how
+            often they occur; None without a tokenizer.
+    """
+
+    name: str
+    total: int = 0
+    records: int = 0
+    annotated: bool = True
+    problems: ProblemLog = field(default_factory=ProblemLog)
+    images: set[str] = field(default_factory=set)
+    boxes: int = 0
+    crowds: int = 0
+    boxes_per_record: list[int] = field(default_factory=list)
+    captions: int = 0
+    phrases: int = 0
+    classes: Counter = field(default_factory=Counter)
+    absent: int | None = None
+    too_long: int | None = None
+    longest: int = 0
+    unknown: Counter | None = None
+
+    def lines(self, most: int = 10) -> list[str]:
+        """For people; at most `most` classes and kinds of problems are named."""
+        result = [f"{self.name}: {self.records} usable records of {self.total}"]
+        if self.records:
+            result += self._counts(most)
+        if self.problems.clipped:
+            result.append(f"boxes clipped at the border of their image: {self.problems.clipped}")
+        kinds = sorted(self.problems.kinds.items(), key=lambda item: -item[1][0])
+        if not kinds and not self.problems.warnings:
+            result.append("problems: none")
+        result += [f"warning: {printable(text)}" for text in self.problems.warnings]
+        for kind, (count, first) in kinds:
+            result.append(f"problem: {count} x {kind}; the first: {first}")
+        return result
+
+    def _counts(self, most: int) -> list[str]:
+        per = self.boxes_per_record
+        result = [f"images: {len(self.images)}"]
+        if not self.annotated:
+            return [
+                *result,
+                f"no annotations, {len(self.classes)} classes: a test set for evaluation into the "
+                "file of its server; it cannot be trained on",
+            ]
+        result += [
+            f"boxes: {self.boxes}, and {self.crowds} crowd boxes; per record {min(per)} to "
+            f"{max(per)}, median {statistics.median(per):g}, {per.count(0)} records without",
+        ]
+        if self.captions:
+            result.append(f"captions: {self.captions} with {self.phrases} phrases")
+        if self.too_long is not None and self.captions:
+            result.append(
+                f"tokens: the longest caption has {self.longest}; {self.too_long} captions are "
+                "longer than the limit and are cut between two words in training"
+            )
+        if self.unknown:
+            words = ", ".join(f"{word!r} {count}" for word, count in self.unknown.most_common(most))
+            result.append(
+                "warning: words that the language model does not know and cannot tell apart "
+                f"(the token [UNK]): {len(self.unknown)}; most: {printable(words)}"
+            )
+        if self.classes:
+            common = ", ".join(f"{name} {count}" for name, count in self.classes.most_common(most))
+            empty = sum(count == 0 for count in self.classes.values())
+            result.append(f"classes: {len(self.classes)}, {empty} without boxes; most: {common}")
+        if self.absent is not None:
+            result.append(f"federated: {self.absent} verified-absent classes over all records")
+        return result
+
+
+def scan_dataset(
+    name: str,
+    *,
+    max_records: int | None = None,
+    check_images: bool = False,
+    tokenizer: Any = None,
+) -> tuple[Scan, list[Record]]:
+    """Read and check a registered data set.
+
+    Args:
+        name: in `DatasetCatalog`.
+        max_records: look at so many only, evenly spread; None: all.
+        check_images: read the header of each image and compare its size with the record's.
+        tokenizer: a `PromptTokenizer`: count the
+            captions that are too long, and the words that the language model does not know.
+
+    Returns:
+        The counts, and the usable records.
+
+    Raises:
+        DataError: the data set is unknown, cannot be read at all, or nothing of it is usable.
+    """
+    with problem_log(f"data set {name!r}", "drop") as log:
+        records, total = _records(name, max_records, log)
+        if check_images:
+            records = list(_with_images(records, log))
+    scan = Scan(name, total=total, problems=log)
+    names = class_labels(MetadataCatalog.get(name)) if detection_classes(name) else ()
+    scan.classes.update(dict.fromkeys(names, 0))
+    scan.annotated = any("annotations" in record for record in records)
+    if tokenizer is not None:
+        scan.unknown = Counter(word for name in names for word in tokenizer.unknown_words(name))
+    for record in records:
+        _count(record, names, scan, tokenizer)
+    if scan.annotated and not (scan.boxes or scan.absent):
+        log.warn(f"none of {scan.records} records has a box: alone they cannot be trained on")
+    if not records:
+        reason = f"nothing of it can be used: {log.summary()}" if log.kinds else "it has no records"
+        raise DataError(f"data set {name!r}: {reason}")
+    return scan, records
+
+
+def _records(name: str, most: int | None, log: ProblemLog) -> tuple[list[Record], int]:
+    """(usable records, how many there are)."""
+    found = read_dataset(name, "drop")
+    if isinstance(found, LazyRecords):
+        names = detection_classes(name)
+        checked = CheckedRecords(found, name, None if names is None else len(names), log)
+        return list(_usable(checked, _spread(len(found), most), log)), len(found)
+    records = checked_records(name, found, "drop", check_files=True)
+    total = len(records) + log.records
+    return [records[i] for i in _spread(len(records), most)], total
+
+
+def _usable(records: CheckedRecords, chosen: Sequence[int], log: ProblemLog) -> Iterator[Record]:
+    for index in chosen:
+        try:
+            yield records[index]
+        except RecordError as error:
+            log.unusable(error)
+
+
+def _spread(count: int, most: int | None) -> Sequence[int]:
+    if most is None or most >= count:
+        return range(count)
+    return [index * count // most for index in range(most)]
+
+
+def _with_images(records: Sequence[Record], log: ProblemLog) -> Iterator[Record]:
+    for record in records:
+        if problem := record_image_problem(record):
+            log.record(problem[0], f"image {record.get('image_id')!r}", problem[1])
+        else:
+            yield record
+
+
+def _count(record: Record, names: Sequence[str], scan: Scan, tokenizer: Any) -> None:
+    single = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
+    scan.records += 1
+    scan.images.add(record["file_name"])
+    scan.boxes += len(single)
+    scan.crowds += len(record.get("annotations", ())) - len(single)
+    scan.boxes_per_record.append(len(single))
+    if "neg_category_ids" in record:
+        scan.absent = (scan.absent or 0) + len(record["neg_category_ids"])
+    if "caption" not in record:
+        scan.classes.update(names[a["category_id"]] for a in single if names)
+        return
+    scan.captions += 1
+    scan.phrases += len({str(a["spans"]) for a in single})
+    if tokenizer is not None:
+        tokens = tokenizer.num_tokens(record["caption"])
+        scan.longest = max(scan.longest, tokens)
+        scan.unknown.update(tokenizer.unknown_words(record["caption"]))
+        scan.too_long = (scan.too_long or 0) + (tokens > tokenizer.max_tokens)

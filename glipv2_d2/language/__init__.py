@@ -1,0 +1,25 @@
+"""Prompts and tokens: the one place for spans and token logic, below everything else."""
+
+from .class_names import written_alike
+from .negatives import DetectionPromptSampler
+from .noun_phrases import extract_noun_phrases, register_noun_phrase_extractor
+from .phrase_list import PhraseList
+from .prompt import Prompt, clean_name, names_direction, span_problem
+from .prompt_text import read_prompt
+from .tokenized import TokenizedPrompts
+from .tokenizer import PromptTokenizer
+
+__all__ = [
+    "DetectionPromptSampler",
+    "PhraseList",
+    "Prompt",
+    "PromptTokenizer",
+    "TokenizedPrompts",
+    "clean_name",
+    "extract_noun_phrases",
+    "names_direction",
+    "read_prompt",
+    "register_noun_phrase_extractor",
+    "span_problem",
+    "written_alike",
+]

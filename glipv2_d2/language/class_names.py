@@ -1,0 +1,113 @@
+"""The names of a vocabulary: those that are written alike, and those that are no class of things.
+
+A class is its number; its name is what the model reads. Classes that are written alike in a prompt
+(equal once cleaned by `clean_name`, case apart) are one phrase to the
+model. One rule for them, everywhere: they are positive together in training
+(`DetectionPromptSampler`), each is asked for and scored by its own
+number in evaluation, as in the official protocol of LVIS, and whoever reads the data is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from detectron2.data import Metadata
+
+from ..errors import PromptError
+from .prompt import clean_name
+
+# What labeling tools call that which is no thing, punctuation apart (labelme: `_background_`).
+_NO_THINGS = ("background", "bg", "ignore", "ignored", "unlabeled", "unlabelled", "void")
+_MOST_NAMED = 5
+
+
+def written_alike(names: Sequence[str]) -> list[tuple[int, ...]]:
+    """For each class the ids of all that are written as it is, itself among them, ascending."""
+    keys = [_written(name).casefold() for name in names]
+    ids: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        ids.setdefault(key, []).append(i)
+    return [tuple(ids[key]) for key in keys]
+
+
+def class_labels(metadata: Metadata) -> list[str]:
+    """The class names of a data set, by contiguous id; a name that several classes have is
+    followed by the category id of the json, `"bolt (id 7)"`."""
+    names = list(metadata.get("thing_classes") or ())
+    categories, counts = _category_ids(metadata, len(names)), Counter(names)
+    return [
+        name if counts[name] == 1 else f"{name} (id {categories[i]})"
+        for i, name in enumerate(names)
+    ]
+
+
+def alike_warning(metadata: Metadata) -> str | None:
+    """What is to be said of the classes of a data set that are written alike; None: nothing."""
+    names = list(metadata.get("thing_classes") or ())
+    groups = sorted({ids for ids in written_alike(names) if len(ids) > 1})
+    if not groups:
+        return None
+    categories = _category_ids(metadata, len(names))
+    told = [" = ".join(f"{names[i]!r} (id {categories[i]})" for i in ids) for ids in groups]
+    return (
+        f"classes that are written alike in a prompt, where '_' is a space, (...) is left out and "
+        f"case does not count: {_some(told)}. The model cannot tell them apart: they share their "
+        "positives in training, and each is scored on its own. Give them different names in "
+        "'categories', or make them one category"
+    )
+
+
+def root_class_warning(
+    categories: Iterable[Mapping[str, Any]], used: Collection[int]
+) -> str | None:
+    """What is to be said of categories that an exporter added to those of the user; None: nothing.
+
+    They have no box, and are the supercategory of another one (Roboflow) or are called background
+    (labelme).
+
+    Args:
+        categories: `categories[]` of a COCO json.
+        used: the ids of those that have a box.
+    """
+    categories = list(categories)
+    below_name: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in categories:
+        if isinstance(above := entry.get("supercategory"), str):
+            below_name.setdefault(above, []).append(entry)
+    told = []
+    for entry in categories:
+        others = below_name.get(entry["name"], ())
+        below = [other["name"] for other in others if other["id"] != entry["id"]]
+        no_thing = "".join(filter(str.isalnum, entry["name"])).casefold() in _NO_THINGS
+        if entry["id"] not in used and (below or no_thing):
+            reason = f", the supercategory of {_some([repr(name) for name in below])}"
+            told.append(f"{entry['name']!r} (id {entry['id']}){reason if below else ''}")
+    if not told:
+        return None
+    return (
+        f"classes without a box that look like an exporter's own: {_some(told)}. They are asked "
+        "for like all others. To leave them out, remove them from 'categories' in the json of "
+        "every split"
+    )
+
+
+def _written(name: str) -> str:
+    try:
+        return clean_name(name)
+    except PromptError:  # whoever makes a prompt of it says so
+        return name
+
+
+def _category_ids(metadata: Metadata, count: int) -> Sequence[int] | Mapping[int, int]:
+    """The id in the json by contiguous class id; the contiguous id itself where no json has one."""
+    ids = metadata.get("thing_dataset_id_to_contiguous_id")
+    if ids is None or len(ids) != count:
+        return range(count)
+    return {contiguous: category for category, contiguous in ids.items()}
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = len(texts) - _MOST_NAMED
+    return ", ".join(texts[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,210 @@
+"""Which phrases of a caption to look for: noun-phrase extractors with a registry.
+
+Whether a text is a caption at all is `glipv2_d2.language.prompt_text`'s business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from ..errors import MissingPackageError, PromptError, UsageError
+from . import word_lists as lists
+
+Span = tuple[int, int]
+Extractor = Callable[[str], list[Span]]
+
+NOUN_PHRASE_EXTRACTORS: dict[str, Extractor] = {}
+
+
+def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor]:
+    """Decorator: a function from a caption to `[start, end)` spans becomes a back end."""
+
+    def register(extractor: Extractor) -> Extractor:
+        if name in NOUN_PHRASE_EXTRACTORS:
+            raise ValueError(f"a noun-phrase extractor named {name!r} is registered already")
+        NOUN_PHRASE_EXTRACTORS[name] = extractor
+        return extractor
+
+    return register
+
+
+def noun_phrase_extractor(backend: str) -> Extractor:
+    """The registered back end of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if backend not in NOUN_PHRASE_EXTRACTORS:
+        raise UsageError(
+            f"unknown noun-phrase extractor {backend!r}, known: {sorted(NOUN_PHRASE_EXTRACTORS)}"
+        )
+    return NOUN_PHRASE_EXTRACTORS[backend]
+
+
+def extract_noun_phrases(caption: str, backend: str = "rules") -> list[Span]:
+    """The noun phrases of a caption.
+
+    Args:
+        caption: an English sentence.
+        backend: `"rules"` (word lists, needs nothing), `"nltk"`, `"spacy"`, or a registered
+            one.
+
+    Returns:
+        `[start, end)` character spans in the caption's order, without leading articles.
+
+    Raises:
+        PromptError: the caption is empty or no phrase was found.
+        UsageError: an unknown back end.
+        MissingPackageError: the library or data of the back end is not installed.
+    """
+    extractor = noun_phrase_extractor(backend)
+    if not caption.strip():
+        raise PromptError("the prompt is empty: give at least one class name or a caption")
+    spans = extractor(caption)
+    if not spans:
+        raise PromptError(
+            f"no noun phrase found in {caption!r}: mark what to look for with brackets, like "
+            "'a [red kite] above a [dog]'"
+        )
+    return spans
+
+
+_ADVERB = re.compile(r"\w{3,}ly$")
+# Stops that end nothing belong to their word: "Mr.", "U.S.", "3.5".
+WORD = re.compile(
+    r"(?:mr|mrs|ms|dr|st|mt)\.(?=\s)|(?:[^\W\d_]\.){2,}|\d+(?:[.,]\d+)+"
+    r"|\w+(?:['’\-]\w+)*|[^\w\s]",
+    re.IGNORECASE,
+)
+
+
+@register_noun_phrase_extractor("rules")
+def _extract_by_rules(caption: str) -> list[Span]:
+    """Runs of words between function words, verbs and punctuation.
+
+    It knows no grammar, only word lists: "the small red star left of the blue ring" gives "small
+    red star" and "blue ring".
+    """
+    tokens = [(m.group(), m.start(), m.end()) for m in WORD.finditer(caption)]
+    words = [text.lower() for text, _, _ in tokens]
+    chunks: list[list[int]] = [[]]
+    for index, word in enumerate(words):
+        joins = word == "of" and chunks[-1] and words[index - 1] in lists.COLLECTIVES
+        if joins or not ends_phrase(words, index):
+            chunks[-1].append(index)
+        else:
+            chunks.append([])
+    spans = []
+    for chunk in chunks:
+        chunk = _trim(chunk, words)
+        if chunk:
+            spans.append((tokens[chunk[0]][1], tokens[chunk[-1]][2]))
+    return spans
+
+
+def ends_phrase(words: list[str], index: int) -> bool:
+    """Whether the word at `index` is punctuation, a determiner, preposition, verb or adverb."""
+    word = words[index]
+    if not (word[0].isalnum() or word[0] == "_"):
+        return True
+    following = words[index + 1] if index + 1 < len(words) else ""
+    if _is_noun_here(word, words[index - 1] if index else "", following):
+        return False
+    if word in lists.DETERMINERS or word in lists.BREAKS:
+        return True
+    if word in lists.ING_MODIFIERS:
+        return following not in lists.ING_MODIFIERS[word]
+    if word.endswith("ing") and len(word) > 4:
+        return word not in lists.ING_NOUNS
+    return bool(_ADVERB.match(word)) and word not in lists.LY_NOUNS
+
+
+def _is_noun_here(word: str, before: str, following: str) -> bool:
+    """Whether a word that looks like a verb is none: "the saw", "a parked car", "a running man",
+    and "a trash can" but not "can ride"."""
+    if word == "can":
+        return following not in lists.VERBS and following not in lists.FUNCTION_WORDS
+    looks_like_verb = word in lists.VERBS or (word.endswith("ing") and len(word) > 4)
+    return before in lists.ARTICLES and looks_like_verb
+
+
+def _trim(chunk: list[int], words: list[str]) -> list[int]:
+    """Cut off words of place ("star left" of the ring, on the "left") and of quantity, and a
+    joining "of" that nothing follows."""
+    while chunk:
+        word = words[chunk[-1]]
+        following = words[chunk[-1] + 1] if chunk[-1] + 1 < len(words) else ""
+        # "the street corner" is a thing, "the corner of the street" is a place in one.
+        place = word in lists.PLACES and (
+            len(chunk) == 1 or following == "of" or word in ("left", "right")
+        )
+        quantity = word in lists.QUANTITIES and following == "of"
+        if not (place or quantity or word == "of"):
+            break
+        chunk = chunk[:-1]
+    return [] if all(words[i] in lists.NUMBERS for i in chunk) else chunk
+
+
+@register_noun_phrase_extractor("nltk")
+def _extract_with_nltk(caption: str) -> list[Span]:
+    """Determiner, adjectives and nouns by NLTK's part-of-speech tags, as the official GLIP does."""
+    try:
+        import nltk
+        from nltk.tokenize import NLTKWordTokenizer
+    except ImportError as error:
+        raise MissingPackageError(
+            "the noun-phrase extractor 'nltk' needs NLTK: pip install nltk, or use 'rules'"
+        ) from error
+    ranges = list(NLTKWordTokenizer().span_tokenize(caption))
+    try:
+        tagged = nltk.pos_tag([caption[start:end] for start, end in ranges])
+    except LookupError as error:
+        raise MissingPackageError(
+            "NLTK lacks its tagger: python -m nltk.downloader averaged_perceptron_tagger_eng"
+        ) from error
+    spans: list[Span] = []
+    run: list[int] = []
+    # A sentinel closes the last run; a run counts if it ends with a noun.
+    for index, (_, tag) in enumerate([*tagged, ("", "END")]):
+        if tag.startswith("NN") or (tag.startswith("JJ") and not _has_noun(run, tagged)):
+            run.append(index)
+            continue
+        if _has_noun(run, tagged):
+            spans.append((ranges[run[0]][0], ranges[run[-1]][1]))
+        run = []
+    return spans
+
+
+def _has_noun(run: list[int], tagged: list[tuple[str, str]]) -> bool:
+    return any(tagged[i][1].startswith("NN") for i in run)
+
+
+@register_noun_phrase_extractor("spacy")
+def _extract_with_spacy(caption: str) -> list[Span]:
+    """spaCy's noun chunks (model `en_core_web_sm`) without leading articles and pronouns."""
+    spans = []
+    for chunk in _spacy_model()(caption).noun_chunks:
+        tokens = list(chunk)
+        while tokens and tokens[0].pos_ in ("DET", "PRON"):
+            tokens.pop(0)
+        if tokens:
+            spans.append((tokens[0].idx, tokens[-1].idx + len(tokens[-1].text)))
+    return spans
+
+
+@lru_cache(maxsize=1)
+def _spacy_model() -> Callable:
+    try:
+        import spacy
+
+        return spacy.load("en_core_web_sm")
+    except ImportError as error:
+        raise MissingPackageError(
+            "the noun-phrase extractor 'spacy' needs spaCy: pip install spacy, or use 'rules'"
+        ) from error
+    except OSError as error:
+        raise MissingPackageError(
+            "spaCy lacks its English model: python -m spacy download en_core_web_sm"
+        ) from error

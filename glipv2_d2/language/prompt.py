@@ -1,0 +1,283 @@
+"""What the model is asked to find: a caption and the character spans of its phrases."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ..errors import PromptError, printable
+
+Span = tuple[int, int]
+
+KINDS = ("detection", "grounding")
+SEPARATOR = ". "
+
+_PARENTHESES = re.compile(r"\([^()]*\)")
+_SPACES = re.compile(r"\s+")
+_DIRECTION = re.compile(r"\b(left|right)(most|hand|ward|wards)?\b", re.IGNORECASE)
+# Scripts that are written without spaces between words; BERT makes each character a token.
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x2FA1F),
+)
+
+
+def clean_name(name: str) -> str:
+    """The name of a class as it is written into a caption.
+
+    As in GLIP: what stands in parentheses is dropped and `_` becomes a space
+    (LVIS: `"bow_(weapon)"` -> `"bow"`); repeated white space is one space.
+
+    Raises:
+        PromptError: nothing is left of the name; it has square brackets, which mark the phrases of
+            a caption; or it is no text in UTF-8.
+    """
+    cleaned = str(name)
+    _require_utf8(cleaned, "class name")
+    if "[" in cleaned or "]" in cleaned:
+        raise PromptError(
+            f"the class name {name!r} has square brackets, which mark the phrases of a caption: "
+            "name the class without them, or give the caption as one string"
+        )
+    while _PARENTHESES.search(cleaned):  # the innermost pair first, so nested ones go too
+        cleaned = _PARENTHESES.sub(" ", cleaned)
+    cleaned = _SPACES.sub(" ", cleaned.replace("_", " ")).strip()
+    if not cleaned:
+        raise PromptError(f"the class name {name!r} is empty once '(...)' and '_' are removed")
+    return cleaned
+
+
+def _require_utf8(text: str, what: str) -> None:
+    """Half characters, as of a file name in another encoding, are refused by the tokenizers."""
+    if not text.isascii() and printable(text) != text:
+        raise PromptError(f"the {what} {_shorten(text)!r} is no text in UTF-8")
+
+
+def names_direction(caption: str) -> bool:
+    """Whether a caption says left or right, and is therefore not true of the mirrored image."""
+    return _DIRECTION.search(caption) is not None
+
+
+def _in_word(char: str) -> bool:
+    """Letters, digits and combining marks of scripts that put spaces between words."""
+    if unicodedata.category(char)[0] not in "LNM":
+        return False
+    code = ord(char)
+    return not any(low <= code <= high for low, high in _UNSPACED)
+
+
+def span_problem(caption: str, start: object, end: object) -> str | None:
+    """Why `[start, end)` is no span of whole words of `caption`; `None` if it is one."""
+    if any(isinstance(x, bool) or not hasattr(x, "__index__") for x in (start, end)):
+        return f"span [{start}, {end}) is not a pair of integers"
+    if start < 0 or end > len(caption):
+        return f"span [{start}, {end}) is out of range: the caption has {len(caption)} characters"
+    if start >= end:
+        return f"span [{start}, {end}) is empty or reversed"
+    text = caption[start:end]
+    if not text.strip():
+        return f"span [{start}, {end}) covers white space only"
+    for edge in (start, end):
+        if 0 < edge < len(caption) and _in_word(caption[edge - 1]) and _in_word(caption[edge]):
+            return f"span [{start}, {end}) = {text!r} begins or ends inside a word"
+    return None
+
+
+def _shorten(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A caption with its phrases; immutable, hashable and picklable.
+
+    Attributes:
+        caption: the text that the language backbone reads.
+        kind: `"detection"` (a synthesized list of class names) or `"grounding"` (a sentence).
+        spans: for each of the K phrases its `[start, end)` character spans in the caption.
+        names: K strings for people.
+        class_ids: K contiguous class ids, global to the vocabulary that the prompt is a part of;
+            two phrases with one id are the same class.
+        embedding_id: which tuned prompt embedding the prompt carries, if any.
+        own_span: the `[start, end)` characters of the caption that are about the image, where
+            captions of other images stand around it (only these words are masked for masked
+            language modeling); None: all of it.
+
+    Raises:
+        PromptError: empty caption, no phrases, a span that is empty, out of range, or begins or
+            ends inside a word, or fields of different lengths.
+    """
+
+    caption: str
+    kind: str
+    spans: tuple[tuple[Span, ...], ...]
+    names: tuple[str, ...]
+    class_ids: tuple[int, ...]
+    embedding_id: Hashable | None = None
+    own_span: Span | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.caption, str) or not self.caption.strip():
+            raise PromptError(
+                "the prompt is empty: give at least one class name or a caption with words"
+            )
+        _require_utf8(self.caption, "prompt")
+        if self.kind not in KINDS:
+            raise PromptError(f"prompt kind must be one of {KINDS}, got {self.kind!r}")
+        if not self.spans:
+            raise PromptError(
+                f"the prompt {_shorten(self.caption)!r} has no phrases: mark what to look for, "
+                "for instance with brackets: 'a [red kite] above a [dog]'"
+            )
+        # Lists from json are welcome; the fields are tuples so that a prompt can be hashed.
+        set_field = object.__setattr__
+        spans = tuple(tuple((s, e) for s, e in phrase) for phrase in self.spans)
+        set_field(self, "spans", spans)
+        set_field(self, "names", tuple(str(name) for name in self.names))
+        set_field(self, "class_ids", tuple(int(i) for i in self.class_ids))
+        if not len(self.spans) == len(self.names) == len(self.class_ids):
+            raise PromptError(
+                f"spans, names and class_ids must have one entry per phrase, got "
+                f"{len(self.spans)}, {len(self.names)} and {len(self.class_ids)}"
+            )
+        for name, phrase in zip(self.names, self.spans):
+            if not phrase:
+                raise PromptError(f"phrase {name!r} has no span in {_shorten(self.caption)!r}")
+            for start, end in phrase:
+                problem = span_problem(self.caption, start, end)
+                if problem:
+                    raise PromptError(
+                        f"phrase {name!r} of the prompt {_shorten(self.caption)!r}: {problem}"
+                    )
+        if self.own_span is not None:
+            set_field(self, "own_span", tuple(self.own_span))
+            problem = span_problem(self.caption, *self.own_span)
+            if problem:
+                raise PromptError(f"own_span of the prompt {_shorten(self.caption)!r}: {problem}")
+
+    def __len__(self) -> int:
+        """The number of phrases K."""
+        return len(self.spans)
+
+    @classmethod
+    def from_classes(
+        cls,
+        names: Sequence[str],
+        class_ids: Sequence[int] | None = None,
+        separator: str = SEPARATOR,
+        share_spans: bool = False,
+    ) -> Prompt:
+        """A detection prompt `"person. cat. hot dog"`; no separator after the last name.
+
+        Args:
+            names: class names, cleaned by `clean_name`.
+            class_ids: one id per name; 0, 1, 2, ... by default.
+            separator: what stands between two names.
+            share_spans: classes that are written alike, case apart, are written once and have
+                their phrases on the same span, so that none is another's negative in training;
+                else each is written, as in the official evaluation.
+        """
+        if isinstance(names, str):
+            raise PromptError(f"from_classes takes a list of names, got the string {names!r}")
+        cleaned = [clean_name(name) for name in names]
+        if not cleaned:
+            raise PromptError("the prompt is empty: the list of class names has no entries")
+        written: dict[Hashable, tuple[str, Span]] = {}
+        spans, position = [], 0
+        for index, name in enumerate(cleaned):
+            key = name.casefold() if share_spans else index
+            if key not in written:
+                written[key] = name, (position, position + len(name))
+                position += len(name) + len(separator)
+            spans.append((written[key][1],))
+        caption = separator.join(name for name, _ in written.values())
+        ids = range(len(cleaned)) if class_ids is None else class_ids
+        return cls(caption, "detection", tuple(spans), tuple(cleaned), tuple(ids))
+
+    @classmethod
+    def from_caption(
+        cls,
+        caption: str,
+        spans: Iterable[Iterable[Sequence[int]]],
+        names: Sequence[str] | None = None,
+        class_ids: Sequence[int] | None = None,
+        own_span: Sequence[int] | None = None,
+    ) -> Prompt:
+        """A grounding prompt.
+
+        Args:
+            caption: the sentence.
+            spans: per phrase a list of `[start, end)` character spans.
+            names: one name per phrase; the text of its spans by default.
+            class_ids: one id per phrase; 0, 1, 2, ... by default.
+            own_span: the part that is about the image; all of it by default.
+        """
+        phrases = tuple(tuple((s, e) for s, e in phrase) for phrase in spans)
+        if names is None:
+            # A span that is no pair of integers is reported by the validation, not by slicing.
+            names = [
+                " ".join(caption[s:e] if span_problem(caption, s, e) is None else "?" for s, e in p)
+                for p in phrases
+            ]
+        ids = range(len(phrases)) if class_ids is None else class_ids
+        return cls(caption, "grounding", phrases, tuple(names), tuple(ids), own_span=own_span)
+
+    @classmethod
+    def parse(cls, text: str) -> Prompt:
+        """A grounding prompt from a caption whose phrases stand in brackets.
+
+        `"a [red kite] above a [dog]"` gives the caption without the brackets and two phrases.
+
+        Raises:
+            PromptError: no brackets, or brackets that are nested, unbalanced or empty.
+        """
+        caption, spans, opened = "", [], None
+        for position, char in enumerate(text):
+            if char == "[":
+                if opened is not None:
+                    raise PromptError(f"nested '[' at character {position} of {text!r}")
+                opened = len(caption)
+            elif char == "]":
+                if opened is None:
+                    raise PromptError(f"']' without '[' at character {position} of {text!r}")
+                inside = caption[opened:]
+                if not inside.strip():
+                    raise PromptError(f"empty brackets before character {position} of {text!r}")
+                start = opened + len(inside) - len(inside.lstrip())
+                spans.append(((start, opened + len(inside.rstrip())),))
+                opened = None
+            else:
+                caption += char
+        if opened is not None:
+            raise PromptError(f"'[' without ']' in {text!r}")
+        return cls.from_caption(caption, spans)
+
+    @classmethod
+    def split(
+        cls,
+        names: Sequence[str],
+        size: int,
+        class_ids: Sequence[int] | None = None,
+        separator: str = SEPARATOR,
+    ) -> list[Prompt]:
+        """Detection prompts of at most `size` names that keep the vocabulary's class ids.
+
+        It does not look at tokens: `PromptTokenizer.split` also keeps to the token limit.
+        """
+        if size < 1:
+            raise PromptError(f"a prompt must hold at least one name, got size={size}")
+        ids = list(range(len(names)) if class_ids is None else class_ids)
+        if len(ids) != len(names):
+            raise PromptError(f"{len(names)} names but {len(ids)} class ids")
+        return [
+            cls.from_classes(names[i : i + size], ids[i : i + size], separator)
+            for i in range(0, len(names), size)
+        ]

@@ -1,0 +1,294 @@
+"""Prompts to tokens, with the positive maps; nothing is ever truncated."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import unicodedata
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Encoding
+from transformers import AutoTokenizer, CLIPTokenizerFast, PreTrainedTokenizerFast
+
+from ..errors import PromptError, PromptTooLongError, printable
+from .positive_map import own_words, positive_map
+from .pretrained_names import resolve_pretrained
+from .prompt import SEPARATOR, Prompt, clean_name
+from .tokenized import TokenizedPrompts
+
+__all__ = ["PromptTokenizer", "PromptTooLongError", "TokenizedPrompts"]
+
+logger = logging.getLogger(__name__)
+
+# A training on millions of captions meets new emoji for ever: so many are named.
+UNKNOWN_WORDS_NAMED = 100
+
+
+class PromptTokenizer:
+    """Turns prompts into `TokenizedPrompts`; picklable, so it goes into data workers."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        max_tokens: int = 256,
+        mask_token_id: int | None = None,
+    ):
+        """
+        Args:
+            tokenizer: a fast Hugging Face tokenizer (the offsets come from it).
+            max_tokens: the longest prompt in tokens, [CLS] and [SEP] included.
+            mask_token_id: what stands for a masked word; None: the tokenizer's own mask token,
+                where it has one (CLIP's has none).
+        """
+        if not getattr(tokenizer, "is_fast", False):
+            raise TypeError(
+                f"PromptTokenizer needs a fast tokenizer (character offsets), got "
+                f"{type(tokenizer).__name__}"
+            )
+        if not 3 <= max_tokens <= tokenizer.model_max_length:
+            raise ValueError(
+                f"max_tokens={max_tokens} must lie between 3 and the tokenizer's own limit of "
+                f"{tokenizer.model_max_length}"
+            )
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.pad_token_id = tokenizer.pad_token_id or 0
+        self.mask_token_id = _mask_token_id(tokenizer, mask_token_id)
+        # The Rust tokenizer itself: five times faster for one caption, and it does not start
+        # threads, which would have to be switched off before data workers are forked. A copy,
+        # because tokenizer.json may bring a truncation of its own.
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._read_special_tokens_as_text()
+        # BERT makes a word of each punctuation mark, CLIP of each run of them.
+        words = self._backend.pre_tokenizer
+        self._joins_punctuation = words is not None and len(words.pre_tokenize_str("?!.")) == 1
+        self._counts: dict[str, int] = {}
+        self._told: set[str] = set()
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._read_special_tokens_as_text()  # the Rust tokenizer forgets it when it is pickled
+
+    def _read_special_tokens_as_text(self) -> None:
+        """A "[SEP]" or "<|endoftext|>" that somebody writes is text and ends nothing."""
+        self._backend.encode_special_tokens = True
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, max_tokens: int = 256, mask_token_id: int | None = None
+    ) -> PromptTokenizer:
+        """From `"minilm"`, a local folder or a hub name (see `resolve_pretrained`).
+
+        Raises:
+            OSError: the tokenizer can neither be read nor downloaded.
+        """
+        source = resolve_pretrained(name)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+        except (OSError, ValueError) as error:
+            raise OSError(
+                f"cannot load a tokenizer for {name!r}: {str(error).splitlines()[0]} "
+                "Give a local folder with tokenizer.json, or 'minilm'."
+            ) from error
+        if isinstance(tokenizer, CLIPTokenizerFast):
+            # Its limit of 77 is that of CLIP's position embeddings: ClipLanguageBackbone has more.
+            tokenizer.model_max_length = max(tokenizer.model_max_length, max_tokens)
+        return cls(tokenizer, max_tokens, mask_token_id)
+
+    def encode(self, caption: str) -> Encoding:
+        """`ids` and `offsets` of one caption, special tokens included, not truncated."""
+        return self._backend.encode(caption)
+
+    def unknown_words(self, caption: str) -> list[str]:
+        """The words of a caption that the language model does not know, each as often as it is
+        there: they all become the same token, [UNK] (every emoji, many CJK characters)."""
+        return self._unknown_words(caption, self.encode(caption))
+
+    def _unknown_words(self, caption: str, encoding: Encoding) -> list[str]:
+        unknown = self.tokenizer.unk_token_id
+        pairs = zip(encoding.ids, encoding.offsets)
+        return [caption[start:end] for i, (start, end) in pairs if i == unknown and start < end]
+
+    def num_tokens(self, caption: str) -> int:
+        """The tokens of a caption, [CLS] and [SEP] included."""
+        return len(self.encode(caption).ids)
+
+    @property
+    def num_special_tokens(self) -> int:
+        """The tokens that every prompt has besides its words."""
+        return self._backend.num_special_tokens_to_add(False)
+
+    def name_tokens(self, name: str) -> int:
+        """The tokens of a class name or separator alone, without special ones; cached.
+
+        The sum over names and separators is never less than the count of `"cat. hot dog"`. For
+        BERT, which splits at spaces and at every punctuation mark first, it is that count. CLIP
+        joins the mark at the end of a name to the separator's: there each byte of such marks
+        counts as a token, which is the most that they can become.
+        """
+        count = self._counts.get(name)
+        if count is None:
+            count = self._count_alone(name)
+            if self._joins_punctuation:
+                core, loose = self._without_edge_marks(name)
+                count = max(count, self._count_alone(core) + loose)
+            self._counts[name] = count
+        return count
+
+    def _count_alone(self, text: str) -> int:
+        return len(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def _without_edge_marks(self, name: str) -> tuple[str, int]:
+        """A name from its first to its last letter or digit, and the bytes of the marks around."""
+        if self._backend.normalizer is not None:
+            name = self._backend.normalizer.normalize_str(name)
+        words = [i for i, char in enumerate(name) if unicodedata.category(char)[0] in "LN"]
+        core = name[words[0] : words[-1] + 1] if words else ""
+        edges = name.replace(core, "", 1) if core else name
+        return core, sum(len(char.encode()) for char in edges if not char.isspace())
+
+    def fitting_prefix(self, caption: str, max_tokens: int | None = None) -> int:
+        """How many leading characters of a caption fit, cut between two words.
+
+        Returns:
+            `len(caption)` if all of it fits, 0 if not even its first word does.
+        """
+        limit = max_tokens or self.max_tokens
+        encoding = self.encode(caption)
+        if len(encoding.ids) <= limit:
+            return len(caption)
+        words = [
+            (word, start, end)
+            for word, (start, end) in zip(encoding.word_ids, encoding.offsets)
+            if word is not None and start < end
+        ]
+        kept = limit - self.num_special_tokens
+        # The word of the first token that is too much goes as a whole, and so does one that shares
+        # a character with it (CLIP makes two words of the capital I with a dot).
+        cut = next(start for word, start, _ in words if word == words[kept][0])
+        ends = [end for _, _, end in words[:kept] if end <= cut]
+        return ends[-1] if ends else 0
+
+    def __call__(self, prompts: Sequence[Prompt]) -> TokenizedPrompts:
+        """Tokenize B prompts, padded to the longest of them only.
+
+        Raises:
+            PromptTooLongError: a prompt with more than `max_tokens` tokens.
+            PromptError: no prompts, or a phrase that has no token.
+        """
+        if isinstance(prompts, Prompt):
+            raise TypeError("PromptTokenizer takes a list of prompts, got a single Prompt")
+        if not len(prompts):
+            raise PromptError("the list of prompts is empty")
+        encodings = [self.encode(prompt.caption) for prompt in prompts]
+        for prompt, encoding in zip(prompts, encodings):
+            self._check_length(prompt, len(encoding.ids))
+        length = max(len(encoding.ids) for encoding in encodings)
+        input_ids = torch.full((len(prompts), length), self.pad_token_id, dtype=torch.int64)
+        mask = torch.zeros((len(prompts), length), dtype=torch.bool)
+        own = torch.zeros_like(mask)
+        maps = []
+        for row, (prompt, encoding) in enumerate(zip(prompts, encodings)):
+            count = len(encoding.ids)
+            input_ids[row, :count] = torch.tensor(encoding.ids)
+            mask[row, :count] = True
+            padding = [(0, 0)] * (length - count)
+            maps.append(positive_map(prompt, encoding.offsets + padding))
+            own[row] = own_words(prompt, encoding.offsets + padding)
+            self._warn_of_unknown(prompt.caption, self._unknown_words(prompt.caption, encoding))
+        # [UNK] has characters of its own, but cannot be guessed once it is masked.
+        special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
+        return TokenizedPrompts(input_ids, mask, maps, own & ~special)
+
+    def _warn_of_unknown(self, text: str, words: Sequence[str]) -> None:
+        """Name words of a text that are unknown; each word once."""
+        new = list(dict.fromkeys(word for word in words if word not in self._told))
+        if not new or len(self._told) >= UNKNOWN_WORDS_NAMED:
+            return
+        self._told.update(new)
+        more = len(self._told) >= UNKNOWN_WORDS_NAMED
+        logger.warning(
+            "the language model does not know %s of %s: each is the token [UNK] to it, so that it "
+            "cannot tell one from another, and what it finds for them means little. Use other "
+            "words for them.%s",
+            printable(", ".join(repr(word) for word in new)),
+            printable(repr(text if len(text) <= 80 else text[:77] + "...")),
+            " Further unknown words are not named." if more else "",
+        )
+
+    def _check_length(self, prompt: Prompt, count: int) -> None:
+        if count <= self.max_tokens:
+            return
+        if prompt.kind != "detection":
+            remedy = "shorten the caption"
+        elif len(prompt) > 1:
+            remedy = "split the class names into several prompts (PromptTokenizer.split)"
+        else:
+            remedy = "shorten the class name"
+        raise PromptTooLongError(
+            f"the prompt {prompt.caption[:60]!r}... with {len(prompt)} phrases has {count} tokens, "
+            f"the limit is {self.max_tokens}: {remedy}"
+        )
+
+    def split(
+        self,
+        names: Sequence[str],
+        class_ids: Sequence[int] | None = None,
+        size: int | None = None,
+        separator: str = SEPARATOR,
+    ) -> list[Prompt]:
+        """A vocabulary as detection prompts that each fit `max_tokens`, in order.
+
+        Args:
+            names: the class names.
+            class_ids: their ids; 0, 1, 2, ... by default. The prompts keep them.
+            size: at most so many names in a prompt (40 in GLIP's LVIS protocol).
+            separator: what stands between two names.
+
+        Raises:
+            PromptTooLongError: one name alone does not fit.
+            PromptError: no names.
+        """
+        ids = list(range(len(names)) if class_ids is None else class_ids)
+        if not len(names):
+            raise PromptError("the vocabulary is empty: give at least one class name")
+        if len(ids) != len(names):
+            raise PromptError(f"{len(names)} class names but {len(ids)} class ids")
+        if size is not None and size < 1:
+            raise PromptError(f"a prompt must hold at least one name, got size={size}")
+        cleaned = [clean_name(name) for name in names]
+        gap = self.name_tokens(separator)
+        prompts, start, used = [], 0, self.num_special_tokens
+        for i, name in enumerate(cleaned):
+            count = self.name_tokens(name)
+            full = i - start == (size or len(cleaned))
+            if i > start and (full or used + gap + count > self.max_tokens):
+                prompts.append((start, i))
+                start, used = i, self.num_special_tokens
+            used += count + (gap if i > start else 0)
+        prompts.append((start, len(cleaned)))
+        result = [Prompt.from_classes(cleaned[a:b], ids[a:b], separator) for a, b in prompts]
+        # The sum of counts is exact for BERT and no less than exact for CLIP; others may surprise.
+        for prompt in result:
+            self._check_length(prompt, self.num_tokens(prompt.caption))
+        return result
+
+
+def _mask_token_id(tokenizer: PreTrainedTokenizerFast, wanted: int | None) -> int | None:
+    own = tokenizer.special_tokens_map.get("mask_token")
+    own_id = None if own is None else tokenizer.convert_tokens_to_ids(str(own))
+    if wanted is None:
+        return own_id
+    if not 0 <= wanted < len(tokenizer):
+        raise ValueError(
+            f"mask_token_id={wanted} is not in the vocabulary of {len(tokenizer)} entries"
+        )
+    if wanted != own_id and wanted in tokenizer.all_special_ids:
+        raise ValueError(
+            f"mask_token_id={wanted} is {tokenizer.convert_ids_to_tokens(wanted)!r}, which has a "
+            "meaning of its own: take an entry that captions do not use"
+        )
+    return wanted

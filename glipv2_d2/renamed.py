@@ -1,0 +1,85 @@
+"""Modules that were moved, under the names that they had in 0.1: each import warns, and works.
+
+Configs that were written to an output folder, and other people's code, name them. Gone in 0.3.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+__all__ = ["find_renamed_modules"]
+
+# The longest prefix counts.
+RENAMED = {
+    "checkpoint.clip_text": "checkpoint.formats.clip_text",
+    "checkpoint.convert": "checkpoint.formats.glip",
+    "checkpoint.swin": "checkpoint.formats.swin",
+    "checkpoint.unicl": "checkpoint.formats.unicl",
+    "data.class_knowledge": "language.class_knowledge",
+    "data.class_names": "language.class_names",
+    "data.datasets.scenes": "scenes.datasets",
+    "data.datasets.spans": "language.spans",
+    "data.inspection": "cli.inspection",
+    "data.phrase_words": "language.word_lists",
+    "data.phrases": "language.noun_phrases",
+    "data.prompt_text": "language.prompt_text",
+    "data.prompts": "language.negatives",
+    "data.scenes": "scenes",
+    "evaluation.contact_sheet": "scenes.contact_sheet",
+    "evaluation.masked_words": "scenes.masked_words",
+    "evaluation.oracles": "scenes.oracles",
+    "evaluation.region_word_retrieval": "scenes.region_word_retrieval",
+    "modeling.positive_map": "language.positive_map",
+    "modeling.text.clip_vocabulary": "language.clip_vocabulary",
+    "modeling.text.resolve": "language.pretrained_names",
+    "modeling.text.tokenizer": "language.tokenizer",
+    "structures": "language",
+}
+_PACKAGE = f"{__package__}."
+
+
+class _RenamedModules(MetaPathFinder, Loader):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if _new_name(fullname) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module under its new name: one object, so that classes stay equal to themselves."""
+        new = _new_name(spec.name)
+        assert new is not None
+        warnings.warn(
+            f"{spec.name} is called {new} now; the old name goes with 0.3",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return importlib.import_module(new)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing: it was run under its new name."""
+
+
+def _new_name(name: str) -> str | None:
+    old = name.removeprefix(_PACKAGE)
+    if old == name:
+        return None
+    for prefix in sorted(RENAMED, key=len, reverse=True):
+        if old == prefix or old.startswith(f"{prefix}."):
+            return _PACKAGE + RENAMED[prefix] + old[len(prefix) :]
+    return None
+
+
+def find_renamed_modules() -> None:
+    """Let Python's import know the old names; once per process.
+
+    Before Python's own finders: what an update of a clone leaves of an old folder (its
+    `__pycache__`) would be a package for them.
+    """
+    if not any(isinstance(finder, _RenamedModules) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _RenamedModules())

@@ -1,0 +1,189 @@
+"""Writing the whole data set to a folder, in parallel, once."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from ..errors import UserError
+from .photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path
+from .records import (
+    SPLITS,
+    detection_json,
+    grounding_json,
+    render_to_disk,
+)
+
+FORMAT = 2  # raise it whenever the same arguments give other pictures
+MANIFEST = "manifest.json"
+_OWN_FOLDERS = ("train", "val", "novel", "annotations")
+
+
+class ScenesError(UserError, RuntimeError):
+    """The data set cannot be written where it was asked for."""
+
+
+def build_scenes(
+    output: str | os.PathLike,
+    *,
+    seed: int = 0,
+    size: int = 192,
+    train: int = 8000,
+    val: int = 400,
+    novel: int = 300,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> bool:
+    """Render the data set, unless the folder already holds exactly this one.
+
+    Args:
+        output: the folder; made if absent.
+        seed, size, train, val, novel: what to render (size in pixels, numbers of images); the
+            result depends on these alone, not on the number of workers.
+        workers: processes; default: the CPUs that this process may use, at most 8.
+        progress: called with (images done, images in all).
+
+    Returns:
+        True if it was rendered, False if it was there already.
+
+    Raises:
+        ScenesError: bad arguments, an unwritable folder, a folder that holds something else.
+        PhotoError: a background photograph is not installed.
+    """
+    counts = {"train": train, "val": val, "novel": novel}
+    _check_arguments(counts, size, seed, workers)
+    root = Path(output)
+    arguments = {"seed": seed, "size": size, **counts}
+    if is_complete(root, arguments):
+        return False
+    for photo in TRAIN_PHOTOS + EVAL_PHOTOS:
+        photo_path(*photo)
+    if workers is None:
+        workers = min(8, _usable_cpus())
+    try:
+        _prepare_folder(root, arguments)
+        _render_all(root, counts, seed, size, workers, progress)
+        _write_manifest(root, arguments, complete=True)
+    except OSError as error:
+        raise ScenesError(
+            f"cannot write the scenes to {root}: {error.strerror or error}. Choose a folder with "
+            "room that you may write to with --output, or set DETECTRON2_DATASETS."
+        ) from error
+    return True
+
+
+def is_complete(root: Path, arguments: dict) -> bool:
+    """Whether `root` holds a finished data set made with these arguments."""
+    manifest = _read_manifest(root)
+    if manifest is None or not manifest.get("complete"):
+        return False
+    if manifest.get("format") != FORMAT or manifest.get("arguments") != arguments:
+        return False
+    return manifest.get("files") == _inventory(root)
+
+
+def _check_arguments(counts: dict, size: int, seed: int, workers: int | None) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ScenesError(f"--{name} must be at least 1 image, got {count}.")
+    if size < 64:
+        raise ScenesError(f"--size must be at least 64 pixels, got {size}.")
+    if seed < 0:
+        raise ScenesError(f"--seed must not be negative, got {seed}.")
+    if workers is not None and workers < 1:
+        raise ScenesError(f"--workers must be at least 1, got {workers}.")
+
+
+def _render_all(root, counts, seed, size, workers, progress) -> None:
+    """All pictures and annotation files; a split's annotations follow its pictures."""
+    done, total = 0, sum(counts.values())
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    for split, count in counts.items():
+        scenes = _render_split(split, count, seed, size, root, workers, advance)
+        _write_json(root / "annotations" / f"{split}.json", detection_json(split, scenes, size))
+        if SPLITS[split].captions:
+            path = root / "annotations" / f"{split}_grounding.json"
+            _write_json(path, grounding_json(split, scenes, size))
+
+
+def _render_split(split, count, seed, size, root, workers, advance) -> list[dict]:
+    job = partial(render_to_disk, split, seed=seed, size=size, root=str(root))
+    if workers == 1:
+        return _collect(map(job, range(count)), advance)
+    # Workers only draw, so forking is safe and spares each of them the import of the package.
+    method = "fork" if sys.platform.startswith("linux") else "spawn"
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return _collect(pool.map(job, range(count), chunksize=16), advance)
+
+
+def _collect(results, advance) -> list[dict]:
+    scenes = []
+    for scene in results:
+        scenes.append(scene)
+        advance()
+    return scenes
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _prepare_folder(root: Path, arguments: dict) -> None:
+    """Empty our own sub-folders and mark the data set as begun."""
+    root.mkdir(parents=True, exist_ok=True)
+    if any(root.iterdir()) and _read_manifest(root) is None:
+        raise ScenesError(
+            f"{root} is not empty and was not written by prepare_scenes.py (it has no readable "
+            f"{MANIFEST}): choose another --output, or empty it."
+        )
+    _write_manifest(root, arguments, complete=False)
+    for name in _OWN_FOLDERS:
+        shutil.rmtree(root / name, ignore_errors=True)
+        (root / name).mkdir()
+
+
+def _inventory(root: Path) -> dict:
+    """Number of pictures per split and size in bytes of each annotation file."""
+    files = {}
+    for name in _OWN_FOLDERS[:3]:
+        pictures = [entry.stat().st_size for entry in (root / name).glob("*.jpg")]
+        files[name] = sum(1 for length in pictures if length > 0)
+    for path in sorted((root / "annotations").glob("*.json")):
+        files[f"annotations/{path.name}"] = path.stat().st_size
+    return files
+
+
+def _read_manifest(root: Path) -> dict | None:
+    try:
+        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    ours = isinstance(manifest, dict) and {"format", "arguments", "complete"} <= manifest.keys()
+    return manifest if ours else None
+
+
+def _write_manifest(root: Path, arguments: dict, complete: bool) -> None:
+    manifest = {"format": FORMAT, "arguments": arguments, "complete": complete}
+    if complete:
+        manifest["files"] = _inventory(root)
+    _write_json(root / MANIFEST, manifest)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")

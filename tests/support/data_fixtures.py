@@ -1,0 +1,123 @@
+"""A tiny detection and a tiny grounding data set on disk, registered for one test."""
+
+import json
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from PIL import Image
+
+from glipv2_d2.data import register_grounding_dataset
+from glipv2_d2.language.tokenizer import PromptTokenizer
+
+CLASSES = ["cat", "caterpillar", "cat_food"]
+HEIGHT, WIDTH = 60, 80
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return PromptTokenizer.from_pretrained("minilm")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Folder with twelve noise images of 60 x 80."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(12):
+        pixels = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def coco_json(tmp_path, images):
+    """COCO json over the images: one triangle each, the last image has none."""
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "height": HEIGHT, "width": WIDTH} for i in range(12)
+        ],
+        "annotations": [
+            {
+                "id": i + 1,
+                "image_id": i,
+                "bbox": [5, 5, 20, 30],
+                "category_id": 1 + i % 3,
+                "iscrowd": 0,
+                "area": 300,
+                "segmentation": [[5, 5, 25, 5, 25, 35]],
+            }
+            for i in range(11)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, 1)],
+    }
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def mdetr_json(tmp_path, images):
+    """MDETR json over the images: "star 3 left of the blue ring", two boxes each."""
+    captions = [f"the star {i} left of the blue ring" for i in range(12)]
+    content = {
+        "images": [
+            {
+                "id": 100 + i,
+                "file_name": f"{i}.png",
+                "height": HEIGHT,
+                "width": WIDTH,
+                "caption": caption,
+                "original_img_id": i,
+            }
+            for i, caption in enumerate(captions)
+        ],
+        "annotations": [],
+        "categories": [],
+    }
+    for i, caption in enumerate(captions):
+        ring, star = caption.index("blue ring"), caption.index("star")
+        for spans, box in (
+            ([[ring, ring + 9]], [40, 10, 20, 20]),
+            ([[star, star + 4]], [5, 10, 20, 20]),
+        ):
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]),
+                    "image_id": 100 + i,
+                    "bbox": box,
+                    "tokens_positive": spans,
+                    "area": 400,
+                    "iscrowd": 0,
+                    "category_id": 1,
+                }
+            )
+    path = tmp_path / "mdetr.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def datasets(coco_json, mdetr_json, images):
+    """The names of both, registered."""
+    names = ("tiny_detection", "tiny_grounding")
+    register_coco_instances(names[0], {}, str(coco_json), str(images))
+    register_grounding_dataset(names[1], str(mdetr_json), str(images))
+    yield names
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def cleanup():
+    """Names that a test registered and that are forgotten after it."""
+    names = []
+    yield names
+    for name in names:
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+        if name in MetadataCatalog.list():
+            MetadataCatalog.remove(name)
