@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from detectron2.structures import BoxMode
 
 from ..errors import DataError
-from ..language.prompt import span_problem
+from ..language.spans import span_problem
 from .entries import NUMBERS, crowd_problem, file_name_problem, plain_annotation
 from .patterns import refuse_patterns, refuse_what_is_left
 from .problems import INVALID, ProblemLog, problem_log
@@ -179,7 +179,7 @@ def _check_caption(record: Record) -> None:
             what = f"tokens_positive_eval: {phrase!r} is no list of spans"
             raise _Invalid("bad span of a question", what)
         for span in phrase:
-            problem = _span_problem(caption, span)
+            problem = span_problem(caption, span)
             if problem:
                 raise _Invalid("bad span of a question", f"tokens_positive_eval: {problem}")
 
@@ -259,12 +259,6 @@ def _rle_problems(rle: Record, height: int, width: int) -> list[str]:
     return []
 
 
-def _span_problem(caption: str, span: Any) -> str | None:
-    if not isinstance(span, Sequence) or isinstance(span, str) or len(span) != 2:
-        return f"{span!r} is not a pair [start, end)"
-    return span_problem(caption, span[0], span[1])
-
-
 def _check_spans(annotation: Record, caption: str) -> None:
     spans = annotation.get("spans")
     if not spans:
@@ -275,7 +269,7 @@ def _check_spans(annotation: Record, caption: str) -> None:
     if not isinstance(spans, (list, tuple)):
         raise _Invalid("bad span", f"tokens_positive is no list of spans: {spans!r:.60}")
     for span in spans:
-        problem = _span_problem(caption, span)
+        problem = span_problem(caption, span)
         if problem:
             raise _Invalid("bad span", f"tokens_positive: {problem} (caption {caption[:80]!r})")
 

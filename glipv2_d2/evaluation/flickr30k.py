@@ -12,6 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode, Instances
 
 from ..errors import DataError
+from ..language.spans import phrase_key, phrase_text
 from .boxes import box_iou
 from .collect import (
     Record,
@@ -154,11 +155,11 @@ def _truth_of_annotations(record: Record) -> list[TruePhrase]:
     by_span: dict[tuple[int, int], list[list[float]]] = defaultdict(list)
     for annotation in record.get("annotations", []):
         box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
-        for span in {tuple(span) for span in annotation["spans"]}:
+        for span in phrase_key(annotation["spans"]):
             by_span[span].append(box)
     truth = []
     for spans in record["phrases"]:
-        boxes = [box for span in {tuple(span) for span in spans} for box in by_span[span]]
+        boxes = [box for span in phrase_key(spans) for box in by_span[span]]
         truth.append(TruePhrase(np.array(boxes, dtype=np.float64).reshape(-1, 4), ()))
     return truth
 
@@ -183,10 +184,7 @@ def _phrases_of_sentence(record: Record, boxes: dict, sentences: list) -> list[T
     if number is None or not 0 <= int(number) < len(sentences):
         raise DataError(f"{place}: Flickr30k Entities has {len(sentences)} sentences for the image")
     named = [phrase for phrase in sentences[int(number)].phrases if phrase.entity in boxes]
-    asked = [
-        " ".join(record["caption"][start:end] for start, end in spans)
-        for spans in record["phrases"]
-    ]
+    asked = [phrase_text(record["caption"], spans) for spans in record["phrases"]]
     if asked != [phrase.text for phrase in named]:
         raise DataError(
             f"{place}: the phrases with boxes are {[p.text for p in named]} in Flickr30k Entities, "

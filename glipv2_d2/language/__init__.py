@@ -4,8 +4,9 @@ from .class_names import written_alike
 from .negatives import DetectionPromptSampler
 from .noun_phrases import extract_noun_phrases, register_noun_phrase_extractor
 from .phrase_list import PhraseList
-from .prompt import Prompt, clean_name, names_direction, span_problem
+from .prompt import Prompt, clean_name, names_direction
 from .prompt_text import read_prompt
+from .spans import span_problem
 from .tokenized import TokenizedPrompts
 from .tokenizer import PromptTokenizer
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import PromptError, printable
-
-Span = tuple[int, int]
+from .spans import Span, phrase_text, span_problem
 
 KINDS = ("detection", "grounding")
 SEPARATOR = ". "
@@ -17,17 +15,6 @@ SEPARATOR = ". "
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _SPACES = re.compile(r"\s+")
 _DIRECTION = re.compile(r"\b(left|right)(most|hand|ward|wards)?\b", re.IGNORECASE)
-# Scripts that are written without spaces between words; BERT makes each character a token.
-_UNSPACED = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Burmese
-    (0x1780, 0x17FF),  # Khmer
-    (0x3040, 0x30FF),  # Hiragana, Katakana
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x2FA1F),
-)
 
 
 def clean_name(name: str) -> str:
@@ -66,29 +53,14 @@ def names_direction(caption: str) -> bool:
     return _DIRECTION.search(caption) is not None
 
 
-def _in_word(char: str) -> bool:
-    """Letters, digits and combining marks of scripts that put spaces between words."""
-    if unicodedata.category(char)[0] not in "LNM":
-        return False
-    code = ord(char)
-    return not any(low <= code <= high for low, high in _UNSPACED)
-
-
-def span_problem(caption: str, start: object, end: object) -> str | None:
-    """Why `[start, end)` is no span of whole words of `caption`; `None` if it is one."""
-    if any(isinstance(x, bool) or not hasattr(x, "__index__") for x in (start, end)):
-        return f"span [{start}, {end}) is not a pair of integers"
-    if start < 0 or end > len(caption):
-        return f"span [{start}, {end}) is out of range: the caption has {len(caption)} characters"
-    if start >= end:
-        return f"span [{start}, {end}) is empty or reversed"
-    text = caption[start:end]
-    if not text.strip():
-        return f"span [{start}, {end}) covers white space only"
-    for edge in (start, end):
-        if 0 < edge < len(caption) and _in_word(caption[edge - 1]) and _in_word(caption[edge]):
-            return f"span [{start}, {end}) = {text!r} begins or ends inside a word"
-    return None
+def _as_tuples(spans: Iterable[Iterable[Sequence[int]]]) -> tuple[tuple[Span, ...], ...]:
+    try:
+        return tuple(tuple((start, end) for start, end in phrase) for phrase in spans)
+    except (TypeError, ValueError):
+        raise PromptError(
+            "spans are, for each phrase, a list of pairs [start, end), as [[(0, 3), (8, 11)], "
+            f"[(4, 7)]] for two phrases, got {spans!r:.80}"
+        ) from None
 
 
 def _shorten(text: str, limit: int = 80) -> str:
@@ -139,8 +111,7 @@ class Prompt:
             )
         # Lists from json are welcome; the fields are tuples so that a prompt can be hashed.
         set_field = object.__setattr__
-        spans = tuple(tuple((s, e) for s, e in phrase) for phrase in self.spans)
-        set_field(self, "spans", spans)
+        set_field(self, "spans", _as_tuples(self.spans))
         set_field(self, "names", tuple(str(name) for name in self.names))
         set_field(self, "class_ids", tuple(int(i) for i in self.class_ids))
         if not len(self.spans) == len(self.names) == len(self.class_ids):
@@ -151,15 +122,15 @@ class Prompt:
         for name, phrase in zip(self.names, self.spans):
             if not phrase:
                 raise PromptError(f"phrase {name!r} has no span in {_shorten(self.caption)!r}")
-            for start, end in phrase:
-                problem = span_problem(self.caption, start, end)
+            for span in phrase:
+                problem = span_problem(self.caption, span)
                 if problem:
                     raise PromptError(
                         f"phrase {name!r} of the prompt {_shorten(self.caption)!r}: {problem}"
                     )
         if self.own_span is not None:
-            set_field(self, "own_span", tuple(self.own_span))
-            problem = span_problem(self.caption, *self.own_span)
+            set_field(self, "own_span", _as_tuples([[self.own_span]])[0][0])
+            problem = span_problem(self.caption, self.own_span)
             if problem:
                 raise PromptError(f"own_span of the prompt {_shorten(self.caption)!r}: {problem}")
 
@@ -220,15 +191,12 @@ class Prompt:
             class_ids: one id per phrase; 0, 1, 2, ... by default.
             own_span: the part that is about the image; all of it by default.
         """
-        phrases = tuple(tuple((s, e) for s, e in phrase) for phrase in spans)
+        phrases = _as_tuples(spans)
         if names is None:
-            # A span that is no pair of integers is reported by the validation, not by slicing.
-            names = [
-                " ".join(caption[s:e] if span_problem(caption, s, e) is None else "?" for s, e in p)
-                for p in phrases
-            ]
+            names = [phrase_text(caption, phrase) for phrase in phrases]
         ids = range(len(phrases)) if class_ids is None else class_ids
-        return cls(caption, "grounding", phrases, tuple(names), tuple(ids), own_span=own_span)
+        own = None if own_span is None else _as_tuples([[own_span]])[0][0]
+        return cls(caption, "grounding", phrases, tuple(names), tuple(ids), own_span=own)
 
     @classmethod
     def parse(cls, text: str) -> Prompt:

@@ -9,6 +9,7 @@ from detectron2.structures import BoxMode
 from PIL import Image, ImageDraw, ImageFont
 
 from ...data.images import read_record_image
+from ...language.spans import phrase_key
 
 Record = dict[str, Any]
 Color = tuple[int, int, int]
@@ -66,10 +67,6 @@ def draw_record(record: Record, class_names: Sequence[str] = (), size: int = 720
     return _with_text(image, words, _title(record))
 
 
-def _phrase_key(annotation: Record) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted((int(a), int(b)) for a, b in annotation["spans"]))
-
-
 def _caption_words(record: Record) -> tuple[list[_Word], list[tuple[str, Color]]]:
     """The caption in words, and (number of the phrase, color) for each annotation.
 
@@ -77,10 +74,11 @@ def _caption_words(record: Record) -> tuple[list[_Word], list[tuple[str, Color]]
     """
     caption = record["caption"]
     annotations = record.get("annotations", ())
-    keys = sorted({_phrase_key(a) for a in annotations})
+    of_box = [phrase_key(annotation["spans"]) for annotation in annotations]
+    keys = sorted(set(of_box))
     colors = {key: COLORS[k % len(COLORS)] for k, key in enumerate(keys)}
     numbers = {key: str(k) for k, key in enumerate(keys)}
-    labels = [(numbers[_phrase_key(a)], colors[_phrase_key(a)]) for a in annotations]
+    labels = [(numbers[key], colors[key]) for key in of_box]
     shortest_first = sorted(keys, key=lambda key: sum(b - a for a, b in key))
     edges = {0, len(caption), *(edge for key in keys for span in key for edge in span)}
     edges |= {i for i, char in enumerate(caption) if char.isspace()}

@@ -17,6 +17,7 @@ from ...data.problems import ProblemLog, RecordError, problem_log
 from ...data.records import CheckedRecords, LazyRecords
 from ...errors import DataError, printable
 from ...language.class_names import class_labels
+from ...language.spans import phrase_key
 
 Record = dict[str, Any]
 
@@ -200,7 +201,7 @@ def _count(record: Record, names: Sequence[str], scan: Scan, tokenizer: Any) -> 
         scan.classes.update(names[a["category_id"]] for a in single if names)
         return
     scan.captions += 1
-    scan.phrases += len({str(a["spans"]) for a in single})
+    scan.phrases += len({phrase_key(a["spans"]) for a in single})
     if tokenizer is not None:
         tokens = tokenizer.num_tokens(record["caption"])
         scan.longest = max(scan.longest, tokens)

@@ -12,6 +12,8 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 
+from ...language.spans import phrase_text
+
 __all__ = ["detection_classes", "number_phrases"]
 
 # Of all grounding sets of the process, so that a number means the same phrase in each of them:
@@ -32,7 +34,7 @@ def number_phrases(records: Sequence[dict[str, Any]], dataset_name: str) -> None
     metadata.thing_classes = _PHRASES
     for record in records:
         for annotation in record["annotations"]:
-            phrase = _text(record["caption"], annotation["spans"])
+            phrase = phrase_text(record["caption"], annotation["spans"])
             if phrase not in _NUMBERS:
                 _NUMBERS[phrase] = len(_PHRASES)
                 _PHRASES.append(phrase)
@@ -43,10 +45,3 @@ def detection_classes(dataset_name: str) -> list[str] | None:
     """The `thing_classes` of a detection data set; None of a grounding set, which has phrases."""
     names = MetadataCatalog.get(dataset_name).get("thing_classes")
     return None if names is _PHRASES else names
-
-
-def _text(caption: str, spans: Any) -> str:
-    try:
-        return " ".join(caption[start:end] for start, end in spans)
-    except (TypeError, ValueError):  # reported, and left out, where the data is used
-        return "?"

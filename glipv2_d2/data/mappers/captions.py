@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ...errors import DataError
 from ...language.prompt import Prompt
+from ...language.spans import phrase_key
 
 Record = dict[str, Any]
 
@@ -17,10 +18,6 @@ class CaptionSample(NamedTuple):
 
     prompt: Prompt
     annotations: list[Record]
-
-
-def _key(spans: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted({(int(start), int(end)) for start, end in spans}))
 
 
 class SurroundedCaption(NamedTuple):
@@ -40,9 +37,9 @@ def grounding_sample(
     A caption without boxes is one phrase as a whole, so that the image can be trained on.
     `own_span`: see Prompt.
     """
-    keys = sorted({_key(annotation["spans"]) for annotation in annotations})
+    keys = sorted({phrase_key(annotation["spans"]) for annotation in annotations})
     index = {key: k for k, key in enumerate(keys)}
-    labeled = [{**a, "category_id": index[_key(a["spans"])]} for a in annotations]
+    labeled = [{**a, "category_id": index[phrase_key(a["spans"])]} for a in annotations]
     prompt = Prompt.from_caption(caption, keys or [[(0, len(caption))]], own_span=own_span)
     return CaptionSample(prompt, labeled)
 
