@@ -9,46 +9,11 @@ from detectron2.structures import Boxes, Instances
 from torchvision.ops import batched_nms
 
 from ..language.phrase_list import PhraseList
+from ..language.positive_map import ClassMap
 from ..language.prompt import Prompt
 from .boxes import InclusiveBoxCoder, to_continuous
 
-__all__ = ["ClassMap", "Detections", "GroundingPostprocessor", "classes_asked_twice", "split"]
-
-
-class ClassMap(NamedTuple):
-    """How token scores become class scores.
-
-    Attributes:
-        phrase_weights: (K, T) rows that average the tokens of a phrase.
-        phrase_class: (K,) row of `class_ids` that each phrase stands for.
-        class_ids: (classes,) distinct ids, ascending.
-    """
-
-    phrase_weights: torch.Tensor
-    phrase_class: torch.Tensor
-    class_ids: torch.Tensor
-
-    @classmethod
-    def build(cls, prompt: Prompt, positive_map: torch.Tensor) -> "ClassMap":
-        """`positive_map`: (K, T) bool, of the prompt's phrases."""
-        weights = positive_map.float()
-        ids = torch.tensor(prompt.class_ids, device=positive_map.device)
-        class_ids, phrase_class = ids.unique(return_inverse=True)
-        return cls(weights / weights.sum(dim=1, keepdim=True), phrase_class, class_ids)
-
-    def scores(self, logits: torch.Tensor) -> torch.Tensor:
-        """(n, T) logits -> (n, classes): mean over a phrase's tokens, then the best phrase."""
-        phrases = logits.sigmoid() @ self.phrase_weights.T
-        if len(self.class_ids) == len(self.phrase_class):
-            return phrases[:, self.phrase_class.argsort()]
-        merged = phrases.new_zeros((len(phrases), len(self.class_ids)))
-        index = self.phrase_class.expand(len(phrases), -1)
-        return merged.scatter_reduce(1, index, phrases, "amax")
-
-    def tokens_of(self, classes: torch.Tensor) -> torch.Tensor:
-        """(n,) class ids of this map -> (n, T) bool: the tokens of all their phrases."""
-        of_phrase = torch.searchsorted(self.class_ids, classes)[:, None] == self.phrase_class
-        return of_phrase.to(self.phrase_weights.dtype) @ self.phrase_weights > 0
+__all__ = ["Detections", "GroundingPostprocessor", "classes_asked_twice", "split"]
 
 
 class Detections(NamedTuple):

@@ -1,8 +1,9 @@
 import pytest
+import torch
 
 from glipv2_d2.errors import PromptError
 from glipv2_d2.language import Prompt
-from glipv2_d2.language.positive_map import positive_map
+from glipv2_d2.language.positive_map import ClassMap, overlapping_tokens, positive_map
 from glipv2_d2.language.tokenizer import PromptTokenizer
 
 
@@ -72,3 +73,39 @@ def test_phrase_without_tokens(tokenizer):
     prompt = Prompt.from_caption("dog \u200b cat", [[(0, 3)], [(4, 5)]])
     with pytest.raises(PromptError, match="has no token"):
         positive_map(prompt, tokenizer.encode(prompt.caption).offsets)
+
+
+def test_phrases_without_spans_or_tokens_have_no_tokens():
+    offsets = [(0, 0), (0, 3), (4, 7), (0, 0)]
+    rows = overlapping_tokens([[[2, 5]], [], [(3, 4)]], offsets)
+    assert rows.tolist() == [[False, True, True, False], [False] * 4, [False] * 4]
+    assert overlapping_tokens([], offsets).shape == (0, 4)
+
+
+def class_map(class_ids, tokens):
+    prompt = Prompt.from_classes([f"name{i}" for i in range(len(class_ids))], class_ids)
+    rows = torch.zeros(len(tokens), 9, dtype=torch.bool)
+    for row, of_phrase in zip(rows, tokens):
+        row[of_phrase] = True
+    return ClassMap.build(prompt, rows)
+
+
+def test_two_phrases_of_one_class_are_merged_by_their_maximum():
+    merging = class_map([5, 2, 5], [[1], [2], [3]])
+    logits = torch.zeros(2, 9)
+    logits[0, 1:4] = torch.tensor([1.0, 0.5, -1.0])
+    logits[1, 1:4] = torch.tensor([-2.0, 0.5, 3.0])
+    assert merging.class_ids.tolist() == [2, 5]
+    expected = torch.tensor([[0.5, 1.0], [0.5, 3.0]]).sigmoid()
+    torch.testing.assert_close(merging.scores(logits), expected)
+
+
+def test_phrase_score_is_the_mean_of_its_tokens():
+    logits = torch.arange(9.0)[None] - 3
+    expected = torch.tensor([-2.0, 1.0, 2.0]).sigmoid().mean()
+    torch.testing.assert_close(class_map([0], [[1, 4, 5]]).scores(logits), expected.view(1, 1))
+
+
+def test_tokens_of_a_class_are_those_of_all_its_phrases():
+    rows = class_map([5, 2, 5], [[1], [2, 3], [7]]).tokens_of(torch.tensor([5, 2, 5]))
+    assert [row.nonzero().flatten().tolist() for row in rows] == [[1, 7], [2, 3], [1, 7]]

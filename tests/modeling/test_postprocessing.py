@@ -8,9 +8,9 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from glipv2_d2.language import Prompt
+from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.postprocessing import (
-    ClassMap,
     Detections,
     GroundingPostprocessor,
     classes_asked_twice,
@@ -168,24 +168,6 @@ def test_nothing_found_gives_empty_tensors_of_the_right_kind():
     assert len(instances) == 0 and len(instances.pred_phrases) == 0
     assert instances.pred_boxes.tensor.shape == (0, 4)
     assert instances.pred_classes.dtype == torch.int64 and instances.scores.dtype == torch.float32
-
-
-def test_two_phrases_of_one_class_are_merged_by_their_maximum():
-    class_map = ClassMap.build(prompt([5, 2, 5]), torch.eye(TOKENS).bool()[[1, 2, 3]])
-    logits = torch.zeros(2, TOKENS)
-    logits[0, 1:4] = torch.tensor([1.0, 0.5, -1.0])
-    logits[1, 1:4] = torch.tensor([-2.0, 0.5, 3.0])
-    assert class_map.class_ids.tolist() == [2, 5]
-    expected = [[sigmoid(0.5), sigmoid(1.0)], [sigmoid(0.5), sigmoid(3.0)]]
-    torch.testing.assert_close(class_map.scores(logits), torch.tensor(expected))
-
-
-def test_phrase_score_is_the_mean_of_its_tokens():
-    rows = torch.zeros(1, TOKENS, dtype=torch.bool)
-    rows[0, [1, 4, 5]] = True
-    logits = torch.arange(float(TOKENS))[None] - 3
-    expected = (sigmoid(-2) + sigmoid(1) + sigmoid(2)) / 3
-    assert ClassMap.build(prompt([0]), rows).scores(logits).item() == pytest.approx(expected)
 
 
 def grid(scores, classes=None, size=10.0):

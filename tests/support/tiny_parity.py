@@ -11,9 +11,9 @@ from PIL import Image
 
 from glipv2_d2.checkpoint import convert_official_glip
 from glipv2_d2.language import Prompt, TokenizedPrompts
+from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.modeling.boxes import to_continuous
 from glipv2_d2.modeling.losses import centerness_of
-from glipv2_d2.modeling.postprocessing import ClassMap
 from tests.parity.generated_weights import Entry, is_generated, manifest
 from tests.support.tiny import tiny_input, tiny_model
 

@@ -22,10 +22,10 @@ from benchmarking.official_layers import OfficialDynamicConv, OfficialFusion, Of
 from benchmarking.official_vision import OfficialBackbone
 from glipv2_d2.errors import ConfigError, PromptError
 from glipv2_d2.language import Prompt, TokenizedPrompts
+from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.modeling.boxes import to_inclusive
 from glipv2_d2.modeling.heads import GroundingOutput
 from glipv2_d2.modeling.losses import GroundingTargets
-from glipv2_d2.modeling.postprocessing import ClassMap
 
 __all__ = ["CHECKPOINTING", "OfficialArrangement"]
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import nn
 
-from glipv2_d2.modeling.postprocessing import ClassMap
+from glipv2_d2.language.positive_map import ClassMap
 
 __all__ = ["calibrate", "count_candidates", "make_lively"]
 

@@ -10,8 +10,8 @@ from detectron2.structures import ImageList
 from torch import nn
 
 from glipv2_d2.language import Prompt, TokenizedPrompts
+from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.modeling.boxes import to_inclusive
-from glipv2_d2.modeling.postprocessing import ClassMap
 
 from .capture import Capture, Tensors
 from .cases import ParityCase, choose_prompt

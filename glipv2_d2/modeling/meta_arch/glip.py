@@ -11,6 +11,7 @@ from torch import nn
 
 from ...checkpoint import convert_on_load
 from ...errors import PromptError
+from ...language.positive_map import ClassMap
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts
 from ..boxes import to_inclusive
@@ -19,12 +20,7 @@ from ..levels import require_fitting_levels
 from ..losses import GroundingLosses, GroundingTargets
 from ..mask_output import to_output_size
 from ..padding import by_padded_size
-from ..postprocessing import (
-    ClassMap,
-    Detections,
-    GroundingPostprocessor,
-    classes_asked_twice,
-)
+from ..postprocessing import Detections, GroundingPostprocessor, classes_asked_twice
 from ..text import TextFeatureCache, TextFeatures
 from ..vocabulary import TrainingVocabulary
 from ..yacs import arguments_from
