@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...errors import DataError
+from ...language.positive_map import overlapping_tokens
 from ...language.prompt import Prompt
 from ...language.spans import phrase_key
 
@@ -89,14 +91,11 @@ def with_tokens(caption: str, annotations: Sequence[Record], tokenizer) -> list[
     Raises:
         DataError: the whole caption has none.
     """
-    tokens = [(start, end) for start, end in tokenizer.encode(caption).offsets if start < end]
-    if not tokens:
+    offsets = tokenizer.encode(caption).offsets
+    if not any(start < end for start, end in offsets):
         raise DataError(f"the tokenizer leaves nothing of the caption {caption[:60]!r}")
-    return [
-        annotation
-        for annotation in annotations
-        if any(a < end and start < b for start, end in annotation["spans"] for a, b in tokens)
-    ]
+    has_token = overlapping_tokens([a["spans"] for a in annotations], offsets).any(1).tolist()
+    return list(itertools.compress(annotations, has_token))
 
 
 def surround_with_captions(
