@@ -9,6 +9,8 @@ number in evaluation, as in the official protocol of LVIS, and whoever reads the
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from .prompt import clean_name
 # What labeling tools call that which is no thing, punctuation apart (labelme: `_background_`).
 _NO_THINGS = ("background", "bg", "ignore", "ignored", "unlabeled", "unlabelled", "void")
 _MOST_NAMED = 5
+_ARTICLE = re.compile(r"^(?:an?|the)\s+")
 
 
 def written_alike(names: Sequence[str]) -> list[tuple[int, ...]]:
@@ -30,6 +33,38 @@ def written_alike(names: Sequence[str]) -> list[tuple[int, ...]]:
     for i, key in enumerate(keys):
         ids.setdefault(key, []).append(i)
     return [tuple(ids[key]) for key in keys]
+
+
+def bare_name(name: str) -> str | None:
+    """The name of a class or an object, by which it is the same in captions and vocabularies.
+
+    Cleaned by `clean_name`, in lower case (`str.casefold`), without leading articles and without
+    punctuation at its ends: "The person," is "person". What is nothing but an article or
+    punctuation stays: letters and marks are classes, too.
+
+    Returns:
+        None for a name that `clean_name` refuses.
+    """
+    try:
+        cleaned = clean_name(name).casefold()
+    except PromptError:
+        return None
+    before, bare = None, cleaned
+    while bare != before:  # what stands behind an article may be in quotes
+        before, bare = bare, _ARTICLE.sub("", _without_outer_marks(bare))
+    return bare or cleaned
+
+
+def _without_outer_marks(name: str) -> str:
+    """Without punctuation and white space at both ends.
+
+    By category: to regular expressions the vowel signs that end words of Indic scripts are no
+    letters either.
+    """
+    inner = [
+        i for i, c in enumerate(name) if not (c.isspace() or unicodedata.category(c)[0] == "P")
+    ]
+    return name[inner[0] : inner[-1] + 1] if inner else ""
 
 
 def class_labels(metadata: Metadata) -> list[str]:

@@ -138,6 +138,20 @@ class Prompt:
         """The number of phrases K."""
         return len(self.spans)
 
+    def object_names(self) -> list[list[str]]:
+        """For each phrase the names of an object that it means.
+
+        A box that belongs to several phrases of a caption has a phrase with all their spans; such
+        an object has each of their names ("the man ... a referee"). A name that was given to the
+        phrase counts alone.
+        """
+        result = []
+        for name, spans in zip(self.names, self.spans):
+            texts = [self.caption[start:end] for start, end in spans]
+            several = len(texts) > 1 and name == phrase_text(self.caption, spans)
+            result.append([name, *texts] if several else [name])
+        return result
+
     @classmethod
     def from_classes(
         cls,

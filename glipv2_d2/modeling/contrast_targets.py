@@ -2,21 +2,17 @@
 
 import functools
 import hashlib
-import re
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from detectron2.utils import comm
 
-from ..errors import PromptError
-from ..language.prompt import Prompt, clean_name
+from ..language.class_names import bare_name
+from ..language.prompt import Prompt
 from .gather import gather_rows
 
 __all__ = ["ContrastTargets", "batch_targets", "positions_inside"]
-
-_ARTICLE = re.compile(r"^(?:an?|the)\s+")
 
 
 class ContrastTargets(NamedTuple):
@@ -132,7 +128,7 @@ class _NameLabels(NamedTuple):
         device = images.device
         regions, words, column = [], [], 0
         for i, (prompt, tokens) in enumerate(zip(targets.prompts, targets.positive_maps)):
-            asked = _phrase_keys(_region_names(prompt), device)
+            asked = _phrase_keys(prompt.object_names(), device)
             row, pair = ((images == i) & (phrases == asked[:, :1])).nonzero().flip(1).unbind(1)
             regions.append(torch.stack((row, asked[pair, 1]), dim=1))
             taking_part = targets.words[i]
@@ -145,59 +141,17 @@ class _NameLabels(NamedTuple):
         return cls(torch.cat((none, *regions)), torch.cat((none, *words)))
 
 
-def _region_names(prompt: Prompt) -> list[list[str]]:
-    """The names of the objects of each of the K phrases.
-
-    A box that belongs to several phrases of a caption has a phrase with all their spans; such an
-    object has each of their names ("the man ... a referee"). A name that was given to the phrase
-    counts alone.
-    """
-    result = []
-    for name, spans in zip(prompt.names, prompt.spans):
-        texts = [prompt.caption[start:end] for start, end in spans]
-        result.append([name, *texts] if len(texts) > 1 and name == " ".join(texts) else [name])
-    return result
-
-
 @functools.lru_cache(maxsize=1 << 16)
 def _name_key(name: str) -> int | None:
-    """A number below 2^63, the same in every process, of the bare name (see `_bare`) in any case.
-
-    None for a name of which nothing is left once cleaned.
-    """
-    try:
-        cleaned = clean_name(name).casefold()
-    except PromptError:
+    """A number below 2^63, the same in every process, for all names with one `bare_name`."""
+    bare = bare_name(name)
+    if bare is None:
         return None
-    # A name of punctuation alone stays what it is, or all of these would be one name.
-    digest = hashlib.blake2b((_bare(cleaned) or cleaned).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(bare.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
-def _bare(name: str) -> str:
-    """Without leading articles and punctuation at the edges: "a person," of a caption is "person".
-
-    An article alone stays: letters are classes, too ("a").
-    """
-    before = None
-    while name != before:  # what stands behind an article may be in quotes
-        before, name = name, _ARTICLE.sub("", _without_edges(name))
-    return name
-
-
-def _without_edges(name: str) -> str:
-    """Without punctuation and white space at the edges.
-
-    By category: to regular expressions the vowel signs that end words of Indic scripts are no
-    letters either.
-    """
-    inner = [
-        i for i, c in enumerate(name) if not (c.isspace() or unicodedata.category(c)[0] == "P")
-    ]
-    return name[inner[0] : inner[-1] + 1] if inner else ""
-
-
-def _phrase_keys(names: list[list[str]], device: torch.device) -> torch.Tensor:
+def _phrase_keys(names: Sequence[Sequence[str]], device: torch.device) -> torch.Tensor:
     """(n, 2) int64, pairs of a phrase and the key of one of its names."""
     pairs = [
         (phrase, key)

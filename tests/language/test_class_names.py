@@ -9,6 +9,7 @@ from detectron2.data.datasets import register_coco_instances
 from glipv2_d2.data import load_records
 from glipv2_d2.language.class_names import (
     alike_warning,
+    bare_name,
     class_labels,
     root_class_warning,
     written_alike,
@@ -25,6 +26,34 @@ def metadata(names, ids=None):
 def test_which_names_are_written_alike():
     names = ["Bolt_M4", "bolt m4", "bow_(weapon)", "bow_(ribbons)", "nut", "(ok)", "(broken)"]
     assert written_alike(names) == [(0, 1), (0, 1), (2, 3), (2, 3), (4,), (5,), (6,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "bare"),
+    [
+        ("person", "person"),
+        ("a person", "person"),
+        ("Person,", "person"),
+        ("The persons", "persons"),
+        ("an  apple.", "apple"),
+        ('the "a-frame"', "a-frame"),
+        ("another man", "another man"),
+        ("thermos", "thermos"),
+        ("vitamin a", "vitamin a"),
+        ("c++", "c++"),  # symbols are no punctuation
+        ("\u0915\u093f\u0924\u093e\u092c\u0947", "\u0915\u093f\u0924\u093e\u092c\u0947"),
+        # Nothing may become empty, and thereby one with others of its kind.
+        ("a", "a"),
+        ("The", "the"),
+        ("an,", "an"),
+        ("the a", "a"),
+        ("...", "..."),
+        ("?", "?"),
+        ("(of nothing)", None),
+    ],
+)
+def test_what_counts_of_a_name(name, bare):
+    assert bare_name(name) == bare
 
 
 def test_labels_are_unique_and_say_the_id_of_the_json():

@@ -64,6 +64,17 @@ def test_from_caption_with_several_spans():
     assert prompt.names[1] == "blue kite"
 
 
+def test_names_of_objects():
+    caption = "the man is a referee, the dog is not"
+    man, dog = [(4, 7), (13, 20)], [(26, 29)]
+    assert Prompt.from_caption(caption, [man, dog]).object_names() == [
+        ["man referee", "man", "referee"],
+        ["dog"],
+    ]
+    named = Prompt.from_caption(caption, [man, dog], names=["judge", "dog"])
+    assert named.object_names() == [["judge"], ["dog"]]
+
+
 def test_immutable_hashable_picklable():
     prompt = Prompt.from_caption("a red kite", [[[2, 10]]])  # lists become tuples
     assert hash(prompt) == hash(pickle.loads(pickle.dumps(prompt)))
