@@ -37,10 +37,10 @@ from glipv2_d2.cli.inspection import (
 from glipv2_d2.config import named_setting
 from glipv2_d2.data import register_grounding_dataset
 from glipv2_d2.data.datasets.coco_like import register_coco_style
-from glipv2_d2.data.datasets.phrase_classes import detection_classes
 from glipv2_d2.data.datasets.register import GROUNDING_FORMATS
 from glipv2_d2.data.samplers import UNUSABLE
 from glipv2_d2.errors import DataError, UsageError, command
+from glipv2_d2.language.class_names import detection_classes
 from glipv2_d2.language.tokenizer import PromptTokenizer
 
 Record = dict[str, Any]

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from .. import compat
 from ..errors import DataError
+from ..language.class_names import detection_classes
 from .counters import Counters
-from .datasets.phrase_classes import detection_classes
 from .datasets.refexp import record_image_key
 from .loading import LEFT_OUT, load_records, stored_records
 from .mappers.grounding import GroundingDatasetMapper, class_names

@@ -13,14 +13,13 @@ from detectron2.data.datasets import load_coco_json
 from detectron2.utils.file_io import PathManager
 
 from ..errors import DataError
-from ..language.class_names import alike_warning
+from ..language.class_names import alike_warning, detection_classes
+from ..language.negatives import absent_class_ids
 from .checks import check_records, image_file, not_utf8
 from .counters import Counters
 from .datasets.coco_like import load_coco_style_json
-from .datasets.phrase_classes import detection_classes
 from .datasets.phrasecut import with_whole_masks
 from .datasets.refexp import without_images
-from .mappers.grounding import absent_class_ids
 from .patterns import refuse_patterns, refuse_what_is_left
 from .problems import ProblemLog, RecordError, problem_log
 from .records import CheckedRecords, LazyRecords

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from detectron2.data import Metadata
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from ..errors import PromptError
 from .prompt import clean_name
@@ -24,6 +24,28 @@ from .prompt import clean_name
 _NO_THINGS = ("background", "bg", "ignore", "ignored", "unlabeled", "unlabelled", "void")
 _MOST_NAMED = 5
 _ARTICLE = re.compile(r"^(?:an?|the)\s+")
+
+
+class PhraseNames(list[str]):
+    """`thing_classes` of a grounding data set: the phrases of its captions, numbered for people.
+
+    Detectron2's own tools that draw data want them. They are no vocabulary.
+    """
+
+
+def detection_classes(dataset: str, read: bool = False) -> list[str] | None:
+    """The class names of a registered data set by class id; None for one of captions.
+
+    Args:
+        dataset: its name in Detectron2's catalog.
+        read: whether to read the data set where its classes are not known before, as COCO's json
+            names them.
+    """
+    metadata = MetadataCatalog.get(dataset)
+    if read and metadata.get("thing_classes") is None and dataset in DatasetCatalog.list():
+        DatasetCatalog.get(dataset)
+    names = metadata.get("thing_classes")
+    return None if isinstance(names, PhraseNames) else names
 
 
 def written_alike(names: Sequence[str]) -> list[tuple[int, ...]]:

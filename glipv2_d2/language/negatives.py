@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from detectron2.data import MetadataCatalog
 
 from ..errors import PromptError, PromptTooLongError
 from .class_names import written_alike
@@ -180,3 +182,21 @@ class DetectionPromptSampler:
                 negatives = negatives[:-1]
             else:
                 kept, dropped = kept[:-1], [*dropped, kept[-1]]
+
+
+def absent_class_ids(record: Mapping[str, Any], dataset_name: str) -> list[int] | None:
+    """The classes that a federated record verifies to be absent; None for other records.
+
+    Detectron2's LVIS loader leaves `neg_category_ids` as they are in the file, while it makes
+    the `category_id` of annotations contiguous; here they become contiguous too.
+    """
+    ids = record.get("neg_category_ids")
+    if ids is None:
+        return None
+    metadata = MetadataCatalog.get(dataset_name)
+    mapping = metadata.get("thing_dataset_id_to_contiguous_id")
+    if mapping is not None:
+        return [mapping[i] for i in ids if i in mapping]
+    if metadata.get("evaluator_type") == "lvis":
+        return [i - 1 for i in ids]
+    return list(ids)

@@ -5,17 +5,16 @@ vocabulary of the model; `gt_classes` index the classes of the data sets that ar
 come from Detectron2's catalog, each from its own data sets.
 """
 
+import logging
 from collections.abc import Sequence
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from ..errors import ConfigError, PromptError, printable
+from ..language.class_names import detection_classes
+from ..language.negatives import DROPPED_POSITIVES, DetectionPromptSampler, absent_class_ids
 
-from ..data.counters import Counters
-from ..data.datasets.phrase_classes import detection_classes
-from ..data.mappers.grounding import absent_class_ids
-from ..errors import ConfigError, PromptError
-from ..language.negatives import DROPPED_POSITIVES, DetectionPromptSampler
+__all__ = ["TrainingVocabulary", "common_class_names", "difference"]
 
-__all__ = ["TrainingVocabulary", "class_names", "common_class_names", "difference"]
+logger = logging.getLogger(__name__)
 
 
 class TrainingVocabulary:
@@ -32,8 +31,8 @@ class TrainingVocabulary:
         tokenizer: of the model.
 
     Attributes:
-        counters: boxes that were left out, because the names of an image's classes do not fit one
-            prompt; another subset each time.
+        dropped_boxes: how many boxes were left out, because the names of an image's classes do not
+            fit one prompt; another subset each time. Logged at 1, 10, 100, ... of them.
 
     Raises:
         ConfigError: two data sets have different classes.
@@ -42,7 +41,7 @@ class TrainingVocabulary:
     def __init__(self, dataset_names: Sequence[str], tokenizer):
         self.dataset_names = tuple(dataset_names)
         self.tokenizer = tokenizer
-        self.counters = Counters((DROPPED_POSITIVES,), __name__)
+        self.dropped_boxes = 0
         self._sampler: DetectionPromptSampler | None = None
         common_class_names(self.dataset_names, read=False)  # what is wrong already is said now
 
@@ -75,9 +74,15 @@ class TrainingVocabulary:
         gt_classes = instances.gt_classes.new_tensor(phrases)
         kept = instances[gt_classes >= 0]
         kept.gt_classes = gt_classes[gt_classes >= 0]
-        lost = len(instances) - len(kept)
-        self.counters.add(DROPPED_POSITIVES, lost, str(batched_input.get("file_name", "")))
+        self._count_dropped(len(instances) - len(kept), batched_input.get("file_name", "no file"))
         return {**batched_input, "prompt": sampled.prompt, "instances": kept}
+
+    def _count_dropped(self, count: int, file_name: object) -> None:
+        digits = len(str(self.dropped_boxes)) if self.dropped_boxes else 0
+        self.dropped_boxes += count
+        if count and len(str(self.dropped_boxes)) > digits:
+            example = printable(str(file_name))
+            logger.warning("%s: %d so far (%s)", DROPPED_POSITIVES, self.dropped_boxes, example)
 
     def _prompt_sampler(self) -> DetectionPromptSampler:
         if self._sampler is None:
@@ -93,31 +98,20 @@ class TrainingVocabulary:
         return self._sampler
 
 
-def class_names(dataset: str, read: bool = True) -> Sequence[str] | None:
-    """The classes of a registered data set, by number; None for one that has none (captions).
-
-    Args:
-        dataset: its name.
-        read: COCO's json names its classes only when it is read: do so, if it must be.
-    """
-    if read and dataset in DatasetCatalog.list():
-        if MetadataCatalog.get(dataset).get("thing_classes") is None:
-            DatasetCatalog.get(dataset)
-    return detection_classes(dataset)
-
-
 def common_class_names(datasets: Sequence[str], read: bool = True) -> list[str] | None:
     """The classes that all these data sets have alike; None where none of them has any.
 
     Args:
-        datasets, read: see `class_names`.
+        datasets: their names.
+        read: see `detection_classes`.
 
     Raises:
         ConfigError: the classes of two of them differ, in their order or otherwise.
     """
-    common, owner = None, ""
+    common: list[str] | None = None
+    owner = ""
     for dataset in datasets:
-        names = class_names(dataset, read)
+        names = detection_classes(dataset, read)
         if names is None:
             continue
         if common is None:

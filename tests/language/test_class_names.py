@@ -8,9 +8,11 @@ from detectron2.data.datasets import register_coco_instances
 
 from glipv2_d2.data import load_records
 from glipv2_d2.language.class_names import (
+    PhraseNames,
     alike_warning,
     bare_name,
     class_labels,
+    detection_classes,
     root_class_warning,
     written_alike,
 )
@@ -54,6 +56,15 @@ def test_which_names_are_written_alike():
 )
 def test_what_counts_of_a_name(name, bare):
     assert bare_name(name) == bare
+
+
+def test_classes_of_a_data_set(coco_json, images, cleanup):
+    cleanup += ["tiny_unread", "tiny_phrases"]
+    register_coco_instances("tiny_unread", {}, str(coco_json), str(images))
+    assert detection_classes("tiny_unread") is None  # its json names them
+    assert detection_classes("tiny_unread", read=True) == ["cat", "caterpillar", "cat_food"]
+    MetadataCatalog.get("tiny_phrases").thing_classes = PhraseNames(["red kite"])
+    assert detection_classes("tiny_phrases", read=True) is None
 
 
 def test_labels_are_unique_and_say_the_id_of_the_json():

@@ -2,9 +2,10 @@ import random
 from collections import Counter
 
 import pytest
+from detectron2.data import MetadataCatalog
 
 from glipv2_d2.errors import PromptError, PromptTooLongError
-from glipv2_d2.language.negatives import DetectionPromptSampler
+from glipv2_d2.language.negatives import DetectionPromptSampler, absent_class_ids
 from glipv2_d2.language.tokenizer import PromptTokenizer
 
 NAMES = [f"thing {i}" for i in range(30)]
@@ -160,3 +161,20 @@ def test_bad_input(tokenizer, short):
         DetectionPromptSampler(NAMES, tokenizer, full_prompt_prob=2)
     with pytest.raises(ValueError, match="max_classes"):
         DetectionPromptSampler(NAMES, tokenizer, max_classes=0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"thing_dataset_id_to_contiguous_id": {3: 0, 7: 1}}, [1]),  # 9 is no class of the set
+        ({"evaluator_type": "lvis"}, [6, 8]),  # its ids begin at 1
+        ({}, [7, 9]),
+    ],
+)
+def test_absent_classes_of_federated_records(metadata, expected):
+    MetadataCatalog.get("federated").set(**metadata)
+    try:
+        assert absent_class_ids({"neg_category_ids": [7, 9]}, "federated") == expected
+        assert absent_class_ids({}, "federated") is None  # every class may be a negative
+    finally:
+        MetadataCatalog.remove("federated")

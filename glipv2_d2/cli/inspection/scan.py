@@ -10,13 +10,12 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 
-from ...data.datasets.phrase_classes import detection_classes
 from ...data.images import record_image_problem
 from ...data.loading import checked_records, read_dataset
 from ...data.problems import ProblemLog, RecordError, problem_log
 from ...data.records import CheckedRecords, LazyRecords
 from ...errors import DataError, printable
-from ...language.class_names import class_labels
+from ...language.class_names import class_labels, detection_classes
 from ...language.spans import phrase_key
 
 Record = dict[str, Any]

@@ -12,14 +12,15 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 
+from ...language.class_names import PhraseNames
 from ...language.spans import phrase_text
 
-__all__ = ["detection_classes", "number_phrases"]
+__all__ = ["number_phrases"]
 
 # Of all grounding sets of the process, so that a number means the same phrase in each of them:
 # these tools draw several sets with the names of the first.
 _NUMBERS: dict[str, int] = {}
-_PHRASES: list[str] = []
+_PHRASES = PhraseNames()
 
 
 def number_phrases(records: Sequence[dict[str, Any]], dataset_name: str) -> None:
@@ -39,9 +40,3 @@ def number_phrases(records: Sequence[dict[str, Any]], dataset_name: str) -> None
                 _NUMBERS[phrase] = len(_PHRASES)
                 _PHRASES.append(phrase)
             annotation["category_id"] = _NUMBERS[phrase]
-
-
-def detection_classes(dataset_name: str) -> list[str] | None:
-    """The `thing_classes` of a detection data set; None of a grounding set, which has phrases."""
-    names = MetadataCatalog.get(dataset_name).get("thing_classes")
-    return None if names is _PHRASES else names

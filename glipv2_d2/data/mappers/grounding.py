@@ -14,10 +14,14 @@ from detectron2.data import transforms as T
 
 from ...errors import DataError, PromptError
 from ...language.class_knowledge import knowledge_prompts
-from ...language.negatives import DROPPED_POSITIVES, DetectionPromptSampler
+from ...language.class_names import detection_classes
+from ...language.negatives import (
+    DROPPED_POSITIVES,
+    DetectionPromptSampler,
+    absent_class_ids,
+)
 from ...language.prompt import SEPARATOR, Prompt, names_direction
 from ..counters import Counters
-from ..datasets.phrase_classes import detection_classes
 from ..images import check_image_size, read_record_image
 from .captions import (
     CaptionSample,
@@ -319,24 +323,6 @@ def class_names(dataset_name: str) -> Sequence[str]:
             "MetadataCatalog.get(name).thing_classes, or load it first (COCO json sets them then)"
         )
     return names
-
-
-def absent_class_ids(record: Record, dataset_name: str) -> list[int] | None:
-    """The classes that a federated record verifies to be absent; None for other records.
-
-    Detectron2's LVIS loader leaves `neg_category_ids` as they are in the file, while it makes
-    the `category_id` of annotations contiguous; here they become contiguous too.
-    """
-    ids = record.get("neg_category_ids")
-    if ids is None:
-        return None
-    metadata = MetadataCatalog.get(dataset_name)
-    mapping = metadata.get("thing_dataset_id_to_contiguous_id")
-    if mapping is not None:
-        return [mapping[i] for i in ids if i in mapping]
-    if metadata.get("evaluator_type") == "lvis":
-        return [i - 1 for i in ids]
-    return list(ids)
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:

@@ -10,8 +10,8 @@ from detectron2.data.datasets.lvis import get_lvis_instances_meta
 from PIL import Image
 
 from glipv2_d2.data import GroundingDatasetMapper, load_records
-from glipv2_d2.data.mappers.grounding import absent_class_ids
 from glipv2_d2.errors import DataError
+from glipv2_d2.language.negatives import absent_class_ids
 
 pytest.importorskip("lvis")
 

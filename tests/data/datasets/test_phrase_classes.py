@@ -19,7 +19,7 @@ from glipv2_d2.data import (
     load_records,
     register_grounding_dataset,
 )
-from glipv2_d2.data.datasets.phrase_classes import detection_classes
+from glipv2_d2.language.class_names import detection_classes
 from tests.data.test_build import make_mapper
 
 
