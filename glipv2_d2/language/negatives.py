@@ -11,6 +11,7 @@ from detectron2.data import MetadataCatalog
 from ..errors import PromptError, PromptTooLongError
 from .class_names import written_alike
 from .prompt import SEPARATOR, Prompt, clean_name
+from .tokenized import Tokenizer
 
 DROPPED_POSITIVES = "boxes dropped because the positive names overflow the prompt"
 
@@ -55,7 +56,7 @@ class DetectionPromptSampler:
     def __init__(
         self,
         class_names: Sequence[str],
-        tokenizer,
+        tokenizer: Tokenizer,
         max_classes: int = 85,
         full_prompt_prob: float = 0.5,
         shuffle: bool = True,
@@ -64,7 +65,7 @@ class DetectionPromptSampler:
         """
         Args:
             class_names: the vocabulary; the class id is the position.
-            tokenizer: a `PromptTokenizer`.
+            tokenizer: of the model that is trained.
             max_classes: names in a full prompt.
             full_prompt_prob: see above.
             shuffle: random order; else the order of the class ids.

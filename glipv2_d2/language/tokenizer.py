@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import copy
 import logging
-import unicodedata
 from collections.abc import Sequence
 
 import torch
 from tokenizers import Encoding
-from transformers import AutoTokenizer, CLIPTokenizerFast, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ..errors import PromptError, PromptTooLongError, printable
+from ..errors import PromptError, printable
+from .chunks import NameTokens, check_length, split_vocabulary
 from .positive_map import own_words, positive_map
 from .pretrained_names import resolve_pretrained
-from .prompt import SEPARATOR, Prompt, clean_name
+from .prompt import SEPARATOR, Prompt
+from .spans import Span
 from .tokenized import TokenizedPrompts
 
-__all__ = ["PromptTokenizer", "PromptTooLongError", "TokenizedPrompts"]
+__all__ = ["PromptTokenizer"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class PromptTokenizer:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerFast,
+        tokenizer: PreTrainedTokenizerBase,
         max_tokens: int = 256,
         mask_token_id: int | None = None,
     ):
@@ -41,7 +42,7 @@ class PromptTokenizer:
             mask_token_id: what stands for a masked word; None: the tokenizer's own mask token,
                 where it has one (CLIP's has none).
         """
-        if not getattr(tokenizer, "is_fast", False):
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise TypeError(
                 f"PromptTokenizer needs a fast tokenizer (character offsets), got "
                 f"{type(tokenizer).__name__}"
@@ -62,10 +63,7 @@ class PromptTokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._read_special_tokens_as_text()
-        # BERT makes a word of each punctuation mark, CLIP of each run of them.
-        words = self._backend.pre_tokenizer
-        self._joins_punctuation = words is not None and len(words.pre_tokenize_str("?!.")) == 1
-        self._counts: dict[str, int] = {}
+        self._name_tokens = NameTokens(self._backend)
         self._told: set[str] = set()
 
     def __setstate__(self, state: dict) -> None:
@@ -93,7 +91,7 @@ class PromptTokenizer:
                 f"cannot load a tokenizer for {name!r}: {str(error).splitlines()[0]} "
                 "Give a local folder with tokenizer.json, or 'minilm'."
             ) from error
-        if isinstance(tokenizer, CLIPTokenizerFast):
+        if type(tokenizer).__name__.startswith("CLIPTokenizer"):
             # Its limit of 77 is that of CLIP's position embeddings: ClipLanguageBackbone has more.
             tokenizer.model_max_length = max(tokenizer.model_max_length, max_tokens)
         return cls(tokenizer, max_tokens, mask_token_id)
@@ -101,6 +99,10 @@ class PromptTokenizer:
     def encode(self, caption: str) -> Encoding:
         """`ids` and `offsets` of one caption, special tokens included, not truncated."""
         return self._backend.encode(caption)
+
+    def offsets(self, caption: str) -> list[Span]:
+        """The `[start, end)` characters of each token of a caption; empty for special tokens."""
+        return self.encode(caption).offsets
 
     def unknown_words(self, caption: str) -> list[str]:
         """The words of a caption that the language model does not know, each as often as it is
@@ -121,34 +123,14 @@ class PromptTokenizer:
         """The tokens that every prompt has besides its words."""
         return self._backend.num_special_tokens_to_add(False)
 
+    @property
+    def vocabulary_size(self) -> int:
+        """The number of distinct token ids."""
+        return len(self.tokenizer)
+
     def name_tokens(self, name: str) -> int:
-        """The tokens of a class name or separator alone, without special ones; cached.
-
-        The sum over names and separators is never less than the count of `"cat. hot dog"`. For
-        BERT, which splits at spaces and at every punctuation mark first, it is that count. CLIP
-        joins the mark at the end of a name to the separator's: there each byte of such marks
-        counts as a token, which is the most that they can become.
-        """
-        count = self._counts.get(name)
-        if count is None:
-            count = self._count_alone(name)
-            if self._joins_punctuation:
-                core, loose = self._without_edge_marks(name)
-                count = max(count, self._count_alone(core) + loose)
-            self._counts[name] = count
-        return count
-
-    def _count_alone(self, text: str) -> int:
-        return len(self._backend.encode(text, add_special_tokens=False).ids)
-
-    def _without_edge_marks(self, name: str) -> tuple[str, int]:
-        """A name from its first to its last letter or digit, and the bytes of the marks around."""
-        if self._backend.normalizer is not None:
-            name = self._backend.normalizer.normalize_str(name)
-        words = [i for i, char in enumerate(name) if unicodedata.category(char)[0] in "LN"]
-        core = name[words[0] : words[-1] + 1] if words else ""
-        edges = name.replace(core, "", 1) if core else name
-        return core, sum(len(char.encode()) for char in edges if not char.isspace())
+        """The tokens of a class name or separator alone, see `NameTokens`."""
+        return self._name_tokens(name)
 
     def fitting_prefix(self, caption: str, max_tokens: int | None = None) -> int:
         """How many leading characters of a caption fit, cut between two words.
@@ -185,7 +167,7 @@ class PromptTokenizer:
             raise PromptError("the list of prompts is empty")
         encodings = [self.encode(prompt.caption) for prompt in prompts]
         for prompt, encoding in zip(prompts, encodings):
-            self._check_length(prompt, len(encoding.ids))
+            check_length(prompt, len(encoding.ids), self.max_tokens)
         length = max(len(encoding.ids) for encoding in encodings)
         input_ids = torch.full((len(prompts), length), self.pad_token_id, dtype=torch.int64)
         mask = torch.zeros((len(prompts), length), dtype=torch.bool)
@@ -219,20 +201,6 @@ class PromptTokenizer:
             " Further unknown words are not named." if more else "",
         )
 
-    def _check_length(self, prompt: Prompt, count: int) -> None:
-        if count <= self.max_tokens:
-            return
-        if prompt.kind != "detection":
-            remedy = "shorten the caption"
-        elif len(prompt) > 1:
-            remedy = "split the class names into several prompts (PromptTokenizer.split)"
-        else:
-            remedy = "shorten the class name"
-        raise PromptTooLongError(
-            f"the prompt {prompt.caption[:60]!r}... with {len(prompt)} phrases has {count} tokens, "
-            f"the limit is {self.max_tokens}: {remedy}"
-        )
-
     def split(
         self,
         names: Sequence[str],
@@ -240,46 +208,13 @@ class PromptTokenizer:
         size: int | None = None,
         separator: str = SEPARATOR,
     ) -> list[Prompt]:
-        """A vocabulary as detection prompts that each fit `max_tokens`, in order.
-
-        Args:
-            names: the class names.
-            class_ids: their ids; 0, 1, 2, ... by default. The prompts keep them.
-            size: at most so many names in a prompt (40 in GLIP's LVIS protocol).
-            separator: what stands between two names.
-
-        Raises:
-            PromptTooLongError: one name alone does not fit.
-            PromptError: no names.
-        """
-        ids = list(range(len(names)) if class_ids is None else class_ids)
-        if not len(names):
-            raise PromptError("the vocabulary is empty: give at least one class name")
-        if len(ids) != len(names):
-            raise PromptError(f"{len(names)} class names but {len(ids)} class ids")
-        if size is not None and size < 1:
-            raise PromptError(f"a prompt must hold at least one name, got size={size}")
-        cleaned = [clean_name(name) for name in names]
-        gap = self.name_tokens(separator)
-        prompts, start, used = [], 0, self.num_special_tokens
-        for i, name in enumerate(cleaned):
-            count = self.name_tokens(name)
-            full = i - start == (size or len(cleaned))
-            if i > start and (full or used + gap + count > self.max_tokens):
-                prompts.append((start, i))
-                start, used = i, self.num_special_tokens
-            used += count + (gap if i > start else 0)
-        prompts.append((start, len(cleaned)))
-        result = [Prompt.from_classes(cleaned[a:b], ids[a:b], separator) for a, b in prompts]
-        # The sum of counts is exact for BERT and no less than exact for CLIP; others may surprise.
-        for prompt in result:
-            self._check_length(prompt, self.num_tokens(prompt.caption))
-        return result
+        """A vocabulary as detection prompts that each fit `max_tokens`; see `Tokenizer.split`."""
+        return split_vocabulary(self, names, class_ids, size, separator)
 
 
 def _mask_token_id(tokenizer: PreTrainedTokenizerFast, wanted: int | None) -> int | None:
     own = tokenizer.special_tokens_map.get("mask_token")
-    own_id = None if own is None else tokenizer.convert_tokens_to_ids(str(own))
+    own_id = None if own is None else tokenizer.backend_tokenizer.token_to_id(str(own))
     if wanted is None:
         return own_id
     if not 0 <= wanted < len(tokenizer):

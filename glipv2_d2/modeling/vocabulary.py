@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ..errors import ConfigError, PromptError, printable
 from ..language.class_names import detection_classes
 from ..language.negatives import DROPPED_POSITIVES, DetectionPromptSampler, absent_class_ids
+from ..language.tokenized import Tokenizer
 
 __all__ = ["TrainingVocabulary", "common_class_names", "difference"]
 
@@ -38,7 +39,7 @@ class TrainingVocabulary:
         ConfigError: two data sets have different classes.
     """
 
-    def __init__(self, dataset_names: Sequence[str], tokenizer):
+    def __init__(self, dataset_names: Sequence[str], tokenizer: Tokenizer):
         self.dataset_names = tuple(dataset_names)
         self.tokenizer = tokenizer
         self.dropped_boxes = 0

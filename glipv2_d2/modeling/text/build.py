@@ -3,15 +3,17 @@
 from fvcore.common.registry import Registry
 from torch import nn
 
+from ...language.tokenized import Tokenizer
 from ...language.tokenizer import PromptTokenizer
 
 __all__ = ["LANGUAGE_BACKBONE_REGISTRY", "build_language_backbone", "build_tokenizer"]
 
 LANGUAGE_BACKBONE_REGISTRY = Registry("LANGUAGE_BACKBONE")
 LANGUAGE_BACKBONE_REGISTRY.__doc__ = """
-Language backbones: modules with `tokenizer` (a PromptTokenizer), `out_channels` (L), `pretrained`
-(where their own weights came from, or None) and `forward(TokenizedPrompts) -> TextFeatures`.
-A class whose tokenizer is of another type than PromptTokenizer names it as `tokenizer_class`.
+Language backbones: modules with `tokenizer` (a `glipv2_d2.language.Tokenizer`), `out_channels` (L),
+`pretrained` (where their own weights came from, or None) and
+`forward(TokenizedPrompts) -> TextFeatures`. A class whose tokenizer is of another type than
+PromptTokenizer names it as `tokenizer_class`, which has `from_pretrained(model, max_tokens)`.
 """
 
 
@@ -24,7 +26,7 @@ def build_language_backbone(name: str, **options) -> nn.Module:
     return LANGUAGE_BACKBONE_REGISTRY.get(name)(**options)
 
 
-def build_tokenizer(backbone: str, model: str, max_tokens: int) -> PromptTokenizer:
+def build_tokenizer(backbone: str, model: str, max_tokens: int) -> Tokenizer:
     """The tokenizer of a registered language backbone without its weights, for a data loader.
 
     Args:
