@@ -1,4 +1,4 @@
-"""Captions for detection data: all names that an image has, and names that it does not have."""
+"""What an image is asked for in training besides what it shows: other names, other captions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from detectron2.data import MetadataCatalog
 from ..errors import PromptError, PromptTooLongError
 from .class_names import written_alike
 from .prompt import SEPARATOR, Prompt, clean_name
+from .spans import Span
 from .tokenized import Tokenizer
 
 DROPPED_POSITIVES = "boxes dropped because the positive names overflow the prompt"
@@ -183,6 +184,54 @@ class DetectionPromptSampler:
                 negatives = negatives[:-1]
             else:
                 kept, dropped = kept[:-1], [*dropped, kept[-1]]
+
+
+class SurroundedCaption(NamedTuple):
+    """A caption among others, and where in it the image's own stands."""
+
+    caption: str
+    own_span: Span
+
+
+def surround_with_captions(
+    caption: str,
+    file_name: str,
+    pool: Sequence[tuple[str, str]],
+    count: int,
+    tokenizer: Tokenizer,
+) -> SurroundedCaption:
+    """Put captions of other images before and behind a caption, in random order.
+
+    Args:
+        caption: of the image; kept word for word.
+        file_name: of the image; its captions are no negatives.
+        pool: (file name, caption) pairs to draw from.
+        count: so many negatives, fewer where they do not fit the token limit.
+        tokenizer: tells what fits.
+    """
+    if not len(pool):
+        return SurroundedCaption(caption, (0, len(caption)))
+    room = tokenizer.max_tokens - tokenizer.num_tokens(caption)
+    negatives: list[str] = []
+    for _ in range(count):
+        other_file, other = pool[random.randrange(len(pool))]
+        if not other or other_file == file_name or other == caption or other in negatives:
+            continue
+        # One token for the stop that may have to stand between two captions.
+        cost = tokenizer.num_tokens(other) - tokenizer.num_special_tokens + 1
+        if cost <= room:
+            room -= cost
+            negatives.append(other)
+    position = random.randint(0, len(negatives))
+    before = "".join(map(_sentence, negatives[:position]))
+    behind = " ".join(_sentence(text).rstrip() for text in negatives[position:])
+    whole = before + (_sentence(caption) + behind if behind else caption)
+    return SurroundedCaption(whole, (len(before), len(before) + len(caption)))
+
+
+def _sentence(text: str) -> str:
+    """The text with an end mark and a space behind it."""
+    return text + (" " if text.rstrip().endswith((".", "!", "?")) else ". ")
 
 
 def absent_class_ids(record: Mapping[str, Any], dataset_name: str) -> list[int] | None:

@@ -5,7 +5,11 @@ import pytest
 from detectron2.data import MetadataCatalog
 
 from glipv2_d2.errors import PromptError, PromptTooLongError
-from glipv2_d2.language.negatives import DetectionPromptSampler, absent_class_ids
+from glipv2_d2.language.negatives import (
+    DetectionPromptSampler,
+    absent_class_ids,
+    surround_with_captions,
+)
 from glipv2_d2.language.tokenizer import PromptTokenizer
 
 NAMES = [f"thing {i}" for i in range(30)]
@@ -178,3 +182,24 @@ def test_absent_classes_of_federated_records(metadata, expected):
         assert absent_class_ids({}, "federated") is None  # every class may be a negative
     finally:
         MetadataCatalog.remove("federated")
+
+
+POOL = [("a.jpg", "a red kite"), ("b.jpg", "two dogs!"), ("c.jpg", "the sea"), ("d.jpg", "")]
+
+
+def test_captions_of_other_images_stand_around_the_own_one(tokenizer):
+    orders = set()
+    for _ in range(50):
+        caption, (start, end) = surround_with_captions("the sea", "a.jpg", POOL, 9, tokenizer)
+        assert caption[start:end] == "the sea" and "kite" not in caption
+        orders.add(caption)
+    # The image's own caption and equal ones are no negatives, and each stands there once.
+    assert orders == {"the sea", "two dogs! the sea", "the sea. two dogs!"}
+
+
+def test_only_captions_that_fit_are_put_around_another(short):
+    pool = [("b.jpg", f"a caption of {i} words or so") for i in range(50)]
+    for _ in range(20):
+        caption, _ = surround_with_captions("the sea", "a.jpg", pool, 50, short)
+        assert 11 <= short.num_tokens(caption) <= short.max_tokens
+    assert surround_with_captions("the sea", "a.jpg", [], 5, short) == ("the sea", (0, 7))

@@ -1,16 +1,16 @@
-"""Prompts of grounding records: phrases, captions that are too long, captions as negatives."""
+"""Prompts of grounding records: their phrases, and captions that are too long."""
 
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...errors import DataError
 from ...language.positive_map import overlapping_tokens
 from ...language.prompt import Prompt
-from ...language.spans import phrase_key
+from ...language.spans import Span, phrase_key
+from ...language.tokenized import Tokenizer
 
 Record = dict[str, Any]
 
@@ -22,16 +22,8 @@ class CaptionSample(NamedTuple):
     annotations: list[Record]
 
 
-class SurroundedCaption(NamedTuple):
-    """A caption among others, the spans of its annotations in it, and where it stands itself."""
-
-    caption: str
-    annotations: list[Record]
-    own_span: tuple[int, int]
-
-
 def grounding_sample(
-    caption: str, annotations: Sequence[Record], own_span: tuple[int, int] | None = None
+    caption: str, annotations: Sequence[Record], own_span: Span | None = None
 ) -> CaptionSample:
     """One phrase for each distinct set of spans, in the order of the caption.
 
@@ -56,7 +48,7 @@ def evaluation_prompt(record: Record, annotations: Sequence[Record]) -> Prompt:
 
 
 def cut_to_fit(
-    record: Record, annotations: Sequence[Record], tokenizer
+    record: Record, annotations: Sequence[Record], tokenizer: Tokenizer
 ) -> tuple[str, list[Record]]:
     """A training caption cut between two words so that it fits the token limit.
 
@@ -84,66 +76,23 @@ def cut_to_fit(
     return caption[:length], kept
 
 
-def with_tokens(caption: str, annotations: Sequence[Record], tokenizer) -> list[Record]:
+def with_tokens(caption: str, annotations: Sequence[Record], tokenizer: Tokenizer) -> list[Record]:
     """The annotations whose phrase has a token: some tokenizers remove all characters of a
     phrase (control characters, lone accents), and nothing can be aligned with it then.
 
     Raises:
         DataError: the whole caption has none.
     """
-    offsets = tokenizer.encode(caption).offsets
+    offsets = tokenizer.offsets(caption)
     if not any(start < end for start, end in offsets):
         raise DataError(f"the tokenizer leaves nothing of the caption {caption[:60]!r}")
     has_token = overlapping_tokens([a["spans"] for a in annotations], offsets).any(1).tolist()
     return list(itertools.compress(annotations, has_token))
 
 
-def surround_with_captions(
-    caption: str,
-    annotations: Sequence[Record],
-    file_name: str,
-    pool: Sequence[tuple[str, str]],
-    count: int,
-    tokenizer,
-) -> SurroundedCaption:
-    """Put captions of other images before and behind a caption, in random order.
-
-    Args:
-        caption: of the image; kept word for word.
-        annotations: their spans are moved along.
-        file_name: captions of this image are no negatives.
-        pool: (file name, caption) pairs.
-        count: so many negatives, fewer where they do not fit the token limit.
-        tokenizer: tells what fits.
-
-    Returns:
-        The long caption, the annotations with their spans in it, and the span of `caption`.
-    """
-    if not len(pool):
-        return SurroundedCaption(caption, list(annotations), (0, len(caption)))
-    room = tokenizer.max_tokens - tokenizer.num_tokens(caption)
-    negatives: list[str] = []
-    for _ in range(count):
-        other_file, other = pool[random.randrange(len(pool))]
-        if not other or other_file == file_name or other == caption or other in negatives:
-            continue
-        # One token for the stop that may have to stand between two captions.
-        cost = tokenizer.num_tokens(other) - tokenizer.num_special_tokens + 1
-        if cost <= room:
-            room -= cost
-            negatives.append(other)
-    position = random.randint(0, len(negatives))
-    before = "".join(_sentence(text) for text in negatives[:position])
-    behind = negatives[position:]
-    after = " ".join(_sentence(text).rstrip() for text in behind)
-    whole = before + (_sentence(caption) + after if after else caption)
-    moved = [
-        {**a, "spans": [[s + len(before), e + len(before)] for s, e in a["spans"]]}
+def moved_spans(annotations: Sequence[Record], characters: int) -> list[Record]:
+    """The annotations of a caption in front of which so many characters were put."""
+    return [
+        {**a, "spans": [[start + characters, end + characters] for start, end in a["spans"]]}
         for a in annotations
     ]
-    return SurroundedCaption(whole, moved, (len(before), len(before) + len(caption)))
-
-
-def _sentence(text: str) -> str:
-    """The text with an end mark and a space behind it."""
-    return text + (" " if text.rstrip().endswith((".", "!", "?")) else ". ")

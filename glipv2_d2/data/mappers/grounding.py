@@ -19,8 +19,10 @@ from ...language.negatives import (
     DROPPED_POSITIVES,
     DetectionPromptSampler,
     absent_class_ids,
+    surround_with_captions,
 )
 from ...language.prompt import SEPARATOR, Prompt, names_direction
+from ...language.tokenized import Tokenizer
 from ..counters import Counters
 from ..images import check_image_size, read_record_image
 from .captions import (
@@ -28,7 +30,7 @@ from .captions import (
     cut_to_fit,
     evaluation_prompt,
     grounding_sample,
-    surround_with_captions,
+    moved_spans,
     with_tokens,
 )
 from .instances import make_instances
@@ -62,7 +64,7 @@ class GroundingDatasetMapper:
         *,
         is_train: bool,
         augmentations: Sequence[Any],
-        tokenizer,
+        tokenizer: Tokenizer,
         image_format: str = "BGR",
         max_classes: int = 85,
         full_prompt_prob: float = 0.5,
@@ -82,7 +84,7 @@ class GroundingDatasetMapper:
             is_train: see above.
             augmentations: Detectron2's, applied in this order. A caption or class name with the
                 words left or right is never seen mirrored: such a flip is taken back.
-            tokenizer: a `PromptTokenizer`.
+            tokenizer: of the model.
             image_format: `"BGR"` or `"RGB"`, the model's `input_format`.
             max_classes, full_prompt_prob, shuffle, separator: see
                 `DetectionPromptSampler`.
@@ -273,10 +275,10 @@ class GroundingDatasetMapper:
         count = self._number_of_negatives(name)
         if count:
             pool = self._caption_pools.get(name, ())
-            surrounded = surround_with_captions(
-                caption, kept, record["file_name"], pool, count, self.tokenizer
+            caption, own_span = surround_with_captions(
+                caption, record["file_name"], pool, count, self.tokenizer
             )
-            return grounding_sample(*surrounded)
+            return grounding_sample(caption, moved_spans(kept, own_span[0]), own_span)
         return grounding_sample(caption, kept)
 
     def most_negatives(self, dataset_name: str | None) -> int:
