@@ -282,7 +282,7 @@ def _check_options(
         if merge_iou == 0:
             raise UsageError("merge_iou must lie in (0, 1] or be None, got 0.")
     if phrases not in NOUN_PHRASE_EXTRACTORS:
-        known = ", ".join(map(repr, NOUN_PHRASE_EXTRACTORS))
+        known = ", ".join(repr(name) for name, _ in NOUN_PHRASE_EXTRACTORS)
         raise UsageError(f"phrases must be one of {known}, got {phrases!r}.")
     inference_autocast(device, precision)
 

@@ -2,7 +2,7 @@
 
 from .class_names import written_alike
 from .negatives import DetectionPromptSampler
-from .noun_phrases import extract_noun_phrases, register_noun_phrase_extractor
+from .noun_phrases import NOUN_PHRASE_EXTRACTORS, register_noun_phrase_extractor
 from .phrase_list import PhraseList
 from .prompt import Prompt, clean_name, names_direction
 from .prompt_text import read_prompt
@@ -11,13 +11,13 @@ from .tokenized import TokenizedPrompts
 from .tokenizer import PromptTokenizer
 
 __all__ = [
+    "NOUN_PHRASE_EXTRACTORS",
     "DetectionPromptSampler",
     "PhraseList",
     "Prompt",
     "PromptTokenizer",
     "TokenizedPrompts",
     "clean_name",
-    "extract_noun_phrases",
     "names_direction",
     "read_prompt",
     "register_noun_phrase_extractor",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from detectron2.data import MetadataCatalog
 
-from ..errors import PromptError, PromptTooLongError
+from ..errors import PromptError, PromptTooLongError, UsageError
 from .class_names import written_alike
 from .prompt import SEPARATOR, Prompt, clean_name
 from .spans import Span
@@ -75,11 +75,12 @@ class DetectionPromptSampler:
         Raises:
             PromptTooLongError: one name alone does not fit the token limit.
             PromptError: no names, or a name that is empty once cleaned.
+            UsageError: an option outside its range.
         """
         if not 0 <= full_prompt_prob <= 1:
-            raise ValueError(f"full_prompt_prob must lie in [0, 1], got {full_prompt_prob}")
+            raise UsageError(f"full_prompt_prob must lie in [0, 1], got {full_prompt_prob}")
         if max_classes < 1:
-            raise ValueError(f"max_classes must be at least 1, got {max_classes}")
+            raise UsageError(f"max_classes must be at least 1, got {max_classes}")
         if not len(class_names):
             raise PromptError("the vocabulary is empty: give at least one class name")
         self.class_names = tuple(clean_name(name) for name in class_names)

@@ -6,69 +6,57 @@ Whether a text is a caption at all is `glipv2_d2.language.prompt_text`'s busines
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
-from ..errors import MissingPackageError, PromptError, UsageError
-from . import word_lists as lists
+from fvcore.common.registry import Registry
 
-Span = tuple[int, int]
+from ..errors import MissingPackageError, UsageError
+from . import word_lists as lists
+from .spans import Span
+
 Extractor = Callable[[str], list[Span]]
 
-NOUN_PHRASE_EXTRACTORS: dict[str, Extractor] = {}
-
-
-def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor]:
-    """Decorator: a function from a caption to `[start, end)` spans becomes a back end."""
-
-    def register(extractor: Extractor) -> Extractor:
-        if name in NOUN_PHRASE_EXTRACTORS:
-            raise ValueError(f"a noun-phrase extractor named {name!r} is registered already")
-        NOUN_PHRASE_EXTRACTORS[name] = extractor
-        return extractor
-
-    return register
+NOUN_PHRASE_EXTRACTORS = Registry("NOUN_PHRASE_EXTRACTORS")
+NOUN_PHRASE_EXTRACTORS.__doc__ = """
+Noun-phrase extractors: functions from an English caption to the `[start, end)` character spans of
+its phrases, in the caption's order and without leading articles; none where it has no phrase.
+"""
 
 
 def noun_phrase_extractor(backend: str) -> Extractor:
-    """The registered back end of this name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if backend not in NOUN_PHRASE_EXTRACTORS:
-        raise UsageError(
-            f"unknown noun-phrase extractor {backend!r}, known: {sorted(NOUN_PHRASE_EXTRACTORS)}"
-        )
-    return NOUN_PHRASE_EXTRACTORS[backend]
-
-
-def extract_noun_phrases(caption: str, backend: str = "rules") -> list[Span]:
-    """The noun phrases of a caption.
+    """The registered extractor of this name.
 
     Args:
-        caption: an English sentence.
-        backend: `"rules"` (word lists, needs nothing), `"nltk"`, `"spacy"`, or a registered
-            one.
-
-    Returns:
-        `[start, end)` character spans in the caption's order, without leading articles.
+        backend: `"rules"` (word lists, needs nothing), `"nltk"`, `"spacy"`, or one registered by
+            the user. The latter two raise MissingPackageError where the library or its data is
+            not installed.
 
     Raises:
-        PromptError: the caption is empty or no phrase was found.
-        UsageError: an unknown back end.
-        MissingPackageError: the library or data of the back end is not installed.
+        UsageError: there is none of this name.
     """
-    extractor = noun_phrase_extractor(backend)
-    if not caption.strip():
-        raise PromptError("the prompt is empty: give at least one class name or a caption")
-    spans = extractor(caption)
-    if not spans:
-        raise PromptError(
-            f"no noun phrase found in {caption!r}: mark what to look for with brackets, like "
-            "'a [red kite] above a [dog]'"
-        )
-    return spans
+    if backend not in NOUN_PHRASE_EXTRACTORS:
+        known = sorted(name for name, _ in NOUN_PHRASE_EXTRACTORS)
+        raise UsageError(f"unknown noun-phrase extractor {backend!r}, known: {known}")
+    return NOUN_PHRASE_EXTRACTORS.get(backend)
+
+
+def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor]:
+    """Decorator of 0.1; `NOUN_PHRASE_EXTRACTORS.register()` takes the function's name instead."""
+    warnings.warn(
+        "register_noun_phrase_extractor goes with 0.3: call the function as the extractor and "
+        "decorate it with @NOUN_PHRASE_EXTRACTORS.register()",
+        FutureWarning,
+        stacklevel=2,
+    )
+
+    def register(extractor: Extractor) -> Extractor:
+        extractor.__name__ = name
+        NOUN_PHRASE_EXTRACTORS.register(extractor)
+        return extractor
+
+    return register
 
 
 _ADVERB = re.compile(r"\w{3,}ly$")
@@ -80,8 +68,8 @@ WORD = re.compile(
 )
 
 
-@register_noun_phrase_extractor("rules")
-def _extract_by_rules(caption: str) -> list[Span]:
+@NOUN_PHRASE_EXTRACTORS.register()
+def rules(caption: str) -> list[Span]:
     """Runs of words between function words, verbs and punctuation.
 
     It knows no grammar, only word lists: "the small red star left of the blue ring" gives "small
@@ -147,8 +135,8 @@ def _trim(chunk: list[int], words: list[str]) -> list[int]:
     return [] if all(words[i] in lists.NUMBERS for i in chunk) else chunk
 
 
-@register_noun_phrase_extractor("nltk")
-def _extract_with_nltk(caption: str) -> list[Span]:
+@NOUN_PHRASE_EXTRACTORS.register()
+def nltk(caption: str) -> list[Span]:
     """Determiner, adjectives and nouns by NLTK's part-of-speech tags, as the official GLIP does."""
     try:
         import nltk
@@ -181,8 +169,8 @@ def _has_noun(run: list[int], tagged: list[tuple[str, str]]) -> bool:
     return any(tagged[i][1].startswith("NN") for i in run)
 
 
-@register_noun_phrase_extractor("spacy")
-def _extract_with_spacy(caption: str) -> list[Span]:
+@NOUN_PHRASE_EXTRACTORS.register()
+def spacy(caption: str) -> list[Span]:
     """spaCy's noun chunks (model `en_core_web_sm`) without leading articles and pronouns."""
     spans = []
     for chunk in _spacy_model()(caption).noun_chunks:

@@ -19,10 +19,11 @@ import logging
 import re
 from functools import lru_cache
 
-from ..errors import PromptError, printable
+from ..errors import PromptError, UsageError, printable
 from . import word_lists as lists
-from .noun_phrases import WORD, Span, ends_phrase, noun_phrase_extractor
+from .noun_phrases import WORD, ends_phrase, noun_phrase_extractor
 from .prompt import Prompt, clean_name
+from .spans import Span
 
 __all__ = ["PROMPT_KINDS", "read_prompt"]
 
@@ -48,17 +49,17 @@ def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> list[s
     Args:
         text: the prompt.
         kind: `"auto"`, or what the text is: `"classes"` or a `"caption"`.
-        backend: finds the phrases of a sentence (`extract_noun_phrases`).
+        backend: finds the phrases of a sentence (`noun_phrase_extractor`).
 
     Returns:
         Class names, or the Prompt of a caption.
 
     Raises:
         PromptError: nothing is left of it, no phrase is found in it, or a class has brackets.
-        ValueError: an unknown kind or back end.
+        UsageError: an unknown kind or back end.
     """
     if kind not in PROMPT_KINDS:
-        raise ValueError(f"the kind of a prompt is one of {PROMPT_KINDS}, got {kind!r}")
+        raise UsageError(f"the kind of a prompt is one of {PROMPT_KINDS}, got {kind!r}")
     extractor = noun_phrase_extractor(backend)
     if not text.strip():
         raise PromptError('the prompt is empty: give class names ("cat, dog") or a caption')

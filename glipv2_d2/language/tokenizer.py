@@ -10,7 +10,7 @@ import torch
 from tokenizers import Encoding
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ..errors import PromptError, printable
+from ..errors import PromptError, UsageError, printable
 from .chunks import NameTokens, check_length, split_vocabulary
 from .positive_map import own_words, positive_map
 from .pretrained_names import resolve_pretrained
@@ -48,7 +48,7 @@ class PromptTokenizer:
                 f"{type(tokenizer).__name__}"
             )
         if not 3 <= max_tokens <= tokenizer.model_max_length:
-            raise ValueError(
+            raise UsageError(
                 f"max_tokens={max_tokens} must lie between 3 and the tokenizer's own limit of "
                 f"{tokenizer.model_max_length}"
             )
@@ -218,11 +218,11 @@ def _mask_token_id(tokenizer: PreTrainedTokenizerFast, wanted: int | None) -> in
     if wanted is None:
         return own_id
     if not 0 <= wanted < len(tokenizer):
-        raise ValueError(
+        raise UsageError(
             f"mask_token_id={wanted} is not in the vocabulary of {len(tokenizer)} entries"
         )
     if wanted != own_id and wanted in tokenizer.all_special_ids:
-        raise ValueError(
+        raise UsageError(
             f"mask_token_id={wanted} is {tokenizer.convert_ids_to_tokens(wanted)!r}, which has a "
             "meaning of its own: take an entry that captions do not use"
         )

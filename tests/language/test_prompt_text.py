@@ -7,7 +7,6 @@ from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 
 from glipv2_d2.errors import PromptError
 from glipv2_d2.language import Prompt, clean_name, prompt_text
-from glipv2_d2.language.noun_phrases import NOUN_PHRASE_EXTRACTORS
 from glipv2_d2.language.prompt_text import read_prompt
 
 # All of its names, synonyms too: "trash_can", "steering_wheel", "legging_(clothing)", "Lego", ...
@@ -128,9 +127,14 @@ def test_the_kind_overrides_the_rule():
         read_prompt("cat", "auto", "other")
 
 
-def test_back_ends_see_sentences_only(monkeypatch):
+def test_back_ends_see_sentences_only(extractors):
     seen = []
-    monkeypatch.setitem(NOUN_PHRASE_EXTRACTORS, "whole", lambda text: seen.append(text) or [(0, 3)])
+
+    @extractors.register()
+    def whole(text):
+        seen.append(text)
+        return [(0, 3)]
+
     assert phrases("trash can. man on the bus. the car", "auto", "whole") == [
         "trash can", "man", "car",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from ...errors import PromptError
+from ...errors import ConfigError, PromptError
 from ...language.prompt import SEPARATOR, Prompt
 from ...language.tokenized import TokenizedPrompts
 from ...language.tokenizer import PromptTokenizer
@@ -162,7 +162,7 @@ class ParallelClassBert(BertLanguageBackbone):
 
     def __init__(self, *, pooling: str = "first", definitions: str | None = None, **options):
         if pooling not in POOLING:
-            raise ValueError(f"pooling must be one of {POOLING}, got {pooling!r}")
+            raise ConfigError(f"pooling must be one of {POOLING}, got {pooling!r}")
         super().__init__(**options)
         told = None if definitions is None else read_definitions(definitions)
         self.pooling = pooling
