@@ -27,7 +27,7 @@ ODD = [
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def clip():
     return PromptTokenizer.from_pretrained(CLIP[0], mask_token_id=CLIP_MASK_TOKEN_ID)
 
 
@@ -36,28 +36,28 @@ def openai():
     return SimpleTokenizer()
 
 
-def test_known_ids(tokenizer):
+def test_known_ids(clip):
     # From the documentation of CLIPTextModel's inputs in transformers.
-    assert tokenizer.encode("a photo of a cat").ids == [49406, 320, 1125, 539, 320, 2368, 49407]
-    assert len(tokenizer.tokenizer) == 49408
-    assert tokenizer.tokenizer.convert_ids_to_tokens(CLIP_MASK_TOKEN_ID) == "ðŁĴĳ</w>"
-    assert tokenizer.num_special_tokens == 2
+    assert clip.encode("a photo of a cat").ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+    assert len(clip.tokenizer) == 49408
+    assert clip.tokenizer.convert_ids_to_tokens(CLIP_MASK_TOKEN_ID) == "ðŁĴĳ</w>"
+    assert clip.num_special_tokens == 2
 
 
 @pytest.mark.parametrize("caption", [c for c in ODD if "İ" not in c and "ﬁ" not in c])
-def test_same_ids_as_openais(caption, tokenizer, openai):
+def test_same_ids_as_openais(caption, clip, openai):
     """Without what OpenAI repairs first (ftfy: ligatures, compatible letters), which moves text."""
     repaired = openai.clean_fn(caption)
     if repaired == " ".join(unicodedata.normalize("NFC", caption).split()).lower():
-        assert tokenizer.encode(caption).ids[1:-1] == openai.encode(caption)
+        assert clip.encode(caption).ids[1:-1] == openai.encode(caption)
     else:
-        assert tokenizer.encode(repaired).ids[1:-1] == openai.encode(caption)
+        assert clip.encode(repaired).ids[1:-1] == openai.encode(caption)
 
 
 @pytest.mark.parametrize("caption", ODD)
-def test_offsets_lead_back_to_the_characters(caption, tokenizer, openai):
+def test_offsets_lead_back_to_the_characters(caption, clip, openai):
     """Each token's bytes are part of its characters, written as CLIP writes them."""
-    encoding = tokenizer.encode(caption)
+    encoding = clip.encode(caption)
     assert encoding.offsets[0] == encoding.offsets[-1] == (0, 0)
     covered = set()
     for index, (start, end) in zip(encoding.ids[1:-1], encoding.offsets[1:-1]):
@@ -77,17 +77,17 @@ def test_offsets_lead_back_to_the_characters(caption, tokenizer, openai):
     assert starts == sorted(starts)
 
 
-def test_positive_maps_of_an_odd_caption(tokenizer):
+def test_positive_maps_of_an_odd_caption(clip):
     prompt = Prompt.parse("The  [naïve CAFÉ's sign],\tnear [skateboarders]!")
-    tokens = tokenizer([prompt])
-    entries = tokenizer.tokenizer.convert_ids_to_tokens(tokens.input_ids[0].tolist())
+    tokens = clip([prompt])
+    entries = clip.tokenizer.convert_ids_to_tokens(tokens.input_ids[0].tolist())
     found = [[e for e, hit in zip(entries, row) if hit] for row in tokens.positive_maps[0]]
     assert found[0] == ["na", "Ã¯", "ve</w>", "cafÃ©</w>", "'s</w>", "sign</w>"]
     assert found[1] == ["skate", "boar", "ders</w>"]
 
 
-def test_padding_is_no_token(tokenizer):
-    tokens = tokenizer([Prompt.from_classes(["cat"]), Prompt.from_classes(["red kite", "dog"])])
+def test_padding_is_no_token(clip):
+    tokens = clip([Prompt.from_classes(["cat"]), Prompt.from_classes(["red kite", "dog"])])
     assert tokens.mask.sum(1).tolist() == [3, 6]
     assert not tokens.positive_maps[0][:, ~tokens.mask[0]].any()
 
@@ -105,51 +105,51 @@ def random_names(rng, count):
     ]
 
 
-def sum_of_names(tokenizer, names, separator):
-    total = sum(map(tokenizer.name_tokens, names)) + tokenizer.num_special_tokens
-    return total + tokenizer.name_tokens(separator) * (len(names) - 1)
+def sum_of_names(clip, names, separator):
+    total = sum(map(clip.name_tokens, names)) + clip.num_special_tokens
+    return total + clip.name_tokens(separator) * (len(names) - 1)
 
 
 @pytest.mark.parametrize("separator", [". ", " ", ", ", " . ", "."])
-def test_counts_of_names_are_exact_or_more(tokenizer, separator):
+def test_counts_of_names_are_exact_or_more(clip, separator):
     clean = ["cat", "hot dog", "t-shirt", "o'clock", "café", "狗", "no. 5", "1000-piece puzzle"]
     prompt = Prompt.from_classes(clean, separator=separator)
-    assert sum_of_names(tokenizer, clean, separator) == tokenizer.num_tokens(prompt.caption)
+    assert sum_of_names(clip, clean, separator) == clip.num_tokens(prompt.caption)
     rng = random.Random(0)
     lists = [NAMES, *(random_names(rng, 12) for _ in range(50))]
     joined = 0
     for names in lists:
         prompt = Prompt.from_classes(names, separator=separator)
-        count = tokenizer.num_tokens(prompt.caption)
-        assert sum_of_names(tokenizer, names, separator) >= count
-        joined += sum_of_names(tokenizer, names, separator) > count
+        count = clip.num_tokens(prompt.caption)
+        assert sum_of_names(clip, names, separator) >= count
+        joined += sum_of_names(clip, names, separator) > count
     assert joined > 0  # there is something to be careful about
 
 
-def test_split_of_names_that_end_in_marks(tokenizer):
+def test_split_of_names_that_end_in_marks(clip):
     names = random_names(random.Random(1), 400)
-    prompts = tokenizer.split(names)
+    prompts = clip.split(names)
     assert sum(len(p) for p in prompts) == 400 and len(prompts) > 4
-    assert max(tokenizer.num_tokens(p.caption) for p in prompts) <= 256
+    assert max(clip.num_tokens(p.caption) for p in prompts) <= 256
 
 
-def test_fitting_prefix_cuts_between_words(tokenizer):
+def test_fitting_prefix_cuts_between_words(clip):
     caption = "hello İ caterpillars... 狗 " * 20
     for limit in range(3, 40):
-        prefix = caption[: tokenizer.fitting_prefix(caption, limit)]
-        assert tokenizer.num_tokens(prefix) <= limit
-    assert tokenizer.fitting_prefix("a dog", 256) == 5
+        prefix = caption[: clip.fitting_prefix(caption, limit)]
+        assert clip.num_tokens(prefix) <= limit
+    assert clip.fitting_prefix("a dog", 256) == 5
 
 
-def test_limits(tokenizer):
+def test_limits(clip):
     words = "dog " * 254
-    assert tokenizer([Prompt.from_caption(words, [[(0, 3)]])]).input_ids.shape == (1, 256)
+    assert clip([Prompt.from_caption(words, [[(0, 3)]])]).input_ids.shape == (1, 256)
     with pytest.raises(PromptTooLongError, match="257 tokens, the limit is 256"):
-        tokenizer([Prompt.from_caption(words + "dog", [[(0, 3)]])])
+        clip([Prompt.from_caption(words + "dog", [[(0, 3)]])])
 
 
-def test_mask_token(tokenizer):
-    assert tokenizer.mask_token_id == 49404
+def test_mask_token(clip):
+    assert clip.mask_token_id == 49404
     assert PromptTokenizer.from_pretrained(CLIP[0]).mask_token_id is None
     bert = PromptTokenizer.from_pretrained("bert-base-uncased")
     assert bert.mask_token_id == 103  # [MASK]
@@ -160,11 +160,11 @@ def test_mask_token(tokenizer):
         PromptTokenizer.from_pretrained(CLIP[0], mask_token_id=49407)
 
 
-def test_pickle(tokenizer):
-    copy = pickle.loads(pickle.dumps(tokenizer))
+def test_pickle(clip):
+    copy = pickle.loads(pickle.dumps(clip))
     prompt = Prompt.from_classes(NAMES)
-    assert torch.equal(copy([prompt]).input_ids, tokenizer([prompt]).input_ids)
-    assert copy.mask_token_id == tokenizer.mask_token_id
+    assert torch.equal(copy([prompt]).input_ids, clip([prompt]).input_ids)
+    assert copy.mask_token_id == clip.mask_token_id
 
 
 def test_resolve(tmp_path, monkeypatch):
@@ -177,10 +177,10 @@ def test_resolve(tmp_path, monkeypatch):
     assert clip_folder() is None and resolve.resolve_pretrained(CLIP[0]) == CLIP[0]
 
 
-def test_special_tokens_that_somebody_writes_are_text(tokenizer):
+def test_special_tokens_that_somebody_writes_are_text(clip):
     prompt = Prompt.from_classes(["cat", "<|endoftext|>", "<|startoftext|>", "\N{CAT FACE}"])
-    tokens = tokenizer([prompt])
+    tokens = clip([prompt])
     ids = tokens.input_ids[0].tolist()
     assert ids.count(49406) == ids.count(49407) == 1 and ids[-1] == 49407
     assert tokens.positive_maps[0][1].sum() == 6 and tokens.positive_maps[0].sum(0).max() == 1
-    assert tokenizer.unknown_words(prompt.caption) == []  # CLIP reads bytes
+    assert clip.unknown_words(prompt.caption) == []  # CLIP reads bytes

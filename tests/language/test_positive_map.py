@@ -4,12 +4,6 @@ import torch
 from glipv2_d2.errors import PromptError
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.positive_map import ClassMap, overlapping_tokens, positive_map
-from glipv2_d2.language.tokenizer import PromptTokenizer
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return PromptTokenizer.from_pretrained("minilm")
 
 
 def phrase_tokens(tokenizer, prompt):

@@ -13,11 +13,6 @@ from glipv2_d2.language.tokenizer import PromptTokenizer
 COCO_LIKE = ["person", "traffic light", "hot dog", "teddy bear", "skateboard", "t-shirt", "café"]
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return PromptTokenizer.from_pretrained("minilm")
-
-
 def test_pads_to_the_longest_prompt_only(tokenizer):
     prompts = [Prompt.from_classes(["cat"]), Prompt.parse("a [red kite] above a [dog]")]
     tokens = tokenizer(prompts)

@@ -7,13 +7,7 @@ import pytest
 import torch
 
 from glipv2_d2.language import Prompt
-from glipv2_d2.language.tokenizer import PromptTokenizer
 from glipv2_d2.scenes.masked_words import mask_phrases, masked_word_accuracy, word_questions
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return PromptTokenizer.from_pretrained("minilm")
 
 
 def asked(caption, objects):

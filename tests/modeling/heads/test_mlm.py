@@ -8,17 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from glipv2_d2.language import Prompt
-from glipv2_d2.language.tokenizer import PromptTokenizer
 from glipv2_d2.modeling.heads import mlm
 from glipv2_d2.modeling.heads.mlm import MaskedLanguageHead, maskable_words
 
 MASK_ID = 103  # BERT's
 NONE = torch.tensor([], dtype=torch.long)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return PromptTokenizer.from_pretrained("minilm")
 
 
 def small_head(**options):
