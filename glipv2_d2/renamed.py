@@ -37,6 +37,7 @@ RENAMED = {
     "evaluation.region_word_retrieval": "scenes.region_word_retrieval",
     "modeling.positive_map": "language.positive_map",
     "modeling.text.clip_vocabulary": "language.clip_vocabulary",
+    "modeling.text.definitions": "language.definitions",
     "modeling.text.resolve": "language.pretrained_names",
     "modeling.text.tokenizer": "language.tokenizer",
     "structures": "language",

@@ -161,10 +161,7 @@ class PromptTokenizer:
             PromptTooLongError: a prompt with more than `max_tokens` tokens.
             PromptError: no prompts, or a phrase that has no token.
         """
-        if isinstance(prompts, Prompt):
-            raise TypeError("PromptTokenizer takes a list of prompts, got a single Prompt")
-        if not len(prompts):
-            raise PromptError("the list of prompts is empty")
+        self._check_list(prompts)
         encodings = [self.encode(prompt.caption) for prompt in prompts]
         for prompt, encoding in zip(prompts, encodings):
             check_length(prompt, len(encoding.ids), self.max_tokens)
@@ -184,6 +181,12 @@ class PromptTokenizer:
         # [UNK] has characters of its own, but cannot be guessed once it is masked.
         special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
         return TokenizedPrompts(input_ids, mask, maps, own & ~special)
+
+    def _check_list(self, prompts: Sequence[Prompt]) -> None:
+        if isinstance(prompts, Prompt):
+            raise TypeError(f"{type(self).__name__} takes a list of prompts, got a single Prompt")
+        if not len(prompts):
+            raise PromptError("the list of prompts is empty")
 
     def _warn_of_unknown(self, text: str, words: Sequence[str]) -> None:
         """Name words of a text that are unknown; each word once."""

@@ -17,7 +17,7 @@ from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError, PromptError
 from glipv2_d2.export import ExportedGLIP, check_export, export_glip, load_exported
 from glipv2_d2.export.graphs import export_image_path
-from glipv2_d2.modeling.text.parallel_classes import ParallelClassTokenizer
+from glipv2_d2.language.class_tokenizer import ParallelClassTokenizer
 from tests.export.conftest import INFERENCE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,130 +11,21 @@ which know no order either.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-
 import torch
-from transformers import PreTrainedTokenizerFast
 
-from ...errors import ConfigError, PromptError
-from ...language.prompt import SEPARATOR, Prompt
+from ...errors import ConfigError
+from ...language.class_tokenizer import ParallelClassTokenizer
+from ...language.definitions import read_definitions
 from ...language.tokenized import TokenizedPrompts
-from ...language.tokenizer import PromptTokenizer
 from .bert import BertLanguageBackbone
 from .build import LANGUAGE_BACKBONE_REGISTRY
-from .definitions import read_definitions
 from .features import TextFeatures
 
-__all__ = ["ParallelClassBert", "ParallelClassTokenizer"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["ParallelClassBert"]
 
 POOLING = ("first", "mean")
 # Texts that go through the encoder at once; bounds the memory of a large vocabulary.
 TEXTS_AT_ONCE = 128
-
-
-class ParallelClassTokenizer(PromptTokenizer):
-    """A tokenizer whose tokens are whole classes: T is the number of classes of a prompt.
-
-    Every new text of a class gets the next id, which only this object can turn back into words
-    (`words`). `max_tokens` is the limit of each text; there is none for a prompt.
-
-    Attributes:
-        definitions: class name -> the text that is read instead of it.
-        mask_token_id: None; a class cannot be guessed from its own missing words.
-    """
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        max_tokens: int = 256,
-        definitions: Mapping[str, str] | None = None,
-    ):
-        super().__init__(tokenizer, max_tokens)
-        self.mask_token_id = None
-        self.definitions = dict(definitions or {})
-        self._ids: dict[str, int] = {}
-        self._texts: list[str] = []
-
-    def __call__(self, prompts: Sequence[Prompt]) -> TokenizedPrompts:
-        """B prompts, padded to the one with the most classes.
-
-        Raises:
-            PromptError: no prompts, or one that is no list of class names.
-        """
-        if isinstance(prompts, Prompt):
-            raise TypeError("ParallelClassTokenizer takes a list of prompts, got a single Prompt")
-        if not len(prompts):
-            raise PromptError("the list of prompts is empty")
-        # A class may be a part of several phrases, so that its place in the text identifies it.
-        rows = [list(dict.fromkeys(s for phrase in p.spans for s in phrase)) for p in prompts]
-        size = (len(prompts), max(map(len, rows)))
-        input_ids = torch.zeros(size, dtype=torch.int64)
-        mask = torch.zeros(size, dtype=torch.bool)
-        maps = []
-        for i, (prompt, spans) in enumerate(zip(prompts, rows)):
-            _check_kind(prompt)
-            texts = [prompt.caption[start:end] for start, end in spans]
-            input_ids[i, : len(spans)] = torch.tensor([self._id(text) for text in texts])
-            mask[i, : len(spans)] = True
-            own = [[span in phrase for span in spans] for phrase in prompt.spans]
-            maps.append(torch.zeros(len(prompt), size[1], dtype=torch.bool))
-            maps[-1][:, : len(spans)] = torch.tensor(own)
-        return TokenizedPrompts(input_ids, mask, maps)
-
-    def split(
-        self,
-        names: Sequence[str],
-        class_ids: Sequence[int] | None = None,
-        size: int | None = None,
-        separator: str = SEPARATOR,
-    ) -> list[Prompt]:
-        """A vocabulary as prompts of at most `size` names; None: all of them in one prompt.
-
-        Raises:
-            PromptError: no names.
-        """
-        if not len(names):
-            raise PromptError("the vocabulary is empty: give at least one class name")
-        return Prompt.split(names, len(names) if size is None else size, class_ids, separator)
-
-    def words(self, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The words of classes by their ids: token ids (K, W) and mask (K, W) bool."""
-        encoded = [self._encode_text(self._texts[i]) for i in ids]
-        longest = max(map(len, encoded))
-        words = torch.full((len(encoded), longest), self.pad_token_id, dtype=torch.int64)
-        mask = torch.zeros((len(encoded), longest), dtype=torch.bool)
-        for row, found in enumerate(encoded):
-            words[row, : len(found)] = torch.tensor(found)
-            mask[row, : len(found)] = True
-        return words, mask
-
-    def _id(self, name: str) -> int:
-        text = self.definitions.get(name, name)
-        if text not in self._ids:
-            if not self.name_tokens(text):
-                raise PromptError(
-                    f"the class name {name!r} has no token: the tokenizer removes all of its "
-                    "characters; name it with other words"
-                )
-            count = self.num_tokens(text)
-            if count > self.max_tokens:
-                logger.warning(
-                    "The text of the class %r has %d tokens and is cut to %d.",
-                    name, count, self.max_tokens,
-                )  # fmt: skip
-            self._warn_of_unknown(text, self.unknown_words(text))
-            self._ids[text] = len(self._texts)
-            self._texts.append(text)
-        return self._ids[text]
-
-    def _encode_text(self, text: str) -> list[int]:
-        ids = self.encode(text).ids
-        if len(ids) <= self.max_tokens:
-            return ids
-        return [*ids[: self.max_tokens - 1], ids[-1]]  # as the official code: [SEP] stays
 
 
 @LANGUAGE_BACKBONE_REGISTRY.register()
@@ -159,6 +50,7 @@ class ParallelClassBert(BertLanguageBackbone):
     """
 
     tokenizer_class = ParallelClassTokenizer
+    tokenizer: ParallelClassTokenizer
 
     def __init__(self, *, pooling: str = "first", definitions: str | None = None, **options):
         if pooling not in POOLING:
@@ -193,12 +85,3 @@ class ParallelClassBert(BertLanguageBackbone):
             return features[:, 0]
         weights = mask[..., None].to(features.dtype)
         return (features * weights).sum(1) / weights.sum(1)
-
-
-def _check_kind(prompt: Prompt) -> None:
-    if prompt.kind != "detection":
-        raise PromptError(
-            f"the parallel class encoding reads lists of class names, and "
-            f"{prompt.caption[:60]!r} is a caption: set model.language_backbone.name="
-            "BertLanguageBackbone for captions"
-        )

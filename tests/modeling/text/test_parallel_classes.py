@@ -1,12 +1,11 @@
 """One vector for each class, which knows nothing of the other classes."""
 
 import copy
-import logging
 
 import pytest
 import torch
 
-from glipv2_d2.errors import ConfigError, PromptError
+from glipv2_d2.errors import ConfigError
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.fusion import DyHead
 from glipv2_d2.modeling.text import (
@@ -14,24 +13,13 @@ from glipv2_d2.modeling.text import (
     ParallelClassBert,
     TextFeatureCache,
     build_language_backbone,
-    build_tokenizer,
 )
-from glipv2_d2.modeling.text.definitions import read_definitions
-from glipv2_d2.modeling.text.parallel_classes import ParallelClassTokenizer
 from tests.support.tiny import tiny_bert_folder, tiny_input, tiny_model
 
 NAMES = ["cat", "red kite", "a very long name of a dog"]
 # Attention over masked tokens rounds differently in a padded batch.
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 PARALLEL = {"language_backbone.name": "ParallelClassBert"}
-KNOWLEDGE = """
-cat:
-  clean_name: cat
-  def_wiki: A domesticated animal.
-  gpt3: [' It purrs.', ' Second.', ' 3.', ' 4.']
-red_kite: {clean_name: red kite, def_wiki: null, gpt3: [' A bird.']}
-'': {clean_name: '', def_wiki: Nothing., gpt3: [' Nothing.']}
-"""
 
 
 def build(cls=ParallelClassBert, **options):
@@ -61,99 +49,28 @@ def test_a_class_is_what_bert_makes_of_it_alone(pooling):
     torch.testing.assert_close(features.hidden[1, 0], features.hidden[0, 1], **CLOSE)
 
 
-def test_tokens_are_classes():
-    tokenizer = build().tokenizer
-    tokens = tokenizer([Prompt.from_classes(["cat", "dog", "cat"]), Prompt.from_classes(["dog"])])
-    assert tokens.input_ids.tolist() == [[0, 1, 0], [1, 0, 0]]
-    assert [m.tolist() for m in tokens.positive_maps] == [
-        [[True, False, False], [False, True, False], [False, False, True]],
-        [[True, False, False]],
-    ]
-    # A box that is both is the union of the two.
-    both = Prompt(
-        "cat. dog", "detection", (((0, 3),), ((0, 3), (5, 8))), ("cat", "both"), (0, 1)
-    )  # fmt: skip
-    assert tokenizer([both]).positive_maps[0].tolist() == [[True, False], [True, True]]
-    words, mask = tokenizer.words([1, 0])
-    assert words.tolist() == [[101, 3899, 102], [101, 4937, 102]] and mask.all()
-    assert tokenizer.mask_token_id is None
-
-
-def test_any_number_of_classes_is_one_prompt():
-    tokenizer = build_tokenizer("ParallelClassBert", tiny_bert_folder(), 16)
-    assert isinstance(tokenizer, ParallelClassTokenizer)
+def test_any_number_of_classes_is_encoded():
     names = [f"class {i}" for i in range(300)]
-    (prompt,) = tokenizer.split(names)
-    assert tokenizer([prompt]).mask.sum() == 300
-    assert [p.class_ids for p in tokenizer.split(names[:3], size=2)] == [(0, 1), (2,)]
-    joint = build_tokenizer("BertLanguageBackbone", tiny_bert_folder(), 16)
-    assert len(joint.split(names)) > 1
     backbone = build()
     many = encode(backbone, names)  # more than go through the encoder at once
     last = encode(backbone, names[299:]).hidden[0]
     torch.testing.assert_close(many.hidden[0, 299:], last, **CLOSE)
 
 
-def test_a_text_that_is_too_long_is_cut_and_named(caplog):
-    backbone = build(max_tokens=5)
-    with caplog.at_level(logging.WARNING):
-        tokens = backbone.tokenizer([Prompt.from_classes(["cat", "a b c d e f"])] * 2)
-    assert caplog.text.count("'a b c d e f' has 8 tokens and is cut to 5") == 1
-    words, _ = backbone.tokenizer.words([1])
-    assert words.tolist() == [[101, 1037, 1038, 1039, 102]]
-    assert backbone(tokens).mask.all()
-
-
-def test_what_is_no_class_is_named():
-    backbone = build()
-    with pytest.raises(PromptError, match="lists of class names.*'a cat' is a caption.*Bert"):
-        backbone.tokenizer([Prompt.parse("a [cat]")])
-    with pytest.raises(PromptError, match="empty"):
-        backbone.tokenizer([])
-    with pytest.raises(PromptError, match="vocabulary is empty"):
-        backbone.tokenizer.split([])
-    with pytest.raises(PromptError, match="'\\\\u200b' has no token"):
-        backbone.tokenizer([Prompt.from_classes(["\u200b"])])
-    with pytest.raises(TypeError, match="list of prompts"):
-        backbone.tokenizer(Prompt.from_classes(["cat"]))
-    with pytest.raises(ValueError, match="pooling must be one of"):
+def test_bad_options():
+    with pytest.raises(ConfigError, match="pooling must be one of"):
         build(pooling="last")
 
 
-def test_definitions(tmp_path):
+def test_definitions_are_read_instead_of_names(tmp_path):
     path = tmp_path / "knowledge.yaml"
-    path.write_text(KNOWLEDGE)
-    assert read_definitions(path) == {
-        "cat": "cat: A domesticated animal. It purrs. Second. 3."
-    }  # the kite lacks Wiktionary's
-    assert read_definitions(path, ("gpt3",), 1) == {
-        "cat": "cat: It purrs.", "red kite": "red kite: A bird."
-    }  # fmt: skip
+    path.write_text("cat: {def_wiki: A domesticated animal., gpt3: [It purrs.]}")
     told, plain = build(definitions=str(path)), build()
     mine, theirs = encode(told, ["cat", "dog"]), encode(plain, ["cat", "dog"])
     assert not torch.allclose(mine.hidden[0, 0], theirs.hidden[0, 0])
     torch.testing.assert_close(mine.hidden[0, 1], theirs.hidden[0, 1], **CLOSE)
-    long = encode(plain, ["cat: A domesticated animal. It purrs. Second. 3."])
+    long = encode(plain, ["cat: A domesticated animal. It purrs."])
     torch.testing.assert_close(mine.hidden[0, 0], long.hidden[0, 0], **CLOSE)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read: No such file.*official file is"),
-        ("a: [", "no YAML"),
-        ("- cat", "no table of classes"),
-        ("cat: dog", "class 'cat' has str instead"),
-        ("cat: {clean_name: cat}", "defines no class by def_wiki and gpt3"),
-    ],
-)
-def test_bad_definitions_are_named(content, message, tmp_path):
-    path = tmp_path / "file.yaml"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ConfigError, match=message) as error:
-        read_definitions(path)
-    assert str(path) in str(error.value)
 
 
 def test_the_cache_takes_classes():

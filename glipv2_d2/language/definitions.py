@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from ...errors import ConfigError, PromptError
-from ...language.prompt import clean_name
+from ..errors import ConfigError, PromptError
+from .prompt import clean_name
 
 __all__ = ["read_definitions"]
 
