@@ -20,77 +20,63 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import PromptError
 from .prompt import SEPARATOR, Prompt, clean_name
+from .spans import Span
 
 # What stands before and behind a class in the caption, and what it is called there.
 ClassKnowledge = Mapping[str, str]
 
 
-def knowledge_prompt(
-    class_names: Sequence[str],
-    knowledge: Mapping[str, ClassKnowledge],
-    class_ids: Sequence[int] | None = None,
-    separator: str = SEPARATOR,
-) -> Prompt:
-    """One detection prompt with caption knowledge.
-
-    Args:
-        class_names: in the order of the prompt.
-        knowledge: class name -> {"prefix", "name", "suffix"}, as `caption_knowledge` of the
-            metadata of ODinW's data sets; classes without an entry are written as they are.
-            Spaces are part of prefix and suffix.
-        class_ids: one id per class; 0, 1, 2, ... by default.
-        separator: between two classes.
-
-    Returns:
-        A prompt whose phrases are the names alone.
-
-    Raises:
-        PromptError: no classes, knowledge of a class that is not among them, or a name that is no
-            whole word of the caption it gives.
-    """
-    _check_knowledge(class_names, knowledge)
-    ids = range(len(class_names)) if class_ids is None else class_ids
-    return _prompt(class_names, knowledge, ids, separator)
-
-
 def knowledge_prompts(
     class_names: Sequence[str],
     knowledge: Mapping[str, ClassKnowledge],
-    size: int,
+    size: int | None = None,
     separator: str = SEPARATOR,
 ) -> list[Prompt]:
-    """Prompts of at most `size` classes that keep the vocabulary's class ids.
+    """Detection prompts with caption knowledge, which keep the vocabulary's class ids.
 
-    Like `Prompt.split`, with caption knowledge; `size=1` encodes every class on its own.
+    Args:
+        class_names: the vocabulary, in the order of the class ids.
+        knowledge: class name -> {"prefix", "name", "suffix"}, as `caption_knowledge` of the
+            metadata of ODinW's data sets; classes without an entry are written as they are.
+            Spaces are part of prefix and suffix.
+        size: at most so many classes in a prompt (1: every class on its own); None: all in one.
+        separator: between two classes.
+
+    Returns:
+        Prompts whose phrases are the names alone.
 
     Raises:
-        PromptError: as `knowledge_prompt`, or `size` is not positive.
+        PromptError: no classes, knowledge of a class that is not among them, a name that is no
+            whole word of the caption it gives, or `size` is not positive.
     """
-    if size < 1:
-        raise PromptError(f"a prompt must hold at least one name, got size={size}")
-    _check_knowledge(class_names, knowledge)
-    parts = [range(i, min(i + size, len(class_names))) for i in range(0, len(class_names), size)]
-    return [_prompt([class_names[i] for i in p], knowledge, p, separator) for p in parts]
-
-
-def _check_knowledge(class_names, knowledge) -> None:
     if not class_names:
         raise PromptError("the prompt is empty: the list of class names has no entries")
+    if size is not None and size < 1:
+        raise PromptError(f"a prompt must hold at least one name, got size={size}")
     strangers = sorted(set(knowledge) - set(class_names))
     if strangers:
         raise PromptError(
             f"there is caption knowledge of the classes {strangers}, which are not among the "
             f"classes of the prompt {list(class_names)}"
         )
+    every, size = range(len(class_names)), size or len(class_names)
+    parts = [every[start : start + size] for start in every[::size]]
+    return [_prompt([class_names[i] for i in p], knowledge, p, separator) for p in parts]
 
 
-def _prompt(class_names, knowledge, class_ids, separator) -> Prompt:
-    caption, spans, names = "", [], []
+def _prompt(
+    class_names: Sequence[str],
+    knowledge: Mapping[str, ClassKnowledge],
+    class_ids: Sequence[int],
+    separator: str,
+) -> Prompt:
+    caption = ""
+    spans: list[tuple[Span]] = []
     for name in class_names:
         told = knowledge.get(name, {})
         written = told.get("name") or clean_name(name)
         caption += (separator if spans else "") + told.get("prefix", "")
         spans.append(((len(caption), len(caption) + len(written)),))
         caption += written + told.get("suffix", "")
-        names.append(clean_name(name))
-    return Prompt(caption, "detection", tuple(spans), tuple(names), tuple(class_ids))
+    names = tuple(map(clean_name, class_names))
+    return Prompt(caption, "detection", tuple(spans), names, tuple(class_ids))

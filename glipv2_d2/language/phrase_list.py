@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +31,16 @@ class PhraseList(tuple):
     def __repr__(self) -> str:
         return f"PhraseList({list(self)!r})"
 
-    def __getitem__(self, rows: int | slice | Sequence | torch.Tensor) -> str | PhraseList:
-        """One string for an integer of any library; a PhraseList for a slice, a boolean mask or
-        indices."""
+    def __getitem__(self, rows: Any) -> Any:
+        """Select as an array does.
+
+        Args:
+            rows: an integer of any library; or a slice, a boolean mask or indices, of any library
+                or in a list.
+
+        Returns:
+            One string for an integer, else a PhraseList.
+        """
         rows = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows
         chosen = np.arange(len(self))[rows].tolist()  # it understands them all alike
         if isinstance(chosen, int):

@@ -4,7 +4,7 @@ import pytest
 
 from glipv2_d2.errors import PromptError
 from glipv2_d2.language import Prompt
-from glipv2_d2.language.class_knowledge import knowledge_prompt, knowledge_prompts
+from glipv2_d2.language.class_knowledge import knowledge_prompts
 
 AQUARIUM = {
     "penguin": {"prefix": "", "name": "penguin", "suffix": " , which is black and white"},
@@ -18,11 +18,11 @@ def phrases(prompt):
 
 
 def test_caption_knowledge():
-    prompt = knowledge_prompt(["pothole"], HOLES)
+    (prompt,) = knowledge_prompts(["pothole"], HOLES)
     assert prompt.caption == "there are some holes on the road"
     assert phrases(prompt) == ["holes"]
     assert prompt.names == ("pothole",)
-    prompt = knowledge_prompt(["fish", "penguin", "star_fish"], AQUARIUM)
+    (prompt,) = knowledge_prompts(["fish", "penguin", "star_fish"], AQUARIUM)
     assert prompt.caption == " fish. penguin , which is black and white. star fish"
     assert phrases(prompt) == ["fish", "penguin", "star fish"]
     assert prompt.class_ids == (0, 1, 2)
@@ -30,7 +30,7 @@ def test_caption_knowledge():
 
 
 def test_without_knowledge_it_is_the_plain_prompt():
-    assert knowledge_prompt(["a b", "c"], {}) == Prompt.from_classes(["a b", "c"])
+    assert knowledge_prompts(["a b", "c"], {}) == [Prompt.from_classes(["a b", "c"])]
     assert knowledge_prompts(["a b", "c", "d"], {}, 2) == Prompt.split(["a b", "c", "d"], 2)
 
 
@@ -44,8 +44,8 @@ def test_bad_knowledge_is_named():
     with pytest.raises(PromptError, match=r"classes \['pothole'\].*not among"):
         knowledge_prompts(["hole"], HOLES, 1)
     with pytest.raises(PromptError, match="no entries"):
-        knowledge_prompt([], {})
+        knowledge_prompts([], {})
     with pytest.raises(PromptError, match="size=0"):
         knowledge_prompts(["hole"], {}, 0)
     with pytest.raises(PromptError, match="inside a word"):
-        knowledge_prompt(["cat"], {"cat": {"prefix": "bob", "name": "cat"}})
+        knowledge_prompts(["cat"], {"cat": {"prefix": "bob", "name": "cat"}})

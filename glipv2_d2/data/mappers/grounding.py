@@ -305,7 +305,7 @@ class GroundingDatasetMapper:
             names, size = class_names(name), self.chunk_size
             knowledge = MetadataCatalog.get(name).get("caption_knowledge")
             if self.caption_knowledge and knowledge:
-                prompts = knowledge_prompts(names, knowledge, size or len(names), self.separator)
+                prompts = knowledge_prompts(names, knowledge, size, self.separator)
             else:
                 prompts = self.tokenizer.split(names, size=size, separator=self.separator)
             self._chunks[name] = prompts

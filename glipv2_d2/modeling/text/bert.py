@@ -4,7 +4,7 @@ import logging
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from ...errors import ConfigError
 from ...language.pretrained_names import resolve_pretrained
@@ -54,6 +54,7 @@ class BertLanguageBackbone(nn.Module):
             self.body = self._build_body(path, model if pretrained else None)
         except OSError as error:  # of transformers: not on disk, not to be fetched
             raise ConfigError(unavailable_message(model, pretrained, error)) from error
+        self.out_channels: int = self.body.config.hidden_size  # L
         self.pretrained: str | None = model if pretrained else None
         self.num_layers_averaged = num_layers_averaged
         self.frozen = frozen
@@ -62,7 +63,7 @@ class BertLanguageBackbone(nn.Module):
             self.eval()
 
     @staticmethod
-    def _build_body(path: str, weights: str | None) -> nn.Module:
+    def _build_body(path: str, weights: str | None) -> PreTrainedModel:
         """The encoder that `path` describes, with the weights of that name (None: random)."""
         config = AutoConfig.from_pretrained(path)
         with quiet_transformers():
@@ -76,11 +77,6 @@ class BertLanguageBackbone(nn.Module):
             body.pooler = None
         # Files in half precision come as half-precision parameters, which do not train.
         return body.float()
-
-    @property
-    def out_channels(self) -> int:
-        """L."""
-        return self.body.config.hidden_size
 
     def train(self, mode: bool = True) -> "BertLanguageBackbone":
         return super().train(mode and not self.frozen)

@@ -82,6 +82,7 @@ class ClipLanguageBackbone(nn.Module):
         frozen: bool = False,
     ):
         super().__init__()
+        self.num_heads, self.out_channels = num_heads, width  # the latter is L
         path = resolve_pretrained(model)
         try:
             self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens, mask_token_id)
@@ -123,11 +124,6 @@ class ClipLanguageBackbone(nn.Module):
                 )
         self.load_state_dict(state)
 
-    @property
-    def out_channels(self) -> int:
-        """L."""
-        return self.token_embedding.embedding_dim
-
     def train(self, mode: bool = True) -> "ClipLanguageBackbone":
         return super().train(mode and not self.frozen)
 
@@ -151,4 +147,4 @@ class ClipLanguageBackbone(nn.Module):
         """(B heads, T, T) bool, True where a word must not look."""
         later = torch.ones(length, length, dtype=torch.bool, device=causal.device).triu(1)
         hidden = causal[:, None, None] & later
-        return hidden.repeat_interleave(self.layers[0].self_attn.num_heads, dim=0)
+        return hidden.repeat_interleave(self.num_heads, dim=0)
