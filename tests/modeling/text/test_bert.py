@@ -12,8 +12,7 @@ from transformers import BertConfig, BertModel, DistilBertConfig
 
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.pretrained_names import resolve_pretrained
-from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY, BertLanguageBackbone
-from glipv2_d2.modeling.text import TextFeatures, build_language_backbone
+from glipv2_d2.modeling.text import BertLanguageBackbone, TextFeatures
 from tests.support.tiny import TOKENIZER_FILES, tiny_bert_folder
 
 
@@ -121,10 +120,6 @@ def test_minilm_comes_with_its_weights():
     assert pooled[0] @ pooled[1] > pooled[0] @ pooled[2] + 0.2
 
 
-def test_registered():
-    assert LANGUAGE_BACKBONE_REGISTRY.get("BertLanguageBackbone") is BertLanguageBackbone
-
-
 def test_missing_folder():
     with pytest.raises(FileNotFoundError, match="no_such_folder"):
         BertLanguageBackbone(model="./no_such_folder")
@@ -148,12 +143,3 @@ def test_an_encoder_without_pooler_or_token_types_fits(tmp_path):
     backbone = BertLanguageBackbone(model=str(folder), pretrained=False).eval()
     tokens = backbone.tokenizer([Prompt.from_classes(["cat", "dog"])])
     assert backbone(tokens).hidden.shape == (1, tokens.mask.shape[1], 32)
-
-
-def test_registered_encoders_are_built_by_name():
-    backbone = build_language_backbone(
-        "BertLanguageBackbone", model=tiny_bert_folder(), pretrained=False
-    )
-    assert isinstance(backbone, BertLanguageBackbone)
-    with pytest.raises(KeyError, match="NoSuchEncoder"):
-        build_language_backbone("NoSuchEncoder")

@@ -12,7 +12,6 @@ from glipv2_d2.modeling.text import (
     BertLanguageBackbone,
     ParallelClassBert,
     TextFeatureCache,
-    build_language_backbone,
 )
 from tests.support.tiny import tiny_bert_folder, tiny_input, tiny_model
 
@@ -120,10 +119,3 @@ def test_training_and_detection():
         (copied,) = copy.deepcopy(model)([{"image": image}])
     assert set(found["instances"].pred_phrases) <= {"cat", "dog"} and len(found["instances"])
     assert torch.equal(found["instances"].scores, copied["instances"].scores)
-
-
-def test_by_the_name_in_the_registry():
-    backbone = build_language_backbone(
-        "ParallelClassBert", model=tiny_bert_folder(), pretrained=False, pooling="mean"
-    )
-    assert backbone.pooling == "mean" and backbone.out_channels == 32
