@@ -21,7 +21,19 @@ def split_vocabulary(
     size: int | None = None,
     separator: str = SEPARATOR,
 ) -> list[Prompt]:
-    """What `Tokenizer.split` promises, from the counts of the tokenizer."""
+    """A vocabulary as detection prompts that each fit the tokenizer's `max_tokens`, in order.
+
+    Args:
+        tokenizer: tells the number of tokens of names and prompts.
+        names: the class names.
+        class_ids: their ids, which the prompts keep; 0, 1, 2, ... by default.
+        size: at most so many names in a prompt (40 in GLIP's LVIS protocol); None: as many as fit.
+        separator: what stands between two names.
+
+    Raises:
+        PromptTooLongError: one name alone does not fit.
+        PromptError: no names, or not one id per name.
+    """
     ids = list(range(len(names)) if class_ids is None else class_ids)
     if not len(names):
         raise PromptError("the vocabulary is empty: give at least one class name")

@@ -10,8 +10,7 @@ the phrase that is scored, not what stands around it.
 backbone and in the tower. Prompts of one class (`size=1`) have each class encoded on its own, and
 its scores do not depend on what else is asked, at the price of one run of the tower per class. The
 official `PARALLEL_LANGUAGE_INPUT` is a language backbone of its own, one vector per class:
-`ParallelClassBert`. It reads the phrases of these
-prompts and nothing around them.
+`ParallelClassBert`. It reads the phrases of these prompts and nothing around them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The names of a vocabulary: those that are written alike, and those that are no class of things.
+"""The class names of data sets: where they are, when two are one, and what is wrong with some.
 
 A class is its number; its name is what the model reads. Classes that are written alike in a prompt
-(equal once cleaned by `clean_name`, case apart) are one phrase to the
-model. One rule for them, everywhere: they are positive together in training
-(`DetectionPromptSampler`), each is asked for and scored by its own
-number in evaluation, as in the official protocol of LVIS, and whoever reads the data is told.
+(equal once cleaned by `clean_name`, case apart) are one phrase to the model. One rule for them,
+everywhere: they are positive together in training (`DetectionPromptSampler`), each is asked for
+and scored by its own number in evaluation, as in the official protocol of LVIS, and whoever reads
+the data is told.
 """
 
 from __future__ import annotations

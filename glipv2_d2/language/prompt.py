@@ -45,7 +45,7 @@ def clean_name(name: str) -> str:
 def _require_utf8(text: str, what: str) -> None:
     """Half characters, as of a file name in another encoding, are refused by the tokenizers."""
     if not text.isascii() and printable(text) != text:
-        raise PromptError(f"the {what} {_shorten(text)!r} is no text in UTF-8")
+        raise PromptError(f"the {what} {shorten(text)!r} is no text in UTF-8")
 
 
 def names_direction(caption: str) -> bool:
@@ -63,7 +63,8 @@ def _as_tuples(spans: Iterable[Iterable[Sequence[int]]]) -> tuple[tuple[Span, ..
         ) from None
 
 
-def _shorten(text: str, limit: int = 80) -> str:
+def shorten(text: str, limit: int = 80) -> str:
+    """The beginning of a long text, for a message."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -106,7 +107,7 @@ class Prompt:
             raise PromptError(f"prompt kind must be one of {KINDS}, got {self.kind!r}")
         if not self.spans:
             raise PromptError(
-                f"the prompt {_shorten(self.caption)!r} has no phrases: mark what to look for, "
+                f"the prompt {shorten(self.caption)!r} has no phrases: mark what to look for, "
                 "for instance with brackets: 'a [red kite] above a [dog]'"
             )
         # Lists from json are welcome; the fields are tuples so that a prompt can be hashed.
@@ -121,18 +122,18 @@ class Prompt:
             )
         for name, phrase in zip(self.names, self.spans):
             if not phrase:
-                raise PromptError(f"phrase {name!r} has no span in {_shorten(self.caption)!r}")
+                raise PromptError(f"phrase {name!r} has no span in {shorten(self.caption)!r}")
             for span in phrase:
                 problem = span_problem(self.caption, span)
                 if problem:
                     raise PromptError(
-                        f"phrase {name!r} of the prompt {_shorten(self.caption)!r}: {problem}"
+                        f"phrase {name!r} of the prompt {shorten(self.caption)!r}: {problem}"
                     )
         if self.own_span is not None:
             set_field(self, "own_span", _as_tuples([[self.own_span]])[0][0])
             problem = span_problem(self.caption, self.own_span)
             if problem:
-                raise PromptError(f"own_span of the prompt {_shorten(self.caption)!r}: {problem}")
+                raise PromptError(f"own_span of the prompt {shorten(self.caption)!r}: {problem}")
 
     def __len__(self) -> int:
         """The number of phrases K."""

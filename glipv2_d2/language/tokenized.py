@@ -46,34 +46,28 @@ class TokenizedPrompts:
 
 
 class Tokenizer(Protocol):
-    """What the data pipeline and the model ask of a tokenizer.
+    """What the data pipeline and the model ask of a tokenizer; picklable, for data workers.
 
-    `PromptTokenizer` and `ParallelClassTokenizer` are ones. It must be picklable, for data workers.
+    `PromptTokenizer` and `ParallelClassTokenizer` are ones.
+
+    Attributes:
+        max_tokens: the longest prompt in tokens, special ones included.
+        num_special_tokens: tokens that every prompt has besides its words, as [CLS] and [SEP].
+        mask_token_id: what stands for a masked word; None: words cannot be masked.
+        vocabulary_size: the number of distinct token ids.
     """
 
     @property
-    def max_tokens(self) -> int:
-        """The longest prompt in tokens, special ones included."""
-
+    def max_tokens(self) -> int: ...
     @property
-    def num_special_tokens(self) -> int:
-        """The tokens that every prompt has besides its words, as [CLS] and [SEP]."""
-
+    def num_special_tokens(self) -> int: ...
     @property
-    def mask_token_id(self) -> int | None:
-        """What stands for a masked word; None: words cannot be masked."""
-
+    def mask_token_id(self) -> int | None: ...
     @property
-    def vocabulary_size(self) -> int:
-        """The number of distinct token ids."""
+    def vocabulary_size(self) -> int: ...
 
     def __call__(self, prompts: Sequence[Prompt]) -> TokenizedPrompts:
-        """Tokenize B prompts.
-
-        Raises:
-            PromptTooLongError: a prompt with more than `max_tokens` tokens.
-            PromptError: no prompts, or a phrase that has no token.
-        """
+        """Tokenize B prompts; PromptTooLongError where one has more than `max_tokens` tokens."""
 
     def split(
         self,
@@ -82,19 +76,8 @@ class Tokenizer(Protocol):
         size: int | None = None,
         separator: str = SEPARATOR,
     ) -> list[Prompt]:
-        """A vocabulary as detection prompts that each fit `max_tokens`, in order.
-
-        Args:
-            names: the class names.
-            class_ids: their ids, which the prompts keep; 0, 1, 2, ... by default.
-            size: at most so many names in a prompt (40 in GLIP's LVIS protocol); None: as many as
-                fit.
-            separator: what stands between two names.
-
-        Raises:
-            PromptTooLongError: one name alone does not fit.
-            PromptError: no names, or not one id per name.
-        """
+        """A vocabulary as prompts that each fit; `chunks.split_vocabulary` does it for any
+        tokenizer."""
 
     def offsets(self, caption: str) -> list[Span]:
         """The `[start, end)` characters of each token of a caption; empty for special tokens."""
@@ -103,11 +86,8 @@ class Tokenizer(Protocol):
         """The tokens of a caption, special ones included."""
 
     def name_tokens(self, name: str) -> int:
-        """The tokens of a class name or separator alone, without special ones, or an upper bound.
-
-        The sum over the names and separators of a detection prompt, plus `num_special_tokens`, is
-        never less than its `num_tokens`.
-        """
+        """The tokens of a class name or separator alone, without special ones, at most: their sum
+        over a detection prompt is never less than its own count."""
 
     def fitting_prefix(self, caption: str) -> int:
         """How many leading characters of a caption fit `max_tokens`, cut between two words."""

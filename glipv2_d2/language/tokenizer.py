@@ -14,7 +14,7 @@ from ..errors import PromptError, UsageError, printable
 from .chunks import NameTokens, check_length, split_vocabulary
 from .positive_map import own_words, positive_map
 from .pretrained_names import resolve_pretrained
-from .prompt import SEPARATOR, Prompt
+from .prompt import SEPARATOR, Prompt, shorten
 from .spans import Span
 from .tokenized import TokenizedPrompts
 
@@ -200,7 +200,7 @@ class PromptTokenizer:
             "cannot tell one from another, and what it finds for them means little. Use other "
             "words for them.%s",
             printable(", ".join(repr(word) for word in new)),
-            printable(repr(text if len(text) <= 80 else text[:77] + "...")),
+            printable(repr(shorten(text))),
             " Further unknown words are not named." if more else "",
         )
 
@@ -211,7 +211,7 @@ class PromptTokenizer:
         size: int | None = None,
         separator: str = SEPARATOR,
     ) -> list[Prompt]:
-        """A vocabulary as detection prompts that each fit `max_tokens`; see `Tokenizer.split`."""
+        """A vocabulary as detection prompts that each fit; see `split_vocabulary`."""
         return split_vocabulary(self, names, class_ids, size, separator)
 
 

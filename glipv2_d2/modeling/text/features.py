@@ -1,8 +1,11 @@
 """What a language backbone hands to the fusion neck."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
 __all__ = ["TextFeatures"]
 
@@ -12,19 +15,21 @@ class TextFeatures:
     """Features of B prompts, T tokens and L channels.
 
     Attributes:
-        hidden: (B, T, L) output of the last layer; input of the fusion neck.
-        embedded: (B, T, L) average of the last n layers with padding zeroed; what a tower without
+        hidden: (B, T, L), float, output of the last layer; input of the fusion neck. What stands at
+            padding is arbitrary.
+        embedded: (B, T, L), float, average of the last n layers, 0 at padding; what a tower without
             fusion classifies with.
-        mask: (B, T) bool, True for real tokens.
+        mask: (B, T) bool, the padding mask of `TokenizedPrompts`: True for real tokens.
     """
 
-    hidden: torch.Tensor
-    embedded: torch.Tensor
-    mask: torch.Tensor
+    hidden: Tensor
+    embedded: Tensor
+    mask: Tensor
 
     def __len__(self) -> int:
+        """B."""
         return self.mask.shape[0]
 
-    def __getitem__(self, rows) -> "TextFeatures":
-        """The prompts `rows` (a slice or an index tensor)."""
-        return TextFeatures(self.hidden[rows], self.embedded[rows], self.mask[rows])
+    def __getitem__(self, prompts: slice | Sequence[int] | Tensor) -> TextFeatures:
+        """The features of some prompts of the batch, by slice, indices or a boolean mask."""
+        return TextFeatures(self.hidden[prompts], self.embedded[prompts], self.mask[prompts])
