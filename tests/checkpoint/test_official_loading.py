@@ -196,7 +196,7 @@ def test_what_the_file_lacks_is_asked_for(fused, tmp_path):
     torch.save(part, tmp_path / "part.pth")
     for weights in (tmp_path / "part.pth", "", "https://example.org/w.pth"):
         assert config_for_weights(config, weights) is config
-    with pytest.raises(CheckpointError, match="There is no checkpoint 'none.pth'"):
+    with pytest.raises(CheckpointError, match="there is no checkpoint 'none.pth'"):
         build_for_weights(config, "none.pth")
 
 

@@ -124,7 +124,7 @@ def test_names_of_the_weights(tmp_path, weights):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "someone"}))
     for name in ("w.pth", "old.pth", "w.safetensors", "w.pkl"):
         assert set(weight_names(tmp_path / name)) == set(weights), name
-    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
         weight_names(tmp_path / "none.pth")
 
 
@@ -167,7 +167,7 @@ def test_other_content(tmp_path, content, hint, name):
 
 
 def test_missing_folder_and_unknown_suffix(tmp_path):
-    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
         read_checkpoint(tmp_path / "w.pth")
     for load in (read_checkpoint, GLIPCheckpointer(torch.nn.Linear(1, 1)).load):
         with pytest.raises(CheckpointError, match="is a folder"):

@@ -9,7 +9,6 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from detectron2.structures import ImageList
 from torch import nn
 
-from ...checkpoint import convert_on_load
 from ...errors import PromptError
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts
@@ -27,6 +26,7 @@ from ..postprocessing import (
 )
 from ..text import TextFeatureCache, TextFeatures
 from ..vocabulary import TrainingVocabulary
+from ..weights import WEIGHTS_REGISTRY
 from ..yacs import arguments_from
 
 __all__ = ["GLIP", "Pair", "Question"]
@@ -125,6 +125,7 @@ class GLIP(nn.Module):
         if vocabulary is not None:
             self.set_vocabulary(vocabulary)
         # So that official weights come through every loader, torch's and Detectron2's too.
+        convert_on_load = WEIGHTS_REGISTRY.get("convert_on_load")
         self._register_load_state_dict_pre_hook(convert_on_load, with_module=True)
 
     @classmethod

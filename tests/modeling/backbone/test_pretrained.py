@@ -46,4 +46,4 @@ def test_one_error_that_says_what_to_do(offline, tower, name, error):
     message = str(found.value)
     assert f"'{name}'" in message and "\n" not in message
     assert str(error).splitlines()[0].rstrip(".") in message
-    assert "Give a local file with model.backbone.bottom_up.pretrained=FILE" in message
+    assert "give a local file with model.backbone.bottom_up.pretrained=FILE" in message
