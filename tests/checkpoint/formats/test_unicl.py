@@ -29,7 +29,7 @@ from tests.support.unicl import (
 
 
 class Config(dict):
-    """Stands for the yacs node that a released file holds beside the weights."""
+    """Stands for the yacs node that a released_unicl file holds beside the weights."""
 
 
 def convert(state):
@@ -54,7 +54,7 @@ def unicl(text, source):
 
 
 @pytest.fixture(scope="module")
-def released(unicl, tmp_path_factory):
+def released_unicl(unicl, tmp_path_factory):
     path = tmp_path_factory.mktemp("unicl") / "unicl.pth"
     content = {"model": unicl, "optimizer": {"state": {}}, "epoch": 31, "config": Config(A=1)}
     torch.save(content, path)
@@ -140,14 +140,14 @@ def test_unknown_names(unicl, name, message):
 
 
 @pytest.mark.parametrize("door", ["ours", "detectron2", "torch"])
-def test_training_starts_from_it(door, released, unicl, caplog):
+def test_training_starts_from_it(door, released_unicl, unicl, caplog):
     model = tiny_clip_glip(seed=2)
     start = {n: v.clone() for n, v in model.state_dict().items()}
     with caplog.at_level(logging.INFO, "glipv2_d2"):
         if door == "ours":
-            GLIPCheckpointer(model).resume_or_load(released, resume=False)
+            GLIPCheckpointer(model).resume_or_load(released_unicl, resume=False)
         elif door == "detectron2":
-            DetectionCheckpointer(model).load(released_weights(released))
+            DetectionCheckpointer(model).load(clean_weights(released_unicl))
         else:
             model.load_state_dict(unicl, strict=False)
     expected = convert(unicl)
@@ -160,21 +160,21 @@ def test_training_starts_from_it(door, released, unicl, caplog):
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-def released_weights(path):
+def clean_weights(path):
     """Detectron2's own checkpointer does not read objects of unknown classes."""
     clean = path.replace("unicl.pth", "weights.pth")
     torch.save({"model": read_checkpoint(path)["model"]}, clean)
     return clean
 
 
-def test_only_the_weights_are_read(released):
-    assert set(read_checkpoint(released)) == {"model"}
-    assert set(read_checkpoint(released, complete=True)) == {"model"}
+def test_only_the_weights_are_read(released_unicl):
+    assert set(read_checkpoint(released_unicl)) == {"model"}
+    assert set(read_checkpoint(released_unicl, complete=True)) == {"model"}
 
 
-def test_it_is_no_whole_model(released):
+def test_it_is_no_whole_model(released_unicl):
     with pytest.raises(CheckpointError, match="not hold all weights.*training may start"):
-        load_weights(tiny_clip_glip(), released)
+        load_weights(tiny_clip_glip(), released_unicl)
 
 
 @pytest.mark.parametrize("door", ["ours", "torch"])
@@ -190,12 +190,12 @@ def test_it_is_no_whole_model(released):
         ({"depths": (1, 1, 1, 1)}, r"larger model.*stages.2.blocks.1.*=\[1,1,2,1\]"),
     ],
 )
-def test_another_swin(door, bottom_up, message, released, unicl):
+def test_another_swin(door, bottom_up, message, released_unicl, unicl):
     model = tiny_clip_glip(**bottom_up)
     before = model.language_backbone.final_norm.weight.clone()
     with pytest.raises(CheckpointError, match=message):
         if door == "ours":
-            GLIPCheckpointer(model).resume_or_load(released, resume=False)
+            GLIPCheckpointer(model).resume_or_load(released_unicl, resume=False)
         else:
             model.load_state_dict(unicl, strict=False)
     assert torch.equal(model.language_backbone.final_norm.weight, before)
@@ -212,10 +212,10 @@ def test_another_text_transformer(unicl):
         model.load_state_dict(wide, strict=False)
 
 
-def test_a_model_with_bert_takes_the_image_tower_alone(released, unicl, caplog):
+def test_a_model_with_bert_takes_the_image_tower_alone(released_unicl, unicl, caplog):
     model = tiny_model()
     start = {n: v.clone() for n, v in model.state_dict().items()}
-    GLIPCheckpointer(model).resume_or_load(released, resume=False)
+    GLIPCheckpointer(model).resume_or_load(released_unicl, resume=False)
     expected = convert(unicl)
     for name, value in model.state_dict().items():
         taken = name in expected and name.startswith("backbone.")
@@ -223,7 +223,7 @@ def test_a_model_with_bert_takes_the_image_tower_alone(released, unicl, caplog):
     assert "UniCL's text transformer is left out" in caplog.text
 
 
-def test_the_image_tower_is_not_fetched_from_elsewhere(released):
+def test_the_image_tower_is_not_fetched_from_elsewhere(released_unicl):
     config = clip_config()
     config.backbone.bottom_up.pretrained = "swin_tiny_patch4_window7_224"
-    assert config_for_weights(config, released).backbone.bottom_up.pretrained is None
+    assert config_for_weights(config, released_unicl).backbone.bottom_up.pretrained is None

@@ -147,16 +147,6 @@ def test_weights_of_another_tower_are_refused(tmp_path):
         ClipViTBackbone(name=VIT, pretrained=smaller)
 
 
-def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="neither a file nor a timm model"):
-        ClipResNetBackbone(pretrained=str(tmp_path / "none.pth"))
-    path = tmp_path / "RN50.pt"
-    with pytest.warns(FutureWarning):  # as OpenAI publishes CLIP; PyTorch has deprecated the kind
-        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
-    with pytest.raises(CheckpointError, match=r"TorchScript archive.*torch.save\(torch.jit.load"):
-        ClipResNetBackbone(pretrained=str(path))
-
-
 def test_unknown_names():
     with pytest.raises(ValueError, match="'resnet50' is none of timm's CLIP towers.*resnet50_clip"):
         ClipResNetBackbone(name="resnet50")
