@@ -14,7 +14,7 @@ if importlib.util.find_spec("detectron2") is None:
         name="detectron2",
     )
 
-from . import data, model_zoo, modeling  # noqa: F401  (registration; model_zoo for users)
+from . import checkpoint, data, model_zoo, modeling  # noqa: F401  (registration; the zoo for users)
 from .config import add_glip_config, get_config
 from .data.datasets.builtin import register_all
 from .errors import PromptError

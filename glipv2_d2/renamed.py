@@ -17,7 +17,7 @@ __all__ = ["find_renamed_modules"]
 
 # The longest prefix counts.
 RENAMED = {
-    "checkpoint.clip_text": "checkpoint.formats.clip_text",
+    "checkpoint.clip_text": "checkpoint.formats.clip",
     "checkpoint.convert": "checkpoint.formats.glip",
     "checkpoint.swin": "checkpoint.formats.swin",
     "checkpoint.unicl": "checkpoint.formats.unicl",
@@ -35,6 +35,9 @@ RENAMED = {
     "evaluation.masked_words": "scenes.masked_words",
     "evaluation.oracles": "scenes.oracles",
     "evaluation.region_word_retrieval": "scenes.region_word_retrieval",
+    "modeling.backbone.clip_weights": "checkpoint.formats.clip",
+    "modeling.backbone.pretrained": "checkpoint.loading",
+    "modeling.backbone.swin_weights": "checkpoint.formats.swin",
     "modeling.positive_map": "language.positive_map",
     "modeling.text.clip_vocabulary": "language.clip_vocabulary",
     "modeling.text.definitions": "language.definitions",

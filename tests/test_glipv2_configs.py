@@ -9,7 +9,7 @@ import torch
 from detectron2.config import instantiate
 
 from glipv2_d2.checkpoint import load_weights, published_config, read_checkpoint
-from glipv2_d2.checkpoint.checkpointer import excused_keys
+from glipv2_d2.checkpoint.fit import excused_keys
 from glipv2_d2.config import get_config
 from glipv2_d2.modeling import GLIPv2
 

@@ -22,10 +22,9 @@ from detectron2.config import instantiate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
 
 from glipv2_d2.checkpoint import (
+    OfficialGlip,
     check_weights,
     convert_official_glip,
-    explain_left_out,
-    is_official_glip,
     published_config,
     read_checkpoint,
     save_safetensors,
@@ -52,7 +51,7 @@ def convert(source: Path, target: Path, *, force: bool) -> None:
     """
     _check_target(source, target, force)
     official = read_checkpoint(source)["model"]
-    if not is_official_glip(official):
+    if not OfficialGlip().recognizes(official):
         raise CheckpointError(
             f"'{source}' holds no official GLIP (no weight is named rpn.head.dyhead_tower.*). "
             "Weights of this project need no conversion; tools/export_weights.py makes them small."
@@ -98,7 +97,7 @@ def _compare(converted: Mapping[str, torch.Tensor], source: Path) -> str:
             model = instantiate(node)
     except ConfigError as error:  # the tokenizer is neither here nor to be fetched
         return f"Not compared with the model of {config}: {error}"
-    check_weights(model, dict(converted), source=str(source), strict=True)
+    check_weights(model, dict(converted), source=f"'{source}'", strict=True)
     return f"They are the weights of {config}: none is missing, none is too many, all shapes fit."
 
 
@@ -106,7 +105,7 @@ def _table(official: Mapping[str, torch.Tensor], converted: Mapping[str, torch.T
     """What became of the official tensors, as lines of text."""
     mapped, left_out = defaultdict(list), defaultdict(list)
     for name, value in official.items():
-        reason = explain_left_out(name)
+        reason = OfficialGlip().explain_left_out(name)
         if reason is None:
             mapped[_part(name)].append(value.numel())
         else:

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..config import named_setting
-from .formats.unicl import IMAGE_TOWERS, TEXT_TOWERS
+from ..modeling.weights import WEIGHTS_REGISTRY
+from .formats import find_format
 from .reading import weight_names
 from .safetensors_path import plain_path
 
@@ -17,15 +18,8 @@ __all__ = ["build_for_weights", "config_for_weights", "random_parts"]
 
 logger = logging.getLogger(__name__)
 
-# Key of the config that asks for weights of its own -> (where the file holds these weights: ours,
-# the official GLIP's or UniCL's, what the key is set to then).
-_OWN_WEIGHTS = {
-    "language_backbone.pretrained": (("language_backbone.", *TEXT_TOWERS), False),
-    "backbone.bottom_up.pretrained": (
-        ("backbone.bottom_up.", "backbone.body.", *IMAGE_TOWERS),
-        None,
-    ),
-}
+# Key of the config that asks for weights of its own, and what it is set to when a file brings them.
+_OWN_WEIGHTS = {"language_backbone.pretrained": False, "backbone.bottom_up.pretrained": None}
 
 
 def build_for_weights(model: DictConfig, weights: str | Path) -> nn.Module:
@@ -47,6 +41,7 @@ def build_for_weights(model: DictConfig, weights: str | Path) -> nn.Module:
         return instantiate(node)
 
 
+@WEIGHTS_REGISTRY.register()
 def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
     """A `model` node that asks for no pretrained part which the weights file brings.
 
@@ -60,8 +55,8 @@ def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
         return model
     model = copy.deepcopy(model)
     for key in brought:
-        OmegaConf.update(model, key, _OWN_WEIGHTS[key][1])
-        logger.info("%s holds these weights itself: model.%s is not asked for.", weights, key)
+        OmegaConf.update(model, key, _OWN_WEIGHTS[key])
+        logger.info("%s holds these weights itself: model.%s is not asked for", weights, key)
     return model
 
 
@@ -93,4 +88,10 @@ def _brought(keys: list[str], weights: str | Path) -> list[str]:
     if not keys:
         return []
     names = weight_names(weights)
-    return [key for key in keys if any(n.startswith(_OWN_WEIGHTS[key][0]) for n in names)]
+    found = find_format(names)
+
+    def begins(key: str) -> tuple[str, ...]:
+        part = key.removesuffix(".pretrained")
+        return (f"{part}.",) if found is None else found.parts.get(part, ())
+
+    return [key for key in keys if any(name.startswith(begins(key)) for name in names)]

@@ -74,9 +74,11 @@ def restricted_pickle(found: set[str]) -> ModuleType:
             return type("StandIn", (StandIn,), {})
 
     result = ModuleType("restricted_pickle")
-    result.Unpickler = Unpickler
-    result.UnpicklingError = pickle.UnpicklingError
-    result.load = lambda file, **options: Unpickler(file, **options).load()
+    vars(result).update(
+        Unpickler=Unpickler,
+        UnpicklingError=pickle.UnpicklingError,
+        load=lambda file, **options: Unpickler(file, **options).load(),
+    )
     return result
 
 

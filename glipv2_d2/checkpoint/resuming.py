@@ -52,16 +52,16 @@ def find_checkpoint(folder: str | Path) -> FoundCheckpoint | None:
     whole = [found for found in others if found and found.iteration >= 0]
     if whole:
         newest = max(whole, key=lambda found: found.iteration)
-        why = " ".join(faults) or f"'{last}' is missing or empty."
+        why = "; ".join(faults) or f"'{last}' is missing or empty"
         logger.warning(
-            "The run goes on from '%s', iteration %d, the newest whole checkpoint. %s",
+            "The run goes on from '%s', iteration %d, the newest whole checkpoint: %s",
             newest.path, newest.iteration, why,
         )  # fmt: skip
         return newest
     if faults:
         raise CheckpointError(
             f"'{folder}' has no whole checkpoint to go on from; to start anew, remove the folder "
-            "or name another train.output_dir. " + " ".join(faults)
+            "or name another train.output_dir: " + "; ".join(faults)
         )
     return None
 

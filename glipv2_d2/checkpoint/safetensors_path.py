@@ -44,7 +44,7 @@ class SafetensorsHandler(PathHandler):
         """
         source = Path(plain_path(path)).resolve()
         if not source.is_file():
-            raise CheckpointError(f"There is no checkpoint '{source}'.")
+            raise CheckpointError(f"there is no checkpoint '{source}'")
         state = source.stat()
         known = f"{source} {state.st_size} {state.st_mtime_ns}"
         folder = Path(get_cache_dir()) / "safetensors"

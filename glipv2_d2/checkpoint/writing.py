@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..files import give_usual_mode
-from .checkpointer import excused_keys
+from .fit import excused_keys
 
 __all__ = ["release_state", "save_safetensors"]
 
@@ -32,8 +32,8 @@ def release_state(model: nn.Module, dtype: torch.dtype = torch.float16) -> dict[
             stored = stored.to(dtype)
             if not torch.isfinite(stored).all():
                 raise ValueError(
-                    f"The weight '{name}' is not finite as {dtype}: its largest magnitude is "
-                    f"{float(value.abs().max()):.3g}. Store float32 instead."
+                    f"the weight '{name}' is not finite as {dtype}: its largest magnitude is "
+                    f"{float(value.abs().max()):.3g}; store float32 instead"
                 )
         state[name] = stored.contiguous().clone()
     return state

@@ -5,10 +5,10 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
-from ..checkpoint import load_weights
 from .levels import require_fitting_features
 from .meta_arch import GLIP
 from .postprocessing import classes_asked_twice
+from .weights import WEIGHTS_REGISTRY
 
 __all__ = ["GLIPProposalGenerator", "build_rcnn_on_glip"]
 
@@ -82,7 +82,7 @@ def build_rcnn_on_glip(
         glip_weights: checkpoint of the GLIP; None: it has its weights already.
     """
     if glip_weights is not None:
-        load_weights(glip, glip_weights)
+        WEIGHTS_REGISTRY.get("load_weights")(glip, glip_weights)
     return GeneralizedRCNN(
         backbone=glip.backbone,
         proposal_generator=GLIPProposalGenerator(glip, proposals_per_image),

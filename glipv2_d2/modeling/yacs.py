@@ -27,11 +27,11 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg, instantiate
 from omegaconf import DictConfig
 
-from ..checkpoint import config_for_weights
 from ..config import load_model_config
 from ..errors import ConfigError
 from ..language.prompt import names_direction
 from .vocabulary import common_class_names, difference
+from .weights import WEIGHTS_REGISTRY
 
 __all__ = ["arguments_from"]
 
@@ -65,7 +65,7 @@ def arguments_from(cfg: CfgNode) -> dict[str, Any]:
     """
     model = load_model_config(cfg.MODEL.GLIP.CONFIG)
     if os.path.isfile(cfg.MODEL.WEIGHTS):
-        model = config_for_weights(model, cfg.MODEL.WEIGHTS)
+        model = WEIGHTS_REGISTRY.get("config_for_weights")(model, cfg.MODEL.WEIGHTS)
     _apply_test_keys(model, cfg)
     arguments = {key: instantiate(value) for key, value in model.items() if key != "_target_"}
     arguments["vocabulary"] = _vocabulary(arguments.get("vocabulary"), cfg)

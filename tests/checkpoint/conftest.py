@@ -37,3 +37,24 @@ def unfused():
 def official(fused):
     """The weights of `fused` under official names."""
     return official_state(fused.state_dict())
+
+
+@pytest.fixture
+def weights():
+    return {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2)}
+
+
+@pytest.fixture(scope="session")
+def released(fused, tmp_path_factory):
+    """A file as the official code saves it after training."""
+    path = tmp_path_factory.mktemp("released") / "glip.pth"
+    official = official_state(fused.state_dict(), module=True)
+    optimizer = {"state": {0: {"exp_avg": torch.ones(1000)}}, "param_groups": [{"lr": 1e-4}]}
+    content = {"model": official, "optimizer": optimizer, "iteration": 12, "model_ema": official}
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)

@@ -35,7 +35,10 @@ def test_what_a_recipe_leaves_random_as_it_is(config, expected):
 def test_weights_that_are_given_or_not_wanted_are_not_missed(tmp_path):
     model = get_config("pretrain/glipv2_b.py").model
     for names, left in (
-        (["image_encoder.patch_embed.proj.weight", "text_encoder.ln_final.bias"], []),  # UniCL
+        (
+            ["image_encoder.patch_embed.proj.weight", "text_encoder.resblocks.0.ln_1.bias"],
+            [],
+        ),  # UniCL
         (["backbone.bottom_up.patch_embed.proj.weight"], [TEXT]),
         (["neck.x"], [TEXT, IMAGE]),
     ):

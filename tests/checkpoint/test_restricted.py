@@ -42,11 +42,6 @@ class Scheduler:
 
 
 @pytest.fixture
-def weights():
-    return {"neck.weight": torch.arange(6.0).reshape(2, 3), "neck.bias": torch.zeros(2)}
-
-
-@pytest.fixture
 def traces(tmp_path):
     """Malicious objects, and a function that says whether one of them ran."""
     mark = tmp_path / "mark"

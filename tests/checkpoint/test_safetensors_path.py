@@ -49,5 +49,5 @@ def test_our_own_checkpointer_reads_the_file_itself(cache, tmp_path):
 
 def test_a_file_that_is_not_there(cache, tmp_path):
     for checkpointer in (DetectionCheckpointer, GLIPCheckpointer):
-        with pytest.raises(CheckpointError, match="There is no checkpoint '.*absent.safetensors'"):
+        with pytest.raises(CheckpointError, match="there is no checkpoint '.*absent.safetensors'"):
             checkpointer(tiny_model()).load(f"safetensors:{tmp_path}/absent.safetensors")

@@ -5,7 +5,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from glipv2_d2.checkpoint import explain_left_out
+from glipv2_d2.checkpoint import OfficialGlip
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.boxes import to_continuous, to_inclusive
 from glipv2_d2.modeling.losses import centerness_of
@@ -222,7 +222,7 @@ def _check_gradient(
 
 
 def _check_zero(gradient: OfficialGradients, key: str, name: str) -> Row:
-    reason = explain_left_out(name)
+    reason = OfficialGlip().explain_left_out(name)
     if reason is not None:
         return Row(f"{key}.{name}", SKIP, note=f"no such weight here: {reason}")
     ours = gradient(name)

@@ -8,19 +8,16 @@ entry is a dynamic convolution. Which of the two a file has is told from its key
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
+from torch import nn
 
 from ...errors import CheckpointError
 from ..names import plain_names
+from .registry import WEIGHT_FORMATS, WeightFormat
 
-__all__ = [
-    "convert_official_glip",
-    "explain_left_out",
-    "is_official_glip",
-    "published_config",
-]
+__all__ = ["OfficialGlip", "convert_official_glip"]
 
 _TOWER = "rpn.head.dyhead_tower."
 _TUNABLE = "rpn.tunable_linear.weight"
@@ -70,45 +67,39 @@ _QKV = re.compile(r"attention\.self\.(?P<part>query|key|value)\.(?P<kind>weight|
 _QKV_PARTS = ("query", "key", "value")
 _SCALE = re.compile(r"rpn\.head\.scales\.(?P<level>\d+)\.scale")
 
-_LEFT_OUT = (
-    (r"backbone\.body\..*\.relative_position_index", "computed from the window size"),
-    (r"language_backbone\..*\.embeddings\.position_ids", "counts 0, 1, 2, ...: no weight"),
-    (r"language_backbone\..*\.pooler\..*", "BERT's sentence vector, which GLIP does not use"),
-    (r"rpn\.anchor_generator\.cell_anchors\.\d+", "computed from the config"),
-    (r"rpn\.head\.cls_logits\.(weight|bias)", "class logits that GLIP's scores do not use"),
-    (r"rpn\.head\.mlm_head\..*", "masked language modeling, a loss of pre-training only"),
-    (r"rpn\.resizer\..*", "projection for a contrastive loss that GLIP does not use"),
-    (
-        r"rpn\.loss_evaluator\.shallow_.*",
-        "shallow contrastive projections, a loss of pre-training only",
-    ),
-    (re.escape(_TUNABLE), "offsets of prompt tuning, all zero: the model was not prompt-tuned"),
-)
 
-# (width of the patch embedding, blocks of the tower, with deep fusion) -> shipped config. GLIP-T
-# (B) and (C) have the model of GLIP-T.
-_PUBLISHED = {
-    (96, 6, True): "pretrain/glip_t.py",
-    (96, 6, False): "pretrain/glip_t_a.py",
-    (192, 8, True): "pretrain/glip_l.py",
-}
-# The same of GLIPv2, whose tower always fuses -> its size.
-_GLIPV2 = {(96, 6): "t", (128, 6): "b", (352, 8): "h"}
-_GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head")
+@WEIGHT_FORMATS.register()
+class OfficialGlip(WeightFormat):
+    """The official GLIP-T (A), (B), (C), T and L."""
 
+    title = "official GLIP"
+    whole = True
+    left_out = (
+        (r"backbone\.body\..*\.relative_position_index", "computed from the window size"),
+        (r"language_backbone\..*\.embeddings\.position_ids", "counts 0, 1, 2, ...: no weight"),
+        (r"language_backbone\..*\.pooler\..*", "BERT's sentence vector, which GLIP does not use"),
+        (r"rpn\.anchor_generator\.cell_anchors\.\d+", "computed from the config"),
+        (r"rpn\.head\.cls_logits\.(weight|bias)", "class logits that GLIP's scores do not use"),
+        (r"rpn\.head\.mlm_head\..*", "masked language modeling, a loss of pre-training only"),
+        (r"rpn\.resizer\..*", "projection for a contrastive loss that GLIP does not use"),
+        (
+            r"rpn\.loss_evaluator\.shallow_.*",
+            "shallow contrastive projections, a loss of pre-training only",
+        ),
+        (re.escape(_TUNABLE), "offsets of prompt tuning, all zero: the model was not prompt-tuned"),
+    )
+    parts = {
+        "backbone.bottom_up": ("backbone.body.",),
+        "language_backbone": ("language_backbone.",),
+    }
 
-def is_official_glip(state: Iterable[str]) -> bool:
-    """Whether a state dict (or its names) is an official GLIP's, in a wrapper or not."""
-    return any(name.startswith(_TOWER) for name in plain_names(state))
+    def recognizes(self, names: Collection[str]) -> bool:
+        return any(name.startswith(_TOWER) for name in names)
 
-
-def explain_left_out(name: str) -> str | None:
-    """Why our model needs no weight of this official name; None if it does or is unknown."""
-    (name,) = plain_names([name])
-    for pattern, reason in _LEFT_OUT:
-        if re.fullmatch(pattern, name):
-            return reason
-    return None
+    def convert(
+        self, state: Mapping[str, torch.Tensor], module: nn.Module
+    ) -> dict[str, torch.Tensor]:
+        return convert_official_glip(state)
 
 
 def convert_official_glip(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -121,24 +112,25 @@ def convert_official_glip(state_dict: Mapping[str, torch.Tensor]) -> dict[str, t
         state_dict: official name -> tensor (the `"model"` entry of a released file).
 
     Returns:
-        Our name -> tensor. What is left out is what `explain_left_out` explains.
+        Our name -> tensor. What is left out is what `OfficialGlip.explain_left_out` explains.
 
     Raises:
         CheckpointError: not an official GLIP; a name that is neither mapped nor explained; a part
             of a joined tensor is missing; offsets of prompt tuning that are not zero.
     """
     state = dict(zip(plain_names(state_dict), state_dict.values()))
-    if not is_official_glip(state):
+    known = OfficialGlip()
+    if not known.recognizes(state):
         raise CheckpointError(
-            f"These are not the weights of an official GLIP: none of their {len(state)} names "
-            f"begins with '{_TOWER}'. Give the 'model' entry of a released file."
+            f"not the weights of an official GLIP: none of their {len(state)} names begins with "
+            f"'{_TOWER}'; give the 'model' entry of a released file"
         )
     _refuse_tuned_prompts(state)
     fused = any(name.startswith(_TOWER) and ".b_attn." in name for name in state)
     converted: dict[str, torch.Tensor] = {}
     joined: dict[str, dict[int, torch.Tensor]] = {}
     for name, value in state.items():
-        if explain_left_out(name) is not None:
+        if known.explain_left_out(name) is not None:
             continue
         target, part = _place(name, fused)
         if target is None:
@@ -149,34 +141,6 @@ def convert_official_glip(state_dict: Mapping[str, torch.Tensor]) -> dict[str, t
             joined.setdefault(target, {})[part] = value
     converted.update((name, _join(name, parts)) for name, parts in joined.items())
     return converted
-
-
-def published_config(state: Mapping[str, torch.Tensor]) -> str | None:
-    """The shipped config whose model weights under our names fit; None if they fit none.
-
-    Told from the width of the backbone, the blocks of the tower and the parts, not from every
-    shape.
-    """
-    patches = state.get("backbone.bottom_up.patch_embed.proj.weight")
-    if patches is None:
-        return None
-    blocks = {name.split(".")[2] for name in state if name.startswith("neck.blocks.")}
-    parts = {name.split(".", 1)[0] for name in state}.intersection(_GLIPV2_PARTS)
-    if parts:
-        return _glipv2_config(_GLIPV2.get((len(patches), len(blocks))), parts)
-    return _PUBLISHED.get((len(patches), len(blocks), "neck.blocks.0.fusion.gamma_v" in state))
-
-
-def _glipv2_config(size: str | None, parts: set[str]) -> str | None:
-    """The shipped config of this size of GLIPv2 that has exactly these parts."""
-    before_masks = {"contrast", "mlm_head"} if size == "h" else {"contrast"}
-    if size is None or "contrast" not in parts:
-        return None
-    if "mask_head" in parts:
-        return f"mask/glipv2_{size}_mask.py" if parts - {"mask_head"} == before_masks else None
-    if "mlm_head" in parts:
-        return f"pretrain/glipv2_{size}.py"
-    return None if size == "h" else f"pretrain/glipv2_{size}_stage2.py"
 
 
 def _place(name: str, fused: bool) -> tuple[str | None, int | None]:
@@ -228,8 +192,8 @@ def _join(name: str, parts: Mapping[int, torch.Tensor]) -> torch.Tensor:
     missing = [_part_name(name, part) for part in range(count) if part not in parts]
     if missing:
         raise CheckpointError(
-            f"The official weights are incomplete: {name} is joined from {count} tensors, and "
-            f"{', '.join(missing)} is not among them. Fetch or save the file again."
+            f"the official weights are incomplete: {name} is joined from {count} tensors, and "
+            f"{', '.join(missing)} is not among them; fetch or save the file again"
         )
     return torch.cat([parts[part] for part in range(count)])
 
@@ -243,14 +207,14 @@ def _refuse_tuned_prompts(state: Mapping[str, torch.Tensor]) -> None:
     if offsets is not None and bool(offsets.any()):
         raise CheckpointError(
             f"'{_TUNABLE}' is not zero: this official GLIP was prompt-tuned, and learned offsets "
-            "of the prompt are not supported by this model yet. Give the weights of the model "
-            "before prompt tuning."
+            "of the prompt are not supported by this model yet; give the weights of the model "
+            "before prompt tuning"
         )
 
 
 def _unknown_message(name: str, value: torch.Tensor) -> str:
     return (
-        f"The official weight '{name}' {tuple(value.shape)} has no place in this project's GLIP: "
-        "the file is of a variant other than GLIP-T (A), (B), (C), T and L. If the model works "
-        "without it, remove it from the file's state dict and save that again."
+        f"the official weight '{name}' {tuple(value.shape)} has no place in this project's GLIP: "
+        "the file is of a variant other than GLIP-T (A), (B), (C), T and L; if the model works "
+        "without it, remove it from the file's state dict and save that again"
     )

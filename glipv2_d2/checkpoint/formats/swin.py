@@ -1,27 +1,47 @@
-"""A Swin's weights under SwinBackbone's names, from its authors' or timm's: a pure function."""
+"""A Swin's weights under SwinBackbone's names, from its authors' files or timm's."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
+from torch import nn
 
-__all__ = ["convert_imagenet_swin"]
+from .registry import WEIGHT_FORMATS, WeightFormat
 
-# Of the classifier, or recomputed.
-_NOT_NEEDED = re.compile(r"^(head\.|norm\.)|relative_position_index$|attn_mask$")
+__all__ = ["ImageNetSwin", "convert_swin"]
+
+_BLOCK = re.compile(r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table")
 
 
-def convert_imagenet_swin(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names of an ImageNet Swin to SwinBackbone's.
+@WEIGHT_FORMATS.register()
+class ImageNetSwin(WeightFormat):
+    """A Swin that was trained to classify, of its authors or of timm."""
+
+    title = "Swin"
+    left_out = (
+        (r"head\..*", "the classifier"),
+        (r"norm\..*", "of the pooled image; detection has a norm for each level"),
+        (r".*\.(relative_position_index|attn_mask)", "computed from the window size"),
+    )
+
+    def recognizes(self, names: Collection[str]) -> bool:
+        return any(_BLOCK.fullmatch(name) for name in names)
+
+    def convert(
+        self, state: Mapping[str, torch.Tensor], module: nn.Module
+    ) -> dict[str, torch.Tensor]:
+        return convert_swin({n: v for n, v in state.items() if self.explain_left_out(n) is None})
+
+
+def convert_swin(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a Swin's layers under the names of SwinBackbone.
 
     The authors put the patch merging at the end of a stage ("layers.0.downsample"), timm at the
     beginning of the next ("layers.1.downsample"); the tensors are the same.
     """
-    shift = 0 if "layers.0.downsample.norm.weight" in state else 1
+    shift = 0 if any(name.startswith("layers.0.downsample.") for name in state) else 1
     converted = {}
     for name, value in state.items():
-        if _NOT_NEEDED.search(name):
-            continue
         match = re.match(r"layers\.(\d+)\.(.*)", name)
         if match:
             stage, rest = int(match.group(1)), match.group(2)

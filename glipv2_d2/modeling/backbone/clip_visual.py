@@ -14,7 +14,7 @@ from timm.utils.model import freeze_batch_norm_2d
 from torch import nn
 
 from ...config import load_model_config
-from .clip_weights import load_clip_visual
+from ..weights import WEIGHTS_REGISTRY
 
 __all__ = ["ClipResNetBackbone", "ClipViTBackbone"]
 
@@ -38,6 +38,14 @@ class _ClipBackbone(Backbone):
     @property
     def size_divisibility(self) -> int:
         return max(_STRIDES.values())
+
+    def _load_pretrained(self, source: str, name: str) -> None:
+        WEIGHTS_REGISTRY.get("load_pretrained")(
+            self.trunk,
+            source,
+            remedy="set `name` to the timm model of these weights (timm.list_models('*clip*')), or "
+            f"take the weights of {name}",
+        )
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
         """Zeros at the right and the bottom: both towers round odd sizes down by themselves."""
@@ -66,7 +74,9 @@ class ClipResNetBackbone(_ClipBackbone):
         out_features: which of "res2", "res3", "res4", "res5" are returned.
         frozen_stages: -1 freezes nothing, 0 the stem, n also the first n stages.
         use_checkpoint: recompute the stages' activations in the backward pass to save memory.
-        pretrained: CLIP weights to start from, see `load_clip_visual`; None: random.
+        pretrained: CLIP weights to start from: a file of OpenAI or OpenCLIP, with or without the
+            text side, or of timm; or the name of a timm model with its tag
+            ("resnet50_clip.openai"), which timm fetches; None: random.
     """
 
     @configurable
@@ -89,7 +99,7 @@ class ClipResNetBackbone(_ClipBackbone):
         channels = [info["num_chs"] for info in trunk.feature_info[1:]]  # [0] is the stem
         self._set_features(out_features, dict(zip(_STRIDES, channels, strict=True)))
         if pretrained:
-            load_clip_visual(self.trunk, pretrained, name)
+            self._load_pretrained(pretrained, name)
         if frozen_stages >= 0:
             for part in (self.trunk.stem, *self.trunk.stages[:frozen_stages]):
                 part.requires_grad_(False)
@@ -120,7 +130,9 @@ class ClipViTBackbone(_ClipBackbone):
         out_features: which of "res2", "res3", "res4", "res5" (strides 4, 8, 16, 32) are returned.
         frozen_blocks: -1 freezes nothing, 0 the embeddings, n also the first n blocks.
         use_checkpoint: recompute the blocks' activations in the backward pass to save memory.
-        pretrained: CLIP weights to start from, see `load_clip_visual`; None: random.
+        pretrained: CLIP weights to start from: a file of OpenAI or OpenCLIP, with or without the
+            text side, or of timm; or the name of a timm model with its tag
+            ("resnet50_clip.openai"), which timm fetches; None: random.
     """
 
     @configurable
@@ -147,7 +159,7 @@ class ClipViTBackbone(_ClipBackbone):
         self._set_features(out_features, {n: scale.channels for n, scale in pyramid.items()})
         self.pyramid = nn.ModuleDict(pyramid)
         if pretrained:
-            load_clip_visual(self.trunk, pretrained, name)
+            self._load_pretrained(pretrained, name)
         if frozen_blocks >= 0:
             trunk = self.trunk
             embeddings = (trunk.patch_embed, trunk.cls_token, trunk.pos_embed, trunk.norm_pre)

@@ -7,7 +7,6 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from torch import nn
 
 from .swin import SwinBackbone
-from .swin_weights import load_imagenet_swin
 
 __all__ = ["CoSwinBackbone"]
 
@@ -66,5 +65,5 @@ class CoSwinBackbone(SwinBackbone):
             stage.downsample = ConvMerging(dim)
             dim *= 2
         if pretrained:
-            load_imagenet_swin(self, pretrained)
+            self._load_pretrained(pretrained)
         self._freeze()

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...config import load_model_config
 from ..blocks import block_rows
-from .swin_weights import load_imagenet_swin
+from ..weights import WEIGHTS_REGISTRY
 
 __all__ = ["SwinBackbone"]
 
@@ -232,7 +232,7 @@ class SwinBackbone(Backbone):
         )
         self.apply(_init_linear)
         if pretrained:
-            load_imagenet_swin(self, pretrained)
+            self._load_pretrained(pretrained)
         self._freeze()
 
     @classmethod
@@ -240,6 +240,15 @@ class SwinBackbone(Backbone):
         """For yacs users: the Swin of the LazyConfig that MODEL.GLIP.CONFIG names."""
         node = load_model_config(cfg.MODEL.GLIP.CONFIG).backbone.bottom_up
         return {key: value for key, value in node.items() if key != "_target_"}
+
+    def _load_pretrained(self, source: str | bool) -> None:
+        """All but the output norms, which ImageNet does not train."""
+        WEIGHTS_REGISTRY.get("load_pretrained")(
+            self,
+            source,
+            optional=[name for name in self.state_dict() if name.startswith("out_norms.")],
+            remedy="set model.backbone.bottom_up to the sizes of the Swin of these weights",
+        )
 
     def _freeze(self) -> None:
         for module in self._frozen_modules():

@@ -9,7 +9,6 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from detectron2.structures import ImageList
 from torch import nn
 
-from ...checkpoint import convert_on_load
 from ...errors import PromptError
 from ...language.positive_map import ClassMap
 from ...language.prompt import Prompt
@@ -23,6 +22,7 @@ from ..padding import by_padded_size
 from ..postprocessing import Detections, GroundingPostprocessor, classes_asked_twice
 from ..text import TextFeatureCache, TextFeatures
 from ..vocabulary import TrainingVocabulary
+from ..weights import WEIGHTS_REGISTRY
 from ..yacs import arguments_from
 
 __all__ = ["GLIP", "Pair", "Question"]
@@ -121,6 +121,7 @@ class GLIP(nn.Module):
         if vocabulary is not None:
             self.set_vocabulary(vocabulary)
         # So that official weights come through every loader, torch's and Detectron2's too.
+        convert_on_load = WEIGHTS_REGISTRY.get("convert_on_load")
         self._register_load_state_dict_pre_hook(convert_on_load, with_module=True)
 
     @classmethod

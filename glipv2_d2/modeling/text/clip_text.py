@@ -5,12 +5,12 @@ from timm.layers import QuickGELU
 from torch import nn
 from transformers import CLIPTextModel
 
-from ...checkpoint.formats.clip_text import convert_transformers_text
-from ...errors import CheckpointError, ConfigError
+from ...errors import ConfigError
 from ...language.clip_vocabulary import CLIP_MASK_TOKEN_ID
 from ...language.pretrained_names import CLIP, resolve_pretrained
 from ...language.tokenized import TokenizedPrompts
 from ...language.tokenizer import PromptTokenizer
+from ..weights import WEIGHTS_REGISTRY
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
@@ -54,7 +54,7 @@ class ClipLanguageBackbone(nn.Module):
             comes from the package open_clip_torch.
         pretrained: load the weights of that CLIP's text model, too; None leaves them random, for
             models whose checkpoint holds them (`train.init_checkpoint` with a UniCL: see
-            checkpoint/unicl.py).
+            checkpoint/formats/unicl.py).
         width: L. num_heads, num_layers: of the transformer; its feed-forward is 4 L wide.
         max_tokens: longest prompt, start and end token included. CLIP's 77 position embeddings are
             interpolated to so many when they are loaded.
@@ -110,19 +110,15 @@ class ClipLanguageBackbone(nn.Module):
                 theirs = CLIPTextModel.from_pretrained(resolve_pretrained(model, weights=True))
         except OSError as error:
             raise ConfigError(unavailable_message(model, True, error)) from error
-        state = convert_transformers_text(theirs.state_dict(), len(self.positional_embedding))
-        own = self.state_dict()
-        for name in sorted(own.keys() | state.keys()):
-            sizes = [tuple(s[name].shape) if name in s else "not there" for s in (state, own)]
-            if sizes[0] != sizes[1]:
-                raise CheckpointError(
-                    f"the text model of '{model}' is of another size than language_backbone: "
-                    f"{name} is {sizes[0]} in its weights, {sizes[1]} in the model. Set "
-                    f"model.language_backbone.width={theirs.config.hidden_size}, "
-                    f"num_heads={theirs.config.num_attention_heads} and "
-                    f"num_layers={theirs.config.num_hidden_layers}, or name another CLIP"
-                )
-        self.load_state_dict(state)
+        size = theirs.config
+        WEIGHTS_REGISTRY.get("load_pretrained")(
+            self,
+            theirs.state_dict(),
+            name=model,
+            remedy=f"set model.language_backbone.width={size.hidden_size}, "
+            f"num_heads={size.num_attention_heads} and num_layers={size.num_hidden_layers}, or "
+            "name another CLIP",
+        )
 
     def train(self, mode: bool = True) -> "ClipLanguageBackbone":
         return super().train(mode and not self.frozen)

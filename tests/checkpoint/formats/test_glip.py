@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 
-from glipv2_d2.checkpoint import convert_official_glip, explain_left_out, is_official_glip
+from glipv2_d2.checkpoint import OfficialGlip, convert_official_glip, find_format
 from glipv2_d2.config import load_model_config
 from glipv2_d2.errors import CheckpointError
 from tests.parity.generated_weights import manifest
@@ -21,7 +21,7 @@ def assert_same(state, expected):
 def test_nothing_is_lost_and_nothing_changed(kind, module, request):
     state = request.getfixturevalue(kind).state_dict()
     official = official_state(state, module)
-    assert is_official_glip(official) and not is_official_glip(state)
+    assert isinstance(find_format(official), OfficialGlip) and find_format(state) is None
     before = {name: value.clone() for name, value in official.items()}
     assert_same(convert_official_glip(official), state)
     assert_same(official, before)  # pure
@@ -41,7 +41,7 @@ def test_every_entry_of_the_official_models_has_its_place(name):
     converted = convert_official_glip(official)
     assert {k: v.shape for k, v in converted.items()} == {k: v.shape for k, v in own.items()}
     # What is left out is what can be computed, and the class logits.
-    left_out = {entry.name for entry in entries if explain_left_out(entry.name)}
+    left_out = {entry.name for entry in entries if OfficialGlip().explain_left_out(entry.name)}
     assert all(
         "relative_position_index" in n or "cell_anchors" in n or "cls_logits" in n for n in left_out
     )
@@ -51,7 +51,7 @@ def test_every_entry_of_the_official_models_has_its_place(name):
     "name",
     [
         "backbone.body.layers.2.blocks.5.attn.relative_position_index",
-        "module.language_backbone.body.model.embeddings.position_ids",
+        "language_backbone.body.model.embeddings.position_ids",
         "language_backbone.body.model.pooler.dense.weight",
         "rpn.head.mlm_head.decoder.weight",
         "rpn.loss_evaluator.shallow_contrastive_projection_text.weight",
@@ -62,8 +62,8 @@ def test_every_entry_of_the_official_models_has_its_place(name):
     ],
 )
 def test_what_is_not_needed_is_left_out_for_a_reason(name, fused, official):
-    assert len(explain_left_out(name)) > 10
-    more = {**official, name.removeprefix("module."): torch.zeros(2, 2)}
+    assert len(OfficialGlip().explain_left_out(name)) > 10
+    more = {**official, name: torch.zeros(2, 2)}
     assert_same(convert_official_glip(more), fused.state_dict())
 
 
@@ -77,7 +77,7 @@ def test_what_is_not_needed_is_left_out_for_a_reason(name, fused, official):
     ],
 )
 def test_what_is_needed_or_unknown_has_no_such_reason(name):
-    assert explain_left_out(name) is None
+    assert OfficialGlip().explain_left_out(name) is None
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,6 @@ def test_a_missing_part_of_a_joined_tensor(name, named, official):
 
 def test_other_weights_are_not_taken_for_official_ones(fused):
     for state in (fused.state_dict(), {"backbone.0.body.layer1.weight": torch.zeros(1)}, {}):
-        assert not is_official_glip(state)
+        assert find_format(state) is None
         with pytest.raises(CheckpointError, match="not the weights of an official GLIP"):
             convert_official_glip(state)

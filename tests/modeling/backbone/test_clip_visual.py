@@ -134,27 +134,17 @@ def test_weights_of_another_tower_are_refused(tmp_path):
     patches = openai_file(tmp_path, open_clip_vit(patch_size=32), "patches.pth")
     larger = openai_file(tmp_path, open_clip_resnet((3, 4, 7, 3)), "larger.pth")
     smaller = openai_file(tmp_path, open_clip_resnet((3, 4, 5, 3)), "smaller.pth")
-    remedy = r".*Set `name` to the timm model of these weights"
+    remedy = r".*set `name` to the timm model of these weights"
     with pytest.raises(CheckpointError, match=r"\(1, 1, 128\) in the file.*\(1, 1, 256\)" + remedy):
         ClipViTBackbone(name=VIT, pretrained=narrow)
-    with pytest.raises(CheckpointError, match=r"patch_embed.proj.weight is \(256, 3, 32, 32\)"):
+    with pytest.raises(CheckpointError, match=r"patch_embed.proj.weight: \(256, 3, 32, 32\)"):
         ClipViTBackbone(name=VIT, pretrained=patches)
-    with pytest.raises(CheckpointError, match="the model has no stages.2.6" + remedy):
+    with pytest.raises(CheckpointError, match="larger model.*stages.2.6" + remedy):
         ClipResNetBackbone(pretrained=larger)
-    with pytest.raises(CheckpointError, match="the file has no stages.2.5" + remedy):
+    with pytest.raises(CheckpointError, match="not hold all weights.*stages.2.5" + remedy):
         ClipResNetBackbone(pretrained=smaller)
-    with pytest.raises(CheckpointError, match=r"is \(32, 3, 3, 3\) in the file" + remedy):
+    with pytest.raises(CheckpointError, match=r"\(32, 3, 3, 3\) in the file" + remedy):
         ClipViTBackbone(name=VIT, pretrained=smaller)
-
-
-def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="neither a file nor a timm model"):
-        ClipResNetBackbone(pretrained=str(tmp_path / "none.pth"))
-    path = tmp_path / "RN50.pt"
-    with pytest.warns(FutureWarning):  # as OpenAI publishes CLIP; PyTorch has deprecated the kind
-        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
-    with pytest.raises(CheckpointError, match=r"TorchScript archive.*torch.save\(torch.jit.load"):
-        ClipResNetBackbone(pretrained=str(path))
 
 
 def test_unknown_names():

@@ -1,17 +1,14 @@
 """SwinBackbone against timm's Swin, and what detection asks beyond it."""
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from detectron2.config import get_cfg, instantiate
+from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 from glipv2_d2 import add_glip_config
-from glipv2_d2.checkpoint.formats.swin import convert_imagenet_swin
-from glipv2_d2.config import load_model_config
 from glipv2_d2.errors import CheckpointError
 from glipv2_d2.modeling import SwinBackbone, blocks
 from glipv2_d2.modeling.backbone.swin import SwinBlock, shifted_window_mask
@@ -203,23 +200,6 @@ def test_checkpointing_gives_identical_gradients():
     assert sum(g.abs().sum() for g in results[0]) > 0
 
 
-@pytest.mark.parametrize(
-    ("config", "timm_name"),
-    [
-        ("glip_swin_t", "swin_tiny_patch4_window7_224"),
-        ("glip_swin_b", "swin_base_patch4_window12_384"),
-        ("glip_swin_l", "swin_large_patch4_window12_384"),
-    ],
-)
-def test_imagenet_weights_have_a_place_each(config, timm_name):
-    node = load_model_config(f"common/models/{config}.py").backbone.bottom_up
-    with torch.device("meta"):
-        ours, theirs = instantiate(node), timm.create_model(timm_name)
-    shapes = {n: p.shape for n, p in convert_imagenet_swin(theirs.state_dict()).items()}
-    own = {n: p.shape for n, p in ours.state_dict().items() if not n.startswith("out_norms.")}
-    assert shapes == own
-
-
 def test_pretrained_weights_are_loaded_from_a_file_of_either_kind(tmp_path):
     sizes = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
     source = SwinTransformer(img_size=32, **sizes, num_classes=3)
@@ -236,12 +216,10 @@ def test_pretrained_weights_are_loaded_from_a_file_of_either_kind(tmp_path):
 
 
 def test_pretrained_weights_of_another_swin_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="neither a file nor a timm model"):
-        SwinBackbone(pretrained=str(tmp_path / "none.pth"))
     sizes = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
     other = SwinTransformer(img_size=32, **sizes)
     torch.save({"model": other.state_dict()}, tmp_path / "small.pth")
-    with pytest.raises(CheckpointError, match="another Swin"):
+    with pytest.raises(CheckpointError, match="another size of model.*model.backbone.bottom_up"):
         SwinBackbone(pretrained=str(tmp_path / "small.pth"))
 
 

@@ -1,9 +1,11 @@
-"""Official GLIP weights through every door: torch's, Detectron2's and ours."""
+"""Weights of other programs through every door: torch's, Detectron2's and ours."""
 
 import pytest
+import timm
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
+from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import nn
 
 from glipv2_d2.checkpoint import (
@@ -15,20 +17,10 @@ from glipv2_d2.checkpoint import (
     release_state,
 )
 from glipv2_d2.errors import CheckpointError
+from glipv2_d2.modeling.backbone import ClipResNetBackbone, CoSwinBackbone, SwinBackbone
 from tests.checkpoint.conftest import tiny_glip_t_a
 from tests.support.official import official_state
 from tests.support.tiny import tiny_config, tiny_model
-
-
-@pytest.fixture(scope="module")
-def released(fused, tmp_path_factory):
-    """A file as the official code saves it after training."""
-    path = tmp_path_factory.mktemp("released") / "glip.pth"
-    official = official_state(fused.state_dict(), module=True)
-    optimizer = {"state": {0: {"exp_avg": torch.ones(1000)}}, "param_groups": [{"lr": 1e-4}]}
-    content = {"model": official, "optimizer": optimizer, "iteration": 12, "model_ema": official}
-    torch.save(content, path)
-    return path
 
 
 def assert_equal(model, expected):
@@ -196,7 +188,7 @@ def test_what_the_file_lacks_is_asked_for(fused, tmp_path):
     torch.save(part, tmp_path / "part.pth")
     for weights in (tmp_path / "part.pth", "", "https://example.org/w.pth"):
         assert config_for_weights(config, weights) is config
-    with pytest.raises(CheckpointError, match="There is no checkpoint 'none.pth'"):
+    with pytest.raises(CheckpointError, match="there is no checkpoint 'none.pth'"):
         build_for_weights(config, "none.pth")
 
 
@@ -211,3 +203,57 @@ def test_a_frozen_language_backbone_that_a_file_changed_is_released_with_the_mod
     torch.save(other, tmp_path / "other.pth")
     load_weights(model, tmp_path / "other.pth")
     assert model.language_backbone.pretrained is None
+
+
+ERRORS = (
+    OSError("No space left on device"),
+    LocalEntryNotFoundError("The hub cannot be reached.\nMore of it."),
+    RuntimeError("Invalid pretrained tag (x) for the model."),
+)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Call it with the error that timm shall end in when it is asked for weights."""
+    build = timm.create_model
+
+    def fail_with(error):
+        def create_model(name, pretrained=False, **options):
+            if pretrained:
+                raise error
+            return build(name, **options)
+
+        monkeypatch.setattr(timm, "create_model", create_model)
+
+    return fail_with
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    ("tower", "name"),
+    [
+        (SwinBackbone, "swin_tiny_patch4_window7_224"),
+        (CoSwinBackbone, "swin_tiny_patch4_window7_224"),
+        (ClipResNetBackbone, "resnet50_clip.openai"),
+    ],
+)
+def test_one_error_that_says_what_to_do(offline, tower, name, error):
+    offline(error)
+    with pytest.raises(CheckpointError) as found:
+        tower(pretrained=name)
+    message = str(found.value)
+    assert f"'{name}'" in message and "\n" not in message
+    assert str(error).splitlines()[0].rstrip(".") in message
+    assert "give a local file with model.backbone.bottom_up.pretrained=FILE" in message
+
+
+@pytest.mark.parametrize("tower", [SwinBackbone, ClipResNetBackbone])
+def test_a_name_that_is_neither_a_file_nor_timm_s(tower, tmp_path):
+    with pytest.raises(CheckpointError, match="none.pth' are neither a file nor a timm model"):
+        tower(pretrained=str(tmp_path / "none.pth"))
+
+
+def test_weights_of_another_kind_of_tower_are_refused(official, tmp_path):
+    torch.save(official, tmp_path / "glip.pth")
+    with pytest.raises(CheckpointError, match="glip.pth' holds weights of another model: 0 of the"):
+        SwinBackbone(pretrained=str(tmp_path / "glip.pth"))
