@@ -15,7 +15,7 @@ from ..errors import DataError
 from .counters import Counters
 from .datasets.phrase_classes import detection_classes
 from .datasets.refexp import record_image_key
-from .loading import LEFT_OUT, load_records, stored_records
+from .loading import LEFT_OUT, load_records, shared_dataset, stored_records
 from .mappers.grounding import GroundingDatasetMapper, class_names
 from .masks import MaskedRecords
 from .records import CaptionPool, CheckedRecords, RecordMix
@@ -160,9 +160,15 @@ def build_grounding_test_loader(
         invalid: annotations are only the questions here, so that bad ones need not stop. A record
             that cannot be used does: a result over fewer images is another result.
     """
-    records = evaluated_records(dataset, mapper, invalid)
-    if batch_size > 1:
-        records = sorted(records, key=lambda record: record["width"] / record["height"])
+
+    def read() -> tuple[list[Record], None]:
+        records = load_records(dataset, invalid=invalid, drop_records=False)
+        if batch_size > 1:
+            records.sort(key=lambda record: record["width"] / record["height"])
+        return records, None
+
+    records, _ = shared_dataset(dataset, read)
+    _prepare(mapper, dataset, records)
     return compat.build_test_loader(
         records, mapper=mapper, batch_size=batch_size, num_workers=num_workers
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.common import DatasetFromList
 from detectron2.data.datasets import load_coco_json
 from detectron2.utils.file_io import PathManager
 
@@ -25,8 +24,10 @@ from .patterns import refuse_patterns, refuse_what_is_left
 from .problems import ProblemLog, RecordError, problem_log
 from .records import CheckedRecords, LazyRecords
 from .samplers import MOST_UNUSABLE
+from .shared_records import SharedRecords, share_records
 
 Record = dict[str, Any]
+Extras = TypeVar("Extras")
 
 LEFT_OUT = "annotations or masks that cannot be used, left out"
 # What Detectron2's readers raise for files that are not as they should be.
@@ -98,7 +99,7 @@ def stored_records(
     excluded: set[str],
     with_masks: bool = False,
 ) -> Sequence[Record]:
-    """Records for training: serialized as Detectron2 does, or lazy ones as they are.
+    """Records for training: read once per machine and shared, or lazy ones as they are.
 
     One data set at a time: its Python objects are gone when those of the next are made.
 
@@ -110,25 +111,58 @@ def stored_records(
         with_masks: masks will be trained on; those of PhraseCut are then taken from its own file
             (`refer_json` of the metadata).
     """
-    with problem_log(f"data set {name!r}", invalid):
-        records = read_dataset(name, invalid)
-        if with_masks and (refer_json := MetadataCatalog.get(name).get("refer_json")):
-            records = with_whole_masks(records, name, refer_json)
-        _require_annotations(name, records)
-        if isinstance(records, LazyRecords):
-            return _lazy_records(name, records, invalid, counters, excluded)
-        kept = checked_records(name, records, invalid, check_files)
-    _require_images(kept, name)
-    kept = _without_questionless(kept, name)
-    if excluded:
-        before = len(kept)
-        kept = without_images(kept, excluded)
-        logging.getLogger(__name__).info(
-            "data set %r: %d records of excluded images left out", name, before - len(kept)
-        )
-    if not kept:
-        raise DataError(f"data set {name!r}: no image is left to train on")
-    return DatasetFromList(kept, copy=False)
+
+    def read() -> tuple[Iterable[Record], bool]:
+        with problem_log(f"data set {name!r}", invalid):
+            records = read_dataset(name, invalid)
+            if with_masks and (refer_json := MetadataCatalog.get(name).get("refer_json")):
+                records = with_whole_masks(records, name, refer_json)
+            _require_annotations(name, records)
+            if isinstance(records, LazyRecords):
+                return (), True
+            kept = checked_records(name, records, invalid, check_files)
+        del records
+        _require_images(kept, name)
+        kept = _without_questionless(kept, name)
+        if excluded:
+            before = len(kept)
+            kept = without_images(kept, excluded)
+            logging.getLogger(__name__).info(
+                "data set %r: %d records of excluded images left out", name, before - len(kept)
+            )
+        if not kept:
+            raise DataError(f"data set {name!r}: no image is left to train on")
+        return _taken_from(kept), False
+
+    records, is_lazy = shared_dataset(name, read)
+    if is_lazy:  # an index that lies on the disk
+        lazy = read_dataset(name, invalid)
+        assert isinstance(lazy, LazyRecords)
+        return _lazy_records(name, lazy, invalid, counters, excluded)
+    return records
+
+
+def shared_dataset(
+    name: str, read: Callable[[], tuple[Iterable[Record], Extras]]
+) -> tuple[SharedRecords, Extras]:
+    """`share_records` for a registered data set: what reading leaves in its metadata is shared."""
+    metadata = MetadataCatalog.get(name)
+
+    def read_with_metadata() -> tuple[Iterable[Record], tuple[Extras, dict[str, Any]]]:
+        known = metadata.as_dict()
+        records, extras = read()
+        return records, (extras, {k: v for k, v in metadata.as_dict().items() if k not in known})
+
+    records, (extras, fields) = share_records(read_with_metadata)
+    metadata.set(**fields)
+    return records, extras
+
+
+def _taken_from(records: list[Record]) -> Iterator[Record]:
+    """The records in their order; each is gone from the list when the next is made."""
+    records.reverse()
+    while records:
+        yield records.pop()
 
 
 def _require_annotations(name: str, records: Sequence[Record]) -> None:
