@@ -1,6 +1,5 @@
 """Prompts, data sets, the mapper and the loaders."""
 
-from ..language.negatives import DetectionPromptSampler
 from .build import (
     build_grounding_test_loader,
     build_grounding_train_loader,
@@ -11,16 +10,12 @@ from .datasets import (
     register_coco_dataset,
     register_grounding_dataset,
 )
-from .images import ImageReadError, read_image, read_record_image
+from .images import read_image, read_record_image
 from .loading import load_records
 from .mappers import GroundingDatasetMapper
-from .problems import DataError
 
 __all__ = [
-    "DataError",
-    "DetectionPromptSampler",
     "GroundingDatasetMapper",
-    "ImageReadError",
     "build_grounding_test_loader",
     "build_grounding_train_loader",
     "check_records",

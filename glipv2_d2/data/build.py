@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from detectron2.data import build_detection_train_loader
@@ -12,14 +12,12 @@ from torch.utils.data import DataLoader
 
 from .. import compat
 from ..errors import DataError
-from .counters import Counters
-from .datasets.phrase_classes import detection_classes
 from .datasets.refexp import record_image_key
-from .loading import LEFT_OUT, load_records, shared_dataset, stored_records
+from .loading import load_records, shared_dataset, training_records
 from .mappers.grounding import GroundingDatasetMapper, class_names
-from .masks import MaskedRecords
-from .records import CaptionPool, CheckedRecords, RecordMix
-from .samplers import REPLACED, MixingSampler, SampleStream
+from .records import Records
+from .report import LEFT_OUT, REPLACED, WITHOUT_MASK, Report
+from .samplers import MixingSampler, SampleStream
 
 Record = dict[str, Any]
 # A name, or (name, weight).
@@ -47,7 +45,7 @@ def build_grounding_train_loader(
             the data set is seen (1 by default).
         mapper: with `is_train=True`; it gets the vocabularies and, for
             `negative_captions`, the captions. With `use_masks` boxes without a mask are left
-            out, see `MaskedRecords`.
+            out, see `Records`.
         total_batch_size: over all processes.
         num_workers: of this process; the batches do not depend on it.
         seed: of the order of the images; None or negative: another one each run. w processes see
@@ -83,36 +81,24 @@ def build_grounding_train_loader(
         )
     if seed is not None and seed < 0:  # Detectron2's way to ask for another order each run
         seed = None
-    counters = Counters((REPLACED, LEFT_OUT), __name__)
+    with_masks = getattr(mapper, "use_masks", False)  # other mappers need not have it
+    running = (REPLACED, LEFT_OUT, WITHOUT_MASK) if with_masks else (REPLACED, LEFT_OUT)
+    report = Report("", invalid, running=running)
     excluded = _excluded_images(exclude_images_of)
-    with_masks = getattr(mapper, "use_masks", False)
-    parts, taught = [], False
+    parts = []
     for name, _ in entries:
-        part = stored_records(name, invalid, check_files, counters, excluded, with_masks)
-        _prepare(mapper, name, part)
-        taught = taught or isinstance(part, CheckedRecords) or any(map(_teaches, part))
-        parts.append(MaskedRecords(part, name) if with_masks else part)
-        most_negatives = getattr(mapper, "most_negatives", None)  # other mappers need not have it
-        if most_negatives and most_negatives(name) and _has_captions(part):
-            mapper.set_caption_pool(name, CaptionPool(part))
-    if not taught:
-        raise DataError(
-            f"no image of {[name for name, _ in entries]} has a box: there is nothing to learn but "
-            "that nothing is there. Are the annotations in another file?"
+        records = training_records(
+            name, report, check_files=check_files, excluded=excluded, with_masks=with_masks
         )
+        _prepare(mapper, name, records)
+        parts.append(records)
+    _require_boxes(parts)
     sampler = MixingSampler(
         [len(part) for part in parts], [w for _, w in entries], shuffle=shuffle, seed=seed
     )
     _log_mix(entries, parts)
-    stream = SampleStream(
-        RecordMix(parts),
-        sampler,
-        total_batch_size // world,
-        start_iteration,
-        mapper=mapper,
-        strict=invalid == "raise",
-        counters=counters,
-    )
+    batch_size = total_batch_size // world
+    stream = SampleStream(parts, sampler, batch_size, start_iteration, mapper=mapper, report=report)
     return build_detection_train_loader(
         dataset=stream,
         mapper=None,  # the stream maps, so that it can replace what cannot be read
@@ -122,23 +108,19 @@ def build_grounding_train_loader(
     )
 
 
+def _require_boxes(parts: Sequence[Records]) -> None:
+    if not any(part.teaches for part in parts):
+        raise DataError(
+            f"no image of {[part.name for part in parts]} has a box: there is nothing to learn but "
+            "that nothing is there. Are the annotations in another file?"
+        )
+
+
 def _excluded_images(names: Sequence[str]) -> set[str]:
     """The images of other data sets, by `record_image_key`."""
     if isinstance(names, str):
         raise ValueError(f"exclude_images_of is a list of names, got {names!r}")
     return {record_image_key(record) for name in names for record in load_records(name)}
-
-
-def _has_captions(records: Sequence[Record]) -> bool:
-    """Lazy data sets say it; a list is one of captions if its first record is."""
-    known = getattr(records, "has_captions", None)
-    return "caption" in records[0] if known is None else known
-
-
-def _teaches(record: Record) -> bool:
-    """Whether a record has a box, or classes that are verified to be absent."""
-    single = any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
-    return single or bool(record.get("neg_category_ids"))
 
 
 def build_grounding_test_loader(
@@ -190,11 +172,10 @@ def evaluated_records(
     return records
 
 
-def _prepare(mapper: GroundingDatasetMapper, name: str, records: Sequence[Record]) -> None:
-    """Captions need no class names."""
-    is_asked = detection_classes(name) is not None or not _has_captions(records)
-    if is_asked and hasattr(mapper, "prepare"):
-        mapper.prepare([name])
+def _prepare(mapper: Callable[[Record], Any], name: str, records: Sequence[Record]) -> None:
+    """Our mapper looks at the data before there are data workers; others need not."""
+    if hasattr(mapper, "prepare"):
+        mapper.prepare(name, records)
 
 
 def relabel(

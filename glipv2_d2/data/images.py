@@ -85,15 +85,16 @@ def read_image(
     with _reading(_name_of(source)), ExitStack() as opened:
         if isinstance(source, Image.Image):
             return image_to_array(source, format)
+        file: Any = source
         if isinstance(source, str | os.PathLike):
-            source = opened.enter_context(PathManager.open(os.fspath(source), "rb"))
+            file = opened.enter_context(PathManager.open(os.fspath(source), "rb"))
         elif isinstance(source, bytes | bytearray | memoryview):
-            source = io.BytesIO(source)
+            file = io.BytesIO(source)
         elif isinstance(source, io.TextIOBase):
             raise UsageError('an image file is open as text: open it for bytes, open(path, "rb")')
         elif not hasattr(source, "read"):
             raise UsageError(f"an image is {_KINDS}, got {type(source).__name__}")
-        return image_to_array(opened.enter_context(Image.open(source)), format)
+        return image_to_array(opened.enter_context(Image.open(file)), format)
 
 
 def bgr_array(image: AnyImage, name: str = "the image") -> np.ndarray:
@@ -128,7 +129,7 @@ def bgr_array(image: AnyImage, name: str = "the image") -> np.ndarray:
     return image
 
 
-def listed(images: AnyImage | Iterable[AnyImage]) -> list[AnyImage]:
+def listed(images: AnyImage | Iterable[AnyImage]) -> list[Any]:
     """One image or several (in any iterable) as a list.
 
     Raises:

@@ -148,7 +148,7 @@ def _records(loader: Mapping) -> Sequence[Record]:
             with named_setting("dataloader.test"):
                 mapper = instantiate(loader.get("mapper"))
             return evaluated_records(dataset, mapper, loader.get("invalid", "drop"))
-        return read_dataset(dataset, "drop") if dataset in DatasetCatalog.list() else ()
+        return read_dataset(dataset) if dataset in DatasetCatalog.list() else ()
     if isinstance(dataset, Mapping) and "_target_" in dataset:
         dataset = instantiate(dataset)  # Detectron2's get_detection_dataset_dicts
         return dataset if isinstance(dataset, list) else ()

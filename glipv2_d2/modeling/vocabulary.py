@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..data.counters import Counters
 from ..data.datasets.phrase_classes import detection_classes
 from ..data.mappers.grounding import absent_class_ids
+from ..data.report import Report
 from ..errors import ConfigError, PromptError
 from ..language.negatives import DROPPED_POSITIVES, DetectionPromptSampler
 
@@ -42,7 +42,7 @@ class TrainingVocabulary:
     def __init__(self, dataset_names: Sequence[str], tokenizer):
         self.dataset_names = tuple(dataset_names)
         self.tokenizer = tokenizer
-        self.counters = Counters((DROPPED_POSITIVES,), __name__)
+        self.counters = Report(running=(DROPPED_POSITIVES,))
         self._sampler: DetectionPromptSampler | None = None
         common_class_names(self.dataset_names, read=False)  # what is wrong already is said now
 
@@ -76,7 +76,7 @@ class TrainingVocabulary:
         kept = instances[gt_classes >= 0]
         kept.gt_classes = gt_classes[gt_classes >= 0]
         lost = len(instances) - len(kept)
-        self.counters.add(DROPPED_POSITIVES, lost, str(batched_input.get("file_name", "")))
+        self.counters.count(DROPPED_POSITIVES, lost, str(batched_input.get("file_name", "")))
         return {**batched_input, "prompt": sampled.prompt, "instances": kept}
 
     def _prompt_sampler(self) -> DetectionPromptSampler:

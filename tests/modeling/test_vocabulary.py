@@ -58,7 +58,7 @@ def test_boxes_keep_their_names_whatever_is_asked_around_them(known):
     assert len(prompts) == 5  # other negatives each time
     # What is given stays as it is, and nothing is counted as lost.
     assert inputs["instances"].gt_classes.tolist() == [7, 299, 7, 0] and "prompt" not in inputs
-    assert vocabulary.counters.total() == {DROPPED_POSITIVES: 0}
+    assert vocabulary.counters.totals() == {DROPPED_POSITIVES: 0}
 
 
 def test_names_that_do_not_fit_one_prompt_are_counted(known, caplog):
@@ -67,7 +67,7 @@ def test_names_that_do_not_fit_one_prompt_are_counted(known, caplog):
     given = vocabulary.with_prompt(stock_input(list(range(300))))
     kept = given["instances"]
     assert 40 < len(kept) < 100 and len(kept) == len(kept.gt_boxes) == len(given["prompt"])
-    assert vocabulary.counters.total() == {DROPPED_POSITIVES: 300 - len(kept)}
+    assert vocabulary.counters.totals() == {DROPPED_POSITIVES: 300 - len(kept)}
     assert "image_0.png" in caplog.text and DROPPED_POSITIVES in caplog.text
 
 

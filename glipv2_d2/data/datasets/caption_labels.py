@@ -9,7 +9,7 @@ from detectron2.structures import BoxMode
 
 from ...language.spans import to_words
 from ..entries import field_of
-from ..problems import ProblemLog, RecordError
+from ..report import RecordError, Report
 
 Record = dict[str, Any]
 
@@ -42,7 +42,7 @@ def label_size(label: Record, height: str, width: str, where: str) -> tuple[int,
 
 
 def caption_annotations(
-    label: Record, caption: str, where: str, log: ProblemLog, min_score: float
+    label: Record, caption: str, where: str, report: Report, min_score: float
 ) -> list[Record]:
     """The boxes of a pseudo-labeled caption as annotations with `spans`.
 
@@ -52,9 +52,9 @@ def caption_annotations(
             calls format v2). Spans of word pieces are widened to whole words.
         caption: what the spans point into.
         where: file and row, for the messages.
-        log: takes the boxes that cannot be used.
+        report: takes the boxes that cannot be used.
         min_score: boxes that are not above it are left out (GLIP: 0.5); that is a choice and no
-            fault, so they are not in the log.
+            fault, so they are not in the report.
 
     Raises:
         RecordError: the three lists do not have one length.
@@ -73,7 +73,7 @@ def caption_annotations(
     for index, (of_phrase, phrase_spans, phrase_scores) in enumerate(zip(boxes, spans, scores)):
         place = f"{where}: bboxes[{index}]"
         if not isinstance(of_phrase, list):
-            log.annotation("bad box", place, f"{of_phrase!r:.60} is no list")
+            report.annotation("bad box", place, f"{of_phrase!r:.60} is no list")
             continue
         if of_phrase and isinstance(of_phrase[0], list):
             grouped = list(of_phrase)
@@ -83,10 +83,10 @@ def caption_annotations(
             grouped, values = [of_phrase], [phrase_scores]
         if len(values) != len(grouped):
             what = f"{len(grouped)} boxes but {len(values)} scores"
-            log.annotation("lists of different lengths", place, what)
+            report.annotation("lists of different lengths", place, what)
             continue
         if not all(isinstance(score, (int, float)) for score in values):
-            log.annotation("bad score", place, f"the score {phrase_scores!r:.60} is no number")
+            report.annotation("bad score", place, f"the score {phrase_scores!r:.60} is no number")
             continue
         kept = [box for box, score in zip(grouped, values) if score > min_score]
         if not kept:
@@ -94,7 +94,7 @@ def caption_annotations(
         try:
             words = to_words(caption, phrase_spans)
         except (TypeError, ValueError) as error:
-            log.annotation("bad span", place, f"tokens_positive: {error}")
+            report.annotation("bad span", place, f"tokens_positive: {error}")
             continue
         annotations += [
             {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, "spans": words}
