@@ -78,7 +78,9 @@ def checked_records(
         check_files=check_files,
         drop_records=drop_records,
     )
-    return [{**record, "dataset_name": name} for record in checked]
+    for index, record in enumerate(checked):
+        checked[index] = {**record, "dataset_name": name}
+    return checked
 
 
 def _num_classes(name: str) -> int | None:
