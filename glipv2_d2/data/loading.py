@@ -72,7 +72,9 @@ def checked_records(
         check_files=check_files,
         report=report,
     )
-    return [{**record, "dataset_name": name} for record in checked]
+    for index, record in enumerate(checked):
+        checked[index] = {**record, "dataset_name": name}
+    return checked
 
 
 def training_records(

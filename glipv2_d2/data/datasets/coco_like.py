@@ -102,11 +102,12 @@ def load_coco_style_json(
                 image["file_name"] = "/".join(str(url or "").split("/")[-2:]) or None
     with reported(json_file, report) as report:
         images, by_image = sound_entries(content, contiguous, json_file, report)
+        is_annotated = content.pop("annotations", None) is not None  # each is gone when converted
         for entries in by_image.values():
             entries[:] = [detectron2_annotation(e, contiguous, json_file, report) for e in entries]
         used = {a["category_id"] for entries in by_image.values() for a in entries}
         report.warn(root_class_warning(content["categories"], [ids[i] for i in used]))
-    if "annotations" not in content:
+    if not is_annotated:
         by_image.clear()
     return [
         _record(image, by_image.get(key), image_root, keep_folders, dataset_name)
