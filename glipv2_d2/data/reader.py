@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from .datasets.phrase_classes import number_phrases
 from .report import RecordError, Report, reported
 
 Record = dict[str, Any]
+Item = TypeVar("Item")
 
 
-class RecordIndex(Sequence[Record]):
+class LazySequence(Sequence[Item]):
+    """Items that are made when they are asked for: a subclass has `__len__` and `item`."""
+
+    def item(self, index: int) -> Item:
+        """The item, 0 <= index < len(self)."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        numbers = range(len(self))[index]  # an IndexError beyond the end
+        return self.item(numbers) if isinstance(numbers, int) else [self.item(i) for i in numbers]
+
+
+class RecordIndex(LazySequence[Record]):
     """Records that are read when they are asked for, in whichever process asks.
 
     A subclass is what the reader of a format returns where a data set is too large for the memory:
@@ -27,6 +44,9 @@ class RecordIndex(Sequence[Record]):
     has_captions = True
     report: Report | None = None
 
+    def item(self, index: int) -> Record:
+        return self.read(index, self.report or Report())
+
     def read(self, index: int, report: Report) -> Record:
         """The record, 0 <= index < len(self).
 
@@ -38,18 +58,6 @@ class RecordIndex(Sequence[Record]):
             RecordError: it cannot be used.
         """
         raise NotImplementedError
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        """The record, or a list of them; errors as `read`."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self.source} has {len(self)} records, there is no {index}")
-        return self.read(index % len(self), self.report or Report())
 
     def usable(self, report: Report, indices: Sequence[int] | None = None) -> Iterator[Record]:
         """The records that can be used, of these numbers or of all; the others are reported."""
@@ -66,7 +74,7 @@ class RecordIndex(Sequence[Record]):
             yield from self.usable(report)
 
 
-class CaptionPool(Sequence[tuple[str, str]]):
+class CaptionPool(LazySequence[tuple[str, str]]):
     """(file name, caption) of records, without a copy of the captions; empty ones where a record
     has no caption or cannot be used."""
 
@@ -76,13 +84,7 @@ class CaptionPool(Sequence[tuple[str, str]]):
     def __len__(self) -> int:
         return len(self.records)
 
-    @overload
-    def __getitem__(self, index: int) -> tuple[str, str]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[str, str]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[str, str] | list[tuple[str, str]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def item(self, index: int) -> tuple[str, str]:
         try:
             record = self.records[index]
         except RecordError:

@@ -10,14 +10,15 @@ import pickle
 import tempfile
 import traceback
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch.distributed as dist
 from detectron2.utils import comm
 
 from ..errors import DataError, user_message
+from .reader import LazySequence
 
 __all__ = ["SharedRecords", "share_records"]
 
@@ -35,7 +36,7 @@ class _Place(NamedTuple):
     inode: int
 
 
-class SharedRecords(Sequence[Record]):
+class SharedRecords(LazySequence[Record]):
     """Records, serialized one by one into a temporary file that is mapped into memory.
 
     As Detectron2's `DatasetFromList`, but the bytes are pages of a file: processes and data workers
@@ -82,21 +83,9 @@ class SharedRecords(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]  # an IndexError beyond the end
+    def item(self, index: int) -> Record:
         start, end = self._starts[index : index + 2]
         return pickle.loads(self._bytes[start:end])
-
-    def __iter__(self) -> Iterator[Record]:
-        return map(self.__getitem__, range(len(self)))
 
     @property
     def size(self) -> int:
