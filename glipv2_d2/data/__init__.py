@@ -10,7 +10,7 @@ from .datasets import (
     register_coco_dataset,
     register_grounding_dataset,
 )
-from .images import read_image, read_record_image
+from .images import read_record_image
 from .loading import load_records
 from .mappers import GroundingDatasetMapper
 
@@ -21,7 +21,6 @@ __all__ = [
     "check_records",
     "load_mdetr_json",
     "load_records",
-    "read_image",
     "read_record_image",
     "register_coco_dataset",
     "register_grounding_dataset",
