@@ -18,6 +18,7 @@ from .mappers.grounding import GroundingDatasetMapper, class_names
 from .records import Records
 from .report import LEFT_OUT, REPLACED, WITHOUT_MASK, Report
 from .samplers import MixingSampler, SampleStream
+from .shared_records import share_records
 
 Record = dict[str, Any]
 # A name, or (name, weight).
@@ -43,9 +44,8 @@ def build_grounding_train_loader(
     Args:
         datasets: names, or (name, weight): the weight is how many times an epoch each image of
             the data set is seen (1 by default).
-        mapper: with `is_train=True`; it gets the vocabularies and, for
-            `negative_captions`, the captions. With `use_masks` boxes without a mask are left
-            out, see `Records`.
+        mapper: with `is_train=True`; it gets the vocabularies and, for `negative_captions`, the
+            captions. With `use_masks` boxes without a mask are left out, see `Records`.
         total_batch_size: over all processes.
         num_workers: of this process; the batches do not depend on it.
         seed: of the order of the images; None or negative: another one each run. w processes see
@@ -60,17 +60,15 @@ def build_grounding_train_loader(
             `"raise"`: stop at the first.
         check_files: look for every image file now.
         exclude_images_of: names of data sets whose images must not be trained on, for instance
-            `["refcoco_val", "refcoco_testA"]`; see
-            `image_key`. In a lazy data set (TSV, tar,
-            lazy ODVG) the next record takes the place of one that is left out.
+            `["refcoco_val", "refcoco_testA"]`; see `image_key`. In a data set that is read by
+            offset (TSV, tar, lazy ODVG) the next record takes the place of one that is left out.
 
     Returns:
         A loader of lists of mapped records; images without boxes are not filtered out.
 
     Raises:
-        DataError: a data set cannot be used, see
-            `check_records`, too many of its images are missing, a
-            class name cannot be asked for, or there is not one box in all data sets.
+        DataError: a data set cannot be used, see `check_records`, too many of its images are
+            missing, a class name cannot be asked for, or there is not one box in all data sets.
     """
     entries = _entries(datasets)
     world = comm.get_world_size()
@@ -90,7 +88,7 @@ def build_grounding_train_loader(
         records = training_records(
             name, report, check_files=check_files, excluded=excluded, with_masks=with_masks
         )
-        _prepare(mapper, name, records)
+        prepare(mapper, name, records)
         parts.append(records)
     _require_boxes(parts)
     sampler = MixingSampler(
@@ -120,7 +118,12 @@ def _excluded_images(names: Sequence[str]) -> set[str]:
     """The images of other data sets, by `record_image_key`."""
     if isinstance(names, str):
         raise ValueError(f"exclude_images_of is a list of names, got {names!r}")
-    return {record_image_key(record) for name in names for record in load_records(name)}
+    if not names:
+        return set()
+    _, keys = share_records(
+        lambda: ((), {record_image_key(record) for name in names for record in load_records(name)})
+    )
+    return keys
 
 
 def build_grounding_test_loader(
@@ -150,30 +153,14 @@ def build_grounding_test_loader(
         return records, None
 
     records, _ = shared_dataset(dataset, read)
-    _prepare(mapper, dataset, records)
+    prepare(mapper, dataset, records)
     return compat.build_test_loader(
         records, mapper=mapper, batch_size=batch_size, num_workers=num_workers
     )
 
 
-def evaluated_records(
-    dataset: str, mapper: GroundingDatasetMapper, invalid: str = "drop"
-) -> list[Record]:
-    """The records of a test loader, whose mapper gets the class names.
-
-    Args:
-        dataset, mapper, invalid: see `build_grounding_test_loader`.
-
-    Raises:
-        DataError: a record cannot be used, or a class cannot be asked for.
-    """
-    records = load_records(dataset, invalid=invalid, drop_records=False)
-    _prepare(mapper, dataset, records)
-    return records
-
-
-def _prepare(mapper: Callable[[Record], Any], name: str, records: Sequence[Record]) -> None:
-    """Our mapper looks at the data before there are data workers; others need not."""
+def prepare(mapper: Callable[[Record], Any], name: str, records: Sequence[Record]) -> None:
+    """Let our mapper look at a data set before there are data workers; others need not."""
     if hasattr(mapper, "prepare"):
         mapper.prepare(name, records)
 

@@ -38,6 +38,13 @@ class MixingSampler(Sampler):
     depends on the seed and the number of the epoch only, held as one tensor: Detectron2's
     samplers make a Python list of it in every data worker (0.6 GB for 15 million images), and a
     resumed run walks through all that it has seen.
+
+    Args:
+        sizes: how many images each data set has.
+        weights: how many times an epoch each image of that data set is seen; 0.5 shows a
+            random half of it, another one each epoch.
+        shuffle: without it the order is that of the data sets.
+        seed: of the order; None shares a random one between the processes.
     """
 
     def __init__(
@@ -48,14 +55,6 @@ class MixingSampler(Sampler):
         shuffle: bool = True,
         seed: int | None = None,
     ):
-        """
-        Args:
-            sizes: how many images each data set has.
-            weights: how many times an epoch each image of that data set is seen; 0.5 shows a
-                random half of it, another one each epoch.
-            shuffle: without it the order is that of the data sets.
-            seed: of the order; None shares a random one between the processes.
-        """
         for weight in weights:
             if not weight > 0:
                 raise ValueError(f"the weight of a data set must be positive, got {weight}")
@@ -128,6 +127,16 @@ class SampleStream(IterableDataset):
     More than `MOST_UNUSABLE` of them stop the run. Each process and each data worker judges by
     what it has read itself, from its `FEWEST_READ`th record on; sound records that were asked to
     be left out do not count.
+
+    Args:
+        datasets: laid one behind the other, they are what the indices point into; none is
+            empty.
+        sampler: endless, already sharded over the training processes.
+        batch_size: of one process.
+        skip_batches: leave out so many batches of the stream, those that a run which is
+            resumed has seen.
+        mapper: makes the model's input; None: the records themselves.
+        report: counts `REPLACED`; in its mode `"raise"` an unusable record stops.
     """
 
     def __init__(
@@ -140,17 +149,6 @@ class SampleStream(IterableDataset):
         mapper: Callable[[Record], Any] | None = None,
         report: Report | None = None,
     ):
-        """
-        Args:
-            datasets: laid one behind the other, they are what the indices point into; none is
-                empty.
-            sampler: endless, already sharded over the training processes.
-            batch_size: of one process.
-            skip_batches: leave out so many batches of the stream, those that a run which is
-                resumed has seen.
-            mapper: makes the model's input; None: the records themselves.
-            report: counts `REPLACED`; in its mode `"raise"` an unusable record stops.
-        """
         self.datasets = list(datasets)
         self._ends = list(accumulate(map(len, self.datasets)))
         self.sampler = sampler

@@ -72,42 +72,44 @@ def caption_annotations(
     annotations = []
     for index, (of_phrase, phrase_spans, phrase_scores) in enumerate(zip(boxes, spans, scores)):
         place = f"{where}: bboxes[{index}]"
-        if not isinstance(of_phrase, list):
-            report.annotation("bad box", place, f"{of_phrase!r:.60} is no list")
-            continue
-        if of_phrase and isinstance(of_phrase[0], list):
-            grouped = list(of_phrase)
-            values = phrase_scores if isinstance(phrase_scores, list) else [phrase_scores]
-            values = values * len(grouped) if len(values) == 1 else values
-        else:
-            grouped, values = [of_phrase], [phrase_scores]
-        if len(values) != len(grouped):
-            what = f"{len(grouped)} boxes but {len(values)} scores"
-            report.annotation("lists of different lengths", place, what)
-            continue
-        if not all(isinstance(score, (int, float)) for score in values):
-            report.annotation("bad score", place, f"the score {phrase_scores!r:.60} is no number")
-            continue
-        kept = [box for box, score in zip(grouped, values) if score > min_score]
-        if not kept:
-            continue
         try:
-            words = to_words(caption, phrase_spans)
+            kept = _boxes_above(of_phrase, phrase_scores, min_score, place)
+            words = to_words(caption, phrase_spans) if kept else None
+        except RecordError as error:
+            report.annotation(error.kind, error.where, error.what)
         except (TypeError, ValueError) as error:
             report.annotation("bad span", place, f"tokens_positive: {error}")
-            continue
-        annotations += [
-            {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, "spans": words}
-            for box in kept
-        ]
+        else:
+            annotations += [
+                {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, "spans": words}
+                for box in kept
+            ]
     return annotations
 
 
+def _boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[Any]:
+    """The boxes of one phrase, or its only box, that score more."""
+    if not isinstance(boxes, list):
+        raise RecordError("bad box", place, f"{boxes!r:.60} is no list")
+    values = [scores]
+    if boxes and isinstance(boxes[0], list):
+        values = scores if isinstance(scores, list) else values
+        values = values * len(boxes) if len(values) == 1 else values
+    else:
+        boxes = [boxes]
+    if len(values) != len(boxes):
+        what = f"{len(boxes)} boxes but {len(values)} scores"
+        raise RecordError("lists of different lengths", place, what)
+    if not all(isinstance(score, (int, float)) for score in values):
+        raise RecordError("bad score", place, f"the score {scores!r:.60} is no number")
+    return [box for box, score in zip(boxes, values) if score > min_score]
+
+
 def require_boxes(annotations: list[Record], min_boxes: int, where: str) -> None:
-    """
+    """Refuse captions of the web without boxes: they say nothing about the image to train on.
+
     Raises:
-        RecordError: fewer than `min_boxes`. A caption of the web without boxes says nothing
-            about the image that one could train on.
+        RecordError: fewer than `min_boxes`.
     """
     if len(annotations) < min_boxes:
         what = f"{len(annotations)} boxes are left, {min_boxes} are asked for (min_boxes)"

@@ -18,14 +18,13 @@ class CocoWriter:
 
         with CocoWriter("train.json", ["cat", "dog"]) as writer:
             writer.add("a.jpg", 480, 640, [(1, [10, 10, 50, 50])])
+
+    Args:
+        path: the json.
+        class_names: categories 1, 2, ...
     """
 
     def __init__(self, path: str | os.PathLike, class_names: Sequence[str]):
-        """
-        Args:
-            path: the json.
-            class_names: categories 1, 2, ...
-        """
         self.path = Path(path)
         self.class_names = list(class_names)
         self.boxes = 0

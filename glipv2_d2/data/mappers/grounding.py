@@ -159,7 +159,8 @@ class GroundingDatasetMapper:
             ) from error
 
     def __call__(self, record: Record) -> Record:
-        """
+        """The model's input for a record, see above.
+
         Args:
             record: a dict of the data set; not changed.
 
