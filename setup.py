@@ -57,6 +57,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["glip_commands", "glipv2_d2", "glipv2_d2.*"]) + CONFIGS,
     package_dir={"glipv2_d2.configs": "configs"},
+    package_data={"glipv2_d2.data.datasets": ["*.yaml"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

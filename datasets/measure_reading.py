@@ -2,11 +2,17 @@
 """How long a row of a TSV, a member of a tar shard and a file take to read, at random places.
 
     python datasets/measure_reading.py
+    python datasets/measure_reading.py --boxes 1000000 5000000 --processes 1 2
 
 It makes labeled noise images once and writes them in the three forms, then reads records in a
 random order: the record alone (label and boxes, without the image), the bytes of the image, and, of
 some, the decoded image. CPU times, means per record of the best of three rounds, from the file
 cache: what other programs do does not matter, and a disk or network adds its own.
+
+With `--boxes` it measures instead what a training loader over a COCO json of so many boxes costs,
+in so many processes: seconds until the first batch, the most memory that a process takes (`VmHWM`),
+and what all of them take together in the end, pages that they share counted once (the sum of
+`Pss`). What they take before is subtracted from both.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import argparse
 import base64
 import io
 import json
+import multiprocessing
 import random
 import sys
 import tarfile
@@ -24,8 +31,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 from PIL import Image
 
+from glipv2_d2.compat import launch
+from glipv2_d2.data import build_grounding_train_loader, register_coco_dataset
 from glipv2_d2.data.containers import image_bytes
 from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
@@ -46,12 +57,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--boxes", type=int, nargs="+", default=[], help="of a COCO json")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1])
     return parser.parse_args(argv)
 
 
 def measure(argv: list[str] | None = None) -> str:
     """Measure; prints and returns the table."""
     args = parse_args(argv)
+    table = json_table(args.boxes, args.processes) if args.boxes else container_table(args)
+    print(table)
+    return table
+
+
+def container_table(args: argparse.Namespace) -> str:
+    """What one record costs in each form."""
     size = (args.width, args.height)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,9 +97,7 @@ def measure(argv: list[str] | None = None) -> str:
             "|---|---:|---:|---:|---:|",
         ]
         lines += [measured(kind, load) for kind, load in kinds.items()]
-    table = "\n".join(lines)
-    print(table)
-    return table
+    return "\n".join(lines)
 
 
 @command
@@ -147,6 +165,74 @@ def measured(kind: str, load: Callable[[], Sequence]) -> str:
         per_record(lambda: [read_record_image(record).shape for record in some], len(some)),
     ]
     return f"| {kind} | {opening:.2f} | " + " | ".join(f"{1000 * t:.3f}" for t in times) + " |"
+
+
+def json_table(boxes: Sequence[int], processes: Sequence[int]) -> str:
+    """What the loader of a COCO json costs."""
+    lines = [
+        "| boxes | json, MB | processes | first batch, s | most of a process, MB | together, MB |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for count in boxes:
+            size = write_coco(folder, count) / 1e6
+            for number in processes:
+                launch(read_coco, 0, num_processes=number, args=(folder,))
+                found = [json.loads(path.read_text()) for path in folder.glob("found_*.json")]
+                seconds, most = (max(f[key] for f in found) for key in ("seconds", "most"))
+                together = sum(f["share"] for f in found)
+                lines.append(
+                    f"| {count} | {size:.0f} | {number} | {seconds:.1f} | {most:.0f} | "
+                    f"{together:.0f} |"
+                )
+    return "\n".join(lines)
+
+
+def write_coco(folder: Path, boxes: int) -> int:
+    """A COCO json with seven boxes an image, all of one image file; returns its size in bytes."""
+    rng = random.Random(0)
+    (folder / "0.jpg").write_bytes(jpeg(0, (640, 480)))
+    images = -(-boxes // 7)
+    with open(folder / "coco.json", "w") as file:
+        categories = [{"id": i, "name": f"class {i}"} for i in range(1, 366)]
+        file.write(f'{{"categories": {json.dumps(categories)}, "images": [')
+        for i in range(images):
+            image = {"id": i, "file_name": "0.jpg", "height": 480, "width": 640, "license": 1}
+            file.write(", " * (i > 0) + json.dumps(image))
+        file.write('], "annotations": [')
+        for i in range(boxes):
+            x, y, w, h = (round(rng.uniform(1, most), 2) for most in (300, 200, 300, 200))
+            box = {"id": i, "image_id": i * 5 % images, "bbox": [x, y, w, h], "area": w * h}
+            box |= {"iscrowd": 0, "category_id": rng.randint(1, 365)}
+            file.write(", " * (i > 0) + json.dumps(box))
+        file.write("]}")
+        return file.tell()
+
+
+def read_coco(folder: Path) -> None:
+    """Build a loader and take its first batch, in one process of several."""
+    comm.synchronize()
+    memory = -np.array(most_and_share())
+    start = time.perf_counter()
+    loader = build_grounding_train_loader(
+        "measured", mapper=dict, total_batch_size=8 * comm.get_world_size(), seed=0
+    )
+    for batch in loader:
+        seconds = time.perf_counter() - start
+        break
+    comm.synchronize()
+    memory += most_and_share()
+    found = {"seconds": seconds, "most": memory[0], "share": memory[1]}
+    (folder / f"found_{comm.get_rank()}.json").write_text(json.dumps(found))
+    comm.synchronize()
+
+
+def most_and_share() -> tuple[float, float]:
+    """The memory of this process so far, MB: the most, and its share of what it has now."""
+    text = "".join(Path(f"/proc/self/{file}").read_text() for file in ("status", "smaps_rollup"))
+    most, share = (int(re.search(rf"^{k}:\s*(\d+) kB", text, re.M)[1]) for k in ("VmHWM", "Pss"))
+    return most * 1024 / 1e6, share * 1024 / 1e6
 
 
 def encoded(record: dict) -> int:

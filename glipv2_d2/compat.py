@@ -25,6 +25,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.data import build_detection_test_loader
+from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import SimpleTrainer
 from detectron2.engine import launch as detectron2_launch
 from detectron2.engine.defaults import create_ddp_model as detectron2_create_ddp_model
@@ -36,7 +37,14 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from .cluster import Place, place_in_job
 from .errors import UsageError, hand_over, handed_over
 
-__all__ = ["AMPTrainer", "PRECISIONS", "build_test_loader", "create_ddp_model", "launch"]
+__all__ = [
+    "AMPTrainer",
+    "PRECISIONS",
+    "build_test_loader",
+    "create_ddp_model",
+    "launch",
+    "registers_coco",
+]
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -332,3 +340,12 @@ def build_test_loader(
         num_workers=num_workers,
         collate_fn=single.collate_fn,
     )
+
+
+def registers_coco(function: Callable) -> bool:
+    """Whether a function of `DatasetCatalog` is the one that `register_coco_instances` makes.
+
+    In both versions it is a function written inside that one, which calls `load_coco_json`.
+    """
+    code = getattr(function, "__code__", "none, as of a method or an object")
+    return code in register_coco_instances.__code__.co_consts

@@ -12,7 +12,7 @@ import torch
 from torch.multiprocessing import ProcessRaisedException
 
 from glipv2_d2 import errors
-from glipv2_d2.data.problems import RecordError
+from glipv2_d2.data.report import RecordError
 from glipv2_d2.errors import (
     CheckpointError,
     DataError,

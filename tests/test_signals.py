@@ -11,7 +11,6 @@ import pytest
 from torch.multiprocessing import start_processes
 from torch.utils.data import DataLoader
 
-from glipv2_d2.data.records import RecordMix
 from glipv2_d2.data.samplers import MixingSampler, SampleStream
 from glipv2_d2.signals import Stopped, StopSignals, passed_to_processes
 
@@ -95,7 +94,7 @@ def test_work_that_may_be_done_anew_ends_at_once():
 
 
 def test_data_workers_live_on_while_the_whole_job_is_told():
-    stream = SampleStream(RecordMix([list(range(8))]), MixingSampler([8], [1], seed=1), 2)
+    stream = SampleStream([list(range(8))], MixingSampler([8], [1], seed=1), 2)
     expected = list(islice(DataLoader(stream, batch_size=2, collate_fn=list), 6))
     batches = iter(DataLoader(stream, batch_size=2, num_workers=1, collate_fn=list))
     found = [next(batches)]

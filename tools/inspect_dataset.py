@@ -56,7 +56,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", help="annotations of a data set that is not registered")
     parser.add_argument("--images", default="", help="its image folder")
     parser.add_argument(
-        "--format", default="coco", choices=["coco", *sorted(GROUNDING_FORMATS)], help="its format"
+        "--format",
+        default="coco",
+        choices=["coco", *sorted(name for name, _ in GROUNDING_FORMATS)],
+        help="its format",
     )
     parser.add_argument(
         "--option",

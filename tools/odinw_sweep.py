@@ -30,7 +30,7 @@ from sweeping.running import Settings, carry_out, finished  # noqa: E402
 
 import glipv2_d2  # noqa: E402, F401  (registers the data sets)
 from glipv2_d2.config import resolve_config  # noqa: E402
-from glipv2_d2.data.datasets.odinw_table import SEEDS  # noqa: E402
+from glipv2_d2.data.datasets.odinw import SEEDS  # noqa: E402
 from glipv2_d2.engine.evaluate import missing_files  # noqa: E402
 from glipv2_d2.errors import ConfigError, DataError, command  # noqa: E402
 

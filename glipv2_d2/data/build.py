@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from detectron2.data import build_detection_train_loader
@@ -12,14 +12,13 @@ from torch.utils.data import DataLoader
 
 from .. import compat
 from ..errors import DataError
-from ..language.class_names import detection_classes
-from .counters import Counters
 from .datasets.refexp import record_image_key
-from .loading import LEFT_OUT, load_records, stored_records
+from .loading import load_records, shared_dataset, training_records
 from .mappers.grounding import GroundingDatasetMapper, class_names
-from .masks import MaskedRecords
-from .records import CaptionPool, CheckedRecords, RecordMix
-from .samplers import REPLACED, MixingSampler, SampleStream
+from .records import Records
+from .report import LEFT_OUT, REPLACED, WITHOUT_MASK, Report
+from .samplers import MixingSampler, SampleStream
+from .shared_records import share_records
 
 Record = dict[str, Any]
 # A name, or (name, weight).
@@ -45,9 +44,8 @@ def build_grounding_train_loader(
     Args:
         datasets: names, or (name, weight): the weight is how many times an epoch each image of
             the data set is seen (1 by default).
-        mapper: with `is_train=True`; it gets the vocabularies and, for
-            `negative_captions`, the captions. With `use_masks` boxes without a mask are left
-            out, see `MaskedRecords`.
+        mapper: with `is_train=True`; it gets the vocabularies and, for `negative_captions`, the
+            captions. With `use_masks` boxes without a mask are left out, see `Records`.
         total_batch_size: over all processes.
         num_workers: of this process; the batches do not depend on it.
         seed: of the order of the images; None or negative: another one each run. w processes see
@@ -62,17 +60,15 @@ def build_grounding_train_loader(
             `"raise"`: stop at the first.
         check_files: look for every image file now.
         exclude_images_of: names of data sets whose images must not be trained on, for instance
-            `["refcoco_val", "refcoco_testA"]`; see
-            `image_key`. In a lazy data set (TSV, tar,
-            lazy ODVG) the next record takes the place of one that is left out.
+            `["refcoco_val", "refcoco_testA"]`; see `image_key`. In a data set that is read by
+            offset (TSV, tar, lazy ODVG) the next record takes the place of one that is left out.
 
     Returns:
         A loader of lists of mapped records; images without boxes are not filtered out.
 
     Raises:
-        DataError: a data set cannot be used, see
-            `check_records`, too many of its images are missing, a
-            class name cannot be asked for, or there is not one box in all data sets.
+        DataError: a data set cannot be used, see `check_records`, too many of its images are
+            missing, a class name cannot be asked for, or there is not one box in all data sets.
     """
     entries = _entries(datasets)
     world = comm.get_world_size()
@@ -83,36 +79,24 @@ def build_grounding_train_loader(
         )
     if seed is not None and seed < 0:  # Detectron2's way to ask for another order each run
         seed = None
-    counters = Counters((REPLACED, LEFT_OUT), __name__)
+    with_masks = getattr(mapper, "use_masks", False)  # other mappers need not have it
+    running = (REPLACED, LEFT_OUT, WITHOUT_MASK) if with_masks else (REPLACED, LEFT_OUT)
+    report = Report("", invalid, running=running)
     excluded = _excluded_images(exclude_images_of)
-    with_masks = getattr(mapper, "use_masks", False)
-    parts, taught = [], False
+    parts = []
     for name, _ in entries:
-        part = stored_records(name, invalid, check_files, counters, excluded, with_masks)
-        _prepare(mapper, name, part)
-        taught = taught or isinstance(part, CheckedRecords) or any(map(_teaches, part))
-        parts.append(MaskedRecords(part, name) if with_masks else part)
-        most_negatives = getattr(mapper, "most_negatives", None)  # other mappers need not have it
-        if most_negatives and most_negatives(name) and _has_captions(part):
-            mapper.set_caption_pool(name, CaptionPool(part))
-    if not taught:
-        raise DataError(
-            f"no image of {[name for name, _ in entries]} has a box: there is nothing to learn but "
-            "that nothing is there. Are the annotations in another file?"
+        records = training_records(
+            name, report, check_files=check_files, excluded=excluded, with_masks=with_masks
         )
+        prepare(mapper, name, records)
+        parts.append(records)
+    _require_boxes(parts)
     sampler = MixingSampler(
         [len(part) for part in parts], [w for _, w in entries], shuffle=shuffle, seed=seed
     )
     _log_mix(entries, parts)
-    stream = SampleStream(
-        RecordMix(parts),
-        sampler,
-        total_batch_size // world,
-        start_iteration,
-        mapper=mapper,
-        strict=invalid == "raise",
-        counters=counters,
-    )
+    batch_size = total_batch_size // world
+    stream = SampleStream(parts, sampler, batch_size, start_iteration, mapper=mapper, report=report)
     return build_detection_train_loader(
         dataset=stream,
         mapper=None,  # the stream maps, so that it can replace what cannot be read
@@ -122,23 +106,24 @@ def build_grounding_train_loader(
     )
 
 
+def _require_boxes(parts: Sequence[Records]) -> None:
+    if not any(part.teaches for part in parts):
+        raise DataError(
+            f"no image of {[part.name for part in parts]} has a box: there is nothing to learn but "
+            "that nothing is there. Are the annotations in another file?"
+        )
+
+
 def _excluded_images(names: Sequence[str]) -> set[str]:
     """The images of other data sets, by `record_image_key`."""
     if isinstance(names, str):
         raise ValueError(f"exclude_images_of is a list of names, got {names!r}")
-    return {record_image_key(record) for name in names for record in load_records(name)}
-
-
-def _has_captions(records: Sequence[Record]) -> bool:
-    """Lazy data sets say it; a list is one of captions if its first record is."""
-    known = getattr(records, "has_captions", None)
-    return "caption" in records[0] if known is None else known
-
-
-def _teaches(record: Record) -> bool:
-    """Whether a record has a box, or classes that are verified to be absent."""
-    single = any(not a.get("iscrowd", 0) for a in record.get("annotations", ()))
-    return single or bool(record.get("neg_category_ids"))
+    if not names:
+        return set()
+    _, keys = share_records(
+        lambda: ((), {record_image_key(record) for name in names for record in load_records(name)})
+    )
+    return keys
 
 
 def build_grounding_test_loader(
@@ -160,35 +145,24 @@ def build_grounding_test_loader(
         invalid: annotations are only the questions here, so that bad ones need not stop. A record
             that cannot be used does: a result over fewer images is another result.
     """
-    records = evaluated_records(dataset, mapper, invalid)
-    if batch_size > 1:
-        records = sorted(records, key=lambda record: record["width"] / record["height"])
+
+    def read() -> tuple[list[Record], None]:
+        records = load_records(dataset, invalid=invalid, drop_records=False)
+        if batch_size > 1:
+            records.sort(key=lambda record: record["width"] / record["height"])
+        return records, None
+
+    records, _ = shared_dataset(dataset, read)
+    prepare(mapper, dataset, records)
     return compat.build_test_loader(
         records, mapper=mapper, batch_size=batch_size, num_workers=num_workers
     )
 
 
-def evaluated_records(
-    dataset: str, mapper: GroundingDatasetMapper, invalid: str = "drop"
-) -> list[Record]:
-    """The records of a test loader, whose mapper gets the class names.
-
-    Args:
-        dataset, mapper, invalid: see `build_grounding_test_loader`.
-
-    Raises:
-        DataError: a record cannot be used, or a class cannot be asked for.
-    """
-    records = load_records(dataset, invalid=invalid, drop_records=False)
-    _prepare(mapper, dataset, records)
-    return records
-
-
-def _prepare(mapper: GroundingDatasetMapper, name: str, records: Sequence[Record]) -> None:
-    """Captions need no class names."""
-    is_asked = detection_classes(name) is not None or not _has_captions(records)
-    if is_asked and hasattr(mapper, "prepare"):
-        mapper.prepare([name])
+def prepare(mapper: Callable[[Record], Any], name: str, records: Sequence[Record]) -> None:
+    """Let our mapper look at a data set before there are data workers; others need not."""
+    if hasattr(mapper, "prepare"):
+        mapper.prepare(name, records)
 
 
 def relabel(

@@ -13,9 +13,7 @@ from ..errors import DataError
 from ..language.spans import span_problem
 from .entries import NUMBERS, crowd_problem, file_name_problem, plain_annotation
 from .patterns import refuse_patterns, refuse_what_is_left
-from .problems import INVALID, ProblemLog, problem_log
-
-__all__ = ["INVALID", "DataError", "check_record", "check_records", "not_utf8"]
+from .report import RecordError, Report
 
 Record = dict[str, Any]
 
@@ -24,7 +22,7 @@ MOST_PIXELS = 1 << 20
 
 
 class _Invalid(Exception):
-    """One invalid thing: (kind, what); turned into an entry of the log."""
+    """One invalid thing: (kind, what), for a `Report`."""
 
 
 def check_records(
@@ -36,6 +34,7 @@ def check_records(
     invalid: str = "drop",
     check_files: bool = False,
     drop_records: bool = True,
+    report: Report | None = None,
 ) -> list[Record]:
     """Validate the records of a data set.
 
@@ -56,6 +55,8 @@ def check_records(
         check_files: also look whether each image file is there.
         drop_records: False: an invalid record raises in any case (evaluation over fewer images
             would be another number).
+        report: of the data set, where its reader has told something already; it has a mode of its
+            own instead of `invalid` and `drop_records`, and its owner logs it.
 
     Returns:
         The records that are left; those that had to be changed are copies.
@@ -66,62 +67,64 @@ def check_records(
             format (`refuse_patterns`).
     """
     where = f"{source} ({dataset_name})" if source else f"data set {dataset_name!r}"
+    own = report is None
+    report = report or Report(where, invalid, drop_records)
+    records = records if isinstance(records, list) else list(records)
+    refuse_patterns(records, where)
     result = []
-    with problem_log(where, invalid, drop_records) as log:
-        records = records if isinstance(records, list) else list(records)
-        refuse_patterns(records, where)
-        for record in records:
-            checked = check_record(
-                record,
-                where,
-                log,
-                num_classes=num_classes,
-                check_files=check_files,
+    for record in records:
+        try:
+            result.append(
+                check_record(
+                    record, where, report, num_classes=num_classes, check_files=check_files
+                )
             )
-            if checked is not None:
-                result.append(checked)
-        if not result:
-            reason = f" that can be used: {log.summary()}" if log.records else ""
-            raise DataError(f"{where} has no images{reason}")
-        refuse_what_is_left(result, log, where)
+        except RecordError as error:
+            report.unusable(error)
+    if not result:
+        reason = f" that can be used: {report.summary()}" if report.records else ""
+        raise DataError(f"{where} has no images{reason}")
+    refuse_what_is_left(result, report, where)
+    if own:
+        report.log()
     return result
 
 
 def check_record(
     record: Record,
     where: str,
-    log: ProblemLog,
+    report: Report,
     *,
-    record_log: ProblemLog | None = None,
     num_classes: int | None = None,
     check_files: bool = False,
-) -> Record | None:
-    """One record without its invalid annotations; None if the record itself is invalid.
+) -> Record:
+    """One record without its invalid annotations.
 
     Args:
         record: a Detectron2 dict.
         where: the file, for the messages.
-        log: takes what is wrong.
-        record_log: takes what is wrong with whole records; `log` by default.
+        report: takes the annotations that are left out.
         num_classes, check_files: see `check_records`.
+
+    Raises:
+        RecordError: the record itself is invalid.
     """
     place = f"{where}: image {record.get('image_id')!r} ({record.get('file_name')})"
     try:
         _check_image(record, check_files)
     except _Invalid as problem:
-        (record_log or log).record(problem.args[0], place, problem.args[1])
-        return None
+        raise RecordError(problem.args[0], place, problem.args[1]) from None
     kept, changed = [], False
     for index, annotation in enumerate(record.get("annotations", ())):
         plain = plain_annotation(annotation) if isinstance(annotation, dict) else annotation
         try:
             checked = _check_annotation(plain, record, num_classes)
         except _Invalid as problem:
-            log.annotation(problem.args[0], _spot(place, index, annotation), problem.args[1])
+            report.annotation(problem.args[0], _spot(place, index, annotation), problem.args[1])
             changed = True
             continue
-        log.clipped += checked is not plain
-        sound = _with_sound_mask(checked, record, log, _spot(place, index, annotation))
+        report.clipped += checked is not plain
+        sound = _with_sound_mask(checked, record, report, _spot(place, index, annotation))
         changed |= sound is not annotation
         kept.append(sound)
     return {**record, "annotations": kept} if changed else record
@@ -207,7 +210,7 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
     return _check_box(annotation, record["height"], record["width"])
 
 
-def _with_sound_mask(annotation: Record, record: Record, log: ProblemLog, spot: str) -> Record:
+def _with_sound_mask(annotation: Record, record: Record, report: Report, spot: str) -> Record:
     """The annotation itself, or a copy without what cannot be drawn: its box is no worse for it.
 
     What is drawn unchecked takes all memory, or ends the process (pycocotools).
@@ -229,7 +232,7 @@ def _with_sound_mask(annotation: Record, record: Record, log: ProblemLog, spot: 
     else:
         problems, sound = ["is neither polygons nor RLE"], None
     for problem in problems:
-        log.mask("bad mask", spot, f"segmentation: {problem}")
+        report.mask("bad mask", spot, f"segmentation: {problem}")
     if not problems:
         return annotation
     rest = {key: value for key, value in annotation.items() if key != "segmentation"}
@@ -275,7 +278,8 @@ def _check_spans(annotation: Record, caption: str) -> None:
 
 
 def _check_box(annotation: Record, height: int, width: int) -> Record:
-    box, mode = annotation.get("bbox"), annotation.get("bbox_mode")
+    box: Any = annotation.get("bbox")
+    mode = annotation.get("bbox_mode")
     if mode not in (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS):
         raise _Invalid("bad box", f"bbox_mode {mode!r} is neither XYWH_ABS nor XYXY_ABS")
     try:

@@ -9,40 +9,41 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .problems import RecordError
+from .report import RecordError, Report
 
 Record = dict[str, Any]
 # What json files, and users' own readers, have for a number.
 NUMBERS = (int, float, np.integer, np.floating)
-Report = Callable[[str, str, str], None]
+Problem = tuple[str, str]  # (kind, what), as a `Report` takes them
 
 
-def json_objects(values: Iterable[Any], place: str, report: Report) -> Iterator[tuple[int, Record]]:
+def json_objects(
+    values: Iterable[Any], place: str, tell: Callable[[str, str, str], None]
+) -> Iterator[tuple[int, Record]]:
     """(number, entry) of those values that are json objects.
 
     Args:
         values: a list out of a json file.
         place: file and field, for the messages.
-        report: takes the others: `record` or `annotation` of a
-            `ProblemLog`.
+        tell: takes the others: `record` or `annotation` of a `Report`.
     """
     for number, value in enumerate(values):
         if isinstance(value, dict):
             yield number, value
         else:
-            report("no json object", f"{place}[{number}]", f"{_short(value)} is no json object")
+            tell("no json object", f"{place}[{number}]", f"{short(value)} is no json object")
 
 
 def id_problem(value: Any) -> str | None:
     """Why a value is no id (a number or a text); None if it is one."""
     if isinstance(value, (int, float, str)) and not isinstance(value, bool):
         return None
-    return f"{_short(value)} is neither a number nor a text"
+    return f"{short(value)} is neither a number nor a text"
 
 
 def plain_id(value: Any) -> Any:
@@ -70,7 +71,7 @@ def plain_number(value: Any) -> Any:
     return value
 
 
-_CROWD = {None: 0, 0: 0, 1: 1, "0": 0, "1": 1}  # False and True are 0 and 1
+_CROWD: dict[Any, int] = {None: 0, 0: 0, 1: 1, "0": 0, "1": 1}  # False and True are 0 and 1
 
 
 def plain_annotation(entry: Record) -> Record:
@@ -109,18 +110,40 @@ def crowd_problem(value: Any) -> str | None:
     """Why a value of `iscrowd` has no meaning; None if it has one."""
     if isinstance(value, (int, np.integer)) and value in (0, 1):
         return None
-    return f"the field 'iscrowd' is {_short(value)}, neither 0 nor 1"
+    return f"the field 'iscrowd' is {short(value)}, neither 0 nor 1"
 
 
-def image_problem(image: Record, fields: Iterable[str], counts: Counter) -> tuple[str, str] | None:
-    """(kind, what) that is wrong with the fields of an `images[]` entry; None if nothing is.
+def sound_images(
+    entries: list[Any],
+    json_file: str,
+    report: Report,
+    required: Sequence[str],
+    problem_of: Callable[[Record], Problem | None],
+) -> dict[Any, Record]:
+    """The usable entries of `images[]`, by their ids.
 
     Args:
-        image: the entry.
-        fields: what it must have, `id` and `file_name` among them.
-        counts: how often each id occurs (see `count_ids`).
+        entries: of a COCO or MDETR json.
+        json_file: for the messages.
+        report: takes the others.
+        required: fields that an image must have, `id` and `file_name` among them.
+        problem_of: what else is wrong with an image, for its format.
     """
-    missing = [field for field in fields if image.get(field) is None]
+    ids = (image.get("id") for image in entries if isinstance(image, dict))
+    counts = Counter(i for i in ids if id_problem(i) is None)
+    images = {}
+    for index, image in json_objects(entries, f"{json_file}: images", report.record):
+        problem = _image_problem(image, required, counts) or problem_of(image)
+        if problem is None:
+            images[image["id"]] = image
+            continue
+        name = f"image {image.get('id')!r} ({image.get('file_name')})"
+        report.record(problem[0], f"{json_file}: images[{index}], {name}", problem[1])
+    return images
+
+
+def _image_problem(image: Record, required: Sequence[str], counts: Counter) -> Problem | None:
+    missing = [field for field in required if image.get(field) is None]
     if missing:
         return "missing field", f"the field {missing[0]!r} is missing"
     if problem := id_problem(image["id"]):
@@ -133,29 +156,41 @@ def image_problem(image: Record, fields: Iterable[str], counts: Counter) -> tupl
     return None
 
 
-def count_ids(images: Iterable[Any]) -> Counter:
-    """How often each id occurs among `images[]`."""
-    ids = (image.get("id") for image in images if isinstance(image, dict))
-    return Counter(i for i in ids if id_problem(i) is None)
-
-
-def annotation_problem(
-    entry: Record, images: Mapping[Any, Any], seen: MutableMapping[Any, Record]
-) -> tuple[str, str] | None:
-    """(kind, what) that is wrong with the ids of an `annotations[]` entry; None if nothing is.
+def sound_annotations(
+    entries: Iterable[Any],
+    images: Mapping[Any, Record],
+    json_file: str,
+    report: Report,
+    problem_of: Callable[[Record], Problem | None],
+) -> dict[Any, list[Record]]:
+    """The usable entries of `annotations[]` of each image, by its id, with numbers as numbers.
 
     Nothing refers to the id of an annotation, so that it may be anything, and two annotations may
     have the same one; but two that are equal in every field are one that is written twice (as in
     COCO's minival2014).
 
     Args:
-        entry: the entry.
-        images: the usable ones, by id.
-        seen: the entries met before, by their ids; this one is added.
+        entries, json_file, report, problem_of: see `sound_images`.
+        images: what `sound_images` left.
     """
+    by_image: dict[Any, list[Record]] = {key: [] for key in images}
+    seen: dict[Any, Record] = {}
+    for index, entry in json_objects(entries, f"{json_file}: annotations", report.annotation):
+        problem = _annotation_problem(entry, images, seen) or problem_of(entry)
+        if problem is None:
+            by_image[entry["image_id"]].append(plain_annotation(entry))
+            continue
+        name = f"image {entry.get('image_id')!r}, annotation {index} (id {entry.get('id')})"
+        report.annotation(problem[0], f"{json_file}: {name}", problem[1])
+    return by_image
+
+
+def _annotation_problem(
+    entry: Record, images: Mapping[Any, Record], seen: dict[Any, Record]
+) -> Problem | None:
     image, key = entry.get("image_id"), entry.get("id")
     if id_problem(image) or image not in images:
-        return "unknown image", f"the field 'image_id' is that of no image: {_short(image)}"
+        return "unknown image", f"the field 'image_id' is that of no image: {short(image)}"
     if id_problem(key) is None:
         first = seen.setdefault(key, entry)
         if first is not entry and first == entry:
@@ -166,12 +201,15 @@ def annotation_problem(
 def file_name_problem(value: Any) -> str | None:
     """Why a value names no file; None if it does."""
     if not isinstance(value, str) or not value.strip():
-        return f"{_short(value)} is no file name"
+        return f"{short(value)} is no file name"
     try:
         os.fsencode(value)
     except ValueError:  # lone surrogates
-        return f"{_short(value)} holds characters that no file system has"
+        return f"{short(value)} holds characters that no file system has"
     return None
+
+
+_KINDS: dict[type, str] = {list: "list", dict: "json object", str: "text"}
 
 
 def field_of(entry: Record, field: str, kind: type, where: str) -> Any:
@@ -184,11 +222,12 @@ def field_of(entry: Record, field: str, kind: type, where: str) -> Any:
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        name = {list: "list", dict: "json object", str: "text"}[kind]
-        raise RecordError("bad field", where, f"the field {field!r} is no {name}: {_short(value)}")
+        what = f"the field {field!r} is no {_KINDS[kind]}: {short(value)}"
+        raise RecordError("bad field", where, what)
     return value
 
 
-def _short(value: Any) -> str:
+def short(value: Any, most: int = 60) -> str:
+    """What a value looks like, in so many characters at most."""
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

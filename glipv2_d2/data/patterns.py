@@ -11,10 +11,10 @@ from detectron2.structures import BoxMode
 
 from ..errors import DataError
 from .entries import NUMBERS
-from .problems import ProblemLog
+from .report import Report
 
 Record = dict[str, Any]
-Box = tuple[float, float, float, float]
+Box = Sequence[float]  # four
 
 # The share of a data set's annotations, or records, that may be left out or look wrong. More than
 # that is no accident here and there but another format.
@@ -58,7 +58,7 @@ def refuse_patterns(records: Sequence[Record], where: str) -> None:
         raise DataError(f"{where}: {problem}")
 
 
-def refuse_what_is_left(records: Sequence[Record], log: ProblemLog, where: str) -> None:
+def refuse_what_is_left(records: Sequence[Record], report: Report, where: str) -> None:
     """Stop if less than half of a data set is left, or nothing to learn or to count.
 
     Of records only those of the most frequent fault are counted. Annotations of images that are
@@ -66,26 +66,28 @@ def refuse_what_is_left(records: Sequence[Record], log: ProblemLog, where: str) 
 
     Args:
         records: what is left, in Detectron2's form.
-        log: what was left out.
+        report: what was left out.
         where: names the data set in the message.
 
     Raises:
         DataError: with the most frequent fault and its remedy.
     """
     left = [a for record in records for a in record.get("annotations", ())]
-    faults = {k: n for k, (n, _) in log.kinds.items() if k not in log.no_faults}
-    most = max(faults, key=faults.get, default="")
-    lost = log.annotations - faults.get(_NOT_OURS, 0)
+    faults = {k: n for k, (n, _) in report.kinds.items() if k not in report.no_faults}
+    most = max(faults, key=lambda kind: faults[kind], default="")
+    lost = report.annotations - faults.get(_NOT_OURS, 0)
     if not left:
-        lost = log.annotations
+        lost = report.annotations
     share = None
     if lost > MOST_LEFT_OUT * (lost + len(left)):
         share = f"{lost} of {lost + len(left)} boxes"
-    elif (count := min(log.records, faults.get(most, 0))) > MOST_LEFT_OUT * (count + len(records)):
+    elif (count := min(report.records, faults.get(most, 0))) > MOST_LEFT_OUT * (
+        count + len(records)
+    ):
         share = f"{count} of {count + len(records)} records"
     if share:
         remedy = _REMEDIES.get(most, _BOXES if "box" in most else "repair the file")
-        raise DataError(f"{where}: {share} cannot be used: {log.summary()}. Remedy: {remedy}")
+        raise DataError(f"{where}: {share} cannot be used: {report.summary()}. Remedy: {remedy}")
     if left and all(annotation.get("iscrowd", 0) for annotation in left):
         raise DataError(
             f"{where}: all {len(left)} boxes have 'iscrowd' 1, which marks regions that are "
@@ -96,7 +98,8 @@ def refuse_what_is_left(records: Sequence[Record], log: ProblemLog, where: str) 
 def _boxes(records: Sequence[Record]) -> Iterator[tuple[Box, int, float, float]]:
     """(box, its mode, width, height of the image) of all that are four finite numbers."""
     for record in records:
-        height, width = record.get("height"), record.get("width")
+        height: Any = record.get("height")
+        width: Any = record.get("width")
         annotations = record.get("annotations")
         if not _numbers((height, width)) or not isinstance(annotations, (list, tuple)):
             continue
@@ -104,7 +107,7 @@ def _boxes(records: Sequence[Record]) -> Iterator[tuple[Box, int, float, float]]
             box = annotation.get("bbox") if isinstance(annotation, dict) else None
             box = box.tolist() if isinstance(box, np.ndarray) else box
             if isinstance(box, (list, tuple)) and len(box) == 4 and _numbers(box):
-                yield tuple(box), annotation.get("bbox_mode"), width, height
+                yield box, annotation.get("bbox_mode"), width, height
 
 
 def _numbers(values: Sequence[Any]) -> bool:

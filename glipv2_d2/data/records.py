@@ -1,162 +1,130 @@
-"""Where the records of a training run are kept: serialized, or read when they are asked for."""
+"""The records of a data set that is trained on, wherever they are kept."""
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate
-from typing import Any
+import logging
+from collections.abc import Sequence, Set
 
+from ..errors import DataError
+from ..language.class_names import detection_classes
 from .checks import check_record
 from .datasets.refexp import record_image_key
-from .problems import ProblemLog, RecordError, problem_log
+from .reader import Record, RecordIndex
+from .report import WITHOUT_MASK, RecordError, Report
 
-Record = dict[str, Any]
+# So many records, evenly spread, are looked at for masks before the training begins.
+LOOKED_AT = 1000
 
 
-class LazyRecords(Sequence):
-    """Records of a data set that is too large for the memory.
+class Records(RecordIndex):
+    """The records of one data set: serialized ones, checked already, or those of an index, which
+    are checked when they are read.
 
-    A subclass keeps an index of offsets and reads a record in `read`, in whichever process
-    asks for it.
+    With masks to train on, every box has a mask. The boxes without count as crowds: they are not
+    trained on, and what is in them is not called absent from the image either.
 
-    Attributes:
-        source: the file, for messages.
-        has_captions: the records are captions with boxes, not detection records.
+    Args:
+        records: what is read.
+        name: of the data set; goes into the records.
+        report: takes what is left out of a record that is read; it has the running counts
+            `LEFT_OUT` and, with masks, `WITHOUT_MASK`.
+        excluded: of an index, the images that are left out, by `record_image_key`.
+        with_masks: boxes without a mask become crowds.
+        teaches: some record has a box, or classes that are verified to be absent.
+
+    Raises:
+        DataError: masks are asked for, and no annotation that was looked at has one.
     """
-
-    source = ""
-    has_captions = True
-
-    def read(self, index: int, log: ProblemLog) -> Record:
-        """The record, 0 <= index < len(self).
-
-        Args:
-            index: its number.
-            log: takes the annotations that are left out.
-
-        Raises:
-            RecordError: it cannot be used.
-        """
-        raise NotImplementedError
-
-    def __getitem__(self, index: int) -> Record:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"{self.source} has {len(self)} records, there is no {index}")
-        return self.read(index % len(self), ProblemLog())
-
-    def __iter__(self) -> Iterator[Record]:
-        """The usable records; the others are counted and reported in the end."""
-        with problem_log(self.source) as log:
-            for index in range(len(self)):
-                try:
-                    record = self.read(index, log)
-                except RecordError as error:
-                    log.unusable(error)
-                    continue
-                yield record
-
-
-class CheckedRecords(Sequence):
-    """Lazy records that are checked when they are read."""
 
     def __init__(
         self,
-        records: LazyRecords,
-        dataset_name: str,
-        num_classes: int | None,
-        log: ProblemLog,
-        excluded: Collection[str] = (),
+        records: Sequence[Record],
+        name: str,
+        report: Report,
+        *,
+        excluded: Set[str] = frozenset(),
+        with_masks: bool = False,
+        teaches: bool = True,
     ):
-        """
-        Args:
-            records: what is read.
-            dataset_name: goes into the records.
-            num_classes: see `check_records`.
-            log: takes the annotations that are left out; in mode `"raise"` they stop.
-            excluded: images that are left out, by
-                `record_image_key`.
-        """
         self.records = records
+        self.name = name
+        self.report = report
         self.excluded = excluded
-        self.dataset_name = dataset_name
-        self.num_classes = num_classes
-        self.log = log
-        self.has_captions = records.has_captions
+        self.with_masks = with_masks
+        self.teaches = teaches
+        self.num_classes = num_classes(name)
+        if isinstance(records, RecordIndex):
+            self.source, self.has_captions = records.source, records.has_captions
+        else:
+            self.source = f"data set {name!r}"
+            self.has_captions = len(records) > 0 and "caption" in records[0]
+        if with_masks:
+            self._require_masks()
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Record:
-        """The record without its invalid annotations.
+    def read(self, index: int, report: Report) -> Record:
+        """The record without its invalid annotations; see `RecordIndex`."""
+        record = self._sound(index, report)
+        lacking = sum(map(_lacks_mask, record.get("annotations", ()))) if self.with_masks else 0
+        if not lacking:
+            return record
+        report.count(WITHOUT_MASK, lacking, str(record["file_name"]))
+        annotations = [{**a, "iscrowd": 1} if _lacks_mask(a) else a for a in record["annotations"]]
+        return {**record, "annotations": annotations}
 
-        Raises:
-            RecordError: it cannot be used.
-        """
-        where = f"{self.records.source} ({self.dataset_name})"
-        found = self.records.read(index, self.log)
-        if self.excluded and record_image_key(found) in self.excluded:
-            place = f"{where}: image {found['image_id']!r}"
+    def _sound(self, index: int, report: Report) -> Record:
+        if not isinstance(self.records, RecordIndex):
+            return self.records[index]
+        record = self.records.read(index, report)
+        where = f"{self.source} ({self.name})"
+        if self.excluded and record_image_key(record) in self.excluded:
+            place = f"{where}: image {record['image_id']!r}"
             raise RecordError("excluded image", place, "its image is excluded", fault=False)
-        record = check_record(
-            found,
-            where,
-            self.log,
-            record_log=_Raising(),
-            num_classes=self.num_classes,
-        )
-        return {**record, "dataset_name": self.dataset_name}
+        checked = check_record(record, where, report, num_classes=self.num_classes)
+        return {**checked, "dataset_name": self.name}
 
+    def some(self, most: int, report: Report) -> list[Record]:
+        """About so many records, evenly spread, as they are without regard to masks.
 
-class _Raising(ProblemLog):
-    """Passes an unusable record on to whoever asked for it."""
-
-    def record(self, kind: str, where: str, what: str) -> None:
-        raise RecordError(kind, where, what)
-
-
-class RecordMix(Sequence):
-    """Data sets laid one behind the other."""
-
-    def __init__(self, parts: Sequence[Sequence[Record]]):
-        """
         Args:
-            parts: the records of each data set; none is empty.
+            most: how many are looked at.
+            report: takes those that cannot be used.
         """
-        self.parts = list(parts)
-        self._ends = list(accumulate(len(part) for part in self.parts))
+        found = []
+        for index in range(0, len(self), max(len(self) // most, 1)):
+            try:
+                found.append(self._sound(index, report))
+            except RecordError as error:
+                report.unusable(error)
+        return found
 
-    def __len__(self) -> int:
-        return self._ends[-1]
+    def _require_masks(self) -> None:
+        records = self.some(LOOKED_AT, Report())  # what cannot be used counts when it is trained on
+        annotations = [a for record in records for a in record.get("annotations", ())]
+        boxes = sum(not a.get("iscrowd", 0) for a in annotations)
+        lacking = sum(map(_lacks_mask, annotations))
+        if boxes and lacking == boxes:
+            raise DataError(
+                f"data set {self.name!r}: masks are to be trained on (use_masks=True), but none of "
+                f"{boxes} annotations that were looked at has a segmentation: take the data set "
+                "out of dataloader.train.datasets, or set dataloader.train.mapper.use_masks=False"
+            )
+        if lacking:
+            logging.getLogger(__name__).warning(
+                "data set %r: %d of %d annotations that were looked at have no segmentation",
+                self.name,
+                lacking,
+                boxes,
+            )
 
-    def _locate(self, index: int) -> tuple[int, int]:
-        """(number of the data set, index of its first record)."""
-        part = bisect.bisect_right(self._ends, index)
-        return part, self._ends[part] - len(self.parts[part])
 
-    def __getitem__(self, index: int) -> Record:
-        part, start = self._locate(index)
-        return self.parts[part][index - start]
-
-    def next_of_same(self, index: int) -> int:
-        """The index of the following record of the same data set; the first after the last."""
-        part, start = self._locate(index)
-        return start + (index - start + 1) % len(self.parts[part])
+def num_classes(name: str) -> int | None:
+    """How many classes a detection data set has; None of captions, or where it is unknown."""
+    names = detection_classes(name)
+    return None if names is None else len(names)
 
 
-class CaptionPool(Sequence):
-    """(file name, caption) of the records of a data set, without a copy of the captions."""
-
-    def __init__(self, records: Sequence[Record]):
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> tuple[str, str]:
-        """An empty caption for a record that has none or cannot be used."""
-        try:
-            record = self.records[index]
-        except RecordError:
-            return "", ""
-        return record["file_name"], record.get("caption", "")
+def _lacks_mask(annotation: Record) -> bool:
+    return not annotation.get("iscrowd", 0) and not annotation.get("segmentation")

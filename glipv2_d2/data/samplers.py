@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 import torch
@@ -15,11 +16,10 @@ from ..errors import DataError, ImageReadError
 from ..language.negatives import NothingToAsk
 from ..seeding import seeded
 from ..signals import leave_signals_to_main_process
-from .counters import Counters
+from .report import REPLACED, Report
 
 Record = dict[str, Any]
 
-REPLACED = "records that cannot be used, each replaced by the next of its data set"
 # What a bad record or image raises; anything else is an error of the program.
 UNUSABLE = (DataError, ImageReadError, FileNotFoundError, SizeMismatchError, NothingToAsk)
 # So many unusable records in a row are no accident: a folder is missing or a path is wrong.
@@ -38,6 +38,13 @@ class MixingSampler(Sampler):
     depends on the seed and the number of the epoch only, held as one tensor: Detectron2's
     samplers make a Python list of it in every data worker (0.6 GB for 15 million images), and a
     resumed run walks through all that it has seen.
+
+    Args:
+        sizes: how many images each data set has.
+        weights: how many times an epoch each image of that data set is seen; 0.5 shows a
+            random half of it, another one each epoch.
+        shuffle: without it the order is that of the data sets.
+        seed: of the order; None shares a random one between the processes.
     """
 
     def __init__(
@@ -48,14 +55,6 @@ class MixingSampler(Sampler):
         shuffle: bool = True,
         seed: int | None = None,
     ):
-        """
-        Args:
-            sizes: how many images each data set has.
-            weights: how many times an epoch each image of that data set is seen; 0.5 shows a
-                random half of it, another one each epoch.
-            shuffle: without it the order is that of the data sets.
-            seed: of the order; None shares a random one between the processes.
-        """
         for weight in weights:
             if not weight > 0:
                 raise ValueError(f"the weight of a data set must be positive, got {weight}")
@@ -128,37 +127,35 @@ class SampleStream(IterableDataset):
     More than `MOST_UNUSABLE` of them stop the run. Each process and each data worker judges by
     what it has read itself, from its `FEWEST_READ`th record on; sound records that were asked to
     be left out do not count.
+
+    Args:
+        datasets: laid one behind the other, they are what the indices point into; none is
+            empty.
+        sampler: endless, already sharded over the training processes.
+        batch_size: of one process.
+        skip_batches: leave out so many batches of the stream, those that a run which is
+            resumed has seen.
+        mapper: makes the model's input; None: the records themselves.
+        report: counts `REPLACED`; in its mode `"raise"` an unusable record stops.
     """
 
     def __init__(
         self,
-        records: Any,
+        datasets: Sequence[Sequence[Any]],
         sampler: MixingSampler,
         batch_size: int,
         skip_batches: int = 0,
         *,
         mapper: Callable[[Record], Any] | None = None,
-        strict: bool = False,
-        counters: Counters | None = None,
+        report: Report | None = None,
     ):
-        """
-        Args:
-            records: a `RecordMix`: what the indices point into.
-            sampler: endless, already sharded over the training processes.
-            batch_size: of one process.
-            skip_batches: leave out so many batches of the stream, those that a run which is
-                resumed has seen.
-            mapper: makes the model's input; None: the records themselves.
-            strict: an unusable record stops.
-            counters: count `REPLACED` there.
-        """
-        self.records = records
+        self.datasets = list(datasets)
+        self._ends = list(accumulate(map(len, self.datasets)))
         self.sampler = sampler
         self.batch_size = batch_size
         self.skip_batches = skip_batches
         self.mapper = mapper
-        self.strict = strict
-        self.counters = counters or Counters((REPLACED,), __name__)
+        self.report = report or Report(running=(REPLACED,))
         self._read = self._faults = 0  # in this process: a data worker has a copy of its own
 
     def __iter__(self) -> Iterator[Any]:
@@ -183,21 +180,23 @@ class SampleStream(IterableDataset):
             return self._sample(index)
 
     def _sample(self, index: int) -> Any:
+        dataset = bisect.bisect_right(self._ends, index)
+        records = self.datasets[dataset]
+        start = index - self._ends[dataset] + len(records)
         first: Exception | None = None
-        for _ in range(MOST_IN_A_ROW):
+        for number in range(start, start + MOST_IN_A_ROW):
             self._read += 1
             try:
-                record = self.records[index]
+                record = records[number % len(records)]
                 return record if self.mapper is None else self.mapper(record)
             except UNUSABLE as error:
                 fault = getattr(error, "fault", True)
-                if self.strict and fault:
+                if fault and self.report.mode == "raise":
                     raise
                 first = first or error
                 self._faults += fault
-                self.counters.add(REPLACED, 1, str(error), of=self._read)
+                self.report.count(REPLACED, 1, str(error), of=self._read)
                 self._stop_if_most(error)
-                index = self.records.next_of_same(index)
         raise DataError(
             f"{MOST_IN_A_ROW} records in a row cannot be used; the first: {first}"
         ) from first

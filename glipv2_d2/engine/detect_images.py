@@ -11,9 +11,9 @@ from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ..data.images import read_image
 from ..errors import PromptError, UserError
 from ..files import whole_file
+from ..images import read_image
 from ..language.prompt import Prompt
 from .detect_inputs import picture_paths
 from .detect_journal import Entry, Journal

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from ..data.images import readable_suffixes
 from ..errors import UsageError
+from ..images import readable_suffixes
 
 __all__ = ["Inputs", "find_images", "is_address", "picture_paths", "stamp"]
 

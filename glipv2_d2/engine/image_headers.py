@@ -12,9 +12,9 @@ from detectron2.utils import comm
 
 from ..config import named_setting
 from ..data import build_grounding_test_loader
-from ..data.build import evaluated_records
+from ..data.build import prepare
 from ..data.images import record_image_problem
-from ..data.loading import read_dataset
+from ..data.loading import load_records, read_dataset
 from ..errors import DataError, UserError
 
 __all__ = ["Look", "dataset_names", "look_at_images", "require_test_images"]
@@ -147,8 +147,11 @@ def _records(loader: Mapping) -> Sequence[Record]:
         if _is_ours(loader):
             with named_setting("dataloader.test"):
                 mapper = instantiate(loader.get("mapper"))
-            return evaluated_records(dataset, mapper, loader.get("invalid", "drop"))
-        return read_dataset(dataset, "drop") if dataset in DatasetCatalog.list() else ()
+            invalid = loader.get("invalid", "drop")
+            records = load_records(dataset, invalid=invalid, drop_records=False)
+            prepare(mapper, dataset, records)
+            return records
+        return read_dataset(dataset) if dataset in DatasetCatalog.list() else ()
     if isinstance(dataset, Mapping) and "_target_" in dataset:
         dataset = instantiate(dataset)  # Detectron2's get_detection_dataset_dicts
         return dataset if isinstance(dataset, list) else ()

@@ -15,8 +15,8 @@ from torchvision.ops import nms
 
 from ..checkpoint import build_for_weights, load_weights
 from ..config import apply_overrides, get_config
-from ..data.images import AnyImage, bgr_array, listed
 from ..errors import PromptError, UsageError
+from ..images import AnyImage, bgr_array, listed
 from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
 from ..language.prompt import Prompt
 from ..language.prompt_text import read_prompt

@@ -58,5 +58,5 @@ def build_evaluator(
         )
     # Loading fills in the class names and ids that the COCO evaluator translates by.
     if kind == "coco" and not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
-        read_dataset(dataset_name, "drop")
+        read_dataset(dataset_name)
     return EVALUATORS[kind](dataset_name, output_dir=output_dir, distributed=distributed, **options)

@@ -18,7 +18,7 @@ from ..data.datasets.coco_like import (
     sound_entries,
 )
 from ..data.entries import plain_number
-from ..data.problems import ProblemLog, problem_log
+from ..data.report import RecordError, Report
 
 Record = dict[str, Any]
 
@@ -44,14 +44,15 @@ def load_coco_truth(json_file: str) -> COCO:
     content = read_json(json_file, fields, "COCO's format", optional={"annotations"})
     ids, _ = read_categories(content["categories"], json_file)
     contiguous = {category: index for index, category in enumerate(ids)}
-    with problem_log(f"the ground truth in {json_file}") as log:
-        images, by_image = sound_entries(content, contiguous, json_file, log)
-        annotations = [
-            annotation
-            for key, image in images.items()
-            for annotation in _annotations(image, by_image[key], contiguous, json_file, log)
-        ]
-        log.clipped = 0  # they are kept as they are
+    report = Report(f"the ground truth in {json_file}")
+    images, by_image = sound_entries(content, contiguous, json_file, report)
+    annotations = [
+        annotation
+        for key, image in images.items()
+        for annotation in _annotations(image, by_image[key], contiguous, json_file, report)
+    ]
+    report.clipped = 0  # they are kept as they are
+    report.log()
     _number(annotations)
     if any(isinstance(key, str) for key in images):
         for entry in annotations:
@@ -67,7 +68,7 @@ def load_coco_truth(json_file: str) -> COCO:
 
 
 def _annotations(
-    image: Record, entries: list[Record], contiguous: dict, json_file: str, log: ProblemLog
+    image: Record, entries: list[Record], contiguous: dict, json_file: str, report: Report
 ) -> list[Record]:
     """The entries that the checks leave, with all fields that pycocotools looks up."""
     record = {
@@ -76,13 +77,17 @@ def _annotations(
         "width": image["width"],
         "image_id": image["id"],
         "annotations": [
-            {**detectron2_annotation(entry, contiguous, json_file, log), "entry": entry}
+            {**detectron2_annotation(entry, contiguous, json_file, report), "entry": entry}
             for entry in entries
         ],
     }
-    checked = check_record(record, json_file, log, num_classes=len(contiguous))
+    try:
+        checked = check_record(record, json_file, report, num_classes=len(contiguous))
+    except RecordError as error:
+        report.unusable(error)
+        return []
     result = []
-    for annotation in checked["annotations"] if checked else ():
+    for annotation in checked["annotations"]:
         entry = annotation["entry"]
         truth = {key: value for key, value in entry.items() if key != "segmentation"}
         if "segmentation" in annotation:

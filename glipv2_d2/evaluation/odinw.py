@@ -19,7 +19,7 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ..data.datasets.odinw_table import ODINW_ROWS
+from ..data.datasets.odinw import ODINW_ROWS
 from ..errors import DataError
 from .tables import Table
 

@@ -16,6 +16,7 @@ from detectron2.data.datasets import load_coco_json
 
 from ..data.datasets.mdetr import load_mdetr_json
 from ..data.datasets.register import GROUNDING_FORMATS, register_grounding_dataset
+from ..data.report import Report
 from ..errors import DataError
 from .vocabulary import ALL_CLASSES, BASE_CLASSES, NOVEL_CLASSES
 
@@ -72,12 +73,10 @@ def _load_detection(json_file: str, folder: str, name: str) -> list[dict[str, An
     return records
 
 
-def _load_grounding(json_file: str, folder: str, name: str | None = None) -> list[dict]:
+@GROUNDING_FORMATS.register("scenes")
+def _load_grounding(json_file: str, folder: str, name: str, *, report: Report) -> list[dict]:
     _require(json_file, folder)
-    return load_mdetr_json(json_file, folder, name)
-
-
-GROUNDING_FORMATS.setdefault("scenes", _load_grounding)
+    return load_mdetr_json(json_file, folder, name, report=report)
 
 
 def _require(json_file: str, folder: str) -> None:

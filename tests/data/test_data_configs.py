@@ -84,7 +84,9 @@ def test_only_captions_of_pairs_are_packed(recipe, tokenizer, tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     packed = {}
     for name in ("goldg_mixed_train", "goldg_flickr_train", "cc15m_sbu_train"):
-        mapper.set_caption_pool(name, [(f"{i}.png", f"the bird {i}") for i in range(100)])
+        mapper.prepare(
+            name, [{"file_name": f"{i}.png", "caption": f"the bird {i}"} for i in range(100)]
+        )
         record = {"file_name": str(tmp_path / "a.png"), "height": 20, "width": 20}
         record |= {"image_id": 1, "caption": "a cat", "annotations": [], "dataset_name": name}
         captions = [mapper(record)["prompt"].caption for _ in range(200)]

@@ -20,7 +20,7 @@ from glipv2_d2.data import (
 )
 from glipv2_d2.data.checks import check_records
 from glipv2_d2.data.datasets.coco_like import register_coco_style
-from glipv2_d2.data.samplers import REPLACED
+from glipv2_d2.data.report import REPLACED
 from glipv2_d2.errors import DataError
 from tests.support.data_fixtures import HEIGHT, WIDTH
 from tests.support.making import CAPTION
@@ -266,5 +266,5 @@ def test_one_class_and_an_image_with_crowds_only(coco_json, images, cleanup, tok
         )
         seen = [sample["image_id"] for batch in islice(loader, 3) for sample in batch]
         assert sorted(seen) == sorted(5 if i == 4 else i for i in range(12))
-        assert loader.dataset.counters.total()[REPLACED] == 1
+        assert loader.dataset.report.totals()[REPLACED] == 1
     assert "1 so far of" in caplog.text and "nothing to ask for" in caplog.text

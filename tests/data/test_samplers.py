@@ -8,8 +8,8 @@ import torch
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
-from glipv2_d2.data.records import RecordMix
-from glipv2_d2.data.samplers import MOST_IN_A_ROW, REPLACED, MixingSampler, SampleStream
+from glipv2_d2.data.report import REPLACED, Report
+from glipv2_d2.data.samplers import MOST_IN_A_ROW, MixingSampler, SampleStream
 from glipv2_d2.errors import DataError, ImageReadError
 from glipv2_d2.language.negatives import NothingToAsk
 
@@ -77,9 +77,7 @@ def test_batches_do_not_depend_on_the_workers(monkeypatch):
     batches = []
     for workers in (0, 1, 2, 3):
         monkeypatch.setattr(comm, "get_rank", lambda: 0)
-        stream = SampleStream(
-            RecordMix([list(range(10))]), MixingSampler([10], [1], seed=5), batch_size=4
-        )
+        stream = SampleStream([list(range(10))], MixingSampler([10], [1], seed=5), batch_size=4)
         loader = DataLoader(stream, batch_size=4, num_workers=workers, collate_fn=list)
         batches.append(list(islice(loader, 8)))
     assert batches[0] == batches[1] == batches[2] == batches[3]
@@ -96,7 +94,7 @@ def test_what_is_drawn_depends_on_the_place_in_the_stream(monkeypatch):
         monkeypatch.setattr(comm, "get_rank", lambda: rank)
         monkeypatch.setattr(comm, "get_world_size", lambda: world)
         stream = SampleStream(
-            RecordMix([list(range(10))]),
+            [list(range(10))],
             MixingSampler([10], [1], seed=seed),
             batch_size=4 // world,
             skip_batches=skip,
@@ -136,14 +134,14 @@ def unreadable(bad, error):
 def test_what_cannot_be_used_is_replaced_by_the_next_of_its_data_set(error, workers):
     def batches(bad, strict=False):
         stream = SampleStream(
-            RecordMix([list(range(6)), list(range(10, 14))]),
+            [list(range(6)), list(range(10, 14))],
             MixingSampler([6, 4], [1, 1], seed=5),
             batch_size=4,
             mapper=unreadable(bad, error),
-            strict=strict,
+            report=Report(mode="raise" if strict else "drop", running=(REPLACED,)),
         )
         loader = DataLoader(stream, batch_size=4, num_workers=workers, collate_fn=list)
-        return list(islice(loader, 5)), stream.counters.total()[REPLACED]
+        return list(islice(loader, 5)), stream.report.totals()[REPLACED]
 
     sound, none = batches(())
     repaired, count = batches((2, 3, 13))
@@ -157,7 +155,7 @@ def test_what_cannot_be_used_is_replaced_by_the_next_of_its_data_set(error, work
 
 def test_when_nothing_can_be_used_it_stops():
     stream = SampleStream(
-        RecordMix([list(range(3))]),
+        [list(range(3))],
         MixingSampler([3], [1], seed=0),
         batch_size=1,
         mapper=unreadable(range(3), FileNotFoundError),
@@ -174,7 +172,7 @@ def test_too_many_that_cannot_be_used_stop_the_run(caplog):
 
     def read(bad, count):
         stream = SampleStream(
-            RecordMix([list(range(100))]),
+            [list(range(100))],
             MixingSampler([100], [1], seed=0),
             batch_size=1,
             mapper=unreadable(bad, FileNotFoundError),
@@ -191,11 +189,11 @@ def test_too_many_that_cannot_be_used_stop_the_run(caplog):
 def test_what_was_asked_to_be_left_out_never_stops_the_run():
     """With one class, an image with crowd boxes only has nothing that can be asked for."""
     stream = SampleStream(
-        RecordMix([list(range(100))]),
+        [list(range(100))],
         MixingSampler([100], [1], seed=0),
         batch_size=1,
         mapper=unreadable(range(0, 100, 2), NothingToAsk),
-        strict=True,
+        report=Report(mode="raise", running=(REPLACED,)),
     )
     assert all(record % 2 for record in islice(stream, 300))
-    assert stream.counters.total()[REPLACED] > 100
+    assert stream.report.totals()[REPLACED] > 100

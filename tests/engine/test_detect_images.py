@@ -12,10 +12,10 @@ from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import HTTPURLHandler
 from PIL import Image
 
-from glipv2_d2.data.images import read_image, readable_suffixes
 from glipv2_d2.engine import detect, detect_images
 from glipv2_d2.engine.detect_inputs import find_images, picture_paths
 from glipv2_d2.errors import PromptError, UsageError
+from glipv2_d2.images import read_image, readable_suffixes
 from glipv2_d2.language.phrase_list import PhraseList
 
 COLORS = [(200, 0, 0), (0, 150, 0), (0, 0, 220), (90, 90, 90)]

@@ -12,8 +12,7 @@ from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 from PIL import Image
 
 from glipv2_d2.data.datasets.builtin import REFCOCO_SPLITS, register_all
-from glipv2_d2.data.datasets.odinw import odinw_files
-from glipv2_d2.data.datasets.odinw_table import ODINW_ROWS
+from glipv2_d2.data.datasets.odinw import ODINW_ROWS, odinw_files
 
 HEIGHT, WIDTH = 60, 80
 CAPTION = "Two young guys look at a dog ."

@@ -10,8 +10,8 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from benchmarking.settings import Settings
-from glipv2_d2.data.images import read_image
 from glipv2_d2.errors import ConfigError
+from glipv2_d2.images import read_image
 from glipv2_d2.language import Prompt
 from glipv2_d2.scenes.photos import PhotoError, photo_path
 

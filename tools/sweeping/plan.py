@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from detectron2.data import MetadataCatalog
 
-from glipv2_d2.data.datasets.odinw import odinw_names
-from glipv2_d2.data.datasets.odinw_table import SHOTS
+from glipv2_d2.data.datasets.odinw import SHOTS, odinw_names
 from glipv2_d2.errors import ConfigError
 
 ALL = "all"

@@ -12,8 +12,9 @@ from detectron2.data import MetadataCatalog
 
 from ...data.images import record_image_problem
 from ...data.loading import checked_records, read_dataset
-from ...data.problems import ProblemLog, RecordError, problem_log
-from ...data.records import CheckedRecords, LazyRecords
+from ...data.reader import RecordIndex
+from ...data.records import Records
+from ...data.report import Report
 from ...errors import DataError, printable
 from ...language.class_names import class_labels, detection_classes
 from ...language.spans import phrase_key
@@ -48,7 +49,7 @@ class Scan:
     total: int = 0
     records: int = 0
     annotated: bool = True
-    problems: ProblemLog = field(default_factory=ProblemLog)
+    problems: Report = field(default_factory=Report)
     images: set[str] = field(default_factory=set)
     boxes: int = 0
     crowds: int = 0
@@ -133,11 +134,12 @@ def scan_dataset(
     Raises:
         DataError: the data set is unknown, cannot be read at all, or nothing of it is usable.
     """
-    with problem_log(f"data set {name!r}", "drop") as log:
-        records, total = _records(name, max_records, log)
-        if check_images:
-            records = list(_with_images(records, log))
-    scan = Scan(name, total=total, problems=log)
+    report = Report(f"data set {name!r}")
+    records, total = _records(name, max_records, report)
+    if check_images:
+        records = list(_with_images(records, report))
+    report.log()
+    scan = Scan(name, total=total, problems=report)
     names = class_labels(MetadataCatalog.get(name)) if detection_classes(name) else ()
     scan.classes.update(dict.fromkeys(names, 0))
     scan.annotated = any("annotations" in record for record in records)
@@ -146,31 +148,26 @@ def scan_dataset(
     for record in records:
         _count(record, names, scan, tokenizer)
     if scan.annotated and not (scan.boxes or scan.absent):
-        log.warn(f"none of {scan.records} records has a box: alone they cannot be trained on")
+        report.warn(f"none of {scan.records} records has a box: alone they cannot be trained on")
     if not records:
-        reason = f"nothing of it can be used: {log.summary()}" if log.kinds else "it has no records"
+        reason = (
+            f"nothing of it can be used: {report.summary()}"
+            if report.kinds
+            else "it has no records"
+        )
         raise DataError(f"data set {name!r}: {reason}")
     return scan, records
 
 
-def _records(name: str, most: int | None, log: ProblemLog) -> tuple[list[Record], int]:
+def _records(name: str, most: int | None, report: Report) -> tuple[list[Record], int]:
     """(usable records, how many there are)."""
-    found = read_dataset(name, "drop")
-    if isinstance(found, LazyRecords):
-        names = detection_classes(name)
-        checked = CheckedRecords(found, name, None if names is None else len(names), log)
-        return list(_usable(checked, _spread(len(found), most), log)), len(found)
-    records = checked_records(name, found, "drop", check_files=True)
-    total = len(records) + log.records
+    found = read_dataset(name, report)
+    if isinstance(found, RecordIndex):
+        chosen = _spread(len(found), most)
+        return list(Records(found, name, report).usable(report, chosen)), len(found)
+    records = checked_records(name, found, report, check_files=True)
+    total = len(records) + report.records
     return [records[i] for i in _spread(len(records), most)], total
-
-
-def _usable(records: CheckedRecords, chosen: Sequence[int], log: ProblemLog) -> Iterator[Record]:
-    for index in chosen:
-        try:
-            yield records[index]
-        except RecordError as error:
-            log.unusable(error)
 
 
 def _spread(count: int, most: int | None) -> Sequence[int]:
@@ -179,10 +176,10 @@ def _spread(count: int, most: int | None) -> Sequence[int]:
     return [index * count // most for index in range(most)]
 
 
-def _with_images(records: Sequence[Record], log: ProblemLog) -> Iterator[Record]:
+def _with_images(records: Sequence[Record], report: Report) -> Iterator[Record]:
     for record in records:
         if problem := record_image_problem(record):
-            log.record(problem[0], f"image {record.get('image_id')!r}", problem[1])
+            report.record(problem[0], f"image {record.get('image_id')!r}", problem[1])
         else:
             yield record
 

@@ -9,7 +9,7 @@ from detectron2.structures import BoxMode
 
 from ...language.spans import to_words
 from ..entries import field_of
-from ..problems import ProblemLog, RecordError
+from ..report import RecordError, Report
 
 Record = dict[str, Any]
 
@@ -42,7 +42,7 @@ def label_size(label: Record, height: str, width: str, where: str) -> tuple[int,
 
 
 def caption_annotations(
-    label: Record, caption: str, where: str, log: ProblemLog, min_score: float
+    label: Record, caption: str, where: str, report: Report, min_score: float
 ) -> list[Record]:
     """The boxes of a pseudo-labeled caption as annotations with `spans`.
 
@@ -52,9 +52,9 @@ def caption_annotations(
             calls format v2). Spans of word pieces are widened to whole words.
         caption: what the spans point into.
         where: file and row, for the messages.
-        log: takes the boxes that cannot be used.
+        report: takes the boxes that cannot be used.
         min_score: boxes that are not above it are left out (GLIP: 0.5); that is a choice and no
-            fault, so they are not in the log.
+            fault, so they are not in the report.
 
     Raises:
         RecordError: the three lists do not have one length.
@@ -72,42 +72,44 @@ def caption_annotations(
     annotations = []
     for index, (of_phrase, phrase_spans, phrase_scores) in enumerate(zip(boxes, spans, scores)):
         place = f"{where}: bboxes[{index}]"
-        if not isinstance(of_phrase, list):
-            log.annotation("bad box", place, f"{of_phrase!r:.60} is no list")
-            continue
-        if of_phrase and isinstance(of_phrase[0], list):
-            grouped = list(of_phrase)
-            values = phrase_scores if isinstance(phrase_scores, list) else [phrase_scores]
-            values = values * len(grouped) if len(values) == 1 else values
-        else:
-            grouped, values = [of_phrase], [phrase_scores]
-        if len(values) != len(grouped):
-            what = f"{len(grouped)} boxes but {len(values)} scores"
-            log.annotation("lists of different lengths", place, what)
-            continue
-        if not all(isinstance(score, (int, float)) for score in values):
-            log.annotation("bad score", place, f"the score {phrase_scores!r:.60} is no number")
-            continue
-        kept = [box for box, score in zip(grouped, values) if score > min_score]
-        if not kept:
-            continue
         try:
-            words = to_words(caption, phrase_spans)
+            kept = _boxes_above(of_phrase, phrase_scores, min_score, place)
+            words = to_words(caption, phrase_spans) if kept else None
+        except RecordError as error:
+            report.annotation(error.kind, error.where, error.what)
         except (TypeError, ValueError) as error:
-            log.annotation("bad span", place, f"tokens_positive: {error}")
-            continue
-        annotations += [
-            {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, "spans": words}
-            for box in kept
-        ]
+            report.annotation("bad span", place, f"tokens_positive: {error}")
+        else:
+            annotations += [
+                {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, "spans": words}
+                for box in kept
+            ]
     return annotations
 
 
+def _boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[Any]:
+    """The boxes of one phrase, or its only box, that score more."""
+    if not isinstance(boxes, list):
+        raise RecordError("bad box", place, f"{boxes!r:.60} is no list")
+    values = [scores]
+    if boxes and isinstance(boxes[0], list):
+        values = scores if isinstance(scores, list) else values
+        values = values * len(boxes) if len(values) == 1 else values
+    else:
+        boxes = [boxes]
+    if len(values) != len(boxes):
+        what = f"{len(boxes)} boxes but {len(values)} scores"
+        raise RecordError("lists of different lengths", place, what)
+    if not all(isinstance(score, (int, float)) for score in values):
+        raise RecordError("bad score", place, f"the score {scores!r:.60} is no number")
+    return [box for box, score in zip(boxes, values) if score > min_score]
+
+
 def require_boxes(annotations: list[Record], min_boxes: int, where: str) -> None:
-    """
+    """Refuse captions of the web without boxes: they say nothing about the image to train on.
+
     Raises:
-        RecordError: fewer than `min_boxes`. A caption of the web without boxes says nothing
-            about the image that one could train on.
+        RecordError: fewer than `min_boxes`.
     """
     if len(annotations) < min_boxes:
         what = f"{len(annotations)} boxes are left, {min_boxes} are asked for (min_boxes)"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -21,15 +20,15 @@ from ...errors import DataError
 from ...language.class_names import root_class_warning
 from ..checks import not_utf8
 from ..entries import (
-    annotation_problem,
-    count_ids,
+    Problem,
     id_problem,
-    image_problem,
-    json_objects,
     make_ids_plain,
-    plain_annotation,
+    short,
+    sound_annotations,
+    sound_images,
 )
-from ..problems import ProblemLog, problem_log
+from ..reader import Reader
+from ..report import Report, reported
 
 Record = dict[str, Any]
 
@@ -48,8 +47,8 @@ def register_coco_style(
         metadata: goes into `MetadataCatalog` besides `evaluator_type="coco"`.
         options: `classes`, `rename`, `keep_folders` of the reader.
     """
-    load = partial(load_coco_style_json, json_file, image_root, name, **options)
-    DatasetCatalog.register(name, load)
+    reader = Reader(load_coco_style_json, json_file, image_root, name, **options)
+    DatasetCatalog.register(name, reader)
     fields = {"evaluator_type": "coco", **(metadata or {})}
     MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, **fields)
 
@@ -59,6 +58,7 @@ def load_coco_style_json(
     image_root: str,
     dataset_name: str | None = None,
     *,
+    report: Report | None = None,
     classes: Sequence[str] | None = None,
     rename: Callable[[str], str] | None = None,
     keep_folders: int | None = None,
@@ -72,6 +72,7 @@ def load_coco_style_json(
         image_root: the folder of the images.
         dataset_name: its metadata gets `thing_classes` and
             `thing_dataset_id_to_contiguous_id`.
+        report: takes what is left out; one of its own by default, which is logged.
         classes: other names for the categories, in the order of their ids.
         rename: repairs a category name.
         keep_folders: of `file_name` only so many folders before the file are kept
@@ -85,15 +86,12 @@ def load_coco_style_json(
     fields = {"images", "annotations", "categories"}
     content = read_json(json_file, fields, "COCO's format", optional={"annotations"})
     ids, names = read_categories(content["categories"], json_file)
-    if classes is not None:
-        if len(classes) != len(ids):
-            raise DataError(
-                f"{json_file}: 'categories' has {len(ids)} entries ({', '.join(names[:5])}, ...), "
-                f"but {len(classes)} class names are known ({', '.join(classes[:5])}, ...)"
-            )
-        names = list(classes)
-    elif rename is not None:
-        names = [rename(name) for name in names]
+    if classes is not None and len(classes) != len(ids):
+        raise DataError(
+            f"{json_file}: 'categories' has {len(ids)} entries ({', '.join(names[:5])}, ...), "
+            f"but {len(classes)} class names are known ({', '.join(classes[:5])}, ...)"
+        )
+    names = list(classes or map(rename or str, names))
     contiguous = {category: index for index, category in enumerate(ids)}
     if dataset_name is not None:
         set_vocabulary(dataset_name, names, contiguous, json_file)
@@ -102,13 +100,14 @@ def load_coco_style_json(
             if isinstance(image, dict):
                 url = image.get("coco_url")
                 image["file_name"] = "/".join(str(url or "").split("/")[-2:]) or None
-    with problem_log(json_file) as log:
-        images, by_image = sound_entries(content, contiguous, json_file, log)
+    with reported(json_file, report) as report:
+        images, by_image = sound_entries(content, contiguous, json_file, report)
+        is_annotated = content.pop("annotations", None) is not None  # each is gone when converted
         for entries in by_image.values():
-            entries[:] = [detectron2_annotation(e, contiguous, json_file, log) for e in entries]
+            entries[:] = [detectron2_annotation(e, contiguous, json_file, report) for e in entries]
         used = {a["category_id"] for entries in by_image.values() for a in entries}
-        log.warn(root_class_warning(content["categories"], [ids[i] for i in used]))
-    if "annotations" not in content:
+        report.warn(root_class_warning(content["categories"], [ids[i] for i in used]))
+    if not is_annotated:
         by_image.clear()
     return [
         _record(image, by_image.get(key), image_root, keep_folders, dataset_name)
@@ -117,7 +116,7 @@ def load_coco_style_json(
 
 
 def sound_entries(
-    content: Mapping[str, Any], contiguous: Mapping[int, int], json_file: str, log: ProblemLog
+    content: Mapping[str, Any], contiguous: Mapping[int, int], json_file: str, report: Report
 ) -> tuple[dict[Any, Record], dict[Any, list[Record]]]:
     """What of a COCO json can be used, for training and as ground truth alike.
 
@@ -125,17 +124,23 @@ def sound_entries(
         content: of `read_json`.
         contiguous: the ids of the categories -> class ids.
         json_file: for the messages.
-        log: takes what is left out.
+        report: takes what is left out.
 
     Returns:
         The entries of `images`, by id, in the order of their ids; by the same ids the lists of
         their `annotations`, with numbers as numbers.
     """
-    images = _images(content["images"], json_file, log)
+    required = ("id", "file_name", "height", "width")
+    images = sound_images(content["images"], json_file, report, required, _image_problem)
     # Numbers before texts, which cannot be compared.
     images = dict(sorted(images.items(), key=lambda item: (isinstance(item[0], str), item[0])))
-    by_image: dict[Any, list[Record]] = {key: [] for key in images}
-    _collect(content.get("annotations", ()), by_image, contiguous, json_file, log)
+    by_image = sound_annotations(
+        content.get("annotations", ()),
+        images,
+        json_file,
+        report,
+        lambda entry: _annotation_problem(entry, contiguous),
+    )
     return images, by_image
 
 
@@ -199,14 +204,9 @@ def set_vocabulary(
         if known is not None and known != value:
             raise DataError(
                 f"{json_file}: the categories of the file do not fit {field} in the metadata of "
-                f"{dataset_name!r}: {_short(value)} in the file, {_short(known)} registered"
+                f"{dataset_name!r}: {short(value, 80)} in the file, {short(known, 80)} registered"
             )
         metadata.set(**{field: value})
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def read_categories(entries: list, json_file: str) -> tuple[list[int], list[str]]:
@@ -237,55 +237,24 @@ def read_categories(entries: list, json_file: str) -> tuple[list[int], list[str]
     return ids, [names[i] for i in ids]
 
 
-def _images(entries: list, json_file: str, log: ProblemLog) -> dict[Any, Record]:
-    counts = count_ids(entries)
-    images = {}
-    for index, image in json_objects(entries, f"{json_file}: images", log.record):
-        problem = image_problem(image, ("id", "file_name", "height", "width"), counts)
-        negatives = image.get("neg_category_ids", [])
-        if problem is None and (
-            not isinstance(negatives, list) or any(id_problem(i) for i in negatives)
-        ):
-            problem = "bad field", f"'neg_category_ids' is no list of ids: {negatives!r:.60}"
-        if problem is None:
-            images[image["id"]] = image
-            continue
-        name = f"image {image.get('id')!r} ({image.get('file_name')})"
-        log.record(problem[0], f"{json_file}: images[{index}], {name}", problem[1])
-    return images
+def _image_problem(image: Record) -> Problem | None:
+    negatives = image.get("neg_category_ids", [])
+    if isinstance(negatives, list) and not any(id_problem(i) for i in negatives):
+        return None
+    return "bad field", f"'neg_category_ids' is no list of ids: {negatives!r:.60}"
 
 
-def _collect(
-    entries: list,
-    by_image: dict[Any, list[Record]],
-    contiguous: Mapping[int, int],
-    json_file: str,
-    log: ProblemLog,
-) -> None:
-    """Sort the sound annotations to their images, with numbers as numbers."""
-    seen: dict[Any, Record] = {}
-    for index, entry in json_objects(entries, f"{json_file}: annotations", log.annotation):
-        problem = annotation_problem(entry, by_image, seen)
-        category = entry.get("category_id")
-        if problem is None and (id_problem(category) or category not in contiguous):
-            problem = "unknown class", f"category_id={category!r} is not in 'categories'"
-        elif problem is None and not entry.get("bbox"):
-            problem = "bad box", "the field 'bbox' is missing or empty"
-        if problem is not None:
-            log.annotation(problem[0], _place(entry, json_file, index), problem[1])
-            continue
-        by_image[entry["image_id"]].append(plain_annotation(entry))
-
-
-def _place(entry: Record, json_file: str, index: int | None = None) -> str:
-    number = "" if index is None else f" {index}"
-    return (
-        f"{json_file}: image {entry.get('image_id')!r}, annotation{number} (id {entry.get('id')})"
-    )
+def _annotation_problem(entry: Record, contiguous: Mapping[int, int]) -> Problem | None:
+    category = entry.get("category_id")
+    if id_problem(category) or category not in contiguous:
+        return "unknown class", f"category_id={category!r} is not in 'categories'"
+    if not entry.get("bbox"):
+        return "bad box", "the field 'bbox' is missing or empty"
+    return None
 
 
 def detectron2_annotation(
-    entry: Record, contiguous: Mapping[int, int], json_file: str, log: ProblemLog
+    entry: Record, contiguous: Mapping[int, int], json_file: str, report: Report
 ) -> Record:
     """In Detectron2's form, without polygons that have no area: its box is no worse for it."""
     annotation = {k: entry[k] for k in ANNOTATION_KEYS if k in entry}
@@ -295,7 +264,8 @@ def detectron2_annotation(
             annotation["segmentation"] = mask
         if mask != segmentation:
             what = "the field 'segmentation' has a polygon of fewer than three corners"
-            log.mask("bad mask", _place(entry, json_file), what)
+            where = f"{json_file}: image {entry['image_id']!r}, annotation (id {entry.get('id')})"
+            report.mask("bad mask", where, what)
     annotation["bbox_mode"] = BoxMode.XYWH_ABS
     annotation["category_id"] = contiguous[entry["category_id"]]
     return annotation

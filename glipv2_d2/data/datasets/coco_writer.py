@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+
+from ...files import whole_file
 
 
 class CocoWriter:
@@ -17,23 +18,22 @@ class CocoWriter:
 
         with CocoWriter("train.json", ["cat", "dog"]) as writer:
             writer.add("a.jpg", 480, 640, [(1, [10, 10, 50, 50])])
+
+    Args:
+        path: the json.
+        class_names: categories 1, 2, ...
     """
 
     def __init__(self, path: str | os.PathLike, class_names: Sequence[str]):
-        """
-        Args:
-            path: the json.
-            class_names: categories 1, 2, ...
-        """
         self.path = Path(path)
         self.class_names = list(class_names)
         self.boxes = 0
         self.images: list[dict[str, Any]] = []
-        self._part = self.path.with_name(self.path.name + ".part")
+        self._whole = whole_file(self.path, "w")
 
     def __enter__(self) -> CocoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self._part, "w", encoding="utf-8")
+        self._file = self._whole.__enter__()
         self._file.write('{"annotations": [')
         return self
 
@@ -70,22 +70,9 @@ class CocoWriter:
             }
             self._file.write((",\n" if self.boxes > 1 else "\n") + json.dumps(entry))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         if kind is None:
-            rest: Mapping[str, Any] = {
-                "images": self.images,
-                "categories": [
-                    {"id": i, "name": name} for i, name in enumerate(self.class_names, 1)
-                ],
-            }
-            self._file.write("\n], " + json.dumps(rest)[1:])
-        self._file.close()
-        if kind is None:
-            os.replace(self._part, self.path)
-        else:
-            self._part.unlink()
+            categories = [{"id": i, "name": name} for i, name in enumerate(self.class_names, 1)]
+            rest = json.dumps({"images": self.images, "categories": categories})
+            self._file.write("\n], " + rest[1:])
+        self._whole.__exit__(kind, *error)

@@ -19,8 +19,8 @@ from detectron2.structures import BoxMode
 from ...errors import DataError
 from ..containers import TSV, ImageSource, read_row, row_offsets
 from ..entries import json_objects
-from ..problems import ProblemLog, RecordError
-from ..records import LazyRecords
+from ..reader import RecordIndex
+from ..report import RecordError, Report
 from .caption_labels import (
     caption_annotations,
     label_size,
@@ -40,6 +40,7 @@ def load_glip_tsv(
     image_root: str = "",
     dataset_name: str | None = None,
     *,
+    report: Report | None = None,
     min_score: float = 0.5,
     min_boxes: int = 1,
     check_keys: bool = True,
@@ -69,7 +70,7 @@ def load_glip_tsv(
     return records
 
 
-class GlipTsvRecords(LazyRecords):
+class GlipTsvRecords(RecordIndex):
     """See `load_glip_tsv`.
 
     Attributes:
@@ -116,7 +117,7 @@ class GlipTsvRecords(LazyRecords):
     def __len__(self) -> int:
         return len(self.labels) if self.rows is None else len(self.rows)
 
-    def read(self, index: int, log: ProblemLog) -> Record:
+    def read(self, index: int, report: Report) -> Record:
         row = index if self.rows is None else int(self.rows[index])
         where = f"{self.labels.path}: row {row}"
         columns = self.labels.read(row, where)
@@ -127,8 +128,8 @@ class GlipTsvRecords(LazyRecords):
         label = parse_label(columns[-1], where)
         record = {**self._image(row, key, label, where), **self._size(row, label, where)}
         if isinstance(label, dict) and "caption" in label:
-            return {**record, **self._caption(label, where, log)}
-        return {**record, **self._detection(label, where, log)}
+            return {**record, **self._caption(label, where, report)}
+        return {**record, **self._detection(label, where, report)}
 
     def _image(self, row: int, key: str, label: Any, where: str) -> Record:
         image_row = row
@@ -162,15 +163,15 @@ class GlipTsvRecords(LazyRecords):
             what = f"{self.sizes.path}: {columns[-1][:40]!r} is no height and width"
             raise RecordError("bad image size", where, what) from None
 
-    def _caption(self, label: Record, where: str, log: ProblemLog) -> Record:
+    def _caption(self, label: Record, where: str, report: Report) -> Record:
         caption = label["caption"]
         if not isinstance(caption, str) or not caption.strip():
             raise RecordError("empty caption", where, "the field 'caption' is empty")
-        annotations = caption_annotations(label, caption, where, log, self.min_score)
+        annotations = caption_annotations(label, caption, where, report, self.min_score)
         require_boxes(annotations, self.min_boxes, where)
         return {"caption": caption, "annotations": annotations}
 
-    def _detection(self, label: Any, where: str, log: ProblemLog) -> Record:
+    def _detection(self, label: Any, where: str, report: Report) -> Record:
         objects = label.get("objects") if isinstance(label, dict) else label
         if not isinstance(objects, list):
             what = "the label is neither a caption nor a list of objects"
@@ -179,12 +180,12 @@ class GlipTsvRecords(LazyRecords):
             what = "detection labels need 'labelmap' or 'jsondict' in the yaml"
             raise RecordError("no label map", where, what)
         annotations = []
-        for index, entry in json_objects(objects, f"{where}: objects", log.annotation):
+        for index, entry in json_objects(objects, f"{where}: objects", report.annotation):
             name = entry.get("class")
             category = self._ids.get(name) if isinstance(name, str) else None
             if category is None:
                 what = f"the field 'class' is {name!r:.60}, which is not in the label map"
-                log.annotation("unknown class", f"{where}: objects[{index}]", what)
+                report.annotation("unknown class", f"{where}: objects[{index}]", what)
                 continue
             annotations.append(
                 {

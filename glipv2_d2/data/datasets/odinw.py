@@ -2,7 +2,7 @@
 
 `odinw_<name>_{train,val,test}` (and `_minival` where there is one) and the few-shot files
 `odinw_<name>_fewshot_{train,val}_shot{1,3,5,10}_seed{3,30,300}`; the names and facts are in
-`odinw_table`. Class names are the official overrides of the 13-set.
+`odinw.yaml`. Class names are the official overrides of the 13-set.
 Two data sets are called otherwise in the 35-set; those are registered once more as
 `odinw35_<name>_...`.
 """
@@ -10,14 +10,43 @@ Two data sets are called otherwise in the 35-set; those are registered once more
 from __future__ import annotations
 
 import os
-from functools import partial
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+import yaml
+from detectron2.data import DatasetCatalog
 
-from .coco_like import load_coco_style_json
-from .odinw_table import FLAT, ODINW_ROWS, SEEDS, SHOTS, OdinwRow
+from .coco_like import register_coco_style
+
+SHOTS = (1, 3, 5, 10)
+SEEDS = (3, 30, 300)
 
 _FOLDERS = {"train": "train", "val": "valid", "test": "test", "minival": "mini_val"}
+
+
+class OdinwRow(NamedTuple):
+    """One data set; the fields are explained in `odinw.yaml`."""
+
+    name: str
+    folder: str
+    classes: Sequence[str]
+    in_13: bool = False
+    names_35: Sequence[str] = ()
+    flat: bool = False
+    minival: bool = False
+    test_is_val: bool = False
+    knowledge: Sequence[Sequence[str]] = ()
+
+
+def _read_rows() -> tuple[OdinwRow, ...]:
+    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    # libyaml's loader, where PyYAML has it: this is read on import.
+    rows = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return tuple(OdinwRow(**{"folder": row["name"], **row}) for row in rows)
+
+
+ODINW_ROWS = _read_rows()
 
 
 def _prefix(row: OdinwRow, suite: int) -> str:
@@ -66,7 +95,7 @@ def odinw_files(row: OdinwRow) -> dict[str, tuple[str, str]]:
     bases = ("train", "val", "test", "minival") if row.minival else ("train", "val", "test")
     for base in bases:
         source = "val" if base == "test" and row.test_is_val else base
-        if row.layout == FLAT:
+        if row.flat:
             json_file = f"{row.folder}/{source}_annotations_without_background.json"
             files[base] = (json_file, row.folder)
         else:
@@ -94,26 +123,25 @@ def register_odinw(root: str) -> None:
                     _register(name, row, classes, root, json_file, folder)
 
 
-def _register(name, row, classes, root, json_file, folder) -> None:
-    json_file = os.path.join(root, "odinw", json_file)
-    image_root = os.path.join(root, "odinw", folder)
-    load = partial(load_coco_style_json, json_file, image_root, name, classes=classes)
-    DatasetCatalog.register(name, load)
-    # The official configs number the categories 1, 2, ...; the reader checks it.
-    ids = {i + 1: i for i in range(len(classes))}
-    metadata = MetadataCatalog.get(name).set(
-        json_file=json_file,
-        image_root=image_root,
-        evaluator_type="coco",
-        odinw=True,
-        odinw_name=row.name,
-        thing_classes=list(classes),
-        thing_dataset_id_to_contiguous_id=ids,
-    )
+def _register(
+    name: str, row: OdinwRow, classes: Sequence[str], root: str, json_file: str, folder: str
+) -> None:
+    fields = {
+        "odinw": True,
+        "odinw_name": row.name,
+        "thing_classes": list(classes),
+        # The official configs number the categories 1, 2, ...; the reader checks it.
+        "thing_dataset_id_to_contiguous_id": {i + 1: i for i in range(len(classes))},
+    }
     if row.knowledge:
-        metadata.set(
-            caption_knowledge={
-                class_name: {"prefix": prefix, "name": told, "suffix": suffix}
-                for class_name, (prefix, told, suffix) in zip(classes, row.knowledge)
-            }
-        )
+        fields["caption_knowledge"] = {
+            class_name: {"prefix": prefix, "name": told, "suffix": suffix}
+            for class_name, (prefix, told, suffix) in zip(classes, row.knowledge)
+        }
+    register_coco_style(
+        name,
+        os.path.join(root, "odinw", json_file),
+        os.path.join(root, "odinw", folder),
+        metadata=fields,
+        classes=classes,
+    )

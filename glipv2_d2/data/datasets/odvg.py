@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from detectron2.structures import BoxMode
@@ -14,8 +14,8 @@ from ...language.spans import find_phrase
 from ..checks import not_utf8
 from ..containers import read_bytes, row_offsets
 from ..entries import field_of, file_name_problem, id_problem, json_objects
-from ..problems import ProblemLog, RecordError, problem_log
-from ..records import LazyRecords
+from ..reader import RecordIndex
+from ..report import RecordError, Report, reported
 from .coco_like import load_json, set_vocabulary
 
 Record = dict[str, Any]
@@ -26,9 +26,10 @@ def load_odvg(
     image_root: str,
     dataset_name: str | None = None,
     *,
+    report: Report | None = None,
     label_map: str | Mapping[str, str] | None = None,
     lazy: bool = False,
-) -> list[Record] | LazyRecords:
+) -> list[Record] | RecordIndex:
     """Records of an ODVG jsonl.
 
     A line with `detection` gives a detection record, one with `grounding` a caption; a file
@@ -41,6 +42,7 @@ def load_odvg(
             and perhaps `tokens_positive`; without it the phrase is looked up in the caption).
         image_root: the folder of the images.
         dataset_name: its metadata gets `thing_classes` if there are detection lines.
+        report: takes what is left out; one of its own by default, which is logged.
         label_map: `{"0": "person", ...}` or the json file that holds it (beside `json_file`
             if its path is relative); without it the names are those that the lines give to their
             labels.
@@ -51,29 +53,36 @@ def load_odvg(
         DataError: the file or the label map is missing or unreadable.
     """
     names = _read_label_map(label_map, json_file)
+    records: list[Record] | OdvgRecords
     if lazy:
         vocabulary = None if names is None else _Vocabulary(names, json_file)
         records = OdvgRecords(json_file, image_root, vocabulary)
-        if vocabulary is not None and dataset_name is not None:
-            vocabulary.publish(dataset_name)
-        return records
-    with problem_log(json_file) as log:
-        lines = list(_parsed(json_file, log))
-        if names is None:
-            names = _names_of_lines([line for _, line in lines])
-        vocabulary = _Vocabulary(names, json_file) if names else None
-        records = []
-        for number, line in lines:
-            try:
-                records.append(odvg_record(line, number, image_root, vocabulary, json_file, log))
-            except RecordError as error:
-                log.unusable(error)
+    else:
+        with reported(json_file, report) as report:
+            lines = list(_parsed(json_file, report))
+            names = _names_of_lines([line for _, line in lines]) if names is None else names
+            vocabulary = _Vocabulary(names, json_file) if names else None
+            records = list(_records(lines, image_root, vocabulary, json_file, report))
     if vocabulary is not None and dataset_name is not None:
         vocabulary.publish(dataset_name)
     return records
 
 
-class OdvgRecords(LazyRecords):
+def _records(
+    lines: Iterable[tuple[int, Record]],
+    image_root: str,
+    vocabulary: _Vocabulary | None,
+    json_file: str,
+    report: Report,
+) -> Iterator[Record]:
+    for number, line in lines:
+        try:
+            yield odvg_record(line, number, image_root, vocabulary, json_file, report)
+        except RecordError as error:
+            report.unusable(error)
+
+
+class OdvgRecords(RecordIndex):
     """Lines that are parsed when they are asked for."""
 
     def __init__(self, json_file: str, image_root: str, vocabulary: _Vocabulary | None):
@@ -86,7 +95,7 @@ class OdvgRecords(LazyRecords):
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def read(self, index: int, log: ProblemLog) -> Record:
+    def read(self, index: int, report: Report) -> Record:
         start = int(self.offsets[index])
         end = int(self.offsets[index + 1]) if index + 1 < len(self.offsets) else self.end
         where = f"{self.source}: line {index + 1}"
@@ -95,7 +104,7 @@ class OdvgRecords(LazyRecords):
         except (DataError, ValueError) as error:
             raise RecordError("bad offset", where, str(error)) from None
         line = _parse(text.decode("utf-8", "surrogateescape"), where)
-        return odvg_record(line, index + 1, self.image_root, self.vocabulary, self.source, log)
+        return odvg_record(line, index + 1, self.image_root, self.vocabulary, self.source, report)
 
 
 class _Vocabulary:
@@ -130,7 +139,7 @@ def _read_label_map(
         raise DataError(f"{source}: the labels must be numbers, as in {{'0': 'person'}}") from None
 
 
-def _parsed(json_file: str, log: ProblemLog) -> Iterator[tuple[int, Record]]:
+def _parsed(json_file: str, report: Report) -> Iterator[tuple[int, Record]]:
     """(line number from 1, parsed line)."""
     try:
         file = open(json_file, encoding="utf-8", errors="surrogateescape")
@@ -145,7 +154,7 @@ def _parsed(json_file: str, log: ProblemLog) -> Iterator[tuple[int, Record]]:
             try:
                 yield number, _parse(text, f"{json_file}: line {number}")
             except RecordError as error:
-                log.unusable(error)
+                report.unusable(error)
 
 
 def _parse(text: str, where: str) -> Record:
@@ -179,7 +188,7 @@ def odvg_record(
     image_root: str,
     vocabulary: _Vocabulary | None,
     json_file: str,
-    log: ProblemLog,
+    report: Report,
 ) -> Record:
     """The record of one line.
 
@@ -208,7 +217,7 @@ def odvg_record(
                 "no label map", where, "detection lines need a label_map with the class names"
             )
         instances = field_of(line["detection"], "instances", list, where)
-        record["annotations"] = _instances(instances, vocabulary, where, log)
+        record["annotations"] = _instances(instances, vocabulary, where, report)
     else:
         grounding = line["grounding"]
         if not isinstance(grounding.get("caption"), str) or not grounding["caption"].strip():
@@ -216,32 +225,34 @@ def odvg_record(
         if not_utf8(grounding["caption"]):
             raise RecordError("caption not UTF-8", where, "grounding.caption is not UTF-8")
         record["caption"] = grounding["caption"]
-        record["annotations"] = _regions(grounding, where, log)
+        record["annotations"] = _regions(grounding, where, report)
     return record
 
 
 def _instances(
-    instances: list[Record], vocabulary: _Vocabulary, where: str, log: ProblemLog
+    instances: list[Record], vocabulary: _Vocabulary, where: str, report: Report
 ) -> list[Record]:
     result = []
-    for index, instance in json_objects(instances, f"{where}: detection.instances", log.annotation):
+    for index, instance in json_objects(
+        instances, f"{where}: detection.instances", report.annotation
+    ):
         place = f"{where}: detection.instances[{index}]"
-        label = instance.get("label")
+        label: Any = instance.get("label")
         name = None if id_problem(label) else vocabulary.names.get(label)
         if name is None:
-            log.annotation("unknown class", place, f"the field 'label' is {label!r}: not known")
+            report.annotation("unknown class", place, f"the field 'label' is {label!r}: not known")
         elif instance.get("category", name) != name:
             what = f"label {label} is {name!r} in the label map, but 'category' says "
-            log.annotation("name and id differ", place, what + repr(instance["category"]))
+            report.annotation("name and id differ", place, what + repr(instance["category"]))
         else:
             result.append(_box(instance.get("bbox"), category_id=vocabulary.ids[label]))
     return result
 
 
-def _regions(grounding: Record, where: str, log: ProblemLog) -> list[Record]:
+def _regions(grounding: Record, where: str, report: Report) -> list[Record]:
     caption, result = grounding["caption"], []
     regions = field_of(grounding, "regions", list, where)
-    for index, region in json_objects(regions, f"{where}: grounding.regions", log.annotation):
+    for index, region in json_objects(regions, f"{where}: grounding.regions", report.annotation):
         place = f"{where}: grounding.regions[{index}]"
         phrases = region.get("phrase", "")
         phrases = phrases if isinstance(phrases, list) else [phrases]
@@ -250,11 +261,11 @@ def _regions(grounding: Record, where: str, log: ProblemLog) -> list[Record]:
             spans = [find_phrase(caption, str(phrase)) for phrase in phrases]
             if None in spans:
                 what = f"the field 'phrase' {region.get('phrase')!r} does not occur in the caption"
-                log.annotation("phrase not in caption", place, f"{what} {caption[:60]!r}")
+                report.annotation("phrase not in caption", place, f"{what} {caption[:60]!r}")
                 continue
         boxes = region.get("bbox")
         if not isinstance(boxes, list) or not boxes:
-            log.annotation("bad box", place, "the field 'bbox' is missing or empty")
+            report.annotation("bad box", place, "the field 'bbox' is missing or empty")
             continue
         for box in boxes if isinstance(boxes[0], list) else [boxes]:
             result.append(_box(box, spans=spans))

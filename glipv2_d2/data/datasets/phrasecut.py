@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
@@ -96,10 +95,8 @@ def _whole(record: Record, tasks: dict[str, list[Instance]], where: str) -> Reco
         if not _is_box(box):  # it is left out and counted where all boxes are checked
             annotations.append(annotation)
             continue
-        distance, instance = min(
-            ((_distance(i.box, box), i) for i in left), default=(math.inf, None), key=itemgetter(0)
-        )
-        if distance > SAME_BOX:
+        instance = min(left, key=lambda i: _distance(i.box, box), default=None)
+        if instance is None or _distance(instance.box, box) > SAME_BOX:
             raise DataError(f"{where}: task {task_id!r} has no instance with the box {box!r:.80}")
         left.remove(instance)  # of two with one box each gets its own
         annotations.append({**annotation, "segmentation": instance.polygons})

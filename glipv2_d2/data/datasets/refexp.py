@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 
+from ..reader import Reader
+from ..report import Report
 from .coco_like import load_coco_style_json, read_json
 
 Record = dict[str, Any]
@@ -58,7 +59,7 @@ def images_of(json_files: Iterable[str]) -> set[str]:
     }
 
 
-def without_images(records: Sequence[Record], keys: set[str]) -> list[Record]:
+def without_images(records: Sequence[Record], keys: Set[str]) -> list[Record]:
     """The records whose image is not in `keys` (see `record_image_key`)."""
     return [record for record in records if record_image_key(record) not in keys]
 
@@ -80,7 +81,8 @@ def register_coco_without_refexp(root: str, splits: Mapping[str, Sequence[str]])
         for split in of
         if split != "train"
     ]
-    DatasetCatalog.register(name, partial(_load_without, json_file, image_root, name, held_out))
+    reader = Reader(_load_without, json_file, image_root, name, held_out=held_out)
+    DatasetCatalog.register(name, reader)
     MetadataCatalog.get(name).set(
         json_file=json_file,
         image_root=image_root,
@@ -89,5 +91,8 @@ def register_coco_without_refexp(root: str, splits: Mapping[str, Sequence[str]])
     )
 
 
-def _load_without(json_file, image_root, name, held_out) -> list[Record]:
-    return without_images(load_coco_style_json(json_file, image_root, name), images_of(held_out))
+def _load_without(
+    json_file: str, image_root: str, name: str, *, report: Report, held_out: Sequence[str]
+) -> list[Record]:
+    records = load_coco_style_json(json_file, image_root, name, report=report)
+    return without_images(records, images_of(held_out))

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from fvcore.common.registry import Registry
 
 from ...errors import DataError, UsageError
+from ..reader import Reader
+from .coco_like import register_coco_style
 from .glip_tsv import load_glip_tsv
 from .mdetr import load_mdetr_json
 from .odvg import load_odvg
-from .phrase_classes import number_phrases
 from .tar_shards import load_tar_shards
 
-# A loader takes (json_file, image_root, dataset_name, **options) and returns records: a list, or
-# LazyRecords where the data set is too large for one.
-GROUNDING_FORMATS: dict[str, Callable[..., Sequence[dict[str, Any]]]] = {
-    "mdetr": load_mdetr_json,
-    "odvg": load_odvg,
-    "glip_tsv": load_glip_tsv,
-    "webdataset": load_tar_shards,
-}
+Load = TypeVar("Load", bound=Callable[..., Sequence[Any]])
+
+
+class FormatRegistry(Registry):
+    """fvcore's registry, with the names under which users ask for a format."""
+
+    def register(self, name: str) -> Callable[[Load], Load]:
+        """A decorator for the reader of the format `name`.
+
+        The reader takes `path, image_root, dataset_name`, the `report` that it tells what it leaves
+        out, and the `reader_options`, the last two by name. It returns records: a list, or a
+        `RecordIndex` where the data set is too large for one.
+        """
+
+        def add(load: Load) -> Load:
+            self._do_register(name, load)
+            return load
+
+        return add
+
+
+GROUNDING_FORMATS = FormatRegistry("grounding data format")
+GROUNDING_FORMATS.register("mdetr")(load_mdetr_json)
+GROUNDING_FORMATS.register("odvg")(load_odvg)
+GROUNDING_FORMATS.register("glip_tsv")(load_glip_tsv)
+GROUNDING_FORMATS.register("webdataset")(load_tar_shards)
 
 
 def register_grounding_dataset(
@@ -58,7 +76,8 @@ def register_grounding_dataset(
     """
     if format not in GROUNDING_FORMATS:
         raise UsageError(
-            f"unknown format {format!r} for grounding data, known: {sorted(GROUNDING_FORMATS)}"
+            f"unknown format {format!r} for grounding data, known: "
+            f"{sorted(name for name, _ in GROUNDING_FORMATS)}"
         )
     options = dict(reader_options or {})
     fields = {
@@ -71,17 +90,9 @@ def register_grounding_dataset(
     }
     if _is_registered(name, fields):
         return
-    load = GROUNDING_FORMATS[format]
-    DatasetCatalog.register(name, partial(_load, load, json_file, image_root, name, **options))
+    load = GROUNDING_FORMATS.get(format)
+    DatasetCatalog.register(name, Reader(load, json_file, image_root, name, **options))
     MetadataCatalog.get(name).set(**fields)
-
-
-def _load(load: Callable, json_file: str, image_root: Any, name: str, **options: Any) -> Sequence:
-    """The records of a format's reader; of captions that are in memory the phrases have numbers."""
-    records = load(json_file, image_root, name, **options)
-    if isinstance(records, list) and all("caption" in record for record in records):
-        number_phrases(records, name)
-    return records
 
 
 def register_coco_dataset(name: str, json_file: str, image_root: str, **metadata: Any) -> None:
@@ -99,9 +110,9 @@ def register_coco_dataset(name: str, json_file: str, image_root: str, **metadata
     Raises:
         DataError: the name is registered with other arguments; the message has both.
     """
-    fields = {"evaluator_type": "coco", "json_file": json_file, "image_root": image_root}
-    if not _is_registered(name, {**fields, **metadata}):
-        register_coco_instances(name, metadata, json_file, image_root)
+    fields = {"evaluator_type": "coco", **metadata}
+    if not _is_registered(name, {"json_file": json_file, "image_root": image_root, **fields}):
+        register_coco_style(name, json_file, image_root, metadata=fields)
 
 
 def _is_registered(name: str, fields: Mapping[str, Any]) -> bool:

@@ -21,8 +21,8 @@ import numpy as np
 from ...errors import DataError, ImageReadError
 from ..containers import TAR, ImageSource, read_bytes
 from ..images import record_image_size
-from ..problems import ProblemLog, RecordError
-from ..records import LazyRecords
+from ..reader import RecordIndex
+from ..report import RecordError, Report
 from .caption_labels import (
     caption_annotations,
     label_size,
@@ -45,6 +45,7 @@ def load_tar_shards(
     image_root: str = "",
     dataset_name: str | None = None,
     *,
+    report: Report | None = None,
     min_score: float = 0.5,
     min_boxes: int = 1,
 ) -> TarRecords:
@@ -70,7 +71,7 @@ def load_tar_shards(
     return TarRecords(paths, min_score, min_boxes)
 
 
-class TarRecords(LazyRecords):
+class TarRecords(RecordIndex):
     """See `load_tar_shards`."""
 
     def __init__(self, paths: list[str], min_score: float, min_boxes: int):
@@ -91,7 +92,7 @@ class TarRecords(LazyRecords):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def read(self, index: int, log: ProblemLog) -> Record:
+    def read(self, index: int, report: Report) -> Record:
         entry = self.entries[index]
         path = self.paths[int(np.searchsorted(self.starts, index, side="right")) - 1]
         key = entry["key"].decode("utf-8", "replace")
@@ -110,7 +111,7 @@ class TarRecords(LazyRecords):
             "image_id": f"{os.path.basename(path)}:{key}",
             "image_source": ImageSource(TAR, path, image_at, size, key),
             "caption": caption,
-            "annotations": caption_annotations(label, caption, where, log, self.min_score),
+            "annotations": caption_annotations(label, caption, where, report, self.min_score),
         }
         require_boxes(record["annotations"], self.min_boxes, where)
         record["height"], record["width"] = _size(record, label, where)

@@ -1,5 +1,1 @@
 """From dataset dicts to model inputs."""
-
-from .grounding import GroundingDatasetMapper
-
-__all__ = ["GroundingDatasetMapper"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from ...language.negatives import (
 )
 from ...language.prompt import SEPARATOR, Prompt, names_direction
 from ...language.tokenized import Tokenizer
-from ..counters import Counters
 from ..images import check_image_size, read_record_image
+from ..reader import CaptionPool, RecordIndex
+from ..report import Report
 from .captions import (
     CaptionSample,
     cut_to_fit,
@@ -41,6 +43,7 @@ DROPPED_PHRASES = "boxes dropped because their phrase lies behind the token limi
 DROPPED_TOKENLESS = "boxes dropped because the tokenizer leaves nothing of their phrase"
 DROPPED_CROWDS = "crowd boxes dropped"
 DROPPED_EMPTY = "boxes dropped because augmentation left nothing of them"
+DROPPED = (DROPPED_POSITIVES, DROPPED_PHRASES, DROPPED_TOKENLESS, DROPPED_CROWDS, DROPPED_EMPTY)
 
 
 class GroundingDatasetMapper:
@@ -55,8 +58,29 @@ class GroundingDatasetMapper:
     vocabulary of the record's data set in chunks that fit, or the one caption. A detection record
     that does not name its data set gets no prompt: the model's own vocabulary is used.
 
+    Args:
+        is_train: see above.
+        augmentations: Detectron2's, applied in this order. A caption or class name with the
+            words left or right is never seen mirrored: such a flip is taken back.
+        tokenizer: a `PromptTokenizer`.
+        image_format: `"BGR"` or `"RGB"`, the model's `input_format`.
+        max_classes, full_prompt_prob, shuffle, separator: see `DetectionPromptSampler`.
+        negative_captions: so many captions of other images are put around the caption of a
+            grounding record, as far as they fit; with a mapping from names of data sets only
+            around captions of these. GLIP-L: 20, for image-text pairs only.
+        plain_caption_prob: how often a caption is left as it is. GLIP-L: 0.4.
+        full_captions_prob: how often `negative_captions` are drawn, else a smaller number,
+            all equally likely. GLIP-L: 0.5.
+        chunk_size: at most so many names in a prompt at test time; None: as many as fit.
+        caption_knowledge: at test time write the words around a class name that the metadata
+            of the data set tells (`caption_knowledge`, some data sets of ODinW); see
+            `class_knowledge`.
+        use_masks: give `gt_masks`, for records whose annotations have segmentations.
+        recompute_boxes: boxes from the augmented masks (tighter after a crop).
+        dataset_name: for records that do not name their data set.
+
     Attributes:
-        counters: what had to be left out (`Counters`).
+        report: running counts of what had to be left out (`Report`).
     """
 
     def __init__(
@@ -79,97 +103,70 @@ class GroundingDatasetMapper:
         recompute_boxes: bool = False,
         dataset_name: str | None = None,
     ):
-        """
-        Args:
-            is_train: see above.
-            augmentations: Detectron2's, applied in this order. A caption or class name with the
-                words left or right is never seen mirrored: such a flip is taken back.
-            tokenizer: of the model.
-            image_format: `"BGR"` or `"RGB"`, the model's `input_format`.
-            max_classes, full_prompt_prob, shuffle, separator: see
-                `DetectionPromptSampler`.
-            negative_captions: so many captions of other images are put around the caption of a
-                grounding record, as far as they fit; with a mapping from names of data sets only
-                around captions of these. GLIP-L: 20, for image-text pairs only.
-            plain_caption_prob: how often a caption is left as it is. GLIP-L: 0.4.
-            full_captions_prob: how often `negative_captions` are drawn, else a smaller number,
-                all equally likely. GLIP-L: 0.5.
-            chunk_size: at most so many names in a prompt at test time; None: as many as fit.
-            caption_knowledge: at test time write the words around a class name that the metadata
-                of the data set tells (`caption_knowledge`, some data sets of ODinW); see
-                `class_knowledge`.
-            use_masks: give `gt_masks`, for records whose annotations have segmentations.
-            recompute_boxes: boxes from the augmented masks (tighter after a crop).
-            dataset_name: for records that do not name their data set.
-        """
         if recompute_boxes and not use_masks:
             raise ValueError("recompute_boxes needs use_masks=True")
         self.is_train = is_train
         self.augmentations = T.AugmentationList(list(augmentations))
         self.tokenizer = tokenizer
         self.image_format = image_format
-        self.prompt_options = {
-            "max_classes": max_classes,
-            "full_prompt_prob": full_prompt_prob,
-            "shuffle": shuffle,
-            "separator": separator,
-        }
         self.separator = separator
-        for name, value in (
-            ("plain_caption_prob", plain_caption_prob),
-            ("full_captions_prob", full_captions_prob),
-        ):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {value}")
-        self.negative_captions = negative_captions
-        self.plain_caption_prob = plain_caption_prob
-        self.full_captions_prob = full_captions_prob
         self.chunk_size = chunk_size
         self.caption_knowledge = caption_knowledge
         self.use_masks = use_masks
         self.recompute_boxes = recompute_boxes
         self.dataset_name = dataset_name
-        self.counters = Counters(
-            (
-                DROPPED_POSITIVES,
-                DROPPED_PHRASES,
-                DROPPED_TOKENLESS,
-                DROPPED_CROWDS,
-                DROPPED_EMPTY,
-            ),
-            __name__,
+        self.negative_captions = negative_captions
+        self.plain_caption_prob = _probability("plain_caption_prob", plain_caption_prob)
+        self.full_captions_prob = _probability("full_captions_prob", full_captions_prob)
+        self.report = Report(running=DROPPED)
+        self._make_sampler = partial(
+            DetectionPromptSampler,
+            tokenizer=tokenizer,
+            max_classes=max_classes,
+            full_prompt_prob=full_prompt_prob,
+            shuffle=shuffle,
+            separator=separator,
         )
         self._samplers: dict[str, DetectionPromptSampler] = {}
         self._chunks: dict[str, list[Prompt]] = {}
-        self._caption_pools: dict[str, Sequence[tuple[str, str]]] = {}
+        self._caption_pools: dict[str | None, Sequence[tuple[str, str]]] = {}
 
-    def prepare(self, dataset_names: Iterable[str]) -> None:
-        """Read the vocabularies now, so that data workers need not know the catalogs.
+    def prepare(self, dataset_name: str, records: Sequence[Record]) -> None:
+        """Read now what the records of a data set need, before there are data workers.
+
+        That is the vocabulary, which workers then need not look up in the catalogs, and for
+        captions among others the records that these are taken from.
 
         Args:
-            dataset_names: those of detection records.
+            dataset_name: of the records.
+            records: all of them; a `RecordIndex`, or a list whose first record says whether they
+                are captions.
 
         Raises:
-            DataError: a data set has no class names, or one that cannot be asked for.
+            DataError: boxes without class names, or a class that cannot be asked for.
         """
-        for name in dataset_names:
-            try:
-                if self.is_train:
-                    self._prompt_sampler(name)
-                else:
-                    self._vocabulary_prompts(name)
-            except PromptError as error:
-                raise DataError(
-                    f"{error}. The class is one of data set {name!r}: rename it in the files of "
-                    "every split"
-                ) from error
-
-    def set_caption_pool(self, dataset_name: str, pool: Sequence[tuple[str, str]]) -> None:
-        """The (file name, caption) pairs that negative captions of a data set are taken from."""
-        self._caption_pools[dataset_name] = pool
+        if isinstance(records, RecordIndex):
+            has_captions = records.has_captions
+        else:
+            has_captions = "caption" in records[0]
+        if has_captions and self.most_negatives(dataset_name):
+            self._caption_pools[dataset_name] = CaptionPool(records)
+        if has_captions and detection_classes(dataset_name) is None:
+            return
+        try:
+            if self.is_train:
+                self._prompt_sampler(dataset_name)
+            else:
+                self._vocabulary_prompts(dataset_name)
+        except PromptError as error:
+            raise DataError(
+                f"{error}. The class is one of data set {dataset_name!r}: rename it in the files "
+                "of every split"
+            ) from error
 
     def __call__(self, record: Record) -> Record:
-        """
+        """The model's input for a record, see above.
+
         Args:
             record: a dict of the data set; not changed.
 
@@ -187,7 +184,7 @@ class GroundingDatasetMapper:
 
         crowd = [a for a in annotations if a.get("iscrowd", 0)]
         single = [a for a in annotations if not a.get("iscrowd", 0)]
-        self.counters.add(DROPPED_CROWDS, len(crowd), str(record["file_name"]))
+        self.report.count(DROPPED_CROWDS, len(crowd), str(record["file_name"]))
         if "caption" in record:
             sample = self._grounding_sample(record, single)
         else:
@@ -203,7 +200,7 @@ class GroundingDatasetMapper:
             where=record["file_name"],
         )
         lost = len(sample.annotations) - len(instances)
-        self.counters.add(DROPPED_EMPTY, lost, str(record["file_name"]))
+        self.report.count(DROPPED_EMPTY, lost, str(record["file_name"]))
         output = {"height": record["height"], "width": record["width"]}
         for key in ("file_name", "image_id", "dataset_name"):
             if key in record:
@@ -255,22 +252,24 @@ class GroundingDatasetMapper:
             # A crowd box is not trained on, but what is in it must not be called absent.
             excluded_ids={a["category_id"] for a in crowd},
         )
-        index = {class_id: k for k, class_id in enumerate(sampled.prompt.class_ids)}
+        index: dict[int | None, int] = {
+            class_id: k for k, class_id in enumerate(sampled.prompt.class_ids)
+        }
         kept = []
         for annotation in annotations:
             phrase = index.get(annotation["category_id"])
             if phrase is not None:
                 kept.append({**annotation, "category_id": phrase})
         lost = len(annotations) - len(kept)
-        self.counters.add(DROPPED_POSITIVES, lost, str(record["file_name"]))
+        self.report.count(DROPPED_POSITIVES, lost, str(record["file_name"]))
         return CaptionSample(sampled.prompt, kept)
 
     def _grounding_sample(self, record: Record, annotations: list[Record]) -> CaptionSample:
         caption, fitting = cut_to_fit(record, annotations, self.tokenizer)
         lost = len(annotations) - len(fitting)
-        self.counters.add(DROPPED_PHRASES, lost, str(record["file_name"]))
+        self.report.count(DROPPED_PHRASES, lost, str(record["file_name"]))
         kept = with_tokens(caption, fitting, self.tokenizer)
-        self.counters.add(DROPPED_TOKENLESS, len(fitting) - len(kept), str(record["file_name"]))
+        self.report.count(DROPPED_TOKENLESS, len(fitting) - len(kept), str(record["file_name"]))
         name = record.get("dataset_name", self.dataset_name)
         count = self._number_of_negatives(name)
         if count:
@@ -284,7 +283,7 @@ class GroundingDatasetMapper:
     def most_negatives(self, dataset_name: str | None) -> int:
         """How many captions of other images at most are put around one of a data set."""
         most = self.negative_captions
-        return most.get(dataset_name, 0) if isinstance(most, Mapping) else most
+        return most.get(dataset_name or "", 0) if isinstance(most, Mapping) else most
 
     def _number_of_negatives(self, dataset_name: str | None) -> int:
         """GLIP's rule: none, all, or a number between."""
@@ -295,9 +294,7 @@ class GroundingDatasetMapper:
 
     def _prompt_sampler(self, name: str) -> DetectionPromptSampler:
         if name not in self._samplers:
-            self._samplers[name] = DetectionPromptSampler(
-                class_names(name), self.tokenizer, **self.prompt_options
-            )
+            self._samplers[name] = self._make_sampler(class_names(name))
         return self._samplers[name]
 
     def _vocabulary_prompts(self, name: str) -> list[Prompt]:
@@ -325,6 +322,12 @@ def class_names(dataset_name: str) -> Sequence[str]:
             "MetadataCatalog.get(name).thing_classes, or load it first (COCO json sets them then)"
         )
     return names
+
+
+def _probability(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+    return value
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:

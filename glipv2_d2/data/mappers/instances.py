@@ -27,7 +27,8 @@ def make_instances(
     recompute_boxes: bool,
     where: str,
 ) -> Instances:
-    """
+    """The annotations of an augmented image as Detectron2's Instances.
+
     Args:
         annotations: with `bbox, bbox_mode, category_id` and perhaps `segmentation`
             (polygons or RLE); changed by this function.

@@ -5,10 +5,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 
 from glipv2_d2.data import load_records
-from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coco_style
 from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_objects365_name
-from glipv2_d2.data.loading import LEFT_OUT, stored_records
+from glipv2_d2.data.loading import training_records
+from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
 
 
@@ -55,7 +55,7 @@ def test_a_test_set_without_annotations(coco_json, images, cleanup):
     assert len(records) == 12 and not any("annotations" in record for record in records)
     assert [r["image_id"] for r in records] == list(range(12))
     with pytest.raises(DataError, match="'tiny_unannotated' .* has no annotations, so it"):
-        stored_records("tiny_unannotated", "drop", False, Counters((LEFT_OUT,), "some"), set())
+        training_records("tiny_unannotated", Report())
 
 
 def test_federated_negatives_are_kept(coco_json, images):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glipv2_d2.data import load_records, read_record_image, register_grounding_dataset
 from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
-from glipv2_d2.data.problems import RecordError
+from glipv2_d2.data.report import RecordError
 from glipv2_d2.errors import DataError
 from tests.support.making import (
     BOXES,

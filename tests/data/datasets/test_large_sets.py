@@ -18,8 +18,7 @@ from glipv2_d2.data import (
     build_grounding_train_loader,
     register_grounding_dataset,
 )
-from glipv2_d2.data.loading import LEFT_OUT
-from glipv2_d2.data.samplers import REPLACED
+from glipv2_d2.data.report import LEFT_OUT, REPLACED
 from glipv2_d2.errors import DataError
 from tests.support.making import (
     BOXES,
@@ -104,7 +103,7 @@ def test_damage_is_replaced_and_counted(large, caption_tsv, shards, tokenizer, c
         batch = next(iter(loader))
     assert sorted(keys(batch)) == ["img0", "img3", "img3", "img3"]
     assert [len(s["instances"]) for s in batch if s["image_id"] == "img0"] == [2]
-    counts = loader.dataset.counters.total()
+    counts = loader.dataset.report.totals()
     assert counts == {REPLACED: 3, LEFT_OUT: 1}  # img1 and, twice, img2
     assert "row 'img1' at byte" in caplog.text and "no base64" in caplog.text
     with pytest.raises(DataError, match="annotation 2: bbox .9, 9, 1, 1. is reversed"):
@@ -133,7 +132,7 @@ def test_a_missing_image_is_replaced(large, images, tokenizer):
     )
     epoch = keys(next(iter(loader)))
     assert sorted(epoch) == sorted(str(104 if i == 103 else i) for i in range(100, 112))
-    assert loader.dataset.counters.total()[REPLACED] == 1
+    assert loader.dataset.report.totals()[REPLACED] == 1
     strict = build_grounding_train_loader(
         "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0, invalid="raise"
     )

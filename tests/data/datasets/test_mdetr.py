@@ -9,7 +9,7 @@ from detectron2.structures import BoxMode
 
 from glipv2_d2.data import load_mdetr_json, load_records, register_grounding_dataset
 from glipv2_d2.data.datasets.builtin import GROUNDING_SPLITS, register_all
-from glipv2_d2.data.problems import problem_log
+from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
 
 
@@ -43,8 +43,7 @@ def test_folders_by_data_source(mdetr_json):
     assert [os.path.dirname(r["file_name"]) for r in records[:2]] == ["c", "v"]
     assert records[1]["data_source"] == "vg"
     with pytest.raises(DataError, match="data_source is 'vg'"):
-        with problem_log("set", "raise"):
-            load_mdetr_json(path, {"coco": "c"})
+        load_mdetr_json(path, {"coco": "c"}, report=Report(mode="raise"))
     assert len(load_mdetr_json(path, {"coco": "c"})) == 6
 
 
@@ -86,8 +85,7 @@ def test_bad_files(tmp_path, mdetr_json):
 def test_bad_entries(mdetr_json, edit, message, images, boxes, caplog):
     path = edited(mdetr_json, edit)
     with pytest.raises(DataError, match=rf"mdetr\.json: .*{message}"):
-        with problem_log("set", "raise"):
-            load_mdetr_json(path, "")
+        load_mdetr_json(path, "", report=Report(mode="raise"))
     with caplog.at_level(logging.WARNING):
         records = load_mdetr_json(path, "")
     assert len(records) == images and sum(len(r["annotations"]) for r in records) == boxes

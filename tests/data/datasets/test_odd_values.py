@@ -8,10 +8,10 @@ import pytest
 
 from glipv2_d2.data import GroundingDatasetMapper, load_records, register_grounding_dataset
 from glipv2_d2.data.checks import check_records
-from glipv2_d2.data.counters import Counters
 from glipv2_d2.data.datasets.coco_like import register_coco_style
-from glipv2_d2.data.loading import LEFT_OUT, stored_records
-from glipv2_d2.data.samplers import REPLACED, UNUSABLE
+from glipv2_d2.data.loading import training_records
+from glipv2_d2.data.report import LEFT_OUT, Report
+from glipv2_d2.data.samplers import UNUSABLE
 from glipv2_d2.errors import DataError
 from tests.data.test_checks import detection
 from tests.support.making import (
@@ -160,8 +160,7 @@ def replaced(content, path, value):
 def use(name, tokenizer, invalid):
     """All that a training and a test do with the records; DataError where they stop."""
     try:
-        counters = Counters((REPLACED, LEFT_OUT), "test")
-        records = stored_records(name, invalid, False, counters, set())
+        records = training_records(name, Report(mode=invalid, running=(LEFT_OUT,)))
         train = GroundingDatasetMapper(
             is_train=True, augmentations=[], tokenizer=tokenizer, use_masks=True
         )

@@ -4,8 +4,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from glipv2_d2.data import load_records
-from glipv2_d2.data.datasets.odinw import odinw_files, odinw_names, register_odinw
-from glipv2_d2.data.datasets.odinw_table import ODINW_ROWS
+from glipv2_d2.data.datasets.odinw import ODINW_ROWS, odinw_files, odinw_names, register_odinw
 from glipv2_d2.errors import DataError
 from glipv2_d2.language import Prompt
 

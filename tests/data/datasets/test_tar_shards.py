@@ -8,7 +8,7 @@ from detectron2.structures import BoxMode
 from glipv2_d2.data import load_records, read_record_image, register_grounding_dataset
 from glipv2_d2.data.datasets import tar_index
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
-from glipv2_d2.data.problems import RecordError
+from glipv2_d2.data.report import RecordError
 from glipv2_d2.errors import DataError
 from tests.support.making import (
     BOXES,

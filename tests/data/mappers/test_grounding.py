@@ -100,7 +100,7 @@ def test_crowds_are_neither_boxes_nor_negatives(image_file, tokenizer):
     output = convert(detection(image_file, crowd, box(5, 5, 20, 30, category_id=1)))
     assert len(output["instances"]) == 1
     assert set(output["prompt"].names) == {"caterpillar", "left shoe"}
-    assert convert.counters.total()[DROPPED_CROWDS] == 1
+    assert convert.report.totals()[DROPPED_CROWDS] == 1
 
 
 def test_boxes_of_dropped_positives_are_counted(image_file, tokenizer):
@@ -115,7 +115,7 @@ def test_boxes_of_dropped_positives_are_counted(image_file, tokenizer):
         assert {names[i] for i in output["instances"].gt_classes} == set(names)
         seen.update(names)
     assert seen == set(CLASSES)  # another subset each time
-    assert convert.counters.total()[DROPPED_POSITIVES] >= 20
+    assert convert.report.totals()[DROPPED_POSITIVES] >= 20
 
 
 def test_boxes_that_a_crop_removes(image_file, tokenizer):
@@ -124,7 +124,7 @@ def test_boxes_that_a_crop_removes(image_file, tokenizer):
         detection(image_file, box(5, 5, 20, 30, category_id=0), box(50, 5, 20, 30, category_id=1))
     )
     assert output["instances"].gt_boxes.tensor.tolist() == [[5, 5, 25, 35]]
-    assert convert.counters.total()[DROPPED_EMPTY] == 1
+    assert convert.report.totals()[DROPPED_EMPTY] == 1
 
 
 def test_flip(image_file, tokenizer):
@@ -205,7 +205,7 @@ def test_long_captions_are_cut_between_words(image_file, tokenizer):
     assert output["prompt"].caption == "a cat beside a dog and"
     assert output["prompt"].names == ("cat", "dog")
     assert output["instances"].gt_classes.tolist() == [0, 1]
-    assert convert.counters.total()[DROPPED_PHRASES] == 1
+    assert convert.report.totals()[DROPPED_PHRASES] == 1
     with pytest.raises(ValueError, match=r"a\.png: the first word"):
         convert(record(image_file, [], caption="pneumonoultramicroscopic"))
 
@@ -216,15 +216,19 @@ def test_phrases_that_the_tokenizer_removes(image_file, tokenizer):
     convert = mapper(tokenizer)
     output = convert(record(image_file, annotations, caption=caption))
     assert output["prompt"].names == ("cat",) and len(output["instances"]) == 1
-    assert convert.counters.total()[DROPPED_TOKENLESS] == 1
+    assert convert.report.totals()[DROPPED_TOKENLESS] == 1
     with pytest.raises(DataError, match="leaves nothing of the caption"):
         convert(record(image_file, [], caption="\u200b"))
+
+
+def birds(count):
+    return [{"file_name": f"{i}.png", "caption": f"the bird {i}"} for i in range(count)]
 
 
 def test_how_many_negative_captions(image_file, tokenizer):
     """GLIP-L: none with probability 0.4, else all twenty or fewer, half and half."""
     convert = mapper(tokenizer, negative_captions=4, plain_caption_prob=0.4, full_captions_prob=0.5)
-    convert.set_caption_pool("set", [(f"{i}.png", f"the bird {i}") for i in range(1000)])
+    convert.prepare("set", birds(1000))
     source = record(
         image_file, [box(0, 0, 9, 9, spans=[[2, 5]])], caption="a cat", dataset_name="set"
     )
@@ -239,7 +243,7 @@ def test_how_many_negative_captions(image_file, tokenizer):
 
 def test_where_the_own_caption_stands_among_others(image_file, tokenizer):
     convert = mapper(tokenizer, negative_captions=4)
-    convert.set_caption_pool("set", [(f"{i}.png", f"the bird {i}") for i in range(1000)])
+    convert.prepare("set", birds(1000))
     for boxes in ([box(0, 0, 9, 9, spans=[[2, 5]])], []):
         source = record(image_file, boxes, caption="a cat", dataset_name="set")
         prompts = [convert(source)["prompt"] for _ in range(40)]

@@ -7,7 +7,8 @@ import pytest
 from detectron2.data import transforms as T
 
 from glipv2_d2.data import GroundingDatasetMapper, build_grounding_train_loader
-from glipv2_d2.data.masks import WITHOUT_MASK, MaskedRecords
+from glipv2_d2.data.records import Records
+from glipv2_d2.data.report import WITHOUT_MASK, Report
 from glipv2_d2.errors import DataError
 
 SQUARE = [[1, 1, 9, 1, 9, 9, 1, 9]]
@@ -18,25 +19,29 @@ def record(*segmentations, **extra):
     return {"file_name": "a.png", "annotations": annotations}
 
 
+def masked(records, name):
+    return Records(records, name, Report(running=(WITHOUT_MASK,)), with_masks=True)
+
+
 def test_a_data_set_without_masks_is_refused():
     boxes_only = {"file_name": "b.png", "annotations": [{"category_id": 0}, {"category_id": 1}]}
     message = r"'boxes'.*none of 3 annotations.*use_masks=False"
     with pytest.raises(DataError, match=message):
-        MaskedRecords([boxes_only, record([])], "boxes")
+        masked([boxes_only, record([])], "boxes")
     # Crowds have no say, images without boxes are no fault.
     with pytest.raises(DataError, match="none of 2"):
-        MaskedRecords([boxes_only, record(SQUARE, iscrowd=1)], "boxes")
-    MaskedRecords([record()], "empty")
+        masked([boxes_only, record(SQUARE, iscrowd=1)], "boxes")
+    masked([record()], "empty")
 
 
 def test_boxes_without_mask_become_crowds_and_are_counted():
     original = record(SQUARE, [], None)
-    records = MaskedRecords([original, record(SQUARE)], "some")
+    records = masked([original, record(SQUARE)], "some")
     assert [a.get("iscrowd", 0) for a in records[0]["annotations"]] == [0, 1, 1]
     assert "iscrowd" not in original["annotations"][1]
     assert records[1] == record(SQUARE)
     assert len(records) == 2
-    assert records.counters.total() == {WITHOUT_MASK: 2}
+    assert records.report.totals() == {WITHOUT_MASK: 2}
 
 
 def test_the_loader_of_a_mask_training(datasets, coco_json, tokenizer):
