@@ -1,6 +1,5 @@
 """Evaluators of the papers' benchmarks, and the yardsticks that their numbers stand beside."""
 
-from ..scenes.oracles import composition_oracles
 from .build import EVALUATORS, build_evaluator
 from .flickr30k import Flickr30kEvaluator
 from .lvis_ap import LVISFederatedEvaluator
@@ -16,5 +15,4 @@ __all__ = [
     "RefExpEvaluator",
     "SubsetCOCOEvaluator",
     "build_evaluator",
-    "composition_oracles",
 ]

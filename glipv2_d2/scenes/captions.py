@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..data.datasets.scenes import SHAPES
 from .layout import REFERENCE_SIZE
 from .render import SceneObject
-from .vocabulary import PLURALS
 
+PLURALS = {shape: f"{shape}es" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 SMALL_BELOW, LARGE_ABOVE = 34.0, 50.0  # longer side of an object at REFERENCE_SIZE
 _SIZE_GAP = 8.0  # an object that is "the small one" is smaller than its like by this much...
 _VISIBLE_GAP = 4.0  # ... and its visible part than theirs by this much

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..data.datasets.scenes import BASE_PAIRS, HELD_OUT_PAIRS
 from .render import SceneObject, footprint, make_object
-from .vocabulary import BASE_PAIRS, HELD_OUT_PAIRS
 
 REFERENCE_SIZE = 192  # the image size that object sizes are stated for
 MIN_DIAMETER, MAX_DIAMETER = 22.0, 80.0

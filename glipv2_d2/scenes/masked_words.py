@@ -14,10 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..data.datasets.scenes import COLORS, SHAPES
 from ..errors import UsageError
 from ..language.prompt import Prompt
 from ..language.tokenized import TokenizedPrompts
-from .vocabulary import COLORS, PLURALS, SHAPES
+from .captions import PLURALS
 
 __all__ = ["KINDS", "WordQuestion", "mask_phrases", "masked_word_accuracy", "word_questions"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import pycocotools.mask as mask_util
 from PIL import Image
 
+from ..data.datasets.scenes import ALL_PAIRS, BASE_PAIRS, CATEGORY_IDS
 from .captions import Caption, CaptionWriter
 from .layout import place_objects, sample_base_pairs, sample_novel_pairs
 from .photos import EVAL_PHOTOS, TRAIN_PHOTOS, random_background
 from .render import SceneObject, paint_scene
-from .vocabulary import ALL_PAIRS, BASE_PAIRS, CATEGORY_IDS, categories
 
 JPEG_QUALITY = 92
 
@@ -99,7 +99,10 @@ def detection_json(split_name: str, scenes: list[dict], size: int) -> dict:
         "licenses": [],
         "images": images,
         "annotations": annotations,
-        "categories": categories(SPLITS[split_name].pairs),
+        "categories": [
+            {"id": CATEGORY_IDS[pair], "name": " ".join(pair), "supercategory": pair[1]}
+            for pair in SPLITS[split_name].pairs
+        ],
     }
 
 

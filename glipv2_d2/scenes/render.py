@@ -9,8 +9,18 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from .shapes import shape_mask
-from .vocabulary import COLOR_RGB
 
+# sRGB in 0..1. Hues far enough apart to survive shading (which changes brightness only).
+COLOR_RGB = {
+    "red": (0.84, 0.09, 0.10),
+    "yellow": (0.96, 0.83, 0.11),
+    "green": (0.12, 0.62, 0.20),
+    "blue": (0.12, 0.29, 0.86),
+    "purple": (0.47, 0.14, 0.67),
+    "pink": (0.98, 0.52, 0.72),
+    "white": (0.93, 0.93, 0.93),
+    "black": (0.09, 0.09, 0.10),
+}
 TEXTURES = ("plain", "stripes", "checks", "dots", "clouds")
 
 

@@ -8,9 +8,9 @@ import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 
+from glipv2_d2.data.datasets.scenes import BASE_CLASSES, HELD_OUT_PAIRS, NOVEL_CLASSES
 from glipv2_d2.scenes import photos
 from glipv2_d2.scenes.build import ScenesError, build_scenes
-from glipv2_d2.scenes.vocabulary import BASE_CLASSES, HELD_OUT_PAIRS, NOVEL_CLASSES
 
 TINY = {"seed": 1, "size": 64, "train": 5, "val": 2, "novel": 2}
 # Of pycocotools itself, on NumPy 2.

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from glipv2_d2.data.datasets.scenes import BASE_PAIRS, COLORS, HELD_OUT_PAIRS, SHAPES
 from glipv2_d2.scenes.layout import (
     MAX_OBJECTS,
     MIN_VISIBILITY,
@@ -9,9 +10,8 @@ from glipv2_d2.scenes.layout import (
     sample_novel_pairs,
 )
 from glipv2_d2.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, random_background
-from glipv2_d2.scenes.render import make_object, paint_scene
+from glipv2_d2.scenes.render import COLOR_RGB, make_object, paint_scene
 from glipv2_d2.scenes.shapes import shape_mask
-from glipv2_d2.scenes.vocabulary import BASE_PAIRS, COLOR_RGB, COLORS, HELD_OUT_PAIRS, SHAPES
 
 
 @pytest.mark.parametrize("shape", SHAPES)
