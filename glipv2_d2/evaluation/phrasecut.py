@@ -13,8 +13,9 @@ from pycocotools import mask as mask_util
 
 from ..data.datasets.phrasecut import read_refer_json
 from ..errors import DataError
-from .collect import Record, RecordEvaluator, benchmark_files
-from .tables import metric_tables
+from .build import EVALUATORS
+from .collect import Record, RecordEvaluator, Results, benchmark_files
+from .detection_table import encode_mask
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 RASTERIZERS = ("authors", "coco")
@@ -34,6 +35,7 @@ class TaskOverlap(NamedTuple):
     rle: dict[str, Any]
 
 
+@EVALUATORS.register()
 class PhraseCutEvaluator(RecordEvaluator):
     """Overlap of the region that is predicted for a phrase with its true region.
 
@@ -112,7 +114,7 @@ class PhraseCutEvaluator(RecordEvaluator):
             BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)
             for a in record["annotations"]
         ]
-        rle = mask_util.encode(np.asfortranarray(region, dtype=np.uint8))
+        rle = encode_mask(region)
         return TaskOverlap(
             mask=_overlap(region, truth),
             box=_overlap(authors_fill(boxes, size), authors_fill(true_boxes, size)),
@@ -121,19 +123,17 @@ class PhraseCutEvaluator(RecordEvaluator):
             rle={"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
         )
 
-    def _dumped(self, record: Record, prediction: TaskOverlap) -> Record:
-        keys = ("image_id", "original_id", "task_id", "caption")
-        row = {key: record[key] for key in keys if key in record}
-        return {**row, "predictions": prediction.predictions, "segmentation": prediction.rle}
+    def _dumped(self, prediction: TaskOverlap) -> Record:
+        return {"predictions": prediction.predictions, "segmentation": prediction.rle}
 
-    def _score(self, predictions: list[TaskOverlap]) -> dict[str, dict[str, float]]:
+    def _score_records(self, predictions: list[TaskOverlap]) -> Results:
         kinds = {task.with_masks for task in predictions} - {None}
         if len(kinds) > 1:
             raise DataError("some predictions have masks and others do not")
         if self.skip_without_prediction:
             predictions = [task for task in predictions if task.predictions]
-        log = logging.getLogger(__name__)
         if not predictions:
+            log = logging.getLogger(__name__)
             log.warning("%s: there are no predictions at all", self.dataset_name)
         group = "phrasecut_mask" if kinds == {True} else "phrasecut_box_as_mask"
         results = {
@@ -141,11 +141,8 @@ class PhraseCutEvaluator(RecordEvaluator):
             "phrasecut_box": summarize_overlaps([task.box for task in predictions]),
         }
         tasks = f"{len(predictions)} of {len(self.records)} tasks of {self.dataset_name}"
-        self.tables = []
         for name, values in results.items():
-            title = f"{name}, {tasks}, scores above {self.score_threshold:g}"
-            self.tables += metric_tables(title, values)
-            log.info("%s", self.tables[-1])
+            self._report(f"{name}, {tasks}, scores above {self.score_threshold:g}", values)
         return results
 
 

@@ -18,13 +18,9 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.entries import plain_id
 from ..language.class_names import class_labels
+from .build import EVALUATORS
 from .coco_truth import load_coco_truth
-from .collect import (
-    ImageLedger,
-    checked_instances,
-    gathered,
-    log_results_file,
-)
+from .collect import ImageLedger, checked_instances, log_results_file
 from .tables import Table, metric_tables
 
 # metric: (IoU threshold or None for their mean, label of the area range)
@@ -43,6 +39,7 @@ def has_fast_coco_eval() -> bool:
     return getattr(coco_evaluation, "COCOeval_opt", COCOeval) is not COCOeval
 
 
+@EVALUATORS.register()
 class SubsetCOCOEvaluator(COCOEvaluator):
     """Stock `COCOEvaluator` for all classes or a subset, which refuses what would falsify it.
 
@@ -132,9 +129,8 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             `{"bbox": {"AP", "AP50", ..., "AP-<class>"}, "segm": ... for a model with masks}` in
             percent in the main process, {} in the others.
         """
-        self._ledger.close(self._distributed)
+        parts = self._ledger.gather(self._predictions, self._distributed)
         self.tables: list[Table] = []
-        parts = gathered(self._predictions, self._distributed)
         if parts is None:
             return {}
         rank = {image_id: index for index, image_id in enumerate(self._ledger.image_ids)}
