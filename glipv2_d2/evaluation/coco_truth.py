@@ -99,17 +99,17 @@ def annotation_area(entry: Record, height: int, width: int) -> float:
     if isinstance(area, (int, float)) and math.isfinite(area) and area >= 0:
         return area
     if segmentation := entry.get("segmentation"):
-        return mask_area(segmentation, height, width)
+        return float(mask_util.area(compressed_rle(segmentation, height, width)))
     return float(entry["bbox"][2] * entry["bbox"][3])
 
 
-def mask_area(segmentation: Any, height: int, width: int) -> float:
-    """Pixels of a mask that is given as polygons or RLE."""
-    if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
-        segmentation = mask_util.frPyObjects(segmentation, height, width)
+def compressed_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """A mask that is given as polygons or RLE as one compressed RLE."""
     if isinstance(segmentation, list):
-        segmentation = mask_util.merge(segmentation)
-    return float(mask_util.area(segmentation))
+        return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return mask_util.frPyObjects(segmentation, height, width)
+    return segmentation
 
 
 def _number(annotations: list[Record]) -> None:

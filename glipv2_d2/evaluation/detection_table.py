@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -89,16 +89,23 @@ class DetectionTable:
             return cls.empty()
         if len({table.counts is None for table in tables}) > 1:
             raise ValueError("some images have predicted masks and others do not")
-        columns = {}
+        columns: list[Any] = []
         for field in fields(cls):
             parts = [getattr(table, field.name) for table in tables]
-            columns[field.name] = None if parts[0] is None else np.concatenate(parts)
-        return cls(**columns)
+            columns.append(None if parts[0] is None else np.concatenate(parts))
+        return cls(*columns)
 
     def take(self, rows: np.ndarray) -> DetectionTable:
         """Some of the rows, in this order."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return DetectionTable(**{k: None if v is None else v[rows] for k, v in values.items()})
+        counts = None if self.counts is None else self.counts[rows]
+        return DetectionTable(
+            self.image[rows],
+            self.category[rows],
+            self.score[rows],
+            self.place[rows],
+            self.boxes[rows],
+            counts,
+        )
 
     def ranking(self) -> np.ndarray:
         """(N,) the rows ordered by class, then score (highest first), then image and place."""
@@ -121,6 +128,7 @@ class DetectionTable:
 
     def rles_of(self, rows: np.ndarray, sizes: np.ndarray) -> list[dict[str, Any]]:
         """Masks of some rows for pycocotools; `sizes` (I, 2) are the images' height, width."""
+        assert self.counts is not None, "a table without masks"
         return [
             {"size": sizes[self.image[row]].tolist(), "counts": self.counts[row]} for row in rows
         ]
@@ -134,7 +142,7 @@ class DetectionTable:
         return areas
 
     def results(
-        self, image_ids: Sequence[int], category_ids: Sequence[int], sizes: np.ndarray
+        self, image_ids: np.ndarray, category_ids: np.ndarray, sizes: np.ndarray
     ) -> Iterator[dict[str, Any]]:
         """The rows in COCO's and LVIS's results format."""
         for row in range(len(self)):

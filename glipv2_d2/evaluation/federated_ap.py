@@ -172,7 +172,8 @@ def _truth_by_class(truth: LVISTruth) -> list[ClassTruth]:
     objects: list[dict[int, list[int]]] = [{} for _ in classes]
     for row, (category, image) in enumerate(zip(truth.category.tolist(), truth.image.tolist())):
         objects[category].setdefault(image, []).append(row)
-    negatives, open_images = [set() for _ in classes], [set() for _ in classes]
+    negatives: list[set[int]] = [set() for _ in classes]
+    open_images: list[set[int]] = [set() for _ in classes]
     for pairs, images in ((truth.negatives, negatives), (truth.not_exhaustive, open_images)):
         for image, category in pairs.tolist():
             images[category].add(image)

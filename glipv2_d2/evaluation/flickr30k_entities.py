@@ -54,13 +54,13 @@ def read_entity_boxes(folder: str, image: str) -> dict[str, list[Box]]:
         frame = thing.find("bndbox")
         if frame is None:
             continue
-        corners = [frame.findtext(side) for side in ("xmin", "ymin", "xmax", "ymax")]
+        corners = [frame.findtext(side, "") for side in ("xmin", "ymin", "xmax", "ymax")]
         try:
-            box = tuple(float(corner) for corner in corners)
-        except (TypeError, ValueError):
+            x0, y0, x1, y1 = map(float, corners)
+        except ValueError:
             raise DataError(f"{path}: a bndbox has the corners {corners}") from None
         for name in thing.findall("name"):
-            boxes.setdefault(name.text, []).append(box)
+            boxes.setdefault(name.text or "", []).append((x0, y0, x1, y1))
     return boxes
 
 

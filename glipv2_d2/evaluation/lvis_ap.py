@@ -170,6 +170,6 @@ def _category_indices(category_ids: np.ndarray, contiguous: Mapping[int, int] | 
     """Index into `category_ids` by contiguous class id; LVIS's ids are contiguous from 1."""
     if contiguous is None:
         return np.arange(len(category_ids))
-    by_class = sorted(contiguous, key=contiguous.get)
+    by_class = sorted(contiguous, key=contiguous.__getitem__)
     index = {category: i for i, category in enumerate(category_ids.tolist())}
     return np.array([index[category] for category in by_class])

@@ -14,6 +14,7 @@ from pycocotools import mask as mask_util
 from ..data.datasets.phrasecut import read_refer_json
 from ..errors import DataError
 from .build import EVALUATORS
+from .coco_truth import compressed_rle
 from .collect import Record, RecordEvaluator, Results, benchmark_files
 from .detection_table import encode_mask
 
@@ -174,11 +175,10 @@ def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: 
     """
     height, width = size
     if rule == "coco":
-        corners = [list(polygon) for polygon in polygons if len(polygon) >= 6]
-        if not corners:
+        areas = [list(polygon) for polygon in polygons if len(polygon) >= 6]
+        if not areas:
             return np.zeros(size, dtype=bool)
-        rle = mask_util.merge(mask_util.frPyObjects(corners, height, width))
-        return mask_util.decode([rle])[..., 0].astype(bool)
+        return mask_util.decode(compressed_rle(areas, height, width)).astype(bool)
     image = Image.new("L", (width, height), 0)
     draw = ImageDraw.Draw(image)
     for polygon in polygons:
@@ -219,7 +219,7 @@ def _united_masks(kept: Instances, size: tuple[int, int], record: Record) -> np.
             f"image {record['image_id']!r}: the predicted masks have the size {masks.shape[1:]}, "
             f"the image {size}"
         )
-    return masks.any(axis=0) if len(masks) else np.zeros(size, dtype=bool)
+    return masks.any(axis=0).reshape(size) if len(masks) else np.zeros(size, dtype=bool)
 
 
 def _authors_polygons(path: str) -> dict[str, list[list[float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
@@ -70,6 +71,10 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         DataError (later): an image that is unknown, missing or came twice; NaN in a prediction.
     """
 
+    # Of Detectron2's evaluator.
+    _distributed: bool
+    _predictions: list[dict[str, Any]]
+
     def __init__(
         self,
         dataset_name: str,
@@ -136,12 +141,9 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         rank = {image_id: index for index, image_id in enumerate(self._ledger.image_ids)}
         everyone = [_copied(prediction) for part in parts for prediction in part]
         everyone.sort(key=lambda prediction: rank[prediction["image_id"]])
-        mine, distributed = self._predictions, self._distributed
-        try:
-            self._predictions, self._distributed = everyone, False  # the rest needs no others
-            results = super().evaluate(img_ids)
-        finally:
-            self._predictions, self._distributed = mine, distributed
+        alone = copy.copy(self)
+        alone._predictions, alone._distributed = everyone, False
+        results = super(SubsetCOCOEvaluator, alone).evaluate(img_ids)
         if not self._do_evaluation:
             folder = self._output_dir
             path = os.path.join(folder, "coco_instances_results.json") if folder else None

@@ -107,10 +107,13 @@ def write_results(
         tables: of all test sets.
     """
     os.makedirs(folder, exist_ok=True)
-    mine = {"iterations": iterations, "tables": [table.as_dict() for table in tables]}
+    mine = {
+        "iterations": iterations,
+        "tables": [table.as_dict() for table in tables],
+        "markdown": "".join(f"### {table.title}\n\n{table.markdown()}\n" for table in tables),
+    }
     path = os.path.join(folder, "results.json")
     kept = [entry for entry in _earlier(path) if _is_before(entry["iterations"], iterations)]
-    mine["markdown"] = "".join(f"### {table.title}\n\n{table.markdown()}\n" for table in tables)
     history = [mine, *kept]
     page = "".join(f"## {_heading(e['iterations'])}\n\n{e['markdown']}" for e in history)
     for name, text in (

@@ -117,12 +117,12 @@ class CaptionWriter:
         noun, like = self._class_of(rng, index)
         if len(like) < 2:
             return None
-        word = list(_SUPERLATIVES)[rng.integers(4)] if rng.random() < 0.6 else None
-        if word is not None:
+        if rng.random() < 0.6:
+            word = list(_SUPERLATIVES)[rng.integers(4)]
             axis, sign = _SUPERLATIVES[word]
             first = self._first(sign * self.centers[like, axis], _MARGIN)
         else:
-            word, sign = (("smallest", 1.0), ("largest", -1.0))[rng.integers(2)]
+            word, sign = (("smallest", 1), ("largest", -1))[rng.integers(2)]
             first = self._first(sign * self.sizes[like], _SIZE_GAP)
             if first != self._first(sign * self.visible_sizes[like], _VISIBLE_GAP):
                 first = None
@@ -143,7 +143,7 @@ class CaptionWriter:
         """E.g. "all stars and everything red": one attribute a phrase, phrases may overlap."""
         caption = Caption()
         parts = int(rng.integers(1, 4))
-        said = set()
+        said: set[str] = set()
         for _ in range(parts):
             item = self.objects[rng.integers(len(self.objects))]
             attribute = ("color", "shape")[rng.integers(2)]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, pairwise_iou
-from detectron2.structures.masks import polygons_to_bitmask
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as mask_util
 
 from ..errors import UsageError
+from ..evaluation.coco_truth import compressed_rle
 
 _TRUTH, _RIGHT, _WRONG = (70, 170, 255), (60, 220, 90), (255, 80, 60)
 _HEADER, _GAP = 22, 6
@@ -98,7 +98,7 @@ def draw_boxes(
     Labels keep clear of one another where they can.
     """
     scale = longer_side / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     for item, color in zip(boxes, colors):
         if item.mask is not None:
@@ -107,7 +107,8 @@ def draw_boxes(
     draw = ImageDraw.Draw(canvas)
     for item, color in zip(boxes, colors):
         draw.rectangle([value * scale for value in item.box], outline=color, width=2)
-    font, taken = _font(13), []
+    font = _font(13)
+    taken: list[tuple[float, float, float, float]] = []
     for item, color in zip(boxes, colors):
         text = item.label if item.score is None else f"{item.label} {item.score:.2f}"
         place = _label_place(draw, text, font, [value * scale for value in item.box], size, taken)
@@ -224,8 +225,4 @@ def _mask(entry: dict[str, Any], size: tuple[int, int]) -> np.ndarray | None:
     segmentation = entry.get("segmentation")
     if not segmentation:
         return None
-    if isinstance(segmentation, list):
-        return polygons_to_bitmask(segmentation, *size)
-    if isinstance(segmentation["counts"], list):
-        segmentation = mask_util.frPyObjects(segmentation, *segmentation["size"])
-    return mask_util.decode(segmentation).astype(bool)
+    return mask_util.decode(compressed_rle(segmentation, *size)).astype(bool)

@@ -54,8 +54,8 @@ def word_questions(caption: str, objects: Collection[tuple[str, str]]) -> list[W
         objects: (color, shape) of everything in the image.
     """
     words = [(match.group(), match.span()) for match in _WORD.finditer(caption)]
-    before = [None, *(word for word, _ in words)]
-    behind = [*(word for word, _ in words[1:]), None]
+    before = ["", *(word for word, _ in words)]
+    behind = [*(word for word, _ in words[1:]), ""]
     questions = []
     for (word, span), previous, following in zip(words, before, behind):
         if word in COLORS:
@@ -112,7 +112,7 @@ def masked_word_accuracy(
         raise UsageError("other images are taken from other records: give two or more")
     result = {}
     for name, shift in (("right_image", 0), ("other_image", len(records) // 2)):
-        answers = []
+        answers: list[tuple[WordQuestion, bool]] = []
         for start in range(0, len(records), batch_size):
             rows = range(start, min(start + batch_size, len(records)))
             asked = [
@@ -131,9 +131,9 @@ def masked_word_accuracy(
 def _answers(
     model, inputs: list[dict], asked: list[tuple[int, WordQuestion]], batch_size: int
 ) -> list[tuple[WordQuestion, bool]]:
-    """Each question with whether it is answered right; `asked`: with the row of its image."""
+    """Each question with whether it is answered right; `asked`: with the index of its image."""
     features = model.visual_features(model.preprocess_image(inputs))
-    answers = []
+    answers: list[tuple[WordQuestion, bool]] = []
     for start in range(0, len(asked), batch_size):
         images, questions = zip(*asked[start : start + batch_size])
         tokens = model.tokenizer([q.prompt for q in questions]).to(model.device)

@@ -87,7 +87,8 @@ def _annotation(item: SceneObject) -> dict:
 
 def detection_json(split_name: str, scenes: list[dict], size: int) -> dict:
     """COCO detection json of a split; images and annotations are numbered from 1."""
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for image_id, scene in enumerate(scenes, start=1):
         images.append(
             {"id": image_id, "file_name": scene["file_name"], "height": size, "width": size}
@@ -108,7 +109,8 @@ def detection_json(split_name: str, scenes: list[dict], size: int) -> dict:
 
 def grounding_json(split_name: str, scenes: list[dict], size: int) -> dict:
     """MDETR-GoldG json of a split: one image entry per caption, character spans per box."""
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for original_id, scene in enumerate(scenes, start=1):
         for text, spans in scene["captions"]:
             image_id = len(images) + 1
