@@ -4,6 +4,7 @@ from .build import EVALUATORS, build_evaluator
 from .flickr30k import Flickr30kEvaluator
 from .lvis_ap import LVISFederatedEvaluator
 from .phrasecut import PhraseCutEvaluator
+from .record_evaluator import RecordEvaluator
 from .refexp import RefExpEvaluator
 from .subset_coco import SubsetCOCOEvaluator
 
@@ -12,6 +13,7 @@ __all__ = [
     "Flickr30kEvaluator",
     "LVISFederatedEvaluator",
     "PhraseCutEvaluator",
+    "RecordEvaluator",
     "RefExpEvaluator",
     "SubsetCOCOEvaluator",
     "build_evaluator",

@@ -10,19 +10,15 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances, ROIMasks
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
 from ..errors import DataError
 from ..files import whole_file
 from .tables import Table, metric_tables
 
-Record = dict[str, Any]
 Results = dict[str, dict[str, float]]
 
 
@@ -112,8 +108,7 @@ class ImageLedger:
 class GatheringEvaluator(DatasetEvaluator):
     """Base of the evaluators: takes each image once and scores all of them in the main process.
 
-    Subclasses implement `_add` (in every process, for each image), `_collected` (what a process
-    has) and `_score` (in the main process).
+    Subclasses implement `add_image`, `collected` and `score`.
 
     Args:
         dataset_name: a registered data set.
@@ -154,7 +149,7 @@ class GatheringEvaluator(DatasetEvaluator):
         """
         for model_input, output in zip(inputs, outputs, strict=True):
             image_id = self._ledger.add(model_input)
-            self._add(image_id, checked_instances(output, image_id))
+            self.add_image(image_id, checked_instances(output, image_id))
 
     def evaluate(self) -> Results:
         """Score the predictions of all processes.
@@ -165,86 +160,30 @@ class GatheringEvaluator(DatasetEvaluator):
         Raises:
             DataError: images are missing, or were evaluated by two processes.
         """
-        parts = self._ledger.gather(self._collected(), self._distributed)
+        parts = self._ledger.gather(self.collected(), self._distributed)
         self.tables = []
-        return {} if parts is None else self._score(parts)
+        return {} if parts is None else self.score(parts)
 
-    def _add(self, image_id: Any, instances: Instances) -> None:
+    def add_image(self, image_id: Any, instances: Instances) -> None:
+        """Keep what counts of the predictions of an image."""
         raise NotImplementedError
 
-    def _collected(self) -> Any:
+    def collected(self) -> Any:
+        """What this process has kept; it is sent to the main process."""
         raise NotImplementedError
 
-    def _score(self, parts: list[Any]) -> Results:
+    def score(self, parts: list[Any]) -> Results:
+        """The results, in the main process, from what each process has `collected`."""
         raise NotImplementedError
 
-    def _report(self, title: str, metrics: Mapping[str, float]) -> None:
-        self._show(*metric_tables(title, metrics))
+    def log_metrics(self, title: str, metrics: Mapping[str, float]) -> None:
+        """`log_tables` with the tables of one task."""
+        self.log_tables(*metric_tables(title, metrics))
 
-    def _show(self, *tables: Table) -> None:
+    def log_tables(self, *tables: Table) -> None:
+        """Log the first of some tables, and add all of them to `tables`, which are written."""
         self.tables += tables
         logging.getLogger(__name__).info("%s", tables[0])
-
-
-class RecordEvaluator(GatheringEvaluator):
-    """Base of the evaluators whose unit is one record: an image with a caption.
-
-    Subclasses implement `_score_records`, which gets the predictions of all records in the order
-    of the data set, so that the result cannot depend on batches, order and processes. By default
-    the prediction of a record is its boxes, best first; see `ranked_boxes`.
-
-    Args:
-        dataset_name: a registered data set.
-        output_dir: where `<data set>_predictions.json` is written; None: nowhere.
-        distributed: gather the predictions of all processes.
-    """
-
-    def __init__(self, dataset_name: str, output_dir: str | None = None, distributed: bool = True):
-        if dataset_name not in DatasetCatalog.list():
-            raise DataError(f"there is no registered data set {dataset_name!r}")
-        self.records: list[Record] = DatasetCatalog.get(dataset_name)
-        image_ids = [record["image_id"] for record in self.records]
-        super().__init__(dataset_name, image_ids, output_dir, distributed)
-        self._by_id = dict(zip(image_ids, self.records))
-
-    def reset(self) -> None:
-        """Begin a new evaluation."""
-        super().reset()
-        self._predictions: dict[Hashable, Any] = {}
-
-    def _add(self, image_id: Hashable, instances: Instances) -> None:
-        self._predictions[image_id] = self._prepare(self._by_id[image_id], instances)
-
-    def _collected(self) -> dict[Hashable, Any]:
-        return self._predictions
-
-    def _score(self, parts: list[dict[Hashable, Any]]) -> Results:
-        predictions = {image_id: p for part in parts for image_id, p in part.items()}
-        ordered = [predictions[record["image_id"]] for record in self.records]
-        if self._output_dir:
-            name = f"{self.dataset_name}_predictions.json"
-            keys = ("image_id", "original_img_id", "original_id", "sentence_id", "task_id")
-            rows = (
-                {key: record[key] for key in (*keys, "caption") if key in record}
-                | self._dumped(prediction)
-                for record, prediction in zip(self.records, ordered)
-            )
-            write_json_rows(os.path.join(self._output_dir, name), rows)
-        return self._score_records(ordered)
-
-    def _prepare(self, record: Record, instances: Instances) -> Any:
-        return ranked_boxes(record, instances)
-
-    def _dumped(self, prediction: Any) -> Record:
-        """What is written to the file for one record; boxes are x0, y0, x1, y1 in pixels."""
-        return {
-            "boxes": np.round(prediction["boxes"], 2).tolist(),
-            "scores": np.round(prediction["scores"].astype(float), 5).tolist(),
-            "phrases": prediction["phrases"].tolist(),
-        }
-
-    def _score_records(self, predictions: list[Any]) -> Results:
-        raise NotImplementedError
 
 
 def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instances:
@@ -272,26 +211,6 @@ def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instance
     return instances
 
 
-def benchmark_files(given: str | None, dataset_name: str, key: str, consequence: str) -> str | None:
-    """A file or folder of the benchmark itself that the ground truth is better taken from.
-
-    Args:
-        given: by the user; must exist (whoever reads it says so).
-        dataset_name: of the data set whose metadata may name it too.
-        key: of the metadata. Registered data sets always name a place; that it is empty is no
-            error, but logged.
-        consequence: what is different without, for the log.
-    """
-    if given:
-        return given
-    path = MetadataCatalog.get(dataset_name).get(key)
-    if path and PathManager.exists(path):
-        return path
-    where = f"{path!r} is not there" if path else "no place is named"
-    logging.getLogger(__name__).warning("%s: %s (%s): %s", dataset_name, key, where, consequence)
-    return None
-
-
 def log_results_file(dataset_name: str, path: str | None, num_images: int) -> None:
     """Say what there is of a test set without annotations: a file for the server that has them."""
     if path is None:
@@ -307,33 +226,6 @@ def log_results_file(dataset_name: str, path: str | None, num_images: int) -> No
         num_images,
         kept,
     )
-
-
-def ranked_boxes(record: Record, instances: Instances) -> dict[str, np.ndarray]:
-    """The predictions of a caption, the highest score first (ties stay in the model's order).
-
-    Args:
-        record: of the caption. Predictions must be for one of its `phrases`; without that field
-            the whole caption is one. Where the list is empty nothing is asked, and nothing checked.
-        instances: with `pred_boxes`, `scores` and `pred_classes`, the index of the phrase.
-
-    Returns:
-        `boxes` (N, 4) float64 x0, y0, x1, y1; `scores` (N,); `phrases` (N,) int.
-
-    Raises:
-        DataError: a predicted phrase that the record does not ask for.
-    """
-    num_phrases = len(record.get("phrases", [0]))
-    phrases = instances.pred_classes.numpy().astype(np.int64)
-    if num_phrases and len(phrases) and not 0 <= phrases.min() <= phrases.max() < num_phrases:
-        raise DataError(
-            f"image {record['image_id']!r}: a prediction is for phrase {phrases.max()}, but the "
-            f"record asks for {num_phrases} phrases. Was the prompt not made from its 'phrases'?"
-        )
-    scores = instances.scores.float().numpy()
-    order = np.argsort(-scores, kind="stable")
-    boxes = instances.pred_boxes.tensor.double().numpy()
-    return {"boxes": boxes[order], "scores": scores[order], "phrases": phrases[order]}
 
 
 def write_json_rows(path: str, rows: Iterable[Any]) -> None:

@@ -15,8 +15,9 @@ from torchvision.ops import box_iou
 
 from ..errors import DataError
 from .build import EVALUATORS
-from .collect import Record, RecordEvaluator, Results, benchmark_files
+from .collect import Results
 from .flickr30k_entities import read_entity_boxes, read_sentences
+from .record_evaluator import Record, RecordEvaluator, benchmark_files
 from .tables import Table
 
 BOX_RULES = ("any", "merged")
@@ -108,7 +109,8 @@ class Flickr30kEvaluator(RecordEvaluator):
         low, high = phrase.boxes[:, :2].min(axis=0), phrase.boxes[:, 2:].max(axis=0)
         return phrase._replace(boxes=np.concatenate([low, high])[None])
 
-    def _score_records(self, predictions: list[dict[str, np.ndarray]]) -> Results:
+    def score_records(self, predictions: list[dict[str, np.ndarray]]) -> Results:
+        """Recall over the phrases; see the class."""
         hits: dict[str, list[list[bool]]] = defaultdict(list)
         for phrases, prediction in zip(self._truth, predictions):
             for index, phrase in enumerate(phrases):
@@ -124,7 +126,7 @@ class Flickr30kEvaluator(RecordEvaluator):
         recalls = {name: 100 * np.mean(rows, axis=0) for name, rows in hits.items()}
         rows = [[name, len(hits[name]), *recalls[name]] for name in sorted(recalls)]
         title = f"Flickr30k, {self.boxes} box, {self.dataset_name}"
-        self._show(Table(title, ["category", "phrases", *RANKS], rows))
+        self.log_tables(Table(title, ["category", "phrases", *RANKS], rows))
         results = dict(zip(RANKS, map(float, recalls.pop(ALL))))
         for category in sorted(recalls):
             for metric, value in zip(RANKS, recalls[category]):

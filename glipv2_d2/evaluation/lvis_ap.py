@@ -85,11 +85,13 @@ class LVISFederatedEvaluator(GatheringEvaluator):
         self._tables: list[DetectionTable] = []
         self._per_class = np.zeros(len(self.truth.category_ids), dtype=np.int64)
 
-    def _collected(self) -> DetectionTable:
+    def collected(self) -> DetectionTable:
+        """One table, of fixed AP with the best of each class only."""
         self._prune()
         return DetectionTable.concatenate(self._tables)
 
-    def _score(self, parts: list[DetectionTable]) -> Results:
+    def score(self, parts: list[DetectionTable]) -> Results:
+        """Apply the cut of `ap`, write the results file, compute AP of boxes and masks."""
         detections = DetectionTable.concatenate(parts)
         if self.ap == "fixed":
             detections = detections.best_per_category(PER_CLASS)
@@ -113,10 +115,11 @@ class LVISFederatedEvaluator(GatheringEvaluator):
             results[group] = lvis_metrics(precision, truth.frequency)
             what = f"{len(truth.image_ids)} images of {self.dataset_name}"
             title = f"{task} ({self.ap} AP), {what}, {len(detections)} detections"
-            self._report(title, results[group])
+            self.log_metrics(title, results[group])
         return results
 
-    def _add(self, image_id: int, instances: Instances) -> None:
+    def add_image(self, image_id: int, instances: Instances) -> None:
+        """Add the detections to the tables, which are pruned now and then."""
         classes = instances.pred_classes.numpy()
         if len(classes) and not 0 <= classes.min() <= classes.max() < len(self._category_index):
             raise DataError(

@@ -21,6 +21,7 @@ from detectron2.utils.file_io import PathManager
 
 from ..data.datasets.odinw_table import ODINW_ROWS
 from ..errors import DataError
+from ..files import whole_file
 from .tables import Table
 
 # The columns of GLIPv2's Tables 11 and 12, in their order.
@@ -203,7 +204,7 @@ def odinw_table(
     columns = odinw_columns(suite)
     titles = [*heading, "Shot", "Split", *columns.values(), "Avg"]
     rows = [
-        [*heading.values(), _shots(line), line.split]
+        [*heading.values(), "All" if line.shots is None else str(line.shots), line.split]
         + [*(line.scores[name] for name in columns), line.average]
         for line in lines
     ]
@@ -214,27 +215,18 @@ def odinw_csv(
     lines: Sequence[ODinWLine], suite: int = 13, heading: Mapping[str, str] | None = None
 ) -> str:
     """The same in full precision, with a column of standard deviations beside each of means."""
-    heading = dict(heading or {})
-    columns = odinw_columns(suite)
+    table = odinw_table(lines, suite, heading)
+    first = len(heading or {}) + 2  # of the columns with scores
+    titles = [title for name in table.columns[first:] for title in (name, f"{name} std")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    titles = [*columns.values(), "Avg"]
-    writer.writerow(
-        [*heading, "Shot", "Split", *(t for name in titles for t in (name, f"{name} std"))]
-    )
-    for line in lines:
-        scores = [*(line.scores[name] for name in columns), line.average]
-        cells = [value for score in scores for value in score]
-        empty = [value is None or np.isnan(value) for value in cells]
-        writer.writerow(
-            [*heading.values(), _shots(line), line.split]
-            + ["" if gap else value for value, gap in zip(cells, empty)]
-        )
+    writer.writerow([*table.columns[:first], *titles])
+    for row in table.rows:
+        values = [value for score in row[first:] for value in score]
+        empty = [value is None or np.isnan(value) for value in values]
+        numbers = ["" if gap else value for value, gap in zip(values, empty)]
+        writer.writerow([*row[:first], *numbers])
     return text.getvalue()
-
-
-def _shots(line: ODinWLine) -> str:
-    return "All" if line.shots is None else str(line.shots)
 
 
 def write_evalai(
@@ -262,8 +254,8 @@ def write_evalai(
         else _coco_results(files)
         for name, files in results_files.items()
     }
-    PathManager.mkdirs(os.path.dirname(path) or ".")
-    with PathManager.open(path, "w") as file:
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with whole_file(path, "w") as file:
         json.dump(content, file)
 
 

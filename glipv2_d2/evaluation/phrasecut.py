@@ -15,8 +15,9 @@ from ..data.datasets.phrasecut import read_refer_json
 from ..errors import DataError
 from .build import EVALUATORS
 from .coco_truth import compressed_rle
-from .collect import Record, RecordEvaluator, Results, benchmark_files
+from .collect import Results
 from .detection_table import encode_mask
+from .record_evaluator import Record, RecordEvaluator, benchmark_files
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 RASTERIZERS = ("authors", "coco")
@@ -102,7 +103,8 @@ class PhraseCutEvaluator(RecordEvaluator):
             r["image_id"]: _polygons_of(r, polygons, dataset_name) for r in self.records
         }
 
-    def _prepare(self, record: Record, instances: Instances) -> TaskOverlap:
+    def prediction_of(self, record: Record, instances: Instances) -> TaskOverlap:
+        """The overlap of what is predicted above the threshold with the true region."""
         size = (record["height"], record["width"])
         kept = instances[instances.scores > self.score_threshold]
         boxes = kept.pred_boxes.tensor.double().numpy()
@@ -124,10 +126,12 @@ class PhraseCutEvaluator(RecordEvaluator):
             rle={"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
         )
 
-    def _dumped(self, prediction: TaskOverlap) -> Record:
+    def as_row(self, prediction: TaskOverlap) -> Record:
+        """The united region as compressed RLE."""
         return {"predictions": prediction.predictions, "segmentation": prediction.rle}
 
-    def _score_records(self, predictions: list[TaskOverlap]) -> Results:
+    def score_records(self, predictions: list[TaskOverlap]) -> Results:
+        """IoU over the tasks; see the class."""
         kinds = {task.with_masks for task in predictions} - {None}
         if len(kinds) > 1:
             raise DataError("some predictions have masks and others do not")
@@ -143,7 +147,7 @@ class PhraseCutEvaluator(RecordEvaluator):
         }
         tasks = f"{len(predictions)} of {len(self.records)} tasks of {self.dataset_name}"
         for name, values in results.items():
-            self._report(f"{name}, {tasks}, scores above {self.score_threshold:g}", values)
+            self.log_metrics(f"{name}, {tasks}, scores above {self.score_threshold:g}", values)
         return results
 
 

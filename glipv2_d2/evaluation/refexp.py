@@ -9,7 +9,8 @@ from torchvision.ops import box_iou, generalized_box_iou
 
 from ..errors import DataError
 from .build import EVALUATORS
-from .collect import Record, RecordEvaluator, Results
+from .collect import Results
+from .record_evaluator import Record, RecordEvaluator
 
 RANKS = (1, 5, 10)
 
@@ -53,7 +54,8 @@ class RefExpEvaluator(RecordEvaluator):
         targets = [_target(record, dataset_name) for record in self.records]
         self._targets = torch.tensor(targets, dtype=torch.float64).reshape(-1, 1, 4)
 
-    def _score_records(self, predictions: list[dict[str, np.ndarray]]) -> Results:
+    def score_records(self, predictions: list[dict[str, np.ndarray]]) -> Results:
+        """Precision over the captions; see the class."""
         overlap = generalized_box_iou if self.generalized_iou else box_iou
         hits = np.zeros((len(predictions), len(RANKS)))
         for row, prediction, target in zip(hits, predictions, self._targets):
@@ -61,7 +63,7 @@ class RefExpEvaluator(RecordEvaluator):
             row[:] = [bool(found[:k].any()) for k in RANKS]
         results = {f"P@{k}": float(value) for k, value in zip(RANKS, 100 * hits.mean(axis=0))}
         group = "refexp_giou" if self.generalized_iou else "refexp"
-        self._report(f"{group}, {len(predictions)} captions of {self.dataset_name}", results)
+        self.log_metrics(f"{group}, {len(predictions)} captions of {self.dataset_name}", results)
         return {group: results}
 
 

@@ -35,9 +35,9 @@ def test_an_evaluator_of_ones_own_is_named_by_the_metadata(registry):
 
 def test_adding_to_the_dict_of_0_1_warns_and_works(registry):
     with pytest.warns(FutureWarning, match=r"EVALUATORS\.register"):
-        EVALUATORS["counting"] = CountingEvaluator
-    with registered("counted", [record(1, [])], "counting"):
-        assert isinstance(build_evaluator("counted"), CountingEvaluator)
+        EVALUATORS["found"] = CountingEvaluator
+    with registered("mine", [record(1, [])], "found"):
+        assert isinstance(build_evaluator("mine"), CountingEvaluator)
 
 
 def test_no_evaluator_for_a_type_or_name(register):
