@@ -16,6 +16,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from ..errors import DataError, UsageError
 from ..evaluation.subset_coco import SubsetCOCOEvaluator
 
 # oracle: position of the word of the class name ("red star") that it knows
@@ -39,10 +40,11 @@ def composition_oracles(
         {"color_blind": {"AP", "AP50", "AP75"}, "shape_blind": the same} in percent.
 
     Raises:
-        ValueError: a class name that is not two words, or no seeds.
+        DataError: a class name that is not two words.
+        UsageError: no seeds.
     """
     if not seeds:
-        raise ValueError("composition_oracles needs at least one seed")
+        raise UsageError("composition_oracles needs at least one seed")
     records = DatasetCatalog.get(dataset_name)
     names = MetadataCatalog.get(dataset_name).thing_classes
     evaluator = SubsetCOCOEvaluator(dataset_name, tasks=("bbox",), distributed=False)
@@ -67,7 +69,7 @@ def _compatible(names: Sequence[str], word: int, evaluated: Sequence[int]) -> li
     words = [name.split() for name in names]
     for name, parts in zip(names, words):
         if len(parts) != 2:
-            raise ValueError(f"class {name!r} is not of the form '<color> <shape>'")
+            raise DataError(f"class {name!r} is not of the form '<color> <shape>'")
     return [[i for i in evaluated if words[i][word] == parts[word]] for parts in words]
 
 

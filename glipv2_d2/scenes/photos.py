@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import MissingPackageError
 
 # (package, path inside it)
 TRAIN_PHOTOS = (
@@ -37,28 +37,24 @@ _DARKEST, _LIGHTEST = np.float32(0.18), np.float32(0.88)
 _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
-class PhotoError(UserError, RuntimeError):
-    """A background photograph is not on this machine."""
-
-
 def photo_path(package: str, relative: str) -> Path:
     """Path of a photograph inside an installed package, without importing the package.
 
     Raises:
-        PhotoError: if the package or the file is absent; names the package to install.
+        MissingPackageError: the package or the file is absent; names the package to install.
     """
     distribution = _DISTRIBUTIONS[package]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise PhotoError(
-            f"The scenes' backgrounds come with {distribution}, which is not installed: "
-            f"run `pip install {distribution}`."
+        raise MissingPackageError(
+            f"the backgrounds of the scenes come with {distribution}, which is not installed: "
+            f"run `pip install {distribution}`"
         )
     path = Path(spec.origin).parent / relative
     if not path.is_file():
-        raise PhotoError(
+        raise MissingPackageError(
             f"{distribution} is installed but lacks {relative}: reinstall it from its wheel with "
-            f"`pip install --force-reinstall {distribution}`."
+            f"`pip install --force-reinstall {distribution}`"
         )
     return path
 

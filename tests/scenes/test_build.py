@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from glipv2_d2.scenes.build import ScenesError, build_scenes
+from glipv2_d2.errors import DataError, UsageError
+from glipv2_d2.scenes.build import build_scenes
 
 TINY = {"seed": 1, "size": 64, "train": 5, "val": 2, "novel": 2}
 SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare_scenes.py"
@@ -53,17 +54,17 @@ def test_a_complete_folder_is_kept_and_a_broken_one_made_again(tmp_path):
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train/precious.jpg").write_text("x")
-    with pytest.raises(ScenesError, match="choose another --output"):
+    with pytest.raises(DataError, match="choose another --output"):
         build_scenes(tmp_path, workers=1, **TINY)
     (tmp_path / "manifest.json").write_text('{"name": "somebody else\'s"}')
-    with pytest.raises(ScenesError, match="choose another --output"):
+    with pytest.raises(DataError, match="choose another --output"):
         build_scenes(tmp_path, workers=1, **TINY)
     assert (tmp_path / "train/precious.jpg").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ScenesError, match=r"cannot write.*file.*--output"):
+    with pytest.raises(DataError, match=r"cannot write.*file.*--output"):
         build_scenes(tmp_path / "file" / "scenes", workers=1, **TINY)
 
 
@@ -71,7 +72,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     ("name", "value"), [("train", 0), ("size", 32), ("seed", -1), ("workers", 0)]
 )
 def test_bad_arguments_are_named(tmp_path, name, value):
-    with pytest.raises(ScenesError, match=f"--{name}"):
+    with pytest.raises(UsageError, match=f"--{name}"):
         build_scenes(tmp_path / "scenes", **{**TINY, name: value})
     assert not (tmp_path / "scenes").exists()
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from glipv2_d2.errors import MissingPackageError
 from glipv2_d2.scenes import photos
 from glipv2_d2.scenes.build import build_scenes
 from glipv2_d2.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, random_background
@@ -17,8 +18,8 @@ def test_backgrounds_of_training_and_evaluation_are_disjoint():
 
 def test_missing_photographs_name_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(photos.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(photos.PhotoError, match="pip install scikit-image"):
+    with pytest.raises(MissingPackageError, match="pip install scikit-image"):
         build_scenes(tmp_path / "scenes", workers=1)
     monkeypatch.undo()
-    with pytest.raises(photos.PhotoError, match="--force-reinstall scikit-learn"):
+    with pytest.raises(MissingPackageError, match="--force-reinstall scikit-learn"):
         photos.photo_path("sklearn", "datasets/images/none.jpg")
