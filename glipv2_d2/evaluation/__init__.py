@@ -1,4 +1,4 @@
-"""Evaluators of the papers' benchmarks, and the yardsticks that their numbers stand beside."""
+"""Evaluators of the benchmarks in the papers, a file for each protocol."""
 
 from .build import EVALUATORS, build_evaluator
 from .flickr30k import Flickr30kEvaluator

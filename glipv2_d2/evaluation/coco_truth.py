@@ -1,4 +1,4 @@
-"""A COCO json as ground truth: what training reads of it, in the form that pycocotools takes."""
+"""Reads a COCO json as ground truth: what training reads of it, in the form of pycocotools."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ Record = dict[str, Any]
 
 
 def load_coco_truth(json_file: str) -> COCO:
-    """The ground truth of a COCO json, for `COCOeval`.
+    """Load the ground truth of a COCO json for `COCOeval`.
 
-    It is what `load_coco_style_json` and
-    `check_records` leave of the file, with one difference: a box that
-    reaches beyond its image is not clipped, as it is not in anybody's COCO numbers. For a file
-    without faults it is the file.
+    It is what `load_coco_style_json` and `check_records` leave of the file, with one difference: a
+    box that reaches beyond its image is not clipped, as nobody's COCO numbers clip it. A file
+    without faults is taken as it is.
 
     pycocotools looks up fields that training does not need; where the file has none they are what
     COCO defines them to be: `iscrowd` is 0, `area` is that of the mask in pixels, or of the box
@@ -69,7 +68,7 @@ def load_coco_truth(json_file: str) -> COCO:
 def _annotations(
     image: Record, entries: list[Record], contiguous: dict, json_file: str, log: ProblemLog
 ) -> list[Record]:
-    """The entries that the checks leave, with all fields that pycocotools looks up."""
+    """Check the entries of an image and add the fields that pycocotools looks up."""
     record = {
         "file_name": image["file_name"],
         "height": image["height"],
@@ -94,7 +93,7 @@ def _annotations(
 
 
 def annotation_area(entry: Record, height: int, width: int) -> float:
-    """The field `area`, or what it should be: pixels of the mask, or else of the box (xywh)."""
+    """Return the field `area`, or compute it: pixels of the mask, or else of the box (xywh)."""
     area = plain_number(entry.get("area"))
     if isinstance(area, (int, float)) and math.isfinite(area) and area >= 0:
         return area
@@ -104,7 +103,7 @@ def annotation_area(entry: Record, height: int, width: int) -> float:
 
 
 def compressed_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """A mask that is given as polygons or RLE as one compressed RLE."""
+    """Convert a mask that is given as polygons or RLE to one compressed RLE."""
     if isinstance(segmentation, list):
         return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
     if isinstance(segmentation["counts"], list):
@@ -113,7 +112,7 @@ def compressed_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]
 
 
 def _number(annotations: list[Record]) -> None:
-    """Ids from 1, unless the file has such."""
+    """Number the annotations from 1, unless the file has such ids."""
     ids = [annotation.get("id") for annotation in annotations]
     sound = all(type(i) is int and i > 0 for i in ids) and len(set(ids)) == len(ids)
     if not sound:

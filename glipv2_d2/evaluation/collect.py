@@ -1,4 +1,4 @@
-"""What all evaluators share: each image exactly once, whatever the batches and processes."""
+"""What all evaluators share: the check that each image is evaluated once, gathering, files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ImageLedger:
         self.seen = set()
 
     def add(self, model_input: Mapping[str, Any]) -> Hashable:
-        """Note the image of a model input and return its id.
+        """Record the image of a model input as evaluated and return its id.
 
         Raises:
             DataError: no id, an id that the data set does not have, or one that was there before.
@@ -169,15 +169,15 @@ class GatheringEvaluator(DatasetEvaluator):
         raise NotImplementedError
 
     def collected(self) -> Any:
-        """What this process has kept; it is sent to the main process."""
+        """Return what this process has kept; it is sent to the main process."""
         raise NotImplementedError
 
     def score(self, parts: list[Any]) -> Results:
-        """The results, in the main process, from what each process has `collected`."""
+        """Compute the results, in the main process, from what each process has `collected`."""
         raise NotImplementedError
 
     def log_metrics(self, title: str, metrics: Mapping[str, float]) -> None:
-        """`log_tables` with the tables of one task."""
+        """Log the metrics of one task; see `log_tables`."""
         self.log_tables(*metric_tables(title, metrics))
 
     def log_tables(self, *tables: Table) -> None:
@@ -187,7 +187,7 @@ class GatheringEvaluator(DatasetEvaluator):
 
 
 def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instances:
-    """`output["instances"]` on the CPU, but for ROIMasks: these are pasted where they are.
+    """Return `output["instances"]` on the CPU; ROIMasks stay on their device and are pasted there.
 
     Raises:
         DataError: there are none, or scores or boxes are NaN or infinite.
@@ -212,7 +212,7 @@ def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instance
 
 
 def log_results_file(dataset_name: str, path: str | None, num_images: int) -> None:
-    """Say what there is of a test set without annotations: a file for the server that has them."""
+    """Log where the predictions on a test set without annotations are, for its server."""
     if path is None:
         kept = "and were not written: give the evaluator an output_dir"
     else:

@@ -1,4 +1,4 @@
-"""Flickr30k Entities: recall of the boxes that a caption's phrases are grounded to."""
+"""Flickr30k Entities: recall of the boxes to which the phrases of a caption are grounded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TruePhrase(NamedTuple):
 
 @EVALUATORS.register()
 class Flickr30kEvaluator(RecordEvaluator):
-    """Recall@1, @5, @10 and the upper bound (all boxes) over phrases, overall and per category.
+    """Computes Recall@1, @5, @10 and the upper bound (all boxes) over phrases and per category.
 
     A phrase is hit at k if one of its k best boxes overlaps a true box with IoU >= 0.5. With
     `boxes="any"` (MDETR's any-box protocol, which GLIP and GLIPv2 report) any of a phrase's
@@ -110,7 +110,7 @@ class Flickr30kEvaluator(RecordEvaluator):
         return phrase._replace(boxes=np.concatenate([low, high])[None])
 
     def score_records(self, predictions: list[dict[str, np.ndarray]]) -> Results:
-        """Recall over the phrases; see the class."""
+        """Compute the recall over the phrases; see the class."""
         hits: dict[str, list[list[bool]]] = defaultdict(list)
         for phrases, prediction in zip(self._truth, predictions):
             for index, phrase in enumerate(phrases):

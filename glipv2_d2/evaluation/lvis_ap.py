@@ -1,4 +1,4 @@
-"""LVIS: fixed AP and standard AP."""
+"""LVIS (Gupta et al. 2019): fixed AP and standard AP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SLACK = 1_000_000  # rows that may lie around before they are pruned
 
 @EVALUATORS.register()
 class LVISFederatedEvaluator(GatheringEvaluator):
-    """AP, AP50, AP75, by size (APs, APm, APl) and by frequency of the class (APr, APc, APf).
+    """Computes LVIS's AP, by size (APs, APm, APl) and by frequency of the class (APr, APc, APf).
 
     * `ap="fixed"` (Dave et al. 2021, "Evaluating Large-Vocabulary Object Detectors"; what MDETR,
       GLIP and GLIPv2 report on minival): of each class the 10,000 detections with the highest
@@ -86,7 +86,7 @@ class LVISFederatedEvaluator(GatheringEvaluator):
         self._per_class = np.zeros(len(self.truth.category_ids), dtype=np.int64)
 
     def collected(self) -> DetectionTable:
-        """One table, of fixed AP with the best of each class only."""
+        """Return one table, for fixed AP with the best of each class only."""
         self._prune()
         return DetectionTable.concatenate(self._tables)
 
@@ -146,7 +146,7 @@ class LVISFederatedEvaluator(GatheringEvaluator):
 
 
 def lvis_metrics(precision: np.ndarray, frequency: np.ndarray) -> dict[str, float]:
-    """The means that LVIS reports, in percent; NaN where nothing goes into a mean.
+    """Compute the means that LVIS reports, in percent; NaN where nothing goes into a mean.
 
     Args:
         precision: (T, R, K, A) of `federated_precision`.
@@ -170,7 +170,7 @@ def _mean(precision: np.ndarray) -> float:
 
 
 def _category_indices(category_ids: np.ndarray, contiguous: Mapping[int, int] | None) -> np.ndarray:
-    """Index into `category_ids` by contiguous class id; LVIS's ids are contiguous from 1."""
+    """Map contiguous class ids to indices of `category_ids`; LVIS's ids are contiguous from 1."""
     if contiguous is None:
         return np.arange(len(category_ids))
     by_class = sorted(contiguous, key=contiguous.__getitem__)

@@ -1,4 +1,4 @@
-"""The annotations of LVIS as arrays."""
+"""Reads the annotations of LVIS as arrays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FREQUENCIES = ("r", "c", "f")  # rare: in fewer than 10 training images; common:
 
 @dataclass
 class LVISTruth:
-    """What an LVIS json says, with images and classes as indices into the sorted ids.
+    """The content of an LVIS json, with images and classes as indices into the sorted ids.
 
     Attributes:
         image_ids: (I,) int64 ascending; `sizes`: (I, 2) height, width.
@@ -43,7 +43,7 @@ class LVISTruth:
     rles: list[dict[str, Any]] | None = None
 
     def load_masks(self) -> None:
-        """Read the masks too. They are left out at first: val's polygons take gigabytes."""
+        """Read the masks too. They are left out at first: the polygons of val take gigabytes."""
         if self.rles is not None:
             return
         annotations = _read(self.json_file)["annotations"]

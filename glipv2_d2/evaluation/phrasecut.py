@@ -1,4 +1,4 @@
-"""PhraseCut: segmenting everything that a phrase refers to."""
+"""PhraseCut (Wu et al. 2020): segmenting everything that a phrase refers to."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TaskOverlap(NamedTuple):
 
 @EVALUATORS.register()
 class PhraseCutEvaluator(RecordEvaluator):
-    """Overlap of the region that is predicted for a phrase with its true region.
+    """Computes the overlap of the region that is predicted for a phrase with its true region.
 
     A task is a phrase of an image. The predictions above the score threshold are united, and so
     are the true instances. Reported are the mean IoU over tasks, the cumulative IoU (all
@@ -104,7 +104,7 @@ class PhraseCutEvaluator(RecordEvaluator):
         }
 
     def prediction_of(self, record: Record, instances: Instances) -> TaskOverlap:
-        """The overlap of what is predicted above the threshold with the true region."""
+        """Compute the overlap of what is predicted above the threshold with the true region."""
         size = (record["height"], record["width"])
         kept = instances[instances.scores > self.score_threshold]
         boxes = kept.pred_boxes.tensor.double().numpy()
@@ -127,11 +127,11 @@ class PhraseCutEvaluator(RecordEvaluator):
         )
 
     def as_row(self, prediction: TaskOverlap) -> Record:
-        """The united region as compressed RLE."""
+        """Return the number of predictions and their united region."""
         return {"predictions": prediction.predictions, "segmentation": prediction.rle}
 
     def score_records(self, predictions: list[TaskOverlap]) -> Results:
-        """IoU over the tasks; see the class."""
+        """Compute the IoU over the tasks; see the class."""
         kinds = {task.with_masks for task in predictions} - {None}
         if len(kinds) > 1:
             raise DataError("some predictions have masks and others do not")
@@ -152,7 +152,7 @@ class PhraseCutEvaluator(RecordEvaluator):
 
 
 def summarize_overlaps(overlaps: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """`mIoU`, `cumIoU` and `P@0.5` ... in percent; NaN without tasks.
+    """Compute `mIoU`, `cumIoU` and `P@0.5` ... in percent; NaN without tasks.
 
     Args:
         overlaps: (intersection, union) of each task; an empty union is an IoU of 0.
@@ -170,7 +170,7 @@ def summarize_overlaps(overlaps: Sequence[tuple[int, int]]) -> dict[str, float]:
 
 
 def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: str) -> np.ndarray:
-    """The union of polygons as (H, W) bool.
+    """Draw the union of polygons as (H, W) bool.
 
     Args:
         polygons: each flat: x0, y0, x1, y1, ...
@@ -193,7 +193,7 @@ def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: 
 
 
 def fill_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: the pixels whose center lies in one of the (N, 4) boxes x0, y0, x1, y1."""
+    """Mark the pixels whose center lies in one of the (N, 4) boxes x0, y0, x1, y1: (H, W) bool."""
     mask = np.zeros(size, dtype=bool)
     for x0, y0, x1, y1 in np.ceil(np.asarray(boxes) - 0.5).clip(min=0).astype(int).reshape(-1, 4):
         mask[y0:y1, x0:x1] = True
@@ -201,9 +201,10 @@ def fill_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def authors_fill(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool as PhraseCut's `boxes_to_mask` fills boxes, which it takes as x, y, w, h.
+    """Fill boxes as PhraseCut's `boxes_to_mask` does: (H, W) bool.
 
-    It ends a box before `int(x + w - 1)`: the last column and row are left out.
+    It takes boxes as x, y, w, h and ends each before `int(x + w - 1)`: the last column and row are
+    left out.
     """
     mask = np.zeros(size, dtype=bool)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):

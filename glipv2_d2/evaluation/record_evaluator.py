@@ -1,4 +1,4 @@
-"""What the evaluators share whose unit is a caption: Flickr30k, RefCOCO, PhraseCut."""
+"""Base of the evaluators of captions: Flickr30k, RefCOCO, PhraseCut."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RecordEvaluator(GatheringEvaluator):
         self._predictions[image_id] = self.prediction_of(self._by_id[image_id], instances)
 
     def collected(self) -> dict[Hashable, Any]:
-        """Image id -> prediction."""
+        """Return image id -> prediction."""
         return self._predictions
 
     def score(self, parts: list[dict[Hashable, Any]]) -> Results:
@@ -69,11 +69,11 @@ class RecordEvaluator(GatheringEvaluator):
         return self.score_records(ordered)
 
     def prediction_of(self, record: Record, instances: Instances) -> Any:
-        """What counts of the predictions of one record; by default `ranked_boxes`."""
+        """Return what is kept of the predictions of one record; by default `ranked_boxes`."""
         return ranked_boxes(record, instances)
 
     def as_row(self, prediction: Any) -> Record:
-        """What is written to the file for one record; boxes are x0, y0, x1, y1 in pixels."""
+        """Return what is written to the file for one record; boxes are x0, y0, x1, y1 in pixels."""
         return {
             "boxes": np.round(prediction["boxes"], 2).tolist(),
             "scores": np.round(prediction["scores"].astype(float), 5).tolist(),
@@ -81,12 +81,12 @@ class RecordEvaluator(GatheringEvaluator):
         }
 
     def score_records(self, predictions: list[Any]) -> Results:
-        """The results, from what `prediction_of` gave for each of `records`."""
+        """Compute the results from what `prediction_of` gave for each of `records`."""
         raise NotImplementedError
 
 
 def ranked_boxes(record: Record, instances: Instances) -> dict[str, np.ndarray]:
-    """The predictions of a caption, the highest score first (ties stay in the model's order).
+    """Sort the predictions of a caption by score, the highest first; ties stay in their order.
 
     Args:
         record: of the caption. Predictions must be for one of its `phrases`; without that field
@@ -113,7 +113,7 @@ def ranked_boxes(record: Record, instances: Instances) -> dict[str, np.ndarray]:
 
 
 def benchmark_files(given: str | None, dataset_name: str, key: str, consequence: str) -> str | None:
-    """A file or folder of the benchmark itself that the ground truth is better taken from.
+    """Find the benchmark's own file or folder, from which the ground truth is better taken.
 
     Args:
         given: by the user; must exist (whoever reads it says so).

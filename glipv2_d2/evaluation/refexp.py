@@ -17,7 +17,7 @@ RANKS = (1, 5, 10)
 
 @EVALUATORS.register()
 class RefExpEvaluator(RecordEvaluator):
-    """Precision at 1, 5 and 10: is one of the k best boxes the object (IoU >= 0.5)?
+    """Computes precision at 1, 5 and 10: is one of the k best boxes the object (IoU >= 0.5)?
 
     All boxes of a caption are ranked by score, whatever part of the caption they belong to; a
     caption without a box is a miss.
@@ -55,7 +55,7 @@ class RefExpEvaluator(RecordEvaluator):
         self._targets = torch.tensor(targets, dtype=torch.float64).reshape(-1, 1, 4)
 
     def score_records(self, predictions: list[dict[str, np.ndarray]]) -> Results:
-        """Precision over the captions; see the class."""
+        """Compute the precision over the captions; see the class."""
         overlap = generalized_box_iou if self.generalized_iou else box_iou
         hits = np.zeros((len(predictions), len(RANKS)))
         for row, prediction, target in zip(hits, predictions, self._targets):

@@ -1,4 +1,4 @@
-"""COCO detection AP averaged over some of the classes."""
+"""COCO: AP of detection and masks, averaged over all or some of the classes."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def has_fast_coco_eval() -> bool:
 
 @EVALUATORS.register()
 class SubsetCOCOEvaluator(COCOEvaluator):
-    """Stock `COCOEvaluator` for all classes or a subset, which refuses what would falsify it.
+    """Detectron2's `COCOEvaluator` for all classes or a subset, with checks of its input.
 
-    The stock evaluator takes an image that was never evaluated for one without detections, and
+    Detectron2's evaluator takes an image that was never evaluated for one without detections, and
     counts one twice that came twice; here each image of the data set must come exactly once. The
     result and its files do not depend on batches, order and processes. The ground truth is what
-    training reads of the same json, see `load_coco_truth`.
-    Masks are compared only if every object of it has one.
+    training reads of the same json, see `load_coco_truth`; masks are compared only if each of its
+    objects has one.
 
     AP, AP50, ... are means over `classes`. All classes may be predicted, and each class is
     matched as the stock evaluator matches it; only the final mean leaves classes out. With all
@@ -114,7 +114,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         self._ledger.reset()
 
     def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping]) -> None:
-        """As `COCOEvaluator.process`, after a look at the image ids and the numbers."""
+        """Check image ids, scores and boxes, then do as `COCOEvaluator.process`."""
         for model_input, output in zip(inputs, outputs, strict=True):
             # As load_coco_truth has it.
             plain = plain_id(model_input.get("image_id"))
@@ -126,7 +126,8 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             super().process([model_input], [output])
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:
-        """
+        """Score the predictions of all processes.
+
         Args:
             img_ids: mean over these images only; all must have been evaluated nevertheless.
 
@@ -189,10 +190,10 @@ class SubsetCOCOEvaluator(COCOEvaluator):
 
 @contextmanager
 def _constructible(dataset_name: str) -> Iterator[str]:
-    """A name under which the stock constructor meets no json that pycocotools cannot index.
+    """Yield a name of which Detectron2's constructor reads an empty json instead of the file.
 
-    It reads the file as it is and fails at the first annotation without an id, say; the truth is
-    put in its place afterwards. A data set without a json is left to it.
+    It would read the file as it is and fail at the first annotation without an id, say; the truth
+    is put in its place afterwards. A data set without a json is left to it.
     """
     if not MetadataCatalog.get(dataset_name).get("json_file"):
         yield dataset_name
@@ -210,7 +211,7 @@ def _constructible(dataset_name: str) -> Iterator[str]:
 
 
 def _with_plain_ids(metadata: Metadata) -> Metadata:
-    """The metadata itself, or a copy: Detectron2's reader takes category ids that are texts."""
+    """The metadata, or a copy with numbers where Detectron2's reader kept category ids as texts."""
     key = "thing_dataset_id_to_contiguous_id"
     ids = metadata.get(key) or {}
     if not any(isinstance(i, str) for i in ids):
@@ -219,14 +220,14 @@ def _with_plain_ids(metadata: Metadata) -> Metadata:
 
 
 def _copied(prediction: dict[str, Any]) -> dict[str, Any]:
-    """The stock code overwrites the class ids, which would spoil a second `evaluate`."""
+    """A copy: Detectron2 overwrites the class ids, which would spoil a second `evaluate`."""
     if "instances" not in prediction:
         return prediction
     return {**prediction, "instances": [dict(result) for result in prediction["instances"]]}
 
 
 def subset_metrics(coco_eval: COCOeval, class_indices: Sequence[int]) -> dict[str, float]:
-    """COCO's summary numbers over some classes.
+    """Compute COCO's summary numbers over some classes.
 
     Args:
         coco_eval: after `accumulate()`.

@@ -1,4 +1,4 @@
-"""Writing the whole data set to a folder, in parallel, once."""
+"""Writes the whole data set to a folder, in parallel, once."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _check_arguments(counts: dict, size: int, seed: int, workers: int | None) ->
 
 
 def _render_all(root, counts, seed, size, workers, progress) -> None:
-    """All pictures and annotation files; a split's annotations follow its pictures."""
+    """Write all pictures and annotation files; a split's annotations follow its pictures."""
     done, total = 0, sum(counts.values())
 
     def advance() -> None:
@@ -157,7 +157,7 @@ def _prepare_folder(root: Path, arguments: dict) -> None:
 
 
 def _inventory(root: Path) -> dict:
-    """Number of pictures per split and size in bytes of each annotation file."""
+    """Count the pictures per split and take the size in bytes of each annotation file."""
     files = {}
     for name in _OWN_FOLDERS[:3]:
         pictures = [entry.stat().st_size for entry in (root / name).glob("*.jpg")]

@@ -1,4 +1,4 @@
-"""A picture for people: what a detector found beside what there is, for a grid of images."""
+"""Draws what a detector found beside the truth, for a grid of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MASK_OPACITY = 110  # of 255
 
 @dataclass(frozen=True)
 class LabeledBox:
-    """`box` (x0, y0, x1, y1) in pixels; `score` is None for the truth; `mask` (H, W) bool."""
+    """A box (x0, y0, x1, y1) in pixels; `score` is None for the truth; `mask` is (H, W) bool."""
 
     box: tuple[float, float, float, float]
     label: str
@@ -43,7 +43,7 @@ class SheetItem:
 def draw_contact_sheet(
     items: Sequence[SheetItem], columns: int = 2, cell: int = 384
 ) -> Image.Image:
-    """Pairs of pictures, truth on the left and predictions on the right.
+    """Draw pairs of pictures, truth on the left and predictions on the right.
 
     A prediction is green if a true box of the same label overlaps it with IoU >= 0.5 and no better
     one has claimed that box (COCO's rule), red otherwise.
@@ -93,7 +93,7 @@ def draw_boxes(
     colors: Sequence[tuple[int, int, int]],
     longer_side: int,
 ) -> Image.Image:
-    """The image, scaled, with labeled boxes, and masks where there are any.
+    """Draw the image, scaled, with labeled boxes, and masks where there are any.
 
     Labels keep clear of one another where they can.
     """
@@ -149,7 +149,7 @@ def _font(size: int):
 def true_positives(
     truth: Sequence[LabeledBox], predictions: Sequence[LabeledBox], iou: float = 0.5
 ) -> list[bool]:
-    """Per prediction, whether it is a hit: highest score first, each true box is claimed once."""
+    """Tell of each prediction whether it is a hit; a true box is claimed once, best score first."""
     hits = [False] * len(predictions)
     if not truth or not predictions:
         return hits
@@ -174,7 +174,7 @@ def sheet_items(
     score_threshold: float = 0.3,
     seed: int = 0,
 ) -> list[SheetItem]:
-    """A random choice of a data set's images with a detector's results.
+    """Choose images of a data set at random, with the results of a detector.
 
     Args:
         dataset_name: a registered detection data set.

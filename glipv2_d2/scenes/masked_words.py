@@ -1,4 +1,4 @@
-"""Color and shape words of the scenes' captions, masked one at a time and predicted.
+"""Measures how well masked color and shape words of captions are predicted.
 
 How much better the right image makes the answer than another image does is what the fusion tells
 the words about the image (GLIPv2's masked language modeling, Section 3.1).
@@ -43,7 +43,7 @@ class WordQuestion(NamedTuple):
 
 
 def word_questions(caption: str, objects: Collection[tuple[str, str]]) -> list[WordQuestion]:
-    """The color and shape words of a caption.
+    """Find the color and shape words of a caption.
 
     Not every word can be told from the image: where there are several objects, "the only [MASK]
     object" may be any of them. A color is `decided` if all objects of the shape that is named
@@ -74,7 +74,7 @@ def word_questions(caption: str, objects: Collection[tuple[str, str]]) -> list[W
 
 
 def mask_phrases(tokens: TokenizedPrompts, mask_token_id: int) -> tuple[TokenizedPrompts, Tensor]:
-    """All phrases of each prompt masked, and where: (B, T) bool."""
+    """Mask all phrases of each prompt, and tell where: (B, T) bool."""
     asked = torch.stack([phrases.any(dim=0) for phrases in tokens.positive_maps])
     return replace(tokens, input_ids=tokens.input_ids.masked_fill(asked, mask_token_id)), asked
 
@@ -87,7 +87,7 @@ def masked_word_accuracy(
     objects: Mapping[str, Collection[tuple[str, str]]],
     batch_size: int = 16,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """How many masked words are predicted, with the right image and with that of another record.
+    """Predict masked words, with the right image and with that of another record.
 
     The prediction is the best entry of the whole vocabulary. The other image is that of the record
     half the list away.
@@ -131,7 +131,7 @@ def masked_word_accuracy(
 def _answers(
     model, inputs: list[dict], asked: list[tuple[int, WordQuestion]], batch_size: int
 ) -> list[tuple[WordQuestion, bool]]:
-    """Each question with whether it is answered right; `asked`: with the index of its image."""
+    """Tell whether each question is answered right; `asked`: with the index of its image."""
     features = model.visual_features(model.preprocess_image(inputs))
     answers: list[tuple[WordQuestion, bool]] = []
     for start in range(0, len(asked), batch_size):

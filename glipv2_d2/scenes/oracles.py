@@ -1,4 +1,4 @@
-"""What a detector could score on scenes if it saw only the color, or only the shape.
+"""Measures what a detector scores on scenes if it sees only the color, or only the shape.
 
 AP on color-shape pairs never seen in training shows composition only as far as it exceeds these
 two: each has perfect boxes and perfect knowledge of one attribute, and none of the other.
@@ -26,7 +26,7 @@ _KNOWN_WORD = {"color_blind": 1, "shape_blind": 0}
 def composition_oracles(
     dataset_name: str, seeds: Sequence[int] = (0, 1, 2)
 ) -> dict[str, dict[str, float]]:
-    """AP of perfect boxes with color-blind and with shape-blind labels.
+    """Compute the AP of perfect boxes with color-blind and with shape-blind labels.
 
     The color-blind oracle gives each true box the label of its shape in every color, all with
     the same score, and the other way round. Equal scores are put in a random order; the result is

@@ -38,7 +38,7 @@ _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
 def photo_path(package: str, relative: str) -> Path:
-    """Path of a photograph inside an installed package, without importing the package.
+    """Find a photograph inside an installed package, without importing the package.
 
     Raises:
         MissingPackageError: the package or the file is absent; names the package to install.
@@ -61,14 +61,14 @@ def photo_path(package: str, relative: str) -> Path:
 
 @functools.cache
 def load_photos(photos: tuple[tuple[str, str], ...]) -> tuple[Image.Image, ...]:
-    """The photographs as RGB images, kept for the life of the process."""
+    """Load the photographs as RGB images, once per process."""
     return tuple(Image.open(photo_path(*photo)).convert("RGB") for photo in photos)
 
 
 def random_background(
     rng: np.random.Generator, photos: tuple[tuple[str, str], ...], size: int
 ) -> np.ndarray:
-    """A random square crop, resized, flipped and re-lit.
+    """Cut a random square out of a photograph, resized, flipped and re-lit.
 
     Returns:
         (size, size, 3) float32 RGB in 0..1.

@@ -1,4 +1,4 @@
-"""One scene as COCO and MDETR-GoldG json entries, and whole splits assembled from them."""
+"""Writes scenes as COCO and MDETR-GoldG json entries, and assembles whole splits from them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Scene:
 
 
 def make_scene(split: Split, index: int, seed: int, size: int) -> Scene:
-    """The scene number `index` of a split; depends on nothing but the arguments."""
+    """Make the scene number `index` of a split; it depends on nothing but the arguments."""
     rng = np.random.default_rng([seed, split.key, index])
     background = random_background(rng, split.photos, size)
     pairs = sample_novel_pairs(rng, index) if split.name == "novel" else sample_base_pairs(rng)
@@ -86,7 +86,7 @@ def _annotation(item: SceneObject) -> dict:
 
 
 def detection_json(split_name: str, scenes: list[dict], size: int) -> dict:
-    """COCO detection json of a split; images and annotations are numbered from 1."""
+    """Assemble the COCO detection json of a split; images and annotations are numbered from 1."""
     images: list[dict] = []
     annotations: list[dict] = []
     for image_id, scene in enumerate(scenes, start=1):
@@ -108,7 +108,7 @@ def detection_json(split_name: str, scenes: list[dict], size: int) -> dict:
 
 
 def grounding_json(split_name: str, scenes: list[dict], size: int) -> dict:
-    """MDETR-GoldG json of a split: one image entry per caption, character spans per box."""
+    """Assemble the MDETR-GoldG json of a split: an image entry per caption, spans per box."""
     images: list[dict] = []
     annotations: list[dict] = []
     for original_id, scene in enumerate(scenes, start=1):

@@ -1,4 +1,4 @@
-"""Painting: one object's texture, shading and shadow, and the scene from back to front."""
+"""Paints the texture, shading and shadow of an object, and the scene from back to front."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SceneObject:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """(color, shape)."""
+        """Color and shape."""
         return self.color, self.shape
 
     @property
@@ -66,7 +66,7 @@ class SceneObject:
 
 
 def make_object(rng: np.random.Generator, color: str, shape: str, diameter: float) -> SceneObject:
-    """An object with random pose and texture, not yet placed."""
+    """Make an object with random pose and texture, not yet placed."""
     angle = rng.uniform(0.0, 2.0 * math.pi)
     squeeze = rng.uniform(0.85, 1.0)
     return SceneObject(
@@ -107,7 +107,7 @@ def _texture(rng: np.random.Generator, kind: str, side: int, diameter: float) ->
 
 
 def shade(item: SceneObject, light: float) -> np.ndarray:
-    """The object's surface.
+    """Paint the surface of the object.
 
     Args:
         item: the object.
@@ -147,7 +147,7 @@ def _window(
 
 
 def footprint(item: SceneObject, size: int) -> np.ndarray:
-    """(size, size) bool, the pixels that the object covers by more than half, occlusion aside."""
+    """Mark the pixels that the object covers by more than half, occlusion aside: (size, size)."""
     covered = np.zeros((size, size), dtype=bool)
     pixels, part = _window(item, size)
     covered[pixels] = item.mask[part] > 0.5
