@@ -127,7 +127,7 @@ class DetectionTable:
         return self.take(np.sort(np.argsort(-self.score, kind="stable")[:limit]))
 
     def rles_of(self, rows: np.ndarray, sizes: np.ndarray) -> list[dict[str, Any]]:
-        """Return masks of some rows for pycocotools; `sizes` (I, 2): height, width of the images."""
+        """Return masks of some rows for pycocotools; `sizes` (I, 2): height, width of images."""
         assert self.counts is not None, "a table without masks"
         return [
             {"size": sizes[self.image[row]].tolist(), "counts": self.counts[row]} for row in rows
