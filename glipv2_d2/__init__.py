@@ -20,10 +20,8 @@ from .data.datasets.builtin import register_all
 from .errors import PromptError
 from .language.prompt import Prompt
 from .renamed import find_renamed_modules
-from .scenes.datasets import register_all_scenes
 
 find_renamed_modules()
 register_all()
-register_all_scenes()
 
 __all__ = ["Prompt", "PromptError", "__version__", "add_glip_config", "get_config", "model_zoo"]

@@ -113,6 +113,20 @@ def test_installed_wheel_finds_its_configs_outside_the_clone(site, tmp_path):
     assert int(result.stdout.split()[-1]) > 0
 
 
+def test_the_import_knows_the_scenes_without_their_renderer():
+    """Nor does it load what draws, or what the photographs come with."""
+    code = (
+        "import sys, glipv2_d2\n"
+        "from detectron2.data import DatasetCatalog\n"
+        "assert {'scenes_train', 'scenes_val', 'scenes_novel'} <= set(DatasetCatalog.list())\n"
+        "print(*sys.modules)"
+    )
+    result = run(CLONE, CLONE, "-c", code)
+    loaded = set(result.stdout.split())
+    assert "glipv2_d2.data" in loaded, result.stderr
+    assert not loaded & {"glipv2_d2.scenes", "matplotlib", "skimage", "sklearn"}
+
+
 def test_version_is_the_installed_one(wheel):
     import glipv2_d2
 

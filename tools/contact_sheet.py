@@ -18,7 +18,6 @@ from detectron2.data import DatasetCatalog
 
 from glipv2_d2.errors import DataError, command, well_formed
 from glipv2_d2.scenes.contact_sheet import draw_contact_sheet, sheet_items
-from glipv2_d2.scenes.datasets import register_all_scenes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,7 +38,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Draw; returns the exit status."""
     args = parse_args(argv)
-    register_all_scenes()
     if args.dataset not in DatasetCatalog.list():
         raise DataError(f"there is no registered data set {args.dataset!r}")
     with well_formed(f"'{args.results}'"):

@@ -42,9 +42,9 @@ from glipv2_d2.engine.evaluate import evaluate_test_sets, pair_test_sets  # noqa
 from glipv2_d2.engine.predictor import GroundingPredictor, keep_best_phrase  # noqa: E402
 from glipv2_d2.engine.setup import resolve_device  # noqa: E402
 from glipv2_d2.errors import UserError, command  # noqa: E402
-from glipv2_d2.evaluation import composition_oracles  # noqa: E402
 from glipv2_d2.language import Prompt  # noqa: E402
 from glipv2_d2.scenes.contact_sheet import draw_contact_sheet, sheet_items  # noqa: E402
+from glipv2_d2.scenes.oracles import composition_oracles  # noqa: E402
 
 
 class DemoModel(NamedTuple):

@@ -24,8 +24,8 @@ from detectron2.modeling.roi_heads import (
 )
 
 from glipv2_d2.data.build import relabel
+from glipv2_d2.data.datasets.scenes import ALL_CLASSES
 from glipv2_d2.modeling.proposal_generator import build_rcnn_on_glip
-from glipv2_d2.scenes.vocabulary import ALL_CLASSES
 
 from .scenes import dataloader, inference, lr_multiplier, optimizer, train
 from .scenes import model as glip

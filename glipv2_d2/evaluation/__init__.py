@@ -1,10 +1,10 @@
-"""Evaluators of the papers' benchmarks, and the yardsticks that their numbers stand beside."""
+"""Evaluators of the benchmarks in the papers, a file for each protocol."""
 
-from ..scenes.oracles import composition_oracles
 from .build import EVALUATORS, build_evaluator
 from .flickr30k import Flickr30kEvaluator
 from .lvis_ap import LVISFederatedEvaluator
 from .phrasecut import PhraseCutEvaluator
+from .record_evaluator import RecordEvaluator
 from .refexp import RefExpEvaluator
 from .subset_coco import SubsetCOCOEvaluator
 
@@ -13,8 +13,8 @@ __all__ = [
     "Flickr30kEvaluator",
     "LVISFederatedEvaluator",
     "PhraseCutEvaluator",
+    "RecordEvaluator",
     "RefExpEvaluator",
     "SubsetCOCOEvaluator",
     "build_evaluator",
-    "composition_oracles",
 ]

@@ -1,28 +1,40 @@
-"""The evaluator that fits a data set."""
+"""The registry of evaluators, and the one that fits a data set."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from fvcore.common.registry import Registry
 
 from ..data.loading import read_dataset
-from .flickr30k import Flickr30kEvaluator
-from .lvis_ap import LVISFederatedEvaluator
-from .phrasecut import PhraseCutEvaluator
-from .refexp import RefExpEvaluator
-from .subset_coco import SubsetCOCOEvaluator
 
-# evaluator_type of the metadata -> class or function that is called as
-# (dataset_name, output_dir=..., distributed=..., **options)
-EVALUATORS: dict[str, Callable[..., DatasetEvaluator]] = {
-    "coco": SubsetCOCOEvaluator,
-    "lvis": LVISFederatedEvaluator,
-    "flickr30k": Flickr30kEvaluator,
-    "refexp": RefExpEvaluator,
-    "phrasecut": PhraseCutEvaluator,
+__all__ = ["EVALUATORS", "build_evaluator"]
+
+
+class _Evaluators(Registry):
+    def __setitem__(self, name: str, evaluator: Callable[..., DatasetEvaluator]) -> None:
+        """As in 0.1, when this was a dict. Gone in 0.3."""
+        message = "EVALUATORS is a registry now: decorate the class with @EVALUATORS.register()"
+        warnings.warn(message, FutureWarning, stacklevel=2)
+        self._do_register(name, evaluator)
+
+
+EVALUATORS = _Evaluators("EVALUATORS")
+EVALUATORS.__doc__ = """
+Registry of evaluators: classes or functions, called as
+`(dataset_name, output_dir=..., distributed=..., **options)`. `evaluator_type` in the metadata of a
+data set is the name of one, or a type that Detectron2 or this project gives its own data sets.
+"""
+_OF_TYPE = {
+    "coco": "SubsetCOCOEvaluator",
+    "flickr30k": "Flickr30kEvaluator",
+    "lvis": "LVISFederatedEvaluator",
+    "phrasecut": "PhraseCutEvaluator",
+    "refexp": "RefExpEvaluator",
 }
 
 
@@ -32,7 +44,7 @@ def build_evaluator(
     distributed: bool = True,
     **options: Any,
 ) -> DatasetEvaluator:
-    """The evaluator for a registered data set, chosen by `evaluator_type` of its metadata.
+    """Build the evaluator for a registered data set, chosen by `evaluator_type` of its metadata.
 
     Args:
         dataset_name: name in the `DatasetCatalog`.
@@ -50,13 +62,17 @@ def build_evaluator(
         )
     metadata = MetadataCatalog.get(dataset_name)
     kind = metadata.get("evaluator_type")
-    if kind not in EVALUATORS:
+    name = kind if kind in EVALUATORS else _OF_TYPE.get(kind)
+    if name is None:
+        known = sorted({*_OF_TYPE, *(name for name, _ in EVALUATORS)} - set(_OF_TYPE.values()))
         raise ValueError(
             f"data set {dataset_name!r} has evaluator_type {kind!r}, for which there is no "
-            f"evaluator; known: {sorted(EVALUATORS)}. Add a class to "
-            "glipv2_d2.evaluation.EVALUATORS, or leave the data set out of the test sets."
+            f"evaluator; known: {known}. Register a class of that name with "
+            "glipv2_d2.evaluation.EVALUATORS.register(), or leave the data set out of the test sets"
         )
     # Loading fills in the class names and ids that the COCO evaluator translates by.
     if kind == "coco" and not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
         read_dataset(dataset_name)
-    return EVALUATORS[kind](dataset_name, output_dir=output_dir, distributed=distributed, **options)
+    return EVALUATORS.get(name)(
+        dataset_name, output_dir=output_dir, distributed=distributed, **options
+    )

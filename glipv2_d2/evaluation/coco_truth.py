@@ -1,4 +1,4 @@
-"""A COCO json as ground truth: what training reads of it, in the form that pycocotools takes."""
+"""Reads a COCO json as ground truth: what training reads of it, in the form of pycocotools."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ Record = dict[str, Any]
 
 
 def load_coco_truth(json_file: str) -> COCO:
-    """The ground truth of a COCO json, for `COCOeval`.
+    """Load the ground truth of a COCO json for `COCOeval`.
 
-    It is what `load_coco_style_json` and
-    `check_records` leave of the file, with one difference: a box that
-    reaches beyond its image is not clipped, as it is not in anybody's COCO numbers. For a file
-    without faults it is the file.
+    It is what `load_coco_style_json` and `check_records` leave of the file, with one difference: a
+    box that reaches beyond its image is not clipped, as nobody's COCO numbers clip it. A file
+    without faults is taken as it is.
 
     pycocotools looks up fields that training does not need; where the file has none they are what
     COCO defines them to be: `iscrowd` is 0, `area` is that of the mask in pixels, or of the box
@@ -70,7 +69,7 @@ def load_coco_truth(json_file: str) -> COCO:
 def _annotations(
     image: Record, entries: list[Record], contiguous: dict, json_file: str, report: Report
 ) -> list[Record]:
-    """The entries that the checks leave, with all fields that pycocotools looks up."""
+    """Check the entries of an image and add the fields that pycocotools looks up."""
     record = {
         "file_name": image["file_name"],
         "height": image["height"],
@@ -99,26 +98,26 @@ def _annotations(
 
 
 def annotation_area(entry: Record, height: int, width: int) -> float:
-    """The field `area`, or what it should be: pixels of the mask, or else of the box (xywh)."""
+    """Return the field `area`, or compute it: pixels of the mask, or else of the box (xywh)."""
     area = plain_number(entry.get("area"))
     if isinstance(area, (int, float)) and math.isfinite(area) and area >= 0:
         return area
     if segmentation := entry.get("segmentation"):
-        return mask_area(segmentation, height, width)
+        return float(mask_util.area(compressed_rle(segmentation, height, width)))
     return float(entry["bbox"][2] * entry["bbox"][3])
 
 
-def mask_area(segmentation: Any, height: int, width: int) -> float:
-    """Pixels of a mask that is given as polygons or RLE."""
-    if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
-        segmentation = mask_util.frPyObjects(segmentation, height, width)
+def compressed_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """Convert a mask that is given as polygons or RLE to one compressed RLE."""
     if isinstance(segmentation, list):
-        segmentation = mask_util.merge(segmentation)
-    return float(mask_util.area(segmentation))
+        return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return mask_util.frPyObjects(segmentation, height, width)
+    return segmentation
 
 
 def _number(annotations: list[Record]) -> None:
-    """Ids from 1, unless the file has such."""
+    """Number the annotations from 1, unless the file has such ids."""
     ids = [annotation.get("id") for annotation in annotations]
     sound = all(type(i) is int and i > 0 for i in ids) and len(set(ids)) == len(ids)
     if not sound:

@@ -1,4 +1,4 @@
-"""What all evaluators share: each image exactly once, whatever the batches and processes."""
+"""What all evaluators share: the check that each image is evaluated once, gathering, files."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Instances
+from detectron2.structures import Instances, ROIMasks
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
 from ..errors import DataError
+from ..files import whole_file
+from .tables import Table, metric_tables
 
-Record = dict[str, Any]
+Results = dict[str, dict[str, float]]
 
 
 class ImageLedger:
-    """Keeps that every image of a data set is evaluated, and none of them twice.
+    """Checks that every image of a data set is evaluated exactly once.
 
-    A lost image raises recall-like numbers or lowers AP without a word, a doubled one counts its
-    false positives twice. Detectron2's `InferenceSampler` deals every image out once; a sampler
-    that pads (PyTorch's `DistributedSampler`) does not.
+    A missing image raises recall or lowers AP without a word; an image that is evaluated twice
+    counts its false positives twice. Detectron2's `InferenceSampler` gives out each image once; a
+    sampler that pads the last batch (PyTorch's `DistributedSampler`) does not.
 
     Args:
         image_ids: of the data set, each once.
@@ -55,7 +54,7 @@ class ImageLedger:
         self.seen = set()
 
     def add(self, model_input: Mapping[str, Any]) -> Hashable:
-        """Note the image of a model input and return its id.
+        """Record the image of a model input as evaluated and return its id.
 
         Raises:
             DataError: no id, an id that the data set does not have, or one that was there before.
@@ -71,14 +70,19 @@ class ImageLedger:
         self.seen.add(image_id)
         return image_id
 
-    def close(self, distributed: bool) -> None:
-        """After the last image; called by every process, and fails in all of them alike.
+    def gather(self, data: Any, distributed: bool) -> list[Any] | None:
+        """After the last image: gather the data of all processes in the main one.
+
+        Called by every process, and fails in all of them alike.
+
+        Returns:
+            The data of each process in the main one, None in the others.
 
         Raises:
             DataError: images are missing, or were evaluated by two processes.
         """
-        parts = comm.all_gather(sorted(self.seen, key=repr)) if distributed else [self.seen]
-        counts = Counter(itertools.chain.from_iterable(parts))
+        seen = comm.all_gather(sorted(self.seen, key=repr)) if distributed else [self.seen]
+        counts = Counter(itertools.chain.from_iterable(seen))
         twice = [image_id for image_id in self.image_ids if counts[image_id] > 1]
         if twice:
             raise DataError(self._twice(twice))
@@ -89,6 +93,9 @@ class ImageLedger:
                 f"images were not evaluated, the first: {missing[0]!r}. Did the test loader skip "
                 "images (damaged or missing files), or stop early?"
             )
+        if not distributed:
+            return [data]
+        return comm.gather(data, dst=0) or None
 
     def _twice(self, image_ids: Sequence[Hashable]) -> str:
         return (
@@ -98,16 +105,89 @@ class ImageLedger:
         )
 
 
-def gathered(data: Any, distributed: bool) -> list[Any] | None:
-    """The data of all processes in the main one, None in the others."""
-    if not distributed:
-        return [data]
-    parts = comm.gather(data, dst=0)
-    return parts if comm.is_main_process() else None
+class GatheringEvaluator(DatasetEvaluator):
+    """Base of the evaluators: takes each image once and scores all of them in the main process.
+
+    Subclasses implement `add_image`, `collected` and `score`.
+
+    Args:
+        dataset_name: a registered data set.
+        image_ids: all ids of its images.
+        output_dir: where the predictions are written; None: nowhere.
+        distributed: gather the predictions of all processes.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        image_ids: Iterable[Hashable],
+        output_dir: str | None,
+        distributed: bool,
+    ):
+        self.dataset_name = dataset_name
+        self._output_dir = output_dir
+        self._distributed = distributed
+        self._ledger = ImageLedger(image_ids, dataset_name)
+        self.tables: list[Table] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new evaluation."""
+        self._ledger.reset()
+
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Take the predictions of a batch.
+
+        Args:
+            inputs: model inputs with `image_id`.
+            outputs: for each of them `{"instances": Instances}` in the original image's pixels.
+
+        Raises:
+            DataError: an image that is unknown or came before, or predictions that are NaN.
+        """
+        for model_input, output in zip(inputs, outputs, strict=True):
+            image_id = self._ledger.add(model_input)
+            self.add_image(image_id, checked_instances(output, image_id))
+
+    def evaluate(self) -> Results:
+        """Score the predictions of all processes.
+
+        Returns:
+            {metric group: {metric: value in percent}} in the main process, {} in the others.
+
+        Raises:
+            DataError: images are missing, or were evaluated by two processes.
+        """
+        parts = self._ledger.gather(self.collected(), self._distributed)
+        self.tables = []
+        return {} if parts is None else self.score(parts)
+
+    def add_image(self, image_id: Any, instances: Instances) -> None:
+        """Keep what counts of the predictions of an image."""
+        raise NotImplementedError
+
+    def collected(self) -> Any:
+        """Return what this process has kept; it is sent to the main process."""
+        raise NotImplementedError
+
+    def score(self, parts: list[Any]) -> Results:
+        """Compute the results, in the main process, from what each process has `collected`."""
+        raise NotImplementedError
+
+    def log_metrics(self, title: str, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of one task; see `log_tables`."""
+        self.log_tables(*metric_tables(title, metrics))
+
+    def log_tables(self, *tables: Table) -> None:
+        """Log the first of some tables, and add all of them to `tables`, which are written."""
+        self.tables += tables
+        logging.getLogger(__name__).info("%s", tables[0])
 
 
 def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instances:
-    """`output["instances"]` on the CPU.
+    """Return `output["instances"]` on the CPU; ROIMasks stay on their device and are pasted there.
 
     Raises:
         DataError: there are none, or scores or boxes are NaN or infinite.
@@ -115,6 +195,8 @@ def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instance
     if "instances" not in output:
         raise DataError(f"image {image_id!r}: the model's output has no 'instances'")
     instances = output["instances"].to(torch.device("cpu"))
+    if instances.has("pred_masks") and isinstance(instances.pred_masks, ROIMasks):
+        instances.pred_masks = output["instances"].pred_masks
     for field, values in (
         ("scores", instances.scores[:, None]),
         ("pred_boxes", instances.pred_boxes.tensor),
@@ -129,39 +211,8 @@ def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instance
     return instances
 
 
-def catalog_records(dataset_name: str) -> list[Record]:
-    """The records of a registered data set, with their ground truth.
-
-    Raises:
-        DataError: there is no such data set.
-    """
-    if dataset_name not in DatasetCatalog.list():
-        raise DataError(f"there is no registered data set {dataset_name!r}")
-    return DatasetCatalog.get(dataset_name)
-
-
-def benchmark_files(given: str | None, dataset_name: str, key: str, consequence: str) -> str | None:
-    """A file or folder of the benchmark itself that the ground truth is better taken from.
-
-    Args:
-        given: by the user; must exist (whoever reads it says so).
-        dataset_name: of the data set whose metadata may name it too.
-        key: of the metadata. Registered data sets always name a place; that it is empty is no
-            error, but logged.
-        consequence: what is different without, for the log.
-    """
-    if given:
-        return given
-    path = MetadataCatalog.get(dataset_name).get(key)
-    if path and PathManager.exists(path):
-        return path
-    where = f"{path!r} is not there" if path else "no place is named"
-    logging.getLogger(__name__).warning("%s: %s (%s): %s", dataset_name, key, where, consequence)
-    return None
-
-
 def log_results_file(dataset_name: str, path: str | None, num_images: int) -> None:
-    """Say what there is of a test set without annotations: a file for the server that has them."""
+    """Log where the predictions on a test set without annotations are, for its server."""
     if path is None:
         kept = "and were not written: give the evaluator an output_dir"
     else:
@@ -177,114 +228,10 @@ def log_results_file(dataset_name: str, path: str | None, num_images: int) -> No
     )
 
 
-class RecordEvaluator(DatasetEvaluator):
-    """Base of the evaluators whose unit is one record: an image with a caption.
-
-    Subclasses implement `_prepare` (in every process, for each record) and `_score` (in the
-    main process, with all records in the order of the data set), so that the result cannot depend
-    on batches, order and processes.
-
-    Args:
-        dataset_name: a registered data set.
-        output_dir: where `<data set>_predictions.json` is written; None: nowhere.
-        distributed: gather the predictions of all processes.
-    """
-
-    def __init__(self, dataset_name: str, output_dir: str | None = None, distributed: bool = True):
-        self.dataset_name = dataset_name
-        self._output_dir = output_dir
-        self._distributed = distributed
-        self.records = catalog_records(dataset_name)
-        self._ledger = ImageLedger((r["image_id"] for r in self.records), dataset_name)
-        self._by_id = {record["image_id"]: record for record in self.records}
-        self._predictions: dict[Hashable, Any] = {}
-
-    def reset(self) -> None:
-        """Begin a new evaluation."""
-        self._ledger.reset()
-        self._predictions = {}
-
-    def process(self, inputs: Sequence[Record], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """
-        Args:
-            inputs: model inputs with `image_id`.
-            outputs: for each of them `{"instances": Instances}` in the original image's pixels.
-        """
-        for model_input, output in zip(inputs, outputs, strict=True):
-            image_id = self._ledger.add(model_input)
-            instances = checked_instances(output, image_id)
-            self._predictions[image_id] = self._prepare(self._by_id[image_id], instances)
-
-    def evaluate(self) -> dict[str, dict[str, float]]:
-        """
-        Returns:
-            {metric group: {metric: value in percent}} in the main process, {} in the others.
-        """
-        self._ledger.close(self._distributed)
-        parts = gathered(self._predictions, self._distributed)
-        if parts is None:
-            return {}
-        predictions = {image_id: p for part in parts for image_id, p in part.items()}
-        ordered = [predictions[record["image_id"]] for record in self.records]
-        if self._output_dir:
-            name = f"{self.dataset_name}_predictions.json"
-            rows = (self._dumped(r, p) for r, p in zip(self.records, ordered))
-            write_json_rows(os.path.join(self._output_dir, name), rows)
-        return self._score(ordered)
-
-    def _prepare(self, record: Record, instances: Instances) -> Any:
-        raise NotImplementedError
-
-    def _score(self, predictions: list[Any]) -> dict[str, dict[str, float]]:
-        raise NotImplementedError
-
-    def _dumped(self, record: Record, prediction: Any) -> Record:
-        """What is written to the file for one record."""
-        raise NotImplementedError
-
-
-def ranked_boxes(
-    record: Record, instances: Instances, num_phrases: int | None
-) -> dict[str, np.ndarray]:
-    """The predictions of a caption, the highest score first (ties stay in the model's order).
-
-    Args:
-        record: of the caption.
-        instances: with `pred_boxes`, `scores` and `pred_classes`, the index of the phrase.
-        num_phrases: how many phrases the record asks for; None: not checked.
-
-    Returns:
-        `boxes` (N, 4) float32 x0, y0, x1, y1; `scores` (N,); `phrases` (N,) int.
-
-    Raises:
-        DataError: a predicted phrase that the record does not ask for.
-    """
-    phrases = instances.pred_classes.numpy().astype(np.int64)
-    if num_phrases and len(phrases) and not 0 <= phrases.min() <= phrases.max() < num_phrases:
-        raise DataError(
-            f"image {record['image_id']!r}: a prediction is for phrase {phrases.max()}, but the "
-            f"record asks for {num_phrases} phrases. Was the prompt not made from its 'phrases'?"
-        )
-    scores = instances.scores.float().numpy()
-    order = np.argsort(-scores, kind="stable")
-    boxes = instances.pred_boxes.tensor.float().numpy()
-    return {"boxes": boxes[order], "scores": scores[order], "phrases": phrases[order]}
-
-
-def dumped_boxes(record: Record, prediction: Mapping[str, np.ndarray]) -> Record:
-    """A record's predictions for a json file; boxes are x0, y0, x1, y1 in pixels."""
-    keys = ("image_id", "original_img_id", "original_id", "sentence_id", "task_id", "caption")
-    row = {key: record[key] for key in keys if key in record}
-    row["boxes"] = np.round(prediction["boxes"].astype(float), 2).tolist()
-    row["scores"] = np.round(prediction["scores"].astype(float), 5).tolist()
-    row["phrases"] = prediction["phrases"].tolist()
-    return row
-
-
 def write_json_rows(path: str, rows: Iterable[Any]) -> None:
-    """A json list with one entry per line, written without holding all of it."""
-    PathManager.mkdirs(os.path.dirname(path) or ".")
-    with PathManager.open(path, "w") as file:
+    """Write a json list with one entry per line, without holding all of it."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with whole_file(path, "w") as file:
         file.write("[")
         for index, row in enumerate(rows):
             file.write(("," if index else "") + "\n" + json.dumps(row))

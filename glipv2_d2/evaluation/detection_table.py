@@ -1,8 +1,8 @@
-"""Many millions of detections as arrays."""
+"""Keeps many millions of detections as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,7 +17,7 @@ _AREAS_AT_ONCE = 255  # pycocotools writes the number of masks to a uint8, and N
 
 @dataclass
 class DetectionTable:
-    """N detections.
+    """A table of N detections, an array for each column.
 
     Attributes:
         image, category: (N,) int32 indices.
@@ -40,7 +40,7 @@ class DetectionTable:
 
     @classmethod
     def empty(cls) -> DetectionTable:
-        """No detections."""
+        """A table without rows."""
         return cls(
             image=np.zeros(0, np.int32),
             category=np.zeros(0, np.int32),
@@ -53,7 +53,7 @@ class DetectionTable:
     def from_instances(
         cls, image: int, categories: np.ndarray, instances: Instances, limit: int | None = None
     ) -> DetectionTable:
-        """The detections of one image, the `limit` best if there is one.
+        """Make the table of one image: all detections, or the `limit` best.
 
         Args:
             image: index.
@@ -79,7 +79,7 @@ class DetectionTable:
 
     @classmethod
     def concatenate(cls, tables: Iterable[DetectionTable]) -> DetectionTable:
-        """All rows, one table after the other. Tables without rows need not have masks.
+        """Put tables one after the other. Tables without rows need not have masks.
 
         Raises:
             ValueError: some tables have masks and others do not.
@@ -89,23 +89,30 @@ class DetectionTable:
             return cls.empty()
         if len({table.counts is None for table in tables}) > 1:
             raise ValueError("some images have predicted masks and others do not")
-        columns = {}
+        columns: list[Any] = []
         for field in fields(cls):
             parts = [getattr(table, field.name) for table in tables]
-            columns[field.name] = None if parts[0] is None else np.concatenate(parts)
-        return cls(**columns)
+            columns.append(None if parts[0] is None else np.concatenate(parts))
+        return cls(*columns)
 
     def take(self, rows: np.ndarray) -> DetectionTable:
-        """Some of the rows, in this order."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return DetectionTable(**{k: None if v is None else v[rows] for k, v in values.items()})
+        """Return some of the rows, in this order."""
+        counts = None if self.counts is None else self.counts[rows]
+        return DetectionTable(
+            self.image[rows],
+            self.category[rows],
+            self.score[rows],
+            self.place[rows],
+            self.boxes[rows],
+            counts,
+        )
 
     def ranking(self) -> np.ndarray:
-        """(N,) the rows ordered by class, then score (highest first), then image and place."""
+        """(N,) row numbers ordered by class, then score (highest first), then image and place."""
         return np.lexsort((self.place, self.image, -self.score, self.category))
 
     def best_per_category(self, limit: int) -> DetectionTable:
-        """The `limit` first rows of each class in the order of `ranking`.
+        """Keep the `limit` first rows of each class in the order of `ranking`.
 
         That order is total, so the best of a whole are among the best of its parts: rows may be
         dropped while they come in.
@@ -116,17 +123,18 @@ class DetectionTable:
         return self.take(order[np.arange(len(order)) - first < limit])
 
     def best(self, limit: int) -> DetectionTable:
-        """The `limit` rows with the highest scores; equal scores stay in order."""
+        """Keep the `limit` rows with the highest scores; equal scores stay in order."""
         return self.take(np.sort(np.argsort(-self.score, kind="stable")[:limit]))
 
     def rles_of(self, rows: np.ndarray, sizes: np.ndarray) -> list[dict[str, Any]]:
-        """Masks of some rows for pycocotools; `sizes` (I, 2) are the images' height, width."""
+        """Return masks of some rows for pycocotools; `sizes` (I, 2): height, width of images."""
+        assert self.counts is not None, "a table without masks"
         return [
             {"size": sizes[self.image[row]].tolist(), "counts": self.counts[row]} for row in rows
         ]
 
     def mask_areas(self, sizes: np.ndarray) -> np.ndarray:
-        """(N,) pixels in each mask."""
+        """Count the pixels in each mask, (N,)."""
         areas = np.zeros(len(self))
         for start in range(0, len(self), _AREAS_AT_ONCE):
             rows = np.arange(start, min(start + _AREAS_AT_ONCE, len(self)))
@@ -134,9 +142,9 @@ class DetectionTable:
         return areas
 
     def results(
-        self, image_ids: Sequence[int], category_ids: Sequence[int], sizes: np.ndarray
+        self, image_ids: np.ndarray, category_ids: np.ndarray, sizes: np.ndarray
     ) -> Iterator[dict[str, Any]]:
-        """The rows in COCO's and LVIS's results format."""
+        """Yield the rows in COCO's and LVIS's results format."""
         for row in range(len(self)):
             result = {
                 "image_id": int(image_ids[self.image[row]]),
@@ -152,7 +160,7 @@ class DetectionTable:
 
 
 def encode_mask(mask: np.ndarray | torch.Tensor) -> dict[str, Any]:
-    """An (H, W) mask as compressed RLE: `size` and `counts` (bytes)."""
+    """Encode an (H, W) mask as compressed RLE: `size` and `counts` (bytes)."""
     return mask_util.encode(np.asfortranarray(np.asarray(mask, dtype=np.uint8)))
 
 

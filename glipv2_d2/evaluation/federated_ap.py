@@ -1,4 +1,4 @@
-"""Average precision of a federated data set (LVIS), a class at a time.
+"""Computes the average precision of a federated data set (LVIS), a class at a time.
 
 The numbers are those of the `lvis` package's `LVISEval` but for rounding (ties included), and
 the tests compare them. It is not used itself because it visits every pair of image and class in
@@ -46,7 +46,7 @@ class ClassTruth:
 def federated_precision(
     truth: LVISTruth, detections: DetectionTable, masks: bool = False
 ) -> np.ndarray:
-    """Interpolated precision of every class.
+    """Compute the interpolated precision of every class.
 
     Args:
         truth: the annotations; with `rles` for masks.
@@ -79,7 +79,7 @@ def federated_precision(
 
 
 def interpolated_precision(hits: np.ndarray, misses: np.ndarray, total: int) -> np.ndarray:
-    """Precision at the 101 recalls, each the best at that recall or a higher one.
+    """Compute the precision at 101 recalls, each the best at that recall or a higher one.
 
     Args:
         hits, misses: (T, N) bool, the highest score first; neither: ignored.
@@ -118,7 +118,7 @@ def _match_class(truth, class_truth, detections, rows, areas, masks):
 
 
 def match_image(overlaps: np.ndarray, ignored_objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Greedy matching in one image, for all areas and IoU thresholds at once.
+    """Match detections to objects greedily in one image, for all areas and IoU thresholds.
 
     Each detection, the highest score first, takes the free object that it overlaps most; one that
     is ignored only if there is no other. Of equal overlaps the last object wins, as in COCO's and
@@ -162,7 +162,7 @@ def _overlaps(truth, detections, rows, objects, masks) -> np.ndarray:
 
 
 def _ignored_objects(truth: LVISTruth, objects: np.ndarray) -> np.ndarray:
-    """(A, G) bool."""
+    """Objects outside of each area range, or flagged: (A, G) bool."""
     area = truth.areas[objects]
     return truth.ignore[objects] | (area < _LOW) | (area > _HIGH)
 
@@ -172,7 +172,8 @@ def _truth_by_class(truth: LVISTruth) -> list[ClassTruth]:
     objects: list[dict[int, list[int]]] = [{} for _ in classes]
     for row, (category, image) in enumerate(zip(truth.category.tolist(), truth.image.tolist())):
         objects[category].setdefault(image, []).append(row)
-    negatives, open_images = [set() for _ in classes], [set() for _ in classes]
+    negatives: list[set[int]] = [set() for _ in classes]
+    open_images: list[set[int]] = [set() for _ in classes]
     for pairs, images in ((truth.negatives, negatives), (truth.not_exhaustive, open_images)):
         for image, category in pairs.tolist():
             images[category].add(image)

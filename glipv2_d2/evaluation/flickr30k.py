@@ -1,4 +1,4 @@
-"""Flickr30k Entities: recall of the boxes that a caption's phrases are grounded to."""
+"""Flickr30k Entities: recall of the boxes to which the phrases of a caption are grounded."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from detectron2.data import MetadataCatalog
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import BoxMode
+from torchvision.ops import box_iou
 
 from ..errors import DataError
 from ..language.spans import phrase_key, phrase_text
-from .boxes import box_iou
-from .collect import (
-    Record,
-    RecordEvaluator,
-    benchmark_files,
-    dumped_boxes,
-    ranked_boxes,
-)
+from .build import EVALUATORS
+from .collect import Results
 from .flickr30k_entities import read_entity_boxes, read_sentences
+from .record_evaluator import Record, RecordEvaluator, benchmark_files
 from .tables import Table
 
 BOX_RULES = ("any", "merged")
@@ -31,14 +28,15 @@ ALL = "all"
 
 
 class TruePhrase(NamedTuple):
-    """What a phrase stands for: (M, 4) boxes x0, y0, x1, y1 and its coarse categories."""
+    """What a phrase stands for: (M, 4) float64 boxes x0, y0, x1, y1 and its coarse categories."""
 
     boxes: np.ndarray
     categories: tuple[str, ...]
 
 
+@EVALUATORS.register()
 class Flickr30kEvaluator(RecordEvaluator):
-    """Recall@1, @5, @10 and the upper bound (all boxes) over phrases, overall and per category.
+    """Computes Recall@1, @5, @10 and the upper bound (all boxes) over phrases and per category.
 
     A phrase is hit at k if one of its k best boxes overlaps a true box with IoU >= 0.5. With
     `boxes="any"` (MDETR's any-box protocol, which GLIP and GLIPv2 report) any of a phrase's
@@ -102,7 +100,7 @@ class Flickr30kEvaluator(RecordEvaluator):
         self._truth = [[self._ruled(phrase) for phrase in phrases] for phrases in truth]
         boxless = sum(not len(p.boxes) for phrases in self._truth for p in phrases)
         if boxless:
-            self._log().warning(
+            logging.getLogger(__name__).warning(
                 "%s: %d phrases have no box and do not count", dataset_name, boxless
             )
 
@@ -112,42 +110,29 @@ class Flickr30kEvaluator(RecordEvaluator):
         low, high = phrase.boxes[:, :2].min(axis=0), phrase.boxes[:, 2:].max(axis=0)
         return phrase._replace(boxes=np.concatenate([low, high])[None])
 
-    def _prepare(self, record: Record, instances: Instances) -> dict[str, np.ndarray]:
-        # Of a caption without phrases with boxes nothing is asked, whatever the model was shown.
-        return ranked_boxes(record, instances, num_phrases=len(record["phrases"]) or None)
-
-    def _dumped(self, record: Record, prediction: dict[str, np.ndarray]) -> Record:
-        return dumped_boxes(record, prediction)
-
-    def _score(self, predictions: list[dict[str, np.ndarray]]) -> dict[str, dict[str, float]]:
+    def score_records(self, predictions: list[dict[str, np.ndarray]]) -> Results:
+        """Compute the recall over the phrases; see the class."""
         hits: dict[str, list[list[bool]]] = defaultdict(list)
         for phrases, prediction in zip(self._truth, predictions):
             for index, phrase in enumerate(phrases):
                 if not len(phrase.boxes):
                     continue
-                mine = prediction["boxes"][prediction["phrases"] == index]
-                found = (box_iou(mine, phrase.boxes) >= 0.5).any(axis=1)
+                mine = torch.from_numpy(prediction["boxes"][prediction["phrases"] == index])
+                found = (box_iou(mine, torch.from_numpy(phrase.boxes)) >= 0.5).any(dim=1)
                 row = [bool(found[:k].any()) for k in RANKS.values()]
                 for category in (ALL, *phrase.categories):
                     hits[category].append(row)
         if not hits:
             raise DataError(f"data set {self.dataset_name!r} has no phrase with a box")
         recalls = {name: 100 * np.mean(rows, axis=0) for name, rows in hits.items()}
-        self._log_table(recalls, {name: len(rows) for name, rows in hits.items()})
+        rows = [[name, len(hits[name]), *recalls[name]] for name in sorted(recalls)]
+        title = f"Flickr30k, {self.boxes} box, {self.dataset_name}"
+        self.log_tables(Table(title, ["category", "phrases", *RANKS], rows))
         results = dict(zip(RANKS, map(float, recalls.pop(ALL))))
         for category in sorted(recalls):
             for metric, value in zip(RANKS, recalls[category]):
                 results[f"{metric}-{category}"] = float(value)
         return {f"flickr30k_{self.boxes}": results}
-
-    def _log_table(self, recalls: dict[str, np.ndarray], counts: dict[str, int]) -> None:
-        rows = [[name, counts[name], *recalls[name]] for name in sorted(recalls)]
-        title = f"Flickr30k, {self.boxes} box, {self.dataset_name}"
-        self.tables = [Table(title, ["category", "phrases", *RANKS], rows)]
-        self._log().info("%s", self.tables[0])
-
-    def _log(self) -> logging.Logger:
-        return logging.getLogger(__name__)
 
 
 def _truth_of_annotations(record: Record) -> list[TruePhrase]:

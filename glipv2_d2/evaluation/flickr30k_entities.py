@@ -1,4 +1,4 @@
-"""Ground truth of Flickr30k Entities: boxes from its xml files, phrases from its sentences.
+"""Reads Flickr30k Entities: boxes from its xml files, phrases from its sentences.
 
 Read by the rules of the authors' `flickr30k_entities_utils.py`, which MDETR's and GLIP's
 evaluators use too: the numbers of `bndbox` are taken as they are (no correction for pixels that
@@ -35,7 +35,7 @@ class Sentence(NamedTuple):
 
 
 def read_entity_boxes(folder: str, image: str) -> dict[str, list[Box]]:
-    """The boxes (xmin, ymin, xmax, ymax) of each entity that has any, in the order of the file.
+    """Read the boxes (xmin, ymin, xmax, ymax) of each entity that has any, in their order.
 
     Args:
         folder: of Flickr30k Entities, with `Annotations` and `Sentences`.
@@ -54,18 +54,18 @@ def read_entity_boxes(folder: str, image: str) -> dict[str, list[Box]]:
         frame = thing.find("bndbox")
         if frame is None:
             continue
-        corners = [frame.findtext(side) for side in ("xmin", "ymin", "xmax", "ymax")]
+        corners = [frame.findtext(side, "") for side in ("xmin", "ymin", "xmax", "ymax")]
         try:
-            box = tuple(float(corner) for corner in corners)
-        except (TypeError, ValueError):
+            x0, y0, x1, y1 = map(float, corners)
+        except ValueError:
             raise DataError(f"{path}: a bndbox has the corners {corners}") from None
         for name in thing.findall("name"):
-            boxes.setdefault(name.text, []).append(box)
+            boxes.setdefault(name.text or "", []).append((x0, y0, x1, y1))
     return boxes
 
 
 def read_sentences(folder: str, image: str) -> list[Sentence]:
-    """The captions of an image; empty lines do not count.
+    """Read the captions of an image; empty lines do not count.
 
     A phrase looks like `[/EN#283585/people/clothing Two young guys]`: the entity id follows
     `EN#`, then one or more categories, then the words.

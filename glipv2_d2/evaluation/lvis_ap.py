@@ -1,30 +1,21 @@
-"""LVIS: fixed AP and standard AP."""
+"""LVIS (Gupta et al. 2019): fixed AP and standard AP."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Instances, ROIMasks
+from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
 
 from ..errors import DataError
-from .collect import (
-    ImageLedger,
-    checked_instances,
-    gathered,
-    log_results_file,
-    write_json_rows,
-)
+from .build import EVALUATORS
+from .collect import GatheringEvaluator, Results, log_results_file, write_json_rows
 from .detection_table import DetectionTable
 from .federated_ap import AREAS, IOU_THRESHOLDS, federated_precision
 from .lvis_truth import FREQUENCIES, load_lvis_truth
-from .tables import metric_tables
 
 AP_RULES = ("fixed", "standard")
 PER_CLASS = 10_000
@@ -32,8 +23,9 @@ PER_IMAGE = 300
 _SLACK = 1_000_000  # rows that may lie around before they are pruned
 
 
-class LVISFederatedEvaluator(DatasetEvaluator):
-    """AP, AP50, AP75, by size (APs, APm, APl) and by frequency of the class (APr, APc, APf).
+@EVALUATORS.register()
+class LVISFederatedEvaluator(GatheringEvaluator):
+    """Computes LVIS's AP, by size (APs, APm, APl) and by frequency of the class (APr, APc, APf).
 
     * `ap="fixed"` (Dave et al. 2021, "Evaluating Large-Vocabulary Object Detectors"; what MDETR,
       GLIP and GLIPv2 report on minival): of each class the 10,000 detections with the highest
@@ -78,47 +70,28 @@ class LVISFederatedEvaluator(DatasetEvaluator):
         self.ap = ap or ("fixed" if "minival" in dataset_name else "standard")
         if self.ap not in AP_RULES:
             raise ValueError(f"ap must be one of {AP_RULES}, got {ap!r}")
-        self.dataset_name = dataset_name
-        self._output_dir = output_dir
-        self._distributed = distributed
         metadata = MetadataCatalog.get(dataset_name)
         self.truth = load_lvis_truth(PathManager.get_local_path(metadata.json_file))
-        self._ledger = ImageLedger(self.truth.image_ids.tolist(), dataset_name)
-        self._image_index = {image_id: i for i, image_id in enumerate(self._ledger.image_ids)}
+        image_ids = self.truth.image_ids.tolist()
+        super().__init__(dataset_name, image_ids, output_dir, distributed)
+        self._image_index = {image_id: i for i, image_id in enumerate(image_ids)}
         self._category_index = _category_indices(
             self.truth.category_ids, metadata.get("thing_dataset_id_to_contiguous_id")
         )
-        self.reset()
 
     def reset(self) -> None:
         """Begin a new evaluation."""
-        self._ledger.reset()
+        super().reset()
         self._tables: list[DetectionTable] = []
         self._per_class = np.zeros(len(self.truth.category_ids), dtype=np.int64)
 
-    def process(
-        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """
-        Args:
-            inputs: model inputs with `image_id`.
-            outputs: for each of them `{"instances": Instances}`; `pred_classes` are contiguous
-                class ids. All detections are taken, of however many prompts they are.
-        """
-        for model_input, output in zip(inputs, outputs, strict=True):
-            image_id = self._ledger.add(model_input)
-            instances = checked_instances(output, image_id)
-            if instances.has("pred_masks") and isinstance(instances.pred_masks, ROIMasks):
-                instances.pred_masks = output["instances"].pred_masks  # pasted where they are
-            self._add(self._image_index[image_id], instances)
-
-    def evaluate(self) -> dict[str, dict[str, float]]:
-        """See the class."""
-        self._ledger.close(self._distributed)
+    def collected(self) -> DetectionTable:
+        """Return one table, for fixed AP with the best of each class only."""
         self._prune()
-        parts = gathered(DetectionTable.concatenate(self._tables), self._distributed)
-        if parts is None:
-            return {}
+        return DetectionTable.concatenate(self._tables)
+
+    def score(self, parts: list[DetectionTable]) -> Results:
+        """Apply the cut of `ap`, write the results file, compute AP of boxes and masks."""
         detections = DetectionTable.concatenate(parts)
         if self.ap == "fixed":
             detections = detections.best_per_category(PER_CLASS)
@@ -133,7 +106,7 @@ class LVISFederatedEvaluator(DatasetEvaluator):
         if not len(truth.image):
             log_results_file(self.dataset_name, path, len(truth.image_ids))
             return {}
-        results, self.tables = {}, []
+        results: Results = {}
         for task in ("bbox",) if detections.counts is None else ("bbox", "segm"):
             if task == "segm":
                 truth.load_masks()
@@ -142,19 +115,19 @@ class LVISFederatedEvaluator(DatasetEvaluator):
             results[group] = lvis_metrics(precision, truth.frequency)
             what = f"{len(truth.image_ids)} images of {self.dataset_name}"
             title = f"{task} ({self.ap} AP), {what}, {len(detections)} detections"
-            self.tables += metric_tables(title, results[group])
-            self._log().info("%s", self.tables[-1])
+            self.log_metrics(title, results[group])
         return results
 
-    def _add(self, image: int, instances: Instances) -> None:
+    def add_image(self, image_id: int, instances: Instances) -> None:
+        """Add the detections to the tables, which are pruned now and then."""
         classes = instances.pred_classes.numpy()
         if len(classes) and not 0 <= classes.min() <= classes.max() < len(self._category_index):
             raise DataError(
-                f"image {self._ledger.image_ids[image]!r}: a prediction has class {classes.max()}, "
+                f"image {image_id!r}: a prediction has class {classes.max()}, "
                 f"but {self.dataset_name!r} has {len(self._category_index)} classes"
             )
         table = DetectionTable.from_instances(
-            image,
+            self._image_index[image_id],
             self._category_index[classes],
             instances,
             limit=PER_IMAGE if self.ap == "standard" else None,
@@ -171,12 +144,9 @@ class LVISFederatedEvaluator(DatasetEvaluator):
             self._tables = [table]
             self._per_class = np.minimum(self._per_class, PER_CLASS)
 
-    def _log(self) -> logging.Logger:
-        return logging.getLogger(__name__)
-
 
 def lvis_metrics(precision: np.ndarray, frequency: np.ndarray) -> dict[str, float]:
-    """The means that LVIS reports, in percent; NaN where nothing goes into a mean.
+    """Compute the means that LVIS reports, in percent; NaN where nothing goes into a mean.
 
     Args:
         precision: (T, R, K, A) of `federated_precision`.
@@ -200,9 +170,9 @@ def _mean(precision: np.ndarray) -> float:
 
 
 def _category_indices(category_ids: np.ndarray, contiguous: Mapping[int, int] | None) -> np.ndarray:
-    """Index into `category_ids` by contiguous class id; LVIS's ids are contiguous from 1."""
+    """Map contiguous class ids to indices of `category_ids`; LVIS's ids are contiguous from 1."""
     if contiguous is None:
         return np.arange(len(category_ids))
-    by_class = sorted(contiguous, key=contiguous.get)
+    by_class = sorted(contiguous, key=contiguous.__getitem__)
     index = {category: i for i, category in enumerate(category_ids.tolist())}
     return np.array([index[category] for category in by_class])

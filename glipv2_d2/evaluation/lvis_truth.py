@@ -1,4 +1,4 @@
-"""The annotations of LVIS as arrays."""
+"""Reads the annotations of LVIS as arrays."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_util
 
 from ..data.datasets.coco_like import read_json
 from ..data.entries import plain_annotation
 from ..errors import DataError
-from .coco_truth import annotation_area
+from .coco_truth import annotation_area, compressed_rle
 
 FREQUENCIES = ("r", "c", "f")  # rare: in fewer than 10 training images; common: < 100; frequent
 
 
 @dataclass
 class LVISTruth:
-    """What an LVIS json says, with images and classes as indices into the sorted ids.
+    """The content of an LVIS json, with images and classes as indices into the sorted ids.
 
     Attributes:
         image_ids: (I,) int64 ascending; `sizes`: (I, 2) height, width.
@@ -44,12 +43,12 @@ class LVISTruth:
     rles: list[dict[str, Any]] | None = None
 
     def load_masks(self) -> None:
-        """Read the masks too. They are left out at first: val's polygons take gigabytes."""
+        """Read the masks too. They are left out at first: the polygons of val take gigabytes."""
         if self.rles is not None:
             return
         annotations = _read(self.json_file)["annotations"]
         self.rles = [
-            _rle(annotation["segmentation"], *map(int, self.sizes[image]))
+            compressed_rle(annotation["segmentation"], *map(int, self.sizes[image]))
             for annotation, image in zip(annotations, self.image)
         ]
 
@@ -78,7 +77,7 @@ def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
     category_index = {category["id"]: index for index, category in enumerate(categories)}
     annotations = [plain_annotation(entry) for entry in content.get("annotations", ())]
     if "annotations" not in content:  # nor anything else that tells about the truth
-        told = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+        told: dict[str, list] = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
         images = [{**told, **image} for image in images]
         categories = [{"frequency": "f", **category} for category in categories]
     frequency = np.array([category["frequency"] for category in categories])
@@ -117,14 +116,6 @@ def _pairs(images: list[dict], field: str, category_index: dict[int, int]) -> np
         if category in category_index
     ]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-def _rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    if isinstance(segmentation, list):
-        return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return mask_util.frPyObjects(segmentation, height, width)
-    return segmentation
 
 
 def _read(json_file: str) -> dict[str, Any]:

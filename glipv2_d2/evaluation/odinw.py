@@ -1,4 +1,4 @@
-"""ODinW: from the COCO results of each data set to the papers' tables and EvalAI's file.
+"""ODinW: makes the tables of the papers and the file for EvalAI from COCO results.
 
 One data set is evaluated by the COCO evaluator (`odinw_<name>_<split>` have evaluator_type
 "coco"). The benchmark's number is the plain mean of the AP over 13 (GLIP, GLIPv2) or 35 (ELEVATER)
@@ -21,6 +21,7 @@ from detectron2.utils.file_io import PathManager
 
 from ..data.datasets.odinw import ODINW_ROWS
 from ..errors import DataError
+from ..files import whole_file
 from .tables import Table
 
 # The columns of GLIPv2's Tables 11 and 12, in their order.
@@ -87,7 +88,7 @@ def odinw_run(
     shots: int | None = 0,
     seed: int | None = None,
 ) -> ODinWRun:
-    """A run from what the COCO evaluator returned for a registered data set.
+    """Make a run from what the COCO evaluator returned for a registered data set.
 
     `minival`, the smaller validation set on which the official configs select the models of some
     data sets, counts as `val`.
@@ -106,7 +107,7 @@ def odinw_run(
 def odinw_report(
     results: Mapping[str, Mapping[str, Mapping[str, float]]], suite: int = 13
 ) -> Table:
-    """The zero-shot table of an evaluation of several data sets at once.
+    """Make the zero-shot table of an evaluation of several data sets at once.
 
     Args:
         results: registered name -> what the COCO evaluator returned.
@@ -117,7 +118,7 @@ def odinw_report(
 
 
 def odinw_columns(suite: int = 13) -> dict[str, str]:
-    """Data set -> heading of its column, in the order of the table.
+    """Return data set -> heading of its column, in the order of the table.
 
     Raises:
         ValueError: a suite that is neither 13 nor 35.
@@ -130,7 +131,7 @@ def odinw_columns(suite: int = 13) -> dict[str, str]:
 
 
 def summarize_odinw(runs: Iterable[ODinWRun], suite: int = 13) -> list[ODinWLine]:
-    """A line for each setting: zero-shot, each number of shots, all data; test before val.
+    """Make a line for each setting: zero-shot, each number of shots, all data; test before val.
 
     The average of a few-shot setting is the mean over its seeds of the averages over the data
     sets, with the (population) standard deviation over the seeds, which the papers do not
@@ -192,7 +193,7 @@ def _score(values: Sequence[float], seeds: Sequence[int | None]) -> Score:
 def odinw_table(
     lines: Sequence[ODinWLine], suite: int = 13, heading: Mapping[str, str] | None = None
 ) -> Table:
-    """The table as in GLIPv2's Tables 11 and 12, with the split as a column of its own.
+    """Make the table as in GLIPv2's Tables 11 and 12, with the split as a column of its own.
 
     Args:
         lines: of `summarize_odinw`.
@@ -203,7 +204,7 @@ def odinw_table(
     columns = odinw_columns(suite)
     titles = [*heading, "Shot", "Split", *columns.values(), "Avg"]
     rows = [
-        [*heading.values(), _shots(line), line.split]
+        [*heading.values(), "All" if line.shots is None else str(line.shots), line.split]
         + [*(line.scores[name] for name in columns), line.average]
         for line in lines
     ]
@@ -213,34 +214,25 @@ def odinw_table(
 def odinw_csv(
     lines: Sequence[ODinWLine], suite: int = 13, heading: Mapping[str, str] | None = None
 ) -> str:
-    """The same in full precision, with a column of standard deviations beside each of means."""
-    heading = dict(heading or {})
-    columns = odinw_columns(suite)
+    """Write the table as CSV in full precision, with a column of deviations beside each mean."""
+    table = odinw_table(lines, suite, heading)
+    first = len(heading or {}) + 2  # of the columns with scores
+    titles = [title for name in table.columns[first:] for title in (name, f"{name} std")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    titles = [*columns.values(), "Avg"]
-    writer.writerow(
-        [*heading, "Shot", "Split", *(t for name in titles for t in (name, f"{name} std"))]
-    )
-    for line in lines:
-        scores = [*(line.scores[name] for name in columns), line.average]
-        cells = [value for score in scores for value in score]
-        empty = [value is None or np.isnan(value) for value in cells]
-        writer.writerow(
-            [*heading.values(), _shots(line), line.split]
-            + ["" if gap else value for value, gap in zip(cells, empty)]
-        )
+    writer.writerow([*table.columns[:first], *titles])
+    for row in table.rows:
+        values = [value for score in row[first:] for value in score]
+        empty = [value is None or np.isnan(value) for value in values]
+        numbers = ["" if gap else value for value, gap in zip(values, empty)]
+        writer.writerow([*row[:first], *numbers])
     return text.getvalue()
-
-
-def _shots(line: ODinWLine) -> str:
-    return "All" if line.shots is None else str(line.shots)
 
 
 def write_evalai(
     results_files: Mapping[str, str | os.PathLike | Mapping[int, str | os.PathLike]], path: str
 ) -> None:
-    """The file that the ODinW challenge on EvalAI takes (format: README of GLIP's repository).
+    """Write the file for the ODinW challenge on EvalAI (format: README of GLIP's repository).
 
     Zero-shot and all data: `{"Aquarium": [COCO results], ...}`; few-shot:
     `{"Aquarium": {"3": [COCO results], "30": ..., "300": ...}, ...}`.
@@ -262,8 +254,8 @@ def write_evalai(
         else _coco_results(files)
         for name, files in results_files.items()
     }
-    PathManager.mkdirs(os.path.dirname(path) or ".")
-    with PathManager.open(path, "w") as file:
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with whole_file(path, "w") as file:
         json.dump(content, file)
 
 

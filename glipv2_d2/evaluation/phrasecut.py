@@ -1,4 +1,4 @@
-"""PhraseCut: segmenting everything that a phrase refers to."""
+"""PhraseCut (Wu et al. 2020): segmenting everything that a phrase refers to."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from pycocotools import mask as mask_util
 
 from ..data.datasets.phrasecut import read_refer_json
 from ..errors import DataError
-from .collect import Record, RecordEvaluator, benchmark_files
-from .tables import metric_tables
+from .build import EVALUATORS
+from .coco_truth import compressed_rle
+from .collect import Results
+from .detection_table import encode_mask
+from .record_evaluator import Record, RecordEvaluator, benchmark_files
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 RASTERIZERS = ("authors", "coco")
@@ -34,8 +37,9 @@ class TaskOverlap(NamedTuple):
     rle: dict[str, Any]
 
 
+@EVALUATORS.register()
 class PhraseCutEvaluator(RecordEvaluator):
-    """Overlap of the region that is predicted for a phrase with its true region.
+    """Computes the overlap of the region that is predicted for a phrase with its true region.
 
     A task is a phrase of an image. The predictions above the score threshold are united, and so
     are the true instances. Reported are the mean IoU over tasks, the cumulative IoU (all
@@ -99,7 +103,8 @@ class PhraseCutEvaluator(RecordEvaluator):
             r["image_id"]: _polygons_of(r, polygons, dataset_name) for r in self.records
         }
 
-    def _prepare(self, record: Record, instances: Instances) -> TaskOverlap:
+    def prediction_of(self, record: Record, instances: Instances) -> TaskOverlap:
+        """Compute the overlap of what is predicted above the threshold with the true region."""
         size = (record["height"], record["width"])
         kept = instances[instances.scores > self.score_threshold]
         boxes = kept.pred_boxes.tensor.double().numpy()
@@ -112,7 +117,7 @@ class PhraseCutEvaluator(RecordEvaluator):
             BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)
             for a in record["annotations"]
         ]
-        rle = mask_util.encode(np.asfortranarray(region, dtype=np.uint8))
+        rle = encode_mask(region)
         return TaskOverlap(
             mask=_overlap(region, truth),
             box=_overlap(authors_fill(boxes, size), authors_fill(true_boxes, size)),
@@ -121,19 +126,19 @@ class PhraseCutEvaluator(RecordEvaluator):
             rle={"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
         )
 
-    def _dumped(self, record: Record, prediction: TaskOverlap) -> Record:
-        keys = ("image_id", "original_id", "task_id", "caption")
-        row = {key: record[key] for key in keys if key in record}
-        return {**row, "predictions": prediction.predictions, "segmentation": prediction.rle}
+    def as_row(self, prediction: TaskOverlap) -> Record:
+        """Return the number of predictions and their united region."""
+        return {"predictions": prediction.predictions, "segmentation": prediction.rle}
 
-    def _score(self, predictions: list[TaskOverlap]) -> dict[str, dict[str, float]]:
+    def score_records(self, predictions: list[TaskOverlap]) -> Results:
+        """Compute the IoU over the tasks; see the class."""
         kinds = {task.with_masks for task in predictions} - {None}
         if len(kinds) > 1:
             raise DataError("some predictions have masks and others do not")
         if self.skip_without_prediction:
             predictions = [task for task in predictions if task.predictions]
-        log = logging.getLogger(__name__)
         if not predictions:
+            log = logging.getLogger(__name__)
             log.warning("%s: there are no predictions at all", self.dataset_name)
         group = "phrasecut_mask" if kinds == {True} else "phrasecut_box_as_mask"
         results = {
@@ -141,16 +146,13 @@ class PhraseCutEvaluator(RecordEvaluator):
             "phrasecut_box": summarize_overlaps([task.box for task in predictions]),
         }
         tasks = f"{len(predictions)} of {len(self.records)} tasks of {self.dataset_name}"
-        self.tables = []
         for name, values in results.items():
-            title = f"{name}, {tasks}, scores above {self.score_threshold:g}"
-            self.tables += metric_tables(title, values)
-            log.info("%s", self.tables[-1])
+            self.log_metrics(f"{name}, {tasks}, scores above {self.score_threshold:g}", values)
         return results
 
 
 def summarize_overlaps(overlaps: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """`mIoU`, `cumIoU` and `P@0.5` ... in percent; NaN without tasks.
+    """Compute `mIoU`, `cumIoU` and `P@0.5` ... in percent; NaN without tasks.
 
     Args:
         overlaps: (intersection, union) of each task; an empty union is an IoU of 0.
@@ -168,7 +170,7 @@ def summarize_overlaps(overlaps: Sequence[tuple[int, int]]) -> dict[str, float]:
 
 
 def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: str) -> np.ndarray:
-    """The union of polygons as (H, W) bool.
+    """Draw the union of polygons as (H, W) bool.
 
     Args:
         polygons: each flat: x0, y0, x1, y1, ...
@@ -177,11 +179,10 @@ def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: 
     """
     height, width = size
     if rule == "coco":
-        corners = [list(polygon) for polygon in polygons if len(polygon) >= 6]
-        if not corners:
+        areas = [list(polygon) for polygon in polygons if len(polygon) >= 6]
+        if not areas:
             return np.zeros(size, dtype=bool)
-        rle = mask_util.merge(mask_util.frPyObjects(corners, height, width))
-        return mask_util.decode([rle])[..., 0].astype(bool)
+        return mask_util.decode(compressed_rle(areas, height, width)).astype(bool)
     image = Image.new("L", (width, height), 0)
     draw = ImageDraw.Draw(image)
     for polygon in polygons:
@@ -192,7 +193,7 @@ def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: 
 
 
 def fill_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: the pixels whose center lies in one of the (N, 4) boxes x0, y0, x1, y1."""
+    """Mark the pixels whose center lies in one of the (N, 4) boxes x0, y0, x1, y1: (H, W) bool."""
     mask = np.zeros(size, dtype=bool)
     for x0, y0, x1, y1 in np.ceil(np.asarray(boxes) - 0.5).clip(min=0).astype(int).reshape(-1, 4):
         mask[y0:y1, x0:x1] = True
@@ -200,9 +201,10 @@ def fill_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def authors_fill(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool as PhraseCut's `boxes_to_mask` fills boxes, which it takes as x, y, w, h.
+    """Fill boxes as PhraseCut's `boxes_to_mask` does: (H, W) bool.
 
-    It ends a box before `int(x + w - 1)`: the last column and row are left out.
+    It takes boxes as x, y, w, h and ends each before `int(x + w - 1)`: the last column and row are
+    left out.
     """
     mask = np.zeros(size, dtype=bool)
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
@@ -222,7 +224,7 @@ def _united_masks(kept: Instances, size: tuple[int, int], record: Record) -> np.
             f"image {record['image_id']!r}: the predicted masks have the size {masks.shape[1:]}, "
             f"the image {size}"
         )
-    return masks.any(axis=0) if len(masks) else np.zeros(size, dtype=bool)
+    return masks.any(axis=0).reshape(size) if len(masks) else np.zeros(size, dtype=bool)
 
 
 def _authors_polygons(path: str) -> dict[str, list[list[float]]]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 import numpy as np
-from detectron2.structures import BoxMode, Instances
+import torch
+from detectron2.structures import BoxMode
+from torchvision.ops import box_iou, generalized_box_iou
 
 from ..errors import DataError
-from .boxes import box_iou
-from .collect import Record, RecordEvaluator, dumped_boxes, ranked_boxes
-from .tables import metric_tables
+from .build import EVALUATORS
+from .collect import Results
+from .record_evaluator import Record, RecordEvaluator
 
 RANKS = (1, 5, 10)
 
 
+@EVALUATORS.register()
 class RefExpEvaluator(RecordEvaluator):
-    """Precision at 1, 5 and 10: is one of the k best boxes the object (IoU >= 0.5)?
+    """Computes precision at 1, 5 and 10: is one of the k best boxes the object (IoU >= 0.5)?
 
     All boxes of a caption are ranked by score, whatever part of the caption they belong to; a
     caption without a box is a miss.
@@ -51,24 +51,19 @@ class RefExpEvaluator(RecordEvaluator):
     ):
         super().__init__(dataset_name, output_dir, distributed)
         self.generalized_iou = generalized_iou
-        self._targets = np.array([_target(record, dataset_name) for record in self.records])
+        targets = [_target(record, dataset_name) for record in self.records]
+        self._targets = torch.tensor(targets, dtype=torch.float64).reshape(-1, 1, 4)
 
-    def _prepare(self, record: Record, instances: Instances) -> dict[str, np.ndarray]:
-        return ranked_boxes(record, instances, num_phrases=len(record.get("phrases") or [0]))
-
-    def _dumped(self, record: Record, prediction: dict[str, np.ndarray]) -> Record:
-        return dumped_boxes(record, prediction)
-
-    def _score(self, predictions: list[Any]) -> dict[str, dict[str, float]]:
+    def score_records(self, predictions: list[dict[str, np.ndarray]]) -> Results:
+        """Compute the precision over the captions; see the class."""
+        overlap = generalized_box_iou if self.generalized_iou else box_iou
         hits = np.zeros((len(predictions), len(RANKS)))
         for row, prediction, target in zip(hits, predictions, self._targets):
-            overlaps = box_iou(prediction["boxes"], target, self.generalized_iou)[:, 0]
-            row[:] = [(overlaps[:k] >= 0.5).any() for k in RANKS]
+            found = overlap(torch.from_numpy(prediction["boxes"]), target)[:, 0] >= 0.5
+            row[:] = [bool(found[:k].any()) for k in RANKS]
         results = {f"P@{k}": float(value) for k, value in zip(RANKS, 100 * hits.mean(axis=0))}
         group = "refexp_giou" if self.generalized_iou else "refexp"
-        title = f"{group}, {len(predictions)} captions of {self.dataset_name}"
-        self.tables = metric_tables(title, results)
-        logging.getLogger(__name__).info("%s", *self.tables)
+        self.log_metrics(f"{group}, {len(predictions)} captions of {self.dataset_name}", results)
         return {group: results}
 
 

@@ -1,7 +1,8 @@
-"""COCO detection AP averaged over some of the classes."""
+"""COCO: AP of detection and masks, averaged over all or some of the classes."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
@@ -18,13 +19,9 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.entries import plain_id
 from ..language.class_names import class_labels
+from .build import EVALUATORS
 from .coco_truth import load_coco_truth
-from .collect import (
-    ImageLedger,
-    checked_instances,
-    gathered,
-    log_results_file,
-)
+from .collect import ImageLedger, checked_instances, log_results_file
 from .tables import Table, metric_tables
 
 # metric: (IoU threshold or None for their mean, label of the area range)
@@ -43,14 +40,15 @@ def has_fast_coco_eval() -> bool:
     return getattr(coco_evaluation, "COCOeval_opt", COCOeval) is not COCOeval
 
 
+@EVALUATORS.register()
 class SubsetCOCOEvaluator(COCOEvaluator):
-    """Stock `COCOEvaluator` for all classes or a subset, which refuses what would falsify it.
+    """Detectron2's `COCOEvaluator` for all classes or a subset, with checks of its input.
 
-    The stock evaluator takes an image that was never evaluated for one without detections, and
+    Detectron2's evaluator takes an image that was never evaluated for one without detections, and
     counts one twice that came twice; here each image of the data set must come exactly once. The
     result and its files do not depend on batches, order and processes. The ground truth is what
-    training reads of the same json, see `load_coco_truth`.
-    Masks are compared only if every object of it has one.
+    training reads of the same json, see `load_coco_truth`; masks are compared only if each of its
+    objects has one.
 
     AP, AP50, ... are means over `classes`. All classes may be predicted, and each class is
     matched as the stock evaluator matches it; only the final mean leaves classes out. With all
@@ -72,6 +70,10 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         ValueError: no classes, or one that the data set does not have.
         DataError (later): an image that is unknown, missing or came twice; NaN in a prediction.
     """
+
+    # Of Detectron2's evaluator.
+    _distributed: bool
+    _predictions: list[dict[str, Any]]
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         self._ledger.reset()
 
     def process(self, inputs: Sequence[Mapping], outputs: Sequence[Mapping]) -> None:
-        """As `COCOEvaluator.process`, after a look at the image ids and the numbers."""
+        """Check image ids, scores and boxes, then do as `COCOEvaluator.process`."""
         for model_input, output in zip(inputs, outputs, strict=True):
             # As load_coco_truth has it.
             plain = plain_id(model_input.get("image_id"))
@@ -124,7 +126,8 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             super().process([model_input], [output])
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, dict[str, float]]:
-        """
+        """Score the predictions of all processes.
+
         Args:
             img_ids: mean over these images only; all must have been evaluated nevertheless.
 
@@ -132,20 +135,16 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             `{"bbox": {"AP", "AP50", ..., "AP-<class>"}, "segm": ... for a model with masks}` in
             percent in the main process, {} in the others.
         """
-        self._ledger.close(self._distributed)
+        parts = self._ledger.gather(self._predictions, self._distributed)
         self.tables: list[Table] = []
-        parts = gathered(self._predictions, self._distributed)
         if parts is None:
             return {}
         rank = {image_id: index for index, image_id in enumerate(self._ledger.image_ids)}
         everyone = [_copied(prediction) for part in parts for prediction in part]
         everyone.sort(key=lambda prediction: rank[prediction["image_id"]])
-        mine, distributed = self._predictions, self._distributed
-        try:
-            self._predictions, self._distributed = everyone, False  # the rest needs no others
-            results = super().evaluate(img_ids)
-        finally:
-            self._predictions, self._distributed = mine, distributed
+        alone = copy.copy(self)
+        alone._predictions, alone._distributed = everyone, False
+        results = super(SubsetCOCOEvaluator, alone).evaluate(img_ids)
         if not self._do_evaluation:
             folder = self._output_dir
             path = os.path.join(folder, "coco_instances_results.json") if folder else None
@@ -191,10 +190,10 @@ class SubsetCOCOEvaluator(COCOEvaluator):
 
 @contextmanager
 def _constructible(dataset_name: str) -> Iterator[str]:
-    """A name under which the stock constructor meets no json that pycocotools cannot index.
+    """Yield a name of which Detectron2's constructor reads an empty json instead of the file.
 
-    It reads the file as it is and fails at the first annotation without an id, say; the truth is
-    put in its place afterwards. A data set without a json is left to it.
+    It would read the file as it is and fail at the first annotation without an id, say; the truth
+    is put in its place afterwards. A data set without a json is left to it.
     """
     if not MetadataCatalog.get(dataset_name).get("json_file"):
         yield dataset_name
@@ -212,7 +211,7 @@ def _constructible(dataset_name: str) -> Iterator[str]:
 
 
 def _with_plain_ids(metadata: Metadata) -> Metadata:
-    """The metadata itself, or a copy: Detectron2's reader takes category ids that are texts."""
+    """The metadata, or a copy with numbers where Detectron2's reader kept category ids as texts."""
     key = "thing_dataset_id_to_contiguous_id"
     ids = metadata.get(key) or {}
     if not any(isinstance(i, str) for i in ids):
@@ -221,14 +220,14 @@ def _with_plain_ids(metadata: Metadata) -> Metadata:
 
 
 def _copied(prediction: dict[str, Any]) -> dict[str, Any]:
-    """The stock code overwrites the class ids, which would spoil a second `evaluate`."""
+    """A copy: Detectron2 overwrites the class ids, which would spoil a second `evaluate`."""
     if "instances" not in prediction:
         return prediction
     return {**prediction, "instances": [dict(result) for result in prediction["instances"]]}
 
 
 def subset_metrics(coco_eval: COCOeval, class_indices: Sequence[int]) -> dict[str, float]:
-    """COCO's summary numbers over some classes.
+    """Compute COCO's summary numbers over some classes.
 
     Args:
         coco_eval: after `accumulate()`.

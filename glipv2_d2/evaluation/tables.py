@@ -37,7 +37,7 @@ class Table(NamedTuple):
         return f"{self.title}:\n{cells}"
 
     def markdown(self) -> str:
-        """The table in Markdown, without its title."""
+        """Return the table in Markdown, without its title."""
         marks = ["---" if text else "---:" for text in self._holds_text()]
         rows = (self.columns, marks, *self._cells())
         return "".join(
@@ -45,7 +45,7 @@ class Table(NamedTuple):
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The table for JSON, with all decimals."""
+        """Return the table for JSON, with all decimals."""
         return {
             "title": self.title,
             "columns": list(self.columns),
@@ -53,7 +53,7 @@ class Table(NamedTuple):
         }
 
     def _holds_text(self) -> list[bool]:
-        """Of each column."""
+        """Whether a column has text only, for each column."""
         return [all(isinstance(c, str) for c in column) for column in zip(*self.rows)]
 
     def _cells(self) -> list[list[str]]:
@@ -66,7 +66,7 @@ class Table(NamedTuple):
 
 
 def metric_tables(title: str, metrics: Mapping[str, float]) -> list[Table]:
-    """What an evaluator returns of a task: a table of one row, and one of the single classes.
+    """Make the tables of a task: one row of all metrics, and a row for each class.
 
     Args:
         title: of the first table.
@@ -107,10 +107,13 @@ def write_results(
         tables: of all test sets.
     """
     os.makedirs(folder, exist_ok=True)
-    mine = {"iterations": iterations, "tables": [table.as_dict() for table in tables]}
+    mine = {
+        "iterations": iterations,
+        "tables": [table.as_dict() for table in tables],
+        "markdown": "".join(f"### {table.title}\n\n{table.markdown()}\n" for table in tables),
+    }
     path = os.path.join(folder, "results.json")
     kept = [entry for entry in _earlier(path) if _is_before(entry["iterations"], iterations)]
-    mine["markdown"] = "".join(f"### {table.title}\n\n{table.markdown()}\n" for table in tables)
     history = [mine, *kept]
     page = "".join(f"## {_heading(e['iterations'])}\n\n{e['markdown']}" for e in history)
     for name, text in (

@@ -1,5 +1,5 @@
-"""The renderer of the embedded "scenes" data set (colored shapes on real photographs).
+"""The demo's world: scenes of colored shapes on real photographs, and what is measured on them.
 
-Pure NumPy and Pillow; `datasets/prepare_scenes.py` is its command line and
-`glipv2_d2.scenes.datasets` registers what it writes.
+`datasets/prepare_scenes.py` is the command line of the renderer; `glipv2_d2.data.datasets.scenes`
+registers what it writes. `import glipv2_d2` does not load this package.
 """

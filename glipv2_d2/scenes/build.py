@@ -1,4 +1,4 @@
-"""Writing the whole data set to a folder, in parallel, once."""
+"""Writes the whole data set to a folder, in parallel, once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import DataError, UsageError
+from ..files import whole_file
 from .photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path
 from .records import (
     SPLITS,
@@ -24,10 +25,6 @@ from .records import (
 FORMAT = 2  # raise it whenever the same arguments give other pictures
 MANIFEST = "manifest.json"
 _OWN_FOLDERS = ("train", "val", "novel", "annotations")
-
-
-class ScenesError(UserError, RuntimeError):
-    """The data set cannot be written where it was asked for."""
 
 
 def build_scenes(
@@ -54,8 +51,9 @@ def build_scenes(
         True if it was rendered, False if it was there already.
 
     Raises:
-        ScenesError: bad arguments, an unwritable folder, a folder that holds something else.
-        PhotoError: a background photograph is not installed.
+        UsageError: bad arguments.
+        DataError: a folder that cannot be written, or that holds something else.
+        MissingPackageError: a background photograph is not installed.
     """
     counts = {"train": train, "val": val, "novel": novel}
     _check_arguments(counts, size, seed, workers)
@@ -72,9 +70,9 @@ def build_scenes(
         _render_all(root, counts, seed, size, workers, progress)
         _write_manifest(root, arguments, complete=True)
     except OSError as error:
-        raise ScenesError(
+        raise DataError(
             f"cannot write the scenes to {root}: {error.strerror or error}. Choose a folder with "
-            "room that you may write to with --output, or set DETECTRON2_DATASETS."
+            "room that you may write to with --output, or set DETECTRON2_DATASETS"
         ) from error
     return True
 
@@ -92,17 +90,17 @@ def is_complete(root: Path, arguments: dict) -> bool:
 def _check_arguments(counts: dict, size: int, seed: int, workers: int | None) -> None:
     for name, count in counts.items():
         if count < 1:
-            raise ScenesError(f"--{name} must be at least 1 image, got {count}.")
+            raise UsageError(f"--{name} must be at least 1 image, got {count}")
     if size < 64:
-        raise ScenesError(f"--size must be at least 64 pixels, got {size}.")
+        raise UsageError(f"--size must be at least 64 pixels, got {size}")
     if seed < 0:
-        raise ScenesError(f"--seed must not be negative, got {seed}.")
+        raise UsageError(f"--seed must not be negative, got {seed}")
     if workers is not None and workers < 1:
-        raise ScenesError(f"--workers must be at least 1, got {workers}.")
+        raise UsageError(f"--workers must be at least 1, got {workers}")
 
 
 def _render_all(root, counts, seed, size, workers, progress) -> None:
-    """All pictures and annotation files; a split's annotations follow its pictures."""
+    """Write all pictures and annotation files; a split's annotations follow its pictures."""
     done, total = 0, sum(counts.values())
 
     def advance() -> None:
@@ -148,9 +146,9 @@ def _prepare_folder(root: Path, arguments: dict) -> None:
     """Empty our own sub-folders and mark the data set as begun."""
     root.mkdir(parents=True, exist_ok=True)
     if any(root.iterdir()) and _read_manifest(root) is None:
-        raise ScenesError(
+        raise DataError(
             f"{root} is not empty and was not written by prepare_scenes.py (it has no readable "
-            f"{MANIFEST}): choose another --output, or empty it."
+            f"{MANIFEST}): choose another --output, or empty it"
         )
     _write_manifest(root, arguments, complete=False)
     for name in _OWN_FOLDERS:
@@ -159,7 +157,7 @@ def _prepare_folder(root: Path, arguments: dict) -> None:
 
 
 def _inventory(root: Path) -> dict:
-    """Number of pictures per split and size in bytes of each annotation file."""
+    """Count the pictures per split and take the size in bytes of each annotation file."""
     files = {}
     for name in _OWN_FOLDERS[:3]:
         pictures = [entry.stat().st_size for entry in (root / name).glob("*.jpg")]
@@ -186,4 +184,5 @@ def _write_manifest(root: Path, arguments: dict, complete: bool) -> None:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+    with whole_file(path, "w") as file:
+        file.write(json.dumps(content, separators=(",", ":")))

@@ -1,4 +1,4 @@
-"""Captions of a scene, true and unambiguous by construction, and the character spans of phrases.
+"""Writes captions of a scene, true and unambiguous by construction, with the spans of phrases.
 
 A phrase's span covers its adjectives and its noun ("small red star"), not its article or number.
 """
@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..data.datasets.scenes import SHAPES
 from .layout import REFERENCE_SIZE
 from .render import SceneObject
-from .vocabulary import PLURALS
 
+PLURALS = {shape: f"{shape}es" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 SMALL_BELOW, LARGE_ABOVE = 34.0, 50.0  # longer side of an object at REFERENCE_SIZE
 _SIZE_GAP = 8.0  # an object that is "the small one" is smaller than its like by this much...
 _VISIBLE_GAP = 4.0  # ... and its visible part than theirs by this much
@@ -26,7 +27,7 @@ _SUPERLATIVES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "l
 
 @dataclass
 class Caption:
-    """`text` and, per object index, the [start, end) character spans that mean it."""
+    """A text and, per index of an object, the [start, end) character spans that mean it."""
 
     text: str = ""
     spans: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
@@ -63,7 +64,7 @@ class CaptionWriter:
             self.groups[item.pair].append(index)
 
     def write(self, rng: np.random.Generator) -> Caption:
-        """One random caption; falls back on an inventory where a template does not apply."""
+        """Write a random caption; falls back on an inventory where a template does not apply."""
         kind = rng.random()
         caption = None
         if kind < 0.35:
@@ -77,7 +78,7 @@ class CaptionWriter:
         return caption or self.inventory(rng)
 
     def inventory(self, rng) -> Caption:
-        """E.g. "a green heart, two yellow circles and a red star"."""
+        """List objects, e.g. "a green heart, two yellow circles and a red star"."""
         groups = list(self.groups.items())
         count = int(rng.integers(1, min(4, len(groups)) + 1))
         chosen = [groups[i] for i in rng.permutation(len(groups))[:count]]
@@ -96,12 +97,12 @@ class CaptionWriter:
         return caption
 
     def relation(self, rng) -> Caption | None:
-        """E.g. "the small red star left of the blue ring"; the relation may be what tells apart."""
+        """Relate two objects, e.g. "the small red star left of the blue ring"."""
         caption = Caption()
         return caption if self._add_relation(rng, caption, used=set()) else None
 
     def two_relations(self, rng) -> Caption | None:
-        """Two relations joined by "and", about different objects."""
+        """Join two relations about different objects by "and"."""
         caption = Caption()
         used = self._add_relation(rng, caption, used=set())
         if not used:
@@ -111,17 +112,17 @@ class CaptionWriter:
         return caption if self._add_relation(rng, caption, used) else alone
 
     def superlative(self, rng) -> Caption | None:
-        """E.g. "the leftmost circle", "the largest green object"."""
+        """Name an extreme, e.g. "the leftmost circle", "the largest green object"."""
         index = int(rng.integers(len(self.objects)))
         noun, like = self._class_of(rng, index)
         if len(like) < 2:
             return None
-        word = list(_SUPERLATIVES)[rng.integers(4)] if rng.random() < 0.6 else None
-        if word is not None:
+        if rng.random() < 0.6:
+            word = list(_SUPERLATIVES)[rng.integers(4)]
             axis, sign = _SUPERLATIVES[word]
             first = self._first(sign * self.centers[like, axis], _MARGIN)
         else:
-            word, sign = (("smallest", 1.0), ("largest", -1.0))[rng.integers(2)]
+            word, sign = (("smallest", 1), ("largest", -1))[rng.integers(2)]
             first = self._first(sign * self.sizes[like], _SIZE_GAP)
             if first != self._first(sign * self.visible_sizes[like], _VISIBLE_GAP):
                 first = None
@@ -139,10 +140,10 @@ class CaptionWriter:
         return int(order[0]) if values[order[1]] - values[order[0]] >= gap else None
 
     def attributes(self, rng) -> Caption:
-        """E.g. "all stars and everything red": one attribute a phrase, phrases may overlap."""
+        """Name attributes, e.g. "all stars and everything red"; phrases may overlap."""
         caption = Caption()
         parts = int(rng.integers(1, 4))
-        said = set()
+        said: set[str] = set()
         for _ in range(parts):
             item = self.objects[rng.integers(len(self.objects))]
             attribute = ("color", "shape")[rng.integers(2)]

@@ -1,4 +1,4 @@
-"""A picture for people: what a detector found beside what there is, for a grid of images."""
+"""Draws what a detector found beside the truth, for a grid of images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, pairwise_iou
-from detectron2.structures.masks import polygons_to_bitmask
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as mask_util
 
 from ..errors import UsageError
+from ..evaluation.coco_truth import compressed_rle
 
 _TRUTH, _RIGHT, _WRONG = (70, 170, 255), (60, 220, 90), (255, 80, 60)
 _HEADER, _GAP = 22, 6
@@ -23,7 +23,7 @@ _MASK_OPACITY = 110  # of 255
 
 @dataclass(frozen=True)
 class LabeledBox:
-    """`box` (x0, y0, x1, y1) in pixels; `score` is None for the truth; `mask` (H, W) bool."""
+    """A box (x0, y0, x1, y1) in pixels; `score` is None for the truth; `mask` is (H, W) bool."""
 
     box: tuple[float, float, float, float]
     label: str
@@ -43,7 +43,7 @@ class SheetItem:
 def draw_contact_sheet(
     items: Sequence[SheetItem], columns: int = 2, cell: int = 384
 ) -> Image.Image:
-    """Pairs of pictures, truth on the left and predictions on the right.
+    """Draw pairs of pictures, truth on the left and predictions on the right.
 
     A prediction is green if a true box of the same label overlaps it with IoU >= 0.5 and no better
     one has claimed that box (COCO's rule), red otherwise.
@@ -93,12 +93,12 @@ def draw_boxes(
     colors: Sequence[tuple[int, int, int]],
     longer_side: int,
 ) -> Image.Image:
-    """The image, scaled, with labeled boxes, and masks where there are any.
+    """Draw the image, scaled, with labeled boxes, and masks where there are any.
 
     Labels keep clear of one another where they can.
     """
     scale = longer_side / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     for item, color in zip(boxes, colors):
         if item.mask is not None:
@@ -107,7 +107,8 @@ def draw_boxes(
     draw = ImageDraw.Draw(canvas)
     for item, color in zip(boxes, colors):
         draw.rectangle([value * scale for value in item.box], outline=color, width=2)
-    font, taken = _font(13), []
+    font = _font(13)
+    taken: list[tuple[float, float, float, float]] = []
     for item, color in zip(boxes, colors):
         text = item.label if item.score is None else f"{item.label} {item.score:.2f}"
         place = _label_place(draw, text, font, [value * scale for value in item.box], size, taken)
@@ -148,7 +149,7 @@ def _font(size: int):
 def true_positives(
     truth: Sequence[LabeledBox], predictions: Sequence[LabeledBox], iou: float = 0.5
 ) -> list[bool]:
-    """Per prediction, whether it is a hit: highest score first, each true box is claimed once."""
+    """Tell of each prediction whether it is a hit; a true box is claimed once, best score first."""
     hits = [False] * len(predictions)
     if not truth or not predictions:
         return hits
@@ -173,7 +174,7 @@ def sheet_items(
     score_threshold: float = 0.3,
     seed: int = 0,
 ) -> list[SheetItem]:
-    """A random choice of a data set's images with a detector's results.
+    """Choose images of a data set at random, with the results of a detector.
 
     Args:
         dataset_name: a registered detection data set.
@@ -224,8 +225,4 @@ def _mask(entry: dict[str, Any], size: tuple[int, int]) -> np.ndarray | None:
     segmentation = entry.get("segmentation")
     if not segmentation:
         return None
-    if isinstance(segmentation, list):
-        return polygons_to_bitmask(segmentation, *size)
-    if isinstance(segmentation["counts"], list):
-        segmentation = mask_util.frPyObjects(segmentation, *segmentation["size"])
-    return mask_util.decode(segmentation).astype(bool)
+    return mask_util.decode(compressed_rle(segmentation, *size)).astype(bool)

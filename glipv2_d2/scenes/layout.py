@@ -1,11 +1,11 @@
-"""What is in a scene and where: the choice of pairs per split and the placement of objects."""
+"""Chooses what is in a scene and where: the pairs per split and the places of objects."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..data.datasets.scenes import BASE_PAIRS, HELD_OUT_PAIRS
 from .render import SceneObject, footprint, make_object
-from .vocabulary import BASE_PAIRS, HELD_OUT_PAIRS
 
 REFERENCE_SIZE = 192  # the image size that object sizes are stated for
 MIN_DIAMETER, MAX_DIAMETER = 22.0, 80.0
@@ -18,7 +18,7 @@ Pair = tuple[str, str]
 
 
 def sample_base_pairs(rng: np.random.Generator) -> list[Pair]:
-    """3 to 8 pairs that occur in training.
+    """Choose 3 to 8 pairs that occur in training.
 
     Half of the objects repeat the color or the shape of an earlier one: a scene in which one
     attribute identifies an object would teach to look at one attribute only.
@@ -38,7 +38,7 @@ def sample_base_pairs(rng: np.random.Generator) -> list[Pair]:
 
 
 def sample_novel_pairs(rng: np.random.Generator, index: int) -> list[Pair]:
-    """1 to 3 held-out pairs and their distractors, 8 objects at most.
+    """Choose 1 to 3 held-out pairs and their distractors, 8 objects at most.
 
     Each held-out object meets at least two base pairs of its color and two of its shape.
 

@@ -1,4 +1,4 @@
-"""Color and shape words of the scenes' captions, masked one at a time and predicted.
+"""Measures how well masked color and shape words of captions are predicted.
 
 How much better the right image makes the answer than another image does is what the fusion tells
 the words about the image (GLIPv2's masked language modeling, Section 3.1).
@@ -14,10 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..data.datasets.scenes import COLORS, SHAPES
 from ..errors import UsageError
 from ..language.prompt import Prompt
 from ..language.tokenized import TokenizedPrompts
-from .vocabulary import COLORS, PLURALS, SHAPES
+from .captions import PLURALS
 
 __all__ = ["KINDS", "WordQuestion", "mask_phrases", "masked_word_accuracy", "word_questions"]
 
@@ -42,7 +43,7 @@ class WordQuestion(NamedTuple):
 
 
 def word_questions(caption: str, objects: Collection[tuple[str, str]]) -> list[WordQuestion]:
-    """The color and shape words of a caption.
+    """Find the color and shape words of a caption.
 
     Not every word can be told from the image: where there are several objects, "the only [MASK]
     object" may be any of them. A color is `decided` if all objects of the shape that is named
@@ -53,8 +54,8 @@ def word_questions(caption: str, objects: Collection[tuple[str, str]]) -> list[W
         objects: (color, shape) of everything in the image.
     """
     words = [(match.group(), match.span()) for match in _WORD.finditer(caption)]
-    before = [None, *(word for word, _ in words)]
-    behind = [*(word for word, _ in words[1:]), None]
+    before = ["", *(word for word, _ in words)]
+    behind = [*(word for word, _ in words[1:]), ""]
     questions = []
     for (word, span), previous, following in zip(words, before, behind):
         if word in COLORS:
@@ -73,7 +74,7 @@ def word_questions(caption: str, objects: Collection[tuple[str, str]]) -> list[W
 
 
 def mask_phrases(tokens: TokenizedPrompts, mask_token_id: int) -> tuple[TokenizedPrompts, Tensor]:
-    """All phrases of each prompt masked, and where: (B, T) bool."""
+    """Mask all phrases of each prompt, and tell where: (B, T) bool."""
     asked = torch.stack([phrases.any(dim=0) for phrases in tokens.positive_maps])
     return replace(tokens, input_ids=tokens.input_ids.masked_fill(asked, mask_token_id)), asked
 
@@ -86,7 +87,7 @@ def masked_word_accuracy(
     objects: Mapping[str, Collection[tuple[str, str]]],
     batch_size: int = 16,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """How many masked words are predicted, with the right image and with that of another record.
+    """Predict masked words, with the right image and with that of another record.
 
     The prediction is the best entry of the whole vocabulary. The other image is that of the record
     half the list away.
@@ -111,7 +112,7 @@ def masked_word_accuracy(
         raise UsageError("other images are taken from other records: give two or more")
     result = {}
     for name, shift in (("right_image", 0), ("other_image", len(records) // 2)):
-        answers = []
+        answers: list[tuple[WordQuestion, bool]] = []
         for start in range(0, len(records), batch_size):
             rows = range(start, min(start + batch_size, len(records)))
             asked = [
@@ -130,9 +131,9 @@ def masked_word_accuracy(
 def _answers(
     model, inputs: list[dict], asked: list[tuple[int, WordQuestion]], batch_size: int
 ) -> list[tuple[WordQuestion, bool]]:
-    """Each question with whether it is answered right; `asked`: with the row of its image."""
+    """Tell whether each question is answered right; `asked`: with the index of its image."""
     features = model.visual_features(model.preprocess_image(inputs))
-    answers = []
+    answers: list[tuple[WordQuestion, bool]] = []
     for start in range(0, len(asked), batch_size):
         images, questions = zip(*asked[start : start + batch_size])
         tokens = model.tokenizer([q.prompt for q in questions]).to(model.device)

@@ -1,4 +1,4 @@
-"""What a detector could score on scenes if it saw only the color, or only the shape.
+"""Measures what a detector scores on scenes if it sees only the color, or only the shape.
 
 AP on color-shape pairs never seen in training shows composition only as far as it exceeds these
 two: each has perfect boxes and perfect knowledge of one attribute, and none of the other.
@@ -16,6 +16,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from ..errors import DataError, UsageError
 from ..evaluation.subset_coco import SubsetCOCOEvaluator
 
 # oracle: position of the word of the class name ("red star") that it knows
@@ -25,7 +26,7 @@ _KNOWN_WORD = {"color_blind": 1, "shape_blind": 0}
 def composition_oracles(
     dataset_name: str, seeds: Sequence[int] = (0, 1, 2)
 ) -> dict[str, dict[str, float]]:
-    """AP of perfect boxes with color-blind and with shape-blind labels.
+    """Compute the AP of perfect boxes with color-blind and with shape-blind labels.
 
     The color-blind oracle gives each true box the label of its shape in every color, all with
     the same score, and the other way round. Equal scores are put in a random order; the result is
@@ -39,10 +40,11 @@ def composition_oracles(
         {"color_blind": {"AP", "AP50", "AP75"}, "shape_blind": the same} in percent.
 
     Raises:
-        ValueError: a class name that is not two words, or no seeds.
+        DataError: a class name that is not two words.
+        UsageError: no seeds.
     """
     if not seeds:
-        raise ValueError("composition_oracles needs at least one seed")
+        raise UsageError("composition_oracles needs at least one seed")
     records = DatasetCatalog.get(dataset_name)
     names = MetadataCatalog.get(dataset_name).thing_classes
     evaluator = SubsetCOCOEvaluator(dataset_name, tasks=("bbox",), distributed=False)
@@ -67,7 +69,7 @@ def _compatible(names: Sequence[str], word: int, evaluated: Sequence[int]) -> li
     words = [name.split() for name in names]
     for name, parts in zip(names, words):
         if len(parts) != 2:
-            raise ValueError(f"class {name!r} is not of the form '<color> <shape>'")
+            raise DataError(f"class {name!r} is not of the form '<color> <shape>'")
     return [[i for i in evaluated if words[i][word] == parts[word]] for parts in words]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import MissingPackageError
 
 # (package, path inside it)
 TRAIN_PHOTOS = (
@@ -37,42 +37,38 @@ _DARKEST, _LIGHTEST = np.float32(0.18), np.float32(0.88)
 _DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
-class PhotoError(UserError, RuntimeError):
-    """A background photograph is not on this machine."""
-
-
 def photo_path(package: str, relative: str) -> Path:
-    """Path of a photograph inside an installed package, without importing the package.
+    """Find a photograph inside an installed package, without importing the package.
 
     Raises:
-        PhotoError: if the package or the file is absent; names the package to install.
+        MissingPackageError: the package or the file is absent; names the package to install.
     """
     distribution = _DISTRIBUTIONS[package]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise PhotoError(
-            f"The scenes' backgrounds come with {distribution}, which is not installed: "
-            f"run `pip install {distribution}`."
+        raise MissingPackageError(
+            f"the backgrounds of the scenes come with {distribution}, which is not installed: "
+            f"run `pip install {distribution}`"
         )
     path = Path(spec.origin).parent / relative
     if not path.is_file():
-        raise PhotoError(
+        raise MissingPackageError(
             f"{distribution} is installed but lacks {relative}: reinstall it from its wheel with "
-            f"`pip install --force-reinstall {distribution}`."
+            f"`pip install --force-reinstall {distribution}`"
         )
     return path
 
 
 @functools.cache
 def load_photos(photos: tuple[tuple[str, str], ...]) -> tuple[Image.Image, ...]:
-    """The photographs as RGB images, kept for the life of the process."""
+    """Load the photographs as RGB images, once per process."""
     return tuple(Image.open(photo_path(*photo)).convert("RGB") for photo in photos)
 
 
 def random_background(
     rng: np.random.Generator, photos: tuple[tuple[str, str], ...], size: int
 ) -> np.ndarray:
-    """A random square crop, resized, flipped and re-lit.
+    """Cut a random square out of a photograph, resized, flipped and re-lit.
 
     Returns:
         (size, size, 3) float32 RGB in 0..1.

@@ -1,4 +1,4 @@
-"""One scene as COCO and MDETR-GoldG json entries, and whole splits assembled from them."""
+"""Writes scenes as COCO and MDETR-GoldG json entries, and assembles whole splits from them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pycocotools.mask as mask_util
 from PIL import Image
 
+from ..data.datasets.scenes import ALL_PAIRS, BASE_PAIRS, CATEGORY_IDS
 from .captions import Caption, CaptionWriter
 from .layout import place_objects, sample_base_pairs, sample_novel_pairs
 from .photos import EVAL_PHOTOS, TRAIN_PHOTOS, random_background
 from .render import SceneObject, paint_scene
-from .vocabulary import ALL_PAIRS, BASE_PAIRS, CATEGORY_IDS, categories
 
 JPEG_QUALITY = 92
 
@@ -46,7 +46,7 @@ class Scene:
 
 
 def make_scene(split: Split, index: int, seed: int, size: int) -> Scene:
-    """The scene number `index` of a split; depends on nothing but the arguments."""
+    """Make the scene number `index` of a split; it depends on nothing but the arguments."""
     rng = np.random.default_rng([seed, split.key, index])
     background = random_background(rng, split.photos, size)
     pairs = sample_novel_pairs(rng, index) if split.name == "novel" else sample_base_pairs(rng)
@@ -86,8 +86,9 @@ def _annotation(item: SceneObject) -> dict:
 
 
 def detection_json(split_name: str, scenes: list[dict], size: int) -> dict:
-    """COCO detection json of a split; images and annotations are numbered from 1."""
-    images, annotations = [], []
+    """Assemble the COCO detection json of a split; images and annotations are numbered from 1."""
+    images: list[dict] = []
+    annotations: list[dict] = []
     for image_id, scene in enumerate(scenes, start=1):
         images.append(
             {"id": image_id, "file_name": scene["file_name"], "height": size, "width": size}
@@ -99,13 +100,17 @@ def detection_json(split_name: str, scenes: list[dict], size: int) -> dict:
         "licenses": [],
         "images": images,
         "annotations": annotations,
-        "categories": categories(SPLITS[split_name].pairs),
+        "categories": [
+            {"id": CATEGORY_IDS[pair], "name": " ".join(pair), "supercategory": pair[1]}
+            for pair in SPLITS[split_name].pairs
+        ],
     }
 
 
 def grounding_json(split_name: str, scenes: list[dict], size: int) -> dict:
-    """MDETR-GoldG json of a split: one image entry per caption, character spans per box."""
-    images, annotations = [], []
+    """Assemble the MDETR-GoldG json of a split: an image entry per caption, spans per box."""
+    images: list[dict] = []
+    annotations: list[dict] = []
     for original_id, scene in enumerate(scenes, start=1):
         for text, spans in scene["captions"]:
             image_id = len(images) + 1

@@ -1,4 +1,4 @@
-"""Retrieval of the phrase of a box among all phrases of a batch (GLIPv2, Section 3.2).
+"""Measures whether a box finds its phrase among all phrases of a batch (GLIPv2, Section 3.2).
 
 What the inter-image contrastive loss is to teach: a region finds its phrase among those of other
 images, too.
@@ -21,7 +21,7 @@ __all__ = ["BatchRanking", "averaging", "box_positions", "phrase_retrieval", "ri
 
 
 class BatchRanking(NamedTuple):
-    """G boxes and K phrases of a batch.
+    """Scores of the G boxes and K phrases of a batch.
 
     Attributes:
         scores: (G, K) by the name of the measure.
@@ -36,7 +36,7 @@ class BatchRanking(NamedTuple):
 
 @torch.no_grad()
 def phrase_retrieval(model, batches: Iterable[list[dict]]) -> dict[str, float]:
-    """How often the phrase of highest score is the right one, over the annotated boxes.
+    """Compute how often the phrase of highest score is the right one, over the annotated boxes.
 
     All phrases of all prompts of a batch are ranked; one with the name of the box's own phrase is
     right, whatever prompt it is from. A box stands for the positions that the matcher gives it (a
@@ -117,7 +117,7 @@ def _fused_scores(
 
 
 def box_positions(matches: Tensor, counts: Sequence[int]) -> Tensor:
-    """The positions of each box.
+    """Find the positions that the matcher gives to each box.
 
     Args:
         matches: (B, N) int64, the box of each position in its image, -1 for none.
@@ -136,7 +136,7 @@ def box_positions(matches: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def averaging(members: Tensor) -> Tensor:
-    """(n, m) bool -> (n, m) float whose product with m rows is the mean over each row's members.
+    """Turn (n, m) bool into the float matrix whose product with m rows averages over the members.
 
     A row without members is 0.
     """
@@ -145,7 +145,7 @@ def averaging(members: Tensor) -> Tensor:
 
 
 def right_phrases(prompts: Sequence[Prompt], boxes: Sequence[Sequence[int]]) -> Tensor:
-    """(G, K) bool: whether a phrase of any prompt has the name of the box's own.
+    """Tell which phrases of all prompts have the name of the box's own: (G, K) bool.
 
     Args:
         prompts: B, with K phrases in all.

@@ -1,16 +1,26 @@
-"""Painting: one object's texture, shading and shadow, and the scene from back to front."""
+"""Paints the texture, shading and shadow of an object, and the scene from back to front."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from .shapes import shape_mask
-from .vocabulary import COLOR_RGB
 
+# sRGB in 0..1. Hues far enough apart to survive shading (which changes brightness only).
+COLOR_RGB = {
+    "red": (0.84, 0.09, 0.10),
+    "yellow": (0.96, 0.83, 0.11),
+    "green": (0.12, 0.62, 0.20),
+    "blue": (0.12, 0.29, 0.86),
+    "purple": (0.47, 0.14, 0.67),
+    "pink": (0.98, 0.52, 0.72),
+    "white": (0.93, 0.93, 0.93),
+    "black": (0.09, 0.09, 0.10),
+}
 TEXTURES = ("plain", "stripes", "checks", "dots", "clouds")
 
 
@@ -32,12 +42,12 @@ class SceneObject:
     mask: np.ndarray
     left: int = 0
     top: int = 0
-    visible: np.ndarray | None = None
+    visible: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
     visibility: float = 0.0
 
     @property
     def pair(self) -> tuple[str, str]:
-        """(color, shape)."""
+        """Color and shape."""
         return self.color, self.shape
 
     @property
@@ -56,7 +66,7 @@ class SceneObject:
 
 
 def make_object(rng: np.random.Generator, color: str, shape: str, diameter: float) -> SceneObject:
-    """An object with random pose and texture, not yet placed."""
+    """Make an object with random pose and texture, not yet placed."""
     angle = rng.uniform(0.0, 2.0 * math.pi)
     squeeze = rng.uniform(0.85, 1.0)
     return SceneObject(
@@ -97,7 +107,7 @@ def _texture(rng: np.random.Generator, kind: str, side: int, diameter: float) ->
 
 
 def shade(item: SceneObject, light: float) -> np.ndarray:
-    """The object's surface.
+    """Paint the surface of the object.
 
     Args:
         item: the object.
@@ -124,24 +134,23 @@ def shade(item: SceneObject, light: float) -> np.ndarray:
     return darker + (1.0 - darker) * (0.35 * np.maximum(brightness - 1.0, 0.0))[..., None]
 
 
-def _window(item: SceneObject, size: int, dx: int = 0, dy: int = 0) -> tuple | None:
+def _window(
+    item: SceneObject, size: int, dx: int = 0, dy: int = 0
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Slices (of the image, of the mask) where the object, shifted by (dx, dy), is inside."""
     side = item.mask.shape[0]
     left, top = item.left + dx, item.top + dy
     x0, y0 = max(left, 0), max(top, 0)
-    x1, y1 = min(left + side, size), min(top + side, size)
-    if x0 >= x1 or y0 >= y1:
-        return None
+    x1, y1 = max(min(left + side, size), x0), max(min(top + side, size), y0)
     image = (slice(y0, y1), slice(x0, x1))
     return image, (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
 
 
 def footprint(item: SceneObject, size: int) -> np.ndarray:
-    """(size, size) bool, the pixels that the object covers by more than half, occlusion aside."""
+    """Mark the pixels that the object covers by more than half, occlusion aside: (size, size)."""
     covered = np.zeros((size, size), dtype=bool)
-    window = _window(item, size)
-    if window is not None:
-        covered[window[0]] = item.mask[window[1]] > 0.5
+    pixels, part = _window(item, size)
+    covered[pixels] = item.mask[part] > 0.5
     return covered
 
 
@@ -162,11 +171,9 @@ def paint_scene(background: np.ndarray, objects: list[SceneObject], light: float
         reach = item.diameter * 0.07 + 1.0
         shadow = _blur(item.mask, max(1.0, item.diameter * 0.05))
         dx, dy = (int(round(-reach * math.cos(light))), int(round(-reach * math.sin(light))))
-        window = _window(item, size, dx, dy)
-        if window is not None:
-            canvas[window[0]] *= 1.0 - 0.5 * shadow[window[1]][..., None]
-        window = _window(item, size)
-        alpha = item.mask[window[1]][..., None]
-        surface = shade(item, light)[window[1]]
-        canvas[window[0]] = canvas[window[0]] * (1.0 - alpha) + surface * alpha
+        pixels, part = _window(item, size, dx, dy)
+        canvas[pixels] *= 1.0 - 0.5 * shadow[part][..., None]
+        pixels, part = _window(item, size)
+        alpha = item.mask[part][..., None]
+        canvas[pixels] = canvas[pixels] * (1.0 - alpha) + shade(item, light)[part] * alpha
     return np.round(np.clip(canvas, 0.0, 1.0) * 255.0).astype(np.uint8)

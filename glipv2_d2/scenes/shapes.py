@@ -1,4 +1,4 @@
-"""Outlines of the eight shapes and their anti-aliased masks."""
+"""Draws the eight shapes as anti-aliased masks."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ _OUTLINES = {
 
 
 def outline(shape: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """(points, 2) outline in unit coordinates, and the cut-out or None."""
+    """Return the (points, 2) outline in unit coordinates, and the cut-out or None."""
     return _OUTLINES[shape]
 
 
 def shape_mask(shape: str, diameter: float, angle: float, squeeze: float) -> np.ndarray:
-    """Anti-aliased mask of one shape, centered.
+    """Draw the anti-aliased mask of one shape, centered.
 
     Args:
         shape: one of `SHAPES`.

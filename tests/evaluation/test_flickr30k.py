@@ -6,35 +6,11 @@ import pytest
 
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import Flickr30kEvaluator
-from glipv2_d2.evaluation.flickr30k_entities import read_entity_boxes, read_sentences
 from tests.support.benchmarks import evaluate, instances, record, registered
 
-# Entity 1: two boxes, one of them shared with entity 2. 3: "nobox". 4: "scene". 5: no object.
-XML = """<annotation><filename>77.jpg</filename>
-<size><width>200</width><height>150</height><depth>3</depth></size>
-<object><name>1</name><name>2</name>
-  <bndbox><xmin>1</xmin><ymin>1</ymin><xmax>41</xmax><ymax>41</ymax></bndbox></object>
-<object><name>1</name>
-  <bndbox><xmin>101</xmin><ymin>1</ymin><xmax>141</xmax><ymax>41</ymax></bndbox></object>
-<object><name>3</name><scene>0</scene><nobndbox>1</nobndbox></object>
-<object><name>4</name><scene>1</scene><nobndbox>0</nobndbox></object>
-</annotation>"""
-TXT = """[/EN#1/people/animals Two young guys] see [/EN#3/other nothing] of [/EN#2/clothing a hat] .
-
-[/EN#5/other It] is [/EN#4/scene a street] .
-The [/EN#1/people guys]
-"""
 CAPTIONS = ("Two young guys see nothing of a hat .", "It is a street .", "The guys")
 LEFT, RIGHT, AROUND = (1, 1, 41, 41), (101, 1, 141, 41), (1, 1, 141, 41)
 FAR = (0, 100, 30, 130)
-
-
-@pytest.fixture
-def entities(tmp_path):
-    for folder, name, text in (("Annotations", "77.xml", XML), ("Sentences", "77.txt", TXT)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / name).write_text(text, encoding="utf-8")
-    return tmp_path
 
 
 def captions():
@@ -56,14 +32,6 @@ OUTPUTS = {
     51: instances([LEFT], [0.9], [4]),
     52: instances([], []),
 }
-
-
-def test_files_of_flickr30k_entities(entities):
-    assert read_entity_boxes(str(entities), "77") == {"1": [LEFT, RIGHT], "2": [LEFT]}
-    sentences = read_sentences(str(entities), "77")
-    assert [sentence.text for sentence in sentences] == list(CAPTIONS)
-    assert sentences[0].phrases[0] == ("Two young guys", "1", ("people", "animals"))
-    assert [phrase.entity for phrase in sentences[0].phrases] == ["1", "3", "2"]
 
 
 def test_any_box_with_categories(entities):
@@ -169,19 +137,3 @@ def test_disagreements_are_named(entities, tmp_path):
         pytest.raises(DataError, match="for phrase 2, but the record asks for 2"),
     ):
         evaluate(Flickr30kEvaluator("f30k", distributed=False), {50: instances([LEFT], [0.5], [2])})
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("Annotations/77.xml", "<annotation>", "no valid xml"),
-        ("Annotations/77.xml", XML.replace("<xmin>1</xmin>", ""), "bndbox has the corners"),
-        ("Sentences/77.txt", "[/EN#1/people Two guys see", "no closing"),
-        ("Sentences/77.txt", "[1/people Two guys] see", "does not begin a phrase"),
-    ],
-)
-def test_damaged_files_are_named(entities, name, text, message):
-    (entities / name).write_text(text)
-    with pytest.raises(DataError, match=rf"77\.(xml|txt).*{message}"):
-        read_entity_boxes(str(entities), "77")
-        read_sentences(str(entities), "77")

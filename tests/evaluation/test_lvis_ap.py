@@ -6,42 +6,13 @@ import types
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_lvis_instances
 from detectron2.structures import ROIMasks
 
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator, detection_table, lvis_ap
-from glipv2_d2.evaluation.coco_truth import mask_area
 from glipv2_d2.evaluation.detection_table import DetectionTable
 from tests.support import lvis_sets
-
-
-@pytest.fixture
-def register_lvis(tmp_path):
-    registered = []
-
-    def _register(name, content):
-        path = lvis_sets.write_lvis(content, tmp_path / f"{name}.json")
-        register_lvis_instances(name, {}, path, str(tmp_path))
-        registered.append(name)
-        return name
-
-    yield _register
-    for name in registered:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-
-
-def run(evaluator, outputs, order=None, batch=1):
-    ids = list(outputs) if order is None else [list(outputs)[i] for i in order]
-    evaluator.reset()
-    for start in range(0, len(ids), batch):
-        chunk = ids[start : start + batch]
-        evaluator.process(
-            [{"image_id": i} for i in chunk], [{"instances": outputs[i]} for i in chunk]
-        )
-    return evaluator.evaluate()
+from tests.support.benchmarks import evaluate
 
 
 def percent(metrics):
@@ -86,7 +57,7 @@ def test_standard_ap_equals_brute_force_and_the_package(register_lvis, tmp_path,
     outputs = lvis_sets.random_outputs(content, seed, masks=True)
     name = register_lvis("lvis_random", content)
     results = lvis_sets.as_results(outputs, per_image=15)
-    found = run(build_evaluator(name, distributed=False), outputs)
+    found = evaluate(build_evaluator(name, distributed=False), outputs)
     assert set(found) == {"bbox", "segm"}
     for task in found:
         expected = percent(lvis_sets.brute_force(content, results, masks=task == "segm"))
@@ -107,15 +78,15 @@ def test_fixed_ap_equals_brute_force_and_the_package(register_lvis, tmp_path, mo
     name = register_lvis("lvis_random_minival", content)
     evaluator = build_evaluator(name, distributed=False)
     expected = lvis_sets.as_results(outputs, per_class=30)
-    found = run(evaluator, outputs)
+    found = evaluate(evaluator, outputs)
     assert set(found) == {"bbox_fixed"}
     brute = percent(lvis_sets.brute_force(content, expected))
     assert found["bbox_fixed"] == pytest.approx(brute, abs=1e-9, nan_ok=True)
     authors = authors_metrics(content, expected, tmp_path / "authors.json", "bbox")
     assert found["bbox_fixed"] == pytest.approx(authors, abs=1e-9, nan_ok=True)
     assert len(DetectionTable.concatenate(evaluator._tables)) <= 30 * 6  # dropped on the way
-    order = np.random.default_rng(seed).permutation(len(outputs))
-    again = run(evaluator, outputs, order, batch=3)
+    order = np.random.default_rng(seed).permutation(list(outputs)).tolist()
+    again = evaluate(evaluator, outputs, batch=3, ids=order)
     assert again["bbox_fixed"] == pytest.approx(found["bbox_fixed"], rel=0, abs=0, nan_ok=True)
 
 
@@ -135,7 +106,7 @@ def test_small_masks_are_pasted_block_by_block(register_lvis, monkeypatch, ap):
         ).tensor
     evaluator = build_evaluator(register_lvis("lvis_small", content), distributed=False, ap=ap)
     assert evaluator.mask_form == "roi"
-    expected = run(evaluator, pasted)
+    expected = evaluate(evaluator, pasted)
     expected_counts = DetectionTable.concatenate(evaluator._tables).counts.tolist()
     blocks, original = [], ROIMasks.to_bitmasks
     monkeypatch.setattr(
@@ -143,7 +114,7 @@ def test_small_masks_are_pasted_block_by_block(register_lvis, monkeypatch, ap):
         "to_bitmasks",
         lambda self, *args: blocks.append(len(self)) or original(self, *args),
     )
-    found = run(evaluator, small)
+    found = evaluate(evaluator, small)
     for task, metrics in expected.items():
         assert found[task] == pytest.approx(metrics, nan_ok=True)
     assert DetectionTable.concatenate(evaluator._tables).counts.tolist() == expected_counts
@@ -158,7 +129,7 @@ def test_pasted_masks_that_do_not_count_are_not_encoded(register_lvis, monkeypat
         detection_table, "encode_mask", lambda mask: encoded.append(mask) or original(mask)
     )
     outputs = lvis_sets.random_outputs(content, 9, masks=True)
-    run(build_evaluator(register_lvis("lvis_lazy", content), distributed=False), outputs)
+    evaluate(build_evaluator(register_lvis("lvis_lazy", content), distributed=False), outputs)
     assert len(encoded) == 15
 
 
@@ -173,72 +144,10 @@ def test_the_cuts_matter(register_lvis):
     scores = [0.9] * 350 + [0.1]
     outputs = {3: lvis_sets.make_instances(boxes, scores, labels)}
     name = register_lvis("lvis_cut", content)
-    fixed = run(build_evaluator(name, distributed=False, ap="fixed"), outputs)["bbox_fixed"]
-    standard = run(build_evaluator(name, distributed=False, ap="standard"), outputs)["bbox"]
+    fixed = evaluate(build_evaluator(name, distributed=False, ap="fixed"), outputs)["bbox_fixed"]
+    standard = evaluate(build_evaluator(name, distributed=False, ap="standard"), outputs)["bbox"]
     assert fixed["AP"] > 0
     assert standard["AP"] == 0
-
-
-def test_areas_of_more_masks_than_a_byte_counts():
-    """With NumPy 2 pycocotools fails at 256 masks."""
-    masks = np.zeros((600, 30, 40), dtype=bool)
-    for k, mask in enumerate(masks):
-        mask.flat[:k] = True
-    outputs = lvis_sets.make_instances([[0, 0, 9, 9]] * 600, [0.5] * 600, [0] * 600)
-    outputs.pred_masks = torch.from_numpy(masks)
-    table = DetectionTable.from_instances(0, np.zeros(600), outputs)
-    assert table.mask_areas(np.array([[30, 40]])).tolist() == list(range(600))
-
-
-def hand_content():
-    """Class 1 has two objects in image 3; it is absent in image 10 and unknown in image 17."""
-    content = lvis_sets.random_lvis(5, images=3, classes=2)
-    content["annotations"] = []
-    for image, negative in zip(content["images"], ([], [1], [])):
-        image["neg_category_ids"] = negative
-        image["not_exhaustive_category_ids"] = []
-    for box in ([10.0, 10.0, 40.0, 40.0], [60.0, 30.0, 40.0, 40.0]):
-        content["annotations"].append(lvis_sets.annotation(content, 3, 1, box))
-    return content
-
-
-FIRST, SECOND, NOWHERE = [10, 10, 50, 50], [60, 30, 100, 70], [0, 0, 8, 8]
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        ({3: [(FIRST, 0.9), (SECOND, 0.8)]}, 100.0),
-        ({3: [(FIRST, 0.9)]}, 51 / 101 * 100),  # recall 0.5: the points 0, 0.01, ... 0.5
-        ({3: [(FIRST, 0.9), (SECOND, 0.7)], 10: [(NOWHERE, 0.8)]}, (51 + 50 * 2 / 3) / 101 * 100),
-        ({3: [(FIRST, 0.9), (SECOND, 0.7)], 17: [(NOWHERE, 0.8)]}, 100.0),  # not looked for there
-        ({3: [(FIRST, 0.9), (FIRST, 0.8), (SECOND, 0.7)]}, (51 + 50 * 2 / 3) / 101 * 100),
-        ({}, 0.0),
-    ],
-)
-@pytest.mark.parametrize("ap", ["fixed", "standard"])
-def test_hand_worked(register_lvis, found, expected, ap):
-    name = register_lvis("lvis_hand", hand_content())
-    outputs = {}
-    for image in (3, 10, 17):
-        boxes = found.get(image, [])
-        outputs[image] = lvis_sets.make_instances(
-            [b for b, _ in boxes], [s for _, s in boxes], [0] * len(boxes)
-        )
-    (metrics,) = run(build_evaluator(name, distributed=False, ap=ap), outputs).values()
-    for metric in ("AP", "AP50", "AP75", "APr"):
-        assert metrics[metric] == pytest.approx(expected)
-    assert np.isnan(metrics["APc"])  # the other class has no object
-
-
-def test_where_a_class_is_not_exhaustive_false_alarms_are_ignored(register_lvis):
-    content = hand_content()
-    content["images"][0]["not_exhaustive_category_ids"] = [1]
-    name = register_lvis("lvis_open", content)
-    outputs = {i: lvis_sets.make_instances([], [], []) for i in (10, 17)}
-    outputs[3] = lvis_sets.make_instances([NOWHERE, FIRST, SECOND], [0.9, 0.8, 0.7], [0, 0, 0])
-    metrics = run(build_evaluator(name, distributed=False), outputs)["bbox"]
-    assert metrics["AP"] == pytest.approx(100.0)
 
 
 def test_files_and_image_checks(register_lvis, tmp_path):
@@ -246,7 +155,7 @@ def test_files_and_image_checks(register_lvis, tmp_path):
     outputs = lvis_sets.random_outputs(content, 6, per_image=4, masks=True)
     name = register_lvis("lvis_files", content)
     evaluator = build_evaluator(name, output_dir=str(tmp_path / "out"), distributed=False)
-    run(evaluator, outputs)
+    evaluate(evaluator, outputs)
     rows = json.loads((tmp_path / "out" / "lvis_instances_results.json").read_text())
     assert len(rows) == 12
     assert [row["image_id"] for row in rows] == [3] * 4 + [10] * 4 + [17] * 4
@@ -266,42 +175,10 @@ def test_files_and_image_checks(register_lvis, tmp_path):
         evaluator.process([{"image_id": 10}], [{"instances": first}])
 
 
-def test_what_has_one_meaning_is_filled_in(register_lvis):
-    content = lvis_sets.random_lvis(9, images=3)
-    outputs = lvis_sets.random_outputs(content, 9, per_image=4)
-    for entry in content["annotations"]:
-        outline = entry["segmentation"]
-        entry["area"] = mask_area(outline, lvis_sets.HEIGHT, lvis_sets.WIDTH)
-    sound = build_evaluator(register_lvis("lvis_sound", content), distributed=False)
-    for entry in content["annotations"]:
-        del entry["area"], entry["id"]
-        entry["image_id"], entry["bbox"] = str(entry["image_id"]), list(map(str, entry["bbox"]))
-    bare = build_evaluator(register_lvis("lvis_bare", content), distributed=False)
-    assert bare.truth.areas.tolist() == sound.truth.areas.tolist()
-    found, expected = run(bare, outputs)["bbox"], run(sound, outputs)["bbox"]
-    assert found == pytest.approx(expected, nan_ok=True) and found["AP"] > 0
-
-
-def test_bad_annotations_are_named(register_lvis):
-    content = lvis_sets.random_lvis(7, images=1)
-    content["annotations"][0]["image_id"] = 5
-    with pytest.raises(DataError, match="annotation 1 belongs to image 5"):
-        build_evaluator(register_lvis("lvis_lost", content))
-    del content["images"][0]["neg_category_ids"]
-    content["annotations"] = []
-    with pytest.raises(DataError, match="'neg_category_ids' is missing"):
-        build_evaluator(register_lvis("lvis_field", content))
-    content["annotations"] = None
-    with pytest.raises(DataError, match="'annotations' is not a list"):
-        build_evaluator(register_lvis("lvis_null", content))
-    with pytest.raises(ValueError, match="ap must be one of"):
-        build_evaluator(register_lvis("lvis_rule", lvis_sets.random_lvis(7)), ap="odd")
-
-
 def test_without_annotations_the_results_are_written_only(register_lvis, tmp_path):
     content = lvis_sets.random_lvis(8, images=1)
     outputs = lvis_sets.random_outputs(content, 8, per_image=3)
     content["annotations"] = []
     name = register_lvis("lvis_test_set", content)
-    assert run(build_evaluator(name, str(tmp_path), distributed=False), outputs) == {}
+    assert evaluate(build_evaluator(name, str(tmp_path), distributed=False), outputs) == {}
     assert len(json.loads((tmp_path / "lvis_instances_results.json").read_text())) == 3

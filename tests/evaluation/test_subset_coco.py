@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
 
 from glipv2_d2.evaluation import SubsetCOCOEvaluator, build_evaluator
@@ -112,15 +112,6 @@ def test_unknown_or_no_classes_are_named(register):
         SubsetCOCOEvaluator(name, classes=["a", "z"])
     with pytest.raises(ValueError, match="has no classes"):
         SubsetCOCOEvaluator(name, classes=[])
-
-
-def test_no_evaluator_for_a_type_or_name(register):
-    name = register("subset_type", CLASSES, IMAGES)
-    MetadataCatalog.get(name).__dict__["evaluator_type"] = "astrology"
-    with pytest.raises(ValueError, match=r"'astrology'.*known: \['coco'"):
-        build_evaluator(name)
-    with pytest.raises(ValueError, match="no registered data set 'nowhere'"):
-        build_evaluator("nowhere")
 
 
 def test_masks_give_the_stock_numbers(tmp_path):

@@ -3,9 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from glipv2_d2.scenes.captions import CaptionWriter
+from glipv2_d2.data.datasets.scenes import COLORS, HELD_OUT_PAIRS, SHAPES
+from glipv2_d2.scenes.captions import PLURALS, CaptionWriter
 from glipv2_d2.scenes.render import footprint, make_object
-from glipv2_d2.scenes.vocabulary import COLORS, HELD_OUT_PAIRS, PLURALS, SHAPES
 
 SINGULAR = {**{plural: shape for shape, plural in PLURALS.items()}, **{s: s for s in SHAPES}}
 NUMBERS = {"a": 1, "two": 2, "three": 3, "four": 4}

@@ -1,6 +1,6 @@
 import pytest
 
-from glipv2_d2.evaluation import composition_oracles
+from glipv2_d2.scenes.oracles import composition_oracles
 
 CLASSES = ["red circle", "blue circle", "red square", "blue square"]
 BOX, OTHER, THIRD = (2, 2, 20, 20), (40, 2, 20, 20), (2, 40, 20, 20)

@@ -3,7 +3,6 @@
 import pytest
 
 from glipv2_d2.scenes.build import build_scenes
-from glipv2_d2.scenes.datasets import register_all_scenes
 from tests.support.benchmark_tree import catalogs_at
 
 
@@ -18,5 +17,4 @@ def scenes_root(tmp_path_factory):
 def scenes(scenes_root):
     """Four images of val and one of novel, in the catalogs."""
     with catalogs_at(scenes_root):
-        register_all_scenes(str(scenes_root))
         yield scenes_root

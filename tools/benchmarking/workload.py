@@ -10,10 +10,10 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from benchmarking.settings import Settings
-from glipv2_d2.errors import ConfigError
+from glipv2_d2.errors import ConfigError, MissingPackageError
 from glipv2_d2.images import read_image
 from glipv2_d2.language import Prompt
-from glipv2_d2.scenes.photos import PhotoError, photo_path
+from glipv2_d2.scenes.photos import photo_path
 
 __all__ = ["LVIS_CHUNK", "PROMPTS", "lvis_prompts", "make_inputs", "prompt_names", "train_inputs"]
 
@@ -92,5 +92,5 @@ def _pixels(images: Sequence[str], index: int) -> np.ndarray:
         return read_image(images[index % len(images)])
     try:
         return read_image(photo_path(*PHOTOS[index % len(PHOTOS)]))
-    except PhotoError as error:
-        raise ConfigError(f"{error} Or name files of your own with --image.") from error
+    except MissingPackageError as error:
+        raise ConfigError(f"{error}, or name files of your own with --image") from error

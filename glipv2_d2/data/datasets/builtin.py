@@ -18,6 +18,7 @@ from .objects365 import clean_objects365_name
 from .odinw import register_odinw
 from .refexp import register_coco_without_refexp
 from .register import register_grounding_dataset
+from .scenes import register_all_scenes
 
 # name: (folder, its annotations/<this>.json, images)
 DETECTION_SPLITS = {
@@ -101,6 +102,7 @@ def register_all(root: str | None = None) -> None:
     if "coco_2017_train_without_refexp" not in known:
         register_coco_without_refexp(root, REFCOCO_SPLITS)
     register_odinw(root)
+    register_all_scenes(root)
 
 
 def _grounding_splits(

@@ -1,0 +1,94 @@
+"""Registration of the rendered "scenes": eight shapes in eight colors, a class for each pair.
+
+`scenes_train` (COCO detection, 52 classes), `scenes_train_grounding` (captions), `scenes_val` (64
+names asked, the 52 base classes occur), `scenes_val_grounding` and `scenes_novel` (64 names asked;
+evaluated on the 12 pairs that training never shows). `datasets/prepare_scenes.py` renders them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...errors import DataError
+from ..reader import Reader
+from ..report import Report
+from .coco_like import load_coco_style_json
+from .mdetr import load_mdetr_json
+
+COLORS = ("red", "yellow", "green", "blue", "purple", "pink", "white", "black")
+SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon")
+# (color, shape) pairs that occur in `novel` only. Balanced: each color and each shape loses one
+# or two partners, so that every word is learnt with at least six.
+HELD_OUT_PAIRS = (
+    ("red", "circle"),
+    ("yellow", "square"),
+    ("green", "triangle"),
+    ("blue", "star"),
+    ("purple", "heart"),
+    ("pink", "cross"),
+    ("white", "ring"),
+    ("black", "moon"),
+    ("red", "cross"),
+    ("green", "moon"),
+    ("purple", "square"),
+    ("white", "star"),
+)
+ALL_PAIRS = tuple((color, shape) for color in COLORS for shape in SHAPES)
+BASE_PAIRS = tuple(pair for pair in ALL_PAIRS if pair not in HELD_OUT_PAIRS)
+# A pair has the same category id in every file; a class is called "red star".
+CATEGORY_IDS = {pair: index for index, pair in enumerate(ALL_PAIRS, start=1)}
+ALL_CLASSES = tuple(map(" ".join, ALL_PAIRS))
+BASE_CLASSES = tuple(map(" ".join, BASE_PAIRS))
+NOVEL_CLASSES = tuple(" ".join(pair) for pair in ALL_PAIRS if pair in HELD_OUT_PAIRS)
+
+# split: (pairs in the file, classes that the evaluation averages over)
+_DETECTION = {
+    "train": (BASE_PAIRS, BASE_CLASSES),
+    "val": (ALL_PAIRS, BASE_CLASSES),
+    "novel": (ALL_PAIRS, NOVEL_CLASSES),
+}
+
+
+def register_all_scenes(root: str) -> None:
+    """Register every scenes split that is not registered yet; nothing is read before it is used.
+
+    Args:
+        root: the folder of the data sets, which holds `scenes/`.
+    """
+    folder = os.path.join(root, "scenes")
+    for split, (pairs, evaluated) in _DETECTION.items():
+        metadata = {
+            "thing_classes": list(map(" ".join, pairs)),
+            "thing_dataset_id_to_contiguous_id": {CATEGORY_IDS[p]: i for i, p in enumerate(pairs)},
+            "evaluated_classes": list(evaluated),
+        }
+        _register(load_coco_style_json, folder, split, evaluator_type="coco", **metadata)
+    for split in ("train_grounding", "val_grounding"):
+        _register(load_mdetr_json, folder, split, evaluator_type="grounding", format="mdetr")
+
+
+def _register(load: Callable[..., list], folder: str, split: str, **metadata: Any) -> None:
+    name = f"scenes_{split}"
+    if name not in DatasetCatalog.list():
+        json_file = os.path.join(folder, "annotations", f"{split}.json")
+        reader = Reader(partial(_load_rendered, load), json_file, folder, name)
+        DatasetCatalog.register(name, reader)
+        MetadataCatalog.get(name).set(json_file=json_file, image_root=folder, **metadata)
+
+
+def _load_rendered(
+    load: Callable[..., list], json_file: str, folder: str, name: str, *, report: Report
+) -> list:
+    # prepare_scenes.py writes an annotation file after all the pictures that it names.
+    if not os.path.isfile(json_file):
+        raise DataError(
+            f"the scenes data set is not in {folder!r} (no {os.path.basename(json_file)}): render "
+            f"it with `python datasets/prepare_scenes.py --output {folder}`, or set "
+            "DETECTRON2_DATASETS to the folder that holds it"
+        )
+    return load(json_file, folder, name, report=report)

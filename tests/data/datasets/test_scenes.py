@@ -1,0 +1,76 @@
+from collections import Counter
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from pycocotools.coco import COCO
+
+from glipv2_d2.data.datasets import scenes
+from glipv2_d2.data.datasets.scenes import ALL_CLASSES, BASE_CLASSES, NOVEL_CLASSES
+from glipv2_d2.errors import DataError
+from glipv2_d2.scenes.build import build_scenes
+from tests.support.benchmark_tree import catalogs_at
+
+NAMES = (
+    "scenes_train",
+    "scenes_train_grounding",
+    "scenes_val",
+    "scenes_val_grounding",
+    "scenes_novel",
+)
+
+
+@pytest.fixture
+def registered(tmp_path):
+    """The catalogs as of a folder of data sets, in which nothing is rendered yet."""
+    with catalogs_at(tmp_path):
+        yield tmp_path
+
+
+def test_twelve_balanced_pairs_are_held_out():
+    assert len(set(scenes.HELD_OUT_PAIRS)) == 12
+    assert len(scenes.ALL_PAIRS) == 64 and len(scenes.BASE_PAIRS) == 52
+    assert not set(scenes.BASE_PAIRS) & set(scenes.HELD_OUT_PAIRS)
+    assert set(NOVEL_CLASSES) == set(ALL_CLASSES) - set(BASE_CLASSES)
+    for position, words in enumerate((scenes.COLORS, scenes.SHAPES)):
+        lost = Counter(pair[position] for pair in scenes.HELD_OUT_PAIRS)
+        assert set(lost) == set(words) and set(lost.values()) == {1, 2}
+        kept = Counter(pair[position] for pair in scenes.BASE_PAIRS)
+        assert min(kept[word] for word in words) >= 6
+
+
+def test_class_names_are_known_before_anything_is_rendered(registered):
+    """They are the default vocabulary of a model: yacs' DATASETS.TEST."""
+    assert MetadataCatalog.get("scenes_train").thing_classes == list(BASE_CLASSES)
+    for name, evaluated in (("scenes_val", BASE_CLASSES), ("scenes_novel", NOVEL_CLASSES)):
+        assert MetadataCatalog.get(name).thing_classes == list(ALL_CLASSES)
+        assert MetadataCatalog.get(name).evaluated_classes == list(evaluated)
+    assert MetadataCatalog.get("scenes_train_grounding").evaluator_type == "grounding"
+
+
+def test_registering_reads_nothing_and_the_missing_folder_names_the_remedy(registered):
+    for name in NAMES:
+        with pytest.raises(DataError, match=r"prepare_scenes\.py --output"):
+            DatasetCatalog.get(name)
+    scenes.register_all_scenes(str(registered))  # a second time changes nothing
+
+
+def test_records(registered):
+    build_scenes(registered / "scenes", size=64, train=4, val=2, novel=2, workers=1)
+    records = {name: DatasetCatalog.get(name) for name in NAMES}
+    assert [len(records[name]) for name in NAMES] == [4, 8, 2, 2, 2]
+    for name in NAMES:
+        assert all(record["dataset_name"] == name for record in records[name])
+    first = records["scenes_train"][0]
+    assert first["height"] == first["width"] == 64
+    assert {"bbox", "bbox_mode", "category_id", "segmentation"} <= first["annotations"][0].keys()
+    grounded = records["scenes_train_grounding"][0]
+    start, end = grounded["annotations"][0]["spans"][0]
+    assert grounded["caption"][start:end].strip()
+
+
+def test_training_class_indices_go_by_name(registered):
+    build_scenes(registered / "scenes", size=64, train=6, val=1, novel=1, workers=1)
+    api = COCO(str(registered / "scenes/annotations/train.json"))
+    for record in DatasetCatalog.get("scenes_train"):
+        names = [api.cats[a["category_id"]]["name"] for a in api.imgToAnns[record["image_id"]]]
+        assert names == [BASE_CLASSES[a["category_id"]] for a in record["annotations"]]
