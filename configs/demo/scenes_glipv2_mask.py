@@ -5,7 +5,7 @@ from .scenes_glipv2_stage2 import dataloader, inference, lr_multiplier, model, o
 
 add_mask_head(model, channels=128, canonical_box_size=64)
 model.mask_head.regions_per_image = 16  # measured: 64 take three times as long
-model.trained_parts = ["mask_head"]
+train.trained_parts = ["mask_head"]
 # What it taught is in the weights; the file that is shipped does without it.
 model.contrast = None
 

@@ -5,7 +5,7 @@ from ..common.models.glipv2_mask import add_mask_head
 from ..pretrain.glipv2_b_stage2 import inference, lr_multiplier, model, optimizer, train
 
 add_mask_head(model)
-model.trained_parts = ["mask_head"]
+train.trained_parts = ["mask_head"]
 
 train.init_checkpoint = f"{train.output_dir}/model_final.pth"
 train.output_dir = "./output/glipv2_b_mask"

@@ -9,7 +9,7 @@ from ..common.models.glipv2_mask import add_mask_head
 from ..pretrain.glipv2_h import inference, lr_multiplier, model, optimizer, train
 
 add_mask_head(model, channels=384, num_scales=2, num_layers=4, norm="GN")
-model.trained_parts = ["mask_head"]
+train.trained_parts = ["mask_head"]
 
 train.init_checkpoint = f"{train.output_dir}/model_final.pth"
 train.output_dir = "./output/glipv2_h_mask"

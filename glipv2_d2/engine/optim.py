@@ -6,6 +6,8 @@ import torch
 from detectron2.solver.build import reduce_param_groups
 from torch import nn
 
+from .freezing import is_within
+
 __all__ = ["GradientClipper", "get_glip_optimizer_params"]
 
 _NORM_TYPES = (
@@ -84,19 +86,15 @@ def _trainable(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]
                 yield module, f"{module_name}.{leaf}" if module_name else leaf, parameter
 
 
-def _starts_with(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(prefix + ".")
-
-
 def _lr_of(name: str, prefixes: Mapping[str, float], base_lr: float) -> float:
-    fitting = [prefix for prefix in prefixes if _starts_with(name, prefix)]
+    fitting = [prefix for prefix in prefixes if is_within(name, prefix)]
     return prefixes[max(fitting, key=len)] if fitting else base_lr
 
 
 def _check_prefixes(model: nn.Module, prefixes: Mapping[str, float]) -> None:
     names = [name for name, _ in model.named_parameters()]
     for prefix in prefixes:
-        if not any(_starts_with(name, prefix) for name in names):
+        if not any(is_within(name, prefix) for name in names):
             tops = sorted({name.split(".", 1)[0] for name in names})
             raise ValueError(
                 f"optimizer.params.lr_by_prefix names '{prefix}', but no parameter of the model "
@@ -107,9 +105,9 @@ def _check_prefixes(model: nn.Module, prefixes: Mapping[str, float]) -> None:
 class GradientClipper:
     """Clips the gradient of the whole model to one norm just before every optimizer step.
 
-    It sits in the optimizer's step, because that is where gradients are ready in both trainers:
-    under fp16 the gradient scaler has divided its scale out by then, and has skipped the step if
-    anything overflowed. A fused optimizer does both itself, in its step, so that it is the bound
+    It sits in the optimizer's step, because that is where gradients are ready in any trainer: under
+    fp16 the gradient scaler has divided its scale out by then, and has skipped the step if anything
+    overflowed. A fused optimizer does both itself, in its step, so that it is the bound
     that is scaled here.
 
     Args:

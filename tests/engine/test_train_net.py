@@ -181,10 +181,34 @@ def test_mask_training_needs_masks():
     config.dataloader.train.mapper.use_masks = False
     with pytest.raises(ConfigError, match="dataloader.train.mapper.use_masks=True"):
         require_masks(config)
-    config.model.trained_parts = ["head"]  # masks are not trained
+    config.train.trained_parts = ["head"]  # masks are not trained
     require_masks(config)
-    config.model.trained_parts, config.model.mask_head = None, None
+    config.train.trained_parts, config.model.mask_head = None, None
     require_masks(config)
+
+
+def test_a_part_is_trained_resumed_and_evaluated(run_train_net, caplog):
+    start = run_train_net("train.max_iter=1", output="start") / "model_final.pth"
+    before = read_checkpoint(start)["model"]
+    options = ("train.trained_parts=[head]", f"train.init_checkpoint={start}")
+    options += ("train.ema.enabled=True", "train.eval_period=1", "optimizer.lr=0.1")
+    caplog.clear()
+    with pytest.warns(FutureWarning, match="model.trained_parts is called train.trained_parts"):
+        run_train_net("model.trained_parts=[head]", *options[1:], "train.max_iter=2")
+    folder = run_train_net("--resume", *options, "train.max_iter=4")
+    saved = read_checkpoint(folder / "model_final.pth")
+    changed = {name for name, v in saved["model"].items() if not torch.equal(v, before[name])}
+    assert changed and all(name.startswith("head.") for name in changed)
+    assert set(saved["ema"]["shadow"]) == {n for n in before if n.startswith("head.")}
+    assert caplog.text.count("million are trained, ") == 2  # once a run
+    assert sorted(losses(folder)) == [0, 1, 2, 3]
+    with pytest.raises(ConfigError, match="--resume from '.*': The checkpoint's moving average"):
+        run_train_net("--resume", *options, "train.trained_parts=[head,neck]", "train.max_iter=5")
+
+
+def test_a_part_that_is_not_there_is_refused_before_the_data_are_read(run_train_net):
+    with pytest.raises(ConfigError, match="train.trained_parts names 'hed', .* it has: backbone, "):
+        run_train_net("train.trained_parts=[hed]", "dataloader.train.datasets=[absent]")
 
 
 def test_nan_stops_with_iteration_terms_and_file_names(run_train_net, monkeypatch):
