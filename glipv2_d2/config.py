@@ -20,7 +20,7 @@ from traceback import walk_tb
 
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.config import __file__ as CONFIG_PACKAGE
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, ValueNode
 
 from .errors import ConfigError
 
@@ -188,7 +188,7 @@ def _raw(config: DictConfig, key: str):
     if not OmegaConf.is_dict(node) or leaf not in node.keys():
         return None
     child = node._get_node(leaf)
-    return child if OmegaConf.is_config(child) else child._value()
+    return child._value() if isinstance(child, ValueNode) else child
 
 
 def load_model_config(name: str | Path) -> DictConfig:

@@ -122,7 +122,8 @@ def look_at_images(records: Sequence[Record], seconds: float) -> Look:
         if isinstance(r, Mapping) and "file_name" in r
     }
     end = time.monotonic() + seconds
-    looked_at, problems = 0, {}
+    looked_at = 0
+    problems: dict[str, list[str]] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for found in pool.map(lambda record: _problem(record, end), images.values()):
             if found is _LATE:

@@ -212,7 +212,8 @@ def setup_logging(output_dir: str) -> None:
 
 def _in_one_line(record: logging.LogRecord) -> bool:
     """A logging filter: of an error that the user can mend there is the message, no traceback."""
-    message = user_message(record.exc_info[1]) if record.exc_info else None
+    error = record.exc_info[1] if record.exc_info else None
+    message = None if error is None else user_message(error)
     if message is not None:
         record.msg, record.args, record.exc_info = "%s %s", (record.getMessage(), message), None
     return True

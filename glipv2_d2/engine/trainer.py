@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -78,7 +78,7 @@ class GLIPTrainer(SimpleTrainer):
         self.batches = BatchRecorder(loader)
         super().__init__(model, self.batches, optimizer)
         device = next(model.parameters()).device.type
-        self.autocast = nullcontext()
+        self.autocast: AbstractContextManager = nullcontext()
         if precision is not None:
             self.autocast = torch.autocast(device, dtype=PRECISIONS[precision])
         # The scaler skips a step that overflowed and lowers its scale, so that an infinite gradient

@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from glipv2_d2.checkpoint import read_checkpoint
-from glipv2_d2.config import get_config
-from glipv2_d2.engine.setup import require_masks
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import CheckpointError, ConfigError, TrainingDiverged
 from glipv2_d2.modeling.fusion import VLTower
@@ -173,18 +171,6 @@ def test_mask_training_without_masks_is_refused_before_anything_is_built(run_tra
             "--config-file", "demo/scenes_glipv2_mask.py", "train.eval_period=-1",
             "train.init_checkpoint=absent.pth", "dataloader.train.mapper.use_masks=False",
         )  # fmt: skip
-
-
-def test_mask_training_needs_masks():
-    config = get_config("demo/scenes_glipv2_mask.py")
-    require_masks(config)
-    config.dataloader.train.mapper.use_masks = False
-    with pytest.raises(ConfigError, match="dataloader.train.mapper.use_masks=True"):
-        require_masks(config)
-    config.train.trained_parts = ["head"]  # masks are not trained
-    require_masks(config)
-    config.train.trained_parts, config.model.mask_head = None, None
-    require_masks(config)
 
 
 def test_a_part_is_trained_resumed_and_evaluated(run_train_net, caplog):
