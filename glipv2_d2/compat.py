@@ -6,9 +6,9 @@ the package imports from here what differs and from Detectron2 what does not:
 ==========================  ==================================  ==============================
 here                        Detectron2 v0.6                     Detectron2's head
 ==========================  ==================================  ==============================
-`launch`              several processes need CUDA         gloo, only where CUDA is absent
-`create_ddp_model`    `device_ids` set on CPU too       the same
-`build_test_loader`   batches of one image                `batch_size`
+`launch`                    several processes need CUDA         gloo, only where CUDA is absent
+`create_ddp_model`          `device_ids` set on CPU too         the same
+`build_test_loader`         batches of one image                `batch_size`
 ==========================  ==================================  ==============================
 """
 

@@ -38,9 +38,8 @@ def get_glip_optimizer_params(
     Args:
         model: frozen parameters (`requires_grad` False) are left out; one that two modules share
             appears once. A LazyConfig leaves the model out and the training fills it in.
-        base_lr: learning rate of everything that no prefix names.
-        weight_decay: weight decay of everything that is neither norm nor bias.
-        lr_by_prefix: learning rate by prefix of the parameter's name, for example
+        base_lr, weight_decay: of everything that the following arguments do not name.
+        lr_by_prefix: learning rate of a part of the model, for example
             `{"language_backbone": 1e-5}`. The longest prefix that fits wins.
         weight_decay_norm: weight decay in normalization layers; None: as the rest (official).
         weight_decay_bias: weight decay of biases, those of norms included, and of position bias
@@ -55,8 +54,7 @@ def get_glip_optimizer_params(
     """
     if model is None:
         raise ValueError("`optimizer.params.model` must be set before the optimizer is built.")
-    prefixes = dict(lr_by_prefix or {})
-    _check_prefixes(model, prefixes)
+    _check_prefixes(model, prefixes := dict(lr_by_prefix or {}))
     decay_norm = weight_decay if weight_decay_norm is None else weight_decay_norm
     groups = []
     for module, name, parameter in _trainable(model):
