@@ -31,6 +31,7 @@ from glipv2_d2.compat import create_ddp_model, launch
 from glipv2_d2.config import named_setting
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.evaluate import evaluate_test_sets, require_test_data
+from glipv2_d2.engine.freezing import FrozenParts, freeze_all_but
 from glipv2_d2.engine.hooks import (
     EMAHook,
     Evaluation,
@@ -119,10 +120,15 @@ def do_train(args, cfg):
     start_iter = found.iteration + 1 if found else 0
     weights = found.path if found else cfg.train.init_checkpoint
     model = build_for_weights(cfg.model, weights).to(cfg.train.device)
+    parts = cfg.train.get("trained_parts")
+    frozen = [] if parts is None else freeze_all_but(model, parts)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     logger.info("Model:\n%s", model)
-    logger.info("%.2f million parameters, %.2f million of them trained", total / 1e6, trained / 1e6)
+    logger.info(
+        "%.2f million parameters: %.2f million are trained, %.2f million are frozen",
+        *(count / 1e6 for count in (total, trained, total - trained)),
+    )
 
     checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
     if not found:  # before the data, which may take minutes: a wrong file is refused now
@@ -144,7 +150,8 @@ def do_train(args, cfg):
     trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
     checkpointer.add_checkpointable("trainer", trainer)
     stop = StopSignals(patient=comm.get_world_size() > 1)
-    trainer.register_hooks(build_hooks(cfg, model, ema, checkpointer, stop, start_iter))
+    hooks_of_run = build_hooks(cfg, model, ema, checkpointer, stop, start_iter)
+    trainer.register_hooks([FrozenParts(frozen), *hooks_of_run])
 
     if found:
         with named_setting(f"--resume from '{found.path}'"):  # of another optimizer, for instance

@@ -6,17 +6,15 @@ the package imports from here what differs and from Detectron2 what does not:
 ==========================  ==================================  ==============================
 here                        Detectron2 v0.6                     Detectron2's head
 ==========================  ==================================  ==============================
-`launch`              several processes need CUDA         gloo, only where CUDA is absent
-`create_ddp_model`    `device_ids` set on CPU too       the same
-`AMPTrainer`         CUDA and fp16 only                  CUDA only, any precision
-`build_test_loader`   batches of one image                `batch_size`
+`launch`                    several processes need CUDA         gloo, only where CUDA is absent
+`create_ddp_model`          `device_ids` set on CPU too         the same
+`build_test_loader`         batches of one image                `batch_size`
 ==========================  ==================================  ==============================
 """
 
 import gc
 import inspect
 import os
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -26,25 +24,16 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.data import build_detection_test_loader
 from detectron2.data.datasets import register_coco_instances
-from detectron2.engine import SimpleTrainer
 from detectron2.engine import launch as detectron2_launch
 from detectron2.engine.defaults import create_ddp_model as detectron2_create_ddp_model
 from detectron2.engine.launch import DEFAULT_TIMEOUT, _find_free_port
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessRaisedException
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from .cluster import Place, place_in_job
 from .errors import UsageError, hand_over, handed_over
 
-__all__ = [
-    "AMPTrainer",
-    "PRECISIONS",
-    "build_test_loader",
-    "create_ddp_model",
-    "launch",
-    "registers_coco",
-]
+__all__ = ["PRECISIONS", "build_test_loader", "create_ddp_model", "launch", "registers_coco"]
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -230,76 +219,6 @@ def create_ddp_model(model: torch.nn.Module, **kwargs: Any) -> torch.nn.Module:
     on_gpu = len(devices) == 1 and next(iter(devices)).type == "cuda"
     kwargs.setdefault("device_ids", [next(iter(devices)).index] if on_gpu else None)
     return detectron2_create_ddp_model(model, **kwargs)
-
-
-class AMPTrainer(SimpleTrainer):
-    """Detectron2's `SimpleTrainer` with autocast, on CPU too and in both precisions.
-
-    The stock `AMPTrainer` asserts CUDA, and v0.6's knows fp16 only. Gradients are scaled in
-    fp16 alone: bf16 has float32's range. The gradients are unscaled before the optimizer sees
-    them, so clipping inside `optimizer.step` works on their true norm.
-    """
-
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        data_loader,
-        optimizer: torch.optim.Optimizer,
-        precision: str = "bf16",
-        grad_scaler: torch.amp.GradScaler | None = None,
-    ):
-        """
-        Args:
-            model, data_loader, optimizer: as for `SimpleTrainer`.
-            precision: "bf16" or "fp16"; the model's first parameter says on which device.
-            grad_scaler: replaces the default one.
-
-        Raises:
-            ValueError: for another precision, or for a model over several devices in one process.
-        """
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-        devices = getattr(model, "device_ids", None) or []
-        if isinstance(model, (DataParallel, DistributedDataParallel)) and len(devices) > 1:
-            raise ValueError("AMPTrainer trains one device per process; use launch() for several")
-        super().__init__(model, data_loader, optimizer)
-        self.device_type = next(model.parameters()).device.type
-        self.precision = PRECISIONS[precision]
-        self.grad_scaler = grad_scaler or torch.amp.GradScaler(
-            self.device_type, enabled=self.precision == torch.float16
-        )
-
-    def run_step(self):
-        """One iteration: data, forward under autocast, backward, metrics, optimizer."""
-        assert self.model.training, "[AMPTrainer] model was changed to eval mode!"
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-
-        with torch.autocast(self.device_type, dtype=self.precision):
-            loss_dict = self.model(data)
-        if isinstance(loss_dict, torch.Tensor):
-            loss_dict = {"total_loss": loss_dict}
-        losses = sum(loss_dict.values())
-
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(losses).backward()
-        if hasattr(self, "after_backward"):  # head: a hook point of its own
-            self.after_backward()
-        self._write_metrics(loss_dict, data_time)
-        self.grad_scaler.unscale_(self.optimizer)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-
-    def state_dict(self):
-        """`SimpleTrainer`'s state and the scaler's (empty in bf16)."""
-        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
-
-    def load_state_dict(self, state_dict):
-        """Restore `state_dict`; a run that was in another precision may be resumed."""
-        super().load_state_dict(state_dict)
-        if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
-            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
 def build_test_loader(

@@ -12,6 +12,7 @@ Everything else about the model lives in the LazyConfig that the key names, so t
 description of a model and not two; `modeling/yacs.py` says which of Detectron2's own keys count.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from traceback import walk_tb
 
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.config import __file__ as CONFIG_PACKAGE
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, ValueNode
 
 from .errors import ConfigError
 
@@ -119,7 +120,7 @@ def get_config(name: str | Path) -> DictConfig:
     """
     path = resolve_config(name)
     try:
-        return LazyConfig.load(path)
+        config = LazyConfig.load(path)
     except AssertionError as error:  # Detectron2's DatasetCatalog
         if "already registered" not in str(error):
             raise
@@ -129,6 +130,8 @@ def get_config(name: str | Path) -> DictConfig:
             "register_grounding_dataset, which may be repeated, or register only names that are "
             "not in DatasetCatalog.list()."
         ) from error
+    _move_renamed_keys(config)
+    return config
 
 
 def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -149,7 +152,22 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         ) from error
     for key, old in before.items():
         _check_kind(key, old, _raw(config, key))
+    _move_renamed_keys(config)
     return config
+
+
+def _move_renamed_keys(config: DictConfig) -> None:
+    """Keys that 0.1 had elsewhere, in place; gone in 0.3, as the modules of renamed.py."""
+    model = config.get("model")
+    if not isinstance(model, DictConfig) or "trained_parts" not in model:
+        return
+    parts = model.pop("trained_parts")
+    OmegaConf.update(config, "train.trained_parts", parts, force_add=True)
+    warnings.warn(
+        "model.trained_parts is called train.trained_parts now; the old name goes with 0.3",
+        FutureWarning,
+        stacklevel=3,
+    )
 
 
 def _check_kind(key: str, old, new) -> None:
@@ -170,7 +188,7 @@ def _raw(config: DictConfig, key: str):
     if not OmegaConf.is_dict(node) or leaf not in node.keys():
         return None
     child = node._get_node(leaf)
-    return child if OmegaConf.is_config(child) else child._value()
+    return child._value() if isinstance(child, ValueNode) else child
 
 
 def load_model_config(name: str | Path) -> DictConfig:

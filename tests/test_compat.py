@@ -1,4 +1,4 @@
-"""compat.py on whichever Detectron2 is installed: launch, DDP, mixed precision, test loader."""
+"""compat.py on whichever Detectron2 is installed: launch, DDP, test loader."""
 
 import json
 import os
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.utils import comm
-from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
@@ -169,83 +168,6 @@ def test_a_users_error_comes_back_from_detectron2s_launch_too(monkeypatch):
 def test_ddp_leaves_a_single_process_alone():
     model = Toy()
     assert compat.create_ddp_model(model, broadcast_buffers=False) is model
-
-
-def amp_trainer(precision, learning_rate=0.1):
-    model = Toy()
-    optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
-    return compat.AMPTrainer(model, [batch(1, 4)] * 3, optimizer, precision=precision)
-
-
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)]
-)
-def test_amp_step_on_cpu(precision, dtype):
-    trainer = amp_trainer(precision)
-    before = trainer.model.linear.weight.detach().clone()
-    with EventStorage(0) as storage:
-        trainer.storage = storage
-        trainer.run_step()
-        assert {"loss_a", "loss_b", "total_loss", "data_time"} <= set(storage.latest())
-    assert trainer.model.seen_dtype == dtype
-    reference = Toy()
-    sum(reference(batch(1, 4)).values()).backward()
-    expected = before - 0.1 * reference.linear.weight.grad
-    torch.testing.assert_close(trainer.model.linear.weight.detach(), expected, atol=2e-3, rtol=0)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("precision", compat.PRECISIONS)
-def test_amp_trains_on_gpu(precision):
-    model = Toy().cuda()
-    before = model.linear.weight.detach().clone()
-    data = [[{"x": item["x"].cuda()} for item in batch(1, 4)]] * 3
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    compat.AMPTrainer(model, data, optimizer, precision=precision).train(0, 3)
-    assert model.seen_dtype == compat.PRECISIONS[precision]
-    assert not torch.equal(model.linear.weight, before)
-
-
-def test_amp_trains_to_the_end_through_stock_loop():
-    trainer = amp_trainer("bf16")
-    trainer.train(0, 3)
-    assert trainer.iter == 3
-
-
-def test_clipping_sees_unscaled_gradients():
-    trainer = amp_trainer("fp16")
-    norms = []
-    step = trainer.optimizer.step
-    trainer.optimizer.step = lambda *args, **kwargs: (
-        norms.append(trainer.model.linear.weight.grad.norm().item()),
-        step(*args, **kwargs),
-    )
-    with EventStorage(0) as storage:
-        trainer.storage = storage
-        trainer.run_step()
-    reference = Toy()
-    sum(reference(batch(1, 4)).values()).backward()
-    assert norms == [pytest.approx(reference.linear.weight.grad.norm().item(), rel=1e-2)]
-
-
-def test_amp_state_survives_a_change_of_precision():
-    saved = amp_trainer("fp16")
-    saved.iter = 5
-    state = saved.state_dict()
-    assert state["grad_scaler"]["scale"] > 0
-    for precision in compat.PRECISIONS:
-        resumed = amp_trainer(precision)
-        resumed.iter = 0
-        resumed.load_state_dict(state)
-        assert resumed.iter == 5
-    other = amp_trainer("fp16")
-    other.load_state_dict({**state, "grad_scaler": {}})
-
-
-def test_unknown_precision():
-    with pytest.raises(ValueError, match="'fp8' is not one of bf16, fp16"):
-        amp_trainer("fp8")
 
 
 @pytest.mark.parametrize(("size", "lengths"), [(1, [1] * 5), (2, [2, 2, 1])])

@@ -103,3 +103,15 @@ def test_values_that_a_config_may_take():
     assert config.train.max_iter == 7 and config.optimizer.lr == 1e-3
     assert config.inference.merge_iou is None and config.train.new == "text"
     assert config.dataloader.test.batch_size == config.dataloader.train.num_workers
+
+
+def test_a_key_of_before_is_moved(tmp_path):
+    """Of a file, a recipe without `train`, and an override, which replaces what there is."""
+    (tmp_path / "mine.py").write_text('model = dict(trained_parts=["head"])\n')
+    for change in (
+        lambda: get_config(tmp_path / "mine.py"),
+        lambda: apply_overrides(get_config("demo/scenes.py"), ["model.trained_parts=[head]"]),
+    ):
+        with pytest.warns(FutureWarning, match="model.trained_parts is called train.trained_parts"):
+            config = change()
+        assert config.train.trained_parts == ["head"] and "trained_parts" not in config.model

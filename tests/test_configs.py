@@ -1,6 +1,7 @@
 """Every shipped config loads; the models of the papers build at their full size, on `meta`, with
 the official weights' names and shapes; the recipes hold the official values."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,27 @@ def build_on_meta(name):
     model.language_backbone.pretrained = False
     with torch.device("meta"):
         return instantiate(model)
+
+
+def imports(path):
+    """The config files that one imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = path.parents[node.level - 1]
+            yield folder.joinpath(*node.module.split(".")).with_suffix(".py")
+
+
+def depth(path):
+    return 1 + max(map(depth, imports(path)), default=0)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=str)
+def test_a_leaf_is_short_and_composes_from_common_only(path):
+    path = CONFIGS / path
+    assert all(CONFIGS / "common" in imported.parents for imported in imports(path))
+    assert depth(path) <= 5
+    docstring, *code = ast.parse(path.read_text()).body
+    assert code[-1].end_lineno - docstring.end_lineno <= 25
 
 
 # Those of eval/ and finetune/ are added to another one (--eval, --tune).

@@ -6,13 +6,9 @@ are at `evaluation`, and can be overridden like all others: `evaluation.batch_si
 the images stays that of the model's config (`inference`).
 """
 
-import detectron2.data.transforms as T
-from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from glipv2_d2.data import GroundingDatasetMapper, build_grounding_test_loader
-from glipv2_d2.evaluation import build_evaluator
-from glipv2_d2.modeling.text import build_tokenizer
+from .loaders import evaluator, test_loader
 
 # Of the official config; chunk_size=None: all names in one prompt, as far as they fit.
 model = dict(
@@ -28,34 +24,8 @@ evaluation = dict(batch_size=1, num_workers=4)
 
 def loader(name, **mapper):
     """Every image of a data set once; `mapper`: further options of the mapper."""
-    return L(build_grounding_test_loader)(
-        dataset=name,
-        mapper=L(GroundingDatasetMapper)(
-            is_train=False,
-            augmentations=[
-                L(T.ResizeShortestEdge)(
-                    short_edge_length="${inference.min_size}", max_size="${inference.max_size}"
-                ),
-            ],
-            tokenizer=L(build_tokenizer)(
-                backbone="${model.language_backbone.name}",
-                model="${model.language_backbone.model}",
-                max_tokens="${model.language_backbone.max_tokens}",
-            ),
-            image_format="${model.input_format}",
-            chunk_size="${model.chunk_size}",
-            **mapper,
-        ),
-        batch_size="${evaluation.batch_size}",
-        num_workers="${evaluation.num_workers}",
-    )
-
-
-def evaluator(name, folder="inference", **options):
-    """The evaluator of a data set; `folder`: of its files, below the output folder."""
-    return L(build_evaluator)(
-        dataset_name=name, output_dir="${train.output_dir}/" + folder, **options
-    )
+    batches = dict(batch_size="${evaluation.batch_size}", num_workers="${evaluation.num_workers}")
+    return test_loader(name, mapper=mapper, **batches)
 
 
 def one(name, **options):

@@ -6,6 +6,9 @@ train = dict(
     # model. With --eval-only and in detect.py they must cover all of it.
     init_checkpoint="",
     max_iter=90000,
+    # The only parts of the model that are trained, by attribute path: ["mask_head"],
+    # ["backbone.fpn", "head"]; all else is frozen and stays in evaluation mode. None: everything.
+    trained_parts=None,
     # For train_net.py "cuda" in a config is cpu with --num-gpus 0, and where there is no GPU; on
     # the command line it is cuda. Detectron2's own program does as it is told: train.device=cpu.
     device="cuda",

@@ -3,23 +3,6 @@
 It goes on from the shipped GLIP; train.init_checkpoint="" starts from scratch.
 """
 
-from pathlib import Path
+from ..common.recipes.scenes_glipv2 import recipe
 
-from ..common.models.glipv2 import add_pretraining_losses
-from .scenes import dataloader, inference, lr_multiplier, model, optimizer, train
-
-add_pretraining_losses(model, vocabulary_size=30522)
-# Short trainings see few masked words: BERT's 15 % left colors at chance after 600 steps.
-model.mlm_head.mask_prob = 0.4
-# At weight 1 the gradient that reaches the backbone is almost all of the contrast: its norm is 5 to
-# 9, that of each other loss about 1.
-model.contrast.weight = 0.2
-
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "glip_scenes.safetensors"
-train.init_checkpoint = f"safetensors:{WEIGHTS}"  # Detectron2's own program reads no plain one
-train.output_dir = "./output/scenes_glipv2"
-train.max_iter = 7000
-optimizer.lr = 4e-4
-lr_multiplier.warmup_iters = 100
-# Words can be masked where there are sentences: four captions for each detection prompt.
-dataloader.train.datasets = [["scenes_train", 0.5], ["scenes_train_grounding", 1.0]]
+dataloader, inference, lr_multiplier, model, optimizer, train = recipe

@@ -1,17 +1,14 @@
 """The demo's mask stage: a mask head, all else frozen (docs/glipv2.md)."""
 
-from ..common.models.glipv2_mask import add_mask_head
-from .scenes_glipv2_stage2 import dataloader, inference, lr_multiplier, model, optimizer, train
+from ..common.recipes.scenes_glipv2 import recipe
+from ..common.stages import mask_stage, second_stage
 
-add_mask_head(model, channels=128, canonical_box_size=64)
+recipe = second_stage(recipe)
+recipe = mask_stage(recipe, recipe.dataloader, channels=128, canonical_box_size=64, max_iter=600)
+dataloader, inference, lr_multiplier, model, optimizer, train = recipe
 model.mask_head.regions_per_image = 16  # measured: 64 take three times as long
-model.trained_parts = ["mask_head"]
 # What it taught is in the weights; the file that is shipped does without it.
 model.contrast = None
-
-train.init_checkpoint = f"{train.output_dir}/model_final.pth"
-train.output_dir = "./output/scenes_glipv2_mask"
-train.max_iter = 600
 train.ema.enabled = False
 lr_multiplier.warmup_iters = 50
 optimizer.lr = 1e-3

@@ -4,11 +4,9 @@ As GLIPv2-T's (Appendix D.1: "to optimize the results for object detection"). It
 first stage's last checkpoint.
 """
 
-from .scenes_glipv2 import dataloader, inference, lr_multiplier, model, optimizer, train
+from ..common.recipes.scenes_glipv2 import recipe
+from ..common.stages import second_stage
 
-model.mlm_head = None
-
-train.init_checkpoint = f"{train.output_dir}/model_final.pth"
-train.output_dir = "./output/scenes_glipv2_stage2"
+dataloader, inference, lr_multiplier, model, optimizer, train = second_stage(recipe)
 train.max_iter = 1500
 dataloader.train.datasets = [["scenes_train", 1.0], ["scenes_train_grounding", 0.4]]

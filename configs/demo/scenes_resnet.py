@@ -3,7 +3,7 @@
 from detectron2.config import LazyCall as L
 from detectron2.modeling.backbone import BasicStem, ResNet
 
-from .scenes import dataloader, inference, lr_multiplier, model, optimizer, train
+from ..common.recipes.scenes import dataloader, inference, lr_multiplier, model, optimizer, train
 
 model.backbone.bottom_up = L(ResNet)(
     stem=L(BasicStem)(in_channels=3, out_channels=64, norm="BN"),

@@ -1,6 +1,8 @@
 """LVIS val (19,809 images) with LVIS's own AP; `evaluation.ap=fixed` as GLIP's command has it."""
 
-from .lvis_minival import dataloader, evaluation, model
+from ..common.eval import evaluation, model, one
 
+model.chunk_size = 40
+model.postprocessor.detections_per_prompt = 300
 evaluation.ap = "standard"
-dataloader.test.dataset = "lvis_v1_val"
+dataloader = one("lvis_v1_val", ap="${evaluation.ap}")

@@ -5,12 +5,8 @@ H has one stage of pre-training, whose last checkpoint this goes on from.
 """
 
 from ..common.data.masks import dataloader
-from ..common.models.glipv2_mask import add_mask_head
-from ..pretrain.glipv2_h import inference, lr_multiplier, model, optimizer, train
+from ..common.recipes.glipv2_h import recipe
+from ..common.stages import mask_stage
 
-add_mask_head(model, channels=384, num_scales=2, num_layers=4, norm="GN")
-model.trained_parts = ["mask_head"]
-
-train.init_checkpoint = f"{train.output_dir}/model_final.pth"
-train.output_dir = "./output/glipv2_h_mask"
-train.max_iter = 120_800
+recipe = mask_stage(recipe, dataloader, channels=384, num_scales=2, num_layers=4, norm="GN")
+dataloader, inference, lr_multiplier, model, optimizer, train = recipe

@@ -6,6 +6,6 @@ common/models/glip_clip_vit_b16.py.
 """
 
 from ..common.models.glip_clip_resnet50 import model
-from .glip_t_c import dataloader, inference, lr_multiplier, optimizer, train
+from ..common.recipes.glip_t_c import dataloader, inference, lr_multiplier, optimizer, train
 
 train.output_dir = "./output/glip_clip"

@@ -6,7 +6,7 @@ The official training starts from an ImageNet Swin: set model.backbone.bottom_up
 
 from ..common.data.glip_l import dataloader
 from ..common.models.glip_swin_l import model
-from .glip_t_a import inference, lr_multiplier, optimizer, train
+from ..common.pretraining import inference, lr_multiplier, optimizer, train
 
 train.output_dir = "./output/glip_l"
 train.max_iter = 1_000_000

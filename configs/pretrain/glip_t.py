@@ -5,6 +5,6 @@ The authors' own config lists what is public, like GLIP-T (C), and so does this 
 the data of common/data/glipv2_t.py.
 """
 
-from .glip_t_c import dataloader, inference, lr_multiplier, model, optimizer, train
+from ..common.recipes.glip_t_c import dataloader, inference, lr_multiplier, model, optimizer, train
 
 train.output_dir = "./output/glip_t"

@@ -3,14 +3,8 @@
 It goes on from the first stage's last checkpoint.
 """
 
-from .glipv2_t import dataloader, inference, lr_multiplier, model, optimizer, train
+from ..common.recipes.glipv2_t import recipe
+from ..common.stages import second_stage
 
-train.init_checkpoint = f"{train.output_dir}/model_final.pth"
-train.output_dir = "./output/glipv2_t_stage2"
+dataloader, inference, lr_multiplier, model, optimizer, train = second_stage(recipe)
 train.max_iter = 300_000
-model.mlm_head = None
-dataloader.train.datasets = [
-    ["objects365_train", 1.0],
-    ["goldg_mixed_no_coco_train", 1.0],
-    ["goldg_flickr_train", 1.0],
-]

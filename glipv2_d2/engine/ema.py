@@ -74,6 +74,7 @@ class ModelEMA:
             parameter.copy_(self.shadow[name])
 
     def state_dict(self) -> dict:
+        """The average by the parameters' names, and the number of updates."""
         return {"shadow": self.shadow, "updates": self.updates}
 
     def load_state_dict(self, state: dict) -> None:

@@ -4,6 +4,7 @@ import copy
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -29,7 +30,14 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def pair_test_sets(dataloader: DictConfig) -> dict[str, tuple]:
+class TestSet(NamedTuple):
+    """The nodes of a test loader and of its evaluator."""
+
+    loader: DictConfig
+    evaluator: DictConfig
+
+
+def pair_test_sets(dataloader: DictConfig) -> dict[str, TestSet]:
     """Pair the test loaders of a config with their evaluators.
 
     Args:
@@ -39,49 +47,49 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, tuple]:
             as `test` and `evaluator`.
 
     Returns:
-        Name -> (loader node, evaluator node). A single pair has the name `""`; where there are
-        several, those without a name of their own are named by their data set.
+        Name -> test set. A single one has the name `""`; where there are several, those without a
+        name of their own are named by their data set.
 
     Raises:
         ConfigError: the two do not match, a further test set lacks one of them, or two test sets
             have one name.
     """
     further = dataloader.get("further_tests") or {}
-    pairs = _unnamed_and_named(dataloader)
+    pairs: list[tuple[str | None, TestSet]] = _unnamed_and_named(dataloader)
     for name, entry in further.items():
         if not isinstance(entry, Mapping) or not {"test", "evaluator"} <= set(entry):
             raise ConfigError(
                 f"dataloader.further_tests.{name} must be a dict of `test`, a loader, and "
                 f"`evaluator`; it is {_shape_of(entry)}."
             )
-        pairs.append((str(name), entry.test, entry.evaluator))
+        pairs.append((str(name), TestSet(entry["test"], entry["evaluator"])))
     if len(pairs) == 1 and not further and _is_call(dataloader.test):
-        return {"": pairs[0][1:]}
-    named: dict[str, tuple] = {}
-    for i, (name, loader, evaluator) in enumerate(pairs):
-        name = _name_of(loader, evaluator, i) if name is None else name
+        return {"": pairs[0][1]}
+    named: dict[str, TestSet] = {}
+    for i, (given, test_set) in enumerate(pairs):
+        name = _name_of(test_set, i) if given is None else given
         if name in named:
             raise ConfigError(
                 f"two test sets are called '{name}', and the results of one would be lost: give "
                 "the one in dataloader.further_tests another name."
             )
-        named[name] = (loader, evaluator)
+        named[name] = test_set
     return named
 
 
-def _unnamed_and_named(dataloader: DictConfig) -> list[tuple]:
-    """(name or None, loader node, evaluator node) of each `test` with its `evaluator`."""
+def _unnamed_and_named(dataloader: DictConfig) -> list[tuple[str | None, TestSet]]:
+    """Each `test` with its `evaluator`, and the name that a dict gives them."""
     if "test" not in dataloader or "evaluator" not in dataloader:
         return []
     loaders, evaluators = dataloader.test, dataloader.evaluator
     if _is_call(loaders) and _is_call(evaluators):
-        return [(None, loaders, evaluators)]
+        return [(None, TestSet(loaders, evaluators))]
     if isinstance(loaders, Mapping) and isinstance(evaluators, Mapping):
         if not _is_call(loaders) and set(loaders) == set(evaluators):
-            return [(str(name), loaders[name], evaluators[name]) for name in loaders]
+            return [(str(name), TestSet(loaders[name], evaluators[name])) for name in loaders]
     elif isinstance(loaders, Sequence) and isinstance(evaluators, Sequence):
         if len(loaders) == len(evaluators):
-            return [(None, *pair) for pair in zip(loaders, evaluators)]
+            return [(None, TestSet(*pair)) for pair in zip(loaders, evaluators)]
     raise ConfigError(
         "dataloader.test and dataloader.evaluator must both be one node, lists of the same length, "
         f"or dicts with the same keys; they are {_shape_of(loaders)} and {_shape_of(evaluators)}."
@@ -141,13 +149,11 @@ def evaluate_test_sets(
     """Run the model on every test set; print, and write, the tables of each.
 
     Args:
-        dataloader: see `pair_test_sets`; with `summary`, a call that gets the `results`
-            of several test sets and returns a `Table`, this
-            is printed at the end.
+        dataloader: see `pair_test_sets`. It may have a `summary`: a call that gets the `results` of
+            several test sets and returns a `Table`, which is printed at the end.
         model: the model, on its device; a DistributedDataParallel wrapper is looked through.
         original_size: leave out the loaders' own resizing, for a model that resizes itself.
-        output_dir: for the files of `write_results`; None: no
-            files.
+        output_dir: for the files of `write_results`; None: no files.
         iterations: that the training has done, for these files; None without a training.
 
     Returns:
@@ -177,14 +183,18 @@ def evaluate_test_sets(
         else:
             results = result
     if results and "summary" in dataloader:
-        summary = copy.deepcopy(dataloader.summary)
-        summary.results = results
-        table = instantiate(summary)
-        logger.info("%s", table)
-        tables.append(table)
+        tables.append(_summary(dataloader.summary, results))
     if results and output_dir is not None:
         write_results(output_dir, iterations, results, tables)
     return results
+
+
+def _summary(node: DictConfig, results: dict) -> Table:
+    summary = copy.deepcopy(node)
+    summary.results = results
+    table = instantiate(summary)
+    logger.info("%s", table)
+    return table
 
 
 def _tables(name: str, evaluator: DatasetEvaluator, result: Mapping) -> list[Table]:
@@ -210,8 +220,8 @@ def _is_call(node) -> bool:
     return isinstance(node, Mapping) and "_target_" in node
 
 
-def _name_of(loader, evaluator, index: int) -> str:
-    names = (evaluator.get("dataset_name"), loader.get("dataset"))
+def _name_of(test_set: TestSet, index: int) -> str:
+    names = (test_set.evaluator.get("dataset_name"), test_set.loader.get("dataset"))
     return next((name for name in names if isinstance(name, str)), f"test{index}")
 
 

@@ -91,7 +91,7 @@ class SeedHook(HookBase):
 
 
 class Evaluation(EvalHook):
-    """Detectron2's `EvalHook`, of which a run that is resumed has left nothing out.
+    """Detectron2's `EvalHook` whose evaluations a resumed run makes up for.
 
     A checkpoint is saved before the evaluation that is due then, so that the resumed run begins
     with it. Its metrics have the number of iterations that are done as their iteration. Place it

@@ -17,7 +17,7 @@ from ..data.images import record_image_problem
 from ..data.loading import load_records, read_dataset
 from ..errors import DataError, UserError
 
-__all__ = ["Look", "dataset_names", "look_at_images", "require_test_images"]
+__all__ = ["HeaderCheck", "dataset_names", "check_headers", "require_test_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _THREADS = 16  # network file systems answer slowly, but many at once
 _NAMED = 3
 
 
-class Look(NamedTuple):
+class HeaderCheck(NamedTuple):
     """What the headers of the images of a test set tell.
 
     Attributes:
@@ -80,7 +80,7 @@ def _require(loaders: Mapping[str, Mapping]) -> None:
     end = time.monotonic() + MOST_SECONDS
     lines, wrong, looked_at = [], 0, 0
     for name, loader in loaders.items():
-        look = look_at_images(_records(loader), end - time.monotonic())
+        look = check_headers(_records(loader), end - time.monotonic())
         name = name or ", ".join(dataset_names(loader)) or "the test set"
         if look.looked_at < look.images:
             logger.warning(
@@ -108,7 +108,7 @@ def _require(loaders: Mapping[str, Mapping]) -> None:
         )
 
 
-def look_at_images(records: Sequence[Record], seconds: float) -> Look:
+def check_headers(records: Sequence[Record], seconds: float) -> HeaderCheck:
     """Read the headers of the images of some records, each image once.
 
     Args:
@@ -122,7 +122,8 @@ def look_at_images(records: Sequence[Record], seconds: float) -> Look:
         if isinstance(r, Mapping) and "file_name" in r
     }
     end = time.monotonic() + seconds
-    looked_at, problems = 0, {}
+    looked_at = 0
+    problems: dict[str, list[str]] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for found in pool.map(lambda record: _problem(record, end), images.values()):
             if found is _LATE:
@@ -130,7 +131,7 @@ def look_at_images(records: Sequence[Record], seconds: float) -> Look:
             looked_at += 1
             if found is not None:
                 problems.setdefault(found[0], []).append(found[1])
-    return Look(len(images), looked_at, problems)
+    return HeaderCheck(len(images), looked_at, problems)
 
 
 _LATE = ("", "no time was left")

@@ -6,6 +6,8 @@ import torch
 from detectron2.solver.build import reduce_param_groups
 from torch import nn
 
+from .freezing import is_within
+
 __all__ = ["GradientClipper", "get_glip_optimizer_params"]
 
 _NORM_TYPES = (
@@ -29,23 +31,20 @@ def get_glip_optimizer_params(
 ) -> list[dict]:
     """Sort the trainable parameters into groups of one learning rate and weight decay each.
 
-    Follows `maskrcnn_benchmark/solver/build.py` of the official GLIP, with module types in place
-    of substrings for the norms. Detectron2's own `get_default_optimizer_params` cannot give a
-    sub-module its own learning rate in release v0.6, hence this function.
+    Follows `maskrcnn_benchmark/solver/build.py` of the official GLIP, with module types in place of
+    substrings for the norms. Detectron2's `get_default_optimizer_params` of v0.6 cannot give a
+    sub-module its own learning rate.
 
     Args:
-        model: what is trained. Frozen parameters (`requires_grad` False) are left out; a
-            parameter that two modules share appears once. A LazyConfig leaves it out and the
-            training script fills it in.
-        base_lr: learning rate of everything that no prefix names.
-        weight_decay: weight decay of everything that is neither norm nor bias.
-        lr_by_prefix: learning rate by prefix of the parameter's name, for example
+        model: frozen parameters (`requires_grad` False) are left out; one that two modules share
+            appears once. A LazyConfig leaves the model out and the training fills it in.
+        base_lr, weight_decay: of everything that the following arguments do not name.
+        lr_by_prefix: learning rate of a part of the model, for example
             `{"language_backbone": 1e-5}`. The longest prefix that fits wins.
-        weight_decay_norm: weight decay of the parameters of normalization layers; None: as the
-            rest (the official recipe).
+        weight_decay_norm: weight decay in normalization layers; None: as the rest (official).
         weight_decay_bias: weight decay of biases, those of norms included, and of position bias
             tables; None: as the rest.
-        bias_lr_factor: factor on the learning rate of biases (the official recipe has 2).
+        bias_lr_factor: factor on the learning rate of biases (official: 2).
 
     Returns:
         Groups for a `torch.optim` optimizer, as few as possible.
@@ -55,18 +54,15 @@ def get_glip_optimizer_params(
     """
     if model is None:
         raise ValueError("`optimizer.params.model` must be set before the optimizer is built.")
-    prefixes = dict(lr_by_prefix or {})
-    _check_prefixes(model, prefixes)
+    _check_prefixes(model, prefixes := dict(lr_by_prefix or {}))
+    decay_norm = weight_decay if weight_decay_norm is None else weight_decay_norm
     groups = []
     for module, name, parameter in _trainable(model):
         lr = _lr_of(name, prefixes, base_lr)
-        decay = weight_decay
-        if isinstance(module, _NORM_TYPES) and weight_decay_norm is not None:
-            decay = weight_decay_norm
-        leaf = name.rsplit(".", 1)[-1]
+        decay = decay_norm if isinstance(module, _NORM_TYPES) else weight_decay
         # The official test is `"bias" in name`, which takes Swin's relative_position_bias_table
         # and timm's q_bias/v_bias as well.
-        if "bias" in leaf:
+        if "bias" in name.rpartition(".")[2]:
             lr *= bias_lr_factor
             decay = decay if weight_decay_bias is None else weight_decay_bias
         groups.append({"params": [parameter], "lr": lr, "weight_decay": decay})
@@ -76,7 +72,7 @@ def get_glip_optimizer_params(
 
 
 def _trainable(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
-    seen = set()
+    seen: set[nn.Parameter] = set()
     for module_name, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad and parameter not in seen:
@@ -84,19 +80,15 @@ def _trainable(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]
                 yield module, f"{module_name}.{leaf}" if module_name else leaf, parameter
 
 
-def _starts_with(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(prefix + ".")
-
-
 def _lr_of(name: str, prefixes: Mapping[str, float], base_lr: float) -> float:
-    fitting = [prefix for prefix in prefixes if _starts_with(name, prefix)]
+    fitting = [prefix for prefix in prefixes if is_within(name, prefix)]
     return prefixes[max(fitting, key=len)] if fitting else base_lr
 
 
 def _check_prefixes(model: nn.Module, prefixes: Mapping[str, float]) -> None:
     names = [name for name, _ in model.named_parameters()]
     for prefix in prefixes:
-        if not any(_starts_with(name, prefix) for name in names):
+        if not any(is_within(name, prefix) for name in names):
             tops = sorted({name.split(".", 1)[0] for name in names})
             raise ValueError(
                 f"optimizer.params.lr_by_prefix names '{prefix}', but no parameter of the model "
@@ -107,9 +99,9 @@ def _check_prefixes(model: nn.Module, prefixes: Mapping[str, float]) -> None:
 class GradientClipper:
     """Clips the gradient of the whole model to one norm just before every optimizer step.
 
-    It sits in the optimizer's step, because that is where gradients are ready in both trainers:
-    under fp16 the gradient scaler has divided its scale out by then, and has skipped the step if
-    anything overflowed. A fused optimizer does both itself, in its step, so that it is the bound
+    It sits in the optimizer's step, because that is where gradients are ready in any trainer: under
+    fp16 the gradient scaler has divided its scale out by then, and has skipped the step if anything
+    overflowed. A fused optimizer does both itself, in its step, so that it is the bound
     that is scaled here.
 
     Args:
@@ -132,7 +124,7 @@ class GradientClipper:
         self.last_norm = float("nan")
         optimizer.register_step_pre_hook(self._before_step)
 
-    def _before_step(self, optimizer, args, kwargs) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         scale = getattr(optimizer, "grad_scale", None)  # of a fused optimizer under a scaler
         scale = 1.0 if scale is None else float(scale)

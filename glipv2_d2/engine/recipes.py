@@ -6,7 +6,7 @@ benchmark; a fine-tuning recipe (`configs/finetune/`) holds training data and sc
 
 from pathlib import Path
 
-from omegaconf import DictConfig, Node, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from ..config import get_config, resolve_config
 from ..errors import ConfigError
@@ -46,19 +46,20 @@ def add_recipe(config: DictConfig, name: str | Path) -> None:
             if key in parts:
                 loaders[key] = parts._get_node(key)
     for key in set(recipe) - {"dataloader"}:
-        _set(config, key, recipe._get_node(key), key, path)  # the node: nothing is resolved
+        _set(config, recipe, str(key), str(key), path)
 
 
-def _set(target: DictConfig, key: str, node: Node, name: str, path: str) -> None:
+def _set(target: DictConfig, source: DictConfig, key: str, name: str, path: str) -> None:
+    node = source._get_node(key)  # nothing is resolved
     old = target._get_node(key) if key in target else None
-    if not (OmegaConf.is_dict(old) and OmegaConf.is_dict(node)) or "_target_" in node:
+    if not (isinstance(old, DictConfig) and isinstance(node, DictConfig)) or "_target_" in node:
         target[key] = node
         return
-    for inner in node:
+    for inner in map(str, node):
         where = f"{name}.{inner}"
         if inner not in old:
             raise ConfigError(
                 f"The recipe '{path}' sets {where}, which this config does not have. Recipes are "
                 "for the models of this project (configs/pretrain, configs/demo/scenes.py)."
             )
-        _set(old, inner, node._get_node(inner), where, path)
+        _set(old, node, inner, where, path)

@@ -19,6 +19,7 @@ from ..checkpoint import (
 from ..config import apply_overrides, get_config, resolve_config
 from ..data import GroundingDatasetMapper
 from ..errors import ConfigError, user_message
+from .freezing import is_within
 from .recipes import add_recipe
 
 __all__ = [
@@ -143,9 +144,9 @@ def require_masks(config: DictConfig) -> None:
     Raises:
         ConfigError: the mapper of `dataloader.train` does not give any.
     """
-    model = config.model
-    trained = model.get("trained_parts")
-    if model.get("mask_head") is None or (trained is not None and "mask_head" not in trained):
+    trained = config.train.get("trained_parts")
+    trains_masks = trained is None or any(is_within(part, "mask_head") for part in trained)
+    if config.model.get("mask_head") is None or not trains_masks:
         return
     mapper = OmegaConf.select(config, "dataloader.train.mapper")
     if mapper is None or _target(mapper) is not GroundingDatasetMapper:
@@ -211,7 +212,8 @@ def setup_logging(output_dir: str) -> None:
 
 def _in_one_line(record: logging.LogRecord) -> bool:
     """A logging filter: of an error that the user can mend there is the message, no traceback."""
-    message = user_message(record.exc_info[1]) if record.exc_info else None
+    error = record.exc_info[1] if record.exc_info else None
+    message = None if error is None else user_message(error)
     if message is not None:
         record.msg, record.args, record.exc_info = "%s %s", (record.getMessage(), message), None
     return True

@@ -1,31 +1,30 @@
-"""The stock trainers, with a guard that says what was in the batch when a loss is not finite."""
+"""The trainer: mixed precision, clipping, and an error that says what was in a batch of NaN."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from detectron2.engine import SimpleTrainer, TrainerBase
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
+from omegaconf import DictConfig
+from torch import nn
 
-from ..compat import AMPTrainer
+from ..compat import PRECISIONS
 from ..errors import ConfigError, TrainingDiverged
 from ..signals import starting_workers
 from .optim import GradientClipper
 
-__all__ = [
-    "BatchRecorder",
-    "GLIPAMPTrainer",
-    "GLIPTrainer",
-    "TrainingDiverged",
-    "build_trainer",
-    "train",
-]
+__all__ = ["BatchRecorder", "GLIPTrainer", "build_trainer", "train"]
 
 
 class BatchRecorder:
     """Passes a loader's batches on and remembers the last one, for the error message."""
 
-    def __init__(self, loader: Iterable):
+    def __init__(self, loader: Iterable[list[dict]]):
         self.loader = loader
         self.last: list[dict] = []
 
@@ -46,39 +45,94 @@ class BatchRecorder:
         return [str(record.get("file_name", "(no file name)")) for record in self.last]
 
 
-class _Guarded:
-    """Mixed into a Detectron2 trainer: clips the full gradient and stops at the first NaN.
+class GLIPTrainer(SimpleTrainer):
+    """Detectron2's `SimpleTrainer` for any model, in three precisions, that stops at the first NaN.
+
+    The stock `AMPTrainer` asserts CUDA, and v0.6's knows fp16 only. Gradients are scaled in fp16
+    alone: bf16 has float32's range. They are unscaled before the optimizer sees them, so that
+    clipping inside `optimizer.step` works on their true norm.
+
+    Losses that depend on nothing that is trained are logged, and are no part of `total_loss`.
 
     Args:
-        model, loader, optimizer: as for the trainer.
+        model, loader, optimizer: as for `SimpleTrainer`.
         clip_norm: largest norm of the whole model's gradient; None or 0: no clipping.
-        options: further keywords of the trainer.
+        precision: of autocast, "bf16" or "fp16"; None: float32. The model's first parameter says on
+            which device.
+
+    Raises:
+        ConfigError: another precision; in a step: none of the losses depends on what is trained.
+        TrainingDiverged: in a step: a loss or, but in fp16, the gradient is not finite.
     """
 
-    def __init__(self, model, loader, optimizer, clip_norm: float | None = None, **options):
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: Iterable[list[dict]],
+        optimizer: torch.optim.Optimizer,
+        clip_norm: float | None = None,
+        precision: str | None = None,
+    ):
+        if precision is not None and precision not in PRECISIONS:
+            raise ConfigError(f"train.amp.precision must be 'bf16' or 'fp16', got '{precision}'.")
         self.batches = BatchRecorder(loader)
-        super().__init__(model, self.batches, optimizer, **options)
-        # A gradient scaler skips a step that overflowed and lowers its scale, so that an infinite
-        # gradient is routine there and fatal elsewhere.
-        scaler = getattr(self, "grad_scaler", None)
-        scales = scaler is not None and scaler.is_enabled()
+        super().__init__(model, self.batches, optimizer)
+        device = next(model.parameters()).device.type
+        self.autocast: AbstractContextManager = nullcontext()
+        if precision is not None:
+            self.autocast = torch.autocast(device, dtype=PRECISIONS[precision])
+        # The scaler skips a step that overflowed and lowers its scale, so that an infinite gradient
+        # is routine there and fatal elsewhere.
+        scales = precision == "fp16"
+        self.grad_scaler = torch.amp.GradScaler(device, enabled=scales)
         self.clipper = GradientClipper(
             optimizer, clip_norm, on_nonfinite=None if scales else self._stop_at_gradient
         )
 
-    def _write_metrics(self, loss_dict: Mapping[str, torch.Tensor], *args, **kwargs) -> None:
-        # Every rank checks its own losses here; the stock check sees their mean on rank 0 only
-        # and cannot tell whose batch it was.
-        values = torch.stack([v.detach().float().reshape(()) for v in loss_dict.values()])
-        if not torch.isfinite(values).all():
-            terms = ", ".join(f"{k}={v:.6g}" for k, v in zip(loss_dict, values.tolist()))
-            self._stop(f"the loss is not finite. Terms: {terms}")
-        super()._write_metrics(loss_dict, *args, **kwargs)
-
     def run_step(self) -> None:
-        super().run_step()
+        """One iteration: data, forward under autocast, backward, metrics, optimizer."""
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with self.autocast:
+            losses = self.model(batch)
+        if isinstance(losses, torch.Tensor):
+            losses = {"total_loss": losses}
+        trained = [name for name, loss in losses.items() if loss.requires_grad]
+        if not trained:
+            raise ConfigError(
+                f"nothing that is trained contributes to the losses ({', '.join(losses)}): name "
+                "parts of the model on which they depend in train.trained_parts, or null for all"
+            )
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses[name] for name in trained)).backward()
+        if hasattr(self, "after_backward"):  # Detectron2's head: a hook point of its own
+            self.after_backward()
+        self._log(losses, trained, data_time)
+        self.grad_scaler.unscale_(self.optimizer)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
         if math.isfinite(self.clipper.last_norm):
             get_event_storage().put_scalar("grad_norm", self.clipper.last_norm)
+
+    def _log(self, losses: dict[str, torch.Tensor], trained: list[str], data_time: float) -> None:
+        """Write the means over the processes, each of which checks its own losses.
+
+        The stock check sees their mean in one process and cannot tell whose batch it was.
+        """
+        values = torch.stack([v.detach().float().reshape(()) for v in losses.values()]).tolist()
+        if not all(map(math.isfinite, values)):
+            terms = ", ".join(f"{name}={value:.6g}" for name, value in zip(losses, values))
+            self._stop(f"the loss is not finite. Terms: {terms}")
+        everyone = comm.gather((values, trained, data_time))
+        if not comm.is_main_process():
+            return
+        rows, names, seconds = zip(*everyone)
+        means = {name: sum(c) / len(c) for name, c in zip(losses, zip(*rows))}
+        total = sum(value for name, value in means.items() if name in set().union(*names))
+        storage = get_event_storage()
+        storage.put_scalar("data_time", max(seconds))  # the slowest counts
+        storage.put_scalars(**{"total_loss": total, **means})
 
     def _stop_at_gradient(self, norm: float) -> None:
         self._stop(f"the gradient is not finite (norm {norm}), though the losses are")
@@ -91,29 +145,28 @@ class _Guarded:
             "the warm-up, or train in float32 or bf16 (train.amp)."
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """`SimpleTrainer`'s state and the scaler's, which is empty but in fp16."""
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
-class GLIPTrainer(_Guarded, SimpleTrainer):
-    """Detectron2's `SimpleTrainer`, guarded."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore `state_dict`; a run that was in another precision may be resumed."""
+        super().load_state_dict(state_dict)
+        if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
-class GLIPAMPTrainer(_Guarded, AMPTrainer):
-    """Detectron2's `AMPTrainer`, guarded; `precision` is "bf16" or "fp16"."""
-
-
-def build_trainer(model, loader, optimizer, train_config) -> GLIPTrainer | GLIPAMPTrainer:
-    """Build the trainer that `train.amp` and `train.clip_grad` of a config ask for.
-
-    Raises:
-        ConfigError: `train.amp.precision` is neither "bf16" nor "fp16".
-    """
-    clip_norm = train_config.get("clip_grad", None)
+def build_trainer(
+    model: nn.Module,
+    loader: Iterable[list[dict]],
+    optimizer: torch.optim.Optimizer,
+    train_config: DictConfig,
+) -> GLIPTrainer:
+    """Build the trainer that `train.amp` and `train.clip_grad` of a config ask for."""
     amp = train_config.amp
-    if not amp.enabled:
-        return GLIPTrainer(model, loader, optimizer, clip_norm)
-    precision = amp.get("precision", "bf16")
-    if precision not in ("bf16", "fp16"):
-        raise ConfigError(f"train.amp.precision must be 'bf16' or 'fp16', got '{precision}'.")
-    return GLIPAMPTrainer(model, loader, optimizer, clip_norm, precision=precision)
+    precision = amp.get("precision", "bf16") if amp.enabled else None
+    clip_norm = train_config.get("clip_grad", None)
+    return GLIPTrainer(model, loader, optimizer, clip_norm, precision)
 
 
 def train(trainer: TrainerBase, start_iter: int, max_iter: int) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from glipv2_d2.data import build_grounding_test_loader
 from glipv2_d2.engine import image_headers
 from glipv2_d2.engine.evaluate import require_test_data
-from glipv2_d2.engine.image_headers import look_at_images
+from glipv2_d2.engine.image_headers import check_headers
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
 from tests.support.tiny_data import write_tiny_data
@@ -96,9 +96,9 @@ def test_sound_images_are_all_looked_at(loader, broken, caplog):
 def test_an_image_is_looked_at_once_and_not_when_time_is_up(broken, monkeypatch, caplog):
     record = {"file_name": str(broken / "005.png"), "height": 96, "width": 96}
     captions = [{**record, "caption": text} for text in "abc"]
-    assert look_at_images(captions, 60) == (1, 1, {})
-    assert look_at_images([record, {**record, "height": 95}], 60)[:2] == (2, 2)
-    assert look_at_images(captions, -1) == (1, 0, {})
+    assert check_headers(captions, 60) == (1, 1, {})
+    assert check_headers([record, {**record, "height": 95}], 60)[:2] == (2, 2)
+    assert check_headers(captions, -1) == (1, 0, {})
     monkeypatch.setattr(image_headers, "MOST_SECONDS", -1)
     require_test_data(dataloader(ours()))
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]

@@ -1,4 +1,4 @@
-"""Parameter groups, clipping, the moving average and the schedules."""
+"""Parameter groups and clipping."""
 
 import math
 
@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.optim import GradientClipper, get_glip_optimizer_params
-from glipv2_d2.engine.schedule import warmup_cosine, warmup_multi_step
 
 
 class Toy(nn.Module):
@@ -118,65 +116,3 @@ def test_nonfinite_gradient_is_reported_and_zero_means_no_clipping():
     weight.grad = torch.tensor([float("nan")])
     optimizer.step()
     assert len(seen) == 1 and math.isnan(seen[0])
-
-
-def test_average_follows_swaps_and_returns():
-    model = nn.Linear(2, 2)
-    model.bias.requires_grad_(False)
-    ema = ModelEMA(model, decay=0.5, warmup=False)
-    start = model.weight.detach().clone()
-    with torch.no_grad():
-        model.weight += 1
-    ema.update()
-    version = model.weight._version
-    with ema.applied():
-        torch.testing.assert_close(model.weight.detach(), start + 0.5)
-        assert model.weight._version > version  # by which the text cache sees the change
-    torch.testing.assert_close(model.weight.detach(), start + 1)
-    assert set(ema.shadow) == {"weight"}
-
-    other = ModelEMA(nn.Linear(2, 2).requires_grad_(True))
-    with pytest.raises(ValueError, match="other parameters.*bias"):
-        other.load_state_dict(ema.state_dict())
-
-
-def test_average_returns_after_an_error():
-    model = nn.Linear(1, 1)
-    ema = ModelEMA(model)
-    with torch.no_grad():
-        model.weight.fill_(3.0)
-    with pytest.raises(RuntimeError), ema.applied():
-        raise RuntimeError
-    assert model.weight.item() == 3.0
-
-
-def test_average_warms_up():
-    model = nn.Linear(1, 1)
-    ema = ModelEMA(model, decay=0.999)
-    with torch.no_grad():
-        model.weight.fill_(3.0)
-    for _ in range(20):
-        ema.update()
-    assert abs(ema.shadow["weight"].item() - 3.0) < 0.05
-    with pytest.raises(ValueError, match=r"\[0, 1\)"):
-        ModelEMA(model, decay=1.0)
-
-
-def test_multi_step_schedule():
-    schedule = warmup_multi_step(max_iter=1000, steps=(0.67, 0.89), warmup_iters=100)
-    assert schedule(0.0) == pytest.approx(0.001)
-    assert schedule(0.05) == pytest.approx(0.5, abs=0.01)
-    assert schedule(0.669) == pytest.approx(1.0)
-    assert schedule(0.671) == pytest.approx(0.1)
-    assert schedule(0.95) == pytest.approx(0.01)
-    with pytest.raises(ValueError, match="steps"):
-        warmup_multi_step(max_iter=10, steps=(0.9, 0.5))
-
-
-def test_cosine_and_a_run_shorter_than_its_warmup():
-    schedule = warmup_cosine(max_iter=20, warmup_iters=2000, end_factor=0.1)
-    values = [schedule(i / 20) for i in range(20)]
-    assert values[0] < 0.01 and max(values) == values[10]
-    assert warmup_cosine(max_iter=1)(0.0) == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="max_iter"):
-        warmup_cosine(max_iter=0)

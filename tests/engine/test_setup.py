@@ -1,10 +1,10 @@
-"""On what device a config runs: what Detectron2 takes in it, and what the command line says."""
+"""What the command line makes of a config, and what is refused before anything is built."""
 
 import pytest
 import torch
 
 from glipv2_d2.config import get_config
-from glipv2_d2.engine.setup import argument_parser, load_config
+from glipv2_d2.engine.setup import argument_parser, load_config, require_masks
 from glipv2_d2.errors import ConfigError
 
 
@@ -29,3 +29,15 @@ def test_a_device_of_the_command_line_is_meant_literally(monkeypatch):
     assert device("train.device=cpu") == "cpu"
     with pytest.raises(ConfigError, match="'cuda' was asked for, but PyTorch sees no CUDA GPU"):
         device("train.device=cuda")
+
+
+def test_mask_training_needs_masks():
+    config = get_config("demo/scenes_glipv2_mask.py")
+    require_masks(config)
+    config.dataloader.train.mapper.use_masks = False
+    with pytest.raises(ConfigError, match="dataloader.train.mapper.use_masks=True"):
+        require_masks(config)
+    config.train.trained_parts = ["head"]  # masks are not trained
+    require_masks(config)
+    config.train.trained_parts, config.model.mask_head = None, None
+    require_masks(config)

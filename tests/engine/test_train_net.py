@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from glipv2_d2.checkpoint import read_checkpoint
-from glipv2_d2.config import get_config
-from glipv2_d2.engine.setup import require_masks
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import CheckpointError, ConfigError, TrainingDiverged
 from glipv2_d2.modeling.fusion import VLTower
@@ -175,16 +173,27 @@ def test_mask_training_without_masks_is_refused_before_anything_is_built(run_tra
         )  # fmt: skip
 
 
-def test_mask_training_needs_masks():
-    config = get_config("demo/scenes_glipv2_mask.py")
-    require_masks(config)
-    config.dataloader.train.mapper.use_masks = False
-    with pytest.raises(ConfigError, match="dataloader.train.mapper.use_masks=True"):
-        require_masks(config)
-    config.model.trained_parts = ["head"]  # masks are not trained
-    require_masks(config)
-    config.model.trained_parts, config.model.mask_head = None, None
-    require_masks(config)
+def test_a_part_is_trained_resumed_and_evaluated(run_train_net, tmp_path, caplog):
+    before, start = tiny_model(seed=1).state_dict(), tmp_path / "start.pth"
+    torch.save({"model": before}, start)
+    options = ("train.trained_parts=[head]", f"train.init_checkpoint={start}")
+    options += ("train.ema.enabled=True", "train.eval_period=2", "optimizer.lr=0.1")
+    with pytest.warns(FutureWarning, match="model.trained_parts is called train.trained_parts"):
+        run_train_net("model.trained_parts=[head]", *options[1:], "train.max_iter=2")
+    folder = run_train_net("--resume", *options, "train.max_iter=4")
+    saved = read_checkpoint(folder / "model_final.pth")
+    changed = {name for name, v in saved["model"].items() if not torch.equal(v, before[name])}
+    assert changed and all(name.startswith("head.") for name in changed)
+    assert set(saved["ema"]["shadow"]) == {n for n in before if n.startswith("head.")}
+    assert caplog.text.count("million are trained, ") == 2  # once a run
+    assert sorted(losses(folder)) == [0, 1, 2, 3]
+    with pytest.raises(ConfigError, match="--resume from '.*': The checkpoint's moving average"):
+        run_train_net("--resume", *options, "train.trained_parts=[head,neck]", "train.max_iter=5")
+
+
+def test_a_part_that_is_not_there_is_refused_before_the_data_are_read(run_train_net):
+    with pytest.raises(ConfigError, match="train.trained_parts names 'hed', .* it has: backbone, "):
+        run_train_net("train.trained_parts=[hed]", "dataloader.train.datasets=[absent]")
 
 
 def test_nan_stops_with_iteration_terms_and_file_names(run_train_net, monkeypatch):

@@ -2,7 +2,7 @@
 
     python -m tests.support.kill_training --kills 20
 
-Not part of the suite (some ten minutes); tests/engine/test_resume.py is its small version. The
+Not part of the suite (some ten minutes); tests/engine/test_saving.py is its small version. The
 processes are killed by SIGKILL. Prints what differs from the run that was left alone; nothing may.
 """
 
@@ -67,7 +67,7 @@ def kill_at_last_save(folder: Path) -> bool:
 
 
 def compare(whole: Path, folder: Path) -> list[str]:
-    from tests.engine.test_resume import differences, lines, load
+    from tests.engine.test_saving import differences, lines, load
 
     found = []
     for name in ("model_final.pth", "model_best.pth"):

@@ -3,6 +3,7 @@
 The authors' files were never published; the recipe is for one's own in their format.
 """
 
+from ..mixes import CAP4M
 from .coco import dataloader
 
-dataloader.train.datasets = [["cap4m_train", 1.0]]
+dataloader.train.datasets = CAP4M

@@ -1,5 +1,6 @@
 """CC15M + SBU: Conceptual Captions (3M and 12M) and SBU with pseudo boxes, in tar shards."""
 
+from ..mixes import CC15M_SBU
 from .coco import dataloader
 
-dataloader.train.datasets = [["cc15m_sbu_train", 1.0]]
+dataloader.train.datasets = CC15M_SBU

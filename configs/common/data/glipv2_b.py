@@ -1,14 +1,7 @@
-"""The mix of GLIPv2-B and -H: FiveODs, GoldG, CC15M + SBU (paper, Table 8), COCO's images included.
+"""The mix of GLIPv2-B and -H: FiveODs, GoldG, CC15M + SBU (Table 8), COCO's images included."""
 
-GoldG is MDETR's (Section 4), of which GLIP-L's and GLIPv2-T's leave out COCO's images.
-"""
+from ..mixes import CC15M_SBU, FIVE_ODS, GOLDG_COPIES_WITH_COCO, PACKED_PAIRS
+from .coco import dataloader
 
-from .fiveods import dataloader as _fiveods
-from .glip_l import dataloader
-
-dataloader.train.datasets = [
-    *_fiveods.train.datasets,
-    ["goldg_mixed_train", 4.0],
-    ["goldg_flickr_train", 8.0],
-    ["cc15m_sbu_train", 1.0],
-]
+dataloader.train.datasets = [*FIVE_ODS, *GOLDG_COPIES_WITH_COCO, *CC15M_SBU]
+dataloader.train.mapper.update(PACKED_PAIRS)

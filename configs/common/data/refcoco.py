@@ -3,33 +3,22 @@
 Their training images overlap with each other's test images: those are left out of the training.
 """
 
-import copy
-
+from ..loaders import evaluator, test_loader
 from .coco import dataloader
 
 _TESTS = [
-    "refcoco_val",
-    "refcoco_testA",
-    "refcoco_testB",
-    "refcoco+_val",
-    "refcoco+_testA",
-    "refcoco+_testB",
-    "refcocog_val",
-    "refcocog_test",
+    *(f"{data}_{split}" for data in ("refcoco", "refcoco+") for split in ("val", "testA", "testB")),
+    *("refcocog_val", "refcocog_test"),
 ]
+
+
+def _test(name):
+    return dict(
+        test=test_loader(name, batch_size=1, num_workers=4),
+        evaluator=evaluator("${..test.dataset}", f"inference_{name}"),
+    )
 
 
 dataloader.train.datasets = ["refcoco_train", "refcoco+_train", "refcocog_train"]
 dataloader.train.exclude_images_of = _TESTS
-
-
-def _of(name):
-    test, evaluator = copy.deepcopy(dataloader.test), copy.deepcopy(dataloader.evaluator)
-    test.dataset = name
-    evaluator.dataset_name = "${..test.dataset}"
-    evaluator.output_dir = "${train.output_dir}/inference_" + name
-    return dict(test=test, evaluator=evaluator)
-
-
-_first, *_further = map(_of, _TESTS)
-dataloader.update(_first, further_tests=dict(zip(_TESTS[1:], _further)))
+dataloader.update(_test(_TESTS[0]), further_tests={name: _test(name) for name in _TESTS[1:]})

@@ -1,6 +1,10 @@
 """The demo's GLIP: the real layers, small enough to train on two CPU cores."""
 
+from pathlib import Path
+
 from .glip_swin_t import model
+
+WEIGHTS = Path(__file__).resolve().parents[3] / "weights" / "glip_scenes.safetensors"
 
 model.backbone.bottom_up.embed_dim = 32
 model.backbone.bottom_up.depths = (2, 2, 4, 2)

@@ -18,7 +18,8 @@ from detectron2.config import LazyCall as L
 
 from glipv2_d2.modeling.backbone import CoSwinBackbone
 
-from .glipv2_swin_b import model
+from .glip_swin_t import model
+from .glipv2 import add_pretraining_losses, use_clip_text
 
 model.backbone.bottom_up = L(CoSwinBackbone)(
     embed_dim=352,
@@ -31,6 +32,8 @@ model.backbone.bottom_up = L(CoSwinBackbone)(
     use_checkpoint=True,
     pretrained=None,
 )
+use_clip_text(model)
 model.language_backbone.pretrained = True
 model.language_backbone.layer_norm_eps = 1e-5  # OpenAI's
 model.neck.num_blocks = 8
+add_pretraining_losses(model, vocabulary_size=49408)
