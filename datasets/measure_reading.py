@@ -21,6 +21,7 @@ import argparse
 import base64
 import io
 import json
+import multiprocessing
 import random
 import sys
 import tarfile
@@ -30,11 +31,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 from PIL import Image
 
 from glipv2_d2.compat import launch
-from glipv2_d2.data import build_grounding_train_loader
+from glipv2_d2.data import build_grounding_train_loader, register_coco_dataset
 from glipv2_d2.data.containers import image_bytes
 from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
