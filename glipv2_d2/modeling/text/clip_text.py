@@ -82,7 +82,7 @@ class ClipLanguageBackbone(nn.Module):
         frozen: bool = False,
     ):
         super().__init__()
-        self.num_heads, self.out_channels = num_heads, width  # the latter is L
+        self.num_heads = num_heads
         path = resolve_pretrained(model)
         try:
             self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens, mask_token_id)
@@ -116,13 +116,18 @@ class ClipLanguageBackbone(nn.Module):
             sizes = [tuple(s[name].shape) if name in s else "not there" for s in (state, own)]
             if sizes[0] != sizes[1]:
                 raise CheckpointError(
-                    f"the text model of '{model}' is of another size than language_backbone: "
+                    f"The text model of '{model}' is of another size than language_backbone: "
                     f"{name} is {sizes[0]} in its weights, {sizes[1]} in the model. Set "
                     f"model.language_backbone.width={theirs.config.hidden_size}, "
                     f"num_heads={theirs.config.num_attention_heads} and "
-                    f"num_layers={theirs.config.num_hidden_layers}, or name another CLIP"
+                    f"num_layers={theirs.config.num_hidden_layers}, or name another CLIP."
                 )
         self.load_state_dict(state)
+
+    @property
+    def out_channels(self) -> int:
+        """L."""
+        return self.token_embedding.embedding_dim
 
     def train(self, mode: bool = True) -> "ClipLanguageBackbone":
         return super().train(mode and not self.frozen)
