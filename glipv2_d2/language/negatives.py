@@ -106,7 +106,8 @@ class DetectionPromptSampler:
         negative_ids: Iterable[int] | None = None,
         excluded_ids: Iterable[int] = (),
     ) -> SampledPrompt:
-        """
+        """Sample the prompt of one image.
+
         Args:
             positive_ids: the classes that the image has.
             negative_ids: for federated data the classes verified to be absent, the only ones that

@@ -93,7 +93,7 @@ class ClassMap(NamedTuple):
 
     def scores(self, logits: Tensor) -> Tensor:
         """(n, T) logits -> (n, classes): mean over a phrase's tokens, then the best phrase."""
-        phrases = logits.sigmoid() @ self.phrase_weights.T
+        phrases = logits.sigmoid() @ self.phrase_weights.T.to(logits.dtype)
         if len(self.class_ids) == len(self.phrase_class):
             return phrases[:, self.phrase_class.argsort()]
         merged = phrases.new_zeros((len(phrases), len(self.class_ids)))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from ..errors import PromptError, UsageError, printable
@@ -181,5 +182,5 @@ def _caption(text: str, spans: list[Span]) -> Prompt:
     return prompt
 
 
-def _quoted(names) -> str:
+def _quoted(names: Sequence[str]) -> str:
     return printable(", ".join(repr(name) for name in names))

@@ -100,6 +100,11 @@ def test_phrase_score_is_the_mean_of_its_tokens():
     torch.testing.assert_close(class_map([0], [[1, 4, 5]]).scores(logits), expected.view(1, 1))
 
 
+def test_scores_of_a_model_in_half_precision():
+    logits = torch.tensor([[0.0] * 9], dtype=torch.bfloat16)
+    assert class_map([0], [[1, 4]]).scores(logits).tolist() == [[0.5]]
+
+
 def test_tokens_of_a_class_are_those_of_all_its_phrases():
     rows = class_map([5, 2, 5], [[1], [2, 3], [7]]).tokens_of(torch.tensor([5, 2, 5]))
     assert [row.nonzero().flatten().tolist() for row in rows] == [[1, 7], [2, 3], [1, 7]]

@@ -1,5 +1,7 @@
 """Registry of language backbones."""
 
+from typing import Any
+
 from fvcore.common.registry import Registry
 from torch import nn
 
@@ -17,7 +19,7 @@ PromptTokenizer names it as `tokenizer_class`, which has `from_pretrained(model,
 """
 
 
-def build_language_backbone(name: str, **options) -> nn.Module:
+def build_language_backbone(name: str, **options: Any) -> nn.Module:
     """The registered language backbone `name`, given `options`.
 
     Raises:

@@ -82,7 +82,7 @@ class ClipLanguageBackbone(nn.Module):
         frozen: bool = False,
     ):
         super().__init__()
-        self.num_heads, self.out_channels = num_heads, width  # the latter is L
+        self.num_heads = num_heads
         path = resolve_pretrained(model)
         try:
             self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens, mask_token_id)
@@ -119,6 +119,11 @@ class ClipLanguageBackbone(nn.Module):
             f"num_heads={size.num_attention_heads} and num_layers={size.num_hidden_layers}, or "
             "name another CLIP",
         )
+
+    @property
+    def out_channels(self) -> int:
+        """L."""
+        return self.token_embedding.embedding_dim
 
     def train(self, mode: bool = True) -> "ClipLanguageBackbone":
         return super().train(mode and not self.frozen)

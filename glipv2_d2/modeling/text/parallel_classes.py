@@ -11,6 +11,8 @@ which know no order either.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ...errors import ConfigError
@@ -52,7 +54,7 @@ class ParallelClassBert(BertLanguageBackbone):
     tokenizer_class = ParallelClassTokenizer
     tokenizer: ParallelClassTokenizer
 
-    def __init__(self, *, pooling: str = "first", definitions: str | None = None, **options):
+    def __init__(self, *, pooling: str = "first", definitions: str | None = None, **options: Any):
         if pooling not in POOLING:
             raise ConfigError(f"pooling must be one of {POOLING}, got {pooling!r}")
         super().__init__(**options)

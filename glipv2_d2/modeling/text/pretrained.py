@@ -1,5 +1,6 @@
 """What every loader of a pretrained text model of transformers needs."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from transformers.utils import logging as transformers_logging
@@ -10,7 +11,7 @@ __all__ = ["quiet_transformers", "unavailable_message"]
 
 
 @contextmanager
-def quiet_transformers():
+def quiet_transformers() -> Iterator[None]:
     """No progress bar, and no table of weights that are not wanted here (BERT's pooler)."""
     verbosity = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()
