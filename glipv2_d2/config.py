@@ -92,7 +92,7 @@ def resolve_config(name: str | Path) -> str:
     text = str(name)
     if not text:
         raise ConfigError(
-            "No config is named. With yacs set cfg.MODEL.GLIP.CONFIG, for example to "
+            "no config is named: with yacs set cfg.MODEL.GLIP.CONFIG, for example to "
             f"'pretrain/glip_t.py'. {_shipped_hint()}"
         )
     wanted = [text] if Path(text).suffix in (".py", ".yaml", ".yml") else [text + ".py", text]
@@ -107,7 +107,7 @@ def resolve_config(name: str | Path) -> str:
                 if (root / relative).is_file():
                     return str((root / relative).resolve())
     raise ConfigError(
-        f"There is no config file '{name}': not as a path from {Path.cwd()}, and not among the "
+        f"there is no config file '{name}': not as a path from {Path.cwd()}, and not among the "
         f"configs that come with glipv2_d2. {_shipped_hint()}"
     )
 
@@ -125,10 +125,10 @@ def get_config(name: str | Path) -> DictConfig:
         if "already registered" not in str(error):
             raise
         raise ConfigError(
-            f"The config '{path}' registers data, which fails when it is loaded a second time "
-            f"({str(error).rstrip('!.')}). Use glipv2_d2.data.register_coco_dataset or "
+            f"the config '{path}' registers data, which fails when it is loaded a second time "
+            f"({str(error).rstrip('!.')}): use glipv2_d2.data.register_coco_dataset or "
             "register_grounding_dataset, which may be repeated, or register only names that are "
-            "not in DatasetCatalog.list()."
+            "not in DatasetCatalog.list()"
         ) from error
     _move_renamed_keys(config)
     return config
@@ -147,8 +147,8 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     except Exception as error:  # of Hydra's parser, OmegaConf and Detectron2, with no common base
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"The overrides {' '.join(overrides)} cannot be applied ({reason}). They have the form "
-            "path.key=value, for example train.max_iter=100."
+            f"the overrides {' '.join(overrides)} cannot be applied ({reason}): they have the form "
+            "path.key=value, for example train.max_iter=100"
         ) from error
     for key, old in before.items():
         _check_kind(key, old, _raw(config, key))
@@ -175,10 +175,10 @@ def _check_kind(key: str, old, new) -> None:
     value: whoever uses it much later would say so less clearly."""
     if isinstance(old, (bool, int, float)) and isinstance(new, str) and not new.startswith("${"):
         kind = "true or false" if isinstance(old, bool) else "a number"
-        raise ConfigError(f"{key}={new} is a text, but it must be {kind}, such as {key}={old}.")
+        raise ConfigError(f"{key}={new} is a text, but it must be {kind}, such as {key}={old}")
     if OmegaConf.is_dict(old) and new is not None and not OmegaConf.is_config(new):
         parts = ", ".join(map(str, old))
-        raise ConfigError(f"{key}={new} would replace a part of the config that has: {parts}.")
+        raise ConfigError(f"{key}={new} would replace a part of the config that has: {parts}")
 
 
 def _raw(config: DictConfig, key: str):
@@ -200,8 +200,8 @@ def load_model_config(name: str | Path) -> DictConfig:
     config = get_config(name)
     if "model" not in config:
         raise ConfigError(
-            f"The config '{resolve_config(name)}' defines no `model` (it defines: "
-            f"{', '.join(sorted(map(str, config))) or 'nothing'})."
+            f"the config '{resolve_config(name)}' defines no `model` (it defines: "
+            f"{', '.join(sorted(map(str, config))) or 'nothing'})"
         )
     return config.model
 
@@ -222,5 +222,5 @@ def _shipped_hint() -> str:
         names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.py"))
         names = [name for name in names if not name.startswith("common/")]
         if names:
-            return "Shipped: " + ", ".join(names) + "."
-    return "No shipped configs were found beside the package."
+            return "Shipped: " + ", ".join(names)
+    return "No shipped configs were found beside the package"

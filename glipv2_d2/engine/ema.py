@@ -28,7 +28,7 @@ class ModelEMA:
 
     def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True):
         if not 0.0 <= decay < 1.0:
-            raise ConfigError(f"train.ema.decay must lie in [0, 1), got {decay}.")
+            raise ConfigError(f"train.ema.decay must lie in [0, 1), got {decay}")
         module = getattr(model, "module", model)
         self.decay = decay
         self.warmup = warmup
@@ -86,9 +86,9 @@ class ModelEMA:
         differing = sorted(set(state["shadow"]) ^ set(self.shadow))
         if differing:
             raise ValueError(
-                f"The checkpoint's moving average covers other parameters than the model trains: "
-                f"{len(differing)} differ, for example {', '.join(differing[:3])}. Resume with the "
-                "config that made the checkpoint, or start anew with train.init_checkpoint."
+                f"the checkpoint's moving average covers other parameters than the model trains: "
+                f"{len(differing)} differ, for example {', '.join(differing[:3])}: resume with the "
+                "config that made the checkpoint, or start anew with train.init_checkpoint"
             )
         self.updates = int(state["updates"])
         for name, value in state["shadow"].items():

@@ -60,7 +60,7 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, TestSet]:
         if not isinstance(entry, Mapping) or not {"test", "evaluator"} <= set(entry):
             raise ConfigError(
                 f"dataloader.further_tests.{name} must be a dict of `test`, a loader, and "
-                f"`evaluator`; it is {_shape_of(entry)}."
+                f"`evaluator`; it is {_shape_of(entry)}"
             )
         pairs.append((str(name), TestSet(entry["test"], entry["evaluator"])))
     if len(pairs) == 1 and not further and _is_call(dataloader.test):
@@ -71,7 +71,7 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, TestSet]:
         if name in named:
             raise ConfigError(
                 f"two test sets are called '{name}', and the results of one would be lost: give "
-                "the one in dataloader.further_tests another name."
+                "the one in dataloader.further_tests another name"
             )
         named[name] = test_set
     return named
@@ -92,7 +92,7 @@ def _unnamed_and_named(dataloader: DictConfig) -> list[tuple[str | None, TestSet
             return [(None, TestSet(*pair)) for pair in zip(loaders, evaluators)]
     raise ConfigError(
         "dataloader.test and dataloader.evaluator must both be one node, lists of the same length, "
-        f"or dicts with the same keys; they are {_shape_of(loaders)} and {_shape_of(evaluators)}."
+        f"or dicts with the same keys; they are {_shape_of(loaders)} and {_shape_of(evaluators)}"
     )
 
 
@@ -118,7 +118,7 @@ def missing_files(names: Iterable[str]) -> dict[str, str]:
 
 
 def require_test_data(dataloader: DictConfig) -> None:
-    """Look at all test sets now, not hours later when it is their turn: files, records, images.
+    """Check files, records and images of all test sets now, not hours later when it is their turn.
 
     Args:
         dataloader: see `pair_test_sets`.

@@ -1,4 +1,4 @@
-"""The images of the test sets are looked at before the training, not after it."""
+"""Checks the images of the test sets before the training, not after it."""
 
 import logging
 import time
@@ -103,7 +103,7 @@ def _require(loaders: Mapping[str, Mapping]) -> None:
         listed = "\n  ".join(lines)
         raise DataError(
             f"{wrong} of {looked_at} test images cannot be evaluated:\n  {listed}\n"
-            "Repair them, or take them out of the annotations: a test over fewer images is another "
+            "repair them, or take them out of the annotations: a test over fewer images is another "
             "test"
         )
 

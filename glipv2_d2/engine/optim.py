@@ -53,7 +53,7 @@ def get_glip_optimizer_params(
         ValueError: nothing is left to train, or a prefix fits no parameter at all.
     """
     if model is None:
-        raise ValueError("`optimizer.params.model` must be set before the optimizer is built.")
+        raise ValueError("`optimizer.params.model` must be set before the optimizer is built")
     _check_prefixes(model, prefixes := dict(lr_by_prefix or {}))
     decay_norm = weight_decay if weight_decay_norm is None else weight_decay_norm
     groups = []
@@ -67,7 +67,7 @@ def get_glip_optimizer_params(
             decay = decay if weight_decay_bias is None else weight_decay_bias
         groups.append({"params": [parameter], "lr": lr, "weight_decay": decay})
     if not groups:
-        raise ValueError("The model has no trainable parameter: everything is frozen.")
+        raise ValueError("the model has no trainable parameter: everything is frozen")
     return reduce_param_groups(groups)
 
 
@@ -92,7 +92,7 @@ def _check_prefixes(model: nn.Module, prefixes: Mapping[str, float]) -> None:
             tops = sorted({name.split(".", 1)[0] for name in names})
             raise ValueError(
                 f"optimizer.params.lr_by_prefix names '{prefix}', but no parameter of the model "
-                f"starts so. The model's parts are: {', '.join(tops)}."
+                f"starts so; the model's parts are: {', '.join(tops)}"
             )
 
 

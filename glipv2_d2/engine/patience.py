@@ -112,8 +112,8 @@ class Patience(Evaluation):
         value = comm.all_gather(value)[0]
         if value is None:
             raise ConfigError(
-                f"train.best_metric is '{self._metric}', which the evaluation does not give. It "
-                f"gives: {self._known()}."
+                f"train.best_metric is '{self._metric}', which the evaluation does not give; it "
+                f"gives: {self._known()}"
             )
         return -math.inf if math.isnan(value) else float(value)
 

@@ -37,7 +37,7 @@ def add_recipe(config: DictConfig, name: str | Path) -> None:
     recipe = get_config(path)
     parts = recipe.get("dataloader", {})
     if "test" not in parts or "evaluator" not in parts:
-        raise ConfigError(f"'{path}' is no recipe: it defines no dataloader.test and evaluator.")
+        raise ConfigError(f"'{path}' is no recipe: it defines no dataloader.test and evaluator")
     loaders = config.dataloader
     with open_dict(loaders):
         for key in ("further_tests", "summary"):
@@ -59,7 +59,7 @@ def _set(target: DictConfig, source: DictConfig, key: str, name: str, path: str)
         where = f"{name}.{inner}"
         if inner not in old:
             raise ConfigError(
-                f"The recipe '{path}' sets {where}, which this config does not have. Recipes are "
-                "for the models of this project (configs/pretrain, configs/demo/scenes.py)."
+                f"the recipe '{path}' sets {where}, which this config does not have: recipes are "
+                "for the models of this project (configs/pretrain, configs/demo/scenes.py)"
             )
         _set(old, node, inner, where, path)

@@ -26,10 +26,9 @@ _PERIODIC = re.compile(r"model_\d{7}\.pth")
 class Saving(HookBase):
     """Saves `model_<iteration>.pth` periodically and at a signal, `model_final.pth` at the end.
 
-    Used in place of Detectron2's `PeriodicCheckpointer`, which a run shorter than its period
-    never saves, and which forgets in a run that is resumed what it has to delete. Place it in every
-    process, after all that changes the state in an iteration, and before the evaluation, which may
-    fail.
+    Used in place of Detectron2's `PeriodicCheckpointer`, which never saves a run shorter than its
+    period, and forgets in a resumed run what it has to delete. Place it in every process, after all
+    that changes the state in an iteration, and before the evaluation, which may fail.
 
     Args:
         checkpointer: saves in the main process only.

@@ -22,7 +22,7 @@ def warmup_multi_step(
 ) -> ParamScheduler:
     """Multiply the rate by `gamma` at each of `steps` (fractions of the run in (0, 1))."""
     if list(steps) != sorted(steps) or not all(0 < step < 1 for step in steps):
-        raise ValueError(f"lr_multiplier.steps must rise within (0, 1), got {list(steps)}.")
+        raise ValueError(f"lr_multiplier.steps must rise within (0, 1), got {list(steps)}")
     scheduler = MultiStepParamScheduler(
         values=[gamma**k for k in range(len(steps) + 1)],
         # Milestones count updates in fvcore; a million of them makes fractions exact enough and
@@ -49,7 +49,7 @@ def _with_warmup(
     scheduler: ParamScheduler, max_iter: int, warmup_iters: int, warmup_factor: float
 ) -> ParamScheduler:
     if max_iter < 1:
-        raise ValueError(f"train.max_iter must be at least 1, got {max_iter}.")
+        raise ValueError(f"train.max_iter must be at least 1, got {max_iter}")
     # A run shorter than its warm-up, such as a smoke test, warms up over half of its length.
     warmup_iters = min(warmup_iters, max_iter // 2)
     if warmup_iters < 1:

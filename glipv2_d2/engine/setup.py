@@ -105,8 +105,8 @@ def _require_parts(config: DictConfig, path: str, *, eval_only: bool) -> None:
     if absent := sorted(needed - set(config)):
         hint = ""
         if "train" in absent and "dataloader" in config:
-            hint = " It is a recipe: give it as --eval or --tune, beside the config of a model."
-        raise ConfigError(f"The config '{path}' does not define: {', '.join(absent)}.{hint}")
+            hint = ". It is a recipe: give it as --eval or --tune, beside the config of a model"
+        raise ConfigError(f"the config '{path}' does not define: {', '.join(absent)}{hint}")
 
 
 def _unknown_keys(config: DictConfig, overrides: list[str]) -> list[str]:
@@ -126,14 +126,14 @@ def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:
     name = str(name)
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
-            f"The device '{name}' was asked for, but PyTorch sees no CUDA GPU. Use 'cpu' or 'auto'."
+            f"The device '{name}' was asked for, but PyTorch sees no CUDA GPU: use 'cpu' or 'auto'"
         )
     try:
         torch.zeros(1, device=name).item()  # "meta" has no values
     except (RuntimeError, AssertionError) as error:  # the latter: PyTorch is built without it
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"The device '{name}' cannot be used: {reason}. Use 'cpu', 'cuda' or 'auto'."
+            f"The device '{name}' cannot be used: {reason}; use 'cpu', 'cuda' or 'auto'"
         ) from error
     return name
 
@@ -168,8 +168,8 @@ def require_free_folder(folder: str, resume: bool) -> None:
     if not resume and (found := checkpoints_in(folder)):
         raise ConfigError(
             f"train.output_dir='{folder}' holds checkpoints of another run ({found[0].name} is the "
-            "newest), which this one would write over. Go on with that run by --resume, name "
-            "another train.output_dir, or remove the folder."
+            "newest), which this one would write over: go on with that run by --resume, name "
+            "another train.output_dir, or remove the folder"
         )
 
 

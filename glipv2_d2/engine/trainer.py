@@ -74,7 +74,7 @@ class GLIPTrainer(SimpleTrainer):
         precision: str | None = None,
     ):
         if precision is not None and precision not in PRECISIONS:
-            raise ConfigError(f"train.amp.precision must be 'bf16' or 'fp16', got '{precision}'.")
+            raise ConfigError(f"train.amp.precision must be 'bf16' or 'fp16', got '{precision}'")
         self.batches = BatchRecorder(loader)
         super().__init__(model, self.batches, optimizer)
         device = next(model.parameters()).device.type
@@ -140,9 +140,9 @@ class GLIPTrainer(SimpleTrainer):
     def _stop(self, reason: str) -> None:
         names = ", ".join(self.batches.file_names())
         raise TrainingDiverged(
-            f"Training stopped at iteration {self.iter}: {reason}. Images of the batch: {names}. "
+            f"training stopped at iteration {self.iter}: {reason}. Images of the batch: {names}. "
             "Look at these images and their boxes; if they are sound, lower optimizer.lr, lengthen "
-            "the warm-up, or train in float32 or bf16 (train.amp)."
+            "the warm-up, or train in float32 or bf16 (train.amp)"
         )
 
     def state_dict(self) -> dict[str, Any]:

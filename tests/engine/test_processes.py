@@ -106,7 +106,7 @@ def test_test_images_are_looked_at_by_one_of_several_processes(tmp_path, monkeyp
     [
         (["--num-gpus", "2"], "error: 2 GPUs are asked for and PyTorch sees 0; several processes"),
         (["--num-machines", "2"], "error: 2 machines need one explicit --dist-url"),
-        (["train.max_iter"], "error: The overrides train.max_iter cannot be applied"),
+        (["train.max_iter"], "error: the overrides train.max_iter cannot be applied"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(options, message, tiny_data, monkeypatch, capsys):

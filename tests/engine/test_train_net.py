@@ -187,7 +187,7 @@ def test_a_part_is_trained_resumed_and_evaluated(run_train_net, tmp_path, caplog
     assert set(saved["ema"]["shadow"]) == {n for n in before if n.startswith("head.")}
     assert caplog.text.count("million are trained, ") == 2  # once a run
     assert sorted(losses(folder)) == [0, 1, 2, 3]
-    with pytest.raises(ConfigError, match="--resume from '.*': The checkpoint's moving average"):
+    with pytest.raises(ConfigError, match="--resume from '.*': the checkpoint's moving average"):
         run_train_net("--resume", *options, "train.trained_parts=[head,neck]", "train.max_iter=5")
 
 
