@@ -144,6 +144,7 @@ class _Head(nn.Module):
         super().__init__()
         self.graph = graph
         self.strides = strides
+        self.num_levels = len(strides)
         self.box_scales = [1.0] * len(strides)  # those of the model are in the graph
 
     def forward(self, images: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
