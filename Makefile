@@ -25,8 +25,8 @@ help:
 	@echo "make demo MODEL=glipv2   the GLIPv2: masks, and the losses of its pre-training"
 	@echo "make train-demo  the full training, to output/scenes/glip_scenes.safetensors"
 	@echo "make test        unit tests"
-	@echo "make lint        ruff"
-	@echo "make format      let ruff sort the imports and fix what it can"
+	@echo "make lint        ruff (style and format) and mypy"
+	@echo "make format      let ruff fix what it can, sort the imports and format"
 	@echo "make venv        the set-up alone: .venv with everything installed"
 	@echo "make clean       remove caches and build files (.venv, output/ and datasets/ stay)"
 
@@ -64,10 +64,13 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

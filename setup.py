@@ -54,10 +54,26 @@ setup(
     description="GLIP and GLIPv2: language-grounded detection as a Detectron2 extension",
     long_description=readme(),
     long_description_content_type="text/markdown",
+    author="glipv2_d2 contributors",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    keywords="object detection, phrase grounding, instance segmentation, vision-language, "
+    "Detectron2, GLIP, GLIPv2",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=["glip_commands", "glipv2_d2", "glipv2_d2.*"]) + CONFIGS,
     package_dir={"glipv2_d2.configs": "configs"},
-    package_data={"glipv2_d2.data.datasets": ["*.yaml"]},
+    package_data={"glipv2_d2": ["py.typed"], "glipv2_d2.data.datasets": ["*.yaml"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -73,7 +89,7 @@ setup(
         "clip": CLIP,
         "export": EXPORT,
         "test": TEST + DEMO + CLIP + EXPORT,  # the tests render scenes
-        "dev": ["ruff>=0.4"],
+        "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={
         "console_scripts": [

@@ -1,6 +1,6 @@
 """The published GLIP models by name: config, weights, and a predictor that is ready to use.
 
-    from . import model_zoo
+    from glipv2_d2 import model_zoo
 
     predictor = model_zoo.get("glip_t")          # from disk, the hub's cache, or the hub
     instances = predictor("photo.jpg", ["cat", "remote control"])[0]
@@ -114,8 +114,8 @@ def find_weights(name: str, weights: str | Path | None = None) -> Path:
         found = _first_file([path], files) if path.is_dir() else path
         if found is None or not found.is_file():
             raise CheckpointError(
-                f"There are no weights of '{name}' at '{path}'" + _expected(path, files) + ". "
-                f"The official file is {published.url}"
+                f"there are no weights of '{name}' at '{path}'" + _expected(path, files) + "; "
+                f"the official file is {published.url}"
             )
         return found
     folders = os.environ.get(FOLDER_VARIABLE, "")
@@ -125,7 +125,7 @@ def find_weights(name: str, weights: str | Path | None = None) -> Path:
 
 def _published(name: str) -> PublishedModel:
     if name not in _MODELS:
-        raise ConfigError(f"There is no published model '{name}'. There are: {', '.join(_MODELS)}.")
+        raise ConfigError(f"there is no published model '{name}'; there are {', '.join(_MODELS)}")
     return _MODELS[name]
 
 
@@ -149,10 +149,10 @@ def _from_hub(name: str, published: PublishedModel, folders: str) -> Path:
     except (OSError, ValueError) as error:  # the client's errors: no network, no file, disk full
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise CheckpointError(
-            f"The weights of '{name}' are not on this machine and cannot be fetched: "
+            f"the weights of '{name}' are not on this machine and cannot be fetched: "
             f"{published.file} is neither in the folders of {FOLDER_VARIABLE} "
             f"({folders or 'not set'}) nor in the cache of the Hugging Face hub, and fetching it "
-            f"from {HUB} failed ({reason}). Either fetch {published.url} where there is a network "
+            f"from {HUB} failed ({reason}); either fetch {published.url} where there is a network "
             f"and give its path (weights=..., --weights) or put it into a folder that "
-            f"{FOLDER_VARIABLE} names; or repeat this with a network."
+            f"{FOLDER_VARIABLE} names; or repeat this with a network"
         ) from error

@@ -37,7 +37,7 @@ def wheel(tmp_path_factory):
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in ("glip_commands", "glipv2_d2", "configs"):
         shutil.copytree(CLONE / folder, source / folder, ignore=ignore)
-    for name in ("setup.py", "pyproject.toml", "README.md"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         if (CLONE / name).is_file():
             shutil.copy(CLONE / name, source / name)
     target = tmp_path_factory.mktemp("wheel")
@@ -125,6 +125,22 @@ def test_the_import_knows_the_scenes_without_their_renderer():
     loaded = set(result.stdout.split())
     assert "glipv2_d2.data" in loaded, result.stderr
     assert not loaded & {"glipv2_d2.scenes", "matplotlib", "skimage", "sklearn"}
+
+
+def test_what_the_metadata_says(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        text = archive.read(metadata).decode()
+    for line in (
+        "Author: glipv2_d2 contributors",
+        "License: Apache-2.0",
+        "Requires-Python: >=3.10",
+    ):
+        assert line in text.splitlines()
+    assert "glipv2_d2/py.typed" in names
+    shipped = {Path(name).name for name in names if ".dist-info/" in name}
+    assert {"LICENSE", "NOTICE"} <= shipped
 
 
 def test_version_is_the_installed_one(wheel):

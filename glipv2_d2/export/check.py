@@ -5,6 +5,7 @@ import torch
 from ..errors import ExportError
 from ..language.prompt import Prompt
 from ..modeling import GLIP
+from ..modeling.heads import GroundingOutput
 from .graphs import IMAGE_OUTPUTS
 from .runtime import ExportedGLIP
 
@@ -45,18 +46,20 @@ def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str
         theirs = exported.ground([images], exported.text_cache.encode(tokens))
         if theirs.level_sizes != ours.level_sizes:
             raise ExportError(
-                f"The levels of a {height}x{width} image are {ours.level_sizes}, the export "
-                f"expects {theirs.level_sizes}: this backbone cannot be exported."
+                f"the levels of a {height}x{width} image are {ours.level_sizes}, the export "
+                f"expects {theirs.level_sizes}: this backbone cannot be exported"
             )
         for name, difference in _differences(ours, theirs, tokens.mask).items():
             differences[name] = max(differences[name], difference)
     if not all(value <= TOLERANCE for value in differences.values()):
         found = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-        raise ExportError(f"The export differs from the model by more than {TOLERANCE}: {found}.")
+        raise ExportError(f"the export differs from the model by more than {TOLERANCE}: {found}")
     return differences
 
 
-def _differences(ours, theirs, mask: torch.Tensor) -> dict[str, float]:
+def _differences(
+    ours: GroundingOutput, theirs: GroundingOutput, mask: torch.Tensor
+) -> dict[str, float]:
     """Largest absolute differences; padded tokens have logits of no meaning."""
     pairs = {name: (getattr(ours, name), getattr(theirs, name)) for name in IMAGE_OUTPUTS}
     difference = {name: (a - b).abs() for name, (a, b) in pairs.items()}

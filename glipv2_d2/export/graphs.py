@@ -15,6 +15,7 @@ take seconds and not hours, is kept here:
 
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.fx.experimental._config as fx_config
@@ -27,8 +28,18 @@ from ..language.tokenized import TokenizedPrompts
 from ..modeling import GLIP
 from ..modeling.text import TextFeatures
 
-__all__ = ["IMAGE_INPUTS", "IMAGE_OUTPUTS", "TEXT_INPUTS", "TEXT_OUTPUTS", "ImagePath", "TextPath",
-           "export_image_path", "export_text_path", "tracing"]  # fmt: skip
+__all__ = [
+    "IMAGE_INPUTS",
+    "IMAGE_OUTPUTS",
+    "TEXT_INPUTS",
+    "TEXT_OUTPUTS",
+    "ImagePath",
+    "TextPath",
+    "export_image_path",
+    "export_text_path",
+    "read_words",
+    "tracing",
+]
 
 IMAGE_INPUTS = ("images", "words", "mask")
 IMAGE_OUTPUTS = ("logits", "deltas", "centerness")
@@ -49,7 +60,7 @@ class ImagePath(nn.Module):
         self.backbone = model.backbone
         self.neck = model.neck
         self.head = model.head
-        self.divisibility = model.backbone.size_divisibility
+        self.divisibility: int = model.backbone.size_divisibility
 
     def forward(
         self, images: torch.Tensor, words: torch.Tensor, mask: torch.Tensor
@@ -80,12 +91,18 @@ class TextPath(nn.Module):
     def __init__(self, model: GLIP):
         super().__init__()
         self.language_backbone = model.language_backbone
-        self.reads = model.neck.reads
+        self.reads = read_words(model)
 
     def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """input_ids (B, T) int64, mask (B, T) bool -> words (B, T, L)."""
         tokens = TokenizedPrompts(input_ids, mask, positive_maps=[])
         return getattr(self.language_backbone(tokens), self.reads)
+
+
+def read_words(model: GLIP) -> str:
+    """Which field of TextFeatures the neck reads: "hidden" or "embedded"."""
+    neck: Any = model.neck
+    return neck.reads
 
 
 def export_image_path(model: GLIP) -> ExportedProgram:
@@ -123,8 +140,8 @@ def _export(
         torch.compiler, "is_exporting"
     ):
         raise ExportError(
-            f"Exporting needs a newer PyTorch than {torch.__version__} (tried with 2.15): "
-            "pip install --upgrade torch torchvision."
+            f"exporting needs a newer PyTorch than {torch.__version__} (tried with 2.15): "
+            "pip install --upgrade torch torchvision"
         )
     shapes = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in dynamic)
     with _evaluation(path), tracing():
@@ -151,7 +168,8 @@ def tracing():
     """PyTorch's settings under which it traces with symbolic sizes here."""
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(fx_config.patch(backed_size_oblivious=True))
+        settings: Any = fx_config  # PyTorch makes an object with `patch` of the module
+        stack.enter_context(settings.patch(backed_size_oblivious=True))
         # It keeps symbolic shapes for a second use, which costs a third of the time here.
         stack.enter_context(torch._dynamo.config.patch(fake_tensor_cache_enabled=False))
         yield
@@ -192,15 +210,14 @@ def _source_if_idle(node: torch.fx.Node) -> torch.fx.Node | None:
     aten = torch.ops.aten
     if node.op != "call_function":
         return None
+    source: Any = node.args[0] if node.args else None
     if node.target is aten.to.dtype:
-        source = node.args[0]
         return source if source.meta["val"].dtype == node.meta["val"].dtype else None
     if node.target is aten.dropout.default:
-        return node.args[0] if not node.args[2] else None
+        return None if node.args[2] else source  # args[2]: in training
     if node.target is aten.cat.default:
-        return node.args[0][0] if len(node.args[0]) == 1 else None
+        return source[0] if len(source) == 1 else None
     if getattr(node.target, "__name__", "") == "getitem":
-        split = node.args[0]
-        if split.target is aten.split.Tensor and len(split.meta["val"]) == 1:
-            return split.args[0]
+        if source.target is aten.split.Tensor and len(source.meta["val"]) == 1:
+            return source.args[0]
     return None

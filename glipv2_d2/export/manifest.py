@@ -10,6 +10,7 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from ..errors import ExportError
 from ..language.prompt import Prompt
 from ..modeling import GLIP
+from .graphs import read_words
 
 __all__ = ["FILE_NAME", "FORMATS", "Manifest"]
 
@@ -79,11 +80,11 @@ class Manifest:
         anchors, post = model.anchor_generator, model.postprocessor
         if not isinstance(anchors, DefaultAnchorGenerator) or set(anchors.num_anchors) != {1}:
             raise ExportError(
-                "Exporting needs Detectron2's DefaultAnchorGenerator with one anchor per position, "
-                f"as GLIP has; this model has a {type(anchors).__name__}."
+                "exporting needs Detectron2's DefaultAnchorGenerator with one anchor per position, "
+                f"as GLIP has; this model has a {type(anchors).__name__}"
             )
         return cls(
-            words=model.neck.reads,
+            words=read_words(model),
             input_format=model.input_format,
             pixel_mean=model.pixel_mean.flatten().tolist(),
             pixel_std=model.pixel_std.flatten().tolist(),
@@ -115,21 +116,22 @@ class Manifest:
         path = folder / FILE_NAME
         if not path.is_file():
             raise ExportError(
-                f"'{folder}' is no exported model: it has no {FILE_NAME}. "
-                "tools/export_model.py makes such a folder."
+                f"'{folder}' is no exported model: it has no {FILE_NAME}; "
+                "tools/export_model.py makes such a folder"
             )
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             if fields["version"] != VERSION:
                 raise ExportError(
                     f"'{path}' is of version {fields['version']}, this program reads version "
-                    f"{VERSION}: export the model again."
+                    f"{VERSION}: export the model again"
                 )
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
-            raise ExportError(f"'{path}' is damaged ({error}): export the model again.") from error
+            raise ExportError(f"'{path}' is damaged ({error}): export the model again") from error
 
     def write(self, folder: Path) -> None:
+        """Write `export.json`."""
         text = json.dumps(dataclasses.asdict(self), indent=1)
         (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 

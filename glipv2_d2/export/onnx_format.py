@@ -4,6 +4,7 @@ import importlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -31,7 +32,7 @@ def require(*packages: str) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise ExportError(
-                f"ONNX needs the package '{package}', which cannot be imported ({error}). "
+                f"ONNX needs the package '{package}', which cannot be imported ({error}): "
                 "pip install onnx onnxscript onnxruntime"
             ) from error
 
@@ -64,13 +65,15 @@ def save_onnx(
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ExportError(f"PyTorch {torch.__version__} cannot write ONNX: {reason}") from error
+    assert translated is not None  # dynamo=True
     translated.save(path)
 
 
 def _split_with_sizes(x, split_sizes: Sequence, dim: int = 0) -> list:
     """Slices: the exporter's own form is a list of tensors, which it cannot optimize afterwards."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
+    op: Any = opset18  # its stubs ask for the type of every tensor, which is not known here
     axis, start, parts = op.Constant(value_ints=[dim]), op.Constant(value_ints=[0]), []
     for size in split_sizes:
         if isinstance(size, int):

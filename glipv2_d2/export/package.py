@@ -61,13 +61,13 @@ def export_glip(
     """
     folder = Path(folder)
     if format not in FORMATS:
-        raise ExportError(f"The format is {format!r}; choose one of {', '.join(FORMATS)}.")
+        raise ExportError(f"the format is {format!r}; choose one of {', '.join(FORMATS)}")
     if folder.exists():
-        raise ExportError(f"'{folder}' exists already: remove it, or name another folder.")
+        raise ExportError(f"'{folder}' exists already: remove it, or name another folder")
     if model.device.type != "cpu":
         raise ExportError(
-            f"The model is on '{model.device}': graphs are made on the CPU (model.to('cpu')), and "
-            "moved to another device when they are loaded."
+            f"the model is on '{model.device}': graphs are made on the CPU (model.to('cpu')), and "
+            "moved to another device when they are loaded"
         )
     if format == "onnx":
         require("onnx", "onnxscript")
@@ -100,11 +100,11 @@ def export_glip(
 
 def _check_parts(model: GLIP) -> None:
     if getattr(model, "mask_head", None) is not None:
-        logger.warning("The model's mask head is not exported: the export finds boxes, no masks.")
+        logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
     if type(model.tokenizer) is not PromptTokenizer:
         raise ExportError(
-            f"The language backbone has a tokenizer of its own, {type(model.tokenizer).__name__}, "
-            "which is not exported; only those are that a tokenizer.json describes."
+            f"the language backbone has a tokenizer of its own, {type(model.tokenizer).__name__}, "
+            "which is not exported; only those are that a tokenizer.json describes"
         )
 
 
@@ -150,7 +150,7 @@ def _encode(model: GLIP, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     stored = {}
     for i, prompt in enumerate(prompts):
         tokens = model.tokenizer([prompt]).to(model.device)
-        words = getattr(model.language_backbone(tokens), model.neck.reads)
+        words = getattr(model.language_backbone(tokens), graphs.read_words(model))
         stored[f"{i}.input_ids"] = tokens.input_ids[0].cpu()
         stored[f"{i}.words"] = words[0].float().cpu().contiguous()
         stored[f"{i}.positive_map"] = tokens.positive_maps[0].cpu()

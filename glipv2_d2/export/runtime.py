@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
 from detectron2.modeling.anchor_generator import BufferList, DefaultAnchorGenerator
-from detectron2.structures import ImageList
+from detectron2.structures import Boxes
 from safetensors.torch import load_file
+from torch import nn
 from torch.export.passes import move_to_device_pass
 from transformers import PreTrainedTokenizerFast
 
@@ -17,9 +19,11 @@ from ..errors import ExportError, PromptError
 from ..language.tokenized import TokenizedPrompts
 from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
-from ..modeling.boxes import InclusiveBoxCoder, to_inclusive
+from ..modeling.boxes import InclusiveBoxCoder
 from ..modeling.fusion import modulated_deform_conv2d
 from ..modeling.heads import GroundingOutput
+from ..modeling.losses import GroundingLosses
+from ..modeling.matcher import ATSSMatcher
 from ..modeling.postprocessing import GroundingPostprocessor
 from ..modeling.text import TextFeatureCache, TextFeatures
 from .graphs import IMAGE_INPUTS, TEXT_INPUTS
@@ -70,14 +74,16 @@ class ExportedGLIP(GLIP):
         device = resolve_device(device)
         image_graph = _load(folder / manifest.graph_file("image"), manifest, IMAGE_INPUTS, device)
         text = _Text(folder, manifest, device)
+        x, y, w, h = manifest.box_weights
+        coder = InclusiveBoxCoder((x, y, w, h), manifest.scale_clamp)
         super().__init__(
-            backbone=SimpleNamespace(size_divisibility=manifest.size_divisibility),
+            backbone=_Images(manifest),
             language_backbone=text,
-            neck=None,
-            head=None,
-            anchor_generator=_anchor_generator(manifest),
-            losses=None,
-            postprocessor=_postprocessor(manifest),
+            neck=_HandOver(),
+            head=_Head(image_graph, manifest.strides),
+            anchor_generator=_Anchors(manifest),
+            losses=GroundingLosses(matcher=ATSSMatcher(), box_coder=coder),
+            postprocessor=_postprocessor(manifest, coder),
             pixel_mean=manifest.pixel_mean,
             pixel_std=manifest.pixel_std,
             input_format=manifest.input_format,
@@ -86,57 +92,95 @@ class ExportedGLIP(GLIP):
             min_score=manifest.min_score,
         )
         self.manifest = manifest
-        self.image_graph = image_graph
         self.text_cache = _Cache(text)
         self.vocabulary_prompts = manifest.fixed_prompts()
         self.eval().to(device)
 
     def train(self, mode: bool = True) -> "ExportedGLIP":
         if mode:
-            raise ExportError("An exported model cannot be trained: train the model itself.")
-        return super().train(False)
+            raise ExportError("an exported model cannot be trained: train the model itself")
+        super().train(False)
+        return self
 
     @torch.no_grad()
-    def forward(self, batched_inputs: list[dict]) -> list[dict]:
+    def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:
         """See GLIP.forward, in evaluation mode."""
         return super().forward(batched_inputs)
 
-    def visual_features(self, images: ImageList) -> list[torch.Tensor]:
-        """The images themselves: the backbone is a part of the graph."""
-        return [images.tensor]
 
-    def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
-        """The graph on B pairs of image and prompt."""
-        logits, deltas, centerness = self.image_graph(features[0], text.hidden, text.mask)
-        return GroundingOutput(logits, deltas, centerness, self._level_sizes(features[0]))
+class _Images(Backbone):
+    """In place of the backbone, which is a part of the graph: hands over the images."""
 
-    def anchors(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Per level (h * w, 4), inclusive, pixels."""
-        image = features[0]
-        levels = [image.new_empty(()).expand(1, 1, *s) for s in self._level_sizes(image)]
-        return [to_inclusive(boxes.tensor) for boxes in self.anchor_generator(levels)]
+    def __init__(self, manifest: Manifest):
+        super().__init__()
+        self._manifest = manifest
 
-    def _level_sizes(self, images: torch.Tensor) -> list[tuple[int, int]]:
-        """Coarser levels round up."""
-        height, width = images.shape[-2:]
-        return [(-(-height // s), -(-width // s)) for s in self.manifest.strides]
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"images": images}
 
+    @property
+    def size_divisibility(self) -> int:
+        return self._manifest.size_divisibility
 
-def _anchor_generator(manifest: Manifest) -> DefaultAnchorGenerator:
-    levels = len(manifest.strides)
-    generator = DefaultAnchorGenerator(
-        sizes=[[1.0]] * levels,
-        aspect_ratios=[[1.0]],
-        strides=manifest.strides,
-        offset=manifest.anchor_offset,
-    )
-    generator.cell_anchors = BufferList([torch.tensor([cell]) for cell in manifest.cell_anchors])
-    return generator
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """The levels that the graph predicts on."""
+        strides = self._manifest.strides
+        return {f"level{i}": ShapeSpec(stride=stride) for i, stride in enumerate(strides)}
 
 
-def _postprocessor(manifest: Manifest) -> GroundingPostprocessor:
+class _HandOver(nn.Module):
+    """In place of the neck, which is a part of the graph."""
+
+    def forward(
+        self, images: list[torch.Tensor], text: TextFeatures
+    ) -> tuple[list[torch.Tensor], TextFeatures]:
+        return images, text
+
+
+class _Head(nn.Module):
+    """The graph, from images and the words of their prompts to predictions."""
+
+    def __init__(self, graph: Graph, strides: Sequence[int]):
+        super().__init__()
+        self.graph = graph
+        self.strides = strides
+        self.num_levels = len(strides)
+        self.box_scales = [1.0] * len(strides)  # those of the model are in the graph
+
+    def forward(self, images: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
+        """Of B pairs of image and prompt."""
+        logits, deltas, centerness = self.graph(images[0], text.hidden, text.mask)
+        return GroundingOutput(logits, deltas, centerness, _level_sizes(images[0], self.strides))
+
+
+class _Anchors(DefaultAnchorGenerator):
+    """The anchors of the exported model, from its images."""
+
+    def __init__(self, manifest: Manifest):
+        levels = len(manifest.strides)
+        super().__init__(
+            sizes=[[1.0]] * levels,
+            aspect_ratios=[[1.0]],
+            strides=manifest.strides,
+            offset=manifest.anchor_offset,
+        )
+        self.cell_anchors = BufferList([torch.tensor([cell]) for cell in manifest.cell_anchors])
+
+    def forward(self, images: list[torch.Tensor]) -> list[Boxes]:
+        (image,) = images
+        sizes = _level_sizes(image, self.strides)
+        return super().forward([image.new_empty(()).expand(1, 1, *size) for size in sizes])
+
+
+def _level_sizes(images: torch.Tensor, strides: Sequence[int]) -> list[tuple[int, int]]:
+    """Rows and columns of the levels of padded images; coarser levels round up."""
+    height, width = images.shape[-2:]
+    return [(-(-height // stride), -(-width // stride)) for stride in strides]
+
+
+def _postprocessor(manifest: Manifest, coder: InclusiveBoxCoder) -> GroundingPostprocessor:
     return GroundingPostprocessor(
-        box_coder=InclusiveBoxCoder(tuple(manifest.box_weights), manifest.scale_clamp),
+        box_coder=coder,
         score_threshold=manifest.score_threshold,
         topk_candidates=manifest.topk_candidates,
         nms_threshold=manifest.nms_threshold,
@@ -145,24 +189,26 @@ def _postprocessor(manifest: Manifest) -> GroundingPostprocessor:
     )
 
 
-class _Text:
+class _Text(nn.Module):
     """The language backbone's part: a graph, or what it made of the fixed prompts."""
 
     def __init__(self, folder: Path, manifest: Manifest, device: str):
+        super().__init__()
         path = folder / TOKENIZER_FOLDER
         try:
             tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
         except (OSError, ValueError) as error:
-            raise ExportError(f"The export '{folder}' has no usable tokenizer: {error}") from error
+            raise ExportError(f"the export '{folder}' has no usable tokenizer: {error}") from error
         self.tokenizer = PromptTokenizer(tokenizer, manifest.max_tokens)
-        self.graph, self.stored = None, {}
+        self.graph: Graph | None = None
+        self.stored: dict[tuple[int, ...], torch.Tensor] = {}
         if manifest.prompts:
             self.stored = _stored_words(folder / PROMPTS_FILE, device)
         else:
             path = folder / manifest.graph_file("text")
             self.graph = _load(path, manifest, TEXT_INPUTS, device)
 
-    def __call__(self, tokens: TokenizedPrompts) -> TextFeatures:
+    def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
         if self.graph is not None:
             words = self.graph(tokens.input_ids, tokens.mask)[0]
         else:
@@ -175,15 +221,15 @@ class _Text:
             return self.stored[tuple(ids.tolist())]
         except KeyError:
             raise PromptError(
-                "This export was made for a fixed prompt and has no language model: ask for that "
-                "prompt (model.vocabulary_prompts), or export without --prompt."
+                "this export was made for a fixed prompt and has no language model: ask for that "
+                "prompt (model.vocabulary_prompts), or export without --prompt"
             ) from None
 
 
 def _stored_words(path: Path, device: str) -> dict[tuple[int, ...], torch.Tensor]:
     """Token ids -> words (T, L)."""
     if not path.is_file():
-        raise ExportError(f"The file '{path}' of the export is missing: export the model again.")
+        raise ExportError(f"the file '{path}' of the export is missing: export the model again")
     tensors = load_file(path, device=device)
     names = [name.removesuffix(".words") for name in tensors if name.endswith(".words")]
     return {tuple(tensors[f"{n}.input_ids"].tolist()): tensors[f"{n}.words"] for n in names}
@@ -196,7 +242,7 @@ class _Cache(TextFeatureCache):
 
 def _load(path: Path, manifest: Manifest, inputs: Sequence[str], device: str) -> Graph:
     if not path.is_file():
-        raise ExportError(f"The file '{path}' of the export is missing: export the model again.")
+        raise ExportError(f"the file '{path}' of the export is missing: export the model again")
     try:
         if manifest.format == "onnx":
             return _OnnxGraph(path, inputs, device)
@@ -207,7 +253,7 @@ def _load(path: Path, manifest: Manifest, inputs: Sequence[str], device: str) ->
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ExportError(
             f"'{path}' cannot be read ({reason[:200]}): it is damaged, or was written by a newer "
-            "version of what reads it. Export the model again."
+            "version of what reads it; export the model again"
         ) from error
 
 

@@ -6,6 +6,7 @@ Tracing and reading a program are what takes time here: the tests share what the
 import pytest
 import torch
 
+from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.export import ExportedGLIP, export_glip
 from glipv2_d2.export.graphs import export_image_path
 from tests.support.tiny import tiny_model
@@ -50,3 +51,15 @@ def exported(model, program, tmp_path_factory):
 def loaded(exported):
     """The model as it comes out of the files."""
     return ExportedGLIP(exported)
+
+
+@pytest.fixture(scope="session")
+def predictor(model):
+    return GroundingPredictor(model, **INFERENCE)
+
+
+@pytest.fixture
+def image_read(loaded, monkeypatch):
+    """Within it, a file with the image path is not read again."""
+    graph = loaded.head.graph
+    monkeypatch.setattr("glipv2_d2.export.runtime._torch_graph", lambda path, device: graph)

@@ -5,6 +5,7 @@ import torch
 from detectron2.structures import ImageList
 from torch.export.passes import move_to_device_pass
 
+from glipv2_d2.errors import ExportError
 from glipv2_d2.export.graphs import ImagePath, TextPath, export_image_path
 from glipv2_d2.modeling.fusion import DyHead
 from tests.export.conftest import small_model
@@ -91,3 +92,12 @@ def test_tower_without_language_and_resized_offsets():
     program = export_image_path(model).module()
     for size in SIZES[:3]:
         assert_same(program, ImagePath(model), size)
+
+
+def test_an_old_pytorch_is_named(model, monkeypatch):
+    import torch.fx.experimental._config as config
+
+    monkeypatch.delattr(torch.compiler, "is_exporting")
+    assert hasattr(config, "backed_size_oblivious")
+    with pytest.raises(ExportError, match="newer PyTorch than"):
+        export_image_path(model)

@@ -5,7 +5,6 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
@@ -13,12 +12,11 @@ from PIL import Image
 
 from glipv2_d2 import Prompt
 from glipv2_d2.checkpoint import release_state, save_safetensors
-from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError, PromptError
-from glipv2_d2.export import ExportedGLIP, check_export, export_glip, load_exported
-from glipv2_d2.export.graphs import export_image_path
+from glipv2_d2.export import check_export, export_glip, load_exported
 from glipv2_d2.language.class_tokenizer import ParallelClassTokenizer
 from tests.export.conftest import INFERENCE
+from tests.support.exported import NAMES, assert_same_detections, image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -26,54 +24,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 import export_model  # noqa: E402
 
 PAGE = (ROOT / "docs" / "export.md").read_text()
-NAMES = ["cat", "red kite", "traffic light"]
-
-
-def image(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def assert_same_detections(found, expected):
-    assert len(expected)
-    assert list(found.pred_phrases) == list(expected.pred_phrases)
-    assert found.image_size == expected.image_size
-    torch.testing.assert_close(found.pred_classes, expected.pred_classes)
-    torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=1e-4)
-    boxes, expected_boxes = found.pred_boxes.tensor, expected.pred_boxes.tensor
-    torch.testing.assert_close(boxes, expected_boxes, atol=1e-3, rtol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def predictor(model):
-    return GroundingPredictor(model, **INFERENCE)
-
-
-@pytest.fixture
-def from_files(loaded):
-    return GroundingPredictor(loaded, **INFERENCE)
-
-
-def test_detections_from_the_files_are_the_model_s(from_files, predictor, monkeypatch):
-    for predict in (from_files, predictor):
-        monkeypatch.setattr(predict, "batch_size", 2)
-    images = [image(120, 90, seed=1), image(60, 200, seed=2), image(50, 50, seed=3)]
-    caption = "a [red kite] above a [dog]"
-    for prompt in (NAMES, caption, [Prompt.from_classes(NAMES), Prompt.parse(caption), NAMES]):
-        for a, b in zip(from_files(images, prompt), predictor(images, prompt)):
-            assert_same_detections(a, b)
-
-
-def test_a_vocabulary_in_chunks(from_files, predictor, monkeypatch):
-    for predict in (from_files, predictor):
-        monkeypatch.setattr(predict.model, "chunk_size", 2)
-    assert_same_detections(from_files(image(64, 80), NAMES)[0], predictor(image(64, 80), NAMES)[0])
-
-
-@pytest.fixture
-def image_read(loaded, monkeypatch):
-    """Within it, a file with the image path is not read again."""
-    graph = loaded.image_graph
-    monkeypatch.setattr("glipv2_d2.export.runtime._torch_graph", lambda path, device: graph)
 
 
 def test_fixed_prompt(model, predictor, traced, image_read, tmp_path):
@@ -91,35 +41,6 @@ def test_fixed_prompt(model, predictor, traced, image_read, tmp_path):
         (expected,) = model([{"image": pixels, "prompt": prompts}])
     assert_same_detections(found["instances"], expected["instances"])
     assert check_export(model, loaded.model)["logits"] < 1e-4
-
-
-def test_the_manifest_says_what_a_program_needs(exported):
-    manifest = json.loads((exported / "export.json").read_text())
-    assert manifest["strides"] == [8, 16, 32, 64, 128]
-    assert manifest["cell_anchors"][0] == [-32, -32, 32, 32]
-    assert manifest["input_format"] == "BGR" and manifest["size_divisibility"] == 32
-    assert manifest["inference"] == INFERENCE and manifest["words"] == "hidden"
-    assert manifest["notes"]["torch"] == torch.__version__
-
-
-def test_an_export_leaves_out_what_its_model_leaves_out(model, traced, tmp_path, monkeypatch):
-    monkeypatch.setattr(model.postprocessor, "detections_per_image", 3)
-    monkeypatch.setattr(model, "min_score", 0.25)
-    loaded = ExportedGLIP(export_glip(model, tmp_path / "few"))
-    assert (loaded.postprocessor.detections_per_image, loaded.min_score) == (3, 0.25)
-
-
-def test_check_finds_a_model_with_other_weights(model, loaded):
-    differences = check_export(model, loaded)
-    assert set(differences) == {"logits", "deltas", "centerness"}
-    assert max(differences.values()) < 1e-4
-    with torch.no_grad():
-        model.head.bias0.add_(0.01)
-        try:
-            with pytest.raises(ExportError, match=r"logits 1\.0e-02, deltas"):
-                check_export(model, loaded)
-        finally:
-            model.head.bias0.sub_(0.01)
 
 
 def test_what_cannot_be_exported(model, exported, tmp_path, monkeypatch):
@@ -151,44 +72,6 @@ def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         export_glip(model, tmp_path / "x")
     assert not list(tmp_path.iterdir())
-
-
-def test_an_old_pytorch_is_named(model, monkeypatch):
-    import torch.fx.experimental._config as config
-
-    monkeypatch.delattr(torch.compiler, "is_exporting")
-    assert hasattr(config, "backed_size_oblivious")
-    with pytest.raises(ExportError, match="newer PyTorch than"):
-        export_image_path(model)
-
-
-def test_folders_that_are_no_export(exported, tmp_path):
-    with pytest.raises(ExportError, match=r"no export\.json"):
-        ExportedGLIP(tmp_path)
-    manifest = json.loads((exported / "export.json").read_text())
-    for change, message in (
-        ({"version": 2}, "of version 2"),
-        ({"color": "blue"}, "is damaged"),
-        ({}, r"image\.pt2' of the export is missing"),
-    ):
-        (tmp_path / "export.json").write_text(json.dumps({**manifest, **change}))
-        with pytest.raises(ExportError, match=message):
-            ExportedGLIP(tmp_path)
-    (tmp_path / "export.json").write_text('{"version":')
-    with pytest.raises(ExportError, match="is damaged"):
-        ExportedGLIP(tmp_path)
-
-
-def test_a_truncated_graph(exported, tmp_path):
-    (tmp_path / "export.json").write_bytes((exported / "export.json").read_bytes())
-    (tmp_path / "image.pt2").write_bytes((exported / "image.pt2").read_bytes()[:5000])
-    with pytest.raises(ExportError, match=r"image\.pt2' cannot be read"):
-        ExportedGLIP(tmp_path)
-
-
-def test_no_training(loaded):
-    with pytest.raises(ExportError, match="cannot be trained"):
-        loaded.train()
 
 
 def test_masks_stay_behind(model, traced, tmp_path, monkeypatch, caplog):
@@ -237,10 +120,3 @@ def test_the_page_s_program_finds_what_the_model_finds(
     found, boxes = names["boxes"][best] / names["scale"], expected.pred_boxes.tensor
     distance = (found[:, None] - boxes).abs().amax(dim=-1).amin(dim=1)
     assert distance.max() < 0.6  # each side of the image is rounded to whole pixels by itself
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(exported, predictor):
-    found = load_exported(exported, device="cuda")(image(120, 90), NAMES)[0]
-    assert_same_detections(found, predictor(image(120, 90), NAMES)[0])

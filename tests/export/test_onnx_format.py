@@ -9,7 +9,7 @@ from glipv2_d2.export import ExportedGLIP, check_export, export_glip, graphs
 from glipv2_d2.export.onnx_format import save_onnx
 from tests.export.conftest import INFERENCE
 from tests.export.test_graphs import ODD_SIZES, SIZES, inputs, padded
-from tests.export.test_package import NAMES, assert_same_detections, image
+from tests.support.exported import NAMES, assert_same_detections, image
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
