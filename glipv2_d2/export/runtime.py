@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
+from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import BufferList, DefaultAnchorGenerator
 from detectron2.structures import ImageList
 from safetensors.torch import load_file
@@ -71,10 +71,10 @@ class ExportedGLIP(GLIP):
         image_graph = _load(folder / manifest.graph_file("image"), manifest, IMAGE_INPUTS, device)
         text = _Text(folder, manifest, device)
         super().__init__(
-            backbone=SimpleNamespace(size_divisibility=manifest.size_divisibility),
+            backbone=_Backbone(manifest),
             language_backbone=text,
-            neck=None,
-            head=None,
+            neck=_hand_over,
+            head=_Head(image_graph, manifest.strides),
             anchor_generator=_anchor_generator(manifest),
             losses=None,
             postprocessor=_postprocessor(manifest),
@@ -86,7 +86,6 @@ class ExportedGLIP(GLIP):
             min_score=manifest.min_score,
         )
         self.manifest = manifest
-        self.image_graph = image_graph
         self.text_cache = _Cache(text)
         self.vocabulary_prompts = manifest.fixed_prompts()
         self.eval().to(device)
@@ -105,21 +104,49 @@ class ExportedGLIP(GLIP):
         """The images themselves: the backbone is a part of the graph."""
         return [images.tensor]
 
-    def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
-        """The graph on B pairs of image and prompt."""
-        logits, deltas, centerness = self.image_graph(features[0], text.hidden, text.mask)
-        return GroundingOutput(logits, deltas, centerness, self._level_sizes(features[0]))
-
     def anchors(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Per level (h * w, 4), inclusive, pixels."""
         image = features[0]
-        levels = [image.new_empty(()).expand(1, 1, *s) for s in self._level_sizes(image)]
+        sizes = _level_sizes(image, self.manifest.strides)
+        levels = [image.new_empty(()).expand(1, 1, *size) for size in sizes]
         return [to_inclusive(boxes.tensor) for boxes in self.anchor_generator(levels)]
 
-    def _level_sizes(self, images: torch.Tensor) -> list[tuple[int, int]]:
-        """Coarser levels round up."""
-        height, width = images.shape[-2:]
-        return [(-(-height // s), -(-width // s)) for s in self.manifest.strides]
+
+class _Backbone:
+    """What GLIP asks of its backbone, which is a part of the graph."""
+
+    def __init__(self, manifest: Manifest):
+        self.size_divisibility = manifest.size_divisibility
+        self.strides = manifest.strides
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {f"level{i}": ShapeSpec(stride=stride) for i, stride in enumerate(self.strides)}
+
+
+def _hand_over(
+    features: list[torch.Tensor], text: TextFeatures
+) -> tuple[list[torch.Tensor], TextFeatures]:
+    """The neck, which is a part of the graph, too."""
+    return features, text
+
+
+class _Head:
+    """The graph, from images and the words of their prompts to the head's output."""
+
+    def __init__(self, graph: Graph, strides: Sequence[int]):
+        self.graph = graph
+        self.strides = strides
+        self.num_levels = len(strides)
+
+    def __call__(self, images: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
+        logits, deltas, centerness = self.graph(images[0], text.hidden, text.mask)
+        return GroundingOutput(logits, deltas, centerness, _level_sizes(images[0], self.strides))
+
+
+def _level_sizes(images: torch.Tensor, strides: Sequence[int]) -> list[tuple[int, int]]:
+    """Coarser levels round up."""
+    height, width = images.shape[-2:]
+    return [(-(-height // s), -(-width // s)) for s in strides]
 
 
 def _anchor_generator(manifest: Manifest) -> DefaultAnchorGenerator:

@@ -72,7 +72,7 @@ def test_a_vocabulary_in_chunks(from_files, predictor, monkeypatch):
 @pytest.fixture
 def image_read(loaded, monkeypatch):
     """Within it, a file with the image path is not read again."""
-    graph = loaded.image_graph
+    graph = loaded.head.graph
     monkeypatch.setattr("glipv2_d2.export.runtime._torch_graph", lambda path, device: graph)
 
 
