@@ -3,12 +3,17 @@
 import copy
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    inference_context,
+    inference_on_dataset,
+    print_csv_format,
+)
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 from torch import nn
@@ -16,7 +21,8 @@ from torch import nn
 from ..config import named_setting
 from ..errors import ConfigError, DataError
 from ..evaluation.tables import Table, metric_tables, write_results
-from ..modeling.mask_output import masks_as
+from ..modeling import GLIP, GLIPWithTTA
+from ..modeling.mask_output import rescale
 from .image_headers import dataset_names, require_test_images
 
 __all__ = [
@@ -170,10 +176,8 @@ def evaluate_test_sets(
             evaluator = instantiate(evaluator)
         with named_setting("dataloader.test"):
             batches = instantiate(loader)
-        # What the evaluator prefers: all masks of a large vocabulary do not fit the memory.
-        form = getattr(evaluator, "mask_form", getattr(model, "mask_form", "image"))
-        with masks_as(model, form):
-            result = inference_on_dataset(model, batches, evaluator)
+        with inference_context(model):
+            result = inference_on_dataset(_outputs(model, evaluator), batches, evaluator)
         if not result:
             continue
         print_csv_format(result)
@@ -195,6 +199,25 @@ def _summary(node: DictConfig, results: dict) -> Table:
     table = instantiate(summary)
     logger.info("%s", table)
     return table
+
+
+def _outputs(model: nn.Module, evaluator: DatasetEvaluator) -> Callable[[list[dict]], list[dict]]:
+    """The model as the evaluator wants it called.
+
+    An evaluator with `boxes_only = True` looks at boxes alone, so that masks need not be computed.
+    One with `roi_masks = True` takes Detectron2's ROIMasks and pastes what counts: all masks of a
+    large vocabulary do not fit the memory.
+    """
+    if not isinstance(model, GLIP | GLIPWithTTA):
+        return model
+    if getattr(evaluator, "boxes_only", False):
+        return lambda inputs: model([{**x, "boxes_only": True} for x in inputs])
+    if getattr(evaluator, "roi_masks", False):
+        return lambda inputs: [
+            {"instances": rescale(found, x)}
+            for x, found in zip(inputs, model.inference(inputs, do_postprocess=False))
+        ]
+    return model
 
 
 def _tables(name: str, evaluator: DatasetEvaluator, result: Mapping) -> list[Table]:

@@ -5,32 +5,31 @@ import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-from torch import nn
 from torchvision.ops import nms
 
 from ..checkpoint import build_for_weights, load_weights
 from ..config import apply_overrides, get_config
-from ..errors import PromptError, UsageError
+from ..errors import UsageError
 from ..images import AnyImage, bgr_array, listed
 from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
-from ..language.prompt import Prompt
-from ..language.prompt_text import read_prompt
-from ..modeling.mask_output import masks_as, paste_masks
+from ..modeling import GLIP
+from ..modeling.mask_output import paste_masks, rescale
+from ..modeling.meta_arch.inference import EncodedImages
 from ..modeling.precision import inference_autocast
 from ..modeling.tta import GLIPWithTTA
+from .asked import PromptLike, prompts_per_image
 from .setup import resolve_device
 
-__all__ = ["GroundingPredictor", "keep_best_phrase", "tta_in_proportion"]
+__all__ = ["EncodedImage", "GroundingPredictor", "keep_best_phrase", "tta_in_proportion"]
 
 # Of the usual size: 400, 500, ..., 1200 where that is 800.
 TTA_PERCENT = (50, 62.5, 75, 87.5, 100, 112.5, 125, 137.5, 150)
-
-PromptLike = str | Prompt | Sequence[str] | Sequence[Prompt]
 
 
 class GroundingPredictor:
@@ -50,7 +49,8 @@ class GroundingPredictor:
         batch_size: images that are read and handed to the model together. What is found in one
             does not depend on the others, see `GLIP.forward`.
         precision: "fp32", "bf16" or, on CUDA, "fp16".
-        phrases: back end that finds the phrases of a sentence without brackets (data/phrases.py).
+        phrases: back end that finds the phrases of a sentence without brackets, see
+            `extract_noun_phrases`.
 
     Raises:
         UsageError: a model without prompts, a threshold that is not in [0, 1], a size that is not a
@@ -60,7 +60,7 @@ class GroundingPredictor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: GLIP | GLIPWithTTA,
         *,
         min_size: int = 800,
         max_size: int = 1333,
@@ -86,13 +86,19 @@ class GroundingPredictor:
             phrases=phrases,
         )
         self.precision = precision
-        self.model = model.eval()
+        self.model: GLIP | GLIPWithTTA = model.eval()
         self.min_size, self.max_size = min_size, max_size
         self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
         self.score_threshold = score_threshold
         self.merge_iou = merge_iou
         self.phrases = phrases
         self.batch_size = batch_size
+
+    @property
+    def glip(self) -> GLIP:
+        """The model itself, where `model` is its test-time augmentation, too."""
+        model = self.model
+        return model if isinstance(model, GLIP) else model.model
 
     @classmethod
     def from_config(
@@ -130,7 +136,7 @@ class GroundingPredictor:
         settings = {key: value for key, value in cfg.get("inference", {}).items() if key in known}
         settings |= {k: v for k, v in options.items() if v is not None or k == "merge_iou"}
         _check_options(torch.device(device), **settings)  # before the weights are read
-        model = build_for_weights(cfg.model, weights)
+        model: Any = build_for_weights(cfg.model, weights)
         load_weights(model, weights)
         return cls(model.to(device), **settings)
 
@@ -140,8 +146,7 @@ class GroundingPredictor:
         The sizes are GLIP's nine, 400 to 1200 for a usual size of 800, in proportion to this
         predictor's size.
         """
-        model = getattr(self.model, "model", self.model)
-        self.model = tta_in_proportion(model, self.min_size, self.max_size, flip=flip).eval()
+        self.model = tta_in_proportion(self.glip, self.min_size, self.max_size, flip=flip).eval()
 
     @torch.no_grad()
     def __call__(
@@ -150,6 +155,8 @@ class GroundingPredictor:
         prompts: PromptLike | Sequence[PromptLike],
         *,
         score_threshold: float | None = None,
+        merge_iou: float | None = None,
+        masks: bool = True,
     ) -> list[Instances]:
         """Detect.
 
@@ -159,11 +166,13 @@ class GroundingPredictor:
             prompts: what to look for. One for all images: a text, which is read as `detect.py`
                 reads it: "trash can, cat" and "trash can" are class names, a sentence is a caption
                 with its phrases in [brackets] or found by the noun-phrase extractor
-                (data/prompt_text.py); a list of class names, which is split into as many prompts
-                as the token limit asks for; a Prompt. Or a list with one for each image. In a list
-                of strings those without brackets are class names, for all images; those with
+                (language/prompt_text.py); a list of class names, which is split into as many
+                prompts as the token limit asks for; a Prompt. Or a list with one for each image. In
+                a list of strings those without brackets are class names, for all images; those with
                 brackets are captions, one for each image; both in one list are refused.
-            score_threshold: overrides the predictor's.
+            score_threshold, merge_iou: in place of the predictor's; a `merge_iou` of 1 merges
+                nothing.
+            masks: False leaves out the masks of a model that has them.
 
         Returns:
             Per image an Instances on the CPU, in the image's own pixels, with `pred_boxes`
@@ -177,73 +186,65 @@ class GroundingPredictor:
             ImageReadError, OSError: an image cannot be read.
         """
         images = listed(images)
-        asked = self._prompts_per_image(prompts, len(images))
-        if score_threshold is not None:
-            _check_fraction("score_threshold", score_threshold)
-        threshold = self.score_threshold if score_threshold is None else score_threshold
+        asked = prompts_per_image(prompts, len(images), self.glip, self.phrases)
+        options = self._options(score_threshold, merge_iou, masks)
         results = []
         for start in range(0, len(images), self.batch_size):
             inputs = [
-                # What is not returned needs no masks.
-                {**self._input(images[i], f"images[{i}]", asked[i]), "min_score": threshold}
+                {**self._input(images[i], f"images[{i}]"), "prompt": asked[i], **options}
                 for i in range(start, min(start + self.batch_size, len(images)))
             ]
-            autocast = inference_autocast(self.model.device, self.precision)
-            with autocast, masks_as(self.model, "roi"):
-                outputs = self.model(inputs)
-            for output in outputs:
-                found = _above(output["instances"].to("cpu"), threshold)
-                if self.merge_iou is not None:
-                    found = keep_best_phrase(found, self.merge_iou)
-                results.append(paste_masks(found))  # of those that are left
+            with inference_autocast(self.model.device, self.precision):
+                found = self.model.inference(inputs, do_postprocess=False)
+            results += [_output(instances, x) for instances, x in zip(found, inputs)]
         return results
 
-    def _prompts_per_image(self, prompts, count: int) -> list[list[Prompt]]:
-        if isinstance(prompts, str | Prompt):
-            return [self._as_prompts(prompts)] * count
-        if not isinstance(prompts, Iterable):
-            raise PromptError(_kinds_message([prompts]))
-        prompts = list(prompts)
-        if not prompts or _are_class_names(prompts):
-            return [self._as_prompts(prompts)] * count
-        if len(prompts) != count:
-            what = "caption" if isinstance(prompts[0], str) else "prompt"
-            what += "s are" if len(prompts) > 1 else " is"
+    @torch.no_grad()
+    def set_image(self, image: AnyImage) -> "EncodedImage":
+        """Encode an image once, to ask about it any number of times.
+
+            image = predictor.set_image("photo.jpg")
+            stars = image.predict(["red star", "blue star"])
+            ring = image.predict("a [blue ring] beside a star")
+
+        What is returned belongs to the caller: several threads may each have images of their own,
+        or ask about one.
+
+        Raises:
+            UsageError: an image of another kind; or the predictor uses test-time augmentation,
+                which shows every image in many sizes.
+            ImageReadError, OSError: it cannot be read.
+        """
+        if isinstance(self.model, GLIPWithTTA):
             raise UsageError(
-                f"{len(prompts)} {what} given for {count} image{'s' * (count > 1)}: give one "
-                "for all images, not in a list, or one per image."
+                "set_image encodes an image in one size, and test-time augmentation shows it in "
+                "many: call the predictor itself, or use one without augmentation"
             )
-        return [self._as_prompts(item) for item in prompts]
+        record = self._input(image, "image")
+        with inference_autocast(self.model.device, self.precision):
+            encoded = self.glip.encode([record])
+        del record["image"]
+        return EncodedImage(self, record, encoded)
 
-    def _as_prompts(self, prompt: PromptLike) -> list[Prompt]:
-        """The prompts of one image."""
-        if isinstance(prompt, str):
-            prompt = read_prompt(prompt, backend=self.phrases)
-        if isinstance(prompt, Prompt):
-            return [prompt]
-        items = list(prompt) if isinstance(prompt, Iterable) else [prompt]
-        if not items:
-            raise PromptError("The prompt is empty: give class names, a caption or a Prompt.")
-        if all(isinstance(item, Prompt) for item in items):
-            return items
-        if not all(isinstance(item, str) for item in items):
-            raise PromptError(_kinds_message(items))
-        if not _are_class_names(items):
-            if len(items) > 1:
-                raise PromptError(
-                    f"One image is asked {len(items)} captions, {items[0]!r} and others: mark all "
-                    "phrases in one caption, or give their names as a list of classes."
-                )
-            return self._as_prompts(items[0])
-        model = getattr(self.model, "model", self.model)  # within test-time augmentation
-        return model.tokenizer.split(items, size=getattr(model, "chunk_size", None))
+    def _options(
+        self, score_threshold: float | None, merge_iou: float | None, masks: bool
+    ) -> dict[str, Any]:
+        """The options of a call, as fields of the model's inputs.
 
-    def _input(self, image: AnyImage, name: str, prompts: list[Prompt]) -> dict:
+        What is not returned needs no masks: the model leaves it out itself.
+        """
+        if score_threshold is None:
+            score_threshold = self.score_threshold
+        merge_iou = self.merge_iou if merge_iou is None else merge_iou
+        _check_thresholds(score_threshold, merge_iou)
+        return {"min_score": score_threshold, "merge_iou": merge_iou, "boxes_only": not masks}
+
+    def _input(self, image: AnyImage, name: str) -> dict[str, Any]:
         pixels = bgr_array(image, name)
         height, width = pixels.shape[:2]
         # Augmentation makes its views from the image itself, not from one resized already.
         augmented = isinstance(self.model, GLIPWithTTA)
-        for resize in self.model.resizes if augmented else [self.resize]:
+        for resize in getattr(self.model, "resizes", [self.resize]):
             transform = resize.get_transform(pixels)
             if min(transform.new_h, transform.new_w) < 1:
                 raise UsageError(
@@ -254,10 +255,44 @@ class GroundingPredictor:
         if self.model.input_format == "RGB":
             resized = resized[:, :, ::-1]
         tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        record = {"image": tensor, "height": height, "width": width, "prompt": prompts}
+        record = {"image": tensor, "height": height, "width": width}
         if isinstance(image, str | os.PathLike):
             record["file_name"] = str(image)
         return record
+
+
+class EncodedImage:
+    """An image that was encoded once, see `GroundingPredictor.set_image`.
+
+    Args:
+        predictor: whose model and options are used; as they are when `predict` is called, but for
+            the weights: with others the image has to be set anew.
+        record: the model's input without "image".
+        encoded: its pyramid.
+    """
+
+    def __init__(self, predictor: GroundingPredictor, record: dict, encoded: EncodedImages):
+        self._predictor = predictor
+        self._record = record
+        self._encoded = encoded
+
+    @torch.no_grad()
+    def predict(
+        self,
+        prompts: PromptLike,
+        *,
+        score_threshold: float | None = None,
+        merge_iou: float | None = None,
+        masks: bool = True,
+    ) -> Instances:
+        """Detect: what the predictor called with this image and these prompts returns."""
+        predictor, model = self._predictor, self._predictor.glip
+        (asked,) = prompts_per_image(prompts, 1, model, predictor.phrases)
+        options = predictor._options(score_threshold, merge_iou, masks)
+        inputs = {**self._record, "prompt": asked, **options}
+        with inference_autocast(model.device, predictor.precision):
+            (found,) = model.answer(self._encoded, [inputs])
+        return _output(found, inputs)
 
 
 def _check_options(
@@ -276,58 +311,41 @@ def _check_options(
     for name, value in sizes.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise UsageError(f"{name} must be a whole number from 1, got {value!r}.")
-    _check_fraction("score_threshold", score_threshold)
-    if merge_iou is not None:
-        _check_fraction("merge_iou", merge_iou)
-        if merge_iou == 0:
-            raise UsageError("merge_iou must lie in (0, 1] or be None, got 0.")
+    _check_thresholds(score_threshold, merge_iou)
     if phrases not in NOUN_PHRASE_EXTRACTORS:
         known = ", ".join(repr(name) for name, _ in NOUN_PHRASE_EXTRACTORS)
         raise UsageError(f"phrases must be one of {known}, got {phrases!r}.")
     inference_autocast(device, precision)
 
 
-def _check_fraction(name: str, value) -> None:
+def _check_thresholds(score_threshold: Any, merge_iou: Any) -> None:
+    _check_fraction("score_threshold", score_threshold)
+    if merge_iou is not None:
+        _check_fraction("merge_iou", merge_iou)
+        if merge_iou == 0:
+            raise UsageError("merge_iou must lie in (0, 1] or be None, got 0")
+
+
+def _check_fraction(name: str, value: Any) -> None:
     # NaN is in no interval.
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
         raise UsageError(f"{name} must be a number in [0, 1] (0.35 for 35 %), got {value!r}.")
 
 
-def _are_class_names(items: Sequence) -> bool:
-    """Whether a list holds strings without brackets only.
-
-    Raises:
-        PromptError: it holds strings with brackets and strings without.
-    """
-    if not all(isinstance(item, str) for item in items):
-        return False
-    marked = [item for item in items if "[" in item or "]" in item]
-    if 0 < len(marked) < len(items):
-        plain = next(item for item in items if item not in marked)
-        raise PromptError(
-            f"A list of strings holds class names, or captions with their phrases in [brackets], "
-            f"but this one holds both: {plain!r} and {marked[0]!r}. Mark the phrases of every "
-            "caption, or give the classes of an image as a list of their own."
-        )
-    return not marked
-
-
-def _kinds_message(items: Sequence) -> str:
-    kinds = ", ".join(sorted({type(item).__name__ for item in items}))
-    return f"A prompt is a caption, class names or a Prompt, but this one holds {kinds}."
-
-
 def tta_in_proportion(
-    model: nn.Module, min_size: int, max_size: int, *, flip: bool = True
+    model: GLIP, min_size: int, max_size: int, *, flip: bool = True
 ) -> GLIPWithTTA:
     """GLIP's test-time augmentation (400 to 1200, at most 2000) for a model of another size."""
     sizes = [round(min_size * percent / 100) for percent in TTA_PERCENT]
     return GLIPWithTTA(model, min_sizes=sizes, max_size=round(max_size * 1.5), flip=flip)
 
 
-def _above(instances: Instances, threshold: float) -> Instances:
-    instances = instances[instances.scores >= threshold]
-    return instances[instances.scores.argsort(descending=True, stable=True)]
+def _output(instances: Instances, batched_input: dict) -> Instances:
+    """What the predictor returns of detections in the model's input size, on the CPU."""
+    found = rescale(instances, batched_input).to("cpu")
+    if batched_input["merge_iou"] is not None:
+        found = keep_best_phrase(found, batched_input["merge_iou"])
+    return paste_masks(found)  # of those that are left
 
 
 def keep_best_phrase(instances: Instances, iou: float) -> Instances:

@@ -65,7 +65,7 @@ class Flickr30kEvaluator(RecordEvaluator):
         `{"flickr30k_any": {"R@1", "R@5", "R@10", "upper_bound", "R@1-people", ...}}` in percent.
     """
 
-    mask_form = None  # boxes are all that is looked at: masks need not be computed
+    boxes_only = True  # masks need not be computed
 
     def __init__(
         self,

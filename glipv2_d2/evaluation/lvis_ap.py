@@ -41,7 +41,7 @@ class LVISFederatedEvaluator(GatheringEvaluator):
     Detections are kept as arrays, and those that cannot be among the 10,000 of their class any
     more are dropped while others come in: the memory is bounded by classes x 10,000, not by the
     number of images. Of masks only those that may count are pasted, a block at a time, if they come
-    as Detectron2's ROIMasks: `masks_as(model, "roi")`, which `evaluate_test_sets` sees to.
+    as Detectron2's ROIMasks, which `evaluate_test_sets` sees to (`roi_masks`).
 
     Args:
         dataset_name: a registered data set with `json_file` in LVIS's format.
@@ -57,7 +57,7 @@ class LVISFederatedEvaluator(GatheringEvaluator):
         percent; the same for `segm` where the model predicts masks. NaN: no such objects.
     """
 
-    mask_form = "roi"
+    roi_masks = True
 
     def __init__(
         self,

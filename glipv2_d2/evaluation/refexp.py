@@ -39,7 +39,7 @@ class RefExpEvaluator(RecordEvaluator):
         generalized IoU.
     """
 
-    mask_form = None  # boxes are all that is looked at: masks need not be computed
+    boxes_only = True  # masks need not be computed
 
     def __init__(
         self,

@@ -1,15 +1,21 @@
-"""Work in blocks that stay in the processor's cache."""
+"""The leaner forms that layers take where no gradient is recorded."""
 
 import torch
 
-__all__ = ["block_rows", "inference_dtype"]
+__all__ = ["block_rows", "inference_dtype", "records_gradients"]
 
 # Values in the largest intermediate of a block: 12 MB of float32, which a last-level cache holds
 # and with which matrix products still run at full speed. Measured in docs/benchmarks.md.
 CPU_BLOCK_VALUES = 3_000_000
 
 
-def block_rows(x: torch.Tensor, width: int) -> int:
+def records_gradients(*operands: torch.Tensor) -> bool:
+    """Whether autograd records what is done with these tensors: not in inference, nor in training
+    where the parameters and all that comes before them are frozen."""
+    return torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
+
+
+def block_rows(x: torch.Tensor, width: int, *parameters: torch.Tensor) -> int:
     """How many of the rows of `x` (B, rows, ...) are worked on at once.
 
     On CPU, without gradients, blocks: the intermediates of 20,000 positions would go through main
@@ -18,19 +24,24 @@ def block_rows(x: torch.Tensor, width: int) -> int:
 
     Args:
         width: values per row in the largest intermediate.
+        parameters: all else that takes part.
     """
     rows = x.shape[1]
-    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or records_gradients(x, *parameters):
         return rows
     return min(rows, max(1, CPU_BLOCK_VALUES // (x.shape[0] * width)))
 
 
-def inference_dtype(device: torch.device) -> torch.dtype:
-    """Autocast's precision in inference; float32 in training and without autocast.
+def inference_dtype(*operands: torch.Tensor) -> torch.dtype:
+    """The precision of an operation that trains in float32 although autocast is on.
 
-    For the parts that train in float32 although autocast is on (softmax, sampling positions), and
-    that inference can afford to round.
+    Softmax and sampling positions do; inference can afford to round them: autocast's precision
+    where no gradient is recorded. Without autocast that of the first of the operands, at least
+    float32 where gradients are recorded.
     """
-    if torch.is_grad_enabled() or not torch.is_autocast_enabled(device.type):
-        return torch.float32
-    return torch.get_autocast_dtype(device.type)
+    x = operands[0]
+    if torch.is_autocast_enabled(x.device.type):
+        if records_gradients(*operands):
+            return torch.float32
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype

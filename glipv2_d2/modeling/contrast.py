@@ -9,6 +9,7 @@ from torch import nn
 
 from .contrast_targets import ContrastTargets, batch_targets
 from .gather import gather_rows
+from .heads.task_head import TaskHead, TrainingPass
 from .precision import without_autocast
 from .processes import mean_over_processes
 from .text import TextFeatures
@@ -16,7 +17,7 @@ from .text import TextFeatures
 __all__ = ["ContrastTargets", "RegionWordContrast", "sample_positions"]
 
 
-class RegionWordContrast(nn.Module):
+class RegionWordContrast(TaskHead):
     """Regions of a batch against the words of all its prompts, before vision and language meet.
 
     The similarity of a region (a position of the FPN's output) and a word (a token of the language
@@ -88,6 +89,10 @@ class RegionWordContrast(nn.Module):
         for projection in (self.region_projection, self.word_projection):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
+
+    def losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
+        """`loss_contrast`, of the features before fusion."""
+        return {"loss_contrast": self(run.features, run.text, ContrastTargets.of(run))}
 
     def forward(
         self, features: Sequence[torch.Tensor], text: TextFeatures, targets: ContrastTargets
@@ -192,8 +197,8 @@ def _take(
         taken.append(level[images[rows], :, y, x])
         order.append(rows)
         start += height * width
-    order = torch.cat(order)
-    return images[order], positions[order], torch.cat(taken)
+    ordered = torch.cat(order)
+    return images[ordered], positions[ordered], torch.cat(taken)
 
 
 def _cross_entropy(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:

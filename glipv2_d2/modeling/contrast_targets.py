@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from ..language.class_names import bare_name
 from ..language.prompt import Prompt
 from .gather import gather_rows
+from .heads.task_head import TrainingPass
 
 __all__ = ["ContrastTargets", "batch_targets", "positions_inside"]
 
@@ -33,6 +34,24 @@ class ContrastTargets(NamedTuple):
     matches: torch.Tensor
     words: torch.Tensor
     inside: torch.Tensor
+
+    @classmethod
+    def of(cls, run: TrainingPass) -> "ContrastTargets":
+        """Those of a training pass; withheld words take no part."""
+        batch = run.batch
+        return cls(
+            prompts=batch.prompts,
+            positive_maps=batch.tokens.positive_maps,
+            gt_phrases=batch.gt_phrases,
+            matches=run.matches.box_index,
+            words=batch.tokens.mask & ~batch.withheld,
+            inside=positions_inside(
+                run.images.image_sizes,
+                [(level.shape[-2], level.shape[-1]) for level in run.features],
+                run.strides,
+                run.text.hidden.device,
+            ),
+        )
 
     def region_phrases(self, images: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """(R,) index of the phrase of each region in its image's prompt, -1 for none.
@@ -156,7 +175,7 @@ def _phrase_keys(names: Sequence[Sequence[str]], device: torch.device) -> torch.
     pairs = [
         (phrase, key)
         for phrase, of_phrase in enumerate(names)
-        for key in sorted({_name_key(name) for name in of_phrase} - {None})
+        for key in sorted(k for k in {*map(_name_key, of_phrase)} if k is not None)
     ]
     return torch.tensor(pairs, dtype=torch.int64, device=device).reshape(-1, 2)
 

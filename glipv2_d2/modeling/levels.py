@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from detectron2.modeling import Backbone
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
 from ..errors import ConfigError
+from .heads import GroundingHead
 
 __all__ = ["level_strides", "require_fitting_features", "require_fitting_levels"]
 
 
-def level_strides(backbone: nn.Module, name: str) -> dict[str, int]:
+def level_strides(backbone: Backbone, name: str) -> dict[str, int]:
     """The strides of a backbone's levels, by name, fine to coarse.
 
     Args:
@@ -30,7 +32,7 @@ def level_strides(backbone: nn.Module, name: str) -> dict[str, int]:
 
 
 def require_fitting_levels(
-    backbone: nn.Module, anchor_generator: nn.Module, head: nn.Module
+    backbone: Backbone, anchor_generator: DefaultAnchorGenerator, head: GroundingHead
 ) -> None:
     """One anchor for each position of each level, and a box scale for each level.
 
@@ -52,9 +54,9 @@ def require_fitting_levels(
             f"GLIP takes one anchor for each position, and model.anchor_generator gives "
             f"{_listed(anchor_generator.num_anchors)}, by level: one size and one aspect ratio each"
         )
-    if len(head.box_scales) != len(anchors):
+    if head.num_levels != len(anchors):
         raise ConfigError(
-            f"model.head.num_levels is {len(head.box_scales)}, and the levels have the strides "
+            f"model.head.num_levels is {head.num_levels}, and the levels have the strides "
             f"{_listed(anchors)}: set it to {len(anchors)}"
         )
 

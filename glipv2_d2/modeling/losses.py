@@ -1,7 +1,5 @@
 """Training losses of the grounding head, with the official GLIP's definitions and normalizers."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from fvcore.nn import sigmoid_focal_loss
@@ -9,24 +7,10 @@ from torchvision.ops import generalized_box_iou_loss
 
 from .boxes import InclusiveBoxCoder
 from .heads.grounding import GroundingOutput
-from .matcher import ATSSMatcher, Matches, match_batch
+from .matcher import ATSSMatcher, GroundingTargets, Matches, match_batch
 from .processes import mean_over_processes
 
-__all__ = ["GroundingLosses", "GroundingTargets"]
-
-
-class GroundingTargets(NamedTuple):
-    """Ground truth of B images.
-
-    Attributes:
-        boxes: per image (G, 4), inclusive, pixels.
-        tokens: per image (G, T) bool, the words each box belongs to.
-        mask: (B, T) bool, True for real tokens.
-    """
-
-    boxes: list[torch.Tensor]
-    tokens: list[torch.Tensor]
-    mask: torch.Tensor
+__all__ = ["GroundingLosses"]
 
 
 class GroundingLosses:
@@ -83,10 +67,10 @@ class GroundingLosses:
             anchors: per level (n, 4), inclusive, shared by the batch.
             matches: what `match` gave for them, where it is known already.
         """
-        matches, matched_boxes = self.match(anchors, targets) if matches is None else matches
-        positive = matches >= 0
+        box_index, matched_boxes = matches or self.match(anchors, targets)
+        positive = box_index >= 0
         num_positive = mean_over_processes(positive.sum().float()).clamp(min=1.0)
-        token_loss = self._token_loss(output.logits, matches, targets) / num_positive
+        token_loss = self._token_loss(output.logits, box_index, targets) / num_positive
 
         all_anchors = torch.cat(anchors).expand_as(output.deltas)
         centerness_target = centerness_of(all_anchors[positive], matched_boxes[positive])
@@ -109,12 +93,12 @@ class GroundingLosses:
         return {name: loss * self.weights[name] for name, loss in losses.items()}
 
     def _token_loss(
-        self, logits: torch.Tensor, matches: torch.Tensor, targets: GroundingTargets
+        self, logits: torch.Tensor, box_index: torch.Tensor, targets: GroundingTargets
     ) -> torch.Tensor:
         gold = torch.zeros_like(logits)
-        for row, match, tokens in zip(gold, matches, targets.tokens):
-            positive = match >= 0
-            row[positive, : tokens.shape[1]] = tokens[match[positive]].to(row.dtype)
+        for row, index, tokens in zip(gold, box_index, targets.tokens):
+            positive = index >= 0
+            row[positive, : tokens.shape[1]] = tokens[index[positive]].to(row.dtype)
         loss = sigmoid_focal_loss(logits, gold, alpha=self.alpha, gamma=self.gamma)
         return (loss * targets.mask[:, None]).sum()
 

@@ -1,67 +1,45 @@
-"""In which form masks leave the model.
+"""Detections in the size of the output, and their masks pasted into the image.
 
 A bool per pixel of the image and detection, Detectron2's form, is too much where thousands of
-detections of an image are kept (fixed AP on LVIS: 9,300, 2.7 GiB at 480x640). Detectron2 has a
-structure for the small masks that a head predicts: ROIMasks.
+detections of an image are kept (fixed AP on LVIS: 9,300, 2.7 GiB at 480x640): so the two are two
+steps, with Detectron2's structure for the small masks that a head predicts, ROIMasks, in between.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances, ROIMasks
-from torch import nn
 
-__all__ = ["MASK_FORMS", "masks_as", "paste_masks", "to_output_size"]
-
-# (n, H, W) bool, pasted into the image; ROIMasks, within the boxes; not even computed.
-MASK_FORMS = ("image", "roi", None)
+__all__ = ["paste_masks", "postprocess", "rescale"]
 
 
-@contextmanager
-def masks_as(model: nn.Module, form: str | None) -> Iterator[None]:
-    """Within this context `model` gives its masks in another form.
+def postprocess(instances: Instances, batched_input: dict) -> Instances:
+    """Detections in the output's size, with their masks pasted into it.
 
     Args:
-        model: nothing happens to one without `mask_form` (see `GLIP`), or that is to give none.
-        form: one of MASK_FORMS.
-
-    Raises:
-        ValueError: another form.
+        instances: in pixels of the model's input.
+        batched_input: see `rescale`.
     """
-    if form not in MASK_FORMS:
-        raise ValueError(f"the form of masks must be one of {MASK_FORMS}, got {form!r}")
-    if getattr(model, "mask_form", None) is None:
-        yield
-        return
-    before = model.mask_form
-    model.mask_form = form
-    try:
-        yield
-    finally:
-        model.mask_form = before
+    return paste_masks(rescale(instances, batched_input))
 
 
-def to_output_size(
-    instances: Instances, height: int, width: int, mask_form: str | None = "image"
-) -> Instances:
-    """`detector_postprocess`, with `pred_masks` in the form asked for.
+def rescale(instances: Instances, batched_input: dict) -> Instances:
+    """`detector_postprocess` that keeps ROIMasks as they are; `instances` stays unchanged.
 
     Args:
-        instances: in pixels of the model's input; `pred_masks` (n, 1, S, S), if there are any.
+        instances: in pixels of the model's input.
+        batched_input: its "height" and "width" are the output's; default: the model's input's.
     """
-    if mask_form == "image" or not instances.has("pred_masks"):
-        return detector_postprocess(instances, height, width)
-    fields = dict(instances.get_fields())
-    masks = fields.pop("pred_masks")
-    rows = torch.arange(len(masks), device=masks.device)
+    height, width = instances.image_size
+    height, width = batched_input.get("height", height), batched_input.get("width", width)
+    fields = {**instances.get_fields(), "pred_boxes": instances.pred_boxes.clone()}
+    masks = fields.pop("pred_masks", None)
+    rows = torch.arange(len(instances), device=instances.pred_boxes.device)
     result = detector_postprocess(
-        Instances(instances.image_size, **fields, mask_rows=rows), height, width
+        Instances(instances.image_size, **fields, rows=rows), height, width
     )
-    if mask_form == "roi":  # of the boxes that are left: empty ones are dropped
-        result.pred_masks = ROIMasks(masks[result.mask_rows, 0])
-    result.remove("mask_rows")
+    if masks is not None:  # of the boxes that are left: empty ones are dropped
+        result.pred_masks = masks[result.rows]
+    result.remove("rows")
     return result
 
 

@@ -7,18 +7,32 @@ from detectron2.structures import Boxes, pairwise_iou
 
 from .boxes import to_continuous
 
-__all__ = ["ATSSMatcher", "Matches", "match_batch"]
+__all__ = ["ATSSMatcher", "GroundingTargets", "Matches", "match_batch"]
+
+
+class GroundingTargets(NamedTuple):
+    """Ground truth of B images.
+
+    Attributes:
+        boxes: per image (G, 4), inclusive, pixels.
+        tokens: per image (G, T) bool, the words each box belongs to.
+        mask: (B, T) bool, True for real tokens.
+    """
+
+    boxes: list[torch.Tensor]
+    tokens: list[torch.Tensor]
+    mask: torch.Tensor
 
 
 class Matches(NamedTuple):
     """The boxes that the N anchors of B images are to predict.
 
     Attributes:
-        index: (B, N) int64, the image's box of each anchor; -1 for none.
+        box_index: (B, N) int64, the image's box of each anchor; -1 for none.
         boxes: (B, N, 4) those boxes, inclusive, pixels; of no meaning where the index is -1.
     """
 
-    index: torch.Tensor
+    box_index: torch.Tensor
     boxes: torch.Tensor
 
 

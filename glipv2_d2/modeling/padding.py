@@ -1,6 +1,7 @@
 """Images of different sizes in one batch, each padded as if it were alone."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 __all__ = ["by_padded_size"]
 
@@ -28,7 +29,7 @@ def by_padded_size(
     for index, inputs in enumerate(batched_inputs):
         padded = tuple(-(-side // max(stride, 1)) for side in inputs["image"].shape[-2:])
         groups.setdefault(padded, []).append(index)
-    results = {}
+    results: dict[int, Any] = {}
     for rows in groups.values():
         found = run(*([values[i] for i in rows] for values in (batched_inputs, *more)))
         results.update(zip(rows, found, strict=True))

@@ -13,7 +13,7 @@ from ..language.positive_map import ClassMap
 from ..language.prompt import Prompt
 from .boxes import InclusiveBoxCoder, to_continuous
 
-__all__ = ["Detections", "GroundingPostprocessor", "classes_asked_twice", "split"]
+__all__ = ["Detections", "GroundingPostprocessor", "classes_asked_twice"]
 
 
 class Detections(NamedTuple):
@@ -21,20 +21,17 @@ class Detections(NamedTuple):
 
     Attributes:
         boxes: (n, 4), inclusive, pixels. scores, classes: (n,), the latter class ids.
-        masks: (n, S, S) probabilities, stretched over the continuous boxes; None where the model
-            has no mask head. They go where their boxes go and have no say in anything.
-        prompt: (n,) int64, which of the image's prompts found each; None where nobody asks.
+        prompt_index: (n,) int64, which of the image's prompts found each.
     """
 
     boxes: torch.Tensor
     scores: torch.Tensor
     classes: torch.Tensor
-    masks: torch.Tensor | None = None
-    prompt: torch.Tensor | None = None
+    prompt_index: torch.Tensor
 
     def select(self, rows: torch.Tensor | slice) -> "Detections":
         """The detections `rows` (indices, a mask or a slice)."""
-        return Detections(*(None if part is None else part[rows] for part in self))
+        return Detections(*(part[rows] for part in self))
 
 
 class GroundingPostprocessor:
@@ -77,6 +74,7 @@ class GroundingPostprocessor:
         anchors: Sequence[torch.Tensor],
         class_map: ClassMap,
         image_size: tuple[int, int],
+        prompt_index: int = 0,
         deferred: Collection[int] = (),
     ) -> Detections:
         """Detections of one image for one prompt.
@@ -85,6 +83,7 @@ class GroundingPostprocessor:
             logits, deltas, centerness, anchors: per level (n, T), (n, 4), (n,), (n, 4).
             image_size: (height, width) of the network's input without padding; boxes are clipped to
                 it.
+            prompt_index: of the prompt among the image's own.
             deferred: ids of classes that other prompts of the image ask for, too (see
                 `classes_asked_twice`): their candidates are left for the NMS of `merge`.
         """
@@ -93,7 +92,10 @@ class GroundingPostprocessor:
             for level in zip(logits, deltas, centerness, anchors)
         ]
         boxes, scores, classes = (torch.cat(parts) for parts in zip(*levels))
-        own, others = split(Detections(_clip(boxes, image_size), scores, classes), deferred)
+        found = Detections(
+            _clip(boxes, image_size), scores, classes, torch.full_like(classes, prompt_index)
+        )
+        own, others = _split(found, deferred)
         return _concatenate([self._best(self._nms(own)), others])
 
     def merge(self, chunks: Sequence[Detections], deferred: Collection[int] = ()) -> Detections:
@@ -102,7 +104,7 @@ class GroundingPostprocessor:
         Of a class that several prompts asked for (`deferred`, as given to `detect`) the phrases of
         all prompts go through one NMS: at each place the best of them counts.
         """
-        own, others = split(_concatenate(chunks), deferred)
+        own, others = _split(_concatenate(chunks), deferred)
         merged = _concatenate([own, self._nms(others)])
         best = merged.scores.argsort(descending=True, stable=True)
         return merged.select(best[: self.detections_per_image])
@@ -110,10 +112,7 @@ class GroundingPostprocessor:
     def to_instances(
         self, detections: Detections, prompts: Sequence[Prompt], image_size: tuple[int, int]
     ) -> Instances:
-        """Detectron2's Instances with continuous boxes; `pred_phrases` names each class.
-
-        `pred_masks` (n, 1, S, S) where there are any, as `detector_postprocess` takes them.
-        """
+        """Detectron2's Instances with continuous boxes; `pred_phrases` names each class."""
         instances = Instances(
             image_size,
             pred_boxes=Boxes(to_continuous(detections.boxes)),
@@ -124,8 +123,6 @@ class GroundingPostprocessor:
             asked = [pair for p in prompts for pair in zip(p.class_ids, p.names)]
             names = dict(reversed(asked))  # of two names of a class the first
             instances.pred_phrases = PhraseList(names[i] for i in detections.classes.tolist())
-        if detections.masks is not None:
-            instances.pred_masks = detections.masks[:, None]
         return instances
 
     def _candidates(self, logits, deltas, centerness, anchors, class_map: ClassMap):
@@ -160,7 +157,7 @@ def classes_asked_twice(prompts: Sequence[Prompt]) -> frozenset[int]:
     return frozenset(i for i, count in asked.items() if count > 1)
 
 
-def split(detections: Detections, classes: Collection[int]) -> tuple[Detections, Detections]:
+def _split(detections: Detections, classes: Collection[int]) -> tuple[Detections, Detections]:
     """The detections of all other classes, and those of `classes`."""
     if not classes:
         return detections, detections.select(slice(0))
@@ -170,8 +167,7 @@ def split(detections: Detections, classes: Collection[int]) -> tuple[Detections,
 
 
 def _concatenate(parts: Sequence[Detections]) -> Detections:
-    fields = zip(*parts)
-    return Detections(*(None if field[0] is None else torch.cat(field) for field in fields))
+    return Detections(*(torch.cat(field) for field in zip(*parts)))
 
 
 def _clip(boxes: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:

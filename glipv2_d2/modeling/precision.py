@@ -3,11 +3,12 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import nn
 
 from ..compat import PRECISIONS
 from ..errors import ConfigError
 
-__all__ = ["inference_autocast", "without_autocast"]
+__all__ = ["at_least_float32", "inference_autocast", "parameter_dtype", "without_autocast"]
 
 
 def inference_autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -35,3 +36,24 @@ def without_autocast(device_type: str) -> AbstractContextManager:
     if torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """`x` itself in float32 or float64; half precision becomes float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def parameter_dtype(model: nn.Module) -> torch.dtype:
+    """The precision of a model's parameters, which its images come in; float32 without any.
+
+    Raises:
+        ConfigError: the model was quantized.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.ao.nn.quantized.Linear):  # the dynamic one's parent
+            raise ConfigError(
+                "a quantized GLIP does not run: its attention over image and words folds weights "
+                "into each other, which quantized layers do not hand out; use inference.precision="
+                "bf16, or model.bfloat16()"
+            )
+    return next((p.dtype for p in model.parameters()), torch.float32)

@@ -7,7 +7,7 @@ from torch import nn
 
 from .levels import require_fitting_features
 from .meta_arch import GLIP
-from .postprocessing import classes_asked_twice
+from .meta_arch.inference import EncodedImages
 from .weights import WEIGHTS_REGISTRY
 
 __all__ = ["GLIPProposalGenerator", "build_rcnn_on_glip"]
@@ -49,12 +49,12 @@ class GLIPProposalGenerator(nn.Module):
         """
         strides = self.glip.anchor_generator.strides
         require_fitting_features(features, images.tensor.shape[-2:], strides)
-        prompts = [self.glip.vocabulary_prompts] * len(images)
-        found = self.glip.detect(list(features.values()), prompts, images.image_sizes)
+        asked = self.glip.vocabulary_prompts
+        encoded = EncodedImages(list(features.values()), images.image_sizes)
         proposals = []
-        for chunks, size in zip(found, images.image_sizes):
-            detections = self.glip.postprocessor.merge(chunks, classes_asked_twice(prompts[0]))
-            instances = self.glip.postprocessor.to_instances(detections, prompts[0], size)
+        found = self.glip.detect(encoded, [asked] * len(images))
+        for detections, size in zip(found, images.image_sizes):
+            instances = self.glip.postprocessor.to_instances(detections, asked, size)
             instances = instances[: self.proposals_per_image]
             proposals.append(
                 Instances(

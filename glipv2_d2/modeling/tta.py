@@ -1,6 +1,7 @@
 """Multi-scale and flip test-time augmentation: the starred numbers of the GLIP papers."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -11,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops import batched_nms
 
 from ..language.prompt import Prompt, names_direction
-from .mask_output import masks_as, paste_masks
+from .mask_output import postprocess
+from .meta_arch import GLIP
 
 __all__ = ["GLIPWithTTA"]
 
@@ -35,10 +37,12 @@ class GLIPWithTTA(nn.Module):
         detections_per_image: kept after merging.
     """
 
+    model: GLIP
+
     @configurable
     def __init__(
         self,
-        model: nn.Module,
+        model: GLIP | DistributedDataParallel,
         *,
         min_sizes: Sequence[int] = (400, 500, 600, 700, 800, 900, 1000, 1100, 1200),
         max_size: int = 2000,
@@ -76,37 +80,33 @@ class GLIPWithTTA(nn.Module):
     def input_format(self) -> str:
         return self.model.input_format
 
-    @property
-    def mask_form(self) -> str | None:
-        """See `mask_output.masks_as`."""
-        return self.model.mask_form
-
-    @mask_form.setter
-    def mask_form(self, form: str | None) -> None:
-        self.model.mask_form = form
-
     def set_vocabulary(self, names: Sequence[str]) -> None:
         """See `GLIP.set_vocabulary`."""
         self.model.set_vocabulary(names)
 
-    @torch.no_grad()
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         """As `GLIP.forward` in evaluation."""
         if self.training:
             raise RuntimeError("test-time augmentation is for evaluation: call .eval() first")
-        return [{"instances": self._detect(x)} for x in batched_inputs]
+        return self.inference(batched_inputs)
+
+    @torch.no_grad()
+    def inference(self, batched_inputs: list[dict], do_postprocess: bool = True) -> list:
+        """As `GLIP.inference`; the input is the image that the views are made from."""
+        results = [self._detect(x) for x in batched_inputs]
+        if do_postprocess:
+            return [{"instances": postprocess(r, x)} for r, x in zip(results, batched_inputs)]
+        return results
 
     def _detect(self, inputs: dict) -> Instances:
-        height = inputs.get("height", inputs["image"].shape[1])
-        width = inputs.get("width", inputs["image"].shape[2])
+        height, width = inputs["image"].shape[1:]
         found = []
-        with masks_as(self.model, None):
-            for view, mirrored in self._views(inputs):
-                view = {**view, "height": height, "width": width}
-                instances = self.model([view])[0]["instances"]
-                if mirrored:
-                    instances.pred_boxes = _mirrored(instances.pred_boxes, width)
-                found.append(instances)
+        for view, mirrored in self._views(inputs):
+            view.update(height=height, width=width, boxes_only=True)
+            instances = self.model.inference([view])[0]["instances"]
+            if mirrored:
+                instances.pred_boxes = _mirrored(instances.pred_boxes, width)
+            found.append(instances)
         merged = Instances.cat(found)
         keep = batched_nms(
             merged.pred_boxes.tensor.double(),
@@ -115,25 +115,23 @@ class GLIPWithTTA(nn.Module):
             self.model.postprocessor.nms_threshold,
         )
         best = merged[keep[: self.detections_per_image]]
-        form = getattr(self.model, "mask_form", None)
-        if form is not None and getattr(self.model, "mask_head", None) is not None:
+        if not inputs.get("boxes_only") and getattr(self.model, "mask_head", None) is not None:
             best.pred_masks = ROIMasks(self._masks(inputs, best))
-        return paste_masks(best) if form == "image" else best
+        return best
 
     def _masks(self, inputs: dict, found: Instances) -> torch.Tensor:
-        """(n, S, S), the mean over the views; boxes are in pixels of the output."""
-        if len(found) == 0:
-            size = self.model.mask_head.mask_size
-            return found.scores.new_zeros(0, size, size)
+        """(n, S, S), the mean over the views; boxes are in pixels of the image."""
         height, width = found.image_size
         masks = []
-        for view, mirrored in self._views(inputs):
+        for view, mirrored in islice(self._views(inputs), None if len(found) else 1):
             size = view["image"].shape[1:]
             boxes = _mirrored(found.pred_boxes, width) if mirrored else found.pred_boxes.clone()
             boxes.scale(size[1] / width, size[0] / height)
             there = Instances(tuple(size), pred_boxes=boxes, pred_classes=found.pred_classes)
-            (seen,) = self.model.masks_of([view], [there])
-            masks.append(seen.flip(2) if mirrored else seen)
+            (seen,) = self.model.inference([view], [there], do_postprocess=False)
+            masks.append(seen.pred_masks.tensor)
+            if mirrored:
+                masks[-1] = masks[-1].flip(2)
         return torch.stack(masks).mean(dim=0)
 
     def _views(self, inputs: dict) -> Iterator[tuple[dict, bool]]:

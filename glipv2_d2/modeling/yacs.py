@@ -67,7 +67,7 @@ def arguments_from(cfg: CfgNode) -> dict[str, Any]:
     if os.path.isfile(cfg.MODEL.WEIGHTS):
         model = WEIGHTS_REGISTRY.get("config_for_weights")(model, cfg.MODEL.WEIGHTS)
     _apply_test_keys(model, cfg)
-    arguments = {key: instantiate(value) for key, value in model.items() if key != "_target_"}
+    arguments = {str(key): instantiate(x) for key, x in model.items() if key != "_target_"}
     arguments["vocabulary"] = _vocabulary(arguments.get("vocabulary"), cfg)
     arguments.setdefault("training_datasets", cfg.DATASETS.TRAIN)
     _check_images(arguments, cfg)

@@ -3,12 +3,16 @@
 import pytest
 from detectron2.config import LazyCall as L
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import ROIMasks
 from omegaconf import OmegaConf
 from torch import nn
 
 from glipv2_d2.config import get_config
 from glipv2_d2.engine.evaluate import evaluate_test_sets, in_original_size, pair_test_sets
 from glipv2_d2.errors import ConfigError
+from glipv2_d2.language import Prompt
+from glipv2_d2.modeling import GLIPWithTTA
+from tests.support.tiny import tiny_masks_model, tiny_question
 
 
 class Counts(DatasetEvaluator):
@@ -46,29 +50,45 @@ def test_a_single_set_returns_its_metrics_as_stock_does():
     assert model.training
 
 
-class Masks(Counts):
-    mask_form = "roi"
+class BoxesOnly(Counts):
+    boxes_only = True
 
     def process(self, inputs, outputs):
         super().process(inputs, outputs)
-        assert [x["form"] for x in outputs] == ["roi"] * len(inputs)
+        assert not any(x["instances"].has("pred_masks") for x in outputs)
 
 
-class MaskModel(Model):
-    mask_form = "image"
+class SmallMasks(Counts):
+    roi_masks = True
 
-    def forward(self, inputs):
-        return [{"form": self.mask_form} for _ in inputs]
+    def process(self, inputs, outputs):
+        super().process(inputs, outputs)
+        for x in outputs:
+            assert isinstance(x["instances"].pred_masks, ROIMasks)
+            assert x["instances"].image_size == (100, 150)
 
 
-def test_an_evaluator_may_ask_for_small_masks():
-    model = MaskModel()
-    config = loaders(
-        {"small": L(batches)(count=1), "any": L(batches)(count=1)},
-        {"small": L(Masks)(), "any": L(Counts)()},
-    )
-    evaluate_test_sets(config, model)
-    assert model.mask_form == "image"
+class PastedMasks(Counts):
+    def process(self, inputs, outputs):
+        super().process(inputs, outputs)
+        for x in outputs:
+            assert x["instances"].pred_masks.shape == (len(x["instances"]), 100, 150)
+
+
+def questions():
+    inputs = tiny_question(Prompt.from_classes(["cat", "dog"]))
+    return [[{**inputs, "height": 100, "width": 150}]]
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_an_evaluator_gets_the_masks_that_it_asks_for(augmented):
+    model = tiny_masks_model()
+    model = GLIPWithTTA(model, min_sizes=(64,), flip=False) if augmented else model
+    loader = L(questions)()
+    evaluators = {"none": L(BoxesOnly)(), "small": L(SmallMasks)(), "any": L(PastedMasks)()}
+    config = loaders(dict.fromkeys(evaluators, loader), evaluators)
+    results = evaluate_test_sets(config, model.train())
+    assert results == dict.fromkeys(evaluators, {"bbox": {"AP": 1.0}}) and model.training
 
 
 def test_dicts_and_lists_of_sets():

@@ -26,8 +26,7 @@ from detectron2.utils.visualizer import ColorMode, Visualizer
 from fvcore.nn import FlopCountAnalysis, activation_count, flop_count_table, parameter_count_table
 
 from glipv2_d2.modeling import GLIP, GLIPWithTTA
-from tests.modeling.meta_arch.test_glip_masks import masked_config
-from tests.support.tiny import lively
+from tests.support.tiny import lively, tiny_masks_config
 from tests.support.yacs_door import NAMES, registered, tiny_cfg
 
 MANY = tuple(f"thing number {i}" for i in range(200))  # a thousand tokens
@@ -68,14 +67,14 @@ class Trainer(DefaultTrainer):
 @pytest.fixture
 def taught(monkeypatch):
     """The names of the boxes of every training image, as the losses get them."""
-    names, losses = [], GLIP._losses
+    names, losses = [], GLIP.grounding_losses
 
-    def spy(self, batched_inputs, prompts, features):
-        for inputs, prompt in zip(batched_inputs, prompts):
-            names.append({prompt.names[k] for k in inputs["instances"].gt_classes.tolist()})
-        return losses(self, batched_inputs, prompts, features)
+    def spy(self, run):
+        for prompt, phrases in zip(run.batch.prompts, run.batch.gt_phrases):
+            names.append({prompt.names[k] for k in phrases.tolist()})
+        return losses(self, run)
 
-    monkeypatch.setattr(GLIP, "_losses", spy)
+    monkeypatch.setattr(GLIP, "grounding_losses", spy)
     return names
 
 
@@ -182,7 +181,7 @@ def test_analyze_model_counts_flops(tmp_path, tiny_data):
         loader = LazyConfig.load("tests/support/tiny_train.py").dataloader.test
         loader.update(dataset="stock_test", batch_size=1)
         data = next(iter(instantiate(loader)))
-    model = lively(instantiate(masked_config())).eval()
+    model = lively(instantiate(tiny_masks_config())).eval()
     flops = FlopCountAnalysis(Traceable(model, data), (data[0]["image"],))
     flops.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     assert flops.total() > 1e6 and "head.text_projection" in flop_count_table(flops, max_depth=4)
@@ -204,7 +203,7 @@ def test_stock_masks_train_the_mask_head(tmp_path):
         path.write_text(json.dumps(content))
         keys = {"MODEL__META_ARCHITECTURE": "GLIPv2", "MODEL__MASK_ON": True}
         keys["INPUT__MASK_FORMAT"] = "bitmask"
-        cfg = tiny_cfg(tmp_path, masked_config(), train=("stock_train",), **keys)
+        cfg = tiny_cfg(tmp_path, tiny_masks_config(), train=("stock_train",), **keys)
         loader = build_detection_train_loader(cfg, mapper=DatasetMapper(cfg, is_train=True))
         losses = build_model(cfg).train()(next(iter(loader)))
     assert losses["loss_mask"] > 0 and losses["loss_mask"].isfinite()

@@ -105,7 +105,7 @@ def test_small_masks_are_pasted_block_by_block(register_lvis, monkeypatch, ap):
             found.pred_boxes, *found.image_size
         ).tensor
     evaluator = build_evaluator(register_lvis("lvis_small", content), distributed=False, ap=ap)
-    assert evaluator.mask_form == "roi"
+    assert evaluator.roi_masks
     expected = evaluate(evaluator, pasted)
     expected_counts = DetectionTable.concatenate(evaluator._tables).counts.tolist()
     blocks, original = [], ROIMasks.to_bitmasks

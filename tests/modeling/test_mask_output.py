@@ -1,12 +1,12 @@
-"""The forms of masks: pasted by Detectron2, small, none."""
+"""Detections scaled to the output, and masks pasted later: as Detectron2 does both at once."""
 
-import pytest
 import torch
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances, ROIMasks
-from torch import nn
 
-from glipv2_d2.modeling.mask_output import masks_as, paste_masks, to_output_size
+from glipv2_d2.modeling.mask_output import paste_masks, postprocess, rescale
+
+OUTPUT = {"height": 80, "width": 150}
 
 
 def found(boxes=((3, 4, 40, 30), (100, 10, 110, 20), (20.5, 0, 60, 40)), seed=0):
@@ -17,19 +17,21 @@ def found(boxes=((3, 4, 40, 30), (100, 10, 110, 20), (20.5, 0, 60, 40)), seed=0)
         (40, 60),
         pred_boxes=Boxes(boxes),
         scores=torch.arange(len(boxes)) / 10,
-        pred_masks=torch.rand(len(boxes), 1, 14, 14, generator=generator),
+        pred_masks=ROIMasks(torch.rand(len(boxes), 14, 14, generator=generator)),
     )
 
 
 def test_small_masks_pasted_later_are_those_of_detectron2():
     expected = detector_postprocess(found(), 80, 150)
-    small = to_output_size(found(), 80, 150, "roi")
+    given = found()
+    small = rescale(given, OUTPUT)
+    assert torch.equal(given.pred_boxes.tensor, found().pred_boxes.tensor)
     assert isinstance(small.pred_masks, ROIMasks)
-    assert torch.equal(small.pred_masks.tensor, found().pred_masks[[0, 2], 0])
+    assert torch.equal(small.pred_masks.tensor, found().pred_masks.tensor[[0, 2]])
     assert set(small.get_fields()) == set(expected.get_fields())
     pasted = paste_masks(small)
     assert expected.pred_masks.shape == (2, 80, 150) and expected.pred_masks.any(2).any(1).all()
-    for result in (pasted, paste_masks(pasted), to_output_size(found(), 80, 150)):
+    for result in (pasted, paste_masks(pasted), postprocess(found(), OUTPUT)):
         assert torch.equal(result.pred_masks, expected.pred_masks)
         assert torch.equal(result.pred_boxes.tensor, expected.pred_boxes.tensor)
         assert torch.equal(result.scores, expected.scores)
@@ -37,27 +39,13 @@ def test_small_masks_pasted_later_are_those_of_detectron2():
 
 
 def test_nothing_found():
-    pasted = paste_masks(to_output_size(found(()), 80, 150, "roi"))
+    pasted = postprocess(found(()), OUTPUT)
     assert pasted.pred_masks.shape == (0, 80, 150) and pasted.pred_masks.dtype == torch.bool
 
 
-def test_without_masks():
-    result = to_output_size(found(), 80, 150, None)
+def test_without_masks_and_in_the_size_of_the_input():
+    plain = found()
+    plain.remove("pred_masks")
+    result = postprocess(plain, {})
     assert set(result.get_fields()) == {"pred_boxes", "scores"} and len(result) == 2
-    assert paste_masks(result) is result
-
-
-def test_the_form_holds_within_the_context():
-    model = nn.Identity()
-    with masks_as(model, "roi"):
-        assert not hasattr(model, "mask_form")  # a model without a choice
-    model.mask_form = "image"
-    with pytest.raises(RuntimeError), masks_as(model, "roi"):
-        assert model.mask_form == "roi"
-        raise RuntimeError
-    assert model.mask_form == "image"
-    model.mask_form = None
-    with masks_as(model, "roi"):
-        assert model.mask_form is None  # whoever wants no masks gets none
-    with pytest.raises(ValueError, match="must be one of.*'box'"), masks_as(model, "box"):
-        pass
+    assert result.image_size == (40, 60) and paste_masks(result) is result

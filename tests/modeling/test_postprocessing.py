@@ -25,6 +25,11 @@ def make(**options):
     return GroundingPostprocessor(box_coder=InclusiveBoxCoder(), **options)
 
 
+def found(boxes, scores, classes):
+    """Detections of an image's only prompt."""
+    return Detections(boxes, scores, classes, torch.zeros_like(classes))
+
+
 def prompt(class_ids):
     return Prompt.from_classes([f"name{i}" for i in range(len(class_ids))], class_ids)
 
@@ -177,7 +182,7 @@ def grid(scores, classes=None, size=10.0):
     labels = (
         torch.zeros(len(scores), dtype=torch.long) if classes is None else torch.tensor(classes)
     )
-    return Detections(boxes, torch.tensor(scores), labels)
+    return found(boxes, torch.tensor(scores), labels)
 
 
 def test_ties_with_the_last_one_are_kept():
@@ -195,10 +200,11 @@ def test_boxes_are_clipped_to_the_unpadded_image():
         ([-20.0, -30.0, 43.0, 33.0], [0, 0, 43, 33]),
         ([50.0, 40.0, 113.0, 103.0], [50, 40, 79, 59]),
     ):
-        found = make().detect(logits, deltas, centerness, [torch.tensor([anchor])], class_map, SIZE)
-        torch.testing.assert_close(found.boxes, torch.tensor([expected]).float())
+        own = [torch.tensor([anchor])]
+        clipped = make().detect(logits, deltas, centerness, own, class_map, SIZE)
+        torch.testing.assert_close(clipped.boxes, torch.tensor([expected]).float())
         # Continuous at the border of the model: the last pixel ends at the image's edge.
-        box = make().to_instances(found, [prompt([0])], SIZE).pred_boxes.tensor[0]
+        box = make().to_instances(clipped, [prompt([0])], SIZE).pred_boxes.tensor[0]
         assert box.tolist() == pytest.approx([*expected[:2], expected[2] + 1, expected[3] + 1])
         assert box[2] <= SIZE[1] and box[3] <= SIZE[0]
 
@@ -224,12 +230,12 @@ def test_a_class_of_several_chunks_goes_through_one_nms():
 def test_a_box_that_only_a_loser_would_suppress_stays():
     """Best of all is a box of the second prompt; NMS per prompt first would lose the third box."""
     postprocessor = make(nms_threshold=0.5)
-    first = Detections(
+    first = found(
         torch.tensor([[0.0, 0, 9, 9], [3.0, 0, 12, 9]]),  # IoU 70 / 130
         torch.tensor([0.8, 0.7]),
         torch.tensor([4, 4]),
     )
-    second = Detections(
+    second = found(
         torch.tensor([[-3.0, 0, 6, 9]]), torch.tensor([0.9]), torch.tensor([4])
     )  # IoU 70 / 130 with the first box, 40 / 160 with the second
     merged = postprocessor.merge([first, second], deferred={4})
@@ -270,7 +276,7 @@ def test_nms_threshold_is_strict():
     # 100 x 100 pixels, one moved by 25: overlap 7500 of 12500 is 0.6 exactly, with the +1.
     boxes = torch.tensor([[0.0, 0.0, 99.0, 99.0], [25.0, 0.0, 124.0, 99.0]])
     scores, classes = torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.long)
-    detections = Detections(boxes, scores, classes)
+    detections = found(boxes, scores, classes)
     assert len(make(nms_threshold=0.6)._nms(detections).scores) == 2
     assert len(make(nms_threshold=0.5999)._nms(detections).scores) == 1
     without_plus_one = 74 * 99 / (2 * 99 * 99 - 74 * 99)
@@ -291,7 +297,7 @@ def test_nms_with_many_classes_near_the_threshold():
     second[:, [0, 2]] += shift[:, None]
     label = torch.randperm(1203, generator=generator)[:pairs]  # as many classes as LVIS has
     scores = torch.linspace(0.9, 0.1, 2 * pairs)
-    detections = Detections(torch.cat((first, second)), scores, label.repeat(2))
+    detections = found(torch.cat((first, second)), scores, label.repeat(2))
     kept = make()._nms(detections)
     expected = torch.cat((torch.ones(pairs, dtype=torch.bool), ~above))
     torch.testing.assert_close(kept.scores, scores[expected])

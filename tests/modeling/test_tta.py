@@ -2,18 +2,24 @@
 
 import pytest
 import torch
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.phrase_list import PhraseList
+from glipv2_d2.modeling.mask_output import postprocess
 from glipv2_d2.modeling.tta import GLIPWithTTA
+from tests.support.tiny import detect, tiny_masks_model, tiny_question
 
 COLORS = ("blue", "green", "red")
+CATS = Prompt.from_classes(["cat", "dog", "red kite"])
 
 
 class PatchFinder(nn.Module):
     """Boxes each channel's bright pixels, as a detector would: scaled to the output's size."""
+
+    mask_head = None
 
     def __init__(self, scores=(0.9, 0.8, 0.7)):
         super().__init__()
@@ -22,7 +28,7 @@ class PatchFinder(nn.Module):
         self.vocabulary_prompts = []
         self.postprocessor = type("Postprocessor", (), {"nms_threshold": 0.6})()
 
-    def forward(self, batched_inputs):
+    def inference(self, batched_inputs):
         (inputs,) = batched_inputs
         image, height, width = inputs["image"], inputs["height"], inputs["width"]
         self.views.append(image)
@@ -182,3 +188,50 @@ def test_wraps_the_real_model(shared_model):
     assert len(expected) > 5
     assert torch.equal(output["instances"].scores, expected.scores)
     assert torch.equal(output["instances"].pred_boxes.tensor, expected.pred_boxes.tensor)
+
+
+def test_augmentation_at_test_time_averages_masks_of_the_boxes_kept(monkeypatch):
+    model = tiny_masks_model().eval()
+    tta = GLIPWithTTA(model, min_sizes=(64, 96), flip=True, detections_per_image=12).eval()
+    asked, original = [], model.mask_head.refine
+    monkeypatch.setattr(
+        model.mask_head, "refine", lambda *args: asked.append(args[2]) or original(*args)
+    )
+    picture = {**tiny_question(CATS), "height": 128, "width": 192}
+    (small,) = tta.inference([picture], do_postprocess=False)
+    assert [[len(boxes) for boxes in call] for call in asked] == 4 * [[12]]  # of 4 views
+    (found,) = detect(tta, picture)
+    assert found.pred_masks.shape == (12, 128, 192) and found.pred_masks.any(2).any(1).all()
+    assert torch.equal(found.pred_masks, postprocess(small, picture).pred_masks)
+
+    x0, y0, x1, y1 = found.pred_boxes.tensor.unbind(1)
+    mirrored = torch.stack((192 - x1, y0, 192 - x0, y1), dim=1)
+    views = []
+    for scale, flip in [(1, False), (1, True), (1.5, False), (1.5, True)]:
+        resized = ResizeShortestEdge(int(64 * scale), 2000)
+        image = picture["image"].permute(1, 2, 0).numpy()
+        image = torch.from_numpy(resized.get_transform(image).apply_image(image).copy()).permute(
+            2, 0, 1
+        )
+        boxes = (mirrored if flip else found.pred_boxes.tensor) * scale / 2
+        there = Instances(
+            tuple(image.shape[1:]), pred_boxes=Boxes(boxes), pred_classes=found.pred_classes
+        )
+        view = {**picture, "image": image.flip(2) if flip else image}
+        (seen,) = model.inference([view], [there], do_postprocess=False)
+        masks = seen.pred_masks.tensor
+        views.append(masks.flip(2) if flip else masks)
+    torch.testing.assert_close(small.pred_masks.tensor, sum(views) / 4, rtol=0, atol=1e-5)
+    assert (views[0] - views[1]).abs().max() > 1e-3
+
+
+def test_augmentation_at_test_time_without_masks_or_boxes(monkeypatch):
+    model = tiny_masks_model().eval()
+    tta = GLIPWithTTA(model, min_sizes=(64,)).eval()
+    with monkeypatch.context() as patch:
+        patch.setattr(model.mask_head, "refine", None)  # not asked
+        (found,) = detect(tta, {**tiny_question(CATS), "boxes_only": True})
+        assert len(found) > 20 and not found.has("pred_masks")
+    monkeypatch.setattr(model.postprocessor, "score_threshold", 1.0)
+    (found,) = detect(tta, tiny_question(CATS))
+    assert found.pred_masks.shape == (0, 64, 96)

@@ -10,8 +10,13 @@ from detectron2.modeling import build_model
 
 from glipv2_d2.errors import ConfigError, PromptError
 from glipv2_d2.language.negatives import DROPPED_POSITIVES
-from tests.modeling.meta_arch.test_glip_masks import masked_config, training_input
-from tests.support.tiny import tiny_glipv2_config, tiny_input, tiny_model
+from tests.support.tiny import (
+    tiny_glipv2_config,
+    tiny_input,
+    tiny_masks_config,
+    tiny_masks_input,
+    tiny_model,
+)
 from tests.support.yacs_door import NAMES, registered, tiny_cfg
 
 MANY = [f"thing number {i}" for i in range(300)]  # 1,500 tokens in one prompt
@@ -103,11 +108,11 @@ def test_a_model_trains_on_numbers_of_many_classes(known):
 @pytest.mark.parametrize("masks", [False, True])
 def test_glipv2_trains_on_numbers_of_many_classes(known, masks):
     known(many=MANY)
-    config = masked_config() if masks else tiny_glipv2_config()
+    config = tiny_masks_config() if masks else tiny_glipv2_config()
     config.training_datasets = ["many"]
     torch.manual_seed(0)
     model = instantiate(config).train()
-    inputs = training_input(classes=(3, 250))
+    inputs = tiny_masks_input(classes=(3, 250))
     del inputs["prompt"]
     losses = model([inputs])
     assert set(losses) > ({"loss_mask"} if masks else {"loss_contrast", "loss_mlm"})
@@ -184,6 +189,6 @@ def test_training_sets_that_were_not_read_are_compared_at_the_first_step(tmp_pat
 
 def test_a_vocabulary_of_the_config_that_is_not_the_test_sets_is_refused(known, tmp_path):
     known(door_a=NAMES)
-    config = masked_config(vocabulary=["cat", "dog"])
+    config = tiny_masks_config(vocabulary=["cat", "dog"])
     with pytest.raises(ConfigError, match="'door_a' differ .*class 0 is 'cat' and 'red heart'"):
         build_model(tiny_cfg(tmp_path, config, test=("door_a",)))

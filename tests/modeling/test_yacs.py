@@ -8,8 +8,7 @@ from detectron2.modeling import build_model
 
 from glipv2_d2.errors import ConfigError
 from glipv2_d2.modeling import GLIPWithTTA
-from tests.modeling.meta_arch.test_glip_masks import masked_config
-from tests.support.tiny import lively, tiny_config, tiny_input
+from tests.support.tiny import lively, tiny_config, tiny_input, tiny_masks_config
 from tests.support.yacs_door import NAMES, tiny_cfg
 
 ROI, RETINANET = "MODEL__ROI_HEADS__", "MODEL__RETINANET__"
@@ -92,7 +91,7 @@ def test_most_detections_of_an_image_however_many_prompts(built):
 
 
 def test_masks_are_of_the_detections_that_are_left(built):
-    config = masked_config(chunk_size=1)
+    config = tiny_masks_config(chunk_size=1)
     keys = {"MODEL__META_ARCHITECTURE": "GLIPv2", "MODEL__MASK_ON": True}
     everything = found(built(config, **keys))
     instances = found(built(config, TEST__DETECTIONS_PER_IMAGE=7, **keys))
@@ -137,7 +136,7 @@ def test_keys_without_effect_are_named(built, caplog):
 def test_what_is_true_or_used_is_not_named(built, caplog):
     keys = {"MODEL__PANOPTIC_FPN__COMBINE__INSTANCES_CONFIDENCE_THRESH": 0.4}
     built(**{f"{ROI}NUM_CLASSES": 3, f"{RETINANET}SCORE_THRESH_TEST": 0.4}, **keys)
-    built(masked_config(), MODEL__META_ARCHITECTURE="GLIPv2", MODEL__MASK_ON=True)
+    built(tiny_masks_config(), MODEL__META_ARCHITECTURE="GLIPv2", MODEL__MASK_ON=True)
     assert caplog.text == ""
 
 

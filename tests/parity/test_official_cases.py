@@ -151,7 +151,7 @@ def test_a_dropped_detection_is_found(model, case, monkeypatch):
     detect = model.detect
 
     def all_but_the_best(*args):
-        return [[d.select(slice(1, None)) for d in chunks] for chunks in detect(*args)]
+        return [d.select(slice(1, None)) for d in detect(*args)]
 
     monkeypatch.setattr(model, "detect", all_but_the_best)
     names = [row.name for row in verify_case(model, case).failures]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
 from transformers import BertConfig
 
 from glipv2_d2.config import resolve_config
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.pretrained_names import resolve_pretrained
+from glipv2_d2.modeling import GLIPv2
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -74,6 +75,25 @@ def tiny_glipv2_config():
     return model
 
 
+def tiny_masks_config(**options):
+    """The tiny GLIP with the mask head of the shipped configs; `options`: of the model."""
+    model = tiny_config()
+    model._target_ = GLIPv2
+    model.mask_head = LazyConfig.load(resolve_config("mask/glipv2_t_mask.py")).model.mask_head
+    model.mask_head.hourglass.channels = 16
+    for key, value in options.items():
+        model[key] = value
+    return model
+
+
+def tiny_masks_model(seed: int = 0, **options):
+    """The model of `tiny_masks_config`, made to find something: class scores around a half."""
+    torch.manual_seed(seed)
+    model = instantiate(tiny_masks_config(**options))
+    torch.nn.init.zeros_(model.head.bias0)
+    return model
+
+
 def tiny_model(seed: int = 0, **overrides):
     """The tiny model, seeded, without dropout. `overrides`: dotted keys of its config."""
     config = tiny_config()
@@ -104,6 +124,31 @@ def lively(model):
             weight = block.dynamic_conv.offset.weight
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
     return model
+
+
+def tiny_masks_input(**options):
+    """`tiny_input` with masks: the upper half of each box."""
+    made = tiny_input(**options)
+    instances = made["instances"]
+    masks = torch.zeros(len(instances), *instances.image_size, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, instances.gt_boxes.tensor.long().tolist()):
+        mask[y0 : (y0 + y1) // 2, x0:x1] = True
+    instances.gt_masks = BitMasks(masks)
+    return made
+
+
+def tiny_question(prompt, height: int = 64, width: int = 96, seed: int = 0, **fields):
+    """An input as it is in evaluation; a prompt of None is left out."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
+    inputs = {"image": image, "height": height, "width": width, "prompt": prompt, **fields}
+    return {key: value for key, value in inputs.items() if value is not None}
+
+
+@torch.no_grad()
+def detect(model, *inputs):
+    """The Instances of each input."""
+    return [output["instances"] for output in model(list(inputs))]
 
 
 def tiny_input(

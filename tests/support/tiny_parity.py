@@ -14,6 +14,7 @@ from glipv2_d2.language import Prompt, TokenizedPrompts
 from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.modeling.boxes import to_continuous
 from glipv2_d2.modeling.losses import centerness_of
+from glipv2_d2.modeling.meta_arch.inference import EncodedImages
 from tests.parity.generated_weights import Entry, is_generated, manifest
 from tests.support.tiny import tiny_input, tiny_model
 
@@ -116,8 +117,8 @@ def sample(arrays):
 def detections(model, features, output, tokens):
     arrays = {}
     with torch.no_grad():
-        found = model.detect(features, [[p] for p in PROMPTS], SIZES)
-    for i, ((detected,), prompt) in enumerate(zip(found, PROMPTS)):
+        found = model.detect(EncodedImages(features, SIZES), [[p] for p in PROMPTS])
+    for i, (detected, prompt) in enumerate(zip(found, PROMPTS)):
         class_map = ClassMap.build(prompt, tokens.positive_maps[i])
         above = class_map.scores(output.logits[i]) > model.postprocessor.score_threshold
         candidates = [int(level.sum()) for level in above.split(output.level_lengths())]

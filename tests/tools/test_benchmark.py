@@ -179,7 +179,7 @@ def test_masks_are_a_stage_of_their_own():
     bench = Bench(Settings("a config"), model)
     seconds = StageTimer(model, Clock("cpu")).measure(lambda: bench.call("ours", [tiny_input()]))
     assert 0 < seconds["masks"] < seconds["whole"]
-    assert "predict" not in vars(model.mask_head)
+    assert "refine" not in vars(model.mask_head)
 
 
 def test_flops_of_what_the_counter_does_not_know():

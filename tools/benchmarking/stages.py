@@ -57,7 +57,7 @@ class StageTimer:
         postprocessor = self.model.postprocessor
         wrapped += [(postprocessor, method, POSTPROCESSING) for method in POSTPROCESSOR_METHODS]
         if getattr(self.model, "mask_head", None) is not None:
-            wrapped.append((self.model.mask_head, "predict", MASKS))
+            wrapped.append((self.model.mask_head, "refine", MASKS))
         for owner, attribute, stage in wrapped:
             setattr(owner, attribute, self._recording(getattr(owner, attribute), stage))
         try:

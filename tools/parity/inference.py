@@ -12,6 +12,7 @@ from torch import nn
 from glipv2_d2.language import Prompt, TokenizedPrompts
 from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.modeling.boxes import to_inclusive
+from glipv2_d2.modeling.meta_arch.inference import EncodedImages
 
 from .capture import Capture, Tensors
 from .cases import ParityCase, choose_prompt
@@ -196,8 +197,9 @@ def _sorted(pairs: np.ndarray) -> np.ndarray:
 
 
 def _check_detections(model, case: ParityCase, run: _Run, tolerance: float) -> list[Row]:
-    chunks = model.detect(run.features, [[p] for p in run.prompts], case.image_sizes)
-    detected = [_as_set(d.boxes, d.scores, d.classes) for (d,) in chunks]
+    asked = [[prompt] for prompt in run.prompts]
+    found = model.detect(EncodedImages(run.features, case.image_sizes), asked)
+    detected = [_as_set(d.boxes, d.scores, d.classes) for d in found]
     rows = []
     for i, ours in enumerate(detected):
         rows += _compare_image(case, i, ours, tolerance)
@@ -208,9 +210,7 @@ def _check_detections(model, case: ParityCase, run: _Run, tolerance: float) -> l
     # As one batch, its smaller images padded, which is what the official code does; `model(inputs)`
     # would show each as if it were alone.
     batch = model.preprocess_image([{"image": image} for image in case.images])
-    asked = [[prompt] for prompt in run.prompts]
-    everything = [0.0] * len(asked)
-    found = model.find(model.visual_features(batch), asked, batch.image_sizes, everything)
+    found = model.detect(EncodedImages(model.visual_features(batch), batch.image_sizes), asked)
     for i, of_image in enumerate(zip(found, asked, batch.image_sizes)):
         found = model.postprocessor.to_instances(*of_image)
         boxes = to_inclusive(found.pred_boxes.tensor)

@@ -2,6 +2,7 @@
 Vision-and-Language Tasks?", Shen et al. 2022)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -92,7 +93,7 @@ class ClipResNetBackbone(_ClipBackbone):
         super().__init__()
         _check_arguments(name, "resnet*_clip", out_features)
         # A frozen scale of 0 would leave a block out for good, if its weights are never loaded.
-        trunk = timm.create_model(name, num_classes=0, zero_init_last=False)
+        trunk = _tower(name, zero_init_last=False)
         trunk.head = nn.Identity()
         self.trunk = freeze_batch_norm_2d(trunk)
         self.trunk.set_grad_checkpointing(use_checkpoint)
@@ -147,7 +148,7 @@ class ClipViTBackbone(_ClipBackbone):
     ):
         super().__init__()
         _check_arguments(name, "vit_*_clip_*", out_features)
-        self.trunk = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+        self.trunk = _tower(name, dynamic_img_size=True)
         self.trunk.set_grad_checkpointing(use_checkpoint)
         patch = self.trunk.patch_embed.patch_size[0]
         if patch not in _STRIDES.values():
@@ -173,6 +174,10 @@ class ClipViTBackbone(_ClipBackbone):
             self._pad(x), indices=1, norm=True, intermediates_only=True
         )
         return {name: self.pyramid[name](features) for name in self._out_features}
+
+
+def _tower(name: str, **options) -> Any:
+    return timm.create_model(name, num_classes=0, **options)
 
 
 class _Rescale(nn.Sequential):

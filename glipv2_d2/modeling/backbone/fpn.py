@@ -24,7 +24,7 @@ class _TopBlock(LastLevelP6P7):
 
     def forward(self, c5: torch.Tensor) -> list[torch.Tensor]:
         with without_autocast(c5.device.type):
-            return super().forward(c5.float())
+            return super().forward(c5.to(self.p6.weight.dtype))
 
 
 def build_fpn(

@@ -73,7 +73,8 @@ class SwinBlock(nn.Module):
         self.attn = WindowAttention(dim, num_heads=num_heads, window_size=window_size)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, hidden_features=int(dim * mlp_ratio))
+        self.hidden_features = int(dim * mlp_ratio)
+        self.mlp = Mlp(dim, hidden_features=self.hidden_features)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """`mask`: of the stage's padded, rolled map; used by blocks that shift."""
@@ -83,7 +84,7 @@ class SwinBlock(nn.Module):
     def _feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, height, width, _ = x.shape
         x = x.view(batch, height * width, -1)
-        blocks = x.split(block_rows(x, self.mlp.fc1.out_features), dim=1)
+        blocks = x.split(block_rows(x, self.hidden_features, *self.parameters()), dim=1)
         x = torch.cat([self.mlp(self.norm2(block)) for block in blocks], dim=1)
         return x.view(batch, height, width, -1)
 
@@ -107,7 +108,8 @@ class SwinBlock(nn.Module):
         """(B, windows, window², C) -> the same; `mask` (windows, window², window²)."""
         batch, count, area, channels = windows.shape
         # Per token: query, key and value, and the scores of each head.
-        block = block_rows(windows, area * (3 * channels + area * self.attn.num_heads))
+        width = area * (3 * channels + area * self.attn.num_heads)
+        block = block_rows(windows, width, *self.attn.parameters())
         masks = [None] * -(-count // block) if mask is None else mask.split(block)
         attended = [
             self.attn(part.flatten(0, 1), mask=part_mask).unflatten(0, (batch, -1))
@@ -155,7 +157,7 @@ class SwinStage(nn.Module):
             window,
             window // 2,
             x.device,
-        )
+        ).to(x.dtype)
         for block in self.blocks:
             if self.use_checkpoint and self.training:
                 x = checkpoint(block, x, mask, use_reentrant=False)
@@ -206,7 +208,7 @@ class SwinBackbone(Backbone):
         self._out_features = list(out_features)
         self._out_feature_channels = {n: embed_dim * 2**i for i, n in enumerate(names)}
         self._out_feature_strides = {n: 4 * 2**i for i, n in enumerate(names)}
-        self.patch_embed = PatchEmbed(
+        self.patch_embed: nn.Module = PatchEmbed(
             img_size=None, patch_size=4, embed_dim=embed_dim, norm_layer=nn.LayerNorm,
             flatten=False, output_fmt="NHWC", dynamic_img_pad=True,
         )  # fmt: skip
@@ -287,7 +289,7 @@ class SwinBackbone(Backbone):
             x = stage(x)
             if name in self.out_norms:
                 outputs[name] = self.out_norms[name](x).permute(0, 3, 1, 2)
-            if stage.downsample is not None:
+            if isinstance(stage.downsample, nn.Module):
                 x = stage.downsample(x)
         return outputs
 

@@ -6,6 +6,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from ..blocks import block_rows, inference_dtype
+from ..precision import at_least_float32
 
 __all__ = ["BiAttention", "BiAttentionFusion"]
 
@@ -48,9 +49,10 @@ class BiAttention(nn.Module):
         self.values_l_proj = nn.Linear(text_channels, inner)
         self.out_v_proj = nn.Linear(inner, channels)
         self.out_l_proj = nn.Linear(inner, text_channels)
-        for module in self.children():
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+        for linear in (self.v_proj, self.l_proj, self.values_v_proj, self.values_l_proj,
+                       self.out_v_proj, self.out_l_proj):  # fmt: skip
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(
         self, visual: torch.Tensor, text: torch.Tensor, mask: torch.Tensor
@@ -61,7 +63,7 @@ class BiAttention(nn.Module):
         values = self._text_values(text)
         delta_visual = []
         pooled = _PooledImage()
-        for block in visual.split(block_rows(visual, values.shape[1]), dim=1):
+        for block in visual.split(block_rows(visual, values.shape[1], keys, values), dim=1):
             scores = _score_precision(block @ keys).unflatten(2, (self.num_heads, -1))
             to_text = F.dropout((scores + bias).softmax(dim=-1), self.dropout, self.training)
             delta_visual.append(to_text.flatten(2) @ values + self.out_v_proj.bias)
@@ -93,14 +95,11 @@ class BiAttention(nn.Module):
 
     def _text_update(self, pooled: "_PooledImage") -> torch.Tensor:
         """(B, T, L): the image as each head and token sees it, through its two projections."""
-        image, rowsum = pooled.mean(self.num_heads)
+        # Summed in float32 also in a model of half precision.
+        image, rowsum = (x.to(self.out_l_proj.weight.dtype) for x in pooled.mean(self.num_heads))
         values = image @ self._heads(self.values_v_proj).transpose(1, 2)
         values = values + rowsum * self.values_v_proj.bias.view(self.num_heads, 1, -1)
         return self.out_l_proj(values.transpose(1, 2).flatten(2))
-
-
-def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _score_precision(x: torch.Tensor) -> torch.Tensor:
@@ -110,7 +109,7 @@ def _score_precision(x: torch.Tensor) -> torch.Tensor:
     in bfloat16 has no more digits to lose, and the passes over heads * T numbers for each of 20,000
     positions are a third of the layer's time. Sums over the positions are float32 in both.
     """
-    return x if inference_dtype(x.device) != torch.float32 else _at_least_float32(x)
+    return x if inference_dtype(x) != torch.float32 else at_least_float32(x)
 
 
 class _PooledImage:
@@ -122,33 +121,40 @@ class _PooledImage:
     """
 
     def __init__(self):
-        self.peak: torch.Tensor | None = None  # (B, 1, heads * T), like total and kept
-        self.total = self.kept = None
-        self.weighted: torch.Tensor | None = None  # (B, C, heads * T)
+        # The largest score so far, the sum of weights, that after dropout: (B, 1, heads * T) each;
+        # and the weighted sum of the positions, (B, C, heads * T).
+        self._sums: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def add(self, scores: torch.Tensor, visual: torch.Tensor, dropout: float) -> None:
         """scores (B, n, heads, T) and visual (B, n, C) of n more positions."""
         # The maximum only scales numerator and denominator: no gradient flows through it.
         peak = scores.detach().flatten(2).amax(dim=1, keepdim=True)
-        if self.peak is not None:
-            peak = torch.maximum(peak, self.peak)
+        if self._sums is not None:
+            peak = torch.maximum(peak, self._sums[0])
         weights = (scores - peak.unflatten(2, scores.shape[2:])).exp_()
         total = _sum_of_positions(weights)
         if dropout:
             weights = F.dropout(weights, dropout, True)
         kept = _sum_of_positions(weights) if dropout else total
         # The short side is the one to transpose.
-        weighted = _at_least_float32(visual.transpose(1, 2) @ weights.flatten(2))
-        if self.peak is not None:
-            shrink = _at_least_float32(self.peak - peak).exp()
-            total, kept = total + self.total * shrink, kept + self.kept * shrink
-            weighted = weighted + self.weighted * shrink
-        self.peak, self.total, self.kept, self.weighted = peak, total, kept, weighted
+        weighted = at_least_float32(visual.transpose(1, 2) @ weights.flatten(2))
+        if self._sums is not None:
+            before, total_before, kept_before, weighted_before = self._sums
+            shrink = at_least_float32(before - peak).exp()
+            total, kept = total + total_before * shrink, kept + kept_before * shrink
+            weighted = weighted + weighted_before * shrink
+        self._sums = peak, total, kept, weighted
 
     def mean(self, num_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
         """P_l v as (B, heads, T, C), and rowsum(P_l) as (B, heads, T, 1)."""
-        image, rowsum = self.weighted / self.total, self.kept / self.total
-        return tuple(x.transpose(1, 2).unflatten(1, (num_heads, -1)) for x in (image, rowsum))
+        if self._sums is None:
+            raise RuntimeError("there are no positions to take a mean of")
+        _, total, kept, weighted = self._sums
+        image, rowsum = (
+            x.transpose(1, 2).unflatten(1, (num_heads, -1))
+            for x in (weighted / total, kept / total)
+        )
+        return image, rowsum
 
 
 def _sum_of_positions(weights: torch.Tensor) -> torch.Tensor:

@@ -6,13 +6,15 @@ there the bilinear samples are a weighted gather (`embedding_bag` over the 4 cor
 about 2e-6.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import deform_conv2d
 
 from ..blocks import block_rows, inference_dtype
-from ..precision import without_autocast
+from ..precision import at_least_float32, without_autocast
 
 __all__ = ["DeformConvNorm", "modulated_deform_conv2d"]
 
@@ -24,7 +26,7 @@ PADDING = 1
 _is_exporting = getattr(torch.compiler, "is_exporting", bool)
 
 
-def _origins(batch: int, size: tuple[int, int], stride: int, device) -> torch.Tensor:
+def _origins(batch: int, size: Sequence[int], stride: int, device) -> torch.Tensor:
     """(B * h * w, 3): image, row and column, in input pixels, of every output position."""
     height, width = size
     image, row, column = torch.meshgrid(
@@ -64,7 +66,7 @@ def _neighbors(position: torch.Tensor, size: torch.Tensor) -> tuple[torch.Tensor
 
 def _samples(
     table: torch.Tensor,
-    size: tuple[int, int],
+    size: Sequence[int],
     origin: torch.Tensor,
     offset: torch.Tensor,
     mask: torch.Tensor,
@@ -101,18 +103,18 @@ def _gather_deform_conv2d(
     stride: int,
 ) -> torch.Tensor:
     batch, channels, *in_size = x.shape
-    out_size = tuple(offset.shape[-2:])
+    out_size = offset.shape[-2:]
     # In training in float32, because the slopes of the positions come out of it.
-    dtype = inference_dtype(x.device)
+    dtype = inference_dtype(x, offset, mask, weight, bias)
     table = x.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
     per_position = (
         _origins(batch, out_size, stride, x.device),
-        offset.float().flatten(2).transpose(1, 2).reshape(-1, TAPS, 2),
-        mask.float().flatten(2).transpose(1, 2).reshape(-1, TAPS),
+        at_least_float32(offset).flatten(2).transpose(1, 2).reshape(-1, TAPS, 2),
+        at_least_float32(mask).flatten(2).transpose(1, 2).reshape(-1, TAPS),
     )
     # (out, 9 * C), taps first as in the samples
     kernel = weight.permute(0, 2, 3, 1).flatten(1).to(dtype)
-    block = block_rows(per_position[1][None], kernel.shape[1])
+    block = block_rows(per_position[1][None], kernel.shape[1], x, mask, weight, bias)
     out = [
         F.linear(_samples(table, in_size, *part), kernel, bias)
         for part in zip(*(t.split(block) for t in per_position))
@@ -144,15 +146,16 @@ def modulated_deform_conv2d(
     if x.is_cuda or _is_exporting():
         # The kernel has no half-precision autocast rule of its own: all operands in float32.
         with without_autocast(x.device.type):
-            return deform_conv2d(
-                x.float(),
-                offset.float(),
-                weight.float(),
-                bias.float(),
+            out = deform_conv2d(
+                at_least_float32(x),
+                at_least_float32(offset),
+                at_least_float32(weight),
+                at_least_float32(bias),
                 stride,
                 PADDING,
-                mask=mask.float(),
+                mask=at_least_float32(mask),
             )
+            return out.to(weight.dtype)  # of a model in half precision
     return _gather_deform_conv2d(x, offset, mask, weight, bias, stride)
 
 

@@ -1,11 +1,14 @@
 """Dynamic head block (Dai et al. 2021): scale, spatial and task attention over the pyramid."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..blocks import inference_dtype
+from ..precision import at_least_float32
 from ..text.features import TextFeatures
 from .deform_conv import TAPS, DeformConvNorm
 
@@ -34,7 +37,7 @@ class DynamicReLU(nn.Module):
         return torch.maximum(x * (2 * a1 + 1) + b1, x * (2 * a2) + b2)
 
 
-def offsets_for_coarser(fine: torch.Tensor, size: tuple[int, int], rule: str) -> torch.Tensor:
+def offsets_for_coarser(fine: torch.Tensor, size: Sequence[int], rule: str) -> torch.Tensor:
     """The offsets (or masks) of a level, (B, K, H, W), for an output of a smaller `size`.
 
     Args:
@@ -73,21 +76,20 @@ class DynamicConv(nn.Module):
         self.scale_attention = nn.Conv2d(channels, 1, 1)
         self.offset = nn.Conv2d(channels, 3 * TAPS, 3, padding=1)
         self.relu = DynamicReLU(channels)
-        nn.init.normal_(self.scale_attention.weight, std=0.01)
-        nn.init.zeros_(self.scale_attention.bias)
         # Start as a plain convolution (Zhu et al. 2019): no offset, every tap at half weight.
-        nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(self.offset.bias)
+        for parameter in (*self.offset.parameters(), *self.scale_attention.parameters()):
+            nn.init.zeros_(parameter)
+        nn.init.normal_(self.scale_attention.weight, std=0.01)
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Levels (B, C, h, w), fine to coarse -> the same shapes. All read the block's inputs."""
         # Each level is sampled by up to three convolutions: rounded once.
-        features = [f.to(inference_dtype(f.device)) for f in features]
+        features = [f.to(inference_dtype(f, *self.parameters())) for f in features]
         return [self.relu(self._merge(features, level)) for level in range(len(features))]
 
     def _merge(self, features: list[torch.Tensor], level: int) -> torch.Tensor:
         x = features[level]
-        offset, mask = self.offset(x).float().split((2 * TAPS, TAPS), dim=1)
+        offset, mask = at_least_float32(self.offset(x)).split((2 * TAPS, TAPS), dim=1)
         mask = mask.sigmoid()
         branches = [self.conv_mid(x, offset, mask)]
         if level > 0:
@@ -99,7 +101,7 @@ class DynamicConv(nn.Module):
     def _from_coarser(
         self, coarser: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        size = tuple(coarser.shape[-2:])
+        size = coarser.shape[-2:]
         high = self.conv_high(
             coarser,
             offsets_for_coarser(offset, size, self.offset_rule),

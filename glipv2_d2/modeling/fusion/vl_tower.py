@@ -28,7 +28,7 @@ def text_layer(
     layer = nn.TransformerEncoderLayer(
         channels, num_heads, ffn_channels, dropout, "gelu", layer_norm_eps=1e-12, batch_first=True
     )
-    layer.dropout = nn.Identity()  # BERT has no dropout between its two feed-forward projections
+    layer.dropout = nn.Dropout(0.0)  # BERT has no dropout between its two feed-forward projections
     return layer
 
 

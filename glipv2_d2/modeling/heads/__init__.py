@@ -1,9 +1,10 @@
-"""Heads on the fused features."""
+"""Heads on the fused features: boxes and words, and the task heads beside them."""
 
 from .grounding import GroundingHead, GroundingOutput
 from .hourglass import StackedHourglass
-from .mask import LanguageMaskHead, MaskTargets, bit_masks
-from .mlm import MaskedLanguageHead, MaskedWords
+from .mask import LanguageMaskHead, MaskTargets
+from .mlm import MaskedLanguageHead
+from .task_head import RefiningHead, TaskHead, TrainingBatch, TrainingPass
 
 __all__ = [
     "GroundingHead",
@@ -11,7 +12,9 @@ __all__ = [
     "LanguageMaskHead",
     "MaskTargets",
     "MaskedLanguageHead",
-    "MaskedWords",
+    "RefiningHead",
     "StackedHourglass",
-    "bit_masks",
+    "TaskHead",
+    "TrainingBatch",
+    "TrainingPass",
 ]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..precision import without_autocast
+from ..precision import at_least_float32, without_autocast
 
 __all__ = ["GroundingHead", "GroundingOutput"]
 
@@ -67,20 +67,29 @@ class GroundingHead(nn.Module):
         self.bias0 = nn.Parameter(torch.tensor([-math.log((1 - prior_prob) / prior_prob)]))
         self.bias_lang = nn.Parameter(torch.zeros(text_channels))
         for conv in (self.bbox_pred, self.centerness):
+            for parameter in conv.parameters():
+                nn.init.zeros_(parameter)
             nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+
+    @property
+    def num_levels(self) -> int:
+        return len(self.box_scales)
 
     def forward(self, features: Sequence[torch.Tensor], words: torch.Tensor) -> GroundingOutput:
-        """Levels (B, C, h, w) and words (B, T, L) -> GroundingOutput, in float32 always."""
+        """Levels (B, C, h, w) and words (B, T, L) -> GroundingOutput, in float32 at least.
+
+        Autocast plays no part; a model in half precision computes in its own.
+        """
+        dtype = self.log_scale.dtype
         with without_autocast(words.device.type):
-            features = [f.float() for f in features]
+            features = [f.to(dtype) for f in features]
             deltas = [self.bbox_pred(f) * s for f, s in zip(features, self.box_scales)]
             centerness = [self.centerness(f) for f in features]
             return GroundingOutput(
-                logits=self._align(_flatten(features), words.float()),
-                deltas=_flatten(deltas),
-                centerness=_flatten(centerness)[..., 0],
-                level_sizes=[tuple(f.shape[-2:]) for f in features],
+                logits=at_least_float32(self._align(_flatten(features), words.to(dtype))),
+                deltas=at_least_float32(_flatten(deltas)),
+                centerness=at_least_float32(_flatten(centerness)[..., 0]),
+                level_sizes=[(f.shape[-2], f.shape[-1]) for f in features],
             )
 
     def _align(self, positions: torch.Tensor, words: torch.Tensor) -> torch.Tensor:

@@ -42,10 +42,8 @@ class Hourglass(nn.Module):
         super().__init__()
         self.full = Residual(channels)
         self.enter = Residual(channels)
-        if num_scales > 1:
-            self.inner = Hourglass(num_scales - 1, channels)
-        else:
-            self.inner = Residual(channels)
+        deepest = num_scales == 1
+        self.inner = Residual(channels) if deepest else Hourglass(num_scales - 1, channels)
         self.leave = Residual(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

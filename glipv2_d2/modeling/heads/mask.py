@@ -12,14 +12,16 @@ import torch
 import torch.nn.functional as F
 from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.structures import BitMasks, Boxes
+from detectron2.structures import BitMasks, Boxes, Instances, ROIMasks
 from detectron2.structures.boxes import matched_pairwise_iou
 from torch import nn
 
 from ...errors import ConfigError
-from ..precision import without_autocast
+from ..boxes import to_continuous
+from ..precision import at_least_float32, without_autocast
 from ..processes import mean_over_processes
 from .hourglass import StackedHourglass
+from .task_head import RefiningHead, TrainingPass
 
 __all__ = ["LanguageMaskHead", "MaskTargets", "bit_masks", "crop_masks"]
 
@@ -41,8 +43,24 @@ class MaskTargets(NamedTuple):
     predicted: list[torch.Tensor]
     matched: list[torch.Tensor]
 
+    @classmethod
+    def of(cls, run: TrainingPass) -> "MaskTargets":
+        """Those of a training pass.
 
-class LanguageMaskHead(nn.Module):
+        Raises:
+            ConfigError: see `bit_masks`.
+        """
+        predicted, matched = run.matched_predictions()
+        return cls(
+            boxes=[to_continuous(boxes) for boxes in run.targets.boxes],
+            masks=[bit_masks(x, run.words.device) for x in run.batch.inputs],
+            tokens=run.targets.tokens,
+            predicted=predicted,
+            matched=matched,
+        )
+
+
+class LanguageMaskHead(RefiningHead):
     """RoI features of the fused pyramid, an hourglass, twice the resolution, matched with words.
 
     logit = x . W(e / 2) / exp(log_scale) + e . bias_lang as in `GroundingHead`, with e the mean of
@@ -92,13 +110,22 @@ class LanguageMaskHead(nn.Module):
         self.weight = weight
         self.regions_at_once = regions_at_once
         for layer in (self.upsample, self.text_projection):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
 
     @property
     def mask_size(self) -> int:
         """S, of the square masks."""
         return 2 * self.pooler.output_size[0]
+
+    @property
+    def refined_shape(self) -> tuple[int, ...]:
+        return (self.mask_size, self.mask_size)
+
+    def losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
+        """`loss_mask`, on the fused pyramid and words."""
+        return {"loss_mask": self(run.levels, run.words, MaskTargets.of(run))}
 
     def forward(
         self, levels: Sequence[torch.Tensor], words: torch.Tensor, targets: MaskTargets
@@ -140,27 +167,29 @@ class LanguageMaskHead(nn.Module):
         Returns:
             (R, S, S) float32, stretched over the boxes, in the order of the images.
         """
+        dtype = self.log_scale.dtype
         # Rounded to bfloat16 a box would be off by pixels.
         with without_autocast(words.device.type):
-            finest = [level.float() for level in levels[: len(self.pooler.level_poolers)]]
-            x = self.pooler(finest, [Boxes(b.float()) for b in boxes])
+            finest = [at_least_float32(x) for x in levels[: len(self.pooler.level_poolers)]]
+            x = self.pooler(finest, [Boxes(at_least_float32(b)) for b in boxes])
+            x = x.to(dtype)
         x = F.relu(self.upsample(self.hourglass(x)))
         with without_autocast(words.device.type):
-            words = F.normalize(words.float(), dim=-1)
+            words = F.normalize(words.to(dtype), dim=-1)
             phrases = torch.cat([_mean_words(w, t) for w, t in zip(words, tokens)])
             weights = self.text_projection(phrases / 2) / self.log_scale.exp()
-            products = torch.bmm(weights[:, None], x.float().flatten(2))[:, 0]
+            products = torch.bmm(weights[:, None], x.to(dtype).flatten(2))[:, 0]
             bias = F.linear(phrases, self.bias_lang[None])
-            return (products + bias).unflatten(1, x.shape[-2:])
+            return at_least_float32(products + bias).unflatten(1, x.shape[-2:])
 
-    def predict(
+    def refine(
         self,
         levels: Sequence[torch.Tensor],
         words: torch.Tensor,
         boxes: Sequence[torch.Tensor],
         tokens: Sequence[torch.Tensor],
     ) -> list[torch.Tensor]:
-        """Per image (r, S, S), probabilities; arguments of `logits`."""
+        """Masks as probabilities, (r, S, S) for each pair; see `RefiningHead.refine`."""
         masks = []
         for i, (own_boxes, own_tokens) in enumerate(zip(boxes, tokens)):
             image, step = [level[i : i + 1] for level in levels], self.regions_at_once
@@ -171,6 +200,10 @@ class LanguageMaskHead(nn.Module):
             masks.append(torch.cat(parts))
         return masks
 
+    def attach(self, instances: Instances, refined: torch.Tensor) -> None:
+        """Set `pred_masks`: ROIMasks, probabilities stretched over the boxes."""
+        instances.pred_masks = ROIMasks(refined)
+
     @torch.no_grad()
     def _regions(self, boxes, masks, tokens, predicted, matched):
         """Boxes (r, 4) of one image to train on, and the true box of each, (r,)."""
@@ -178,7 +211,7 @@ class LanguageMaskHead(nn.Module):
         own = index[torch.randperm(len(index), device=index.device)[: self.regions_per_image]]
         # A delta that overflowed is no box, and costs one prediction, not the training.
         finite = predicted.isfinite().all(dim=1)
-        predicted, matched = Boxes(predicted[finite].detach().float()), matched[finite]
+        predicted, matched = Boxes(at_least_float32(predicted[finite].detach())), matched[finite]
         predicted.clip(masks.shape[-2:])
         near = matched_pairwise_iou(predicted, Boxes(boxes[matched])) >= self.min_iou
         near = near.nonzero()[:, 0]

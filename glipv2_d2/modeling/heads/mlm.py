@@ -1,37 +1,30 @@
 """Masked language modeling on the fused words (GLIPv2, Section 3.1 and Eq. 2; masking: BERT)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...errors import ConfigError
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts
+from ...language.tokenizer import PromptTokenizer
 from ..precision import without_autocast
 from ..processes import mean_over_processes
+from .task_head import TaskHead, TrainingBatch, TrainingPass
 
-__all__ = ["MaskedLanguageHead", "MaskedWords"]
+if TYPE_CHECKING:
+    from ..meta_arch.glip import GLIP
 
-NOT_PREDICTED = -100
-
-
-class MaskedWords(NamedTuple):
-    """What the model is shown, and what it has to say.
-
-    Attributes:
-        tokens: the prompts with some words replaced; mask and positive maps are those of the
-            unmasked prompts.
-        labels: (B, T) int64, the word that stood there, -100 where nothing is predicted.
-    """
-
-    tokens: TokenizedPrompts
-    labels: torch.Tensor
+__all__ = ["MaskedLanguageHead"]
 
 
-class MaskedLanguageHead(nn.Module):
+class MaskedLanguageHead(TaskHead):
     """Predicts the words that were taken out of a prompt from the fused words and so the image.
 
     Two layers, as in BERT: `transform` (linear, GELU, LayerNorm) and `decoder`.
@@ -63,72 +56,86 @@ class MaskedLanguageHead(nn.Module):
         )
         self.decoder = nn.Linear(text_channels, vocabulary_size)
 
+    def check(self, model: GLIP) -> None:
+        """See `TaskHead.check`: masks and predicts words of the model's tokenizer."""
+        tokenizer = model.tokenizer
+        _mask_token(tokenizer)
+        if self.vocabulary_size != len(tokenizer.tokenizer):
+            raise ConfigError(
+                f"model.mlm_head.vocabulary_size is {self.vocabulary_size}, and the tokenizer of "
+                f"the language backbone has {len(tokenizer.tokenizer)} entries: set it to that"
+            )
+
     @torch.no_grad()
-    def mask(
-        self,
-        tokens: TokenizedPrompts,
-        prompts: Sequence[Prompt],
-        gt_phrases: Sequence[torch.Tensor],
-        mask_token_id: int,
-    ) -> MaskedWords:
-        """Take words out of B prompts, at random (torch's generator of the tokens' device).
+    def prepare_text(self, batch: TrainingBatch, tokenizer: PromptTokenizer) -> TrainingBatch:
+        """Withhold words of the B prompts, at random (torch's generator of the tokens' device).
 
         Of a detection prompt only the names that are in the image, of a caption all of its own
         words: what is not about the image cannot be told from it.
-
-        Args:
-            tokens: of `prompts`, from the tokenizer.
-            gt_phrases: per image (G,) int64, the phrase of each box in its prompt.
-            mask_token_id: of the tokenizer.
-
-        Raises:
-            ValueError: the tokenizer does not say which tokens are words.
         """
-        if tokens.own_words is None:
-            raise ValueError(
-                "masked language modeling needs tokens with own_words, which PromptTokenizer "
-                "gives: use a language backbone that reads the whole prompt, or no mlm_head"
-            )
-        labels = torch.full_like(tokens.input_ids, NOT_PREDICTED)
-        shape, device = labels.shape, labels.device
-        may_be_masked = maskable_words(tokens, prompts, gt_phrases)
-        predicted = may_be_masked & (torch.rand(shape, device=device) < self.mask_prob)
-        labels[predicted] = tokens.input_ids[predicted]
-        fate = torch.rand(shape, device=device)
-        shown = tokens.input_ids.masked_fill(predicted & (fate < 0.8), mask_token_id)
-        random_ids = torch.randint(self.vocabulary_size, shape, device=device)
-        shown = torch.where(predicted & (fate >= 0.8) & (fate < 0.9), random_ids, shown)
-        return MaskedWords(replace(tokens, input_ids=shown), labels)
+        shown = batch.shown.input_ids
+        allowed = maskable_words(batch.tokens, batch.prompts, batch.gt_phrases)
+        withheld = allowed & (torch.rand(shown.shape, device=shown.device) < self.mask_prob)
+        fate = torch.rand(shown.shape, device=shown.device)
+        random_ids = torch.randint(self.vocabulary_size, shown.shape, device=shown.device)
+        shown = shown.masked_fill(withheld & (fate < 0.8), _mask_token(tokenizer))
+        shown = torch.where(withheld & (fate >= 0.8) & (fate < 0.9), random_ids, shown)
+        return batch.showing(replace(batch.shown, input_ids=shown), withheld)
+
+    def losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
+        """`loss_mlm`, of the words withheld."""
+        withheld = run.batch.withheld
+        return {"loss_mlm": self(run.words[withheld], run.batch.tokens.input_ids[withheld])}
 
     def logits(self, words: torch.Tensor) -> torch.Tensor:
-        """Words (..., L) -> (..., V), in float32 always."""
+        """Words (..., L) -> (..., V), in the precision of the head's parameters."""
         with without_autocast(words.device.type):
-            return self.decoder(self.transform(words.float()))
+            return self.decoder(self.transform(words.to(self.decoder.weight.dtype)))
 
     def forward(self, words: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Weighted cross-entropy, averaged over the predicted words of all processes.
 
         Args:
-            words: (B, T, L), fused.
-            labels: (B, T) int64, -100 where nothing is predicted.
+            words: (n, L), the fused words to be told: the vocabulary is wide, so that only these
+                go through the decoder. labels: (n,) int64, what they are.
 
         Returns:
             A scalar; 0 with a gradient for every parameter where nothing is predicted.
         """
-        predicted = labels != NOT_PREDICTED
-        # The vocabulary is wide: only the words that are asked for go through the decoder.
-        logits = self.logits(words[predicted])
-        loss = F.cross_entropy(logits, labels[predicted], reduction="sum")
+        loss = F.cross_entropy(self.logits(words), labels, reduction="sum")
         # Not at least 1: of one word in N processes the mean is 1 / N. The smallest divisor keeps
         # processes without any at 0 instead of 0 / 0.
-        count = mean_over_processes(predicted.sum().float()).clamp(min=1e-6)
+        count = mean_over_processes(loss.new_tensor(float(len(labels)))).clamp(min=1e-6)
         return self.weight * loss / count
+
+
+def _mask_token(tokenizer: PromptTokenizer) -> int:
+    if tokenizer.mask_token_id is None:
+        raise ConfigError(
+            "masked language modeling needs a mask token, and the tokenizer of the language "
+            "backbone has none: set model.mlm_head to None, or, of a ClipLanguageBackbone, "
+            "mask_token_id to an entry of its vocabulary that no text uses (49404)"
+        )
+    return tokenizer.mask_token_id
 
 
 def maskable_words(
     tokens: TokenizedPrompts, prompts: Sequence[Prompt], gt_phrases: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """(B, T) bool: the words that the image can tell; arguments of `MaskedLanguageHead.mask`."""
+    """(B, T) bool: the words that the image can tell.
+
+    Args:
+        tokens: of `prompts`, from the tokenizer.
+        gt_phrases: per image (G,) int64, the phrase of each box in its prompt.
+
+    Raises:
+        ValueError: the tokenizer does not say which tokens are words.
+    """
+    if tokens.own_words is None:
+        raise ValueError(
+            "masked language modeling needs tokens with own_words, which PromptTokenizer gives: "
+            "use a language backbone that reads the whole prompt, or no mlm_head"
+        )
     rows = []
     for words, prompt, phrases, phrase_words in zip(
         tokens.own_words, prompts, gt_phrases, tokens.positive_maps

@@ -1,53 +1,42 @@
 """GLIP: grounded language-image pre-training (Li et al. 2022) as a Detectron2 meta-architecture."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone
-from detectron2.structures import ImageList
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.structures import ImageList, Instances
 from torch import nn
 
 from ...errors import PromptError
-from ...language.positive_map import ClassMap
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts
+from ...language.tokenizer import PromptTokenizer
 from ..boxes import to_inclusive
-from ..heads import GroundingHead, GroundingOutput
+from ..heads import (
+    GroundingHead,
+    GroundingOutput,
+    RefiningHead,
+    TaskHead,
+    TrainingBatch,
+    TrainingPass,
+)
 from ..levels import require_fitting_levels
-from ..losses import GroundingLosses, GroundingTargets
-from ..mask_output import to_output_size
+from ..losses import GroundingLosses
+from ..mask_output import postprocess
+from ..matcher import GroundingTargets
 from ..padding import by_padded_size
-from ..postprocessing import Detections, GroundingPostprocessor, classes_asked_twice
+from ..postprocessing import Detections, GroundingPostprocessor
+from ..precision import parameter_dtype
 from ..text import TextFeatureCache, TextFeatures
 from ..vocabulary import TrainingVocabulary
 from ..weights import WEIGHTS_REGISTRY
 from ..yacs import arguments_from
+from .inference import EncodedImages, InferencePass, groups_of_images
 
-__all__ = ["GLIP", "Pair", "Question"]
-
-
-class Pair(NamedTuple):
-    """An image of a batch with one of its prompts.
-
-    Attributes:
-        image: row of the image. index: of the prompt among the image's own.
-        deferred: classes that other prompts of the image ask for, too.
-    """
-
-    image: int
-    index: int
-    prompt: Prompt
-    deferred: frozenset[int]
-
-
-class Question(NamedTuple):
-    """What one prompt asks about one image; see `GroundingPostprocessor.detect`."""
-
-    class_map: ClassMap
-    image_size: tuple[int, int]
-    deferred: frozenset[int] = frozenset()
+__all__ = ["GLIP"]
 
 
 @META_ARCH_REGISTRY.register()
@@ -71,10 +60,10 @@ class GLIP(nn.Module):
         prompt_batch_size: most (image, prompt) pairs that go through the neck at once at inference;
             bounds the memory that a large vocabulary takes.
         min_score: detections that score less are left out where an input does not say itself.
-
-    Attributes:
-        mask_form: of a model with masks, see `mask_output.masks_as`.
     """
+
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
 
     @configurable
     def __init__(
@@ -84,7 +73,7 @@ class GLIP(nn.Module):
         language_backbone: nn.Module,
         neck: nn.Module,
         head: GroundingHead,
-        anchor_generator: nn.Module,
+        anchor_generator: DefaultAnchorGenerator,
         losses: GroundingLosses,
         postprocessor: GroundingPostprocessor,
         pixel_mean: Sequence[float],
@@ -97,8 +86,7 @@ class GLIP(nn.Module):
         min_score: float = 0.0,
     ):
         super().__init__()
-        if head is not None:  # of an exported model it is a part of the graph
-            require_fitting_levels(backbone, anchor_generator, head)
+        require_fitting_levels(backbone, anchor_generator, head)
         self.backbone = backbone
         self.language_backbone = language_backbone
         self.neck = neck
@@ -110,11 +98,8 @@ class GLIP(nn.Module):
         self.chunk_size = chunk_size
         self.prompt_batch_size = prompt_batch_size
         self.min_score = min_score
-        self.mask_form: str | None = "image"
-        self.register_buffer(
-            "pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False
-        )
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.text_cache = TextFeatureCache(language_backbone)
         self.training_vocabulary = TrainingVocabulary(training_datasets, self.tokenizer)
         self.vocabulary_prompts: list[Prompt] = []
@@ -134,8 +119,14 @@ class GLIP(nn.Module):
         return self.pixel_mean.device
 
     @property
-    def tokenizer(self):
-        return self.language_backbone.tokenizer
+    def tokenizer(self) -> PromptTokenizer:
+        backbone: Any = self.language_backbone
+        return backbone.tokenizer
+
+    @property
+    def task_heads(self) -> dict[str, TaskHead]:
+        """The heads of further tasks by their attribute; GLIP itself has none, see `GLIPv2`."""
+        return {name: m for name, m in self.named_children() if isinstance(m, TaskHead)}
 
     def set_vocabulary(self, names: Sequence[str]) -> None:
         """Classes to look for in inputs without a prompt; `pred_classes` index `names`."""
@@ -154,29 +145,123 @@ class GLIP(nn.Module):
             batched_inputs: dicts with "image" (3, H, W), values 0..255, and optionally "height" and
                 "width" of the output (default: the image's own), "prompt" (a Prompt or a list of
                 them; default: the vocabulary), "min_score" (detections that score less are left
-                out, before their masks are computed; default: the model's); in training exactly
-                one Prompt and "instances" with `gt_boxes` and `gt_classes`, the index of each box's
-                phrase in the prompt, or, without a prompt, of its class in `training_datasets`.
+                out, before their masks are computed; default: the model's), "boxes_only" (True: no
+                task head adds anything, masks for instance); in training exactly one Prompt and
+                "instances" with `gt_boxes` and `gt_classes`, the index of each box's phrase in the
+                prompt, or, without a prompt, of its class in `training_datasets`.
 
         Raises:
             PromptError: an input has neither a prompt nor is there a vocabulary; a prompt is too
                 long.
         """
-        if not batched_inputs:
-            raise ValueError("the batch is empty: give at least one input dict")
-        if self.training:
-            batched_inputs = [self.training_vocabulary.with_prompt(x) for x in batched_inputs]
+        if not self.training:
+            return self.inference(batched_inputs)
+        run = self.forward_training(batched_inputs)
+        losses = self.grounding_losses(run)
+        for head in self._heads_in_training():
+            losses.update(head.losses(run))
+        return losses
+
+    def forward_training(self, batched_inputs: list[dict]) -> TrainingPass:
+        """Everything that the losses are made of; see `forward` for the inputs."""
+        batch = self.training_batch(batched_inputs)
+        images = self.preprocess_image(batch.inputs)
+        features = self.visual_features(images)
+        text = self.language_backbone(batch.shown)
+        levels, words = self.neck(features, text)
+        anchors = self.anchors(features)
+        targets = self.targets(batch.inputs, batch.tokens)
+        return TrainingPass(
+            batch=batch,
+            images=images,
+            features=features,
+            text=text,
+            levels=levels,
+            words=words,
+            output=self.head(levels, words),
+            anchors=anchors,
+            strides=self.anchor_generator.strides,
+            targets=targets,
+            matches=self.losses.match(anchors, targets),
+            box_coder=self.losses.box_coder,
+        )
+
+    def inference(
+        self,
+        batched_inputs: list[dict],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list:
+        """Detect, merge what an image's prompts found, let the task heads refine what is left.
+
+        As Detectron2's `GeneralizedRCNN.inference`.
+
+        Args:
+            batched_inputs: see `forward`.
+            detected_instances: per image boxes that are known already, `pred_boxes` in pixels of
+                the input's "image" and `pred_classes`: these are refined only, all their fields are
+                kept. Of a class that several prompts ask for the first one's words count.
+            do_postprocess: scale the boxes to "height" and "width" and paste the masks.
+
+        Returns:
+            As `forward`. Without post-processing the Instances themselves, in pixels of the inputs,
+            with `pred_masks` as ROIMasks where the model has a mask head.
+
+        Raises:
+            PromptError: see `forward`; or a class of `detected_instances` is in no prompt.
+        """
+        inputs = [{**x, "prompt": self._prompts_of(x)} for x in _not_empty(batched_inputs)]
+        known = () if detected_instances is None else (detected_instances,)
+
+        def run(inputs: list[dict], *known: list[Instances]) -> list[Instances]:
+            return self.answer(self.encode(inputs), inputs, *known)
+
+        results = by_padded_size(run, self.backbone.size_divisibility, inputs, *known)
+        if do_postprocess:
+            return [{"instances": postprocess(r, x)} for r, x in zip(results, inputs)]
+        return results
+
+    def encode(self, batched_inputs: list[dict]) -> EncodedImages:
+        """What is computed of an image once, however often `answer` is asked about it."""
+        images = self.preprocess_image(batched_inputs)
+        return EncodedImages(self.visual_features(images), images.image_sizes)
+
+    def answer(
+        self,
+        images: EncodedImages,
+        batched_inputs: list[dict],
+        detected_instances: list[Instances] | None = None,
+    ) -> list[Instances]:
+        """`inference` of encoded images, without post-processing.
+
+        Args:
+            images: B images of one padded size.
+            batched_inputs: of each; all but "image" is read.
+        """
         prompts = [self._prompts_of(x) for x in batched_inputs]
-        if self.training:
-            features = self.visual_features(self.preprocess_image(batched_inputs))
-            return self._losses(batched_inputs, [p[0] for p in prompts], features)
-        stride = self.backbone.size_divisibility
-        return by_padded_size(self._inference, stride, batched_inputs, prompts)
+        refining = [head for head in self.task_heads.values() if isinstance(head, RefiningHead)]
+        results: list[Instances] = []
+        for group in groups_of_images(batched_inputs, prompts, self.prompt_batch_size):
+            inputs = batched_inputs[group]
+            heads = () if inputs[0].get("boxes_only") else refining
+            run = InferencePass(self, images.select(group), prompts[group], heads)
+            if detected_instances is None:
+                found = run.found([x.get("min_score", self.min_score) for x in inputs])
+            else:
+                found = run.known(detected_instances[group])
+            results += run.refine(found)
+        return results
+
+    def detect(self, images: EncodedImages, prompts: list[list[Prompt]]) -> list[Detections]:
+        """The detections of each image for all its prompts, best first, whatever they score."""
+        return InferencePass(self, images, prompts).detect()
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalized images, padded right and below with zeros to a common size."""
-        images = [x["image"].to(self.device).float() for x in batched_inputs]
-        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        dtype = parameter_dtype(self)
+        digits = torch.promote_types(dtype, torch.float32)
+        images = [x["image"].to(self.device).to(digits) for x in batched_inputs]
+        images = [((image - self.pixel_mean) / self.pixel_std).to(dtype) for image in images]
         # The strides of P6 and P7 need no divisibility: the pyramid's last levels round up.
         return ImageList.from_tensors(images, self.backbone.size_divisibility)
 
@@ -192,10 +277,48 @@ class GLIP(nn.Module):
         """Per level (h * w, 4), inclusive, pixels."""
         return [to_inclusive(boxes.tensor) for boxes in self.anchor_generator(features)]
 
+    def targets(self, batched_inputs: list[dict], tokens: TokenizedPrompts) -> GroundingTargets:
+        """The ground truth in the model's terms; `tokens`: of the inputs' prompts, unmasked."""
+        instances = [x["instances"].to(self.device) for x in batched_inputs]
+        return GroundingTargets(
+            boxes=[to_inclusive(i.gt_boxes.tensor) for i in instances],
+            tokens=[m[i.gt_classes] for m, i in zip(tokens.positive_maps, instances)],
+            mask=tokens.mask,
+        )
+
+    def grounding_losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
+        """GLIP's own losses; none where all that they train is frozen (a mask head's training)."""
+        if not _is_trained(self.backbone, self.language_backbone, self.neck, self.head):
+            return {}
+        return self.losses(run.output, run.anchors, run.targets, run.matches)
+
+    def training_batch(self, batched_inputs: list[dict]) -> TrainingBatch:
+        """The inputs with their prompts, and what the language backbone is shown of these."""
+        inputs = [self.training_vocabulary.with_prompt(x) for x in _not_empty(batched_inputs)]
+        prompts = []
+        for x in inputs:
+            (prompt, *more) = self._prompts_of(x)
+            if more:
+                raise PromptError(
+                    f"training takes exactly one prompt per image, got {1 + len(more)}"
+                )
+            prompts.append(prompt)
+        tokens = self.tokenizer(prompts).to(self.device)
+        phrases = [x["instances"].gt_classes.to(self.device) for x in inputs]
+        nothing = torch.zeros_like(tokens.mask)
+        batch = TrainingBatch(inputs, prompts, tokens, phrases, shown=tokens, withheld=nothing)
+        for head in self._heads_in_training():
+            batch = head.prepare_text(batch, self.tokenizer)
+        return batch
+
+    def _heads_in_training(self) -> list[TaskHead]:
+        """The task heads but those that are frozen: these have no loss, and change no text."""
+        return [head for head in self.task_heads.values() if _is_trained(head)]
+
     def _prompts_of(self, batched_input: dict) -> list[Prompt]:
         prompt = batched_input.get("prompt")
         prompt = self.vocabulary_prompts if prompt is None else prompt
-        prompts = [prompt] if isinstance(prompt, (Prompt, str)) else list(prompt)
+        prompts: list[Any] = [prompt] if isinstance(prompt, Prompt | str) else list(prompt)
         for item in prompts:
             if not isinstance(item, Prompt):
                 raise PromptError(
@@ -207,122 +330,16 @@ class GLIP(nn.Module):
                 'no prompt: give each input a "prompt" (a Prompt), '
                 "or call model.set_vocabulary([...])"
             )
-        if self.training and len(prompts) != 1:
-            raise PromptError(f"training takes exactly one prompt per image, got {len(prompts)}")
         return prompts
 
-    def _losses(
-        self, batched_inputs: list[dict], prompts: list[Prompt], features: list[torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        tokens = self.tokenizer(prompts).to(self.device)
-        output = self.ground(features, self.language_backbone(tokens))
-        return self.losses(output, self.anchors(features), self.targets(batched_inputs, tokens))
 
-    def targets(self, batched_inputs: list[dict], tokens: TokenizedPrompts) -> GroundingTargets:
-        """The ground truth in the model's terms; `tokens`: of the inputs' prompts, unmasked."""
-        instances = [x["instances"].to(self.device) for x in batched_inputs]
-        return GroundingTargets(
-            boxes=[to_inclusive(i.gt_boxes.tensor) for i in instances],
-            tokens=[m[i.gt_classes] for m, i in zip(tokens.positive_maps, instances)],
-            mask=tokens.mask,
-        )
+def _not_empty(batched_inputs: list[dict]) -> list[dict]:
+    if not batched_inputs:
+        raise ValueError("the batch is empty: give at least one input dict")
+    return batched_inputs
 
-    def _inference(self, batched_inputs: list[dict], prompts: list[list[Prompt]]) -> list[dict]:
-        images = self.preprocess_image(batched_inputs)
-        min_scores = [x.get("min_score", self.min_score) for x in batched_inputs]
-        found = self.find(self.visual_features(images), prompts, images.image_sizes, min_scores)
-        results = []
-        for inputs, detections, asked, size in zip(
-            batched_inputs, found, prompts, images.image_sizes
-        ):
-            instances = self.postprocessor.to_instances(detections, asked, size)
-            height, width = inputs.get("height", size[0]), inputs.get("width", size[1])
-            instances = to_output_size(instances, height, width, self.mask_form)
-            results.append({"instances": instances})
-        return results
 
-    def find(
-        self,
-        features: list[torch.Tensor],
-        prompts: list[list[Prompt]],
-        image_sizes: Sequence[tuple[int, int]],
-        min_scores: Sequence[float],
-    ) -> list[Detections]:
-        """The detections of each image for all its prompts that score enough, best first.
-
-        Args:
-            features, prompts, image_sizes: see `detect`.
-            min_scores: of each image.
-        """
-        chunks = self.detect(features, prompts, image_sizes)
-        merged = [
-            self.postprocessor.merge(parts, classes_asked_twice(asked))
-            for parts, asked in zip(chunks, prompts)
-        ]
-        return [d.select(d.scores >= least) for d, least in zip(merged, min_scores)]
-
-    def detect(
-        self,
-        features: list[torch.Tensor],
-        prompts: list[list[Prompt]],
-        image_sizes: Sequence[tuple[int, int]],
-    ) -> list[list[Detections]]:
-        """Boxes per image and prompt, from the pyramid of B images; `merge` joins them.
-
-        The pyramid is computed once per image, whatever the number of its prompts.
-
-        Args:
-            features: levels (B, C, h, w). prompts: of each image, one or several.
-            image_sizes: (height, width) of each image without padding.
-        """
-        anchors = self.anchors(features)
-        detections: list[list[Detections]] = [[] for _ in prompts]
-        for pairs in self.batches(prompts):
-            selected, text, questions = self.ask(features, image_sizes, pairs)
-            found = self.detections(self.ground(selected, text), anchors, questions)
-            for pair, part in zip(pairs, found):
-                detections[pair.image].append(part)
-        return detections
-
-    def batches(self, prompts: list[list[Prompt]]) -> list[list[Pair]]:
-        """The pairs of images and their prompts that go through the neck together."""
-        pairs = [
-            Pair(image, index, prompt, deferred)
-            for image, asked in enumerate(prompts)
-            for deferred in [classes_asked_twice(asked)]
-            for index, prompt in enumerate(asked)
-        ]
-        step = self.prompt_batch_size
-        return [pairs[start : start + step] for start in range(0, len(pairs), step)]
-
-    def ask(
-        self,
-        features: list[torch.Tensor],
-        image_sizes: Sequence[tuple[int, int]],
-        pairs: Sequence[Pair],
-    ) -> tuple[list[torch.Tensor], TextFeatures, list[Question]]:
-        """The pyramid and the text of each of these pairs, and what is asked."""
-        tokens = self.tokenizer([pair.prompt for pair in pairs]).to(self.device)
-        # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
-        questions = [
-            Question(ClassMap.build(pair.prompt, words), image_sizes[pair.image], pair.deferred)
-            for pair, words in zip(pairs, tokens.positive_maps)
-        ]
-        selected = [level[[pair.image for pair in pairs]] for level in features]
-        return selected, self.text_cache.encode(tokens), questions
-
-    def detections(
-        self, output: GroundingOutput, anchors: list[torch.Tensor], questions: Sequence[Question]
-    ) -> list[Detections]:
-        """What the head's output says to each of its B questions."""
-        lengths = output.level_lengths()
-        return [
-            self.postprocessor.detect(
-                output.logits[row].split(lengths),
-                output.deltas[row].split(lengths),
-                output.centerness[row].split(lengths),
-                anchors,
-                *question,
-            )
-            for row, question in enumerate(questions)
-        ]
+def _is_trained(*modules: nn.Module) -> bool:
+    """Whether any of these has something to train; without parameters there is nothing frozen."""
+    parameters = [p for module in modules for p in module.parameters()]
+    return not parameters or any(p.requires_grad for p in parameters)

@@ -1,5 +1,6 @@
 """Each prompt is encoded once: a bounded cache of text features for inference."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -11,13 +12,17 @@ from .features import TextFeatures
 
 __all__ = ["TextFeatureCache"]
 
+# For the bookkeeping of all caches, some microseconds each: with one of its own a cache, and so the
+# model, could be neither copied nor pickled.
+_LOCK = threading.Lock()
+
 
 class TextFeatureCache:
     """Least-recently-used text features of single prompts, emptied when the encoder changes.
 
     Not a module: it holds no state of the model's. Optimizer steps bump the parameters' version
     counters; swaps through `.data` (EMA, weight interpolation) do not, so that one element of every
-    parameter is compared, too.
+    parameter is compared, too. Several threads may encode at once.
 
     Args:
         encoder: the language backbone.
@@ -34,23 +39,25 @@ class TextFeatureCache:
         return len(self._entries)
 
     def clear(self) -> None:
-        self._entries.clear()
+        with _LOCK:
+            self._entries.clear()
 
     def encode(self, tokens: TokenizedPrompts) -> TextFeatures:
         """Features of B tokenized prompts; only those not met before go through the encoder."""
         self._drop_if_encoder_changed()
         keys = self._keys(tokens)
-        missing = [i for i, key in enumerate(keys) if key not in self._entries]
+        with _LOCK:
+            found = {key: self._entries[key] for key in keys if key in self._entries}
         # One prompt asked for several images of a batch is encoded once.
-        missing = list({keys[i]: i for i in missing}.values())
-        found = {key: self._entries[key] for key in keys if key in self._entries}
+        missing = {key: i for i, key in enumerate(keys) if key not in found}
         if missing:
-            found.update(self._encode_missing(tokens, keys, missing))
-        for key in keys:
-            self._entries[key] = found[key]
-            self._entries.move_to_end(key)
-        while len(self._entries) > self._capacity:
-            self._entries.popitem(last=False)
+            found.update(self._encode_missing(tokens, keys, list(missing.values())))
+        with _LOCK:
+            for key in keys:
+                self._entries[key] = found[key]
+                self._entries.move_to_end(key)
+            while len(self._entries) > self._capacity:
+                self._entries.popitem(last=False)
         return self._padded([found[key] for key in keys], tokens.mask)
 
     def _encode_missing(
@@ -102,6 +109,7 @@ class TextFeatureCache:
             tuple((p.data_ptr(), p._version) for p in parameters),
             tuple(samples.tolist()),
         )
-        if fingerprint != self._fingerprint:
-            self.clear()
-            self._fingerprint = fingerprint
+        with _LOCK:
+            if fingerprint != self._fingerprint:
+                self._entries.clear()
+                self._fingerprint = fingerprint

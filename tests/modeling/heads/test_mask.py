@@ -11,9 +11,9 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 
 from glipv2_d2.config import get_config
 from glipv2_d2.errors import ConfigError
-from glipv2_d2.modeling.heads import LanguageMaskHead, MaskTargets, StackedHourglass, bit_masks
+from glipv2_d2.modeling.heads import LanguageMaskHead, MaskTargets, StackedHourglass
 from glipv2_d2.modeling.heads import mask as mask_module
-from glipv2_d2.modeling.heads.mask import crop_masks
+from glipv2_d2.modeling.heads.mask import bit_masks, crop_masks
 
 C, L, T = 8, 12, 5
 HEIGHT, WIDTH = 64, 96
@@ -228,7 +228,7 @@ def test_predictions_in_parts():
     boxes = [BOXES[0], torch.zeros(0, 4), BOXES[1]]
     tokens = [TOKENS[0], torch.zeros(0, T, dtype=torch.bool), TOKENS[1]]
     with torch.no_grad():
-        found = module.predict(levels, words, boxes, tokens)
+        found = module.refine(levels, words, boxes, tokens)
         together = module.logits(levels, words, boxes, tokens).sigmoid().split([2, 0, 1])
     assert [m.shape for m in found] == [(2, 8, 8), (0, 8, 8), (1, 8, 8)]
     for a, b in zip(found, together):

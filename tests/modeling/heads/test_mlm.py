@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from glipv2_d2.language import Prompt
-from glipv2_d2.modeling.heads import mlm
+from glipv2_d2.modeling.heads import TrainingBatch, mlm
 from glipv2_d2.modeling.heads.mlm import MaskedLanguageHead, maskable_words
 
 MASK_ID = 103  # BERT's
@@ -18,6 +18,17 @@ NONE = torch.tensor([], dtype=torch.long)
 def small_head(**options):
     torch.manual_seed(0)
     return MaskedLanguageHead(text_channels=8, vocabulary_size=20, **options)
+
+
+def batch_of(tokens, prompts, gt_phrases=None):
+    gt_phrases = [NONE] * len(prompts) if gt_phrases is None else gt_phrases
+    nothing = torch.zeros_like(tokens.mask)
+    return TrainingBatch([{}] * len(prompts), prompts, tokens, gt_phrases, tokens, nothing)
+
+
+def loss_of(module, words, labels):
+    """The head on words (B, T, L) and labels (B, T), -100 where nothing is asked."""
+    return module(words[labels != -100], labels[labels != -100])
 
 
 def words_of(tokenizer, prompts, gt_phrases):
@@ -71,8 +82,8 @@ def test_rates(tokenizer):
     tokens = tokenizer(prompts)
     torch.manual_seed(0)
     head = MaskedLanguageHead(text_channels=4, vocabulary_size=30522)
-    shown, labels = head.mask(tokens, prompts, [NONE] * 101, MASK_ID)
-    asked = labels != -100
+    batch = head.prepare_text(batch_of(tokens, prompts), tokenizer)
+    shown, asked = batch.shown, batch.withheld
     dog = tokens.input_ids[0, 1]
     words = 100 * 200
     masked = (shown.input_ids[asked] == MASK_ID).sum().item()
@@ -89,7 +100,7 @@ def test_rates(tokenizer):
     # Of about 300 draws from 30,522 entries some 1.5 pairs coincide; all over the vocabulary.
     assert len(random_ids.unique()) > len(random_ids) - 10
     assert random_ids.min() < 2000 and random_ids.max() > 28500
-    assert (labels[asked] == dog).all()
+    assert (tokens.input_ids[asked] == dog).all()
     assert torch.equal(shown.input_ids[~asked], tokens.input_ids[~asked])
     assert not asked[100].any() and not (asked & ~tokens.mask).any()
     assert not asked[:, 0].any() and not asked[:100, 201].any()  # [CLS], [SEP]
@@ -100,10 +111,10 @@ def test_masking_leaves_the_tokens_of_the_prompt_as_they_are(tokenizer):
     tokens = tokenizer(prompts)
     before = tokens.input_ids.clone()
     head = MaskedLanguageHead(text_channels=4, vocabulary_size=30522, mask_prob=1.0)
-    shown, labels = head.mask(tokens, prompts, [NONE], MASK_ID)
-    assert torch.equal(tokens.input_ids, before)
-    assert shown.mask is tokens.mask and shown.positive_maps is tokens.positive_maps
-    assert labels.tolist() == [[-100, *before[0, 1:4].tolist(), -100]]
+    batch = head.prepare_text(batch_of(tokens, prompts), tokenizer)
+    assert batch.tokens is tokens and torch.equal(tokens.input_ids, before)
+    assert batch.shown.mask is tokens.mask and batch.shown.positive_maps is tokens.positive_maps
+    assert batch.withheld.tolist() == [[False, True, True, True, False]]
 
 
 def test_masking_is_repeatable(tokenizer):
@@ -113,9 +124,9 @@ def test_masking_is_repeatable(tokenizer):
     draws = []
     for _ in range(2):
         torch.manual_seed(3)
-        draws.append(head.mask(tokens, prompts, [NONE], MASK_ID))
-    assert torch.equal(draws[0].tokens.input_ids, draws[1].tokens.input_ids)
-    assert torch.equal(draws[0].labels, draws[1].labels)
+        draws.append(head.prepare_text(batch_of(tokens, prompts), tokenizer))
+    assert torch.equal(draws[0].shown.input_ids, draws[1].shown.input_ids)
+    assert torch.equal(draws[0].withheld, draws[1].withheld)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.1, 1.5])
@@ -143,7 +154,7 @@ def test_loss_is_the_mean_cross_entropy_of_the_masked_words():
     labels = torch.full((2, 5), -100)
     labels[0, 1], labels[0, 3], labels[1, 2] = 7, 0, 19
     expected = F.cross_entropy(head.logits(words).flatten(0, 1), labels.flatten())
-    torch.testing.assert_close(head(words, labels), 0.5 * expected)
+    torch.testing.assert_close(loss_of(head, words, labels), 0.5 * expected)
 
 
 @pytest.mark.parametrize("first, second", [([1, 2, 3], [4]), ([1], [])])
@@ -154,17 +165,17 @@ def test_loss_of_several_processes(monkeypatch, first, second):
     labels = torch.full((2, 5), -100)
     for row, predicted in zip(labels, (first, second)):
         row[: len(predicted)] = torch.tensor(predicted)
-    whole = head(words, labels)
+    whole = loss_of(head, words, labels)
     mean = torch.tensor((len(first) + len(second)) / 2)
     monkeypatch.setattr(mlm, "mean_over_processes", lambda count: mean)
-    parts = [head(words[i : i + 1], labels[i : i + 1]) for i in range(2)]
+    parts = [loss_of(head, words[i : i + 1], labels[i : i + 1]) for i in range(2)]
     torch.testing.assert_close(sum(parts) / 2, whole)
 
 
 def test_nothing_masked():
     head = small_head()
     words = torch.randn(2, 5, 8, requires_grad=True)
-    loss = head(words, torch.full((2, 5), -100))
+    loss = loss_of(head, words, torch.full((2, 5), -100))
     assert loss.item() == 0
     loss.backward()
     for tensor in (words, *head.parameters()):
@@ -177,9 +188,9 @@ def test_half_precision_words_give_a_float32_loss():
     words = words.bfloat16().requires_grad_()
     labels = torch.arange(10).reshape(2, 5)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = head(words, labels)
+        loss = loss_of(head, words, labels)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, head(words.detach().float(), labels))
+    torch.testing.assert_close(loss, loss_of(head, words.detach().float(), labels))
     loss.backward()
     assert torch.isfinite(words.grad).all()
 
@@ -190,7 +201,7 @@ def test_only_masked_words_go_through_the_decoder():
     head.decoder.register_forward_hook(lambda module, args, output: seen.append(output.shape))
     labels = torch.full((2, 5), -100)
     labels[1, 2] = 4
-    head(torch.randn(2, 5, 8), labels)
+    loss_of(head, torch.randn(2, 5, 8), labels)
     assert seen == [(1, 20)]
 
 
@@ -198,4 +209,4 @@ def test_tokens_that_do_not_say_what_a_word_is(tokenizer):
     prompts = [Prompt.from_classes(["cat"])]
     tokens = replace(tokenizer(prompts), own_words=None)
     with pytest.raises(ValueError, match="own_words"):
-        small_head().mask(tokens, prompts, [NONE], MASK_ID)
+        small_head().prepare_text(batch_of(tokens, prompts), tokenizer)

@@ -14,26 +14,13 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import nn
 
 from glipv2_d2 import add_glip_config
-from glipv2_d2.errors import PromptError, PromptTooLongError
+from glipv2_d2.errors import ConfigError, PromptError, PromptTooLongError
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling import GLIP
 from glipv2_d2.modeling.fusion import DyHead
-from tests.support.tiny import tiny_config, tiny_input
+from tests.support.tiny import detect, tiny_config, tiny_input, tiny_question
 
 LOSSES = {"loss_token", "loss_box", "loss_centerness"}
-
-
-def question(prompt, height=64, width=96, seed=0, **fields):
-    """An input as it is in evaluation."""
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-    inputs = {"image": image, "height": height, "width": width, "prompt": prompt, **fields}
-    return {k: v for k, v in inputs.items() if v is not None}
-
-
-def detect(model, *inputs):
-    with torch.no_grad():
-        return [output["instances"] for output in model(list(inputs))]
 
 
 def prompt_of(*names, class_ids=None):
@@ -98,7 +85,7 @@ def test_odd_sizes(model, height, width):
     inputs = tiny_input(height, width, boxes=((2, 3, 17, 19),), classes=(1,))
     losses = model.train()([inputs, tiny_input(height + 9, width, boxes=(), classes=())])
     assert all(loss.isfinite() for loss in losses.values())
-    (instances,) = detect(model.eval(), question(CATS, height, width))
+    (instances,) = detect(model.eval(), tiny_question(CATS, height, width))
     assert instances.image_size == (height, width)
     boxes = instances.pred_boxes.tensor
     assert len(boxes) and (boxes >= 0).all()
@@ -106,19 +93,12 @@ def test_odd_sizes(model, height, width):
     assert (boxes[:, 2:] > boxes[:, :2]).all()
 
 
-def test_boxes_are_continuous_outside_and_inclusive_inside(model, monkeypatch):
-    seen = {}
-
-    def spy(output, anchors, targets):
-        seen.update(anchors=anchors, targets=targets)
-        return {"loss": output.logits.sum()}
-
-    monkeypatch.setattr(model, "losses", spy)
-    model.train()([tiny_input(boxes=((8, 8, 40, 40),), classes=(2,))])
-    assert seen["targets"].boxes[0].tolist() == [[8, 8, 39, 39]]
+def test_boxes_are_continuous_outside_and_inclusive_inside(model):
+    run = model.train().forward_training([tiny_input(boxes=((8, 8, 40, 40),), classes=(2,))])
+    assert run.targets.boxes[0].tolist() == [[8, 8, 39, 39]]
     # The third name: "cat. dog. red kite" is [CLS] cat . dog . red kite [SEP].
-    assert seen["targets"].tokens[0].tolist() == [[False] * 5 + [True, True, False]]
-    assert seen["anchors"][0][0].tolist() == [-28, -28, 35, 35]
+    assert run.targets.tokens[0].tolist() == [[False] * 5 + [True, True, False]]
+    assert run.anchors[0][0].tolist() == [-28, -28, 35, 35]
 
 
 def test_prompts_of_different_lengths_train_together(model):
@@ -137,7 +117,7 @@ def test_prompts_of_different_lengths_train_together(model):
 
 
 def test_output_is_detectron2s(shared_model):
-    (output,) = shared_model([question(prompt_of("cat", "dog", class_ids=[7, 3]))])
+    (output,) = shared_model([tiny_question(prompt_of("cat", "dog", class_ids=[7, 3]))])
     instances = output["instances"]
     assert list(output) == ["instances"] and isinstance(instances, Instances)
     assert set(instances.get_fields()) == {"pred_boxes", "scores", "pred_classes", "pred_phrases"}
@@ -150,12 +130,12 @@ def test_output_is_detectron2s(shared_model):
 
 def test_each_image_has_its_own_prompt(shared_model):
     """A batch equals its images one by one; prompts of different lengths, images of one size."""
-    first, second = question(CATS, seed=1), question(SHOPS, seed=2)
+    first, second = tiny_question(CATS, seed=1), tiny_question(SHOPS, seed=2)
     together = detect(shared_model, first, second)
     # Batched products round differently.
     assert_same(together[0], detect(shared_model, first)[0], atol=1e-2)
     assert_same(together[1], detect(shared_model, second)[0], atol=1e-2)
-    swapped = detect(shared_model, question(SHOPS, seed=1))[0]
+    swapped = detect(shared_model, tiny_question(SHOPS, seed=1))[0]
     assert set(swapped.pred_phrases) <= {"shop window", "bus"}
 
 
@@ -164,7 +144,7 @@ SIZES = ((40, 50), (64, 96), (20, 230), (64, 64))
 
 
 def test_what_is_found_does_not_depend_on_the_other_images_of_the_batch(shared_model):
-    inputs = [question(CATS, *size, seed=i) for i, size in enumerate(SIZES)]
+    inputs = [tiny_question(CATS, *size, seed=i) for i, size in enumerate(SIZES)]
     inputs[2]["prompt"] = [CATS, prompt_of("bus", class_ids=[5])]
     for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
         together = detect(shared_model, *(inputs[i] for i in order))
@@ -174,7 +154,9 @@ def test_what_is_found_does_not_depend_on_the_other_images_of_the_batch(shared_m
 
 
 def test_smaller_image_of_a_batch_is_clipped_to_its_own_size(shared_model):
-    small, large = detect(shared_model, question(CATS, 40, 50), question(CATS, 64, 96, seed=1))
+    small, large = detect(
+        shared_model, tiny_question(CATS, 40, 50), tiny_question(CATS, 64, 96, seed=1)
+    )
     assert small.image_size == (40, 50) and large.image_size == (64, 96)
     boxes, others = small.pred_boxes.tensor, large.pred_boxes.tensor
     assert (boxes[:, 2] <= 50).all() and (boxes[:, 3] <= 40).all()
@@ -182,18 +164,18 @@ def test_smaller_image_of_a_batch_is_clipped_to_its_own_size(shared_model):
 
 
 def test_boxes_are_scaled_to_the_wanted_size(shared_model):
-    (plain,) = detect(shared_model, question(CATS, height=64, width=96))
-    inputs = {**question(CATS), "height": 128, "width": 48}
+    (plain,) = detect(shared_model, tiny_question(CATS, height=64, width=96))
+    inputs = {**tiny_question(CATS), "height": 128, "width": 48}
     (scaled,) = detect(shared_model, inputs)
     assert scaled.image_size == (128, 48)
     factors = torch.tensor([0.5, 2.0, 0.5, 2.0])
     torch.testing.assert_close(scaled.pred_boxes.tensor, plain.pred_boxes.tensor * factors)
-    without = {k: v for k, v in question(CATS).items() if k not in ("height", "width")}
+    without = {k: v for k, v in tiny_question(CATS).items() if k not in ("height", "width")}
     assert_same(detect(shared_model, without)[0], plain)
 
 
 def test_uint8_and_float32_images_give_the_same(shared_model):
-    inputs = question(CATS)
+    inputs = tiny_question(CATS)
     as_float = {**inputs, "image": inputs["image"].float()}
     assert_same(detect(shared_model, as_float)[0], detect(shared_model, inputs)[0])
 
@@ -212,8 +194,8 @@ def test_pixels_are_normalized_per_channel(shared_model):
 
 
 def test_class_with_two_names_is_their_maximum(shared_model):
-    apart = detect(shared_model, question(prompt_of("cat", "kitten", class_ids=[0, 1])))[0]
-    merged = detect(shared_model, question(prompt_of("cat", "kitten", class_ids=[4, 4])))[0]
+    apart = detect(shared_model, tiny_question(prompt_of("cat", "kitten", class_ids=[0, 1])))[0]
+    merged = detect(shared_model, tiny_question(prompt_of("cat", "kitten", class_ids=[4, 4])))[0]
     assert set(merged.pred_classes.tolist()) == {4} and set(merged.pred_phrases) == {"cat"}
     assert merged.scores[0] == apart.scores[0]
 
@@ -226,21 +208,23 @@ NAMES = ("cat", "dog", "red kite", "bus", "shop window")
 
 def test_list_of_prompts_is_the_union_of_its_prompts(shared_model):
     prompts = [prompt_of("cat", "dog"), prompt_of("bus", class_ids=[5])]
-    (together,) = detect(shared_model, question(prompts))
-    apart = Instances.cat([detect(shared_model, question(p))[0] for p in prompts])
+    (together,) = detect(shared_model, tiny_question(prompts))
+    apart = Instances.cat([detect(shared_model, tiny_question(p))[0] for p in prompts])
     assert_same(together, apart[apart.scores.argsort(descending=True, stable=True)], atol=1e-2)
 
 
 def test_two_names_of_a_class_in_two_prompts_are_one_class(shared_model):
     prompts = [prompt_of("cat", "dog", class_ids=[4, 1]), prompt_of("kitten", class_ids=[4])]
-    found = detect(shared_model, question(prompts))[0]
-    apart = [detect(shared_model, question(p))[0] for p in prompts]
+    found = detect(shared_model, tiny_question(prompts))[0]
+    apart = [detect(shared_model, tiny_question(p))[0] for p in prompts]
     cats = found[found.pred_classes == 4]
     best = max(a.scores[a.pred_classes == 4][0].item() for a in apart)
     assert cats.scores[0].item() == pytest.approx(best, abs=1e-6)
     overlaps = pairwise_iou(cats.pred_boxes, cats.pred_boxes).fill_diagonal_(0)
     assert overlaps.max() <= shared_model.postprocessor.nms_threshold + 1e-4
-    reversed_order = detect(shared_model, question(prompts[::-1]))[0]  # "kitten" names the class
+    reversed_order = detect(shared_model, tiny_question(prompts[::-1]))[
+        0
+    ]  # "kitten" names the class
     torch.testing.assert_close(reversed_order.scores, found.scores, atol=1e-5, rtol=0)
     assert torch.equal(reversed_order.pred_classes, found.pred_classes)
 
@@ -249,10 +233,10 @@ def test_two_names_of_a_class_in_two_prompts_are_one_class(shared_model):
 def test_chunks_in_any_order_and_batch_give_the_same(model, prompt_batch_size):
     chunks = model.tokenizer.split(NAMES, size=2)
     assert len(chunks) == 3
-    expected = detect(model, question(chunks))[0]
+    expected = detect(model, tiny_question(chunks))[0]
     model.prompt_batch_size = prompt_batch_size
     for order in ((0, 1, 2), (2, 0, 1)):
-        (actual,) = detect(model, question([chunks[i] for i in order]))
+        (actual,) = detect(model, tiny_question([chunks[i] for i in order]))
         assert_same(actual, expected, atol=1e-2)
     assert set(expected.pred_phrases) == set(NAMES)
 
@@ -260,9 +244,9 @@ def test_chunks_in_any_order_and_batch_give_the_same(model, prompt_batch_size):
 def test_images_with_different_numbers_of_chunks(model):
     chunks = model.tokenizer.split(NAMES, size=2)
     model.prompt_batch_size = 2  # a batch of pairs that spans two images
-    many, one = detect(model, question(chunks, seed=1), question(SHOPS, seed=2))
-    assert_same(many, detect(model, question(chunks, seed=1))[0], atol=1e-2)
-    assert_same(one, detect(model, question(SHOPS, seed=2))[0], atol=1e-2)
+    many, one = detect(model, tiny_question(chunks, seed=1), tiny_question(SHOPS, seed=2))
+    assert_same(many, detect(model, tiny_question(chunks, seed=1))[0], atol=1e-2)
+    assert_same(one, detect(model, tiny_question(SHOPS, seed=2))[0], atol=1e-2)
 
 
 def test_image_is_encoded_once_and_each_prompt_once(model):
@@ -275,22 +259,22 @@ def test_image_is_encoded_once_and_each_prompt_once(model):
     model.language_backbone.register_forward_hook(count("text"))
     model.prompt_batch_size = 1
     chunks = model.tokenizer.split(NAMES, size=2)
-    detect(model, question(chunks))
+    detect(model, tiny_question(chunks))
     assert calls == {"backbone": 1, "text": 3}
-    detect(model, question(chunks, seed=1))
+    detect(model, tiny_question(chunks, seed=1))
     assert calls == {"backbone": 2, "text": 3}
 
 
 def test_default_vocabulary_serves_inputs_without_a_prompt(model):
     model.chunk_size = 2
     model.set_vocabulary(NAMES)
-    (actual,) = detect(model, question(None))
-    assert_same(actual, detect(model, question(model.tokenizer.split(NAMES, size=2)))[0])
+    (actual,) = detect(model, tiny_question(None))
+    assert_same(actual, detect(model, tiny_question(model.tokenizer.split(NAMES, size=2)))[0])
     assert list(actual.pred_phrases) == [NAMES[c] for c in actual.pred_classes.tolist()]
-    mixed = detect(model, question(None), question(SHOPS, seed=1))
+    mixed = detect(model, tiny_question(None), tiny_question(SHOPS, seed=1))
     assert set(mixed[1].pred_phrases) <= {"shop window", "bus"}
     model.set_vocabulary(["bus"])
-    assert set(detect(model, question(None))[0].pred_phrases) == {"bus"}
+    assert set(detect(model, tiny_question(None))[0].pred_phrases) == {"bus"}
 
 
 def test_vocabulary_of_the_constructor():
@@ -307,13 +291,13 @@ def test_vocabulary_of_the_constructor():
 def test_no_prompt(shared_model):
     for prompt in (None, []):
         with pytest.raises(PromptError, match="set_vocabulary"):
-            shared_model([question(prompt)])
+            shared_model([tiny_question(prompt)])
 
 
 def test_prompt_of_another_kind(shared_model):
     for prompt in ("cat", ["cat", "dog"], {"cat": 1}):
         with pytest.raises(PromptError, match=r"'cat' of type str.*Prompt\.from_classes"):
-            shared_model([question(prompt)])
+            shared_model([tiny_question(prompt)])
 
 
 def test_several_prompts_in_training(model):
@@ -334,7 +318,7 @@ def test_empty_batch(model):
 def test_prompt_too_long(model):
     prompt = prompt_of(*(f"thing {i}" for i in range(100)))
     with pytest.raises(PromptTooLongError, match="256"):
-        model([question(prompt)])
+        model([tiny_question(prompt)])
     inputs = tiny_input(names=[f"thing {i}" for i in range(100)])
     with pytest.raises(PromptTooLongError, match="256"):
         model.train()([inputs])
@@ -358,38 +342,60 @@ def test_bf16_autocast_trains(model):
 
 
 def test_bf16_autocast_detects_nearly_the_same(shared_model):
-    (expected,) = detect(shared_model, question(CATS))
+    (expected,) = detect(shared_model, tiny_question(CATS))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        (actual,) = detect(shared_model, question(CATS))
+        (actual,) = detect(shared_model, tiny_question(CATS))
     assert actual.scores.dtype == torch.float32 and actual.scores.isfinite().all()
     assert actual.scores[0].item() == pytest.approx(expected.scores[0].item(), abs=0.05)
     assert abs(len(actual) - len(expected)) <= 0.1 * len(expected)
 
 
+PRECISIONS = {torch.float16: 0.05, torch.bfloat16: 0.05, torch.float64: 1e-4}
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+def test_parameters_in_another_precision(model, dtype):
+    """half(), bfloat16() and double(): images go in as the parameters are."""
+    (expected,) = detect(model, tiny_question(CATS))
+    (actual,) = detect(model.to(dtype), tiny_question(CATS))
+    assert abs(len(actual) - len(expected)) <= 0.1 * len(expected)
+    best = slice(0, 10)
+    torch.testing.assert_close(
+        actual.scores[best].double(), expected.scores[best].double(), atol=PRECISIONS[dtype], rtol=0
+    )
+    assert actual.scores.dtype == torch.promote_types(dtype, torch.float32)
+
+
+def test_quantized_models_are_refused(model):
+    quantized = torch.ao.quantization.quantize_dynamic(model)
+    with pytest.raises(ConfigError, match="a quantized GLIP does not run"):
+        detect(quantized, tiny_question(CATS))
+
+
 def test_deepcopy_and_pickle(shared_model):
-    expected = detect(shared_model, question(CATS))[0]
+    expected = detect(shared_model, tiny_question(CATS))[0]
     for twin in (copy.deepcopy(shared_model), pickle.loads(pickle.dumps(shared_model))):
         assert twin.text_cache._encoder is twin.language_backbone
-        assert_same(detect(twin, question(CATS))[0], expected)
+        assert_same(detect(twin, tiny_question(CATS))[0], expected)
     # The copy's cache is its own: new weights in one do not show in the other.
     twin = copy.deepcopy(shared_model)
     with torch.no_grad():
         twin.language_backbone.body.embeddings.LayerNorm.weight.mul_(3)
-    assert not torch.equal(detect(twin, question(CATS))[0].scores[:5], expected.scores[:5])
-    assert_same(detect(shared_model, question(CATS))[0], expected)
+    assert not torch.equal(detect(twin, tiny_question(CATS))[0].scores[:5], expected.scores[:5])
+    assert_same(detect(shared_model, tiny_question(CATS))[0], expected)
 
 
 def test_state_dict_round_trip(model, shared_model):
     file = io.BytesIO()
     torch.save(shared_model.state_dict(), file)
     file.seek(0)
-    expected = detect(shared_model, question(CATS))[0]
+    expected = detect(shared_model, tiny_question(CATS))[0]
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.1)
-    assert not torch.equal(detect(model, question(CATS))[0].scores[:5], expected.scores[:5])
+    assert not torch.equal(detect(model, tiny_question(CATS))[0].scores[:5], expected.scores[:5])
     model.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    assert_same(detect(model, question(CATS))[0], expected)
+    assert_same(detect(model, tiny_question(CATS))[0], expected)
 
 
 def test_names_of_the_state_dict(shared_model):
@@ -410,7 +416,7 @@ def test_without_deep_fusion():
     sum(losses.values()).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
     nn.init.zeros_(model.head.bias0)
-    first, second = detect(model.eval(), question(CATS), question(SHOPS, seed=1))
+    first, second = detect(model.eval(), tiny_question(CATS), tiny_question(SHOPS, seed=1))
     assert len(first) and set(second.pred_phrases) <= {"shop window", "bus"}
 
 

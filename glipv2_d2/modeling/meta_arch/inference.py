@@ -1,0 +1,214 @@
+"""What GLIP does with images that are encoded and the prompts that they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from detectron2.structures import Instances
+
+from ...errors import PromptError
+from ...language.prompt import Prompt
+from ..heads import RefiningHead
+from ..postprocessing import ClassMap, Detections, classes_asked_twice
+
+if TYPE_CHECKING:
+    from .glip import GLIP
+
+__all__ = ["EncodedImages", "Found", "InferencePass", "groups_of_images"]
+
+# Pairs of image and prompt whose fused features are kept until the detections are refined: at
+# 800 x 1333 pixels 23 MB each. LVIS has 31 prompts. Beyond that the neck runs once more for the
+# prompts that found something.
+PAIRS_KEPT = 32
+
+
+class EncodedImages(NamedTuple):
+    """B images of one padded size, ready to be asked about.
+
+    Attributes:
+        features: levels of the pyramid, (B, C, h, w), fine to coarse.
+        sizes: (height, width) of each image without padding.
+    """
+
+    features: list[torch.Tensor]
+    sizes: list[tuple[int, int]]
+
+    def select(self, images: slice) -> EncodedImages:
+        """Some of the images, without a copy."""
+        return EncodedImages([level[images] for level in self.features], self.sizes[images])
+
+
+class Pair(NamedTuple):
+    """An image with one of its prompts, `prompt_index` among the image's own."""
+
+    image: int
+    prompt_index: int
+    prompt: Prompt
+
+
+class Fused(NamedTuple):
+    """What the neck makes of some pairs: levels (B, C, h, w) and words (B, T, L).
+
+    Attributes:
+        class_maps: of each pair's prompt.
+    """
+
+    levels: list[torch.Tensor]
+    words: torch.Tensor
+    class_maps: list[ClassMap]
+
+
+class Found(NamedTuple):
+    """Detections of an image, in pixels of the model's input.
+
+    Attributes:
+        prompt_index: (n,) int64, which of the image's prompts each belongs to.
+    """
+
+    instances: Instances
+    prompt_index: torch.Tensor
+
+
+class InferencePass:
+    """One call of GLIP at inference: what is computed for it lives here, nothing on the model.
+
+    Args:
+        model: in evaluation mode.
+        images: B images.
+        prompts: of each image, one or several.
+        heads: that refine the detections.
+    """
+
+    def __init__(
+        self,
+        model: GLIP,
+        images: EncodedImages,
+        prompts: list[list[Prompt]],
+        heads: Sequence[RefiningHead] = (),
+    ):
+        self.model = model
+        self.images = images
+        self.prompts = prompts
+        self.heads = heads
+        pairs = [Pair(i, k, p) for i, asked in enumerate(prompts) for k, p in enumerate(asked)]
+        step = model.prompt_batch_size
+        self.batches = [pairs[start : start + step] for start in range(0, len(pairs), step)]
+        self._kept: dict[int, Fused] = {}
+
+    def detect(self) -> list[Detections]:
+        """The detections of each image for all its prompts together, best first."""
+        model, sizes = self.model, self.images.sizes
+        anchors = model.anchors(self.images.features)
+        deferred = [classes_asked_twice(asked) for asked in self.prompts]
+        parts: list[list[Detections]] = [[] for _ in self.prompts]
+        for number, pairs in enumerate(self.batches):
+            fused = self._fuse(number)
+            output = model.head(fused.levels, fused.words)
+            lengths = output.level_lengths()
+            for row, pair in enumerate(pairs):
+                found = model.postprocessor.detect(
+                    output.logits[row].split(lengths),
+                    output.deltas[row].split(lengths),
+                    output.centerness[row].split(lengths),
+                    anchors,
+                    fused.class_maps[row],
+                    sizes[pair.image],
+                    pair.prompt_index,
+                    deferred[pair.image],
+                )
+                parts[pair.image].append(found)
+        return [model.postprocessor.merge(*of_image) for of_image in zip(parts, deferred)]
+
+    def found(self, min_scores: Sequence[float]) -> list[Found]:
+        """`detect`, without detections that score less than their image's minimum."""
+        results = []
+        for number, detections in enumerate(self.detect()):
+            detections = detections.select(detections.scores >= min_scores[number])
+            asked, size = self.prompts[number], self.images.sizes[number]
+            instances = self.model.postprocessor.to_instances(detections, asked, size)
+            results.append(Found(instances, detections.prompt_index))
+        return results
+
+    def known(self, detected_instances: Sequence[Instances]) -> list[Found]:
+        """Boxes that are known already, each with the first prompt that asks for its class.
+
+        Raises:
+            PromptError: no prompt of the image asks for a class.
+        """
+        device = self.model.device
+        return [
+            Found(instances.to(device), _first_to_ask(asked, instances.pred_classes).to(device))
+            for instances, asked in zip(detected_instances, self.prompts)
+        ]
+
+    def refine(self, found: Sequence[Found]) -> list[Instances]:
+        """The detections of each image with what the heads add to them."""
+        instances = [f.instances for f in found]
+        boxes = [x.pred_boxes.tensor for x in instances]
+        added = [[b.new_zeros(len(b), *head.refined_shape) for b in boxes] for head in self.heads]
+        for number, pairs in enumerate(self.batches if self.heads else ()):
+            rows = [found[p.image].prompt_index == p.prompt_index for p in pairs]
+            if not any(r.any() for r in rows):
+                continue
+            fused = self._fuse(number)
+            own_boxes = [boxes[p.image][r] for p, r in zip(pairs, rows)]
+            classes = [instances[p.image].pred_classes[r] for p, r in zip(pairs, rows)]
+            tokens = [of.tokens_of(c) for of, c in zip(fused.class_maps, classes)]
+            for head, of_images in zip(self.heads, added):
+                refined = head.refine(fused.levels, fused.words, own_boxes, tokens)
+                for pair, r, of_pair in zip(pairs, rows, refined):
+                    of_images[pair.image][r] = of_pair.to(boxes[pair.image].dtype)
+        for head, of_images in zip(self.heads, added):
+            for x, of_image in zip(instances, of_images):
+                head.attach(x, of_image)
+        return instances
+
+    def _fuse(self, number: int) -> Fused:
+        """The neck's output for a batch of pairs."""
+        if number in self._kept:
+            return self._kept[number]
+        model, pairs = self.model, self.batches[number]
+        tokens = model.tokenizer([pair.prompt for pair in pairs]).to(model.device)
+        # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
+        class_maps = [ClassMap.build(p.prompt, m) for p, m in zip(pairs, tokens.positive_maps)]
+        selected = [level[[pair.image for pair in pairs]] for level in self.images.features]
+        levels, words = model.neck(selected, model.text_cache.encode(tokens))
+        fused = Fused(levels, words, class_maps)
+        if self.heads and (number == 0 or (number + 1) * len(pairs) <= PAIRS_KEPT):
+            self._kept[number] = fused
+        return fused
+
+
+def groups_of_images(
+    batched_inputs: list[dict], prompts: list[list[Prompt]], prompt_batch_size: int
+) -> list[slice]:
+    """Which of a batch's images are answered in one `InferencePass`.
+
+    As many as have `prompt_batch_size` prompts in all, or one image with more: so what is kept for
+    refining belongs to few images. All are to be refined, or none ("boxes_only").
+    """
+    groups: list[slice] = []
+    pairs, before = 0, False
+    for i, (x, asked) in enumerate(zip(batched_inputs, prompts)):
+        boxes_only = bool(x.get("boxes_only"))
+        if groups and boxes_only == before and pairs + len(asked) <= prompt_batch_size:
+            groups[-1] = slice(groups[-1].start, i + 1)
+            pairs += len(asked)
+        else:
+            groups.append(slice(i, i + 1))
+            pairs, before = len(asked), boxes_only
+    return groups
+
+
+def _first_to_ask(prompts: Sequence[Prompt], classes: torch.Tensor) -> torch.Tensor:
+    """(n,) int64, for each of these class ids the first of an image's prompts that asks for it."""
+    first = {i: p for p, prompt in reversed(list(enumerate(prompts))) for i in prompt.class_ids}
+    unknown = sorted(set(classes.tolist()) - set(first))
+    if unknown:
+        raise PromptError(
+            f"detected_instances have the class {unknown[0]}, which no prompt of the image asks "
+            "for: give the prompts that they were found with"
+        )
+    return classes.new_tensor([first[i] for i in classes.tolist()])
