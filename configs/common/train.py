@@ -6,7 +6,7 @@ train = dict(
     # model. With --eval-only and in detect.py they must cover all of it.
     init_checkpoint="",
     max_iter=90000,
-    # For train_net.py "cuda" in a config is cpu with --num-gpus 0, and where there is no GPU; on
+    # For `glip train` "cuda" in a config is cpu with --num-gpus 0, and where there is no GPU; on
     # the command line it is cuda. Detectron2's own program does as it is told: train.device=cpu.
     device="cuda",
     # Negative: another one each run. Rank r uses seed + r; the data order depends on the seed

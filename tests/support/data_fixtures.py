@@ -1,4 +1,4 @@
-"""A tiny detection and a tiny grounding data set on disk, registered for one test."""
+"""A tiny detection and a tiny grounding data set and a few scenes on disk, registered."""
 
 import json
 
@@ -10,6 +10,9 @@ from PIL import Image
 
 from glipv2_d2.data import register_grounding_dataset
 from glipv2_d2.language.tokenizer import PromptTokenizer
+from glipv2_d2.scenes.build import build_scenes
+from glipv2_d2.scenes.datasets import register_all_scenes
+from tests.support.benchmark_tree import catalogs_at
 
 CLASSES = ["cat", "caterpillar", "cat_food"]
 HEIGHT, WIDTH = 60, 80
@@ -121,3 +124,18 @@ def cleanup():
             DatasetCatalog.remove(name)
         if name in MetadataCatalog.list():
             MetadataCatalog.remove(name)
+
+
+@pytest.fixture(scope="session")
+def scenes_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    build_scenes(root / "scenes", size=64, train=1, val=4, novel=1, workers=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def scenes(scenes_root):
+    """Four images of val and one of novel, in the catalogs."""
+    with catalogs_at(scenes_root):
+        register_all_scenes(str(scenes_root))
+        yield scenes_root
