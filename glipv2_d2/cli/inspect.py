@@ -103,7 +103,8 @@ def _show(
     # Rather records with something to see.
     chosen = [r for r in records if r.get("annotations")] or records
     chosen = random.sample(chosen, min(args.samples, len(chosen)))
-    lines, told = [], set()
+    lines: list[str] = []
+    told: set[str] = set()
     for number, record in enumerate(chosen):
         lines.append("")
         lines.append(f"sample {number}: image {record.get('image_id')!r} ({record['file_name']})")

@@ -93,10 +93,12 @@ def sweep(args: argparse.Namespace) -> str:
     for number, run in enumerate(there, 1):
         result = finished(run, settings.output)
         print(f"[{number}/{len(there)}] {run.setting} {run.dataset}: ", end="", flush=True)
-        known = result is not None
-        result = result if known else carry_out(run, settings)
-        values = ", ".join(f"{s} AP {result[s]['bbox']['AP']:.1f}" for s in ("test", "val"))
-        print(values + (" (finished before)" if known else f", {result['seconds']} s"), flush=True)
+        took = " (finished before)"
+        if result is None:
+            result = carry_out(run, settings)
+            took = f", {result['seconds']} s"
+        values = (f"{split} AP {result[split]['bbox']['AP']:.1f}" for split in ("test", "val"))
+        print(", ".join(values) + took, flush=True)
         results[run] = result
     table = write_reports(results, settings.output, args.suite, Path(settings.config).stem)
     print(f"\n{table}\nWritten to {settings.output}: table.md, table.csv, evalai_*.json")

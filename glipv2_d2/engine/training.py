@@ -9,6 +9,7 @@ weights of another model.
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -183,7 +184,7 @@ def build_hooks(
         saving = Saving(checkpointer, stop, **cfg.train.checkpointer)
     evaluation = None
     if period >= 0:
-        kind = Evaluation
+        kind: Callable[..., Evaluation] = Evaluation
         if best:
             kind = partial(Patience, best, rates, checkpointer, **patience)
         with named_setting("train.patience"):

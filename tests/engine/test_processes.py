@@ -113,10 +113,3 @@ def test_a_wrong_command_line_is_one_line(options, message, tiny_data, monkeypat
     assert main(command) == 2
     printed = capsys.readouterr().err
     assert printed.startswith(message) and printed.count("\n") == 1
-
-
-def test_options_may_stand_behind_overrides():
-    given = ["train.max_iter=3", "--resume", "optimizer.lr=-1", "--num-gpus", "0"]
-    args = parse(["--config-file", "a.py", *given])
-    assert args.resume and args.num_gpus == 0
-    assert args.opts == ["train.max_iter=3", "optimizer.lr=-1"]

@@ -50,15 +50,15 @@ def detect(
         OSError: the output folder or the journal cannot be written.
     """
     output = Path(output)
-    files = list(dict.fromkeys(str(file) for file in files))
+    names = list(dict.fromkeys(str(file) for file in files))
     before = {} if journal is None else journal.entries
-    entries = {file: before[file] for file in files if file in before}
+    entries = {name: before[name] for name in names if name in before}
     given = {file: entry["image"]["picture"] for file, entry in before.items()}
-    pictures = picture_paths(files, output, given)
+    pictures = picture_paths(names, output, given)
     output.mkdir(parents=True, exist_ok=True)
-    if entries:
-        print(f"{len(entries)} of {len(files)} images are done already ({journal.path})")
-    left = [file for file in files if file not in entries]
+    if journal is not None and entries:
+        print(f"{len(entries)} of {len(names)} images are done already ({journal.path})")
+    left = [name for name in names if name not in entries]
     for start in range(0, len(left), predictor.batch_size):
         batch = left[start : start + predictor.batch_size]
         for entry in _entries(predictor, batch, prompt, pictures):
@@ -68,12 +68,12 @@ def detect(
             if entry["error"] is not None:
                 print(f"failed: {entry['file']}: {entry['error']}", file=sys.stderr, flush=True)
         print(
-            f"[{len(entries)}/{len(files)}] "
+            f"[{len(entries)}/{len(names)}] "
             f"{sum(len(entry['detections']) for entry in entries.values())} detections, "
             f"{sum(entry['error'] is not None for entry in entries.values())} images failed",
             flush=True,
         )
-    return _report(entries[file] for file in files)
+    return _report(entries[name] for name in names)
 
 
 def _entries(
@@ -101,13 +101,15 @@ def _entries(
             "picture": pictures[file].name,
             "detections": len(instances),
         }
-        error = _draw_into(pictures[file], pixels, instances)
-        if error is not None:
-            record["picture"], error = None, f"its picture cannot be written: {error}"
-        yield _entry(file, record, _records(file, instances), error)
+        problem = _draw_into(pictures[file], pixels, instances)
+        if problem is not None:
+            record["picture"], problem = None, f"its picture cannot be written: {problem}"
+        yield _entry(file, record, _records(file, instances), problem)
 
 
-def _entry(file: str, image: dict | None = None, detections: Sequence = (), error=None) -> Entry:
+def _entry(
+    file: str, image: dict | None = None, detections: Sequence = (), error: str | None = None
+) -> Entry:
     return {"file": file, "image": image, "detections": list(detections), "error": error}
 
 

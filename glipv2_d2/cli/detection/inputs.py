@@ -64,7 +64,8 @@ def find_images(given: Iterable[str]) -> Inputs:
 
 def _of_folder(folder: Path) -> tuple[list[str], list[str]]:
     suffixes = readable_suffixes()
-    found, others = [], []
+    found: list[str] = []
+    others: list[str] = []
     for path in sorted(folder.iterdir()):
         is_image = path.is_file() and path.suffix.lower() in suffixes
         (found if is_image else others).append(str(path) + os.sep * path.is_dir())

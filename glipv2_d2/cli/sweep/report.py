@@ -50,7 +50,7 @@ def write_reports(
 
 def missing_report(missing: Mapping[str, str], runs: Sequence[Run]) -> str:
     """What is not on the disk, a line for each data set with the first file that is not there."""
-    first = {}
+    first: dict[str, tuple[str, int]] = {}
     for run in runs:
         absent = [name for name in run.needed() if name in missing]
         if absent:

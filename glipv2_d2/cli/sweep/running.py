@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,9 @@ def evaluation_command(run: Run, settings: Settings, weights: str) -> list[str]:
     ]
 
 
-def training_command(run: Run, settings: Settings) -> list[str]:
+def training_command(run: Run, settings: Settings, sets: tuple[str, str]) -> list[str]:
     """Arguments of `glip train` that fine-tune a run's model, or go on where that stopped."""
-    train, select = run.training_sets()
+    train, select = sets
     copies = COPIES[run.shots]
     source = MetadataCatalog.get(train).json_file
     images = len(read_json(source, {"images"}, "COCO's format")["images"])
@@ -116,7 +116,7 @@ def finished(run: Run, output: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def odinw_runs(run: Run, result: dict[str, Any]) -> list[ODinWRun]:
+def odinw_runs(run: Run, result: Mapping[str, Any]) -> list[ODinWRun]:
     """Both splits of a finished run, for the table."""
     return [
         ODinWRun(run.dataset, split, result[split]["bbox"]["AP"], run.shots, run.seed)
@@ -141,10 +141,10 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
     folder = run.folder(settings.output)
     folder.mkdir(parents=True, exist_ok=True)
     weights, start = settings.weights, time.time()
-    if run.shots != 0:
+    if sets := run.training_sets():
         weights = str(folder / "training" / "model_best.pth")
         if not (folder / TRAINED).is_file():
-            _run(training_command(run, settings), folder / "training.txt")
+            _run(training_command(run, settings, sets), folder / "training.txt")
             (folder / TRAINED).touch()
     _run(evaluation_command(run, settings, weights), folder / "evaluation.txt")
     results = json.loads((folder / "evaluation" / "last_results.json").read_text())

@@ -15,9 +15,8 @@ from PIL import Image
 from glip_commands.main import main
 from glipv2_d2.cli import detect
 from glipv2_d2.cli.detection import images as detect_images
-from glipv2_d2.cli.detection.inputs import find_images, picture_paths
 from glipv2_d2.data.images import read_image, readable_suffixes
-from glipv2_d2.errors import PromptError, UsageError
+from glipv2_d2.errors import PromptError
 from glipv2_d2.language.phrase_list import PhraseList
 
 COLORS = [(200, 0, 0), (0, 150, 0), (0, 0, 220), (90, 90, 90)]
@@ -273,26 +272,6 @@ def test_every_format_of_the_reader_is_taken_from_a_folder(command, tmp_path, ca
     said = capsys.readouterr().err
     assert "6 skipped" in said and all(name in said for name in skipped)
     assert ".mpg" not in readable_suffixes() and ".png" in readable_suffixes()
-
-
-def test_no_two_images_share_a_picture(tmp_path):
-    names = ["a.jpg", "a_jpg_2.jpg", "x/a.jpg", "A.JPG", "y/a_jpg.png", "a.png", "z/a.jpg", "b.gif"]
-    files = [str(tmp_path / name) for name in names]
-    paths = picture_paths(files, tmp_path / "out")
-    pictures = [paths[file].name for file in files]
-    assert len({name.casefold() for name in pictures}) == len(files)
-    assert pictures[:2] == ["a_jpg.jpg", "a_jpg_2.jpg"] and pictures[-1] == "b.jpg"
-    # Those of the run before keep theirs.
-    given = {files[2]: "a_jpg.jpg"}
-    again = picture_paths(files, tmp_path / "out", given)
-    assert again[files[2]].name == "a_jpg.jpg" and len(set(again.values())) == len(files)
-    with pytest.raises(UsageError, match="could overwrite images there"):
-        picture_paths(files, tmp_path)
-
-
-def test_an_image_that_is_given_twice_is_asked_once(images):
-    given = [str(images / "a.png"), str(images), str(images / "." / "a.png")]
-    assert find_images(given).files == [str(images / f"{name}.png") for name in "abcd"]
 
 
 @pytest.fixture
