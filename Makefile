@@ -25,8 +25,8 @@ help:
 	@echo "make demo MODEL=glipv2   the GLIPv2: masks, and the losses of its pre-training"
 	@echo "make train-demo  the full training, to output/scenes/glip_scenes.safetensors"
 	@echo "make test        unit tests"
-	@echo "make lint        ruff"
-	@echo "make format      let ruff sort the imports and fix what it can"
+	@echo "make lint        ruff: faults, and the formatter's layout"
+	@echo "make format      let ruff fix what it can, and lay out the code"
 	@echo "make venv        the set-up alone: .venv with everything installed"
 	@echo "make clean       remove caches and build files (.venv, output/ and datasets/ stay)"
 
@@ -64,9 +64,11 @@ test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

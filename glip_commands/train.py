@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -14,56 +14,52 @@ __all__ = ["evaluate", "parse", "train"]
 
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 _WHAT = [
-    click.argument("opts", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),
-    click.option("--config-file", default="", metavar="FILE", help="LazyConfig, or its name"),
-    click.option(
-        "--eval",
+    click.Argument(["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),
+    click.Option(["--config-file"], default="", metavar="FILE", help="LazyConfig, or its name"),
+    click.Option(
+        ["--eval"],
         metavar="FILE",
         default="",
         help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
         "config's test sets; in training too (train.eval_period)",
     ),
 ]
+_TRAINING = [
+    click.Option(
+        ["--tune"],
+        metavar="FILE",
+        default="",
+        help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
+    ),
+    click.Option(["--resume"], is_flag=True, help="go on from the newest checkpoint of the run"),
+    click.Option(["--eval-only"], is_flag=True, help="no training: what `glip eval` does"),
+]
+_WEIGHTS = click.Option(["--weights"], metavar="FILE", help="for train.init_checkpoint=FILE")
 _WHERE = [
-    click.option("--num-gpus", type=int, default=1, help="GPUs per machine; 0: CPU (default: 1)"),
-    click.option("--num-machines", type=int, default=1, help="total number of machines"),
-    click.option("--machine-rank", type=int, default=0, help="of this machine; unique"),
+    click.Option(["--num-gpus"], type=int, default=1, help="per machine; 0: CPU (default: 1)"),
+    click.Option(["--num-machines"], type=int, default=1, help="total number of machines"),
+    click.Option(["--machine-rank"], type=int, default=0, help="of this machine; unique"),
     # Detectron2's default is a fixed port of this machine: two runs would collide, and two machines
     # would wait for each other in vain.
-    click.option(
-        "--dist-url",
+    click.Option(
+        ["--dist-url"],
         default="auto",
         help='where processes meet; "auto" finds a free port, on one machine (default: auto)',
     ),
-    click.option(
-        "--num-processes",
+    click.Option(
+        ["--num-processes"],
         type=int,
         default=1,
-        help="processes per machine on CPU, joined over gloo; needs --num-gpus 0",
+        help="per machine on CPU, joined over gloo; needs --num-gpus 0",
     ),
 ]
 
 
-def _with(options: Sequence[Callable]) -> Callable[[Callable], Callable]:
-    def add(function: Callable) -> Callable:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
-
-
-@click.command(cls=PackageCommand, short_help="Train a model that a LazyConfig describes.")
-@_with(_WHAT)
-@click.option(
-    "--tune", metavar="FILE", default="",
-    help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
-)  # fmt: skip
-@click.option(
-    "--resume", is_flag=True, help="go on from the newest checkpoint of the output folder"
+@click.command(
+    cls=PackageCommand,
+    params=[*_WHAT, *_TRAINING, *_WHERE],
+    short_help="Train a model that a LazyConfig describes.",
 )
-@click.option("--eval-only", is_flag=True, help="no training: what `glip eval` does")
-@_with(_WHERE)
 def train(**options: Any) -> int:
     """Train a model that a LazyConfig describes.
 
@@ -83,10 +79,12 @@ def train(**options: Any) -> int:
     return launch_training(_arguments(options))
 
 
-@click.command("eval", cls=PackageCommand, short_help="Evaluate a model on its test sets.")
-@_with(_WHAT)
-@click.option("--weights", metavar="FILE", help="short for train.init_checkpoint=FILE")
-@_with(_WHERE)
+@click.command(
+    "eval",
+    cls=PackageCommand,
+    params=[*_WHAT, _WEIGHTS, *_WHERE],
+    short_help="Evaluate a model on its test sets.",
+)
 def evaluate(weights: str | None, **options: Any) -> int:
     """Evaluate the weights of a model on the test sets of its config, or by a recipe.
 
