@@ -30,7 +30,6 @@ def export(**options: Any) -> int:
     graph, its tokenizer, and export.json with all settings. With --prompt the language model stays
     out: what it makes of that prompt is stored instead. --check runs the result beside the model.
     """
-    from glipv2_d2.cli.export import export
+    from glipv2_d2.cli.export import run
 
-    export(Namespace(**options))
-    return 0
+    return run(Namespace(**options))

@@ -74,7 +74,6 @@ def odinw(**options: Any) -> int:
     which also chooses the model; configs/finetune/odinw.py. The few-shot table has mean and
     deviation over seeds.
     """
-    from glipv2_d2.cli.odinw import sweep
+    from glipv2_d2.cli.odinw import run
 
-    sweep(Namespace(**options))
-    return 0
+    return run(Namespace(**options))

@@ -12,13 +12,23 @@ from ..language import Prompt
 from ..language.prompt_text import read_prompt
 from ..modeling import GLIP
 
-__all__ = ["export"]
+__all__ = ["run"]
 
 INFERENCE = ("min_size", "max_size", "score_threshold", "merge_iou")
 
 
-def export(args: argparse.Namespace) -> Path:
-    """Build the model, write its graphs, and check them if asked to; returns the folder."""
+def run(args: argparse.Namespace) -> int:
+    """Build the model, write its graphs, and check them if asked to.
+
+    Args:
+        args: the options of glip_commands/export.py.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ExportError: the model cannot be exported, or what was written differs from it.
+    """
     config = apply_overrides(get_config(args.config_file), args.overrides)
     model = build_for_weights(config.model, args.weights)
     if not isinstance(model, GLIP):
@@ -41,7 +51,7 @@ def export(args: argparse.Namespace) -> Path:
         print("largest difference from the model, on images and prompts of several sizes:")
         for name, difference in check_export(model, ExportedGLIP(folder)).items():
             print(f"  {name}: {difference:.1e}")
-    return folder
+    return 0
 
 
 def _prompts(model: GLIP, text: str, kind: str) -> list[Prompt]:

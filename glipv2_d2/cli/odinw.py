@@ -12,7 +12,7 @@ from .sweep.plan import Run, plan_runs
 from .sweep.report import missing_report, write_reports
 from .sweep.running import Settings, carry_out, finished
 
-__all__ = ["sweep"]
+__all__ = ["run"]
 
 
 def _settings_of(args: argparse.Namespace) -> Settings:
@@ -71,14 +71,14 @@ def _available_runs(runs: list[Run], allow_missing: bool) -> list[Run]:
     return there
 
 
-def sweep(args: argparse.Namespace) -> str:
-    """Run the sweep.
+def run(args: argparse.Namespace) -> int:
+    """Run the sweep, or what is left of it.
 
     Args:
         args: the options of glip_commands/odinw.py.
 
     Returns:
-        The Markdown table.
+        The exit status.
 
     Raises:
         ConfigError: a data set that the suite does not have, or a folder of another sweep.
@@ -90,16 +90,16 @@ def sweep(args: argparse.Namespace) -> str:
     there = _available_runs(runs, args.allow_missing)
     _check_identity(settings)
     results = {}
-    for number, run in enumerate(there, 1):
-        result = finished(run, settings.output)
-        print(f"[{number}/{len(there)}] {run.setting} {run.dataset}: ", end="", flush=True)
+    for number, each in enumerate(there, 1):
+        result = finished(each, settings.output)
+        print(f"[{number}/{len(there)}] {each.setting} {each.dataset}: ", end="", flush=True)
         took = " (finished before)"
         if result is None:
-            result = carry_out(run, settings)
+            result = carry_out(each, settings)
             took = f", {result['seconds']} s"
         values = (f"{split} AP {result[split]['bbox']['AP']:.1f}" for split in ("test", "val"))
         print(", ".join(values) + took, flush=True)
-        results[run] = result
+        results[each] = result
     table = write_reports(results, settings.output, args.suite, Path(settings.config).stem)
     print(f"\n{table}\nWritten to {settings.output}: table.md, table.csv, evalai_*.json")
-    return table
+    return 0

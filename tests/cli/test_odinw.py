@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog
 from glip_commands.main import main
 from glip_commands.odinw import odinw
 from glipv2_d2.checkpoint import read_checkpoint
-from glipv2_d2.cli.odinw import sweep as run_sweep
+from glipv2_d2.cli import odinw as command
 from glipv2_d2.cli.sweep import running
 from glipv2_d2.engine import training
 from glipv2_d2.errors import ConfigError, DataError
@@ -45,7 +45,8 @@ def sweep(root, tmp_path):
             torch.save({"model": tiny_model(**{"head.prior_prob": 0.5}).state_dict()}, weights)
         fixed = ["--config-file", str(CONFIG), "--weights", str(weights), "--num-gpus", "0"]
         given = [*fixed, "--output", str(tmp_path / output), *arguments]
-        return run_sweep(Namespace(**odinw.make_context("glip odinw", given).params))
+        assert command.run(Namespace(**odinw.make_context("glip odinw", given).params)) == 0
+        return (tmp_path / output / "table.md").read_text()
 
     return run
 
