@@ -49,12 +49,12 @@ $(READY): setup.py pyproject.toml glip_commands/install_detectron2.py glip_comma
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/python tools/demo.py $(if $(ITERS),--iters $(ITERS)) $(if $(MODEL),--model $(MODEL))
+	$(BIN)/glip demo $(if $(ITERS),--iters $(ITERS)) $(if $(MODEL),--model $(MODEL))
 
 train-demo: $(READY)
 	$(BIN)/python datasets/prepare_scenes.py
-	$(BIN)/python train_net.py --config-file configs/demo/scenes.py --num-gpus $(GPUS) $(ARGS)
-	$(BIN)/python tools/export_weights.py output/scenes/model_final.pth \
+	$(BIN)/glip train --config-file configs/demo/scenes.py --num-gpus $(GPUS) $(ARGS)
+	$(BIN)/glip convert --force output/scenes/model_final.pth \
 		output/scenes/glip_scenes.safetensors --config-file configs/demo/scenes.py \
 		--command "make train-demo" --machine "$(shell $(PYTHON) -c 'import os; print(os.cpu_count())') CPU cores, $(GPUS) GPUs"
 

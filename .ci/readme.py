@@ -1,4 +1,4 @@
-"""Runs what README.md says, in order: its `python` commands and its Python blocks.
+"""Runs what README.md says, in order: its `glip` and `python` commands and its Python blocks.
 
 Not run: `make` and `pip` lines (CI runs the former, the former runs the latter). The working
 directory is a temporary folder that looks like the clone, with a photo and a small data set of
@@ -20,10 +20,10 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def commands(block: str) -> list[list[str]]:
-    """The `python` command lines of a shell block, continuation lines joined."""
+    """The `glip` and `python` command lines of a shell block, continuation lines joined."""
     lines = block.replace("\\\n", " ").splitlines()
     split = [shlex.split(line, comments=True) for line in lines]
-    return [words[1:] for words in split if words and words[0] == "python"]
+    return [words for words in split if words and words[0] in ("glip", "python")]
 
 
 def furnish(folder: Path) -> None:
@@ -57,7 +57,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         furnish(folder)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
         count = 0
         for page in (ROOT / "README.md", ROOT / "datasets" / "README.md"):
             for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
@@ -67,12 +68,10 @@ def main() -> int:
                     count += 1
                 elif language == "bash":
                     for command in commands(block):
-                        if command[0] == "tools/install_detectron2.py":
+                        if "tools/install_detectron2.py" in command:
                             continue  # `make venv` ran it
-                        print("== python", *command, flush=True)
-                        subprocess.run(
-                            [sys.executable, *command], cwd=folder, check=True, env=environment
-                        )
+                        print("==", *command, flush=True)
+                        subprocess.run(command, cwd=folder, check=True, env=environment)
                         count += 1
     print(f"README: {count} commands and blocks ran")
     return 0

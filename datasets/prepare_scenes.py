@@ -19,8 +19,6 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a bare clone works too
-
 from glipv2_d2.errors import command
 from glipv2_d2.scenes.build import build_scenes
 

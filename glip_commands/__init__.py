@@ -1,19 +1,7 @@
-"""Doors of the installed commands that open where Detectron2 is not installed.
+"""The command line `glip`: the options of every command, and those that work without Detectron2.
 
-`import glipv2_d2` registers with Detectron2 and needs it; what installs Detectron2, or says that
-it is missing, cannot lie inside. Nothing here imports more than the standard library before then.
+`import glipv2_d2` registers with Detectron2, needs it, and takes seconds; help, completion, `glip
+doctor` and what installs Detectron2 cannot wait for that. So the options are declared here, one
+module a command, with click alone, and what a command does is the function of its name in
+`glipv2_d2.cli` or `glipv2_d2.engine`, imported when it runs.
 """
-
-import sys
-
-
-def detect() -> int | None:
-    """`glip-detect`: see glipv2_d2/engine/detect.py."""
-    try:
-        from glipv2_d2.engine.detect import main
-    except ModuleNotFoundError as error:
-        if error.name != "detectron2":
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return main()

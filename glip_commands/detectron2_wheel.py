@@ -177,8 +177,9 @@ def read_sdist(sdist: Path) -> dict[str, bytes]:
                         name = place + name[len(origin) :]
                 if name == "LICENSE":
                     name = f"{DIST_INFO}/LICENSE"
-                if member.isfile() and name.startswith(("detectron2/", DIST_INFO)):
-                    sources[name] = archive.extractfile(member).read()
+                file = archive.extractfile(member) if member.isfile() else None
+                if file is not None and name.startswith(("detectron2/", DIST_INFO)):
+                    sources[name] = file.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InstallError(f"{sdist} is not a readable .tar.gz archive: {error}.") from error
     missing = [name for name in MUST_HAVE if name not in sources]

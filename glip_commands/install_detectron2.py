@@ -13,10 +13,10 @@ fails. This command
 
 Nothing of the sdist is executed. torch and torchvision must be there first.
 
-    glip-install-detectron2                  # what most people want
-    glip-install-detectron2 --from-git       # Detectron2's head, compiles its operators
-    glip-install-detectron2 --wheel-dir DIR  # keep the wheel, for machines without net
-    glip-install-detectron2 --sdist FILE     # a file at hand instead of the index
+    glip install-detectron2                  # what most people want
+    glip install-detectron2 --from-git       # Detectron2's head, compiles its operators
+    glip install-detectron2 --wheel-dir DIR  # keep the wheel, for machines without net
+    glip install-detectron2 --sdist FILE     # a file at hand instead of the index
 
 In a clone it is `python tools/install_detectron2.py`, which needs nothing but Python and pip.
 """
@@ -210,7 +210,8 @@ def install_requirements(*requirements: str) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Install Detectron2 (v0.6 as a pure-Python wheel, or the head from git)."
+        prog="glip install-detectron2",
+        description="Install Detectron2 (v0.6 as a pure-Python wheel, or the head from git).",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from-git", action="store_true", help="install Detectron2's head")

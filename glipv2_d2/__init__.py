@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 if importlib.util.find_spec("detectron2") is None:
     raise ModuleNotFoundError(
-        "glipv2_d2 extends Detectron2, which is not installed: run glip-install-detectron2 (in a "
+        "glipv2_d2 extends Detectron2, which is not installed: run `glip install-detectron2` (in a "
         "clone: python tools/install_detectron2.py), which needs neither git nor a compiler",
         name="detectron2",
     )

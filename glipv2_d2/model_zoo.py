@@ -22,7 +22,16 @@ from .errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from .engine import GroundingPredictor
 
-__all__ = ["FOLDER_VARIABLE", "HUB", "PublishedModel", "find_weights", "get", "get_config", "names"]
+__all__ = [
+    "FOLDER_VARIABLE",
+    "HUB",
+    "PublishedModel",
+    "find_weights",
+    "get",
+    "get_config",
+    "local_weights",
+    "names",
+]
 
 HUB = "GLIPModel/GLIP"
 # Names a folder with weights that were fetched by hand, or a list of folders.
@@ -98,7 +107,7 @@ def find_weights(name: str, weights: str | Path | None = None) -> Path:
 
     Sought are, in this order: `weights`; the folders that the environment variable GLIP_WEIGHTS
     names, for the official file or `<name>.safetensors` or `<name>.pth` (as
-    tools/convert_glip_weights.py writes them); the cache of the Hugging Face hub; the hub.
+    `glip convert` writes them); the cache of the Hugging Face hub; the hub.
 
     Args:
         name: one of `names`.
@@ -118,9 +127,24 @@ def find_weights(name: str, weights: str | Path | None = None) -> Path:
                 f"the official file is {published.url}"
             )
         return found
-    folders = os.environ.get(FOLDER_VARIABLE, "")
-    found = _first_file([Path(f).expanduser() for f in folders.split(os.pathsep) if f], files)
-    return found or _from_hub(name, published, folders)
+    return local_weights(name) or _from_hub(name, published)
+
+
+def local_weights(name: str) -> Path | None:
+    """The weights file of a published model in the folders of GLIP_WEIGHTS or the hub's cache.
+
+    Raises:
+        ConfigError: no such model.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    published = _published(name)
+    folders = os.environ.get(FOLDER_VARIABLE, "").split(os.pathsep)
+    files = (published.file, f"{name}.safetensors", f"{name}.pth")
+    if found := _first_file([Path(f).expanduser() for f in folders if f], files):
+        return found
+    cached = try_to_load_from_cache(HUB, published.file)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _published(name: str) -> PublishedModel:
@@ -138,20 +162,18 @@ def _expected(path: Path, files: tuple[str, ...]) -> str:
     return f" (looked for {', '.join(files)})" if path.is_dir() else ""
 
 
-def _from_hub(name: str, published: PublishedModel, folders: str) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+def _from_hub(name: str, published: PublishedModel) -> Path:
+    from huggingface_hub import hf_hub_download
 
-    cached = try_to_load_from_cache(HUB, published.file)
-    if isinstance(cached, str):
-        return Path(cached)
     try:
         return Path(hf_hub_download(HUB, published.file))
     except (OSError, ValueError) as error:  # the client's errors: no network, no file, disk full
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        folders = os.environ.get(FOLDER_VARIABLE) or "not set"
         raise CheckpointError(
             f"the weights of '{name}' are not on this machine and cannot be fetched: "
             f"{published.file} is neither in the folders of {FOLDER_VARIABLE} "
-            f"({folders or 'not set'}) nor in the cache of the Hugging Face hub, and fetching it "
+            f"({folders}) nor in the cache of the Hugging Face hub, and fetching it "
             f"from {HUB} failed ({reason}); either fetch {published.url} where there is a network "
             f"and give its path (weights=..., --weights) or put it into a folder that "
             f"{FOLDER_VARIABLE} names; or repeat this with a network"

@@ -84,6 +84,12 @@ def test_a_stopped_job_goes_on_as_it_was_started(environment, machines, before, 
     assert resuming_command(machines) == expected
 
 
+@pytest.mark.parametrize("program", ["/site/bin/glip", "/site/glip_commands/__main__.py"])
+def test_a_stopped_glip_train_goes_on_as_one(program, monkeypatch):
+    monkeypatch.setattr("sys.argv", [program, "train", "--num-gpus", "0"])
+    assert resuming_command() == "glip train --resume --num-gpus 0"
+
+
 @pytest.mark.parametrize("numbers", [{"num_gpus_per_machine": 8}, {"num_processes": 3}])
 def test_other_numbers_than_those_that_were_started(numbers, monkeypatch):
     for name, value in TORCHRUN.items():

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from glipv2_d2.checkpoint import convert_official_glip
 from glipv2_d2.config import get_config
-from tests.parity.generated_weights import manifest
+from tools.parity.generated_weights import manifest
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LEAVES = sorted(p.relative_to(CONFIGS) for p in CONFIGS.rglob("*.py") if "common" not in p.parts)

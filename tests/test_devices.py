@@ -171,13 +171,11 @@ def test_moving_average(device):
 
 
 def test_parity_tool(device, tmp_path):
-    """tools/verify_parity.py compares a model that is on the device."""
-    sys.path.insert(0, str(ROOT / "tools"))
-    from parity.cases import ParityCase, TrainingCase
-    from parity.inference import verify_case
-    from parity.training import verify_training
-
+    """tools/parity compares a model that is on the device."""
     from tests.support import tiny_parity
+    from tools.parity.cases import ParityCase, TrainingCase
+    from tools.parity.inference import verify_case
+    from tools.parity.training import verify_training
 
     model = tiny_parity.model()
     tiny_parity.write_case(model, tmp_path)

@@ -11,6 +11,8 @@ import pytest
 
 CLONE = Path(__file__).resolve().parents[1]
 # Whatever index, constraints or proxies this machine has: nothing is downloaded here.
+# For `python -c`: as where no Detectron2 is installed.
+WITHOUT = "import sys; sys.modules['detectron2'] = None\n"
 OFFLINE = {**os.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
@@ -76,21 +78,27 @@ def run(site, folder, *arguments):
 
 
 def test_without_detectron2_there_is_one_sentence_with_the_remedy(site, tmp_path):
-    nothing = "-S"  # no site-packages, and so no Detectron2
-    result = run(site, tmp_path, nothing, "-c", "import glipv2_d2.engine")
+    result = run(site, tmp_path, "-c", WITHOUT + "import glipv2_d2.engine")
     sentence = result.stderr.splitlines()[-1]
     assert sentence.startswith("ModuleNotFoundError: glipv2_d2 extends Detectron2, which is not")
-    assert "run glip-install-detectron2 " in sentence
-    detect = [str(site / "bin" / "glip-detect"), "photo.jpg", "--prompt", "cat"]
-    result = run(site, tmp_path, nothing, *detect)
+    assert "run `glip install-detectron2` " in sentence
+    train = WITHOUT + "from glip_commands.main import main; sys.exit(main(['train', 'a=1']))"
+    result = run(site, tmp_path, "-c", train)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == sentence.replace("ModuleNotFoundError", "error") + "\n"
 
 
-def test_the_remedy_is_installed_with_the_wheel(site, tmp_path):
-    command = str(site / "bin" / "glip-install-detectron2")
-    assert "--from-git" in run(site, tmp_path, "-S", command, "--help").stdout
-    result = run(site, tmp_path, command)  # Detectron2 is here
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+def test_without_detectron2_there_is_help(arguments, site, tmp_path):
+    code = WITHOUT + f"from glip_commands.main import main; sys.exit(main({arguments}))"
+    result = run(site, tmp_path, "-c", code)
+    assert result.returncode == 0 and "glip" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("command", [["glip", "install-detectron2"], ["glip-install-detectron2"]])
+def test_the_remedy_is_installed_with_the_wheel(command, site, tmp_path):
+    script, *arguments = command
+    result = run(site, tmp_path, str(site / "bin" / script), *arguments)  # Detectron2 is here
     assert result.returncode == 0 and result.stdout.startswith("Keeping Detectron2 0.6")
 
 

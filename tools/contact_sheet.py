@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw a detector's results beside the truth.
 
-    python tools/contact_sheet.py --dataset scenes_novel \\
+    python -m tools.contact_sheet --dataset scenes_novel \\
         --results output/inference/coco_instances_results.json --output sheet.png
 
 The results are what Detectron2's COCOEvaluator leaves in its output folder.

@@ -33,7 +33,7 @@ mkdir -p "$OUT/parts"
     "$DEVICE" 2>"$OUT/start.log" || { tail -n 1 "$OUT/start.log" >&2; exit 2; }
 
 gpus=$([ "$DEVICE" = cpu ] && echo 0 || echo 1)
-bench=(tools/benchmark.py --device "$DEVICE")
+bench=(-m tools.benchmark --device "$DEVICE")
 speed=(--batch 1,8,32 --prompts one,twenty,coco --sides official,official-bf16,ours,ours-bf16)
 steps=200 precisions="fp32 bf16 fp16" chunks=31 size=() half=bf16,fp16
 if [ -n "${TINY:-}" ]; then  # a small model and data set, and what a CPU can do
@@ -55,10 +55,9 @@ part_tests() {
 }
 part_parity() {
     # One case and no gradients at tiny size: the whole takes minutes on a CPU.
-    local cases=(tests/parity/cases/case_a.npz tests/parity/cases/case_c.npz
-                 --train tests/parity/cases/train_c.json)
-    [ -n "${TINY:-}" ] && cases=(tests/parity/cases/case_a.npz)
-    "$PYTHON" tools/verify_parity.py "${cases[@]}" --device "$DEVICE"
+    local cases=()
+    [ -n "${TINY:-}" ] && cases=(tools/parity/golden/case_a.npz)
+    "$PYTHON" -m tools.parity "${cases[@]}" --device "$DEVICE"
 }
 part_train() {
     rm -rf "$OUT/train"
@@ -117,5 +116,5 @@ for part in ${PARTS:-$ALL}; do
         *) echo "$part: FAILED with status $status, see $OUT/parts/$part.log"; failed=1 ;;
     esac
 done
-"$PYTHON" tools/gpu_report.py "$OUT" --device "$DEVICE" || failed=1
+"$PYTHON" -m tools.gpu_report "$OUT" --device "$DEVICE" || failed=1
 exit $failed

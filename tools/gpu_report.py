@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """gpu_check.md and gpu_check.json from what the parts of tools/gpu_check.sh left in a folder.
 
-    python tools/gpu_report.py output/gpu_check --device cuda
+    python -m tools.gpu_report output/gpu_check --device cuda
 
 The losses of the training stand beside those of the same steps on a CPU
-(tools/benchmarking/scenes_losses_cpu.json, which `--cpu-losses DIR` writes from a run on a CPU).
+(tools/benchmark/scenes_losses_cpu.json, which `--cpu-losses DIR` writes from a run on a CPU).
 """
 
 import argparse
@@ -13,15 +13,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # so that a bare clone works too
+from glipv2_d2.errors import command
+from glipv2_d2.files import whole_file
+from tools.benchmark.machine import available_cores, describe_machine
 
-from benchmarking.machine import available_cores, describe_machine  # noqa: E402
-
-from glipv2_d2.errors import command  # noqa: E402
-from glipv2_d2.files import whole_file  # noqa: E402
-
-REFERENCE = ROOT / "tools" / "benchmarking" / "scenes_losses_cpu.json"
+REFERENCE = Path(__file__).resolve().parent / "benchmark" / "scenes_losses_cpu.json"
 # Kernels, random numbers and bf16's rounding differ, so that the runs part slowly: the first ten
 # steps must agree closely, the last fifty in what was learnt.
 FIRST, LAST = 0.02, 0.10

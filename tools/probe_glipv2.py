@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """What the losses of GLIPv2 teach, measured on the "scenes" (docs/glipv2.md).
 
-    python tools/probe_glipv2.py --config-file configs/demo/scenes_glipv2.py --weights W \\
+    python -m tools.probe_glipv2 --config-file configs/demo/scenes_glipv2.py --weights W \\
         --task retrieval                      the phrase of a box among those of a whole batch
-    python tools/probe_glipv2.py ... --task masked-words
+    python -m tools.probe_glipv2 ... --task masked-words
                                               colors and shapes from the image, or from another's
 
 retrieval runs with any GLIP, on scenes_val unless --dataset names another data set; its prompts
@@ -14,31 +14,24 @@ captions of scenes_val_grounding. A table is printed; --output also writes the n
 import argparse
 import json
 import sys
-import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # so that a bare clone works too
-# Of third parties, on every start.
-warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+from tabulate import tabulate
 
-from detectron2.config import LazyCall as L  # noqa: E402
-from detectron2.config import instantiate  # noqa: E402
-from detectron2.data import MetadataCatalog  # noqa: E402
-from detectron2.data import transforms as T  # noqa: E402
-from detectron2.utils.env import seed_all_rng  # noqa: E402
-from detectron2.utils.logger import setup_logger  # noqa: E402
-from tabulate import tabulate  # noqa: E402
-
-import glipv2_d2  # noqa: E402, F401  (registers the models and data sets)
-from glipv2_d2.checkpoint import build_for_weights, load_weights  # noqa: E402
-from glipv2_d2.config import get_config  # noqa: E402
-from glipv2_d2.data import GroundingDatasetMapper  # noqa: E402
-from glipv2_d2.data.loading import load_records  # noqa: E402
-from glipv2_d2.engine.setup import resolve_device  # noqa: E402
-from glipv2_d2.errors import command  # noqa: E402
-from glipv2_d2.scenes.masked_words import KINDS, masked_word_accuracy  # noqa: E402
-from glipv2_d2.scenes.region_word_retrieval import phrase_retrieval  # noqa: E402
+from glipv2_d2.checkpoint import build_for_weights, load_weights
+from glipv2_d2.config import get_config
+from glipv2_d2.data import GroundingDatasetMapper
+from glipv2_d2.data.loading import load_records
+from glipv2_d2.engine.setup import resolve_device
+from glipv2_d2.errors import command
+from glipv2_d2.scenes.masked_words import KINDS, masked_word_accuracy
+from glipv2_d2.scenes.region_word_retrieval import phrase_retrieval
 
 CAPTIONS, OBJECTS = "scenes_val_grounding", "scenes_val"
 

@@ -1,6 +1,6 @@
 """What the evaluation recipes of `configs/eval/` share: GLIP's settings and the test loader.
 
-A recipe is added to the config of any model (`train_net.py --eval configs/eval/coco.py`). It
+A recipe is added to the config of any model (`glip train --eval configs/eval/coco.py`). It
 replaces the config's test sets, and sets what the protocol says about the model. Its own options
 are at `evaluation`, and can be overridden like all others: `evaluation.batch_size=8`. The size of
 the images stays that of the model's config (`inference`).

@@ -10,7 +10,7 @@ from detectron2.config import LazyCall as L
 from glipv2_d2.engine.optim import get_glip_optimizer_params
 
 optimizer = L(torch.optim.AdamW)(
-    # params.model is set by train_net.py.
+    # params.model is set by `glip train`.
     params=L(get_glip_optimizer_params)(
         base_lr="${..lr}",
         weight_decay="${..weight_decay}",

@@ -9,7 +9,7 @@ train = dict(
     # The only parts of the model that are trained, by attribute path: ["mask_head"],
     # ["backbone.fpn", "head"]; all else is frozen and stays in evaluation mode. None: everything.
     trained_parts=None,
-    # For train_net.py "cuda" in a config is cpu with --num-gpus 0, and where there is no GPU; on
+    # For `glip train` "cuda" in a config is cpu with --num-gpus 0, and where there is no GPU; on
     # the command line it is cuda. Detectron2's own program does as it is told: train.device=cpu.
     device="cuda",
     # Negative: another one each run. Rank r uses seed + r; the data order depends on the seed

@@ -1,6 +1,6 @@
 """One data set of ODinW, its validation and its test split: `evaluation.dataset=odinw_pothole`.
 
-`tools/odinw_sweep.py` evaluates a suite with it. `evaluation.caption_knowledge=True`: the words
+`glip odinw` evaluates a suite with it. `evaluation.caption_knowledge=True`: the words
 that the 35-set's configs write around some names; `evaluation.select=minival` where there is one.
 """
 

@@ -1,6 +1,6 @@
 """ODinW-13, validation and test split of each data set, and the table of the papers.
 
-`tools/odinw_sweep.py` does the same and can be interrupted.
+`glip odinw` does the same and can be interrupted.
 """
 
 from detectron2.config import LazyCall as L

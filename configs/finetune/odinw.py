@@ -1,8 +1,8 @@
 """Fine-tuning of the whole model on one data set of ODinW, by the rules of GLIP's README.
 
-`train_net.py --tune configs/finetune/odinw.py odinw.name=pothole`; few-shot: `odinw.train`,
+`glip train --tune configs/finetune/odinw.py odinw.name=pothole`; few-shot: `odinw.train`,
 `odinw.test` (the few-shot validation file, which chooses) and `odinw.copies`, see
-`configs/common/data/odinw.py`. `tools/odinw_sweep.py` does it for a suite, with the iterations of
+`configs/common/data/odinw.py`. `glip odinw` does it for a suite, with the iterations of
 an epoch as `train.eval_period` and 200 epochs as `train.max_iter`.
 """
 

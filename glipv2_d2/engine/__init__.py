@@ -1,4 +1,4 @@
-"""Using and training a model: the predictor, and what train_net.py is made of."""
+"""Using and training a model: the predictor, and what `glip train` does."""
 
 from .predictor import GroundingPredictor
 

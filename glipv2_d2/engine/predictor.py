@@ -73,7 +73,7 @@ class GroundingPredictor:
         if not hasattr(model, "tokenizer"):
             raise UsageError(
                 f"{type(model).__name__} takes no prompts: GroundingPredictor is for GLIP models; "
-                "use Detectron2's own predictor, or train_net.py --eval-only."
+                "use Detectron2's own predictor, or `glip eval`."
             )
         _check_options(
             model.device,

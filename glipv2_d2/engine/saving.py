@@ -112,9 +112,15 @@ def resuming_command(num_machines: int = 1) -> str:
         num_machines: `--num-machines`.
     """
     script, *options = sys.argv
-    if "--resume" not in options:
-        options.insert(0, "--resume")  # before the overrides
     place = place_in_job(num_machines)
     starter = place.starter if place else ""
-    before = {"": "python", "torchrun": "torchrun ...", "srun": "srun ... python"}[starter]
-    return f"{before} {shlex.join([script, *options])}"
+    program = {
+        "": f"python {shlex.quote(script)}",
+        "torchrun": f"torchrun ... {shlex.quote(script)}",
+        "srun": f"srun ... python {shlex.quote(script)}",
+    }[starter]
+    if options[:1] == ["train"]:  # of `glip`
+        program = f"{'glip' if not starter else program} {options.pop(0)}"
+    if "--resume" not in options:
+        options.insert(0, "--resume")  # before the overrides
+    return f"{program} {shlex.join(options)}"

@@ -5,7 +5,6 @@ import inspect
 import logging
 
 import torch
-from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -23,7 +22,6 @@ from .freezing import is_within
 from .recipes import add_recipe
 
 __all__ = [
-    "argument_parser",
     "find_resumed",
     "load_config",
     "make_deterministic",
@@ -36,36 +34,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Detectron2's arguments, recipes, and `--num-processes` for several processes on CPU."""
-    parser = default_argument_parser()
-    parser.add_argument(
-        "--tune",
-        metavar="FILE",
-        default="",
-        help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
-    )
-    parser.add_argument(
-        "--eval",
-        metavar="FILE",
-        default="",
-        help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
-        "config's test sets; in training too (train.eval_period)",
-    )
-    parser.add_argument(
-        "--num-processes",
-        type=int,
-        default=1,
-        help="processes per machine on CPU, joined over gloo; needs --num-gpus 0",
-    )
-    # Detectron2's default is a fixed port of this machine: two runs would collide, and two machines
-    # would wait for each other in vain. "auto" finds a free port, and is refused for two machines.
-    parser.set_defaults(dist_url="auto")
-    # Detectron2 takes all that follows the first override for an override, options included.
-    next(action for action in parser._actions if action.dest == "opts").nargs = "*"
-    return parser
 
 
 def load_config(args: argparse.Namespace) -> DictConfig:

@@ -117,7 +117,7 @@ class Manifest:
         if not path.is_file():
             raise ExportError(
                 f"'{folder}' is no exported model: it has no {FILE_NAME}; "
-                "tools/export_model.py makes such a folder"
+                "`glip export` makes such a folder"
             )
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))

@@ -43,7 +43,7 @@ def load_exported(folder: str | Path, device: str = "cpu", **options) -> Groundi
         instances = predictor("photo.jpg", ["red star", "blue ring"])[0]
 
     Args:
-        folder: of tools/export_model.py. device: "auto", "cpu", "cuda", ...
+        folder: of `glip export`. device: "auto", "cpu", "cuda", ...
         options: of GroundingPredictor, in place of what the export says.
 
     Raises:

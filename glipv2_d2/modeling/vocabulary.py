@@ -122,7 +122,7 @@ def common_class_names(datasets: Sequence[str], read: bool = True) -> list[str] 
                 f"the data sets {owner!r} and {dataset!r} have different classes "
                 f"({difference(common, names)}), and the numbers of their boxes do not say of "
                 "which: use sets with the same thing_classes in the same order, or this project's "
-                "own loaders (train_net.py), which ask every image for its own data set's names"
+                "own loaders (`glip train`), which ask every image for its own data set's names"
             )
     return common
 

@@ -11,6 +11,7 @@ from detectron2.data import transforms as T
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 
+from glip_commands.main import main
 from glipv2_d2.data import (
     GroundingDatasetMapper,
     build_grounding_test_loader,
@@ -24,7 +25,6 @@ from glipv2_d2.data.report import REPLACED
 from glipv2_d2.errors import DataError
 from tests.support.data_fixtures import HEIGHT, WIDTH
 from tests.support.making import CAPTION
-from tools import inspect_dataset
 
 
 def mapper(tokenizer, is_train=True):
@@ -145,7 +145,7 @@ def test_training_test_and_inspection_stop_alike(
     with pytest.raises(DataError) as test:
         build_grounding_test_loader("most", mapper=mapper(tokenizer, False))
     assert str(test.value) == str(train.value)
-    assert inspect_dataset.main(["most"]) == 2
+    assert main(["inspect", "most"]) == 2
     assert capsys.readouterr().err == f"error: {train.value}\n"
 
 

@@ -24,11 +24,9 @@ def tiny_data(tmp_path_factory):
 
 @pytest.fixture
 def run_train_net(tiny_data, tmp_path, monkeypatch):
-    """Runs train_net.main in this process; returns the output folder."""
-    monkeypatch.syspath_prepend(str(ROOT))
-    import train_net
-    from glipv2_d2.engine import hooks
-    from glipv2_d2.engine.setup import argument_parser
+    """Runs `training.main` in this process; returns the output folder."""
+    from glip_commands.train import parse
+    from glipv2_d2.engine import hooks, training
 
     # The loss of each iteration, in place of the median of the last twenty.
     monkeypatch.setattr(hooks, "JSONWriter", partial(JSONWriter, window_size=1))
@@ -37,7 +35,7 @@ def run_train_net(tiny_data, tmp_path, monkeypatch):
         folder = tmp_path / output
         command = ["--config-file", str(CONFIG), "--num-gpus", "0", *options]
         torch.manual_seed(0)
-        train_net.main(argument_parser().parse_args([*command, f"train.output_dir={folder}"]))
+        training.main(parse([*command, f"train.output_dir={folder}"]))
         return folder
 
     return run

@@ -8,7 +8,10 @@ import sys
 import pytest
 import torch
 
-from glipv2_d2.engine.setup import argument_parser, load_config
+from glip_commands.main import main
+from glip_commands.train import parse
+from glipv2_d2.cli.sweep import running
+from glipv2_d2.engine.setup import load_config
 from tests.engine.conftest import CONFIG, ROOT
 from tests.support import benchmark_tree as tree
 from tests.support.tiny import tiny_model
@@ -22,7 +25,7 @@ COMMANDS = [
 RECIPES = {path.name for path in (ROOT / "configs/eval").glob("*.py")}
 # Appended, so that a command takes seconds.
 SHORT = {
-    "--eval-only": ["evaluation.num_workers=0"],
+    "eval": ["evaluation.num_workers=0"],
     "--tune": ["evaluation.num_workers=0", "train.max_iter=1", "dataloader.train.num_workers=0",
                "dataloader.train.mapper.augmentations=[]"],
     "train.eval_period=5000": ["evaluation.num_workers=0", "train.max_iter=1"],
@@ -69,31 +72,29 @@ def identity(command):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=identity)
-def test_a_command_of_the_page(command, data, weights, tiny_data, tmp_path, monkeypatch, caplog):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.syspath_prepend(str(ROOT))
+def test_a_command_of_the_page(
+    command, data, weights, tiny_data, tmp_path, monkeypatch, caplog, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["program"])
     caplog.set_level("INFO")
-    import odinw_sweep
-    from sweeping import running
 
-    import train_net
+    from glipv2_d2.engine import training
 
     def execute(arguments, log):
         log.touch()
-        train_net.main(argument_parser().parse_args(arguments))
-        return 0
+        return main(["train", *arguments])
 
     monkeypatch.setattr(running, "execute", execute)
-    python, program, *rest = command
-    assert python == "python"
-    short = next(more for mark, more in SHORT.items() if mark in rest)
+    monkeypatch.setattr(training, "launch_training", lambda args: training.main(args) or 0)
+    glip, program, *rest = command
+    assert glip == "glip"
+    short = next(more for mark, more in SHORT.items() if mark in command)
     arguments = [named(a, weights, tmp_path / "output") for a in rest] + short
-    if program == "tools/odinw_sweep.py":
-        assert odinw_sweep.sweep(arguments).startswith("| Model | Shot | Split | PascalVOC |")
+    if program == "odinw":
+        assert main(["odinw", *arguments]) == 0
+        assert "\n| Model | Shot | Split | PascalVOC |" in capsys.readouterr().out
         return
-    assert program == "train_net.py"
     if "train.output_dir" not in " ".join(rest):
         arguments.append(f"train.output_dir={tmp_path / 'output'}")
     recipe = ROOT / arguments[arguments.index("--eval") + 1] if "--eval" in arguments else None
@@ -101,7 +102,7 @@ def test_a_command_of_the_page(command, data, weights, tiny_data, tmp_path, monk
         arguments[arguments.index("--eval") + 1] = str(recipe)
     else:
         arguments[arguments.index("--tune") + 1] = str(ROOT / "configs/finetune/odinw.py")
-    train_net.main(argument_parser().parse_args(arguments))
+    assert main([program, *arguments]) == 0
     if rest[-1].endswith(("test-dev", "test_dev")):
         check_submission(tmp_path / "output", caplog.text)
         return
@@ -139,5 +140,5 @@ def test_a_recipe_of_ones_own(tiny_data, tmp_path, monkeypatch):
     (tmp_path / "my_recipe.py").write_text(code)
     with tree.catalogs_at(tmp_path):
         options = ["--config-file", str(CONFIG), "--eval", str(tmp_path / "my_recipe.py")]
-        config = load_config(argument_parser().parse_args([*options, "--eval-only"]))
+        config = load_config(parse([*options, "--eval-only"]))
     assert config.dataloader.test.dataset == config.dataloader.evaluator.dataset_name == "my_val"

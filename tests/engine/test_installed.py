@@ -1,4 +1,4 @@
-"""The predictor, the command line and Detectron2's doors, from a wheel outside the clone."""
+"""The predictor, `glip` and Detectron2's doors, from a wheel outside the clone."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.tiny_data import losses, write_tiny_data
 from tests.test_package import pip, wheel  # noqa: F401  (a fixture)
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "glip_scenes.safetensors"
@@ -44,24 +45,66 @@ torch.testing.assert_close(stock.scores.sort().values, found.scores.sort().value
 """
 
 
-@pytest.mark.slow
-def test_a_wheel_detects_outside_the_clone(wheel, tmp_path):  # noqa: F811
-    if not WEIGHTS.is_file():
-        pytest.skip("there are no shipped weights")
-    site = tmp_path / "site"
+# A config of one's own, as README.md has it, on the demo's small model.
+CONFIG = """
+from glipv2_d2.config import get_config
+from glipv2_d2.data import register_coco_dataset
+
+register_coco_dataset("mine", "tiny.json", ".")
+config = get_config("demo/scenes.py")
+model, train, optimizer = config.model, config.train, config.optimizer
+lr_multiplier, inference, dataloader = config.lr_multiplier, config.inference, config.dataloader
+del dataloader.further_tests
+dataloader.train.datasets, dataloader.test.dataset = ["mine"], "mine"
+dataloader.train.total_batch_size, dataloader.train.num_workers = 2, 0
+train.max_iter, train.output_dir, train.eval_period = 2, "run", -1
+lr_multiplier.warmup_iters = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def run(wheel, tmp_path_factory):  # noqa: F811
+    """Python with the installed wheel, in a folder outside the clone; returns what was printed."""
+    folder = tmp_path_factory.mktemp("outside")
+    site = folder / "site"
     pip("install", "--no-deps", "--target", str(site), str(wheel))
-    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "image.png")
-    detect = ["image.png", "--config-file", "demo/scenes.py", "--weights", str(WEIGHTS)]
-    detect += ["--prompt", "a [red star] left of a [blue ring]", "--output", "out"]
-    for command in (["-c", CODE, str(WEIGHTS)], [str(site / "bin" / "glip-detect"), *detect]):
+
+    def run(*command):
         result = subprocess.run(
             [sys.executable, "-W", "ignore", *command],
-            cwd=tmp_path,
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": str(site)},
             capture_output=True,
             text=True,
         )
         assert result.returncode == 0, result.stderr
-    assert (tmp_path / "out" / "image.jpg").is_file()
-    assert (tmp_path / "out" / "detections.json").is_file()
+        return result.stdout
+
+    run.folder, run.glip = folder, str(site / "bin" / "glip")
+    return run
+
+
+@pytest.mark.slow
+def test_a_wheel_detects_outside_the_clone(run):
+    if not WEIGHTS.is_file():
+        pytest.skip("there are no shipped weights")
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(run.folder / "image.png")
+    run("-c", CODE, str(WEIGHTS))
+    detect = ["image.png", "--config-file", "demo/scenes.py", "--weights", str(WEIGHTS)]
+    detect += ["--prompt", "a [red star] left of a [blue ring]", "--output", "out"]
+    run(run.glip, "detect", *detect)
+    assert (run.folder / "out" / "image.jpg").is_file()
+    assert (run.folder / "out" / "detections.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_wheel_trains_and_evaluates_outside_the_clone(run):
+    write_tiny_data(run.folder, images=4)
+    (run.folder / "mine.py").write_text(CONFIG)
+    what = ["--config-file", "mine.py", "--num-gpus", "0"]
+    run(run.glip, "train", *what)
+    assert set(losses(run.folder / "run")) == {1}  # the last of two
+    weights = ["--weights", "run/model_final.pth", "train.output_dir=evaluation"]
+    assert "copypaste" in run(run.glip, "eval", *what, *weights)
+    assert (run.folder / "evaluation" / "results.md").is_file()

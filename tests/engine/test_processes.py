@@ -9,9 +9,10 @@ import sys
 import pytest
 import torch
 
+from glip_commands.main import main
+from glip_commands.train import parse
 from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.compat import launch
-from glipv2_d2.engine.setup import argument_parser
 from tests.engine.conftest import CONFIG, ROOT
 from tests.support import recording_run
 from tests.support.tiny_data import losses, write_tiny_data
@@ -24,7 +25,7 @@ def test_two_processes_equal_one(tiny_data, tmp_path, monkeypatch):
     folders = {}
     for count in (1, 2):
         folders[count] = tmp_path / str(count)
-        args = argument_parser().parse_args(
+        args = parse(
             ["--config-file", str(CONFIG), "--num-gpus", "0", "--num-processes", str(count)]
             + [f"train.output_dir={folders[count]}", "train.max_iter=3"]
         )
@@ -69,14 +70,12 @@ def with_package():
 def test_what_is_wrong_is_one_line_with_several_processes_too(
     options, message, tiny_data, tmp_path, monkeypatch, capfd
 ):
-    monkeypatch.syspath_prepend(str(ROOT))
-    import train_net
+    from glipv2_d2.engine import training
 
-    command = ["train_net.py", "--config-file", str(CONFIG), "--num-gpus", "0"]
+    command = ["train", "--config-file", str(CONFIG), "--num-gpus", "0"]
     command += ["--num-processes", "2", f"train.output_dir={tmp_path}", *options]
-    monkeypatch.setattr(sys, "argv", command)
-    monkeypatch.setattr(train_net, "main", recording_run.main)  # importable by the processes
-    assert train_net.invoke_main() == 2
+    monkeypatch.setattr(training, "main", recording_run.main)  # importable by the processes
+    assert main(command) == 2
     printed = capfd.readouterr()
     assert "Traceback" not in printed.out + printed.err
     assert re.fullmatch(f"error: {message}", printed.err.splitlines()[-1])
@@ -85,17 +84,15 @@ def test_what_is_wrong_is_one_line_with_several_processes_too(
 @pytest.mark.slow
 def test_test_images_are_looked_at_by_one_of_several_processes(tmp_path, monkeypatch, capfd):
     """And all fail alike."""
-    monkeypatch.syspath_prepend(str(ROOT))
-    import train_net
+    from glipv2_d2.engine import training
 
     write_tiny_data(tmp_path)
     (tmp_path / "003.png").unlink()
     monkeypatch.setenv("TINY_DATA", str(tmp_path))  # of the processes
-    command = ["train_net.py", "--config-file", str(CONFIG), "--num-gpus", "0"]
+    command = ["train", "--config-file", str(CONFIG), "--num-gpus", "0"]
     command += ["--num-processes", "2", f"train.output_dir={tmp_path}/run", "train.eval_period=2"]
-    monkeypatch.setattr(sys, "argv", command)
-    monkeypatch.setattr(train_net, "main", recording_run.main)
-    assert train_net.invoke_main() == 2
+    monkeypatch.setattr(training, "main", recording_run.main)
+    assert main(command) == 2
     printed = capfd.readouterr().err
     assert "error: 1 of 10 test images cannot be evaluated:\n" in printed
     assert "003.png" in printed and "Traceback" not in printed
@@ -110,19 +107,9 @@ def test_test_images_are_looked_at_by_one_of_several_processes(tmp_path, monkeyp
     ],
 )
 def test_a_wrong_command_line_is_one_line(options, message, tiny_data, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT))
-    import train_net
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    command = ["train_net.py", "--config-file", str(CONFIG), *options]
-    monkeypatch.setattr(sys, "argv", command)
-    assert train_net.invoke_main() == 2
+    command = ["train", "--config-file", str(CONFIG), *options]
+    assert main(command) == 2
     printed = capsys.readouterr().err
     assert printed.startswith(message) and printed.count("\n") == 1
-
-
-def test_options_may_stand_behind_overrides():
-    given = ["train.max_iter=3", "--resume", "optimizer.lr=-1", "--num-gpus", "0"]
-    args = argument_parser().parse_intermixed_args(["--config-file", "a.py", *given])
-    assert args.resume and args.num_gpus == 0
-    assert args.opts == ["train.max_iter=3", "optimizer.lr=-1"]

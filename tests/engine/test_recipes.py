@@ -8,9 +8,10 @@ import torch
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 
+from glip_commands.train import parse
 from glipv2_d2.compat import launch
 from glipv2_d2.engine.evaluate import pair_test_sets
-from glipv2_d2.engine.setup import argument_parser, load_config
+from glipv2_d2.engine.setup import load_config
 from glipv2_d2.errors import ConfigError, DataError
 from glipv2_d2.modeling import SwinBackbone
 from glipv2_d2.modeling.fusion import VLTower
@@ -59,7 +60,7 @@ def evaluate(run_train_net, weights):
 def load(*options):
     """The config of a command line."""
     command = ["--config-file", str(CONFIG), "--num-gpus", "0", *options]
-    return load_config(argument_parser().parse_args(command))
+    return load_config(parse(command))
 
 
 def first_prompts(loader):
@@ -124,7 +125,7 @@ def test_flickr30k_with_one_and_two_processes(root, evaluate, monkeypatch, weigh
     assert sum("merged box" in table["title"] for table in tables) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(root))  # for processes that start anew
-    args = argument_parser().parse_args(
+    args = parse(
         ["--config-file", str(CONFIG), "--eval", "configs/eval/flickr30k.py", "--eval-only"]
         + ["--num-gpus", "0", "--num-processes", "2", f"train.init_checkpoint={weights}"]
         + ["evaluation.num_workers=0", f"train.output_dir={tmp_path / 'two'}"]

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
+from glip_commands.train import parse
 from glipv2_d2.config import get_config
-from glipv2_d2.engine.setup import argument_parser, load_config, require_masks
+from glipv2_d2.engine.setup import load_config, require_masks
 from glipv2_d2.errors import ConfigError
 
 
 def device(*options):
     command = ["--config-file", "demo/scenes.py", *options]
-    return load_config(argument_parser().parse_args(command)).train.device
+    return load_config(parse(command)).train.device
 
 
 @pytest.mark.parametrize("there", [False, True])

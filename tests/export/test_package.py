@@ -10,6 +10,7 @@ import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from PIL import Image
 
+from glip_commands.main import main
 from glipv2_d2 import Prompt
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.errors import ExportError, PromptError
@@ -19,9 +20,6 @@ from tests.export.conftest import INFERENCE
 from tests.support.exported import NAMES, assert_same_detections, image
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import export_model  # noqa: E402
 
 PAGE = (ROOT / "docs" / "export.md").read_text()
 
@@ -86,13 +84,13 @@ def test_command_line(model, traced, image_read, tmp_path, capsys):
     overrides = ["model.neck.num_blocks=1", "model.neck.offset_rule=raw_memory"]
     folder = tmp_path / "x"
     asked = ["--output", str(folder), "--prompt", "cat, red kite", "--check"]
-    assert export_model.main([*options, *asked, *overrides]) == 0
+    assert main(["export", *options, *asked, *overrides]) == 0
     out = capsys.readouterr().out
     assert "exported in" in out and "image.pt2" in out and "  logits: " in out
     manifest = json.loads((folder / "export.json").read_text())
     assert manifest["inference"] == {"min_size": 64, "max_size": 96, "score_threshold": 0.2}
     assert manifest["prompts"][0]["caption"] == "cat. red kite"
-    assert export_model.main([*options, *asked, *overrides]) == 2
+    assert main(["export", *options, *asked, *overrides]) == 2
     assert "exists already" in capsys.readouterr().err
 
 

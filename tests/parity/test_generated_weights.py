@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.parity.generated_weights import (
+from tools.parity.generated_weights import (
     DIGESTS,
     digest,
     generate,

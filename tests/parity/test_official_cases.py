@@ -1,31 +1,25 @@
 """GLIP-T with generated weights gives the official model's numbers, and mistakes are noticed.
 
-The cases are outputs of the official code (see tests/parity/README.md). All tests share one
+The cases are outputs of the official code (see tools/parity/README.md). All tests share one
 model of full size, so they run in one process.
 """
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-# As when a tool is run; `tools` itself is a package of Detectron2's sources, too.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-import verify_parity
-from parity.cases import ParityCase, TrainingCase
-from parity.inference import verify_case
-from parity.model import build_model
-from parity.training import verify_training
-
 from glipv2_d2.modeling import postprocessing
 from glipv2_d2.modeling.fusion import dyhead
+from tools.parity import __main__ as verify_parity
+from tools.parity.cases import ParityCase, TrainingCase
+from tools.parity.inference import verify_case
+from tools.parity.model import build_model
+from tools.parity.training import verify_training
 
-CASES = Path(__file__).resolve().parent / "cases"
+CASES = verify_parity.GOLDEN
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("parity")]
 

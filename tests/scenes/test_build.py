@@ -1,6 +1,5 @@
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -82,9 +81,7 @@ def command():
     """datasets/prepare_scenes.py as a module; a process of its own would import PyTorch anew."""
     spec = importlib.util.spec_from_file_location("prepare_scenes", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    path = list(sys.path)
     spec.loader.exec_module(module)
-    sys.path[:] = path
     return module
 
 

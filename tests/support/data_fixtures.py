@@ -1,4 +1,4 @@
-"""A tiny detection and a tiny grounding data set on disk, registered for one test."""
+"""A tiny detection and a tiny grounding data set and a few scenes on disk, registered."""
 
 import json
 import threading
@@ -13,6 +13,8 @@ from PIL import Image
 
 from glipv2_d2.data import register_grounding_dataset
 from glipv2_d2.language.tokenizer import PromptTokenizer
+from glipv2_d2.scenes.build import build_scenes
+from tests.support.benchmark_tree import catalogs_at
 
 CLASSES = ["cat", "caterpillar", "cat_food"]
 HEIGHT, WIDTH = 60, 80
@@ -138,3 +140,17 @@ def address(tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def scenes_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    build_scenes(root / "scenes", size=64, train=1, val=4, novel=1, workers=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def scenes(scenes_root):
+    """Four images of val and one of novel, in the catalogs."""
+    with catalogs_at(scenes_root):
+        yield scenes_root

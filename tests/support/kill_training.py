@@ -127,9 +127,9 @@ def at_last_save(folder: Path) -> None:
 
 if __name__ == "__main__":
     if "--child" in sys.argv:
-        from glipv2_d2.engine.setup import argument_parser
+        from glip_commands.train import parse
         from tests.support import recording_run
 
-        recording_run.main(argument_parser().parse_args(sys.argv[2:]))
+        recording_run.main(parse(sys.argv[2:]))
     else:
         sys.exit(main())

@@ -5,8 +5,6 @@ import json
 import numpy as np
 import torch
 import torch.nn.functional as F
-from parity.capture import Capture
-from parity.official_names import OfficialGradients
 from PIL import Image
 
 from glipv2_d2.checkpoint import convert_official_glip
@@ -15,8 +13,10 @@ from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.modeling.boxes import to_continuous
 from glipv2_d2.modeling.losses import centerness_of
 from glipv2_d2.modeling.meta_arch.inference import EncodedImages
-from tests.parity.generated_weights import Entry, is_generated, manifest
 from tests.support.tiny import tiny_input, tiny_model
+from tools.parity.capture import Capture
+from tools.parity.generated_weights import Entry, is_generated, manifest
+from tools.parity.official_names import OfficialGradients
 
 SIZES = ((70, 96), (96, 61))
 NAMES = ["cat", "dog", "red kite"]

@@ -1,8 +1,6 @@
-"""tools/benchmark.py: the official arrangement equals the model, and numbers are measurements."""
+"""tools/benchmark: the official arrangement equals the model, and numbers are measurements."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,25 +9,22 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-import benchmark
-from benchmarking import training, workload
-from benchmarking.agreement import compare_outputs, detections_that_agree, recorded_heads
-from benchmarking.flops import count_flops
-from benchmarking.losses import CASES, measure_losses
-from benchmarking.official import OfficialArrangement
-from benchmarking.settings import Settings, build_model
-from benchmarking.sides import Bench
-from benchmarking.stages import StageTimer
-from benchmarking.timing import Clock, Timing, interleave
-from benchmarking.weights import calibrate, make_lively
-from benchmarking.workers import OutOfMemory, PeakMemory, Worker
-
 from glipv2_d2.config import get_config
 from glipv2_d2.errors import ConfigError, PromptError
 from glipv2_d2.language import Prompt
 from tests.support.tiny import tiny_glipv2_config, tiny_input, tiny_model
+from tools.benchmark import __main__ as benchmark
+from tools.benchmark import training, workload
+from tools.benchmark.agreement import compare_outputs, detections_that_agree, recorded_heads
+from tools.benchmark.flops import count_flops
+from tools.benchmark.losses import CASES, measure_losses
+from tools.benchmark.official import OfficialArrangement
+from tools.benchmark.settings import Settings, build_model
+from tools.benchmark.sides import Bench
+from tools.benchmark.stages import StageTimer
+from tools.benchmark.timing import Clock, Timing, interleave
+from tools.benchmark.weights import calibrate, make_lively
+from tools.benchmark.workers import OutOfMemory, PeakMemory, Worker
 
 CONFIG = "tests/support/tiny_detect.py"
 # The parity tests' own. Sums in another order in float32 differ by some 1e-5 here, with logits of
@@ -218,7 +213,7 @@ def test_losses_of_glipv2_are_measured_one_by_one(monkeypatch):
         return found
 
     monkeypatch.setattr(model, "forward", spy)
-    monkeypatch.setattr("benchmarking.losses.build_model", lambda _: model)
+    monkeypatch.setattr("tools.benchmark.losses.build_model", lambda _: model)
     settings = Settings("a config", size=(64, 96), repeats=2)
     rows = measure_losses(settings, 1, ("float32",))
     assert [row["losses"] for row in rows] == list(CASES)
@@ -362,7 +357,7 @@ def test_grounding_dino_beside_ours(tmp_path, monkeypatch):
 
 
 def test_what_does_not_compute_the_same_is_not_timed(tmp_path, monkeypatch, capsys):
-    from benchmarking import inference
+    from tools.benchmark import inference
 
     monkeypatch.setattr(benchmark, "matmul_peak", lambda *_: 50.0)
     monkeypatch.setattr(inference, "TOLERANCE", 0.0)

@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# As when a tool is run; `tools` itself is a package of Detectron2's sources, too.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-import gpu_pack
-import gpu_report
+from tools import gpu_pack, gpu_report
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = [
@@ -44,21 +40,21 @@ def check(tmp_path):
 
 
 def test_a_failed_part_is_told_and_only_it_is_run_again(check):
-    done, calls = check(FAILS="verify_parity.py")
+    done, calls = check(FAILS="tools.parity")
     assert done.returncode == 1 and "parity: FAILED with status 3, see" in done.stdout
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == PARTS
     for words in ("-m gpu tests/", "train.max_iter=200", "--batch 1,8,32", "precision=fp16"):
         assert words in calls, words
     done, calls = check()
     assert done.returncode == 0 and "parity: passed" in done.stdout
-    assert "verify_parity.py" in calls and "train_net.py" not in calls
+    assert "tools.parity" in calls and "train_net.py" not in calls
     assert done.stdout.count("done before") == len(PARTS) - 1
     done, calls = check(PARTS="lvis")
-    assert "--only lvis" in calls and "verify_parity" not in calls
+    assert "--only lvis" in calls and "tools.parity" not in calls
 
 
 def test_a_part_that_hangs_is_ended_and_the_rest_waits(check):
-    done, _ = check(HANGS="verify_parity.py", LIMIT="4")
+    done, _ = check(HANGS="tools.parity", LIMIT="4")
     assert done.returncode == 1 and "parity: FAILED" in done.stdout
     assert "train: no time left" in done.stdout and "tests: passed" in done.stdout
 

@@ -1,4 +1,4 @@
-"""The parts of tools/verify_parity.py: this model against stored outputs of the official GLIP.
+"""This model against stored outputs of the official GLIP: `python -m tools.parity --help`.
 
 `cases` reads the files, `model` builds GLIP-T with the generated weights, `capture` records what
 the model computes under the official names, `comparison` and `detections` judge the differences,

@@ -6,7 +6,8 @@ from torch import nn
 
 from glipv2_d2.checkpoint import convert_official_glip
 from glipv2_d2.config import get_config
-from tests.parity.generated_weights import generated_state
+
+from .generated_weights import generated_state
 
 __all__ = ["build_model", "remove_randomness"]
 

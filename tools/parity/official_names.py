@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from glipv2_d2.checkpoint import convert_official_glip
-from tests.parity.generated_weights import Entry, is_generated, manifest
+
+from .generated_weights import Entry, is_generated, manifest
 
 __all__ = ["OfficialGradients"]
 

@@ -9,10 +9,10 @@ from glipv2_d2.checkpoint import OfficialGlip
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.boxes import to_continuous, to_inclusive
 from glipv2_d2.modeling.losses import centerness_of
-from tests.parity.generated_weights import Entry
 
 from .cases import TrainingCase, choose_prompt, phrase_prompts
 from .comparison import compare_exactly, compare_numbers, compare_tensor
+from .generated_weights import Entry
 from .official_names import OfficialGradients
 from .report import FAIL, OK, SKIP, Report, Row
 

@@ -13,6 +13,7 @@ from ...language.spans import phrase_key
 
 Record = dict[str, Any]
 Color = tuple[int, int, int]
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 # Dark enough to be read on white, and apart from each other.
 COLORS: tuple[Color, ...] = (
@@ -42,7 +43,8 @@ class _Word(NamedTuple):
 
 
 def draw_record(record: Record, class_names: Sequence[str] = (), size: int = 720) -> Image.Image:
-    """
+    """Draw a record for people.
+
     Args:
         record: a checked record; its image is read.
         class_names: of detection records, by class id.
@@ -215,13 +217,13 @@ def _with_text(image: Image.Image, words: Sequence[_Word], title: str) -> Image.
     return canvas
 
 
-def _fitting(text: str, font: ImageFont.ImageFont, width: float) -> str:
+def _fitting(text: str, font: Font, width: float) -> str:
     while len(text) > 4 and font.getlength(text) > width:
         text = text[: len(text) - 4] + "..."
     return text
 
 
-def _font(size: int) -> ImageFont.ImageFont:
+def _font(size: int) -> Font:
     """DejaVu Sans of matplotlib, which Detectron2 needs anyway, has more scripts than Pillow's."""
     try:
         from matplotlib import get_data_path

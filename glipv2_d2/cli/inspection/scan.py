@@ -42,7 +42,7 @@ class Scan:
         too_long: captions with more tokens than the limit; None without a tokenizer.
         longest: tokens of the longest caption.
         unknown: words of captions and class names that the language model does not know, and how
-            often they occur; None without a tokenizer.
+            often they occur; none without a tokenizer.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Scan:
     absent: int | None = None
     too_long: int | None = None
     longest: int = 0
-    unknown: Counter | None = None
+    unknown: Counter = field(default_factory=Counter)
 
     def lines(self, most: int = 10) -> list[str]:
         """For people; at most `most` classes and kinds of problems are named."""

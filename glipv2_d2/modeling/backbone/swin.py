@@ -180,7 +180,7 @@ class SwinBackbone(Backbone):
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
         use_checkpoint: recompute the blocks' activations in the backward pass to save memory.
         pretrained: ImageNet weights to start from: a file of the Swin authors, or the name of a
-            timm model, which timm fetches; None: random; False: random, and train_net.py does not
+            timm model, which timm fetches; None: random; False: random, and `glip train` does not
             warn of it.
     """
 

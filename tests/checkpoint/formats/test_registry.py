@@ -11,7 +11,7 @@ from glipv2_d2.checkpoint import GLIPCheckpointer, WeightFormat, find_format, we
 from glipv2_d2.checkpoint.building import config_for_weights
 from glipv2_d2.checkpoint.formats import WEIGHT_FORMATS
 from glipv2_d2.modeling.backbone import SwinBackbone
-from tests.parity.generated_weights import manifest
+from tools.parity.generated_weights import manifest
 from tests.support.tiny import tiny_config, tiny_model
 
 PART = "backbone.bottom_up."

@@ -1,0 +1,35 @@
+"""`glip export`: see glipv2_d2/cli/export.py."""
+
+from argparse import Namespace
+from typing import Any
+
+import click
+
+from glip_commands.command import PackageCommand
+
+
+@click.command(cls=PackageCommand, short_help="Write a model as torch.export or ONNX graphs.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...")
+@click.option("--config-file", required=True, help="path, or name of a shipped config")
+@click.option("--weights", required=True, help=".safetensors or .pth, official GLIP too")
+@click.option("--output", required=True, help="folder; made here")
+@click.option("--format", type=click.Choice(["torch", "onnx"]), default="torch")
+@click.option("--prompt", help='the only one that the export answers, "cat, dog"')
+@click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
+@click.option("--check", is_flag=True, help="compare with the model afterwards")
+def export(**options: Any) -> int:
+    """Write a model as graphs for programs that do not have its Python code (docs/export.md).
+
+    \b
+    glip export --config-file demo/scenes.py \\
+        --weights weights/glip_scenes.safetensors --output output/exported --check
+    glip export --config-file pretrain/glip_t.py --weights glip_t.pth \\
+        --output output/street --format onnx --prompt "person, bicycle, traffic light"
+
+    The output is a folder with the graph from image to predictions, the language model as a second
+    graph, its tokenizer, and export.json with all settings. With --prompt the language model stays
+    out: what it makes of that prompt is stored instead. --check runs the result beside the model.
+    """
+    from glipv2_d2.cli.export import run
+
+    return run(Namespace(**options))

@@ -1,0 +1,54 @@
+"""`glip inspect`: see glipv2_d2/cli/inspect.py."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from glip_commands.command import PackageCommand
+
+
+@click.command(cls=PackageCommand, short_help="Check and show a data set before training on it.")
+@click.argument("name", required=False)
+@click.option("--register", metavar="FILE.py", help="run it first: it registers NAME")
+@click.option("--json", help="annotations of a data set that is not registered")
+@click.option("--images", default="", help="its image folder")
+@click.option("--format", default="coco", help="its format: coco, mdetr, odvg, ...")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="of the format's reader, e.g. label_map=label_map.json or min_score=0.6",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="folder for pictures and the text")
+@click.option("--samples", type=click.IntRange(min=0), default=8, help="records that are drawn")
+@click.option("--seed", type=int, default=0, help="of the choice of samples")
+@click.option("--tokenizer", default="minilm", help="'minilm', a folder or a hub name")
+@click.option("--max-tokens", type=int, default=256)
+@click.option("--chunk-size", type=int, help="class names in a test prompt, e.g. 40")
+@click.option("--negative-captions", type=int, default=0, help="of a training prompt")
+@click.option(
+    "--max-records", type=click.IntRange(min=1), help="look at so many records, evenly spread"
+)
+@click.option("--check-images", is_flag=True, help="read the header of every image too")
+def inspect(**options: Any) -> int:
+    """Check and show the data set NAME, or that of --json, before training on it.
+
+    \b
+    glip inspect coco_2017_val --output output/inspect
+    glip inspect my_train --register my_config.py --output output/inspect
+    glip inspect --json captions.json --images images --format mdetr
+
+    It reads and checks every record (fields, boxes inside their image, spans inside their caption,
+    files that exist), counts, draws samples with the phrases in the colors of their boxes, and
+    prints the prompts with the tokens of each phrase as the model gets them in training and in
+    tests. The exit status is 0 if all is well, 1 if something had to be left out or is doubtful, 2
+    if nothing can be read.
+    """
+    if (options["name"] is None) == (options["json"] is None):
+        raise click.UsageError("give either the NAME of a registered data set or --json")
+    from glipv2_d2.cli.inspect import run
+
+    return run(Namespace(**options))

@@ -1,0 +1,112 @@
+"""`glip train` and `glip eval`: see glipv2_d2/engine/training.py."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from glip_commands.command import PackageCommand
+
+__all__ = ["evaluate", "parse", "train"]
+
+# Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
+_WHAT = [
+    click.Argument(["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),
+    click.Option(["--config-file"], default="", metavar="FILE", help="LazyConfig, or its name"),
+    click.Option(
+        ["--eval"],
+        metavar="FILE",
+        default="",
+        help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
+        "config's test sets; in training too (train.eval_period)",
+    ),
+]
+_TRAINING = [
+    click.Option(
+        ["--tune"],
+        metavar="FILE",
+        default="",
+        help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
+    ),
+    click.Option(["--resume"], is_flag=True, help="go on from the newest checkpoint of the run"),
+    click.Option(["--eval-only"], is_flag=True, help="no training: what `glip eval` does"),
+]
+_WEIGHTS = click.Option(["--weights"], metavar="FILE", help="for train.init_checkpoint=FILE")
+_WHERE = [
+    click.Option(["--num-gpus"], type=int, default=1, help="per machine; 0: CPU (default: 1)"),
+    click.Option(["--num-machines"], type=int, default=1, help="total number of machines"),
+    click.Option(["--machine-rank"], type=int, default=0, help="of this machine; unique"),
+    # Detectron2's default is a fixed port of this machine: two runs would collide, and two machines
+    # would wait for each other in vain.
+    click.Option(
+        ["--dist-url"],
+        default="auto",
+        help='where processes meet; "auto" finds a free port, on one machine (default: auto)',
+    ),
+    click.Option(
+        ["--num-processes"],
+        type=int,
+        default=1,
+        help="per machine on CPU, joined over gloo; needs --num-gpus 0",
+    ),
+]
+
+
+@click.command(
+    cls=PackageCommand,
+    params=[*_WHAT, *_TRAINING, *_WHERE],
+    short_help="Train a model that a LazyConfig describes.",
+)
+def train(**options: Any) -> int:
+    """Train a model that a LazyConfig describes.
+
+    \b
+    glip train --config-file demo/scenes.py --num-gpus 0 train.max_iter=100
+    glip train --config-file demo/scenes.py --num-gpus 0 --resume
+    glip train --config-file pretrain/glip_t.py --num-gpus 8
+
+    This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights,
+    clipping of the full gradient, mixed precision on CPU too, several test sets, several CPU
+    processes (--num-gpus 0 --num-processes 2), recipes that are added to a config (--eval, --tune;
+    see docs/evaluation.md), early ends, and a checkpointer that refuses weights of another model.
+    In a clone, `python train_net.py` is the same. KEY=VALUE sets a value of the config.
+    """
+    from glipv2_d2.engine.training import launch_training
+
+    return launch_training(_arguments(options))
+
+
+@click.command(
+    "eval",
+    cls=PackageCommand,
+    params=[*_WHAT, _WEIGHTS, *_WHERE],
+    short_help="Evaluate a model on its test sets.",
+)
+def evaluate(weights: str | None, **options: Any) -> int:
+    """Evaluate the weights of a model on the test sets of its config, or by a recipe.
+
+    \b
+    glip eval --config-file demo/scenes.py --num-gpus 0 \\
+        --weights weights/glip_scenes.safetensors
+    glip eval --config-file pretrain/glip_t.py --eval configs/eval/coco.py \\
+        --weights glip_t.pth
+
+    The tables are printed and left in train.output_dir. KEY=VALUE sets a value of the config.
+    """
+    from glipv2_d2.engine.training import launch_training
+
+    if weights is not None:
+        options["opts"] += (f"train.init_checkpoint={weights}",)
+    return launch_training(_arguments(options | {"tune": "", "resume": False, "eval_only": True}))
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """The arguments of `glip train`, as `glipv2_d2.engine.training.main` takes them."""
+    return _arguments(train.make_context("glip train", list(arguments)).params)
+
+
+def _arguments(options: dict[str, Any]) -> Namespace:
+    return Namespace(**options | {"opts": list(options["opts"])})

@@ -1,0 +1,1 @@
+"""Detecting in many images: which, what was found so far, and the pictures."""

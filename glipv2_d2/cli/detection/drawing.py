@@ -1,0 +1,122 @@
+"""Pictures of detections, with labels in every script that this machine has a font for."""
+
+from __future__ import annotations
+
+import colorsys
+import logging
+from contextlib import suppress
+from functools import lru_cache
+
+import numpy as np
+from detectron2.structures import Instances
+from detectron2.utils.visualizer import Visualizer
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
+
+from ...errors import printable
+
+__all__ = ["draw"]
+
+# JPEG's limit is 65,535, that of its usual library a little less.
+LARGEST_SIDE = 65500
+SMALLEST_SIDE = 640  # of the longer side: below it no label can be read
+# They choose between shapes of the character before them and have none of their own.
+_JOINERS = dict.fromkeys((0x200D, 0xFE0E, 0xFE0F))
+
+# Once per name.
+_warn = lru_cache(maxsize=1024)(logging.getLogger(__name__).warning)
+
+
+def draw(pixels: np.ndarray, instances: Instances) -> np.ndarray:
+    """Draw boxes, phrases, scores and masks with Detectron2's Visualizer.
+
+    Args:
+        pixels: (H, W, 3) uint8, BGR.
+        instances: with `pred_boxes`, `scores`, `pred_phrases`, `pred_classes` and maybe
+            `pred_masks`.
+
+    Returns:
+        (H, W, 3) uint8, RGB, enlarged where the image is too small for letters, and made smaller
+        where JPEG allows no such side. A phrase in a script without a font is labeled `#3` after
+        its class id, and named once in a warning.
+    """
+    longest = max(pixels.shape[:2])
+    scale = min(max(1.0, SMALLEST_SIDE / longest), LARGEST_SIDE / longest)
+    visualizer = _Visualizer(pixels[:, :, ::-1], scale=scale)
+    scores = instances.scores.tolist()
+    classes = instances.pred_classes.tolist()
+    names = [_label(str(n), c) for n, c in zip(instances.pred_phrases, classes)]
+    drawn = visualizer.overlay_instances(
+        boxes=instances.pred_boxes,
+        labels=[f"{name} {score:.0%}" for name, score in zip(names, scores)],
+        masks=instances.pred_masks.numpy() if instances.has("pred_masks") else None,
+        assigned_colors=[_bright_color(class_id) for class_id in classes],
+    )
+    return drawn.get_image()
+
+
+class _Visualizer(Visualizer):
+    """Labels are text, not formulas between dollar signs, and may need several fonts."""
+
+    def draw_text(self, text, position, **options):
+        output = super().draw_text(text, position, **options)
+        drawn = self.output.ax.texts[-1]
+        drawn.set_parse_math(False)
+        drawn.set_family([_usual_font().family_name, *_fonts(text)[0]])
+        return output
+
+
+def _label(name: str, class_id: int) -> str:
+    """The name as it can be drawn."""
+    shown = name.translate(_JOINERS)
+    if not _fonts(shown)[1]:
+        return shown
+    _warn(
+        f"no font on this machine has all characters of {printable(repr(name))}: its boxes are "
+        f"labeled #{class_id} in the pictures. Install a font that has them (Noto has all scripts)."
+    )
+    return f"#{class_id}"
+
+
+def _usual_font() -> FT2Font:
+    """Detectron2's, "sans-serif"."""
+    family = font_manager.FontProperties(family=["sans-serif"])
+    return font_manager.get_font(font_manager.findfont(family))
+
+
+@lru_cache(maxsize=1024)
+def _fonts(text: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The families of fonts that a text needs besides the usual one, and the characters that no
+    font has."""
+    usual = _usual_font()
+    missing = {c for c in text if c.isprintable() and not usual.get_char_index(ord(c))}
+    chosen: list[str] = []
+    for family, path in _installed_fonts() if missing else ():
+        font = font_manager.get_font(path)
+        found = {c for c in missing if font.get_char_index(ord(c))}
+        if found:
+            chosen.append(family)
+            missing -= found
+        if not missing:
+            break
+    return tuple(chosen), frozenset(missing)
+
+
+@lru_cache(maxsize=1)
+def _installed_fonts() -> list[tuple[str, str]]:
+    """(family, file) of each family that can be drawn, those with the most characters first."""
+    files: dict[str, str] = {}
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda e: e.weight != 400):
+        # The letters of "Last Resort" are boxes with a number.
+        if entry.style == "normal" and not entry.name.startswith("Last Resort"):
+            files.setdefault(entry.name, entry.fname)
+    sizes = {}
+    for family, path in files.items():
+        with suppress(OSError, RuntimeError):  # damaged, or of a kind that matplotlib cannot draw
+            sizes[family] = font_manager.get_font(path).num_glyphs
+    return [(family, files[family]) for family in sorted(sizes, key=lambda f: -sizes[f])]
+
+
+def _bright_color(class_id: int) -> tuple[float, float, float]:
+    """The color of a class: readable as text on black, and another one for its neighbors."""
+    return colorsys.hsv_to_rgb(class_id * 0.618034 % 1.0, 0.6, 1.0)

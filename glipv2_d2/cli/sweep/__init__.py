@@ -1,0 +1,1 @@
+"""Parts of `glip odinw`: what is to be run, running it, the tables."""

@@ -1,0 +1,263 @@
+"""Training and evaluating a model that a LazyConfig describes: `glip train`, `train_net.py`.
+
+This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights, clipping
+of the full gradient, mixed precision on CPU too, several test sets, several CPU processes, recipes
+that are added to a config (see docs/evaluation.md), early ends, and a checkpointer that refuses
+weights of another model.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from detectron2.engine import HookBase, default_setup, hooks
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from omegaconf import DictConfig
+from torch import nn
+
+from ..checkpoint import GLIPCheckpointer, build_for_weights
+from ..compat import create_ddp_model, launch
+from ..config import named_setting
+from ..errors import ConfigError
+from ..modeling.precision import inference_autocast
+from ..signals import Stopped, StopSignals, passed_to_processes
+from .ema import ModelEMA
+from .evaluate import evaluate_test_sets, require_test_data
+from .freezing import FrozenParts, freeze_all_but
+from .hooks import (
+    EMAHook,
+    Evaluation,
+    SeedHook,
+    WeightDecayStepHook,
+    Writer,
+    WriterEnd,
+    build_writers,
+)
+from .patience import Patience, TrainingEnded
+from .predictor import tta_in_proportion
+from .saving import Saving, resuming_command
+from .setup import (
+    find_resumed,
+    load_config,
+    make_deterministic,
+    require_free_folder,
+    require_masks,
+    setup_logging,
+    start_data_at,
+    warn_of_random_parts,
+)
+from .trainer import build_trainer, train
+
+__all__ = ["do_test", "do_train", "launch_training", "main"]
+
+logger = logging.getLogger(__name__)
+
+
+def evaluation_precision(cfg: DictConfig) -> AbstractContextManager:
+    """Context in which the model is evaluated: `inference.precision`, float32 without it.
+
+    Raises:
+        ConfigError: the device cannot do it.
+    """
+    precision = cfg.get("inference", {}).get("precision", "fp32")
+    return inference_autocast(torch.device(cfg.train.device), precision)
+
+
+def iterations_done() -> int | None:
+    """By the training that evaluates now (see `Evaluation`); None where none does."""
+    try:
+        return get_event_storage().iter
+    except AssertionError:
+        return None
+
+
+def do_test(
+    cfg: DictConfig, model: nn.Module, ema: ModelEMA | None = None, stop: StopSignals | None = None
+) -> dict[str, Any]:
+    """Evaluate on every test set, with the averaged weights if there are any.
+
+    Args:
+        stop: a `StopSignals` that ends the evaluation (of several processes: when it is done).
+
+    Returns:
+        The metrics, which are also written to the output folder, with all tables
+        (`last_results.json`, `results.json`, `results.md`).
+    """
+    tta = cfg.get("inference", {}).get("tta", False)
+    evaluated = model
+    if tta:  # its views are made from the original pixels
+        evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
+    averaged = ema.applied() if ema else nullcontext()
+    # The average is taken out of the model in any case, so that is outermost.
+    stopping = stop.raised() if stop and not stop.patient else nullcontext()
+    with averaged, evaluation_precision(cfg), stopping:
+        return evaluate_test_sets(
+            cfg.dataloader,
+            evaluated,
+            original_size=tta,
+            output_dir=cfg.train.output_dir,
+            iterations=iterations_done(),
+        )
+
+
+def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
+    """Train from `train.init_checkpoint`, or with `--resume` from the last checkpoint.
+
+    Args:
+        cfg: with `model`, `dataloader.{train,test,evaluator}`, `optimizer`,
+            `lr_multiplier` and `train` (see configs/common/train.py).
+    """
+    found = find_resumed(cfg) if args.resume else None
+    # The checkpoint stores the iteration that it finished.
+    start_iter = found.iteration + 1 if found else 0
+    weights = found.path if found else cfg.train.init_checkpoint
+    model = build_for_weights(cfg.model, weights).to(cfg.train.device)
+    parts = cfg.train.get("trained_parts")
+    frozen = [] if parts is None else freeze_all_but(model, parts)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    logger.info("Model:\n%s", model)
+    logger.info(
+        "%.2f million parameters: %.2f million are trained, %.2f million are frozen",
+        *(count / 1e6 for count in (total, trained, total - trained)),
+    )
+
+    checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
+    if not found:  # before the data, which may take minutes: a wrong file is refused now
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
+        warn_of_random_parts(cfg)
+    start_data_at(cfg, start_iter)
+
+    ema = None
+    if cfg.train.ema.enabled:
+        ema = ModelEMA(model, cfg.train.ema.decay, cfg.train.ema.warmup)
+        checkpointer.add_checkpointable("ema", ema)
+
+    cfg.optimizer.params.model = model
+    with named_setting("optimizer"):
+        optimizer = instantiate(cfg.optimizer)
+    with named_setting("dataloader.train"):
+        train_loader = instantiate(cfg.dataloader.train)
+    ddp_model = create_ddp_model(model, **cfg.train.ddp)
+    trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
+    checkpointer.add_checkpointable("trainer", trainer)
+    stop = StopSignals(patient=comm.get_world_size() > 1)
+    hooks_of_run = build_hooks(cfg, model, ema, checkpointer, stop, start_iter)
+    trainer.register_hooks([FrozenParts(frozen), *hooks_of_run])
+
+    if found:
+        with named_setting(f"--resume from '{found.path}'"):  # of another optimizer, for instance
+            checkpointer.load(found.path)
+        if ema and ema.updates == 0:
+            ema.reset()  # to the weights just loaded, unless the average itself was among them
+    try:
+        with stop:
+            train(trainer, start_iter, cfg.train.max_iter)
+    except TrainingEnded as reason:
+        logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
+    except Stopped as stopped:
+        if comm.is_main_process():
+            command_line = resuming_command(args.num_machines)
+            logger.warning("The training was %s; to go on: %s", stopped, command_line)
+        sys.exit(stopped.status)
+
+
+def build_hooks(
+    cfg: DictConfig,
+    model: nn.Module,
+    ema: ModelEMA | None,
+    checkpointer: GLIPCheckpointer,
+    stop: StopSignals,
+    start_iter: int,
+) -> list[HookBase | None]:
+    """The hooks of a run, in the order in which they act."""
+    main = comm.is_main_process()
+    period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
+    decay_steps = cfg.train.get("weight_decay_steps", ())
+    patience = cfg.train.get("patience", {})
+    patient = any(limit is not None for limit in patience.values())
+    if patient and (not best or period < 0):
+        raise ConfigError("train.patience needs train.best_metric and train.eval_period.")
+    with named_setting("lr_multiplier"):
+        rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
+    with named_setting("train.checkpointer"):
+        saving = Saving(checkpointer, stop, **cfg.train.checkpointer)
+    evaluation = None
+    if period >= 0:
+        kind: Callable[..., Evaluation] = Evaluation
+        if best:
+            kind = partial(Patience, best, rates, checkpointer, **patience)
+        with named_setting("train.patience"):
+            evaluation = kind(period, lambda: do_test(cfg, model, ema, stop), saving)
+    seed = cfg.train.get("seed", -1)
+    writer = None
+    if main:
+        writers = build_writers(cfg.train.output_dir, cfg.train.max_iter, start_iter)
+        writer = Writer(writers, cfg.train.log_period)
+    return [
+        hooks.IterationTimer(),
+        SeedHook(seed) if seed >= 0 else None,
+        rates,
+        WeightDecayStepHook(decay_steps) if decay_steps else None,
+        EMAHook(ema) if ema else None,
+        writer,
+        saving,
+        evaluation,
+        WriterEnd(writer) if writer else None,
+    ]
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train or evaluate, in one process of the job.
+
+    Args:
+        args: the options of glip_commands/train.py.
+    """
+    cfg = load_config(args)
+    if not args.eval_only:
+        require_free_folder(cfg.train.output_dir, args.resume)  # before anything is written there
+    default_setup(cfg, args)
+    setup_logging(cfg.train.output_dir)
+    if cfg.train.get("deterministic", False):
+        make_deterministic()
+    if args.eval_only or cfg.train.eval_period >= 0:
+        require_test_data(cfg.dataloader)
+        evaluation_precision(cfg)  # refuses now, not after the training
+    if not args.eval_only:
+        require_masks(cfg)
+        do_train(args, cfg)
+        return
+    if not cfg.train.init_checkpoint:
+        raise ConfigError("--eval-only needs weights: train.init_checkpoint=FILE.")
+    model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
+    GLIPCheckpointer(model, strict=True).load(cfg.train.init_checkpoint)
+    do_test(cfg, model)
+
+
+def launch_training(args: argparse.Namespace) -> int:
+    """Run `main` in the processes that the options ask for.
+
+    Args:
+        args: the options of glip_commands/train.py.
+
+    Returns:
+        The exit status.
+    """
+    with passed_to_processes():
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+            num_processes=args.num_processes,
+        )
+    return 0

@@ -1,0 +1,150 @@
+"""`glip convert`: official weights under our names, and a run's checkpoint as a release file."""
+
+import re
+
+import pytest
+import torch
+
+from glip_commands.main import main
+from glipv2_d2.checkpoint import load_weights, read_checkpoint, read_safetensors_metadata
+from glipv2_d2.cli import convert
+from glipv2_d2.engine.ema import ModelEMA
+from tests.support.official import official_state
+from tests.support.tiny import tiny_model
+
+CONFIG = "tests/support/tiny_detect.py"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(seed=1)
+
+
+@pytest.fixture
+def source(model, tmp_path):
+    path = tmp_path / "official.pth"
+    state = official_state(model.state_dict(), module=True)
+    torch.save({"model": state, "optimizer": {"state": {}}, "iteration": 1}, path)
+    return path
+
+
+def run(*arguments):
+    return main(["convert", *arguments])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_the_converted_file_loads_and_the_table_accounts_for_all(
+    model, source, tmp_path, capsys, suffix
+):
+    target = tmp_path / "folder" / f"ours{suffix}"
+    assert run(source, target) == 0
+    loaded = tiny_model()
+    load_weights(loaded, target)
+    own = loaded.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
+
+    official = len(official_state(model.state_dict()))
+    out = capsys.readouterr().out
+    assert f"{official} official tensors, {official - 5} mapped to {len(own)} of ours" in out
+    assert "5 not needed" in out and "2  class logits" in out
+    assert "No shipped config has a model of this size" in out
+    if suffix == ".safetensors":
+        assert read_safetensors_metadata(target)["converted_from"] == "official.pth"
+
+
+def test_a_target_is_not_overwritten_unasked(source, tmp_path, capsys):
+    target = tmp_path / "ours.pth"
+    target.write_bytes(b"mine")
+    assert run(source, target) == 2
+    assert "--force" in capsys.readouterr().err and target.read_bytes() == b"mine"
+    assert run(source, target, "--force") == 0
+    before = source.read_bytes()
+    assert run(source, source, "--force") == 2
+    assert "target is the source" in capsys.readouterr().err and source.read_bytes() == before
+
+
+def test_published_sizes_are_compared_with_their_model(model, monkeypatch, source, tmp_path):
+    monkeypatch.setattr(convert, "published_config", lambda state: "any")
+    config = convert.load_model_config("pretrain/glip_t.py")
+    monkeypatch.setattr(convert, "load_model_config", lambda name: config)
+    assert run(source, tmp_path / "ours.pth") == 2  # GLIP-T is another size
+    assert not (tmp_path / "ours.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda state: {"conv.weight": torch.ones(2)}, "holds no official GLIP"),
+        (lambda state: {**state, "module.new.weight": torch.ones(2)}, "'new.weight' .2,. has no"),
+    ],
+)
+def test_what_cannot_be_converted(model, tmp_path, capsys, change, message):
+    path = tmp_path / "official.pth"
+    torch.save({"model": change(official_state(model.state_dict(), module=True))}, path)
+    assert run(path, tmp_path / "ours.pth") == 2
+    error = capsys.readouterr().err
+    assert "official.pth" in error
+    assert re.search(message, error), error
+    assert not (tmp_path / "ours.pth").exists()
+
+
+def test_usage(source, tmp_path, capsys):
+    assert run(source, tmp_path / "w.onnx") == 2
+    assert "safetensors or .pth" in capsys.readouterr().err
+    assert run(tmp_path / "none.pth", tmp_path / "w.pth") == 2
+    assert "none.pth" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    model = tiny_model()
+    ema = ModelEMA(model)
+    ema.shadow["head.bias0"].fill_(0.25)
+    path = tmp_path_factory.mktemp("run") / "model_final.pth"
+    state = {"model": model.state_dict(), "ema": ema.state_dict(), "iteration": 99}
+    torch.save(state, path)
+    return path
+
+
+def release(checkpoint, target, *options):
+    arguments = ["convert", checkpoint, target, "--config-file", CONFIG]
+    notes = ["--command", "make train-demo", "--machine", "2 CPU cores", "--seed", "42"]
+    return main([*arguments, *notes, *options])
+
+
+def test_safetensors_with_notes_and_averaged_weights(checkpoint, tmp_path, capsys):
+    target = tmp_path / "w.safetensors"
+    assert release(checkpoint, target, "--hours", "1.5") == 0
+    notes = read_safetensors_metadata(target)
+    expected = {"command": "make train-demo", "machine": "2 CPU cores", "seed": "42"}
+    assert expected.items() <= notes.items()
+    assert (notes["iterations"], notes["hours"], notes["averaged"]) == ("100", "1.5", "True")
+    model = tiny_model(seed=1)
+    load_weights(model, target)
+    assert (model.head.bias0 == 0.25).all()
+    assert "MB" in capsys.readouterr().out
+
+
+def test_pth_for_other_programs(checkpoint, tmp_path):
+    target = tmp_path / "w.pth"
+    assert release(checkpoint, target, "--precision", "float32") == 0
+    state = read_checkpoint(target)["model"]
+    assert all(v.dtype == torch.float32 for v in state.values() if v.is_floating_point())
+
+
+def test_an_official_checkpoint(tmp_path):
+    model = tiny_model(seed=1)
+    official, target = tmp_path / "official.pth", tmp_path / "w.safetensors"
+    torch.save({"model": official_state(model.state_dict(), module=True)}, official)
+    # The folder of the tiny language model holds no weights: asking for them would fail.
+    assert release(official, target, "model.language_backbone.pretrained=True") == 0
+    state = read_checkpoint(target)["model"]
+    assert state.keys() == model.state_dict().keys()
+    assert torch.equal(state["head.box_scales"], model.head.box_scales.half())
+
+
+def test_a_release_file_that_cannot_be_made(checkpoint, tmp_path, capsys):
+    assert release(checkpoint, tmp_path / "w.onnx") == 2
+    assert "safetensors or .pth" in capsys.readouterr().err
+    assert release(tmp_path / "none.pth", tmp_path / "w.pth") == 2
+    assert "none.pth" in capsys.readouterr().err

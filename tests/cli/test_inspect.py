@@ -1,0 +1,122 @@
+"""`glip inspect` as a user runs it, on small data sets in every format."""
+
+import json
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from glip_commands.main import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures, and a COCO json, an MDETR json and an ODVG jsonl of them."""
+    for i in range(3):
+        Image.new("RGB", (80, 60), (90, 90, 40 * i)).save(tmp_path / f"{i}.jpg")
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": 60, "width": 80} for i in range(3)]
+    boxes = [{"id": i, "image_id": i, "bbox": [5, 5, 30, 40], "category_id": 1} for i in range(3)]
+    coco = {
+        "images": images,
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "hot_dog"}, {"id": 2, "name": "cat"}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    mdetr = {
+        "images": [{**image, "caption": "a red kite above a dog"} for image in images],
+        "annotations": [{**b, "tokens_positive": [[2, 10]]} for b in boxes],
+        "categories": [],
+    }
+    (tmp_path / "mdetr.json").write_text(json.dumps(mdetr))
+    line = {"filename": "0.jpg", "height": 60, "width": 80}
+    line["detection"] = {"instances": [{"bbox": [1, 1, 9, 9], "label": 0, "category": "cat"}]}
+    (tmp_path / "odvg.jsonl").write_text(json.dumps(line) + "\n")
+    before = set(DatasetCatalog.list())
+    yield tmp_path
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def arguments(folder, name, kind, *more):
+    given = ["--json", str(folder / name), "--images", str(folder), "--format", kind]
+    return ["inspect", *given, *more]
+
+
+def test_a_coco_json(folder, capsys):
+    output = folder / "out"
+    assert main(arguments(folder, "coco.json", "coco", "--output", str(output))) == 0
+    printed = capsys.readouterr().out
+    assert "coco: 3 usable records of 3" in printed and "problems: none" in printed
+    assert "hot_dog 3" in printed and "2, 1 without boxes" in printed
+    assert "'hot dog': 1 boxes, tokens" in printed and "hot dog" in printed
+    assert "test: the same 1 prompts as above" in printed
+    assert sorted(p.name for p in output.glob("*.png")) == ["000.png", "001.png", "002.png"]
+    assert (output / "report.txt").read_text() in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [("mdetr.json", "mdetr", "'red kite': 1 boxes"), ("odvg.jsonl", "odvg", "'cat': 1 boxes")],
+)
+def test_other_formats(folder, capsys, name, kind, expected):
+    assert main(arguments(folder, name, kind, "--samples", "1")) == 0
+    assert expected in capsys.readouterr().out
+
+
+def test_problems_are_the_exit_status(folder, capsys):
+    (folder / "1.jpg").unlink()
+    assert main(arguments(folder, "mdetr.json", "mdetr")) == 1
+    assert "problem: 1 x missing image file; the first: " in capsys.readouterr().out
+    (folder / "2.jpg").write_bytes(b"damaged")
+    assert main(arguments(folder, "coco.json", "coco", "--check-images")) == 1
+    printed = capsys.readouterr().out
+    assert "unreadable image" in printed and "1 usable records of 3" in printed
+    (folder / "coco.json").write_text("{")
+    assert main(arguments(folder, "coco.json", "coco")) == 2
+    assert "no valid json" in capsys.readouterr().err
+
+
+def test_doubtful_classes_are_told_by_name(folder, capsys):
+    content = json.loads((folder / "coco.json").read_text())
+    content["categories"] = [
+        {"id": 0, "name": "food", "supercategory": "none"},
+        {"id": 1, "name": "hot_dog (ok)", "supercategory": "food"},
+        {"id": 2, "name": "Hot dog", "supercategory": "food"},
+    ]
+    (folder / "coco.json").write_text(json.dumps(content))
+    assert main(arguments(folder, "coco.json", "coco", "--samples", "1")) == 1
+    printed = capsys.readouterr().out
+    assert "problems: none" not in printed
+    assert "warning: classes that are written alike" in printed
+    assert "'hot_dog (ok)' (id 1) = 'Hot dog' (id 2)." in printed
+    assert "warning: classes without a box that look like an exporter's own: 'food'" in printed
+
+
+def test_a_test_set_without_annotations(folder, capsys):
+    content = json.loads((folder / "coco.json").read_text())
+    del content["annotations"]
+    (folder / "coco.json").write_text(json.dumps(content))
+    assert main(arguments(folder, "coco.json", "coco", "--output", str(folder / "out"))) == 0
+    printed = capsys.readouterr().out
+    assert "no annotations, 2 classes: a test set" in printed
+    assert "test: 1 prompts" in printed and "training, a" not in printed
+
+
+def test_a_registered_name(folder, capsys):
+    (folder / "my.py").write_text(
+        "from detectron2.data.datasets import register_coco_instances\n"
+        f"register_coco_instances('my_inspected', {{}}, '{folder}/coco.json', '{folder}')\n"
+    )
+    assert main(["inspect", "my_inspected", "--register", str(folder / "my.py")]) == 0
+    assert "my_inspected: 3 usable records" in capsys.readouterr().out
+    assert main(["inspect", "nothing_of_this_name"]) == 2
+    assert "no data set named 'nothing_of_this_name'; register it" in capsys.readouterr().err
+    assert main(["inspect"]) == 2
+    assert "give either the NAME" in capsys.readouterr().err
+    assert main(arguments(folder, "odvg.jsonl", "odvg", "--option", "lazy")) == 2
+    assert "KEY=VALUE" in capsys.readouterr().err
+    options = ["--option", 'label_map={"0": "lion"}']
+    assert main(arguments(folder, "odvg.jsonl", "odvg", *options)) == 2  # nothing is left
+    assert "boxes cannot be used" in (refusal := capsys.readouterr().err)
+    assert "name and id differ" in refusal

@@ -1,0 +1,350 @@
+"""Speed, memory and work of GLIP against the official arrangement and Grounding DINO.
+
+    python -m tools.benchmark                              everything: hours on a CPU, see below
+    python -m tools.benchmark --only speed,stages --prompts coco --batch 1
+    python -m tools.benchmark --only lvis --chunks 4       4 of LVIS's 31 prompts
+    python -m tools.benchmark --device cuda --only speed,gdino,memory
+    python -m tools.benchmark --only losses --config-file pretrain/glipv2_t.py
+    python -m tools.benchmark --quick                      a small model: does the machinery work?
+
+The official arrangement is the same weights computed in the official code's order of work (see
+tools/benchmark/official.py); that both give the same outputs is checked before they are timed.
+Parts: speed (seconds, FLOPs, share of the machine's peak), gdino (Grounding DINO beside it),
+stages, lvis, memory (peak of each side in a process of its own), train (a training step), losses
+(what GLIPv2's add to one; only where it is asked for), compile (torch.compile over several image
+sizes), agreement (half precisions against float32), profile (the operations that take the time).
+All sides of a table are measured in turns in one run. benchmark.md and benchmark.json are left in
+the output folder, written anew after each part.
+"""
+
+import argparse
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from glipv2_d2.engine.setup import resolve_device
+from glipv2_d2.errors import ConfigError, command
+
+from .compiling import measure_compile
+from .inference import measure_half, measure_lvis, measure_speed, measure_stages
+from .losses import measure_losses
+from .machine import available_cores, describe_machine, matmul_peak
+from .memory import measure_memory
+from .profiling import measure_profile
+from .report import markdown, write_report
+from .settings import Settings, build_model
+from .sides import SIDES, Bench, precision_of
+from .training import measure_training
+from .workers import available_memory_gb
+from .workload import PROMPTS
+
+PARTS = (
+    "speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement",
+    "profile",
+)  # fmt: skip
+FULL_PARTS = tuple(part for part in PARTS if part != "losses")  # it takes a GLIPv2
+QUICK_PARTS = tuple(p for p in FULL_PARTS if p != "compile")  # compiling alone takes minutes
+PRECISIONS = ("float32", "bf16", "fp16")
+# What --quick changes, where nothing else is asked for.
+QUICK = {
+    "config_file": "demo/scenes.py",
+    "size": (128, 192),
+    "prompts": ("coco",),
+    "precision": ("float32",),
+    "batch": (1,),
+    "chunks": 2,
+    "repeats": 1,
+    "compile_sizes": ((128, 192), (160, 224)),
+}
+FULL = {
+    "config_file": "pretrain/glip_t.py",
+    "size": (800, 1216),
+    "prompts": PROMPTS,
+    "precision": ("float32", "bf16"),
+    "batch": (1, 4),
+    "chunks": 8,
+    "repeats": 3,
+    "compile_sizes": ((800, 1216), (800, 1088), (800, 1333), (640, 960), (736, 1024)),
+}
+
+
+def _choices(allowed):
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+        unknown = [part for part in chosen if part not in allowed]
+        if unknown or not chosen:
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(unknown) or 'nothing'} is not among {', '.join(allowed)}"
+            )
+        return chosen
+
+    return parse
+
+
+def _positive(text: str) -> int:
+    if not text.strip().isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in text.split(","))
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(s.isdigit() and int(s) >= 32 for s in sides):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no image size: give HEIGHTxWIDTH of 32 pixels or more, such as 800x1216"
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def _sizes(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple(_size(part) for part in text.split(","))
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments, with the defaults of --quick or of a full run filled in."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    listed = f"parts, of {','.join(PARTS)}; default: all but losses"
+    add("--only", type=_choices(PARTS), help=listed)
+    add("--quick", action="store_true", help="a small model and image, under a minute")
+    add("--output", type=Path, default=Path("output/benchmark"), help="folder of the report")
+    add("--config-file", help="LazyConfig of the model (default pretrain/glip_t.py)")
+    add("--weights", help="a checkpoint; default: seeded random weights")
+    add("--device", default="cpu", help="cpu (default), cuda or auto")
+    add("--threads", type=_positive, help="of PyTorch; default: one per core")
+    add("--size", type=_size, help="HxW of the images (default 800x1216)")
+    add("--image", action="append", default=[], help="a file; several make up a batch")
+    add("--prompts", type=_choices(PROMPTS), help="one, twenty, coco (1, 20 and 80 classes)")
+    add("--batch", type=_counts, help="batch sizes, such as 1,4; stages and lvis take the first")
+    add("--sides", type=_choices(tuple(SIDES)), help="measure only these: " + ", ".join(SIDES))
+    add("--precision", type=_choices(PRECISIONS), help="float32,bf16 (default both); fp16")
+    add("--repeats", type=_positive, help="timed calls of each side (default 3)")
+    add("--chunks", type=_positive, help="of LVIS's prompts of 40 names (default 8; all: 31)")
+    add("--train-size", type=_size, help="HxW in training (default: --size)")
+    add("--train-batch", type=_positive, default=2)
+    add("--memory-limit", type=float, metavar="GIB", help="per process; default 90 %% of free")
+    add("--compile-sizes", type=_sizes, help="HxW,HxW,... for the part compile")
+    add("--candidates", type=_positive, default=1000, help="pairs above the score threshold, with "
+        "random weights")  # fmt: skip
+    add("--seed", type=int, default=0)
+    add("opts", nargs="*", default=[], help="path.key=value for the config")
+    args = parser.parse_args(argv)
+    args.given = list(sys.argv[1:] if argv is None else argv)
+    for key, value in (QUICK if args.quick else FULL).items():
+        if getattr(args, key) is None:
+            setattr(args, key, value)
+    args.only = args.only or (QUICK_PARTS if args.quick else FULL_PARTS)
+    args.threads = args.threads or available_cores()
+    args.train_size = args.train_size or args.size
+    return args
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """What every process of the run needs.
+
+    Raises:
+        ConfigError: a device that is not there.
+    """
+    return Settings(
+        config=args.config_file,
+        overrides=tuple(args.opts),
+        weights=args.weights,
+        seed=args.seed,
+        device=resolve_device(args.device),
+        threads=args.threads,
+        size=args.size,
+        images=tuple(args.image),
+        candidates=args.candidates,
+        repeats=args.repeats,
+        quick=args.quick,
+    )
+
+
+class Run:
+    """One run: its parts fill `results`, which is written after each of them."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.settings = settings_of(args)
+        self.settings.prepare()
+        self.bench = Bench(self.settings, build_model(self.settings))
+        described = dataclasses.asdict(self.settings)
+        described["source"] = "files" if args.image else "photographs of scikit-image"
+        self.results = {
+            "command": self._command(),
+            "machine": describe_machine(self.settings.device, args.threads),
+            "settings": described,
+            "peaks": {},
+            "parts": {},
+            "problems": {},
+        }
+        limit = available_memory_gb()
+        self.memory_limit = args.memory_limit or (0.9 * limit if limit else None)
+
+    def sides(self, *names: str) -> list[str]:
+        """Of these sides the ones that were asked for."""
+        wanted = self.args.sides
+        kept = []
+        for name in names:
+            # The official arrangement in float32 is what all is compared with.
+            if precision_of(name) not in self.args.precision and name != "official":
+                continue
+            if wanted is None or name in wanted or (name == "ours-new" and "ours" in wanted):
+                kept.append(name)
+        return kept
+
+    def run(self) -> None:
+        args = self.args
+        parts = {
+            "speed": self.speed,
+            "stages": self.stages,
+            "lvis": self.lvis,
+            "memory": self.memory,
+            "train": self.train,
+            "losses": self.losses,
+            "compile": self.compile,
+            "agreement": self.agreement,
+            "profile": self.profile,
+        }
+        only = set(args.only) - {"gdino"} | ({"speed"} if "gdino" in args.only else set())
+        for part, measure in parts.items():
+            if part in only:
+                start = time.perf_counter()
+                print(f"-- {part}", flush=True)
+                self.attempt(part, measure)
+                print(f"   {time.perf_counter() - start:.0f} s", flush=True)
+                write_report(self.results, args.output)
+        print(markdown(self.results))
+        print(f"Written to {args.output}/benchmark.md and benchmark.json")
+
+    def attempt(self, name: str, measure: Callable[[], None]) -> None:
+        """Measure; what cannot be measured is a problem of this case, and the others go on."""
+        try:
+            measure()
+        except (ConfigError, torch.cuda.OutOfMemoryError) as error:
+            self.results["problems"][name] = str(error).strip().splitlines()[0]
+            print(f"error: {name}: {error}", file=sys.stderr)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def add(self, part: str, rows: list[dict], **options) -> None:
+        """Rows of a part, with the command that measures them again."""
+        command = self._command(part, **options)
+        rows = [row | {"command": command} for row in rows]
+        self.results["parts"].setdefault(part, []).extend(rows)
+
+    def speed(self) -> None:
+        gdino = ("gdino", "gdino-bf16") if "gdino" in self.args.only else ()
+        own = ("official", "ours", "ours-new", "ours-bf16", "official-bf16")
+        if "speed" not in self.args.only:
+            own = ("ours", "ours-bf16")
+        sides = self.sides(*own, *gdino)
+        if self.args.sides is None and "official-bf16" in sides:
+            sides.remove("official-bf16")  # only where it is asked for
+        only = ",".join(p for p in ("speed", "gdino") if p in self.args.only)
+        self._measure_peaks()
+        for kind in self.args.prompts:
+            for batch in self.args.batch:
+
+                def measure(kind=kind, batch=batch):
+                    rows = measure_speed(self.bench, kind, batch, sides)
+                    self.add("speed", rows, only=only, prompts=kind, batch=batch)
+
+                self.attempt(f"speed, {kind}, batch {batch}", measure)
+                self._measure_peaks()
+        for row in self.results["parts"].get("speed", []):
+            peak = self.results["peaks"][precision_of(row["side"])]
+            row["share_of_peak"] = row["gflop_per_second"] / peak
+
+    def _measure_peaks(self) -> None:
+        """The best matrix product so far: a machine that is busy at one time may not be later."""
+        peaks = self.results["peaks"]
+        for precision in dict.fromkeys(("float32", *self.args.precision)):
+            measured = matmul_peak(self.settings.device, precision)
+            peaks[precision] = max(measured, peaks.get(precision, 0.0))
+
+    def stages(self) -> None:
+        batch = self.args.batch[0]
+        sides = self.sides("official", "ours-new", "ours-bf16")
+        for kind in self.args.prompts:
+            rows = measure_stages(self.bench, kind, batch, sides)
+            self.add("stages", rows, prompts=kind, batch=batch)
+
+    def lvis(self) -> None:
+        batch = self.args.batch[0]
+        sides = self.sides("official", "ours", "ours-bf16")
+        rows = measure_lvis(self.bench, self.args.chunks, batch, sides)
+        self.add("lvis", rows, batch=batch)
+
+    def memory(self) -> None:
+        sides = self.sides("official", "ours", "ours-bf16")
+        sides += self.sides("gdino") if "gdino" in self.args.only else []
+        for kind in self.args.prompts:
+            for batch in self.args.batch:
+                rows = measure_memory(self.settings, kind, batch, sides, self.memory_limit)
+                only = "gdino,memory" if "gdino" in sides else "memory"
+                self.add("memory", rows, only=only, prompts=kind, batch=batch)
+
+    def train(self) -> None:
+        settings = dataclasses.replace(self.settings, size=self.args.train_size)
+        batch, precisions = self.args.train_batch, self.args.precision
+        self.add("train", measure_training(settings, batch, precisions, self.memory_limit))
+
+    def losses(self) -> None:
+        settings = dataclasses.replace(self.settings, size=self.args.train_size)
+        self.add("losses", measure_losses(settings, self.args.train_batch, self.args.precision))
+
+    def compile(self) -> None:
+        for precision in self.args.precision:
+            sizes = self.args.compile_sizes
+            rows = measure_compile(self.settings, "coco", sizes, precision)
+            self.add("compile", rows, precision=precision)
+
+    def agreement(self) -> None:
+        for precision in self.args.precision:
+            for kind in self.args.prompts if precision != "float32" else ():
+                rows = measure_half(self.bench, kind, self.args.batch[0], precision)
+                self.add("agreement", rows, precision=precision, prompts=kind)
+
+    def profile(self) -> None:
+        batch, kind = self.args.batch[0], self.args.prompts[-1]
+        for side in self.sides("ours-bf16") or ["ours"]:
+            rows = measure_profile(self.bench, kind, batch, side, self.args.output)
+            self.add("profile", rows, prompts=kind, batch=batch)
+
+    def _command(self, part: str | None = None, **options) -> str:
+        """The command line of this run, narrowed to one part and one case."""
+        changed = {"only": part, **options, "output": None} if part else {}
+        words, given = ["python", "-m", "tools.benchmark"], iter(self.args.given)
+        for word in given:
+            name = word.split("=")[0].removeprefix("--")
+            if word.startswith("--") and name in changed:
+                if "=" not in word:
+                    next(given, None)
+                continue
+            words.append(word)
+        narrowed = [x for k, v in changed.items() if v for x in (f"--{k}", str(v))]
+        return shlex.join(words[:3] + narrowed + words[3:])
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    run = Run(args)
+    run.run()
+    return 1 if run.results["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

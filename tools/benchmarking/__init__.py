@@ -1,1 +1,0 @@
-"""The parts of tools/benchmark.py: one idea a file."""
