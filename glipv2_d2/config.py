@@ -22,7 +22,7 @@ from detectron2.config import CfgNode, LazyConfig
 from detectron2.config import __file__ as CONFIG_PACKAGE
 from omegaconf import DictConfig, OmegaConf, ValueNode
 
-from .errors import ConfigError
+from .errors import ConfigError, UsageError
 
 __all__ = [
     "ConfigError",
@@ -46,13 +46,14 @@ def named_setting(key: str) -> Iterator[None]:
         key: of the part, for instance `"optimizer"`.
 
     Raises:
-        ConfigError: in place of a plain `ValueError`; its own kinds (`DataError`, ...) pass.
-            Also in place of the `TypeError` of a keyword that the constructor does not have.
+        ConfigError: in place of a plain `ValueError` or a `UsageError`; other kinds of `ValueError`
+            (`DataError`, ...) pass. Also in place of the `TypeError` of a keyword that the
+            constructor does not have.
     """
     try:
         yield
     except ValueError as error:
-        if type(error) is not ValueError:
+        if type(error) not in (ValueError, UsageError):
             raise
         raise ConfigError(f"{key}: {error}") from error
     except TypeError as error:

@@ -13,7 +13,7 @@ from glipv2_d2.config import (
     named_setting,
     resolve_config,
 )
-from glipv2_d2.errors import ConfigError
+from glipv2_d2.errors import ConfigError, DataError, UsageError
 
 
 def test_shipped_names():
@@ -71,6 +71,16 @@ def test_a_keyword_that_a_part_does_not_have_is_the_configs_fault():
     with pytest.raises(ConfigError, match=r"^part: .*unexpected keyword argument 'sise'"):
         with named_setting("part"):
             Part(sise=(1,))
+
+
+@pytest.mark.parametrize("kind", [ValueError, UsageError])
+def test_what_a_constructor_refuses_names_the_part(kind):
+    with pytest.raises(ConfigError, match="^model: size must be a tuple$"):
+        with named_setting("model"):
+            raise kind("size must be a tuple")
+    with pytest.raises(DataError, match="^no such file$"):
+        with named_setting("model"):
+            raise DataError("no such file")
 
 
 def test_a_type_error_inside_of_a_part_is_a_bug():

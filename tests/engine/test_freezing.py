@@ -12,13 +12,13 @@ from detectron2.utils import comm
 from torch import nn
 
 from glipv2_d2.compat import create_ddp_model, launch
+from glipv2_d2.config import get_config
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.engine.freezing import FrozenParts, freeze_all_but
 from glipv2_d2.engine.optim import get_glip_optimizer_params
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import ConfigError
-from tests.modeling.meta_arch.test_glip_masks import masked_config
-from tests.support.tiny import tiny_input
+from tests.support.tiny import tiny_glipv2_config, tiny_input
 
 
 class Net(nn.Module):
@@ -153,8 +153,12 @@ def masked_input(seed):
 
 def test_the_mask_stage_equals_one_that_knows_of_the_mask_head_alone():
     """Bit by bit over some steps, with the other losses logged beside."""
+    config = tiny_glipv2_config()
+    config.contrast = config.mlm_head = None
+    config.mask_head = get_config("mask/glipv2_t_mask.py").model.mask_head
+    config.mask_head.hourglass.channels = 16
     torch.manual_seed(0)
-    model = instantiate(masked_config())
+    model = instantiate(config)
     reference = copy.deepcopy(model).requires_grad_(False)
     reference.mask_head.requires_grad_(True)
     data = [[masked_input(2 * i), masked_input(2 * i + 1)] for i in range(4)]
