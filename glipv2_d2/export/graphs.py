@@ -28,18 +28,8 @@ from ..language.tokenized import TokenizedPrompts
 from ..modeling import GLIP
 from ..modeling.text import TextFeatures
 
-__all__ = [
-    "IMAGE_INPUTS",
-    "IMAGE_OUTPUTS",
-    "TEXT_INPUTS",
-    "TEXT_OUTPUTS",
-    "ImagePath",
-    "TextPath",
-    "export_image_path",
-    "export_text_path",
-    "read_words",
-    "tracing",
-]
+__all__ = ["IMAGE_INPUTS", "IMAGE_OUTPUTS", "TEXT_INPUTS", "TEXT_OUTPUTS", "ImagePath", "TextPath",
+           "export_image_path", "export_text_path", "read_words", "tracing"]  # fmt: skip
 
 IMAGE_INPUTS = ("images", "words", "mask")
 IMAGE_OUTPUTS = ("logits", "deltas", "centerness")

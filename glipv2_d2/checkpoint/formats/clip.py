@@ -1,7 +1,7 @@
 """CLIP's two towers in the layouts they are shared in; UniCL's text transformer is like one."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from timm.models import byobnet, vision_transformer
 from torch import nn
 
 from ...errors import CheckpointError
-from .registry import WEIGHT_FORMATS, WeightFormat
+from .registry import WEIGHT_FORMATS, WeightFormat, Weights
 
 __all__ = ["POSITIONS", "ClipImageTower", "ClipTextTower", "convert_unicl_text", "resize_positions"]
 
@@ -64,9 +64,7 @@ class ClipImageTower(WeightFormat):
         signs = (*_TOWER_ALONE, *_TIMM)
         return any(name in signs or name.startswith(_OPENAI) for name in names)
 
-    def convert(
-        self, state: Mapping[str, torch.Tensor], module: nn.Module
-    ) -> dict[str, torch.Tensor]:
+    def convert(self, state: Weights, module: nn.Module) -> dict[str, torch.Tensor]:
         converted = dict(state)
         if any(name in converted for name in _TOWER_ALONE):
             converted = {f"visual.{name}": value for name, value in converted.items()}
@@ -92,9 +90,7 @@ class ClipTextTower(WeightFormat):
         token_embedding = "embeddings.token_embedding.weight"
         return token_embedding in names or f"text_model.{token_embedding}" in names
 
-    def convert(
-        self, state: Mapping[str, torch.Tensor], module: nn.Module
-    ) -> dict[str, torch.Tensor]:
+    def convert(self, state: Weights, module: nn.Module) -> dict[str, torch.Tensor]:
         state = {name.removeprefix("text_model."): value for name, value in state.items()}
         converted = {}
         for name, value in state.items():
@@ -110,9 +106,7 @@ class ClipTextTower(WeightFormat):
         return _with_positions(converted, module.state_dict().get(POSITIONS))
 
 
-def convert_unicl_text(
-    state: Mapping[str, torch.Tensor], positions: torch.Tensor | None
-) -> dict[str, torch.Tensor]:
+def convert_unicl_text(state: Weights, positions: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """The text transformer of UniCL, or of the official GLIP's CLIPTransformer, as ours.
 
     Args:

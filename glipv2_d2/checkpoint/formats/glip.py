@@ -15,7 +15,7 @@ from torch import nn
 
 from ...errors import CheckpointError
 from ..names import plain_names
-from .registry import WEIGHT_FORMATS, WeightFormat
+from .registry import WEIGHT_FORMATS, WeightFormat, Weights
 
 __all__ = ["OfficialGlip", "convert_official_glip"]
 
@@ -96,13 +96,11 @@ class OfficialGlip(WeightFormat):
     def recognizes(self, names: Collection[str]) -> bool:
         return any(name.startswith(_TOWER) for name in names)
 
-    def convert(
-        self, state: Mapping[str, torch.Tensor], module: nn.Module
-    ) -> dict[str, torch.Tensor]:
+    def convert(self, state: Weights, module: nn.Module) -> dict[str, torch.Tensor]:
         return convert_official_glip(state)
 
 
-def convert_official_glip(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def convert_official_glip(state_dict: Weights) -> dict[str, torch.Tensor]:
     """The weights of an official GLIP-T (A), (B), (C), T or L as a state dict of our `GLIP`.
 
     Pure: the input stays as it is. Values are not changed; tensors that need no joining share their
@@ -202,7 +200,7 @@ def _part_name(name: str, part: int) -> str:
     return f"the {_QKV_PARTS[part]}" if "in_proj" in name else f"rpn.head.scales.{part}.scale"
 
 
-def _refuse_tuned_prompts(state: Mapping[str, torch.Tensor]) -> None:
+def _refuse_tuned_prompts(state: Weights) -> None:
     offsets = state.get(_TUNABLE)
     if offsets is not None and bool(offsets.any()):
         raise CheckpointError(

@@ -10,7 +10,9 @@ from torch import nn
 
 from ..names import plain_names
 
-__all__ = ["WEIGHT_FORMATS", "WeightFormat", "find_format"]
+__all__ = ["WEIGHT_FORMATS", "WeightFormat", "Weights", "find_format"]
+
+Weights = Mapping[str, torch.Tensor]
 
 WEIGHT_FORMATS = Registry("WEIGHT_FORMATS")
 
@@ -55,9 +57,7 @@ class WeightFormat(ABC):
         """Whether weights of these names, without those of wrappers, are of this format."""
 
     @abstractmethod
-    def convert(
-        self, state: Mapping[str, torch.Tensor], module: nn.Module
-    ) -> dict[str, torch.Tensor]:
+    def convert(self, state: Weights, module: nn.Module) -> dict[str, torch.Tensor]:
         """The weights under the names that they have in `module`; `state` stays as it is.
 
         Raises:

@@ -1,14 +1,14 @@
 """A Swin's weights under SwinBackbone's names, from its authors' files or timm's."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
-from .registry import WEIGHT_FORMATS, WeightFormat
+from .registry import WEIGHT_FORMATS, WeightFormat, Weights
 
-__all__ = ["ImageNetSwin", "convert_swin"]
+__all__ = ["ImageNetSwin"]
 
 _BLOCK = re.compile(r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table")
 
@@ -27,24 +27,20 @@ class ImageNetSwin(WeightFormat):
     def recognizes(self, names: Collection[str]) -> bool:
         return any(_BLOCK.fullmatch(name) for name in names)
 
-    def convert(
-        self, state: Mapping[str, torch.Tensor], module: nn.Module
-    ) -> dict[str, torch.Tensor]:
-        return convert_swin({n: v for n, v in state.items() if self.explain_left_out(n) is None})
+    def convert(self, state: Weights, module: nn.Module) -> dict[str, torch.Tensor]:
+        """The weights of the layers.
 
-
-def convert_swin(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a Swin's layers under the names of SwinBackbone.
-
-    The authors put the patch merging at the end of a stage ("layers.0.downsample"), timm at the
-    beginning of the next ("layers.1.downsample"); the tensors are the same.
-    """
-    shift = 0 if any(name.startswith("layers.0.downsample.") for name in state) else 1
-    converted = {}
-    for name, value in state.items():
-        match = re.match(r"layers\.(\d+)\.(.*)", name)
-        if match:
-            stage, rest = int(match.group(1)), match.group(2)
-            name = f"stages.{stage - shift if rest.startswith('downsample') else stage}.{rest}"
-        converted[name] = value
-    return converted
+        The authors put the patch merging at the end of a stage ("layers.0.downsample"), timm at the
+        beginning of the next ("layers.1.downsample"); the tensors are the same.
+        """
+        shift = 0 if any(name.startswith("layers.0.downsample.") for name in state) else 1
+        converted = {}
+        for name, value in state.items():
+            if self.explain_left_out(name) is not None:
+                continue
+            match = re.match(r"layers\.(\d+)\.(.*)", name)
+            if match:
+                stage, rest = int(match.group(1)), match.group(2)
+                name = f"stages.{stage - shift if rest.startswith('downsample') else stage}.{rest}"
+            converted[name] = value
+        return converted

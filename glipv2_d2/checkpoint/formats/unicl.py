@@ -8,7 +8,7 @@ the language backbone; everything else of a GLIP starts anew.
 
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -17,8 +17,8 @@ from ...errors import CheckpointError
 from ..fit import check_fit
 from ..names import plain_names
 from .clip import POSITIONS, convert_unicl_text
-from .registry import WEIGHT_FORMATS, WeightFormat
-from .swin import convert_swin
+from .registry import WEIGHT_FORMATS, WeightFormat, Weights
+from .swin import ImageNetSwin
 
 __all__ = ["Unicl"]
 
@@ -60,9 +60,7 @@ class Unicl(WeightFormat):
         text = any(name.startswith(blocks) for name in names)
         return text and any(name.startswith(_IMAGE_TOWERS) for name in names)
 
-    def convert(
-        self, state: Mapping[str, torch.Tensor], module: nn.Module
-    ) -> dict[str, torch.Tensor]:
+    def convert(self, state: Weights, module: nn.Module) -> dict[str, torch.Tensor]:
         """The towers as `backbone.bottom_up.*` and `language_backbone.*`, all that `module` needs.
 
         Tensors share their memory with `state`, except for the position embeddings, which are
@@ -76,7 +74,8 @@ class Unicl(WeightFormat):
         own = dict(zip(plain_names(own), own.values()))
         positions = own.get(_LANGUAGE + POSITIONS)
         image, text = self._towers(state)
-        converted = {_BACKBONE + n: v for n, v in convert_swin(image).items()}
+        swin = ImageNetSwin().convert(image, module)
+        converted = {_BACKBONE + name: value for name, value in swin.items()}
         towers: tuple[str, ...] = (_BACKBONE,)
         if positions is not None:
             towers = (_BACKBONE, _LANGUAGE)
@@ -94,7 +93,7 @@ class Unicl(WeightFormat):
         check_fit(wanted, converted, source="UniCL", strict=True, remedy=remedy)
         return converted
 
-    def _towers(self, state: Mapping[str, torch.Tensor]) -> tuple[dict, dict]:
+    def _towers(self, state: Weights) -> tuple[dict, dict]:
         """The weights of the image and of the text tower, without the towers' names."""
         image, text = {}, {}
         for name, value in state.items():
@@ -111,7 +110,7 @@ class Unicl(WeightFormat):
         return image, text
 
 
-def _settings(converted: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor]) -> str:
+def _settings(converted: Weights, state_dict: Weights) -> str:
     """The model keys that UniCL's towers ask for."""
     stages: dict[int, int] = {}
     for name in converted:
