@@ -60,7 +60,8 @@ def place_in_job(
         return None
     if of_torchrun:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        return Place("torchrun", *(int(environment[name]) for name in names), "env://")
+        rank, size, local_rank, local_size = (int(environment[name]) for name in names)
+        return Place("torchrun", rank, size, local_rank, local_size, "env://")
     if int(environment.get("WORLD_SIZE", 1)) > 1 and "RANK" in environment:
         raise UsageError(
             f"the environment says that this is process {environment['RANK']} of "
@@ -94,5 +95,5 @@ def _of_srun(environment: Mapping[str, str]) -> Place:
 
 def _first_host(nodes: str) -> str:
     """The first machine of SLURM's short form: `gpu[03-05,9]` begins with gpu03."""
-    prefix, number, suffix = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,\[]*))?", nodes).groups("")
-    return prefix + number + suffix
+    first = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,\[]*))?", nodes)
+    return "".join(first.groups("")) if first else nodes

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch.multiprocessing import ProcessExitedException
 
@@ -48,7 +49,7 @@ class StopSignals:
         self.patient = patient
         self._raises = False
         self._process = os.getpid()
-        self._before: dict[int, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():  # no other may
@@ -134,12 +135,13 @@ def passed_to_processes() -> Iterator[None]:
         if told or not spawned:
             for child in spawned:
                 child.kill()
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
             os.kill(os.getpid(), number)
             return
         told.append(number)
         for child in spawned:
-            os.kill(child.pid, number)
+            if child.pid is not None:  # of one that was started
+                os.kill(child.pid, number)
 
     before = {number: signal.signal(number, tell) for number in _SIGNALS}
     try:

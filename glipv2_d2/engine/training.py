@@ -26,6 +26,7 @@ from ..checkpoint import GLIPCheckpointer, build_for_weights
 from ..compat import create_ddp_model, launch
 from ..config import named_setting
 from ..errors import ConfigError
+from ..modeling import GLIP
 from ..modeling.precision import inference_autocast
 from ..signals import Stopped, StopSignals, passed_to_processes
 from .ema import ModelEMA
@@ -93,6 +94,11 @@ def do_test(
     tta = cfg.get("inference", {}).get("tta", False)
     evaluated = model
     if tta:  # its views are made from the original pixels
+        if not isinstance(model, GLIP):
+            raise ConfigError(
+                f"inference.tta averages the views of a GLIP, and the model is a "
+                f"{type(model).__name__}: set inference.tta=False"
+            )
         evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
     averaged = ema.applied() if ema else nullcontext()
     # The average is taken out of the model in any case, so that is outermost.
