@@ -7,7 +7,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from glipv2_d2.config import get_config
-from glipv2_d2.data import register_coco_dataset, register_grounding_dataset
+from glipv2_d2.data import (
+    load_records,
+    register_coco_dataset,
+    register_grounding_dataset,
+)
 from glipv2_d2.errors import ConfigError, DataError
 from tests.support.benchmark_tree import catalogs_at
 
@@ -85,3 +89,19 @@ def test_a_config_that_registers_by_detectron2_is_told_how(tmp_path):
     get_config(path)
     with pytest.raises(ConfigError, match="'stock' is already registered.*register_coco_dataset"):
         get_config(path)
+
+
+def test_register_is_lazy(mdetr_json, images):
+    with pytest.raises(ValueError, match="unknown format 'odd'"):
+        register_grounding_dataset("tiny_lazy", "missing.json", "", format="odd")
+    register_grounding_dataset("tiny_lazy", "missing.json", "", note=1)
+    try:
+        assert MetadataCatalog.get("tiny_lazy").evaluator_type == "grounding"
+        assert MetadataCatalog.get("tiny_lazy").note == 1
+        with pytest.raises(ValueError, match="registered already"):
+            register_grounding_dataset("tiny_lazy", str(mdetr_json), str(images))
+        with pytest.raises(DataError, match=r"missing\.json"):
+            load_records("tiny_lazy")
+    finally:
+        DatasetCatalog.remove("tiny_lazy")
+        MetadataCatalog.remove("tiny_lazy")
