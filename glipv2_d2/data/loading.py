@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
@@ -114,13 +114,17 @@ def stored_records(
             (`refer_json` of the metadata).
     """
 
+    lazy: LazyRecords | None = None
+
     def read() -> tuple[Iterable[Record], bool]:
+        nonlocal lazy
         with problem_log(f"data set {name!r}", invalid):
             records = read_dataset(name, invalid)
             if with_masks and (refer_json := MetadataCatalog.get(name).get("refer_json")):
                 records = with_whole_masks(records, name, refer_json)
             _require_annotations(name, records)
             if isinstance(records, LazyRecords):
+                lazy = records
                 return (), True
             kept = checked_records(name, records, invalid, check_files)
         del records
@@ -137,9 +141,8 @@ def stored_records(
         return _taken_from(kept), False
 
     records, is_lazy = shared_dataset(name, read)
-    if is_lazy:  # an index that lies on the disk
-        lazy = read_dataset(name, invalid)
-        assert isinstance(lazy, LazyRecords)
+    if is_lazy:  # an index, which the first process has written to the disk
+        lazy = lazy or cast(LazyRecords, read_dataset(name, invalid))
         return _lazy_records(name, lazy, invalid, counters, excluded)
     return records
 
