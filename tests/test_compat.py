@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from torch import nn
 from torch.multiprocessing import ProcessRaisedException
@@ -180,3 +181,10 @@ def test_test_loader_batches(size, lengths):
     assert [len(items) for items in batches] == lengths
     assert [item["seen"] for items in batches for item in items] == [0, 1, 2, 3, 4]
     assert len(loader) == len(lengths)
+
+
+def test_who_registered_a_data_set_is_known_by_its_function():
+    """Detectron2's COCO sets are read by our reader, functions of a user's own are called."""
+    assert compat.registers_coco(DatasetCatalog["coco_2017_val"])
+    for function in (list, list, json.loads, DatasetCatalog["lvis_v1_val"]):
+        assert not compat.registers_coco(function)

@@ -12,7 +12,6 @@ import io
 import logging
 import os
 import threading
-import warnings
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -146,22 +145,14 @@ def row_offsets(path: str) -> np.ndarray:
 
 
 def _read_index(index_file: str) -> np.ndarray:
-    with open(index_file, "rb") as file:
-        text = file.read()
-    rows = text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
-    # In text mode this is the reader that makes no Python object of each number.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of what is no number; see below
-        try:
-            offsets = np.fromstring(text.decode("ascii"), dtype=np.int64, sep="\n")
-        except ValueError:
-            offsets = np.empty(0, dtype=np.int64)
-    if len(offsets) != rows:
+    if not os.path.getsize(index_file):  # of which loadtxt would warn
+        return np.zeros(0, dtype=np.int64)
+    try:
+        return np.loadtxt(index_file, dtype=np.int64, comments=None, ndmin=1)
+    except ValueError as error:
         raise DataError(
-            f"{index_file}: {rows} lines, but {len(offsets)} byte offsets can be read; remove the "
-            "file and it is made anew"
-        )
-    return offsets
+            f"{index_file}: not a byte offset a line ({error}); remove the file and it is made anew"
+        ) from None
 
 
 def _ends_with_the_file(path: str, offsets: np.ndarray) -> bool:
@@ -187,7 +178,7 @@ def _scan(path: str) -> np.ndarray:
 
 
 def image_stream(source: ImageSource) -> io.BytesIO:
-    """The encoded image as a file object; errors as `image_bytes`."""
+    """The encoded image of a record as a file object; errors as `image_bytes`."""
     return io.BytesIO(image_bytes(source))
 
 

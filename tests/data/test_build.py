@@ -1,33 +1,22 @@
 import json
-import logging
 import re
 from itertools import islice
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data import transforms as T
 from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
 from PIL import Image
 
 from glipv2_d2.data import (
-    GroundingDatasetMapper,
     build_grounding_test_loader,
     build_grounding_train_loader,
     load_records,
 )
 from glipv2_d2.data.build import relabel
 from glipv2_d2.errors import DataError
-
-
-def make_mapper(tokenizer, is_train=True, **options):
-    return GroundingDatasetMapper(
-        is_train=is_train,
-        augmentations=[T.ResizeShortestEdge(48, max_size=100)],
-        tokenizer=tokenizer,
-        **options,
-    )
+from tests.support.mapping import make_mapper
 
 
 def keys(batch):
@@ -150,100 +139,6 @@ def test_bad_arguments(datasets, tokenizer, monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 3)
     with pytest.raises(ValueError, match="number of processes, 3"):
         build(datasets[0])
-
-
-def test_invalid_annotations_name_the_file(datasets, coco_json, tokenizer):
-    content = json.loads(coco_json.read_text())
-    content["annotations"][4]["bbox"] = [200, 5, 20, 20]
-    coco_json.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"coco\.json.*image 4 .*4\.png.*wholly outside"):
-        load_records(datasets[0], invalid="raise")
-    assert not load_records(datasets[0])[4]["annotations"]
-
-
-def test_missing_annotation_file(datasets, coco_json):
-    coco_json.unlink()
-    with pytest.raises(DataError, match=r"there is no annotation file .*coco\.json"):
-        load_records(datasets[0])
-
-
-@pytest.mark.parametrize(
-    ("edit", "message", "problem", "boxes", "images"),
-    [
-        (
-            lambda c: c["annotations"][0].update(category_id=9),
-            r"coco\.json.*category_id=9",
-            "1 x unknown class",
-            10,
-            12,
-        ),
-        (
-            lambda c: c["annotations"].append(c["annotations"][0]),
-            r"coco\.json.*equal to an earlier annotation",
-            "1 x annotation written twice",
-            11,
-            12,
-        ),
-        (
-            lambda c: c["images"][0].pop("width"),
-            r"coco\.json.*'width' is missing",
-            "1 x missing field",
-            10,
-            11,
-        ),
-        (
-            lambda c: c["annotations"][0].update(bbox=[]),
-            r"coco\.json.*'bbox' is missing or empty",
-            "1 x bad box",
-            10,
-            12,
-        ),
-    ],
-)
-def test_bad_coco_json(datasets, coco_json, edit, message, problem, boxes, images, caplog):
-    content = json.loads(coco_json.read_text())
-    edit(content)
-    coco_json.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=message):
-        load_records(datasets[0], invalid="raise")
-    with caplog.at_level(logging.WARNING, logger="glipv2_d2"):
-        records = load_records(datasets[0])
-    assert len(records) == images and sum(len(r["annotations"]) for r in records) == boxes
-    lines = [r.getMessage() for r in caplog.records if r.name.startswith("glipv2_d2")]
-    assert len(lines) == 1 and problem in lines[0] and "coco.json" in lines[0]
-
-
-def test_annotation_file_that_is_no_json(datasets, coco_json):
-    coco_json.write_text("{")
-    with pytest.raises(DataError, match=r"coco\.json.*no valid json"):
-        load_records(datasets[0])
-
-
-def test_federated_images_without_questions_are_left_out(images, tokenizer, caplog):
-    def load():
-        base = {"height": 60, "width": 80, "annotations": []}
-        return [
-            {"file_name": str(images / f"{i}.png"), "image_id": i, "neg_category_ids": ids, **base}
-            for i, ids in enumerate([[], [2], [1, 3]])
-        ]
-
-    DatasetCatalog.register("tiny_federated", load)
-    MetadataCatalog.get("tiny_federated").set(
-        thing_classes=["a", "b", "c"], evaluator_type="lvis"
-    )  # ids in the file begin at 1
-    try:
-        with caplog.at_level(logging.WARNING):
-            loader = build_grounding_train_loader(
-                "tiny_federated",
-                mapper=make_mapper(tokenizer, full_prompt_prob=1.0),
-                total_batch_size=2,
-            )
-        batch = {s["image_id"]: s["prompt"].names for s in next(iter(loader))}
-        assert {i: set(names) for i, names in batch.items()} == {1: {"b"}, 2: {"a", "c"}}
-        assert "1 images without boxes" in caplog.text
-    finally:
-        DatasetCatalog.remove("tiny_federated")
-        MetadataCatalog.remove("tiny_federated")
 
 
 def test_a_negative_seed_asks_for_another_order_each_run(datasets, tokenizer):

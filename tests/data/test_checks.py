@@ -172,3 +172,44 @@ def test_missing_files_are_found_if_asked(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     there = {**records[0], "file_name": str(tmp_path / "a.jpg")}
     assert check_records([*records, there], "set", check_files=True) == [there]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([[5, 5, 25, 5, 25, None]], "no list of at least three corners"),
+        ([[5, 5, 25, 5, 25, float("nan")]], "no list of at least"),
+        ([[5, 5, 25, 5, 25, 1e9]], "in or near the image"),  # pycocotools would take all memory
+        ([[5, 5, 25, 5]], "at least three corners"),
+        ([[5, 5, 25, 5, 25, 9, 3]], "at least three corners"),
+        ([5, 5, 25, 5, 25, 9], "at least three corners"),
+        ("abc", "neither polygons nor RLE"),
+        ({"size": [80, 60], "counts": [4800]}, r"size \[80, 60\], its image \[60, 80\]"),
+        ({"size": [60, 80], "counts": [4000]}, "do not add up to the 4800 pixels"),
+        ({"size": [60, 80], "counts": [5000, -200]}, "do not add up"),
+        ({"size": [60, 80], "counts": None}, "the counts are None"),
+    ],
+)
+def test_masks_that_cannot_be_drawn(mask, message):
+    with pytest.raises(DataError, match=f"segmentation.*{message}"):
+        check_records(detection([1, 1, 5, 5], segmentation=mask), "set", invalid="raise")
+
+
+def test_a_polygon_that_cannot_be_drawn_costs_no_box(caplog):
+    good, line = [5, 5, 25, 5, 25, 9], [5, 5, 25, 5]
+    records = detection([1, 1, 5, 5], segmentation=[good, line]) + detection(
+        [1, 1, 5, 5], segmentation=[line]
+    )
+    first, second = (r["annotations"] for r in check_records(records, "set"))
+    assert [a["segmentation"] for a in first] == [[good]]
+    assert [("bbox" in a, "segmentation" in a) for a in second] == [(True, False)]
+    assert "left out 2 masks: 2 x bad mask" in caplog.text
+    assert records[0]["annotations"][0]["segmentation"] == [good, line]  # a copy was changed
+
+
+@pytest.mark.parametrize(
+    "mask", [[[-9, 5, 90, 5, 25, 9]], {"size": [60, 80], "counts": [100, 4700]}, None, []]
+)
+def test_masks_that_can(mask):
+    records = detection([1, 1, 5, 5], segmentation=mask)
+    assert check_records(records, "set", invalid="raise") == records

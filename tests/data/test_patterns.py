@@ -7,13 +7,11 @@ from itertools import islice
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data import transforms as T
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 
 from glip_commands.main import main
 from glipv2_d2.data import (
-    GroundingDatasetMapper,
     build_grounding_test_loader,
     build_grounding_train_loader,
     load_records,
@@ -25,12 +23,7 @@ from glipv2_d2.data.report import REPLACED
 from glipv2_d2.errors import DataError
 from tests.support.data_fixtures import HEIGHT, WIDTH
 from tests.support.making import CAPTION
-
-
-def mapper(tokenizer, is_train=True):
-    return GroundingDatasetMapper(
-        is_train=is_train, augmentations=[T.ResizeShortestEdge(48, 100)], tokenizer=tokenizer
-    )
+from tests.support.mapping import make_mapper
 
 
 def boxes_anywhere(count=200, seed=0):
@@ -141,9 +134,9 @@ def test_training_test_and_inspection_stop_alike(
     register("most", *([{}] if register is register_coco_instances else []), str(coco_json),
              str(images))  # fmt: skip
     with pytest.raises(DataError, match=message) as train:
-        build_grounding_train_loader("most", mapper=mapper(tokenizer), total_batch_size=1)
+        build_grounding_train_loader("most", mapper=make_mapper(tokenizer), total_batch_size=1)
     with pytest.raises(DataError) as test:
-        build_grounding_test_loader("most", mapper=mapper(tokenizer, False))
+        build_grounding_test_loader("most", mapper=make_mapper(tokenizer, False))
     assert str(test.value) == str(train.value)
     assert main(["inspect", "most"]) == 2
     assert capsys.readouterr().err == f"error: {train.value}\n"
@@ -172,17 +165,17 @@ def test_images_without_objects_only_beside_others(coco_json, images, cleanup, t
     register_coco_style("empty", str(empty), str(images))
     register_coco_style("some", str(coco_json), str(images))
     with pytest.raises(DataError, match=r"no image of \['empty'\] has a box"):
-        build_grounding_train_loader("empty", mapper=mapper(tokenizer), total_batch_size=1)
+        build_grounding_train_loader("empty", mapper=make_mapper(tokenizer), total_batch_size=1)
     both = ["empty", "some"]
-    build_grounding_train_loader(both, mapper=mapper(tokenizer), total_batch_size=1)
+    build_grounding_train_loader(both, mapper=make_mapper(tokenizer), total_batch_size=1)
 
 
 def test_captions_without_one_box_teach_nothing(datasets, mdetr_json, tokenizer):
     content = json.loads(mdetr_json.read_text())
     mdetr_json.write_text(json.dumps({**content, "annotations": []}))
     with pytest.raises(DataError, match=r"no image of \['tiny_grounding'\] has a box"):
-        build_grounding_train_loader(datasets[1], mapper=mapper(tokenizer), total_batch_size=1)
-    build_grounding_train_loader(list(datasets), mapper=mapper(tokenizer), total_batch_size=1)
+        build_grounding_train_loader(datasets[1], mapper=make_mapper(tokenizer), total_batch_size=1)
+    build_grounding_train_loader(list(datasets), mapper=make_mapper(tokenizer), total_batch_size=1)
 
 
 def own_records(images, scale=1):
@@ -204,7 +197,7 @@ def test_records_of_ones_own_function(images, cleanup, tokenizer):
         cleanup.append(name)
         DatasetCatalog.register(name, partial(own_records, images, scale))
         MetadataCatalog.get(name).thing_classes = ["cat", "dog"]
-    loader = build_grounding_train_loader("own", mapper=mapper(tokenizer), total_batch_size=3)
+    loader = build_grounding_train_loader("own", mapper=make_mapper(tokenizer), total_batch_size=3)
     batch = next(iter(loader))
     assert sorted(sample["image_id"] for sample in batch) == [0, 1, 2]
     for sample in batch:
@@ -229,7 +222,9 @@ def test_undrawable_polygons_cost_no_box(coco_json, images, cleanup, tokenizer):
     coco_json.write_text(json.dumps(content))
     cleanup.append("lines")
     register_coco_style("lines", str(coco_json), str(images))
-    loader = build_grounding_train_loader("lines", mapper=mapper(tokenizer), total_batch_size=12)
+    loader = build_grounding_train_loader(
+        "lines", mapper=make_mapper(tokenizer), total_batch_size=12
+    )
     assert sum(len(sample["instances"]) for sample in next(iter(loader))) == 11
 
 
@@ -247,7 +242,7 @@ def test_lazy_data_sets_are_judged_by_what_is_looked_at(images, tmp_path, cleanu
         "lazy", str(path), str(images), "odvg", reader_options={"lazy": True}
     )
     with pytest.raises(DataError, match="12 records looked at: 12 of 12 boxes .*normalized"):
-        build_grounding_train_loader("lazy", mapper=mapper(tokenizer), total_batch_size=1)
+        build_grounding_train_loader("lazy", mapper=make_mapper(tokenizer), total_batch_size=1)
 
 
 def test_one_class_and_an_image_with_crowds_only(coco_json, images, cleanup, tokenizer, caplog):
@@ -262,7 +257,7 @@ def test_one_class_and_an_image_with_crowds_only(coco_json, images, cleanup, tok
     register_coco_style("one_class", str(coco_json), str(images))
     for invalid in ("drop", "raise"):
         loader = build_grounding_train_loader(
-            "one_class", mapper=mapper(tokenizer), total_batch_size=4, seed=0, invalid=invalid
+            "one_class", mapper=make_mapper(tokenizer), total_batch_size=4, seed=0, invalid=invalid
         )
         seen = [sample["image_id"] for batch in islice(loader, 3) for sample in batch]
         assert sorted(seen) == sorted(5 if i == 4 else i for i in range(12))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -139,7 +140,7 @@ def sound_entries(
         images,
         json_file,
         report,
-        lambda entry: _annotation_problem(entry, contiguous),
+        partial(_annotation_problem, contiguous),
     )
     return images, by_image
 
@@ -244,7 +245,7 @@ def _image_problem(image: Record) -> Problem | None:
     return "bad field", f"'neg_category_ids' is no list of ids: {negatives!r:.60}"
 
 
-def _annotation_problem(entry: Record, contiguous: Mapping[int, int]) -> Problem | None:
+def _annotation_problem(contiguous: Mapping[int, int], entry: Record) -> Problem | None:
     category = entry.get("category_id")
     if id_problem(category) or category not in contiguous:
         return "unknown class", f"category_id={category!r} is not in 'categories'"

@@ -132,20 +132,21 @@ class GlipTsvRecords(RecordIndex):
         return {**record, **self._detection(label, where, report)}
 
     def _image(self, row: int, key: str, label: Any, where: str) -> Record:
-        image_row = row
+        image_row: int | None = row
         if self.image_rows is not None:
-            key = label.get("img_id") if isinstance(label, dict) else None
-            if key is None:
+            image_id = label.get("img_id") if isinstance(label, dict) else None
+            if image_id is None:
                 raise RecordError("missing field", where, "the field 'img_id' is missing")
-            image_row = self.image_rows.find(str(key))
-            if image_row is None:
-                raise RecordError("unknown image", where, f"img_id {key!r} is not in imageid2idx")
+            key = str(image_id)
+            image_row = self.image_rows.find(key)
+        if image_row is None:
+            raise RecordError("unknown image", where, f"img_id {key!r} is not in imageid2idx")
         offset = self.images.offset(image_row, where)
-        expected = str(key) if self.check_keys else ""
+        expected = key if self.check_keys else ""
         source = ImageSource(TSV, self.images.path, offset, 0, expected)
         return {
             "file_name": f"{self.images.path}:{key}",
-            "image_id": str(key) if self.image_rows is None else f"{key}:{row}",
+            "image_id": key if self.image_rows is None else f"{key}:{row}",
             "image_source": source,
         }
 

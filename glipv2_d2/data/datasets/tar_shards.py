@@ -1,11 +1,11 @@
 """Image-text pairs in WebDataset tar shards, found by byte offset.
 
-The `webdataset` package streams a shard from its beginning; its `wids` part has random access,
-but walks through the headers of a shard again each time it opens one, and each sample drags the
-whole pipeline of decoders. Here the headers of a shard are read once, the offsets are kept (40
-bytes a sample) and written beside the shard, so that any sample costs one read. That is what
-shuffling over all shards, exact sharding over processes and resuming in the middle of an epoch
-need. The tests compare with what `webdataset` reads from the same shards.
+Shuffling over all shards, exact sharding over processes and resuming in the middle of an epoch need
+any sample in one read. The `webdataset` package streams: release 1.0 has no random access any more,
+and the `wids` of earlier ones counts samples but keeps no offsets, reads all headers again whenever
+it opens a shard, and does not know long names. Here Python's `tarfile` reads the headers once, and
+25 bytes and the name of each sample are kept beside the shard. The tests compare with what
+`webdataset` reads.
 """
 
 from __future__ import annotations
@@ -13,31 +13,38 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from ...errors import DataError, ImageReadError
+from ...files import whole_file
 from ..containers import TAR, ImageSource, read_bytes
 from ..images import record_image_size
 from ..reader import RecordIndex
-from ..report import RecordError, Report
+from ..report import RecordError, Report, reported
+from ..samplers import MOST_UNUSABLE
 from .caption_labels import (
     caption_annotations,
     label_size,
     parse_label,
     require_boxes,
 )
-from .tar_index import DAMAGED, DUPLICATE, shard_index
 
 Record = dict[str, Any]
 
-_UNUSABLE = {
-    0: lambda where: ("no image", where, "the sample has no image member"),
-    DAMAGED: lambda where: ("damaged tar", where, "the header of a member is damaged"),
-    DUPLICATE: lambda where: ("duplicate id", where, "an earlier sample has this name"),
+_SUFFIXES = {
+    **dict.fromkeys(("jpg", "jpeg", "png", "webp", "ppm", "bmp", "tif", "tiff", "gif"), "image"),
+    **dict.fromkeys(("txt", "caption"), "text"),
+    "json": "json",
 }
+# Of an index: where the content of a member begins, in blocks (0: there is none), and its bytes.
+_FIELDS = [name for part in ("image", "json", "text") for name in (part, f"{part}_size")]
+# Archives end with zeros, as many as fill a record of the tape; more are a hole in the file.
+_MOST_PADDING = 1 << 20
 
 
 def load_tar_shards(
@@ -60,26 +67,39 @@ def load_tar_shards(
         shards: a tar file, a pattern (`"shards/*.tar"`), or a list of these.
         image_root: not used: the images are in the shards.
         dataset_name: not used: captions have no vocabulary.
-        min_score, min_boxes: see `load_glip_tsv`; pairs
-            without labels can be read with `min_boxes=0`.
+        report: takes damaged shards; one of its own by default, which is logged.
+        min_score, min_boxes: see `load_glip_tsv`; pairs without labels can be read with
+            `min_boxes=0`.
+
+    A shard that is damaged or cut off is one problem (`damaged shard`); its samples before that
+    place are used.
 
     Raises:
-        DataError: there is no shard, or one is compressed.
+        DataError: there is no shard, one is compressed, or more than a fifth of the bytes of all
+            lies behind a damage.
     """
     del image_root, dataset_name
     paths = list(_expand([shards] if isinstance(shards, str) else shards))
-    return TarRecords(paths, min_score, min_boxes)
+    source = paths[0] if len(paths) == 1 else os.path.join(os.path.dirname(paths[0]), "*")
+    with reported(source, report) as report:
+        return TarRecords(source, paths, _sound_indices(paths, report), min_score, min_boxes)
 
 
 class TarRecords(RecordIndex):
     """See `load_tar_shards`."""
 
-    def __init__(self, paths: list[str], min_score: float, min_boxes: int):
-        self.source = paths[0] if len(paths) == 1 else os.path.join(os.path.dirname(paths[0]), "*")
+    def __init__(
+        self,
+        source: str,
+        paths: list[str],
+        indices: list[np.ndarray],
+        min_score: float,
+        min_boxes: int,
+    ):
+        self.source = source
         self.paths = paths
         self.min_score = min_score
         self.min_boxes = min_boxes
-        indices = [shard_index(path) for path in paths]
         self.entries = np.concatenate(indices)
         self.starts = np.cumsum([0] + [len(index) for index in indices])
         logging.getLogger(__name__).info(
@@ -97,29 +117,15 @@ class TarRecords(RecordIndex):
         path = self.paths[int(np.searchsorted(self.starts, index, side="right")) - 1]
         key = entry["key"].decode("utf-8", "replace")
         where = f"{path}: sample {key!r}"
-        if entry["image_size"] <= 0:
-            raise RecordError(*_UNUSABLE[int(entry["image_size"])](where))
-        label = {}
-        if entry["json_size"]:
-            label = parse_label(_member(path, entry, "json", where), where)
-            if not isinstance(label, dict):
-                raise RecordError("bad label", where, "the json is no object")
-        caption = self._caption(path, entry, label, where)
-        image_at, size = int(entry["image_offset"]), int(entry["image_size"])
-        record = {
-            "file_name": f"{path}:{key}",
-            "image_id": f"{os.path.basename(path)}:{key}",
-            "image_source": ImageSource(TAR, path, image_at, size, key),
-            "caption": caption,
-            "annotations": caption_annotations(label, caption, where, report, self.min_score),
-        }
-        require_boxes(record["annotations"], self.min_boxes, where)
-        record["height"], record["width"] = _size(record, label, where)
-        return record
-
-    def _caption(self, path: str, entry: np.void, label: Record, where: str) -> str:
+        if entry["again"]:
+            raise RecordError("duplicate id", where, "an earlier sample has this name")
+        if not entry["image"]:
+            raise RecordError("no image", where, "the sample has no image member")
+        label = parse_label(_member(path, entry, "json", where) or b"{}", where)
+        if not isinstance(label, dict):
+            raise RecordError("bad label", where, "the json is no object")
         caption = label.get("caption")
-        if caption is None and entry["text_size"]:
+        if caption is None:
             try:
                 caption = _member(path, entry, "text", where).decode("utf-8").strip()
             except UnicodeDecodeError as error:
@@ -127,13 +133,27 @@ class TarRecords(RecordIndex):
                 raise RecordError("caption not UTF-8", where, what) from None
         if not isinstance(caption, str) or not caption.strip():
             raise RecordError("empty caption", where, "no caption in the txt or json member")
-        return caption
+        annotations = caption_annotations(label, caption, where, report, self.min_score)
+        require_boxes(annotations, self.min_boxes, where)
+        record: Record = {
+            "file_name": f"{path}:{key}",
+            "image_id": f"{os.path.basename(path)}:{key}",
+            "image_source": ImageSource(TAR, path, *_extent(entry, "image"), key),
+            "caption": caption,
+            "annotations": annotations,
+        }
+        record["height"], record["width"] = _size(record, label, where)
+        return record
+
+
+def _extent(entry: np.void, part: str) -> tuple[int, int]:
+    """(offset, size) of a member's content."""
+    return int(entry[part]) * tarfile.BLOCKSIZE, int(entry[f"{part}_size"])
 
 
 def _member(path: str, entry: np.void, part: str, where: str) -> bytes:
-    offset = int(entry["image_offset"]) + int(entry[part + "_offset"])
     try:
-        return read_bytes(path, offset, int(entry[part + "_size"]))
+        return read_bytes(path, *_extent(entry, part))
     except DataError as error:
         raise RecordError("corrupt tar member", where, str(error)) from None
 
@@ -159,3 +179,90 @@ def _expand(patterns: Iterable[str]) -> Iterator[str]:
                     f"{path}: shards are read by offset, which needs plain .tar files; unpack it"
                 )
             yield path
+
+
+def _sound_indices(paths: list[str], report: Report) -> list[np.ndarray]:
+    """The index of each shard; what is damaged goes to the report."""
+    indices, sizes, lost = [], 0, 0
+    for path in paths:
+        index, end = _shard_index(path)
+        indices.append(index)
+        size = os.path.getsize(path)
+        sizes += size
+        if not _ends_at(path, end):
+            lost += size - end
+            what = f"no member begins here; {len(index)} samples before it are used"
+            report.record(
+                "damaged shard", f"{path}: byte {end}", what if end else "it is no tar file"
+            )
+    if lost > MOST_UNUSABLE * sizes:
+        raise DataError(
+            f"{lost / sizes:.0%} of the bytes of {len(paths)} tar shards lie behind a damage, more "
+            f"than {MOST_UNUSABLE:.0%} stop the run: {report.summary()}. Get the shards again"
+        )
+    return indices
+
+
+def _shard_index(path: str) -> tuple[np.ndarray, int]:
+    """The samples of a shard, in its order, and the byte where its last whole member ends.
+
+    They are read from `<shard>.index.npy` if that is newer than the shard and in today's form;
+    else from the headers, and it is written (if the folder can be written to). Its last entry has
+    the end as its image.
+    """
+    cache = path + ".index.npy"
+    index = None
+    with suppress(OSError, ValueError, EOFError):
+        if os.path.getmtime(cache) >= os.path.getmtime(path):
+            index = np.load(cache)
+    if index is None or index.dtype.names != _index_type(1).names:
+        index = _read_headers(path)
+        try:
+            with whole_file(cache) as file:
+                np.save(file, index)
+        except OSError:
+            logging.getLogger(__name__).info("the index %s cannot be written", cache)
+    return index[:-1], _extent(index[-1], "image")[0]
+
+
+def _index_type(width: int) -> np.dtype:
+    return np.dtype(
+        [(name, np.uint32) for name in _FIELDS] + [("again", "?"), ("key", f"S{width}")]
+    )
+
+
+def _read_headers(path: str) -> np.ndarray:
+    """Samples are members that follow each other with one name up to the first dot, as webdataset
+    has it."""
+    samples: list[tuple[bytes, dict[str, int]]] = []
+    end, size = 0, os.path.getsize(path)
+    with suppress(tarfile.TarError), tarfile.open(path, "r:") as tar:
+        for member in tar:
+            if member.offset_data + member.size > size:
+                break
+            end = tar.offset
+            if not member.isfile():
+                continue
+            folder, base = os.path.split(member.name)
+            stem, _, suffix = base.partition(".")
+            key = os.path.join(folder, stem).encode("utf-8", "surrogateescape")
+            if not samples or samples[-1][0] != key:
+                samples.append((key, {}))
+            parts, part = samples[-1][1], _SUFFIXES.get(suffix.lower())
+            if part is not None and part not in parts:
+                parts[part] = member.offset_data // tarfile.BLOCKSIZE
+                parts[f"{part}_size"] = member.size
+    seen: set[bytes] = set()
+    rows = []
+    for key, parts in [*samples, (b"", {"image": end // tarfile.BLOCKSIZE})]:
+        rows.append((*(parts.get(field, 0) for field in _FIELDS), key in seen, key))
+        seen.add(key)
+    return np.array(rows, dtype=_index_type(max(map(len, seen)) or 1))
+
+
+def _ends_at(path: str, end: int) -> bool:
+    """Whether nothing but padding follows the last whole member of a shard."""
+    with open(path, "rb") as file:
+        file.seek(end)
+        rest = file.read(_MOST_PADDING + 1)
+    return end > 0 and len(rest) <= _MOST_PADDING and not rest.strip(b"\0")

@@ -6,7 +6,6 @@ from detectron2.data.datasets import load_coco_json, register_coco_instances
 
 from glipv2_d2.data import load_records
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coco_style
-from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_objects365_name
 from glipv2_d2.data.loading import training_records
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
@@ -62,24 +61,6 @@ def test_federated_negatives_are_kept(coco_json, images):
     path = edited(coco_json, lambda c: c["images"][3].update(neg_category_ids=[2]))
     records = load_coco_style_json(path, str(images))
     assert records[3]["neg_category_ids"] == [2] and "neg_category_ids" not in records[0]
-
-
-def test_objects365_v2_names_and_paths(coco_json, cleanup):
-    def edit(content):
-        for image, folder in zip(content["images"], ("images/v1/patch8/", "images/v2/patch16/")):
-            image["file_name"] = folder + image["file_name"]
-        content["categories"][0]["name"] = "Moniter/TV"
-        content["categories"][1]["name"] = "Cigar/Cigarette "
-
-    cleanup.append("tiny_o365")
-    register_coco_style(
-        "tiny_o365", edited(coco_json, edit), "o365", rename=clean_objects365_name, keep_folders=1
-    )
-    records = load_records("tiny_o365")
-    assert [r["file_name"] for r in records[:2]] == ["o365/patch8/0.png", "o365/patch16/1.png"]
-    names = MetadataCatalog.get("tiny_o365").thing_classes
-    assert names == ["Monitor/TV", "Cigar/Cigarette", "cat_food"]
-    assert not set(OBJECTS365_V2_NAMES) & set(OBJECTS365_V2_NAMES.values())
 
 
 def test_other_class_names(coco_json, images, cleanup):

@@ -8,7 +8,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from glipv2_d2.data import load_mdetr_json, load_records, register_grounding_dataset
-from glipv2_d2.data.datasets.builtin import GROUNDING_SPLITS, register_all
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
 
@@ -112,34 +111,3 @@ def test_referring_expressions_ask_for_the_whole_caption(mdetr_json):
     records = load_mdetr_json(path, "", whole_caption=True)
     assert records[0]["phrases"] == [[[1, 16]]]
     assert records[1]["phrases"] == [[[0, len("the star 1 left of the blue ring")]]]
-
-
-def test_register_is_lazy(mdetr_json, images):
-    with pytest.raises(ValueError, match="unknown format 'odd'"):
-        register_grounding_dataset("tiny_lazy", "missing.json", "", format="odd")
-    register_grounding_dataset("tiny_lazy", "missing.json", "", note=1)
-    try:
-        assert MetadataCatalog.get("tiny_lazy").evaluator_type == "grounding"
-        assert MetadataCatalog.get("tiny_lazy").note == 1
-        with pytest.raises(ValueError, match="registered already"):
-            register_grounding_dataset("tiny_lazy", str(mdetr_json), str(images))
-        with pytest.raises(DataError, match=r"missing\.json"):
-            load_records("tiny_lazy")
-    finally:
-        DatasetCatalog.remove("tiny_lazy")
-        MetadataCatalog.remove("tiny_lazy")
-
-
-def test_builtin_splits(monkeypatch, tmp_path):
-    for name in GROUNDING_SPLITS:
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
-    register_all()
-    register_all()  # a second time changes nothing
-    metadata = MetadataCatalog.get("goldg_mixed_train")
-    assert metadata.json_file.startswith(str(tmp_path))
-    assert set(metadata.image_root) == {"coco", "vg"}
-    with pytest.raises(DataError, match=r"final_mixed_train\.json"):
-        load_records("goldg_mixed_train")

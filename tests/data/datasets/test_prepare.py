@@ -170,3 +170,12 @@ def test_measuring_how_long_reading_takes(capsys):
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[3:]]
     assert [row[0] for row in rows] == ["GLIP TSV", "tar shard", "files, json"]
     assert all(float(value) >= 0 for row in rows for value in row[1:])
+
+
+def test_measuring_what_a_json_costs(tmp_path, cleanup):
+    measure, _ = script("measure_reading"), cleanup.append("measured")
+    size = measure.write_coco(tmp_path, 20)
+    assert size == (tmp_path / "coco.json").stat().st_size
+    measure.read_coco(tmp_path)
+    seconds, most, share = json.loads((tmp_path / "found_0.json").read_text())
+    assert seconds > 0 and most >= 0 and share

@@ -22,19 +22,6 @@ def test_one_image_has_many_names():
     assert image_key("000000009.jpg") == "000000009.jpg"
 
 
-def test_registered_names():
-    for name, kind in (
-        ("refcoco_testA", "refexp"),
-        ("refcoco+_testB", "refexp"),
-        ("refcocog_test", "refexp"),
-        ("phrasecut_test", "phrasecut"),
-    ):
-        metadata = MetadataCatalog.get(name)
-        assert metadata.evaluator_type == kind
-        assert metadata.json_file.endswith(f"mdetr_annotations/finetune_{name}.json")
-    assert "refcocog_testA" not in DatasetCatalog.list()
-
-
 @pytest.fixture
 def root(tmp_path):
     """COCO train2017 with images 1..6; each refexp split holds one of them, in 2014's names."""

@@ -1,13 +1,19 @@
-"""A data set may be registered again with the same arguments; README's config is loaded twice."""
+"""Data sets of one's own: registered, registered again, in formats of one's own."""
 
 import re
 from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 
 from glipv2_d2.config import get_config
-from glipv2_d2.data import register_coco_dataset, register_grounding_dataset
+from glipv2_d2.data import (
+    GROUNDING_FORMATS,
+    load_records,
+    register_coco_dataset,
+    register_grounding_dataset,
+)
 from glipv2_d2.errors import ConfigError, DataError
 from tests.support.benchmark_tree import catalogs_at
 
@@ -85,3 +91,43 @@ def test_a_config_that_registers_by_detectron2_is_told_how(tmp_path):
     get_config(path)
     with pytest.raises(ConfigError, match="'stock' is already registered.*register_coco_dataset"):
         get_config(path)
+
+
+def test_register_is_lazy(mdetr_json, images):
+    with pytest.raises(ValueError, match="unknown format 'odd'"):
+        register_grounding_dataset("tiny_lazy", "missing.json", "", format="odd")
+    register_grounding_dataset("tiny_lazy", "missing.json", "", note=1)
+    try:
+        assert MetadataCatalog.get("tiny_lazy").evaluator_type == "grounding"
+        assert MetadataCatalog.get("tiny_lazy").note == 1
+        with pytest.raises(ValueError, match="registered already"):
+            register_grounding_dataset("tiny_lazy", str(mdetr_json), str(images))
+        with pytest.raises(DataError, match=r"missing\.json"):
+            load_records("tiny_lazy")
+    finally:
+        DatasetCatalog.remove("tiny_lazy")
+        MetadataCatalog.remove("tiny_lazy")
+
+
+def test_a_format_of_ones_own(monkeypatch, caplog):
+    monkeypatch.setattr(GROUNDING_FORMATS, "_obj_map", {})
+
+    @GROUNDING_FORMATS.register("lines")
+    def load_lines(path, image_root, dataset_name, *, report, shift=0):
+        report.record("no caption", f"{path}: line 2", "it is empty")
+        box = {"bbox": [shift, 0, 9, 9], "bbox_mode": BoxMode.XYWH_ABS, "spans": [[0, 3]]}
+        return [{"file_name": f"{image_root}/a.jpg", "height": 60, "width": 80, "image_id": 1,
+                 "caption": "cat", "annotations": [box]}]  # fmt: skip
+
+    register_grounding_dataset("own", "a.txt", "images", "lines", reader_options={"shift": 3})
+    (record,) = load_records("own")
+    assert record["dataset_name"] == "own" and record["annotations"][0]["bbox"] == [3, 0, 9, 9]
+    line = "left out 1 record: 1 x no caption (first: a.txt: line 2: it is empty)"
+    assert [r.getMessage() for r in caplog.records] == [f"data set 'own': {line}"]
+    with pytest.raises(DataError, match="a.txt: line 2: it is empty. Repair the file"):
+        load_records("own", invalid="raise")
+    # Detectron2's programs get it logged, and numbers for the phrases.
+    (record,) = DatasetCatalog.get("own")
+    names = MetadataCatalog.get("own").thing_classes
+    assert caplog.records[-1].getMessage() == f"a.txt: {line}"
+    assert names[record["annotations"][0]["category_id"]] == "cat"

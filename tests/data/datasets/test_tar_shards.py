@@ -6,9 +6,8 @@ import pytest
 from detectron2.structures import BoxMode
 
 from glipv2_d2.data import load_records, read_record_image, register_grounding_dataset
-from glipv2_d2.data.datasets import tar_index
+from glipv2_d2.data.datasets import tar_shards
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
-from glipv2_d2.data.report import RecordError
 from glipv2_d2.errors import DataError
 from tests.support.making import (
     BOXES,
@@ -58,7 +57,7 @@ def test_the_index_is_kept_and_renewed(shards, monkeypatch):
     expected = list(load(shards))
     assert len(list(shards.glob("*.index.npy"))) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(tar_index, "_scan", lambda path: pytest.fail("read again"))
+        patch.setattr(tar_shards, "_read_headers", lambda path: pytest.fail("read again"))
         assert list(load(shards)) == expected
     shard = shards / "00001.tar"
     write_tar(shard, good("x"))
@@ -136,29 +135,64 @@ def test_bad_samples_are_left_out_and_counted(tmp_path, cleanup, caplog):
     assert len(list(load_tar_shards(str(tmp_path / "a.tar"), min_boxes=0))) == 3
 
 
-def test_damaged_shards(tmp_path):
-    path = tmp_path / "a.tar"
-    write_tar(path, [m for i in range(4) for m in good(f"s{i}", i)])
+def damaged(path, key, first=9):
+    """A shard of ten samples, with a member's header overwritten; the byte where that was."""
+    write_tar(path, [m for i in range(first, first + 10) for m in good(f"s{i:02d}", i)])
     sound = path.read_bytes()
-    expected = list(load_tar_shards(str(path)))
-    # A header in the middle: what follows is found again.
-    at = sound.index(b"s1.jpg")
+    at = sound.index(f"{key}.jpg".encode())
     path.write_bytes(sound[:at] + b"\xff" * 300 + sound[at + 300 :])
+    return at
+
+
+def test_a_damaged_shard_is_one_problem(tmp_path, cleanup, caplog):
+    """The samples before the damage and other shards are used; what follows is not looked for."""
+    write_tar(tmp_path / "a.tar", [m for i in range(9) for m in good(f"s{i:02d}", i)])
+    at = damaged(tmp_path / "b.tar", "s16")
+    cleanup.append("tiny_tar")
+    register_grounding_dataset("tiny_tar", str(tmp_path / "*.tar"), "", format="webdataset")
+    for _ in range(2):  # from the headers, and from the index
+        records = load_records("tiny_tar")
+        assert [r["image_id"][-3:] for r in records] == [f"s{i:02d}" for i in range(16)]
+        assert caplog.records[-1].getMessage() == (
+            "data set 'tiny_tar': left out 1 record: 1 x damaged shard (first: "
+            f"{tmp_path}/b.tar: byte {at}: no member begins here; 7 samples before it are used)"
+        )
+    for options in ({"invalid": "raise"}, {"drop_records": False}):
+        with pytest.raises(DataError, match=f"b.tar: byte {at}: no member begins here.* Repair"):
+            load_records("tiny_tar", **options)
+
+
+def test_too_many_damaged_bytes_stop(tmp_path):
+    damaged(tmp_path / "a.tar", "s12")
+    with pytest.raises(DataError, match=r"[67]\d% of the bytes of 1 tar shards.*3 samples before"):
+        load(tmp_path)
+    (tmp_path / "a.tar").write_bytes(b"no tar at all" * 100)
     (tmp_path / "a.tar.index.npy").unlink()
-    records = load_tar_shards(str(path))
-    assert [r["file_name"][-2:] for r in records] == ["s0", "s2", "s3"]
-    with pytest.raises(RecordError, match=f"sample 'byte {at}': the header of a member is damaged"):
-        records[1]
-    # Cut off inside the last image.
-    end = sound.index(b"s3.jpg") + 512 + 1000
-    path.write_bytes(sound[:end])
-    (tmp_path / "a.tar.index.npy").unlink()
-    records = load_tar_shards(str(path), min_boxes=0)
-    assert [r["file_name"] for r in records] == [r["file_name"] for r in expected[:3]]
-    path.write_bytes(b"no tar at all" * 100)
-    (tmp_path / "a.tar.index.npy").unlink()
-    with pytest.raises(DataError, match="is no tar file"):
-        load_tar_shards(str(path))
+    with pytest.raises(DataError, match="a.tar: byte 0: it is no tar file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "preallocated"])
+def test_a_shard_that_was_not_copied_to_its_end(tmp_path, caplog, damage):
+    path = tmp_path / "a.tar"
+    large = bytes(1 << 20)
+    write_tar(path, [m for i in range(6) for m in (*good(f"s{i}", i), (f"s{i}.npy", large))])
+    sound = path.read_bytes()
+    if damage == "cut off":  # inside the last image
+        path.write_bytes(sound[: sound.index(b"s5.jpg") + 512 + 1000])
+    else:
+        end = sound.index(b"s5.jpg")
+        path.write_bytes(sound[:end] + bytes(len(sound) - end))
+    assert [r["file_name"][-2:] for r in load(tmp_path)] == [f"s{i}" for i in range(5)]
+    assert "1 x damaged shard (first: " in caplog.text and "; 5 samples before it" in caplog.text
+
+
+def test_an_index_of_an_older_release_is_made_anew(shards):
+    expected = list(load(shards))
+    index = shards / "00000.tar.index.npy"
+    np.save(index, np.zeros(3, dtype=[("image_offset", np.int64), ("key", "S4")]))
+    assert list(load(shards)) == expected
+    assert np.load(index).dtype.names[:2] == ("image", "image_size")
 
 
 def test_a_shard_that_shrank_since_it_was_indexed(shards):

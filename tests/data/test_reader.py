@@ -8,7 +8,6 @@ from itertools import islice
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
-from detectron2.data import transforms as T
 from detectron2.utils import comm
 
 from glipv2_d2.cli.inspection import draw_record, scan_dataset
@@ -28,6 +27,7 @@ from tests.support.making import (
     image_row,
     write_tsv,
 )
+from tests.support.mapping import make_mapper
 
 
 @pytest.fixture
@@ -40,22 +40,13 @@ def large(caption_tsv, shards, mdetr_json, images, cleanup):
     return ["large_tsv", "large_tar", ["large_json", 0.5]]
 
 
-def mapper(tokenizer, **options):
-    return GroundingDatasetMapper(
-        is_train=True,
-        augmentations=[T.ResizeShortestEdge(48, max_size=100)],
-        tokenizer=tokenizer,
-        **options,
-    )
-
-
 def keys(batch):
     return [str(sample["image_id"]) for sample in batch]
 
 
 def batches(large, tokenizer, count, **options):
     options = {"total_batch_size": 5, "seed": 1, **options}
-    loader = build_grounding_train_loader(large, mapper=mapper(tokenizer), **options)
+    loader = build_grounding_train_loader(large, mapper=make_mapper(tokenizer), **options)
     return [keys(batch) for batch in islice(loader, count)]
 
 
@@ -97,7 +88,7 @@ def test_damage_is_replaced_and_counted(large, caption_tsv, shards, tokenizer, c
         [line.split(b"\t") for line in [row, *labels.rstrip().split(b"\n")[1:]]],
     )
     loader = build_grounding_train_loader(
-        "large_tsv", mapper=mapper(tokenizer), total_batch_size=4, seed=0
+        "large_tsv", mapper=make_mapper(tokenizer), total_batch_size=4, seed=0
     )
     with caplog.at_level(logging.WARNING):
         batch = next(iter(loader))
@@ -108,14 +99,14 @@ def test_damage_is_replaced_and_counted(large, caption_tsv, shards, tokenizer, c
     assert "row 'img1' at byte" in caplog.text and "no base64" in caplog.text
     with pytest.raises(DataError, match="annotation 2: bbox .9, 9, 1, 1. is reversed"):
         build_grounding_train_loader(
-            "large_tsv", mapper=mapper(tokenizer), total_batch_size=4, invalid="raise"
+            "large_tsv", mapper=make_mapper(tokenizer), total_batch_size=4, invalid="raise"
         )
 
 
 def test_what_was_asked_to_be_left_out_is_no_fault(large, caption_tsv, tokenizer):
     def epoch():
         loader = build_grounding_train_loader(
-            "large_tsv", mapper=mapper(tokenizer), total_batch_size=4, seed=0, invalid="raise"
+            "large_tsv", mapper=make_mapper(tokenizer), total_batch_size=4, seed=0, invalid="raise"
         )
         return keys(next(iter(loader)))
 
@@ -128,18 +119,18 @@ def test_what_was_asked_to_be_left_out_is_no_fault(large, caption_tsv, tokenizer
 def test_a_missing_image_is_replaced(large, images, tokenizer):
     (images / "3.png").unlink()
     loader = build_grounding_train_loader(
-        "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0
+        "large_json", mapper=make_mapper(tokenizer), total_batch_size=12, seed=0
     )
     epoch = keys(next(iter(loader)))
     assert sorted(epoch) == sorted(str(104 if i == 103 else i) for i in range(100, 112))
     assert loader.dataset.report.totals()[REPLACED] == 1
     strict = build_grounding_train_loader(
-        "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0, invalid="raise"
+        "large_json", mapper=make_mapper(tokenizer), total_batch_size=12, seed=0, invalid="raise"
     )
     with pytest.raises(FileNotFoundError, match=r"3\.png"):
         next(iter(strict))
     loader = build_grounding_train_loader(
-        "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0
+        "large_json", mapper=make_mapper(tokenizer), total_batch_size=12, seed=0
     )
     for image in images.iterdir():
         image.unlink()
@@ -150,7 +141,7 @@ def test_a_missing_image_is_replaced(large, images, tokenizer):
 def test_many_missing_images_stop_before_the_training(large, images, tokenizer, caplog):
     def build():
         return build_grounding_train_loader(
-            "large_json", mapper=mapper(tokenizer), total_batch_size=12, seed=0
+            "large_json", mapper=make_mapper(tokenizer), total_batch_size=12, seed=0
         )
 
     for i in (0, 1):
@@ -164,7 +155,7 @@ def test_many_missing_images_stop_before_the_training(large, images, tokenizer, 
 
 def test_negative_captions_of_lazy_data(large, tokenizer):
     loader = build_grounding_train_loader(
-        "large_tsv", mapper=mapper(tokenizer, negative_captions=3), total_batch_size=4, seed=0
+        "large_tsv", mapper=make_mapper(tokenizer, negative_captions=3), total_batch_size=4, seed=0
     )
     captions = [s["prompt"].caption for batch in islice(loader, 4) for s in batch]
     assert any("Café" in text and CAPTION in text for text in captions)
@@ -193,7 +184,7 @@ def test_images_of_other_data_sets_are_left_out(large, caption_tsv, images, clea
 
     def epoch(name, **options):
         options = {"total_batch_size": 4, "seed": 0, "invalid": "raise", **options}
-        loader = build_grounding_train_loader(name, mapper=mapper(tokenizer), **options)
+        loader = build_grounding_train_loader(name, mapper=make_mapper(tokenizer), **options)
         return sorted(keys(next(iter(loader))))
 
     assert epoch("large_tsv") == ["000000000007", "img0", "img3", "img3"]
@@ -210,7 +201,7 @@ def test_nothing_usable_stops_before_the_training(caption_tsv, cleanup, tokenize
     )
     with pytest.raises(DataError, match="none of 4 records that were looked at.*too few boxes"):
         build_grounding_train_loader(
-            "large_none", mapper=mapper(tokenizer), total_batch_size=4, seed=0
+            "large_none", mapper=make_mapper(tokenizer), total_batch_size=4, seed=0
         )
 
 
@@ -233,7 +224,7 @@ def test_inspecting_them(large):
 
 def test_the_loader_can_be_sent_to_spawned_workers(large, tokenizer):
     loader = build_grounding_train_loader(
-        large, mapper=mapper(tokenizer, negative_captions=1), total_batch_size=5, seed=1
+        large, mapper=make_mapper(tokenizer, negative_captions=1), total_batch_size=5, seed=1
     )
     copied = pickle.loads(ForkingPickler.dumps(loader.dataset))
     expected = [str(s["image_id"]) for s in islice(loader.dataset, 10)]

@@ -1,0 +1,34 @@
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from glipv2_d2.data import load_records
+from glipv2_d2.data.datasets.builtin import GROUNDING_SPLITS, register_all
+from glipv2_d2.errors import DataError
+
+
+def test_builtin_splits(monkeypatch, tmp_path):
+    for name in GROUNDING_SPLITS:
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    register_all()
+    register_all()  # a second time changes nothing
+    metadata = MetadataCatalog.get("goldg_mixed_train")
+    assert metadata.json_file.startswith(str(tmp_path))
+    assert set(metadata.image_root) == {"coco", "vg"}
+    with pytest.raises(DataError, match=r"final_mixed_train\.json"):
+        load_records("goldg_mixed_train")
+
+
+def test_registered_names():
+    for name, kind in (
+        ("refcoco_testA", "refexp"),
+        ("refcoco+_testB", "refexp"),
+        ("refcocog_test", "refexp"),
+        ("phrasecut_test", "phrasecut"),
+    ):
+        metadata = MetadataCatalog.get(name)
+        assert metadata.evaluator_type == kind
+        assert metadata.json_file.endswith(f"mdetr_annotations/finetune_{name}.json")
+    assert "refcocog_testA" not in DatasetCatalog.list()
