@@ -216,10 +216,9 @@ class _Tsv:
         return int(self.offsets[row])
 
     def read(self, row: int, where: str) -> list[bytes]:
+        offset = self.offset(row, where)
         try:
-            return read_row(self.path, self.offset(row, where))
-        except RecordError:
-            raise
+            return read_row(self.path, offset)
         except DataError as error:
             raise RecordError("bad offset", where, str(error)) from None
 
