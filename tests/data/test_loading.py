@@ -15,8 +15,8 @@ from glipv2_d2.data import (
     build_grounding_train_loader,
     load_records,
 )
-from glipv2_d2.data.mappers.grounding import absent_class_ids
 from glipv2_d2.errors import DataError
+from glipv2_d2.language.negatives import absent_class_ids
 from tests.support.mapping import make_mapper
 
 

@@ -11,8 +11,8 @@ from glipv2_d2.checkpoint import GLIPCheckpointer, WeightFormat, find_format, we
 from glipv2_d2.checkpoint.building import config_for_weights
 from glipv2_d2.checkpoint.formats import WEIGHT_FORMATS
 from glipv2_d2.modeling.backbone import SwinBackbone
-from tools.parity.generated_weights import manifest
 from tests.support.tiny import tiny_config, tiny_model
+from tools.parity.generated_weights import manifest
 
 PART = "backbone.bottom_up."
 
