@@ -97,8 +97,8 @@ class GroundingPredictor:
     @property
     def glip(self) -> GLIP:
         """The model itself, where `model` is its test-time augmentation, too."""
-        model = self.model
-        return model if isinstance(model, GLIP) else model.model
+        model: Any = self.model
+        return getattr(model, "model", model)
 
     @classmethod
     def from_config(
@@ -207,12 +207,10 @@ class GroundingPredictor:
             stars = image.predict(["red star", "blue star"])
             ring = image.predict("a [blue ring] beside a star")
 
-        What is returned belongs to the caller: several threads may each have images of their own,
-        or ask about one.
+        It belongs to the caller: threads may have images of their own, or ask about one.
 
         Raises:
-            UsageError: an image of another kind; or the predictor uses test-time augmentation,
-                which shows every image in many sizes.
+            UsageError: an image of another kind; or the predictor uses test-time augmentation.
             ImageReadError, OSError: it cannot be read.
         """
         if isinstance(self.model, GLIPWithTTA):
@@ -229,10 +227,7 @@ class GroundingPredictor:
     def _options(
         self, score_threshold: float | None, merge_iou: float | None, masks: bool
     ) -> dict[str, Any]:
-        """The options of a call, as fields of the model's inputs.
-
-        What is not returned needs no masks: the model leaves it out itself.
-        """
+        """The options of a call, as fields of the model's inputs."""
         if score_threshold is None:
             score_threshold = self.score_threshold
         merge_iou = self.merge_iou if merge_iou is None else merge_iou
@@ -242,8 +237,7 @@ class GroundingPredictor:
     def _input(self, image: AnyImage, name: str) -> dict[str, Any]:
         pixels = bgr_array(image, name)
         height, width = pixels.shape[:2]
-        # Augmentation makes its views from the image itself, not from one resized already.
-        augmented = isinstance(self.model, GLIPWithTTA)
+        augmented = isinstance(self.model, GLIPWithTTA)  # it makes views from the image itself
         for resize in getattr(self.model, "resizes", [self.resize]):
             transform = resize.get_transform(pixels)
             if min(transform.new_h, transform.new_w) < 1:
@@ -265,8 +259,7 @@ class EncodedImage:
     """An image that was encoded once, see `GroundingPredictor.set_image`.
 
     Args:
-        predictor: whose model and options are used; as they are when `predict` is called, but for
-            the weights: with others the image has to be set anew.
+        predictor: its options count as they are when `predict` is called; not so its weights.
         record: the model's input without "image".
         encoded: its pyramid.
     """

@@ -40,7 +40,9 @@ def without_autocast(device_type: str) -> AbstractContextManager:
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     """`x` itself in float32 or float64; half precision becomes float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    # No `to` without need: torch.export refuses one on what a graph gives back.
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def parameter_dtype(model: nn.Module) -> torch.dtype:

@@ -1,13 +1,17 @@
 """What Detectron2's own keys do to a GLIP: each has its effect, is refused, or is named."""
 
+import json
+
 import pytest
 import torch
-from detectron2.config import instantiate
-from detectron2.data import MetadataCatalog
+from detectron2.config import get_cfg, instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.modeling import build_model
 
+from glipv2_d2 import add_glip_config
 from glipv2_d2.errors import ConfigError
-from glipv2_d2.modeling import GLIPWithTTA
+from glipv2_d2.modeling import GLIPWithTTA, yacs
 from tests.support.tiny import lively, tiny_config, tiny_input, tiny_masks_config
 from tests.support.yacs_door import NAMES, tiny_cfg
 
@@ -161,3 +165,21 @@ def test_test_time_augmentation_is_built_from_the_config(tmp_path, built, caplog
     assert [r.short_edge_length[0] for r in augmented.resizes] == [64, 96]
     assert {r.max_size for r in augmented.resizes} == {200} and not augmented.flip
     assert len(found(augmented)) == 5
+
+
+def test_a_yacs_model_reads_the_classes_of_a_coco_set_that_was_not_loaded(tmp_path, monkeypatch):
+    content = {"images": [], "annotations": [], "categories": [{"id": 3, "name": "yak"}]}
+    path = tmp_path / "yaks.json"
+    path.write_text(json.dumps(content))
+    register_coco_instances("yaks", {}, str(path), str(tmp_path))
+    monkeypatch.setattr(yacs, "load_model_config", lambda name: tiny_config())
+    cfg = get_cfg()
+    add_glip_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "GLIP"
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.DATASETS.TEST = ("yaks",)
+    try:
+        assert build_model(cfg).vocabulary_prompts[0].names == ("yak",)
+    finally:
+        DatasetCatalog.remove("yaks")
+        MetadataCatalog.remove("yaks")
