@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from .prompt import clean_name
 __all__ = ["read_definitions"]
 
 SOURCES = ("def_wiki", "gpt3")
+SENTENCES = 3  # of a field that is a list
 
 
-def read_definitions(
-    path: str | Path, sources: Sequence[str] = SOURCES, most: int = 3
-) -> dict[str, str]:
+def read_definitions(path: str | Path) -> dict[str, str]:
     """Class name -> "name: definition", from a file like `odinw_benchmark35_knowledge_and_gpt3`.
 
     As the official command for GLIP's knowledge model has it (`WIKI_AND_GPT3`, `GPT3_NUM 3`):
@@ -27,8 +26,6 @@ def read_definitions(
 
     Args:
         path: YAML; `{class name: {"clean_name": ..., "def_wiki": ..., "gpt3": [...]}}`.
-        sources: the fields that are told, in this order.
-        most: so many entries of a field that is a list.
 
     Raises:
         ConfigError: no such file, no YAML, or nothing of this form in it.
@@ -38,17 +35,17 @@ def read_definitions(
         if not isinstance(entry, Mapping):
             raise ConfigError(
                 f"'{path}': the class {name!r} has {type(entry).__name__} instead of a table with "
-                f"clean_name and {', '.join(sources)}"
+                f"clean_name and {', '.join(SOURCES)}"
             )
         try:
             key = clean_name(name)
         except PromptError:
             continue  # the official file has an entry without a name
-        told = [_text(entry.get(source), most) for source in sources]
+        told = [_text(entry.get(source)) for source in SOURCES]
         if all(told):
             result[key] = f"{entry.get('clean_name') or key}: {' '.join(told)}"
     if not result:
-        raise ConfigError(f"'{path}' defines no class by {' and '.join(sources)}")
+        raise ConfigError(f"'{path}' defines no class by {' and '.join(SOURCES)}")
     return result
 
 
@@ -68,6 +65,6 @@ def _read(path: str | Path) -> Mapping[str, Any]:
     return content
 
 
-def _text(value: Any, most: int) -> str:
-    parts = value[:most] if isinstance(value, list) else [value]
+def _text(value: Any) -> str:
+    parts = value[:SENTENCES] if isinstance(value, list) else [value]
     return " ".join(str(part).strip() for part in parts if part)

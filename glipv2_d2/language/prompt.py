@@ -79,7 +79,6 @@ class Prompt:
         names: K strings for people.
         class_ids: K contiguous class ids, global to the vocabulary that the prompt is a part of;
             two phrases with one id are the same class.
-        embedding_id: which tuned prompt embedding the prompt carries, if any.
         own_span: the `[start, end)` characters of the caption that are about the image, where
             captions of other images stand around it (only these words are masked for masked
             language modeling); None: all of it.
@@ -94,7 +93,6 @@ class Prompt:
     spans: tuple[tuple[Span, ...], ...]
     names: tuple[str, ...]
     class_ids: tuple[int, ...]
-    embedding_id: Hashable | None = None
     own_span: Span | None = None
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from tokenizers import Encoding
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..errors import PromptError, UsageError, printable
-from .chunks import NameTokens, check_length, split_vocabulary
+from .chunks import check_length, split_vocabulary
 from .positive_map import own_words, positive_map
 from .pretrained_names import resolve_pretrained
 from .prompt import SEPARATOR, Prompt, shorten
@@ -63,7 +63,7 @@ class PromptTokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._read_special_tokens_as_text()
-        self._name_tokens = NameTokens(self._backend)
+        self._name_tokens: dict[str, int] = {}
         self._told: set[str] = set()
 
     def __setstate__(self, state: dict) -> None:
@@ -129,8 +129,12 @@ class PromptTokenizer:
         return len(self.tokenizer)
 
     def name_tokens(self, name: str) -> int:
-        """The tokens of a class name or separator alone, see `NameTokens`."""
-        return self._name_tokens(name)
+        """The tokens of a class name or separator alone, without special ones; cached."""
+        count = self._name_tokens.get(name)
+        if count is None:
+            count = len(self._backend.encode(name, add_special_tokens=False).ids)
+            self._name_tokens[name] = count
+        return count
 
     def fitting_prefix(self, caption: str, max_tokens: int | None = None) -> int:
         """How many leading characters of a caption fit, cut between two words.

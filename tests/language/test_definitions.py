@@ -19,9 +19,6 @@ def test_what_is_told_about_classes(tmp_path):
     assert read_definitions(path) == {
         "cat": "cat: A domesticated animal. It purrs. Second. 3."
     }  # the kite lacks Wiktionary's
-    assert read_definitions(path, ("gpt3",), 1) == {
-        "cat": "cat: It purrs.", "red kite": "red kite: A bird."
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
