@@ -16,7 +16,7 @@ Beside it:
     spans           checks, finds and widens spans       noun_phrases  phrases of English captions
     negatives       what else an image is asked for      chunks        vocabularies under the limit
     class_names     when two names are one; catalogs     phrase_list   strings within `Instances`
-    class_knowledge, definitions                         what is told about a class besides its name
+    class_knowledge                                      what is told about a class besides its name
     class_tokenizer                                      whole classes as tokens
     pretrained_names, clip_vocabulary                    where a tokenizer's files come from
 

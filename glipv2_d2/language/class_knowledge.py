@@ -1,4 +1,4 @@
-"""Detection prompts with something told about the classes.
+"""What is told about classes besides their names: words of a caption, or definitions.
 
 **Caption knowledge.** Four configs of the official ODinW-35 set (`CAPTION_PROMPT`, read with
 `USE_CAPTION_PROMPT`) write a few words around the name of each class, or another name: "there
@@ -11,16 +11,27 @@ backbone and in the tower. Prompts of one class (`size=1`) have each class encod
 its scores do not depend on what else is asked, at the price of one run of the tower per class. The
 official `PARALLEL_LANGUAGE_INPUT` is a language backbone of its own, one vector per class:
 `ParallelClassBert`. It reads the phrases of these prompts and nothing around them.
+
+**Definitions** of dictionaries and language models, the official GLIP's knowledge files, are what
+that language backbone may read instead of the names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from ..errors import PromptError
+import yaml
+
+from ..errors import ConfigError, PromptError
 from .prompt import SEPARATOR, Prompt, clean_name
 from .spans import Span
 
+__all__ = ["knowledge_prompts", "read_definitions"]
+
+SOURCES = ("def_wiki", "gpt3")
+SENTENCES = 3  # of a field that is a list
 # What stands before and behind a class in the caption, and what it is called there.
 ClassKnowledge = Mapping[str, str]
 
@@ -79,3 +90,56 @@ def _prompt(
         caption += written + told.get("suffix", "")
     names = tuple(map(clean_name, class_names))
     return Prompt(caption, "detection", tuple(spans), names, tuple(class_ids))
+
+
+def read_definitions(path: str | Path) -> dict[str, str]:
+    """Class name -> "name: definition", from a file like `odinw_benchmark35_knowledge_and_gpt3`.
+
+    As the official command for GLIP's knowledge model has it (`WIKI_AND_GPT3`, `GPT3_NUM 3`):
+    Wiktionary's definition followed by three sentences of GPT-3, and a class that lacks one of the
+    two is read without any definition.
+
+    Args:
+        path: YAML; `{class name: {"clean_name": ..., "def_wiki": ..., "gpt3": [...]}}`.
+
+    Raises:
+        ConfigError: no such file, no YAML, or nothing of this form in it.
+    """
+    result = {}
+    for name, entry in _read(path).items():
+        if not isinstance(entry, Mapping):
+            raise ConfigError(
+                f"'{path}': the class {name!r} has {type(entry).__name__} instead of a table with "
+                f"clean_name and {', '.join(SOURCES)}"
+            )
+        try:
+            key = clean_name(name)
+        except PromptError:
+            continue  # the official file has an entry without a name
+        told = [_text(entry.get(source)) for source in SOURCES]
+        if all(told):
+            result[key] = f"{entry.get('clean_name') or key}: {' '.join(told)}"
+    if not result:
+        raise ConfigError(f"'{path}' defines no class by {' and '.join(SOURCES)}")
+    return result
+
+
+def _read(path: str | Path) -> Mapping[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise ConfigError(
+            f"the class definitions '{path}' cannot be read: {error.strerror}. The official file "
+            "is knowledge/odinw_benchmark35_knowledge_and_gpt3.yaml of GLIP's repository"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is no YAML file: {error}") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"'{path}' is no table of classes and what is told about them")
+    return content
+
+
+def _text(value: Any) -> str:
+    parts = value[:SENTENCES] if isinstance(value, list) else [value]
+    return " ".join(str(part).strip() for part in parts if part)

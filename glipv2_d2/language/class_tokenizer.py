@@ -56,7 +56,12 @@ class ParallelClassTokenizer(PromptTokenizer):
         mask = torch.zeros(size, dtype=torch.bool)
         maps = []
         for i, (prompt, spans) in enumerate(zip(prompts, rows)):
-            _check_kind(prompt)
+            if prompt.kind != "detection":
+                raise PromptError(
+                    f"the parallel class encoding reads lists of class names, and "
+                    f"{prompt.caption[:60]!r} is a caption: set model.language_backbone.name="
+                    "BertLanguageBackbone for captions"
+                )
             texts = [prompt.caption[start:end] for start, end in spans]
             input_ids[i, : len(spans)] = torch.tensor([self._id(text) for text in texts])
             mask[i, : len(spans)] = True
@@ -113,19 +118,10 @@ class ParallelClassTokenizer(PromptTokenizer):
                 "the text of the class %r has %d tokens and is cut to %d",
                 name, count, self.max_tokens,
             )  # fmt: skip
-        self._warn_of_unknown(text, self.unknown_words(text))
+        self._warn_of_unknown(text)
 
     def _encode_text(self, text: str) -> list[int]:
         ids = self.encode(text).ids
         if len(ids) <= self.max_tokens:
             return ids
         return [*ids[: self.max_tokens - 1], ids[-1]]  # as the official code: [SEP] stays
-
-
-def _check_kind(prompt: Prompt) -> None:
-    if prompt.kind != "detection":
-        raise PromptError(
-            f"the parallel class encoding reads lists of class names, and "
-            f"{prompt.caption[:60]!r} is a caption: set model.language_backbone.name="
-            "BertLanguageBackbone for captions"
-        )

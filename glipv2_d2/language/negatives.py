@@ -188,20 +188,13 @@ class DetectionPromptSampler:
                 kept, dropped = kept[:-1], [*dropped, kept[-1]]
 
 
-class SurroundedCaption(NamedTuple):
-    """A caption among others, and where in it the image's own stands."""
-
-    caption: str
-    own_span: Span
-
-
 def surround_with_captions(
     caption: str,
     file_name: str,
     pool: Sequence[tuple[str, str]],
     count: int,
     tokenizer: Tokenizer,
-) -> SurroundedCaption:
+) -> tuple[str, Span]:
     """Put captions of other images before and behind a caption, in random order.
 
     Args:
@@ -210,9 +203,12 @@ def surround_with_captions(
         pool: (file name, caption) pairs to draw from.
         count: so many negatives, fewer where they do not fit the token limit.
         tokenizer: tells what fits.
+
+    Returns:
+        The whole caption, and the characters of it that are the image's own.
     """
     if not len(pool):
-        return SurroundedCaption(caption, (0, len(caption)))
+        return caption, (0, len(caption))
     room = tokenizer.max_tokens - tokenizer.num_tokens(caption)
     negatives: list[str] = []
     for _ in range(count):
@@ -228,7 +224,7 @@ def surround_with_captions(
     before = "".join(map(_sentence, negatives[:position]))
     behind = " ".join(_sentence(text).rstrip() for text in negatives[position:])
     whole = before + (_sentence(caption) + behind if behind else caption)
-    return SurroundedCaption(whole, (len(before), len(before) + len(caption)))
+    return whole, (len(before), len(before) + len(caption))
 
 
 def _sentence(text: str) -> str:

@@ -79,7 +79,6 @@ class Prompt:
         names: K strings for people.
         class_ids: K contiguous class ids, global to the vocabulary that the prompt is a part of;
             two phrases with one id are the same class.
-        embedding_id: which tuned prompt embedding the prompt carries, if any.
         own_span: the `[start, end)` characters of the caption that are about the image, where
             captions of other images stand around it (only these words are masked for masked
             language modeling); None: all of it.
@@ -94,7 +93,6 @@ class Prompt:
     spans: tuple[tuple[Span, ...], ...]
     names: tuple[str, ...]
     class_ids: tuple[int, ...]
-    embedding_id: Hashable | None = None
     own_span: Span | None = None
 
     def __post_init__(self) -> None:
@@ -194,24 +192,21 @@ class Prompt:
         caption: str,
         spans: Iterable[Iterable[Sequence[int]]],
         names: Sequence[str] | None = None,
-        class_ids: Sequence[int] | None = None,
-        own_span: Sequence[int] | None = None,
+        own_span: Span | None = None,
     ) -> Prompt:
-        """A grounding prompt.
+        """A grounding prompt; the class ids of its phrases are 0, 1, 2, ...
 
         Args:
             caption: the sentence.
             spans: per phrase a list of `[start, end)` character spans.
             names: one name per phrase; the text of its spans by default.
-            class_ids: one id per phrase; 0, 1, 2, ... by default.
             own_span: the part that is about the image; all of it by default.
         """
         phrases = _as_tuples(spans)
         if names is None:
             names = [phrase_text(caption, phrase) for phrase in phrases]
-        ids = range(len(phrases)) if class_ids is None else class_ids
-        own = None if own_span is None else _as_tuples([[own_span]])[0][0]
-        return cls(caption, "grounding", phrases, tuple(names), tuple(ids), own_span=own)
+        ids = tuple(range(len(phrases)))
+        return cls(caption, "grounding", phrases, tuple(names), ids, own_span)
 
     @classmethod
     def parse(cls, text: str) -> Prompt:

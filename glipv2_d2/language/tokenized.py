@@ -86,8 +86,8 @@ class Tokenizer(Protocol):
         """The tokens of a caption, special ones included."""
 
     def name_tokens(self, name: str) -> int:
-        """The tokens of a class name or separator alone, without special ones, at most: their sum
-        over a detection prompt is never less than its own count."""
+        """The tokens of a class name or separator alone, without special ones: their sum over a
+        detection prompt tells about how long it is."""
 
     def fitting_prefix(self, caption: str) -> int:
         """How many leading characters of a caption fit `max_tokens`, cut between two words."""

@@ -11,7 +11,7 @@ from tokenizers import Encoding
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..errors import PromptError, UsageError, printable
-from .chunks import NameTokens, check_length, split_vocabulary
+from .chunks import check_length, split_vocabulary
 from .positive_map import own_words, positive_map
 from .pretrained_names import resolve_pretrained
 from .prompt import SEPARATOR, Prompt, shorten
@@ -63,7 +63,7 @@ class PromptTokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._read_special_tokens_as_text()
-        self._name_tokens = NameTokens(self._backend)
+        self._name_tokens: dict[str, int] = {}
         self._told: set[str] = set()
 
     def __setstate__(self, state: dict) -> None:
@@ -107,10 +107,7 @@ class PromptTokenizer:
     def unknown_words(self, caption: str) -> list[str]:
         """The words of a caption that the language model does not know, each as often as it is
         there: they all become the same token, [UNK] (every emoji, many CJK characters)."""
-        return self._unknown_words(caption, self.encode(caption))
-
-    def _unknown_words(self, caption: str, encoding: Encoding) -> list[str]:
-        unknown = self.tokenizer.unk_token_id
+        encoding, unknown = self.encode(caption), self.tokenizer.unk_token_id
         pairs = zip(encoding.ids, encoding.offsets)
         return [caption[start:end] for i, (start, end) in pairs if i == unknown and start < end]
 
@@ -129,8 +126,12 @@ class PromptTokenizer:
         return len(self.tokenizer)
 
     def name_tokens(self, name: str) -> int:
-        """The tokens of a class name or separator alone, see `NameTokens`."""
-        return self._name_tokens(name)
+        """The tokens of a class name or separator alone, without special ones; cached."""
+        count = self._name_tokens.get(name)
+        if count is None:
+            count = len(self._backend.encode(name, add_special_tokens=False).ids)
+            self._name_tokens[name] = count
+        return count
 
     def fitting_prefix(self, caption: str, max_tokens: int | None = None) -> int:
         """How many leading characters of a caption fit, cut between two words.
@@ -177,7 +178,8 @@ class PromptTokenizer:
             padding = [(0, 0)] * (length - count)
             maps.append(positive_map(prompt, encoding.offsets + padding))
             own[row] = own_words(prompt, encoding.offsets + padding)
-            self._warn_of_unknown(prompt.caption, self._unknown_words(prompt.caption, encoding))
+            if self.tokenizer.unk_token_id in encoding.ids:
+                self._warn_of_unknown(prompt.caption)
         # [UNK] has characters of its own, but cannot be guessed once it is masked.
         special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
         return TokenizedPrompts(input_ids, mask, maps, own & ~special)
@@ -188,9 +190,10 @@ class PromptTokenizer:
         if not len(prompts):
             raise PromptError("the list of prompts is empty")
 
-    def _warn_of_unknown(self, text: str, words: Sequence[str]) -> None:
+    def _warn_of_unknown(self, text: str) -> None:
         """Name words of a text that are unknown; each word once."""
-        new = list(dict.fromkeys(word for word in words if word not in self._told))
+        unknown = self.unknown_words(text)
+        new = list(dict.fromkeys(word for word in unknown if word not in self._told))
         if not new or len(self._told) >= UNKNOWN_WORDS_NAMED:
             return
         self._told.update(new)

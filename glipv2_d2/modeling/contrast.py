@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from .contrast_targets import ContrastTargets, batch_targets
-from .gather import gather_rows
 from .heads.task_head import TaskHead, TrainingPass
 from .precision import without_autocast
-from .processes import mean_over_processes
+from .processes import gather_rows, mean_over_processes
 from .text import TextFeatures
 
 __all__ = ["ContrastTargets", "RegionWordContrast", "sample_positions"]
@@ -125,7 +124,11 @@ class RegionWordContrast(TaskHead):
             # Each process takes its own rows and its own columns of the matrix of all processes.
             # Its share of the sums is divided by the mean count: the mean of the shares over the
             # processes, which is what DDP makes of their gradients, is the whole loss.
-            scale = self._inverse_temperature()
+            # The temperature itself is bounded, as CLIP's: a clamp in the graph would have no
+            # gradient beyond the bound and so never come back.
+            with torch.no_grad():
+                self.log_temperature.clamp_(min=self.min_log_temperature)
+            scale = self.log_temperature.neg().exp()
             all_regions, all_words = torch.cat(gather_rows(regions)), torch.cat(gather_rows(words))
             loss = _cross_entropy(regions @ all_words.T * scale, row_targets)
             loss = loss + _cross_entropy(words @ all_regions.T * scale, column_targets)
@@ -144,13 +147,6 @@ class RegionWordContrast(TaskHead):
 
     def _embed(self, projection: nn.Linear, features: torch.Tensor) -> torch.Tensor:
         return F.normalize(projection(features.to(projection.weight.dtype)), dim=-1)
-
-    def _inverse_temperature(self) -> torch.Tensor:
-        # The parameter itself is bounded, as CLIP's: a clamp in the graph would have no gradient
-        # beyond the bound and so never come back.
-        with torch.no_grad():
-            self.log_temperature.clamp_(min=self.min_log_temperature)
-        return self.log_temperature.neg().exp()
 
 
 @torch.no_grad()

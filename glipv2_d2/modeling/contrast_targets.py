@@ -10,8 +10,8 @@ from detectron2.utils import comm
 
 from ..language.class_names import bare_name
 from ..language.prompt import Prompt
-from .gather import gather_rows
 from .heads.task_head import TrainingPass
+from .processes import gather_rows
 
 __all__ = ["ContrastTargets", "batch_targets", "positions_inside"]
 
@@ -43,7 +43,7 @@ class ContrastTargets(NamedTuple):
             prompts=batch.prompts,
             positive_maps=batch.tokens.positive_maps,
             gt_phrases=batch.gt_phrases,
-            matches=run.matches.box_index,
+            matches=run.matches,
             words=batch.tokens.mask & ~batch.withheld,
             inside=positions_inside(
                 run.images.image_sizes,

@@ -7,7 +7,7 @@ from torchvision.ops import generalized_box_iou_loss
 
 from .boxes import InclusiveBoxCoder
 from .heads.grounding import GroundingOutput
-from .matcher import ATSSMatcher, GroundingTargets, Matches, match_batch
+from .matcher import ATSSMatcher, GroundingTargets
 from .processes import mean_over_processes
 
 __all__ = ["GroundingLosses"]
@@ -50,36 +50,41 @@ class GroundingLosses:
             "loss_centerness": centerness_weight,
         }
 
-    def match(self, anchors: list[torch.Tensor], targets: GroundingTargets) -> Matches:
-        """Which box each anchor is to predict. `anchors`: per level (n, 4), inclusive."""
-        return match_batch(self.matcher, anchors, targets.boxes)
+    def match(self, anchors: list[torch.Tensor], targets: GroundingTargets) -> torch.Tensor:
+        """(B, N) int64, the image's box that each anchor is to predict; -1 for none.
+
+        Args:
+            anchors: per level (n, 4), inclusive, N in all, shared by the batch.
+        """
+        return torch.stack([self.matcher(anchors, boxes) for boxes in targets.boxes])
 
     def __call__(
         self,
         output: GroundingOutput,
         anchors: list[torch.Tensor],
         targets: GroundingTargets,
-        matches: Matches | None = None,
+        matches: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Weighted scalars by name.
 
         Args:
-            anchors: per level (n, 4), inclusive, shared by the batch.
+            anchors: see `match`.
             matches: what `match` gave for them, where it is known already.
         """
-        box_index, matched_boxes = matches or self.match(anchors, targets)
-        positive = box_index >= 0
+        matches = self.match(anchors, targets) if matches is None else matches
+        positive = matches >= 0
+        boxes = torch.cat([b[row[row >= 0]] for b, row in zip(targets.boxes, matches)])
         num_positive = mean_over_processes(positive.sum().float()).clamp(min=1.0)
-        token_loss = self._token_loss(output.logits, box_index, targets) / num_positive
+        token_loss = self._token_loss(output.logits, matches, targets) / num_positive
 
         all_anchors = torch.cat(anchors).expand_as(output.deltas)
-        centerness_target = centerness_of(all_anchors[positive], matched_boxes[positive])
+        centerness_target = centerness_of(all_anchors[positive], boxes)
         # The smallest positive number keeps an all-empty batch at 0 instead of 0 / 0.
         divisor = mean_over_processes(centerness_target.sum()).clamp(min=1e-6)
-        boxes = self.box_coder.decode(output.deltas[positive], all_anchors[positive])
+        decoded = self.box_coder.decode(output.deltas[positive], all_anchors[positive])
         # Narrower than a pixel, an inclusive box ends before it begins: taken as empty.
-        boxes = torch.cat((boxes[:, :2], torch.maximum(boxes[:, :2], boxes[:, 2:])), dim=1)
-        box_loss = generalized_box_iou_loss(boxes, matched_boxes[positive]) * centerness_target
+        decoded = torch.cat((decoded[:, :2], torch.maximum(*decoded.split(2, dim=1))), dim=1)
+        box_loss = generalized_box_iou_loss(decoded, boxes) * centerness_target
         centerness_loss = F.binary_cross_entropy_with_logits(
             output.centerness[positive], centerness_target, reduction="sum"
         )
@@ -93,10 +98,10 @@ class GroundingLosses:
         return {name: loss * self.weights[name] for name, loss in losses.items()}
 
     def _token_loss(
-        self, logits: torch.Tensor, box_index: torch.Tensor, targets: GroundingTargets
+        self, logits: torch.Tensor, matches: torch.Tensor, targets: GroundingTargets
     ) -> torch.Tensor:
         gold = torch.zeros_like(logits)
-        for row, index, tokens in zip(gold, box_index, targets.tokens):
+        for row, index, tokens in zip(gold, matches, targets.tokens):
             positive = index >= 0
             row[positive, : tokens.shape[1]] = tokens[index[positive]].to(row.dtype)
         loss = sigmoid_focal_loss(logits, gold, alpha=self.alpha, gamma=self.gamma)

@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, pairwise_iou
 
 from .boxes import to_continuous
 
-__all__ = ["ATSSMatcher", "GroundingTargets", "Matches", "match_batch"]
+__all__ = ["ATSSMatcher", "GroundingTargets"]
 
 
 class GroundingTargets(NamedTuple):
@@ -22,18 +22,6 @@ class GroundingTargets(NamedTuple):
     boxes: list[torch.Tensor]
     tokens: list[torch.Tensor]
     mask: torch.Tensor
-
-
-class Matches(NamedTuple):
-    """The boxes that the N anchors of B images are to predict.
-
-    Attributes:
-        box_index: (B, N) int64, the image's box of each anchor; -1 for none.
-        boxes: (B, N, 4) those boxes, inclusive, pixels; of no meaning where the index is -1.
-    """
-
-    box_index: torch.Tensor
-    boxes: torch.Tensor
 
 
 class ATSSMatcher:
@@ -66,7 +54,10 @@ class ATSSMatcher:
         candidates = self._nearest_per_level(anchors, boxes)  # (candidates, G)
         candidate_iou = iou.gather(0, candidates)
         threshold = candidate_iou.mean(dim=0) + candidate_iou.std(dim=0)
-        positive = (candidate_iou >= threshold) & self._inside(all_anchors, boxes, candidates)
+        centers = _centers(all_anchors)[candidates]  # (candidates, G, 2)
+        margins = torch.cat((centers - boxes[:, :2], boxes[:, 2:] - centers), dim=-1)
+        inside = margins.amin(dim=-1) > self.min_inside
+        positive = (candidate_iou >= threshold) & inside
         claimed = torch.full_like(iou, -1.0)
         claimed.scatter_(0, candidates, torch.where(positive, candidate_iou, -1.0))
         best_iou, best_box = claimed.max(dim=1)
@@ -84,24 +75,6 @@ class ATSSMatcher:
             start += len(level)
         return torch.cat(chosen)
 
-    def _inside(
-        self, anchors: torch.Tensor, boxes: torch.Tensor, candidates: torch.Tensor
-    ) -> torch.Tensor:
-        centers = _centers(anchors)[candidates]  # (candidates, G, 2)
-        margins = torch.cat((centers - boxes[:, :2], boxes[:, 2:] - centers), dim=-1)
-        return margins.amin(dim=-1) > self.min_inside
-
 
 def _centers(boxes: torch.Tensor) -> torch.Tensor:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
-
-
-def match_batch(
-    matcher: ATSSMatcher, anchors: list[torch.Tensor], boxes: list[torch.Tensor]
-) -> Matches:
-    """Matches of B images. `anchors`: per level (n, 4); `boxes`: per image (G, 4); inclusive."""
-    matches = torch.stack([matcher(anchors, b) for b in boxes])
-    matched = [
-        b[m.clamp(min=0)] if len(b) else b.new_zeros((len(m), 4)) for b, m in zip(boxes, matches)
-    ]
-    return Matches(matches, torch.stack(matched))

@@ -137,18 +137,15 @@ class GLIPWithTTA(nn.Module):
     def _views(self, inputs: dict) -> Iterator[tuple[dict, bool]]:
         image = inputs["image"].permute(1, 2, 0).cpu().numpy()
         prompts = inputs.get("prompt")
-        directed = _names_directions(self.model.vocabulary_prompts if prompts is None else prompts)
+        prompts = self.model.vocabulary_prompts if prompts is None else prompts
+        prompts = [prompts] if isinstance(prompts, Prompt) else prompts
+        directed = any(names_direction(prompt.caption) for prompt in prompts)
         mirrored = (False, True) if self.flip and not directed else (False,)
         for resize in self.resizes:
             for flip in mirrored:
                 view = resize.get_transform(image).apply_image(image)
                 view = view[:, ::-1] if flip else view
                 yield {**inputs, "image": torch.as_tensor(view.copy()).permute(2, 0, 1)}, flip
-
-
-def _names_directions(prompts: Prompt | Sequence[Prompt]) -> bool:
-    prompts = [prompts] if isinstance(prompts, Prompt) else prompts
-    return any(names_direction(prompt.caption) for prompt in prompts)
 
 
 def _mirrored(boxes: Boxes, width: int) -> Boxes:

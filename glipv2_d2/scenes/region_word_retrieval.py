@@ -87,7 +87,7 @@ def _rank(model, inputs: list[dict]) -> BatchRanking:
     tokens = model.tokenizer(prompts).to(model.device)
     text = model.language_backbone(tokens)
     features = model.visual_features(model.preprocess_image(inputs))
-    matches = model.losses.match(model.anchors(features), model.targets(inputs, tokens)).box_index
+    matches = model.losses.match(model.anchors(features), model.targets(inputs, tokens))
     positions = box_positions(matches, [len(phrases) for phrases in boxes])
     scores = {"fused": _fused_scores(model, features, text, tokens, positions)}
     if getattr(model, "contrast", None) is not None:

@@ -105,25 +105,13 @@ def random_names(rng, count):
     ]
 
 
-def sum_of_names(clip, names, separator):
-    total = sum(map(clip.name_tokens, names)) + clip.num_special_tokens
-    return total + clip.name_tokens(separator) * (len(names) - 1)
-
-
 @pytest.mark.parametrize("separator", [". ", " ", ", ", " . ", "."])
-def test_counts_of_names_are_exact_or_more(clip, separator):
+def test_counts_of_clean_names_are_exact(clip, separator):
     clean = ["cat", "hot dog", "t-shirt", "o'clock", "café", "狗", "no. 5", "1000-piece puzzle"]
     prompt = Prompt.from_classes(clean, separator=separator)
-    assert sum_of_names(clip, clean, separator) == clip.num_tokens(prompt.caption)
-    rng = random.Random(0)
-    lists = [NAMES, *(random_names(rng, 12) for _ in range(50))]
-    joined = 0
-    for names in lists:
-        prompt = Prompt.from_classes(names, separator=separator)
-        count = clip.num_tokens(prompt.caption)
-        assert sum_of_names(clip, names, separator) >= count
-        joined += sum_of_names(clip, names, separator) > count
-    assert joined > 0  # there is something to be careful about
+    total = sum(map(clip.name_tokens, clean)) + clip.num_special_tokens
+    total += clip.name_tokens(separator) * (len(clean) - 1)
+    assert total == clip.num_tokens(prompt.caption)
 
 
 def test_split_of_names_that_end_in_marks(clip):

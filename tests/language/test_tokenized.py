@@ -54,6 +54,12 @@ def test_a_vocabulary_is_cut_under_its_limit(words):
         words.split(["cat", "dog " * 12])
 
 
+def test_a_vocabulary_fits_though_a_name_was_counted_too_low(words, monkeypatch):
+    monkeypatch.setattr(words, "name_tokens", lambda name: 1)
+    prompts = words.split([f"thing {i}" for i in range(10)])
+    assert [len(prompt) for prompt in prompts] == [4, 4, 2]
+
+
 def test_training_prompts_fit_its_limit(words):
     random.seed(0)
     sampler = DetectionPromptSampler([f"thing {i}" for i in range(10)], words)

@@ -8,7 +8,7 @@ from torch import nn
 
 from glipv2_d2 import compat
 from glipv2_d2.modeling.contrast import RegionWordContrast
-from glipv2_d2.modeling.gather import gather_rows
+from glipv2_d2.modeling.processes import gather_rows
 from glipv2_d2.modeling.text import TextFeatures
 from tests.support.contrast_cases import (
     CHANNELS,

@@ -6,7 +6,7 @@ import statistics
 import pytest
 import torch
 
-from glipv2_d2.modeling.matcher import ATSSMatcher, match_batch
+from glipv2_d2.modeling.matcher import ATSSMatcher
 
 
 def anchor_levels(height, width, strides=(8, 16, 32, 64, 128), scale=8):
@@ -153,16 +153,3 @@ def test_centers_on_the_edge_are_outside():
     matches = ATSSMatcher()(levels, box)
     assert matches[0] == -1  # the center on the corner
     assert naive_atss(levels, box).tolist() == matches.tolist()
-
-
-def test_batch():
-    levels = anchor_levels(96, 96)
-    images = [random_boxes(2, 96, 96, seed=1), torch.zeros(0, 4), random_boxes(3, 96, 96, seed=2)]
-    matches, matched = match_batch(ATSSMatcher(), levels, images)
-    count = sum(map(len, levels))
-    assert matches.shape == (3, count) and matched.shape == (3, count, 4)
-    for row, boxes, image_matched in zip(matches, images, matched):
-        assert torch.equal(row, ATSSMatcher()(levels, boxes))
-        positive = row >= 0
-        assert torch.equal(image_matched[positive], boxes[row[positive]])
-    assert not matched[1].any()

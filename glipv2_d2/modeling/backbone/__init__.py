@@ -1,9 +1,8 @@
 """Vision backbones, registered with Detectron2."""
 
-from .build import build_glip_backbone
 from .clip_visual import ClipResNetBackbone, ClipViTBackbone
 from .coswin import CoSwinBackbone
-from .fpn import build_fpn, drop_block_fpn
+from .fpn import build_fpn, build_glip_backbone
 from .swin import SwinBackbone
 
 __all__ = [
@@ -13,5 +12,4 @@ __all__ = [
     "SwinBackbone",
     "build_fpn",
     "build_glip_backbone",
-    "drop_block_fpn",
 ]

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 
 import torch
-from detectron2.modeling import Backbone
+from detectron2.config import CfgNode, instantiate
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelP6P7
 from torch import nn
 from torchvision.ops import drop_block2d
 
+from ...config import load_model_config
 from ...errors import ConfigError
 from ..levels import level_strides
 from ..precision import without_autocast
 
-__all__ = ["build_fpn", "drop_block_fpn"]
+__all__ = ["build_fpn", "build_glip_backbone"]
 
 
 class _TopBlock(LastLevelP6P7):
@@ -58,29 +61,27 @@ def build_fpn(
         out_channels=out_channels,
         top_block=_TopBlock(out_channels, out_channels, in_feature="p5"),
     )
-    return drop_block_fpn(fpn, drop_block) if drop_block > 0 else fpn
-
-
-def drop_block_fpn(fpn: FPN, probability: float, block_size: int = 3) -> FPN:
-    """DropBlock on the inputs of the output convolutions of P3 and P4, in training.
-
-    A forward hook, so that parameter names and the top-down path stay those of the stock FPN.
-    """
-    for level in (3, 4):
-        hook = _DropBlockHook(probability, block_size)
-        getattr(fpn, f"fpn_output{level}").register_forward_pre_hook(hook)
+    # A forward hook, so that parameter names and the top-down path stay those of the stock FPN.
+    if drop_block > 0:
+        for level in (fpn.fpn_output3, fpn.fpn_output4):
+            level.register_forward_pre_hook(_DropBlockHook(drop_block))
     return fpn
+
+
+@BACKBONE_REGISTRY.register()
+def build_glip_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
+    """For yacs users: the backbone (Swin with FPN) of the LazyConfig that MODEL.GLIP.CONFIG names.
+
+    With `MODEL.BACKBONE.NAME: build_glip_backbone` a stock RetinaNet or Mask R-CNN runs on it.
+    """
+    return instantiate(load_model_config(cfg.MODEL.GLIP.CONFIG).backbone)
 
 
 class _DropBlockHook:
     """Forward pre-hook; a class, because a model with a local function in it cannot be pickled."""
 
-    def __init__(self, probability: float, block_size: int):
+    def __init__(self, probability: float):
         self.probability = probability
-        self.block_size = block_size
 
     def __call__(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        dropped = drop_block2d(
-            inputs[0], self.probability, self.block_size, training=module.training
-        )
-        return (dropped,)
+        return (drop_block2d(inputs[0], self.probability, 3, training=module.training),)

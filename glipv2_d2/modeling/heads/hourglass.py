@@ -94,17 +94,12 @@ class StackedHourglass(nn.Module):
         self.channels = channels
         same = in_channels == channels
         self.reduce = nn.Identity() if same else _conv(in_channels, channels, 1)
-        layers = [Hourglass(num_scales, channels) for _ in range(num_layers)]
-        self.layers = nn.ModuleList(layers)
-        norms = [_norm(norm, channels) for _ in layers]
-        self.norms = nn.ModuleList(norms)
+        self.layers = nn.ModuleList(Hourglass(num_scales, channels) for _ in range(num_layers))
+        self.norms = nn.ModuleList(_norm(norm, channels) for _ in range(num_layers))
         if norm:
-            self._begin_as_identities()
-
-    def _begin_as_identities(self) -> None:
-        for part in self.modules():
-            if isinstance(part, Residual):
-                nn.init.zeros_(part.conv3.weight)
+            for part in self.modules():
+                if isinstance(part, Residual):  # begins as the identity
+                    nn.init.zeros_(part.conv3.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(R, in_channels, h, w) -> (R, channels, h, w)."""

@@ -50,7 +50,12 @@ class MaskTargets(NamedTuple):
         Raises:
             ConfigError: see `bit_masks`.
         """
-        predicted, matched = run.matched_predictions()
+        anchors = torch.cat(run.anchors)
+        predicted, matched = [], []
+        for deltas, index in zip(run.output.deltas.detach(), run.matches):
+            decoded = run.box_coder.decode(deltas[index >= 0], anchors[index >= 0])
+            predicted.append(to_continuous(decoded))
+            matched.append(index[index >= 0])
         return cls(
             boxes=[to_continuous(boxes) for boxes in run.targets.boxes],
             masks=[bit_masks(x, run.words.device) for x in run.batch.inputs],

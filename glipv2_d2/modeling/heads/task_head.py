@@ -13,8 +13,8 @@ from torch import nn
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts
 from ...language.tokenizer import PromptTokenizer
-from ..boxes import InclusiveBoxCoder, to_continuous
-from ..matcher import GroundingTargets, Matches
+from ..boxes import InclusiveBoxCoder
+from ..matcher import GroundingTargets
 from ..text.features import TextFeatures
 from .grounding import GroundingOutput
 
@@ -64,7 +64,7 @@ class TrainingPass:
         anchors: per level (h * w, 4), inclusive, pixels.
         strides: of each level, pixels.
         targets: the ground truth of boxes and words.
-        matches: the box that each anchor is to predict.
+        matches: (B, N) int64, the image's box that each anchor is to predict; -1 for none.
         box_coder: between anchors and boxes.
     """
 
@@ -78,33 +78,8 @@ class TrainingPass:
     anchors: list[torch.Tensor]
     strides: Sequence[int]
     targets: GroundingTargets
-    matches: Matches
+    matches: torch.Tensor
     box_coder: InclusiveBoxCoder
-
-    def trains(self, head: nn.Module) -> bool:
-        """Whether a loss of this head has anything to train: its parameters, or what it reads.
-
-        Where gradients are switched off altogether somebody wants to see the losses: True.
-        """
-        if not torch.is_grad_enabled():
-            return True
-        read = (*self.features, self.text.hidden, *self.levels, self.words)
-        return any(x.requires_grad for x in (*read, *head.parameters()))
-
-    def matched_predictions(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The boxes predicted at the matcher's positives, without gradient.
-
-        Returns:
-            Per image (P, 4), continuous, pixels; and (P,) int64, the true box of each.
-        """
-        anchors = torch.cat(self.anchors)
-        boxes, matched = [], []
-        for deltas, index in zip(self.output.deltas.detach(), self.matches.box_index):
-            positive = index >= 0
-            decoded = self.box_coder.decode(deltas[positive], anchors[positive])
-            boxes.append(to_continuous(decoded))
-            matched.append(index[positive])
-        return boxes, matched
 
 
 class TaskHead(nn.Module):

@@ -16,7 +16,7 @@ from ..postprocessing import ClassMap, Detections, classes_asked_twice
 if TYPE_CHECKING:
     from .glip import GLIP
 
-__all__ = ["EncodedImages", "Found", "InferencePass", "groups_of_images"]
+__all__ = ["EncodedImages", "InferencePass", "groups_of_images"]
 
 # Pairs of image and prompt whose fused features are kept until the detections are refined: at
 # 800 x 1333 pixels 23 MB each. LVIS has 31 prompts. Beyond that the neck runs once more for the
@@ -58,17 +58,6 @@ class Fused(NamedTuple):
     levels: list[torch.Tensor]
     words: torch.Tensor
     class_maps: list[ClassMap]
-
-
-class Found(NamedTuple):
-    """Detections of an image, in pixels of the model's input.
-
-    Attributes:
-        prompt_index: (n,) int64, which of the image's prompts each belongs to.
-    """
-
-    instances: Instances
-    prompt_index: torch.Tensor
 
 
 class InferencePass:
@@ -121,32 +110,32 @@ class InferencePass:
                 parts[pair.image].append(found)
         return [model.postprocessor.merge(*of_image) for of_image in zip(parts, deferred)]
 
-    def found(self, min_scores: Sequence[float]) -> list[Found]:
-        """`detect`, without detections that score less than their image's minimum."""
+    def found(self, min_scores: Sequence[float]) -> list[Instances]:
+        """`detect` as Instances with `prompt_index`, without what scores less than `min_scores`."""
         results = []
-        for number, detections in enumerate(self.detect()):
-            detections = detections.select(detections.scores >= min_scores[number])
-            asked, size = self.prompts[number], self.images.sizes[number]
-            instances = self.model.postprocessor.to_instances(detections, asked, size)
-            results.append(Found(instances, detections.prompt_index))
+        for detections, prompts, size, least in zip(
+            self.detect(), self.prompts, self.images.sizes, min_scores
+        ):
+            detections = detections.select(detections.scores >= least)
+            instances = self.model.postprocessor.to_instances(detections, prompts, size)
+            instances.prompt_index = detections.prompt_index
+            results.append(instances)
         return results
 
-    def known(self, detected_instances: Sequence[Instances]) -> list[Found]:
-        """Boxes that are known already, each with the first prompt that asks for its class.
+    def known(self, detected_instances: Sequence[Instances]) -> list[Instances]:
+        """Boxes that are known already, `prompt_index` of the first prompt that asks for a class.
 
         Raises:
             PromptError: no prompt of the image asks for a class.
         """
-        device = self.model.device
-        return [
-            Found(instances.to(device), _first_to_ask(asked, instances.pred_classes).to(device))
-            for instances, asked in zip(detected_instances, self.prompts)
-        ]
+        results = [instances.to(self.model.device) for instances in detected_instances]
+        for instances, prompts in zip(results, self.prompts):
+            instances.prompt_index = _first_to_ask(prompts, instances.pred_classes)
+        return results
 
-    def refine(self, found: Sequence[Found]) -> list[Instances]:
-        """The detections of each image with what the heads add to them."""
-        instances = [f.instances for f in found]
-        boxes = [x.pred_boxes.tensor for x in instances]
+    def refine(self, found: list[Instances]) -> list[Instances]:
+        """The detections of each image with what the heads add to them, without `prompt_index`."""
+        boxes = [x.pred_boxes.tensor for x in found]
         added = [[b.new_zeros(len(b), *head.refined_shape) for b in boxes] for head in self.heads]
         for number, pairs in enumerate(self.batches if self.heads else ()):
             rows = [found[p.image].prompt_index == p.prompt_index for p in pairs]
@@ -154,16 +143,17 @@ class InferencePass:
                 continue
             fused = self._fuse(number)
             own_boxes = [boxes[p.image][r] for p, r in zip(pairs, rows)]
-            classes = [instances[p.image].pred_classes[r] for p, r in zip(pairs, rows)]
+            classes = [found[p.image].pred_classes[r] for p, r in zip(pairs, rows)]
             tokens = [of.tokens_of(c) for of, c in zip(fused.class_maps, classes)]
             for head, of_images in zip(self.heads, added):
                 refined = head.refine(fused.levels, fused.words, own_boxes, tokens)
                 for pair, r, of_pair in zip(pairs, rows, refined):
                     of_images[pair.image][r] = of_pair.to(boxes[pair.image].dtype)
-        for head, of_images in zip(self.heads, added):
-            for x, of_image in zip(instances, of_images):
-                head.attach(x, of_image)
-        return instances
+        for i, instances in enumerate(found):
+            instances.remove("prompt_index")
+            for head, of_images in zip(self.heads, added):
+                head.attach(instances, of_images[i])
+        return found
 
     def _fuse(self, number: int) -> Fused:
         """The neck's output for a batch of pairs."""

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ...language.tokenized import TokenizedPrompts
 from .features import TextFeatures
@@ -58,7 +59,13 @@ class TextFeatureCache:
                 self._entries.move_to_end(key)
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
-        return self._padded([found[key] for key in keys], tokens.mask)
+        # The longest prompt of the batch is as long as `tokens.mask` is wide.
+        hidden, embedded = zip(*(found[key] for key in keys))
+        return TextFeatures(
+            hidden=pad_sequence(hidden, batch_first=True),
+            embedded=pad_sequence(embedded, batch_first=True),
+            mask=tokens.mask,
+        )
 
     def _encode_missing(
         self, tokens: TokenizedPrompts, keys: list[Hashable], rows: list[int]
@@ -77,18 +84,6 @@ class TextFeatureCache:
             keys[row]: (features.hidden[i, :n].detach(), features.embedded[i, :n].detach())
             for i, (row, n) in enumerate(zip(rows, lengths))
         }
-
-    @staticmethod
-    def _padded(entries, mask: torch.Tensor) -> TextFeatures:
-        def pad(tensors):
-            padded = tensors[0].new_zeros((*mask.shape, tensors[0].shape[-1]))
-            for row, tensor in zip(padded, tensors):
-                row[: len(tensor)] = tensor
-            return padded
-
-        return TextFeatures(
-            hidden=pad([e[0] for e in entries]), embedded=pad([e[1] for e in entries]), mask=mask
-        )
 
     def _keys(self, tokens: TokenizedPrompts) -> list[Hashable]:
         device = tokens.input_ids.device

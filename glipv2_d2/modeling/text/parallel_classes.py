@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from ...errors import ConfigError
+from ...language.class_knowledge import read_definitions
 from ...language.class_tokenizer import ParallelClassTokenizer
-from ...language.definitions import read_definitions
 from ...language.tokenized import TokenizedPrompts
 from .bert import BertLanguageBackbone
 from .build import LANGUAGE_BACKBONE_REGISTRY
