@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
 from .datasets.phrase_classes import number_phrases
 from .report import RecordError, Report, reported
 
@@ -117,6 +119,13 @@ class Reader:
         self.image_root = image_root
         self.dataset_name = dataset_name
         self.options = options
+
+    def register(self, **metadata: Any) -> None:
+        """Put it and the metadata into Detectron2's catalogs, unless the name is taken."""
+        if self.dataset_name not in DatasetCatalog:
+            DatasetCatalog.register(self.dataset_name, self)
+            files = {"json_file": self.path, "image_root": self.image_root}
+            MetadataCatalog.get(self.dataset_name).set(**files, **metadata)
 
     def read(self, report: Report) -> Sequence[Record]:
         """The records, not checked yet; what is left out of the file is in the report."""

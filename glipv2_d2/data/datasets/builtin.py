@@ -13,7 +13,8 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_lvis_instances
 from detectron2.data.datasets.lvis import get_lvis_instances_meta
 
-from .coco_like import register_coco_style
+from ..reader import Reader
+from .coco_like import load_coco_style_json
 from .objects365 import clean_objects365_name
 from .odinw import register_odinw
 from .refexp import register_coco_without_refexp
@@ -79,13 +80,12 @@ def register_all(root: str | None = None) -> None:
         root: the folder of the data sets; `DETECTRON2_DATASETS` or `datasets` by default.
     """
     root = os.path.expanduser(root or os.getenv("DETECTRON2_DATASETS") or "datasets")
-    known = set(DatasetCatalog.list())
     for name, (folder, json_file, images) in DETECTION_SPLITS.items():
-        if name not in known:
-            json_file = os.path.join(root, folder, "annotations", f"{json_file}.json")
-            options = _READING.get(folder, {})
-            register_coco_style(name, json_file, os.path.join(root, images), **options)
-    if "lvis_v1_minival" not in known:
+        json_file = os.path.join(root, folder, "annotations", f"{json_file}.json")
+        image_root, options = os.path.join(root, images), _READING.get(folder, {})
+        reader = Reader(load_coco_style_json, json_file, image_root, name, **options)
+        reader.register(evaluator_type="coco")
+    if "lvis_v1_minival" not in DatasetCatalog:
         register_lvis_instances(
             "lvis_v1_minival",
             get_lvis_instances_meta("lvis_v1"),
@@ -93,14 +93,13 @@ def register_all(root: str | None = None) -> None:
             os.path.join(root, "coco/"),
         )
     for name, json_file, folders, options in _grounding_splits(root):
-        if name not in known:
+        if name not in DatasetCatalog:
             if isinstance(folders, dict):
                 folders = {origin: os.path.join(root, path) for origin, path in folders.items()}
             else:
                 folders = os.path.join(root, folders)
             register_grounding_dataset(name, os.path.join(root, json_file), folders, **options)
-    if "coco_2017_train_without_refexp" not in known:
-        register_coco_without_refexp(root, REFCOCO_SPLITS)
+    register_coco_without_refexp(root, REFCOCO_SPLITS)
     register_odinw(root)
     register_all_scenes(root)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
@@ -28,7 +28,6 @@ from ..entries import (
     sound_annotations,
     sound_images,
 )
-from ..reader import Reader
 from ..report import Report, reported
 
 Record = dict[str, Any]
@@ -36,22 +35,6 @@ Record = dict[str, Any]
 # Of an image, where the file has them: what federated data verify, and what evaluators look up.
 IMAGE_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
 ANNOTATION_KEYS = ("id", "iscrowd", "bbox", "keypoints", "category_id")
-
-
-def register_coco_style(
-    name: str, json_file: str, image_root: str, *, metadata: Mapping | None = None, **options: Any
-) -> None:
-    """Register a COCO json under a name; it is read by `load_coco_style_json`.
-
-    Args:
-        name, json_file, image_root: as for Detectron2's `register_coco_instances`.
-        metadata: goes into `MetadataCatalog` besides `evaluator_type="coco"`.
-        options: `classes`, `rename`, `keep_folders` of the reader.
-    """
-    reader = Reader(load_coco_style_json, json_file, image_root, name, **options)
-    DatasetCatalog.register(name, reader)
-    fields = {"evaluator_type": "coco", **(metadata or {})}
-    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, **fields)
 
 
 def load_coco_style_json(
