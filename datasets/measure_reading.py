@@ -38,9 +38,9 @@ from PIL import Image
 from glipv2_d2.compat import launch
 from glipv2_d2.data import build_grounding_train_loader, register_coco_dataset
 from glipv2_d2.data.containers import image_bytes
-from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
+from glipv2_d2.data.datasets.glip_tsv import GlipTsvRecords
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
-from glipv2_d2.data.datasets.tar_shards import load_tar_shards
+from glipv2_d2.data.datasets.tar_shards import TarRecords
 from glipv2_d2.data.images import read_record_image
 from glipv2_d2.errors import command
 
@@ -120,7 +120,7 @@ def write_tsv(folder: Path, rows: Sequence[bytes], label: dict) -> Callable[[], 
             images.write(f"{number}\t".encode() + base64.b64encode(data) + b"\n")
             labels.write(f"{number}\t{json.dumps(label)}\n")
     (folder / "set.yaml").write_text("img: img.tsv\nlabel: label.tsv\n")
-    return lambda: load_glip_tsv(str(folder / "set.yaml"))
+    return lambda: GlipTsvRecords(str(folder / "set.yaml"))
 
 
 def write_tar(folder: Path, rows: Sequence[bytes], label: dict) -> Callable[[], Sequence]:
@@ -131,7 +131,7 @@ def write_tar(folder: Path, rows: Sequence[bytes], label: dict) -> Callable[[], 
                 member = tarfile.TarInfo(f"{number:08d}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
-    return lambda: load_tar_shards(str(folder / "00000.tar"))
+    return lambda: TarRecords(str(folder / "00000.tar"))
 
 
 def write_files(folder: Path, rows: Sequence[bytes], label: dict) -> Callable[[], Sequence]:

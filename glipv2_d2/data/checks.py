@@ -197,9 +197,7 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
         _check_spans(annotation, record["caption"])
     else:
         category = annotation.get("category_id")
-        if not isinstance(category, NUMBERS) or isinstance(category, bool):
-            raise _Invalid("bad class", f"category_id {category!r} is not an integer")
-        if category % 1:
+        if not isinstance(category, NUMBERS) or isinstance(category, bool) or category % 1:
             raise _Invalid("bad class", f"category_id {category!r} is not an integer")
         if num_classes is not None and not 0 <= category < num_classes:
             raise _Invalid(

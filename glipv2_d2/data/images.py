@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from ..errors import DataError, ImageReadError
 from ..images import BAD_EXIF, image_to_array, read_image, reading_image
-from .containers import image_stream
+from .containers import image_bytes
 
 
 class ImageSizeError(ImageReadError, SizeMismatchError):
@@ -33,7 +34,8 @@ def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndar
     source = record.get("image_source")
     if source is None:
         return read_image(record["file_name"], format)
-    with reading_image(record["file_name"]), Image.open(image_stream(source)) as image:
+    file = io.BytesIO(image_bytes(source))
+    with reading_image(record["file_name"]), Image.open(file) as image:
         return image_to_array(image, format)
 
 
@@ -94,7 +96,7 @@ def _header(record: Mapping[str, Any]) -> _Header:
     source = record.get("image_source")
     path = record["file_name"]
     with reading_image(path):
-        file = PathManager.open(path, "rb") if source is None else image_stream(source)
+        file = PathManager.open(path, "rb") if source is None else io.BytesIO(image_bytes(source))
         with file, Image.open(file) as image:
             width, height = image.size
             try:

@@ -20,14 +20,7 @@ from detectron2.utils.file_io import PathManager
 from ...errors import DataError
 from ...language.class_names import root_class_warning
 from ..checks import not_utf8
-from ..entries import (
-    Problem,
-    id_problem,
-    make_ids_plain,
-    short,
-    sound_annotations,
-    sound_images,
-)
+from ..entries import Problem, id_problem, make_ids_plain, short, sound_entries
 from ..report import Report, reported
 
 Record = dict[str, Any]
@@ -85,7 +78,7 @@ def load_coco_style_json(
                 url = image.get("coco_url")
                 image["file_name"] = "/".join(str(url or "").split("/")[-2:]) or None
     with reported(json_file, report) as report:
-        images, by_image = sound_entries(content, contiguous, json_file, report)
+        images, by_image = coco_entries(content, contiguous, json_file, report)
         is_annotated = content.pop("annotations", None) is not None  # each is gone when converted
         for entries in by_image.values():
             entries[:] = [detectron2_annotation(e, contiguous, json_file, report) for e in entries]
@@ -99,33 +92,21 @@ def load_coco_style_json(
     ]
 
 
-def sound_entries(
+def coco_entries(
     content: Mapping[str, Any], contiguous: Mapping[int, int], json_file: str, report: Report
 ) -> tuple[dict[Any, Record], dict[Any, list[Record]]]:
-    """What of a COCO json can be used, for training and as ground truth alike.
-
-    Args:
-        content: of `read_json`.
-        contiguous: the ids of the categories -> class ids.
-        json_file: for the messages.
-        report: takes what is left out.
-
-    Returns:
-        The entries of `images`, by id, in the order of their ids; by the same ids the lists of
-        their `annotations`, with numbers as numbers.
-    """
-    required = ("id", "file_name", "height", "width")
-    images = sound_images(content["images"], json_file, report, required, _image_problem)
-    # Numbers before texts, which cannot be compared.
-    images = dict(sorted(images.items(), key=lambda item: (isinstance(item[0], str), item[0])))
-    by_image = sound_annotations(
-        content.get("annotations", ()),
-        images,
+    """`sound_entries` of a COCO json in the order of the image ids, for training and as ground
+    truth alike; `contiguous`: the ids of the categories -> class ids."""
+    images, by_image = sound_entries(
+        content,
         json_file,
         report,
-        partial(_annotation_problem, contiguous),
+        required=("id", "file_name", "height", "width"),
+        image_problem=_image_problem,
+        annotation_problem=partial(_annotation_problem, contiguous),
     )
-    return images, by_image
+    # Numbers before texts, which cannot be compared.
+    return dict(sorted(images.items(), key=lambda i: (isinstance(i[0], str), i[0]))), by_image
 
 
 def read_json(
@@ -133,10 +114,8 @@ def read_json(
 ) -> dict[str, Any]:
     """A json object with these lists, of which the optional ones may be missing.
 
-    Bytes that are not UTF-8 become lone surrogates.
-
-    Ids that are texts of numbers become these numbers, see
-    `plain_id`.
+    Bytes that are not UTF-8 become lone surrogates; ids that are texts of numbers become these
+    numbers, see `plain_id`.
 
     Raises:
         DataError: the file is missing, no json, or lacks a field.
@@ -275,12 +254,8 @@ def _record(
     path = os.path.join(image_root, file_name)
     if "\\" in file_name and not os.path.exists(path):  # written on Windows
         path = os.path.join(image_root, file_name.replace("\\", "/"))
-    record = {
-        "file_name": path,
-        "height": image["height"],
-        "width": image["width"],
-        "image_id": image["id"],
-    }
+    record = {"file_name": path, "height": image["height"], "width": image["width"]}
+    record["image_id"] = image["id"]
     if annotations is not None:
         record["annotations"] = annotations
     if dataset_name is not None:

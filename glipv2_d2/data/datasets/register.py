@@ -11,10 +11,10 @@ from fvcore.common.registry import Registry
 from ...errors import DataError, UsageError
 from ..reader import Reader
 from .coco_like import load_coco_style_json
-from .glip_tsv import load_glip_tsv
+from .glip_tsv import GlipTsvRecords
 from .mdetr import load_mdetr_json
 from .odvg import load_odvg
-from .tar_shards import load_tar_shards
+from .tar_shards import TarRecords
 
 Load = TypeVar("Load", bound=Callable[..., Sequence[Any]])
 
@@ -40,8 +40,8 @@ class FormatRegistry(Registry):
 GROUNDING_FORMATS = FormatRegistry("grounding data format")
 GROUNDING_FORMATS.register("mdetr")(load_mdetr_json)
 GROUNDING_FORMATS.register("odvg")(load_odvg)
-GROUNDING_FORMATS.register("glip_tsv")(load_glip_tsv)
-GROUNDING_FORMATS.register("webdataset")(load_tar_shards)
+GROUNDING_FORMATS.register("glip_tsv")(GlipTsvRecords)
+GROUNDING_FORMATS.register("webdataset")(TarRecords)
 
 
 def register_grounding_dataset(
