@@ -19,7 +19,7 @@ from .datasets.coco_like import load_coco_style_json
 from .datasets.phrasecut import with_whole_masks
 from .datasets.refexp import without_images
 from .patterns import refuse_patterns, refuse_what_is_left
-from .reader import Reader, RecordIndex
+from .reader import Reader, RecordIndex, evenly
 from .records import Records, num_classes
 from .report import Report, reported
 from .samplers import MOST_UNUSABLE
@@ -173,7 +173,7 @@ def _to_train_on(name: str, records: list[Record], excluded: Set[str]) -> list[R
 def _require_usable(records: Records, report: Report) -> None:
     """Check some records of an index before the training begins."""
     looked_at = min(LOOKED_AT, len(records))
-    sound = records.some(LOOKED_AT, report)
+    sound = list(records.usable(report, evenly(len(records), LOOKED_AT)))
     where = f"{records.source} ({records.name})"
     if not len(records):
         raise DataError(f"{where} has no records")
@@ -199,7 +199,7 @@ def _require_annotations(name: str, records: Sequence[Record]) -> None:
 
 def _require_images(records: Sequence[Record], name: str) -> None:
     """Look for some image files, evenly spread, before the training begins."""
-    looked_at = records[:: max(len(records) // LOOKED_AT, 1)]
+    looked_at = [records[i] for i in evenly(len(records), LOOKED_AT)]
     missing = [r["file_name"] for r in looked_at if not PathManager.exists(image_file(r))]
     if not missing:
         return

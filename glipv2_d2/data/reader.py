@@ -76,6 +76,11 @@ class RecordIndex(LazySequence[Record]):
             yield from self.usable(report)
 
 
+def evenly(count: int, most: int) -> range:
+    """About so many numbers of 0 ... count - 1, evenly spread."""
+    return range(0, count, max(count // most, 1))
+
+
 class CaptionPool(LazySequence[tuple[str, str]]):
     """(file name, caption) of records, without a copy of the captions; empty ones where a record
     has no caption or cannot be used."""
