@@ -10,9 +10,9 @@ some, the decoded image. CPU times, means per record of the best of three rounds
 cache: what other programs do does not matter, and a disk or network adds its own.
 
 With `--boxes` it measures instead what a training loader over a COCO json of so many boxes costs,
-in so many processes: seconds until the first batch, the most memory that a process takes (`VmHWM`),
-and what all of them take together in the end, pages that they share counted once (the sum of
-`Pss`). What they take before is subtracted from both.
+in so many processes: CPU seconds of a process until the first batch, the most memory that a
+process takes (`VmHWM`), and what all of them take together in the end, pages that they share
+counted once (the sum of `Pss`). What they take before is subtracted from both.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def measured(kind: str, load: Callable[[], Sequence]) -> str:
 def json_table(boxes: Sequence[int], processes: Sequence[int]) -> str:
     """What the loader of a COCO json costs."""
     lines = [
-        "| boxes | json, MB | processes | first batch, s | most of a process, MB | together, MB |",
+        "| boxes | json, MB | processes | CPU, s | most of a process, MB | together, MB |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     with tempfile.TemporaryDirectory() as name:
@@ -219,12 +219,12 @@ def read_coco(folder: Path) -> None:
     register_coco_dataset("measured", str(folder / "coco.json"), str(folder))
     comm.synchronize()
     memory = -np.array(most_and_share())
-    start = time.perf_counter()
+    start = time.process_time()
     loader = build_grounding_train_loader(
         "measured", mapper=dict, total_batch_size=8 * comm.get_world_size(), seed=0
     )
     next(iter(loader))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     comm.synchronize()
     memory += most_and_share()
     (folder / f"found_{comm.get_rank()}.json").write_text(json.dumps([seconds, *memory]))

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from .report import RecordError, Report
+from .report import Record, RecordError, Report
 
-Record = dict[str, Any]
 # What json files, and users' own readers, have for a number.
 NUMBERS = (int, float, np.integer, np.floating)
 Problem = tuple[str, str]  # (kind, what), as a `Report` takes them
@@ -64,10 +64,8 @@ def plain_id(value: Any) -> Any:
 def plain_number(value: Any) -> Any:
     """The number that a text stands for (`" 1.5"`); any other value as it is."""
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             return float(value)
-        except ValueError:
-            pass
     return value
 
 

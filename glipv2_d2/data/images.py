@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from detectron2.data.detection_utils import SizeMismatchError
@@ -44,7 +44,7 @@ def record_image_size(record: Mapping[str, Any]) -> tuple[int, int]:
 
     Raises: as `read_record_image`.
     """
-    return _header(record).size
+    return _header(record)[0]
 
 
 def check_image_size(record: dict[str, Any], image: np.ndarray) -> None:
@@ -59,7 +59,7 @@ def check_image_size(record: dict[str, Any], image: np.ndarray) -> None:
     """
     height, width = image.shape[:2]
     if (record.setdefault("height", height), record.setdefault("width", width)) != (height, width):
-        raise ImageSizeError(_other_size(record, _header(record)))
+        raise ImageSizeError(_other_size(record, *_header(record)))
 
 
 def record_image_problem(record: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -74,25 +74,18 @@ def record_image_problem(record: Mapping[str, Any]) -> tuple[str, str] | None:
         None for an image that is there and has the size that the record says.
     """
     try:
-        header = _header(record)
+        (height, width), turned = _header(record)
     except FileNotFoundError as error:
         return "missing image file", str(error)
     except (DataError, ImageReadError, OSError) as error:
         return "unreadable image", str(error)
-    height, width = header.size
     if (record.get("height", height), record.get("width", width)) != (height, width):
-        return "wrong image size", _other_size(record, header)
+        return "wrong image size", _other_size(record, (height, width), turned)
     return None
 
 
-class _Header(NamedTuple):
+def _header(record: Mapping[str, Any]) -> tuple[tuple[int, int], bool]:
     """(height, width) of the upright image, and whether its EXIF orientation had to turn it."""
-
-    size: tuple[int, int]
-    turned: bool
-
-
-def _header(record: Mapping[str, Any]) -> _Header:
     source = record.get("image_source")
     path = record["file_name"]
     with reading_image(path):
@@ -103,11 +96,11 @@ def _header(record: Mapping[str, Any]) -> _Header:
                 turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
             except BAD_EXIF:
                 turned = False
-    return _Header((width, height) if turned else (height, width), turned)
+    return (width, height) if turned else (height, width), turned
 
 
-def _other_size(record: Mapping[str, Any], header: _Header) -> str:
-    height, width = header.size
+def _other_size(record: Mapping[str, Any], size: tuple[int, int], turned: bool) -> str:
+    height, width = size
     told = f"{record['width']}x{record['height']}"
     text = (
         f"the image {record['file_name']!r} is {width}x{height} (width x height), but its "
@@ -115,7 +108,7 @@ def _other_size(record: Mapping[str, Any], header: _Header) -> str:
     )
     if (record["height"], record["width"]) != (width, height):
         return f"{text}: it was resized, or is another file"
-    if header.turned:
+    if turned:
         return (
             f"{text}, which it is without the rotation of its EXIF orientation. Remove that tag "
             "from the file if the boxes are right without, or else swap the size in the annotations"

@@ -8,9 +8,8 @@ from typing import Any, TypeVar, overload
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .datasets.phrase_classes import number_phrases
-from .report import RecordError, Report, reported
+from .report import Record, RecordError, Report, reported
 
-Record = dict[str, Any]
 Item = TypeVar("Item")
 
 
@@ -74,6 +73,13 @@ class RecordIndex(LazySequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         with reported(self.source) as report:
             yield from self.usable(report)
+
+
+def has_captions(records: Sequence[Record]) -> bool:
+    """Whether the records of a data set, or the first of them, are captions."""
+    if isinstance(records, RecordIndex):
+        return records.has_captions
+    return len(records) > 0 and "caption" in records[0]
 
 
 def evenly(count: int, most: int) -> range:

@@ -9,7 +9,7 @@ from ..errors import DataError
 from ..language.class_names import detection_classes
 from .checks import check_record
 from .datasets.refexp import record_image_key
-from .reader import Record, RecordIndex, evenly
+from .reader import Record, RecordIndex, evenly, has_captions
 from .report import WITHOUT_MASK, RecordError, Report
 
 # So many records, evenly spread, are looked at for masks before the training begins.
@@ -53,11 +53,8 @@ class Records(RecordIndex):
         self.with_masks = False
         self.teaches = teaches
         self.num_classes = num_classes(name)
-        if isinstance(records, RecordIndex):
-            self.source, self.has_captions = records.source, records.has_captions
-        else:
-            self.source = f"data set {name!r}"
-            self.has_captions = len(records) > 0 and "caption" in records[0]
+        self.source = records.source if isinstance(records, RecordIndex) else f"data set {name!r}"
+        self.has_captions = has_captions(records)
         if with_masks:
             self._require_masks()
         self.with_masks = with_masks
@@ -99,12 +96,8 @@ class Records(RecordIndex):
                 "out of dataloader.train.datasets, or set dataloader.train.mapper.use_masks=False"
             )
         if lacking:
-            logging.getLogger(__name__).warning(
-                "data set %r: %d of %d annotations that were looked at have no segmentation",
-                self.name,
-                lacking,
-                boxes,
-            )
+            text = "data set %r: %d of %d annotations that were looked at have no segmentation"
+            logging.getLogger(__name__).warning(text, self.name, lacking, boxes)
 
 
 def num_classes(name: str) -> int | None:

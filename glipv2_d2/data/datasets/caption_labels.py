@@ -9,9 +9,7 @@ from detectron2.structures import BoxMode
 
 from ...language.spans import to_words
 from ..entries import field_of
-from ..report import RecordError, Report
-
-Record = dict[str, Any]
+from ..report import Record, RecordError, Report
 
 
 def parse_label(text: bytes, where: str) -> Any:
@@ -28,17 +26,21 @@ def parse_label(text: bytes, where: str) -> Any:
         raise RecordError("no valid json", where, f"the label is no valid json: {error}") from None
 
 
-def label_size(label: Record, height: str, width: str, where: str) -> tuple[int, int]:
-    """(height, width) out of two fields of a label.
+def label_size(label: Record, where: str) -> tuple[int, int] | None:
+    """(height, width) that a label has as `img_h, img_w` or `height, width`; None: it has neither.
 
     Raises:
         RecordError: they are no numbers.
     """
-    try:
-        return int(label[height]), int(label[width])
-    except (TypeError, ValueError, OverflowError):
-        what = f"{height}={label[height]!r:.40}, {width}={label[width]!r:.40} are no numbers"
-        raise RecordError("bad image size", where, what) from None
+    for names in (("img_h", "img_w"), ("height", "width")):
+        size: list[Any] = [label.get(name) for name in names]
+        if all(size):
+            try:
+                return int(size[0]), int(size[1])
+            except (TypeError, ValueError, OverflowError):
+                what = ", ".join(f"{k}={v!r:.40}" for k, v in zip(names, size))
+                raise RecordError("bad image size", where, f"{what} are no numbers") from None
+    return None
 
 
 def caption_fields(

@@ -21,9 +21,7 @@ from ...errors import DataError
 from ...language.class_names import root_class_warning
 from ..checks import not_utf8
 from ..entries import Problem, id_problem, make_ids_plain, short, sound_entries
-from ..report import Report, reported
-
-Record = dict[str, Any]
+from ..report import Record, Report, reported
 
 # Of an image, where the file has them: what federated data verify, and what evaluators look up.
 IMAGE_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
@@ -47,8 +45,7 @@ def load_coco_style_json(
         json_file: `images[]`, `annotations[]`, `categories[]`. A test set whose truth its
             server keeps has no `annotations`, and so have its records.
         image_root: the folder of the images.
-        dataset_name: its metadata gets `thing_classes` and
-            `thing_dataset_id_to_contiguous_id`.
+        dataset_name: its metadata gets `thing_classes` and `thing_dataset_id_to_contiguous_id`.
         report: takes what is left out; one of its own by default, which is logged.
         classes: other names for the categories, in the order of their ids.
         rename: repairs a category name.

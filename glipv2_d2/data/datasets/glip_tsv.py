@@ -19,11 +19,9 @@ from ...errors import DataError
 from ..containers import TSV, ImageSource, read_row, row_offsets
 from ..entries import json_objects
 from ..reader import RecordIndex
-from ..report import RecordError, Report
+from ..report import Record, RecordError, Report
 from .caption_labels import caption_fields, label_size, parse_label
 from .coco_like import load_json, set_vocabulary
-
-Record = dict[str, Any]
 
 # Files that the yaml names.
 FIELDS = ("img", "label", "hw", "linelist", "imageid2idx", "labelmap", "jsondict")
@@ -123,18 +121,18 @@ class GlipTsvRecords(RecordIndex):
         }
 
     def _size(self, row: int, label: Any, where: str) -> Record:
-        if isinstance(label, dict) and label.get("img_h") and label.get("img_w"):
-            height, width = label_size(label, "img_h", "img_w", where)
-            return {"height": height, "width": width}
-        if self.sizes is None:
-            what = "the label has no 'img_h' and 'img_w', and the yaml names no 'hw'"
-            raise RecordError("missing field", where, what)
-        columns = self.sizes.read(row, where)
-        try:
-            return _parse_size(columns[-1].decode("utf-8"))
-        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
-            what = f"{self.sizes.path}: {columns[-1][:40]!r} is no height and width"
-            raise RecordError("bad image size", where, what) from None
+        size = label_size(label, where) if isinstance(label, dict) else None
+        if size is None:
+            if self.sizes is None:
+                what = "the label has no 'img_h' and 'img_w', and the yaml names no 'hw'"
+                raise RecordError("missing field", where, what)
+            text = self.sizes.read(row, where)[-1]
+            try:
+                size = _parse_size(text.decode("utf-8"))
+            except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+                what = f"{self.sizes.path}: {text[:40]!r} is no height and width"
+                raise RecordError("bad image size", where, what) from None
+        return {"height": size[0], "width": size[1]}
 
     def _detection(self, label: Any, where: str, report: Report) -> Record:
         objects = label.get("objects") if isinstance(label, dict) else label
@@ -263,11 +261,11 @@ def _read_classes(path: str | None) -> dict[int, str]:
     return dict(sorted(by_id.items()))
 
 
-def _parse_size(text: str) -> Record:
+def _parse_size(text: str) -> tuple[int, int]:
     """`[{"height": h, "width": w}]`, the object alone, or `"h w"`."""
     if text.lstrip()[:1] in ("[", "{"):
         value = json.loads(text)
         value = value[0] if isinstance(value, list) else value
-        return {"height": int(value["height"]), "width": int(value["width"])}
+        return int(value["height"]), int(value["width"])
     height, width = text.split()
-    return {"height": int(height), "width": int(width)}
+    return int(height), int(width)

@@ -6,16 +6,13 @@ import logging
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from detectron2.structures import BoxMode
 
 from ...language.spans import whole_caption as whole_caption_phrase
 from ..entries import Problem, sound_entries
-from ..report import Report, reported
+from ..report import Record, Report, reported
 from .coco_like import read_json
-
-Record = dict[str, Any]
 
 # What evaluators and samplers may want to know of an image, where the file has it.
 IMAGE_KEYS = ("original_img_id", "original_id", "sentence_id", "task_id", "data_source")
@@ -63,12 +60,9 @@ def load_mdetr_json(
         _record(image, by_image[key], image_root, dataset_name, whole_caption)
         for key, image in images.items()
     ]
-    logging.getLogger(__name__).info(
-        "Loaded %d captions with %d boxes from %s",
-        len(records),
-        sum(len(record["annotations"]) for record in records),
-        json_file,
-    )
+    boxes = sum(len(record["annotations"]) for record in records)
+    text = "loaded %d captions with %d boxes from %s"
+    logging.getLogger(__name__).info(text, len(records), boxes, json_file)
     return records
 
 

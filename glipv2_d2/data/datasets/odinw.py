@@ -2,9 +2,8 @@
 
 `odinw_<name>_{train,val,test}` (and `_minival` where there is one) and the few-shot files
 `odinw_<name>_fewshot_{train,val}_shot{1,3,5,10}_seed{3,30,300}`; the names and facts are in
-`odinw.yaml`. Class names are the official overrides of the 13-set.
-Two data sets are called otherwise in the 35-set; those are registered once more as
-`odinw35_<name>_...`.
+`odinw.yaml`. Class names are the official overrides of the 13-set. Two data sets are called
+otherwise in the 35-set; those are registered once more as `odinw35_<name>_...`.
 """
 
 from __future__ import annotations

@@ -16,10 +16,8 @@ from ..checks import not_utf8
 from ..containers import read_bytes, row_offsets
 from ..entries import field_of, file_name_problem, id_problem, json_objects
 from ..reader import RecordIndex
-from ..report import RecordError, Report, reported
+from ..report import Record, RecordError, Report, reported
 from .coco_like import load_json, set_vocabulary
-
-Record = dict[str, Any]
 
 
 def load_odvg(
@@ -44,9 +42,8 @@ def load_odvg(
         image_root: the folder of the images.
         dataset_name: its metadata gets `thing_classes` if there are detection lines.
         report: takes what is left out; one of its own by default, which is logged.
-        label_map: `{"0": "person", ...}` or the json file that holds it (beside `json_file`
-            if its path is relative); without it the names are those that the lines give to their
-            labels.
+        label_map: `{"0": "person", ...}` or the json file that holds it (beside `json_file` if its
+            path is relative); without it the names are those that the lines give to their labels.
         lazy: keep offsets only and read a line when it is asked for (files of many millions of
             lines); detection lines need `label_map` then.
 

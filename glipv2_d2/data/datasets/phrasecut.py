@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
+from ..report import Record
 from .coco_like import load_json
-
-Record = dict[str, Any]
 
 # Both files have a box from the same number; what json writes of it may be rounded.
 SAME_BOX = 0.51

@@ -9,15 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
 
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 
 from ..reader import Reader
-from ..report import Report
+from ..report import Record, Report
 from .coco_like import load_coco_style_json, read_json
-
-Record = dict[str, Any]
 
 _COCO_FILE = re.compile(r"^(?:COCO_\w+?_)?(\d{12})(?:\.\w+)?$")
 

@@ -65,9 +65,8 @@ def register_grounding_dataset(
         image_root: the folder of the images, or one per `data_source`; not used by formats
             whose containers hold the images.
         format: a key of `GROUNDING_FORMATS`.
-        reader_options: further arguments of the format's reader, for instance
-            `{"label_map": "label_map.json"}` for `"odvg"` or `{"min_score": 0.6}` for
-            `"glip_tsv"`.
+        reader_options: further arguments of the format's reader, for instance `{"label_map":
+            "label_map.json"}` for `"odvg"` or `{"min_score": 0.6}` for `"glip_tsv"`.
         metadata: goes into `MetadataCatalog` besides `evaluator_type="grounding"`.
 
     Raises:

@@ -16,7 +16,6 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
@@ -25,11 +24,9 @@ from ...files import whole_file
 from ..containers import TAR, ImageSource, read_bytes
 from ..images import record_image_size
 from ..reader import RecordIndex
-from ..report import RecordError, Report, reported
+from ..report import Record, RecordError, Report, reported
 from ..samplers import MOST_UNUSABLE
 from .caption_labels import caption_fields, label_size, parse_label
-
-Record = dict[str, Any]
 
 _SUFFIXES = {
     **dict.fromkeys(("jpg", "jpeg", "png", "webp", "ppm", "bmp", "tif", "tiff", "gif"), "image"),
@@ -85,12 +82,8 @@ class TarRecords(RecordIndex):
             indices = _sound_indices(paths, report)
         self.entries = np.concatenate(indices)
         self.starts = np.cumsum([0] + [len(index) for index in indices])
-        logging.getLogger(__name__).info(
-            "%d samples in %d tar shards, %.1f MiB of index",
-            len(self.entries),
-            len(paths),
-            self.entries.nbytes / 2**20,
-        )
+        text, size = "%d samples in %d tar shards, %.1f MiB of index", self.entries.nbytes / 2**20
+        logging.getLogger(__name__).info(text, len(self.entries), len(paths), size)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -123,7 +116,12 @@ class TarRecords(RecordIndex):
             "image_source": ImageSource(TAR, path, *_extent(entry, "image"), key),
             **caption_fields(label, caption, where, report, self.min_score, self.min_boxes),
         }
-        record["height"], record["width"] = _size(record, label, where)
+        size = label_size(label, where)
+        try:
+            size = size or record_image_size(record)
+        except (ImageReadError, DataError) as error:
+            raise RecordError("corrupt image", where, str(error)) from None
+        record["height"], record["width"] = size
         return record
 
 
@@ -137,16 +135,6 @@ def _member(path: str, entry: np.void, part: str, where: str) -> bytes:
         return read_bytes(path, *_extent(entry, part))
     except DataError as error:
         raise RecordError("corrupt tar member", where, str(error)) from None
-
-
-def _size(record: Record, label: Record, where: str) -> tuple[int, int]:
-    for height, width in (("img_h", "img_w"), ("height", "width")):
-        if label.get(height) and label.get(width):
-            return label_size(label, height, width, where)
-    try:
-        return record_image_size(record)
-    except (ImageReadError, DataError) as error:
-        raise RecordError("corrupt image", where, str(error)) from None
 
 
 def _expand(patterns: Iterable[str]) -> Iterator[str]:
