@@ -10,9 +10,9 @@ some, the decoded image. CPU times, means per record of the best of three rounds
 cache: what other programs do does not matter, and a disk or network adds its own.
 
 With `--boxes` it measures instead what a training loader over a COCO json of so many boxes costs,
-in so many processes: seconds until the first batch, the most memory that a process takes (`VmHWM`),
-and what all of them take together in the end, pages that they share counted once (the sum of
-`Pss`). What they take before is subtracted from both.
+in so many processes: CPU seconds of a process until the first batch, the most memory that a
+process takes (`VmHWM`), and what all of them take together in the end, pages that they share
+counted once (the sum of `Pss`). What they take before is subtracted from both.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from PIL import Image
 from glipv2_d2.compat import launch
 from glipv2_d2.data import build_grounding_train_loader, register_coco_dataset
 from glipv2_d2.data.containers import image_bytes
-from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
+from glipv2_d2.data.datasets.glip_tsv import GlipTsvRecords
 from glipv2_d2.data.datasets.mdetr import load_mdetr_json
-from glipv2_d2.data.datasets.tar_shards import load_tar_shards
+from glipv2_d2.data.datasets.tar_shards import TarRecords
 from glipv2_d2.data.images import read_record_image
 from glipv2_d2.errors import command
 
@@ -120,7 +120,7 @@ def write_tsv(folder: Path, rows: Sequence[bytes], label: dict) -> Callable[[], 
             images.write(f"{number}\t".encode() + base64.b64encode(data) + b"\n")
             labels.write(f"{number}\t{json.dumps(label)}\n")
     (folder / "set.yaml").write_text("img: img.tsv\nlabel: label.tsv\n")
-    return lambda: load_glip_tsv(str(folder / "set.yaml"))
+    return lambda: GlipTsvRecords(str(folder / "set.yaml"))
 
 
 def write_tar(folder: Path, rows: Sequence[bytes], label: dict) -> Callable[[], Sequence]:
@@ -131,7 +131,7 @@ def write_tar(folder: Path, rows: Sequence[bytes], label: dict) -> Callable[[], 
                 member = tarfile.TarInfo(f"{number:08d}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
-    return lambda: load_tar_shards(str(folder / "00000.tar"))
+    return lambda: TarRecords(str(folder / "00000.tar"))
 
 
 def write_files(folder: Path, rows: Sequence[bytes], label: dict) -> Callable[[], Sequence]:
@@ -170,7 +170,7 @@ def measured(kind: str, load: Callable[[], Sequence]) -> str:
 def json_table(boxes: Sequence[int], processes: Sequence[int]) -> str:
     """What the loader of a COCO json costs."""
     lines = [
-        "| boxes | json, MB | processes | first batch, s | most of a process, MB | together, MB |",
+        "| boxes | json, MB | processes | CPU, s | most of a process, MB | together, MB |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     with tempfile.TemporaryDirectory() as name:
@@ -219,12 +219,12 @@ def read_coco(folder: Path) -> None:
     register_coco_dataset("measured", str(folder / "coco.json"), str(folder))
     comm.synchronize()
     memory = -np.array(most_and_share())
-    start = time.perf_counter()
+    start = time.process_time()
     loader = build_grounding_train_loader(
         "measured", mapper=dict, total_batch_size=8 * comm.get_world_size(), seed=0
     )
     next(iter(loader))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     comm.synchronize()
     memory += most_and_share()
     (folder / f"found_{comm.get_rank()}.json").write_text(json.dumps([seconds, *memory]))

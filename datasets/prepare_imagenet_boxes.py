@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from glipv2_d2.data.datasets.coco_writer import CocoWriter
+from glipv2_d2.data.datasets.coco_writer import CocoWriter, coco_writer
 from glipv2_d2.errors import DataError, command, well_formed
 
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         if not files:
             raise FileNotFoundError(f"there are no xml files in {folder}")
         output = args.root / "annotations" / f"imagenet_boxes_{args.split}.json"
-        with CocoWriter(output, list(names.values())) as writer:
+        with coco_writer(output, list(names.values())) as writer:
             for path in files:
                 skipped += not add(path, folder, index, writer)
     print(f"{output}: {len(writer.images)} images, {writer.boxes} boxes, {skipped} files left out")

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from glipv2_d2.data.datasets.coco_writer import CocoWriter
+from glipv2_d2.data.datasets.coco_writer import CocoWriter, coco_writer
 from glipv2_d2.errors import DataError, command, well_formed
 
 _BLOCK = 4096
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         labels = find(args.root, f"*{args.split}-annotations-human-imagelabels-boxable.csv")
         absent = read_absent(labels, index)
         output = args.root / "annotations" / f"openimages_{args.split}.json"
-        with CocoWriter(output, names) as writer:
+        with coco_writer(output, names) as writer:
             images = args.root / args.split
             missing = convert(boxes, index, absent, images, writer, args.threads)
     print(

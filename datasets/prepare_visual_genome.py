@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glipv2_d2.data.datasets.coco_writer import CocoWriter
+from glipv2_d2.data.datasets.coco_writer import CocoWriter, coco_writer
 from glipv2_d2.errors import command, well_formed
 
 Entry = dict[str, Any]
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         for split in ("train", "val"):
             output = args.root / "annotations" / f"visual_genome{kind}_{split}.json"
             chosen = [e for e in entries if (e["image_id"] in held_out) == (split == "val")]
-            with CocoWriter(output, names) as writer:
+            with coco_writer(output, names) as writer:
                 write(chosen, images, names, writer)
             print(f"{output}: {len(writer.images)} images, {writer.boxes} boxes")
     return 0

@@ -13,8 +13,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import setup_logger
 
 from ..config import named_setting
-from ..data import register_grounding_dataset
-from ..data.datasets.coco_like import register_coco_style
+from ..data import register_coco_dataset, register_grounding_dataset
 from ..data.samplers import UNUSABLE
 from ..errors import DataError, UsageError
 from ..language.class_names import detection_classes
@@ -74,7 +73,7 @@ def _register(args: argparse.Namespace) -> str:
     if name in DatasetCatalog.list():
         name += "_inspected"
     if args.format == "coco":
-        register_coco_style(name, args.json, args.images, **options)
+        register_coco_dataset(name, args.json, args.images, reader_options=options)
     else:
         register_grounding_dataset(
             name, args.json, args.images, args.format, reader_options=options

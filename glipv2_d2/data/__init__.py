@@ -13,11 +13,7 @@ What is wrong with a data set goes into its `Report`. A format of one's own is a
 from .build import build_grounding_test_loader, build_grounding_train_loader
 from .checks import check_records
 from .datasets.mdetr import load_mdetr_json
-from .datasets.register import (
-    GROUNDING_FORMATS,
-    register_coco_dataset,
-    register_grounding_dataset,
-)
+from .datasets.register import GROUNDING_FORMATS, register_coco_dataset, register_grounding_dataset
 from .images import read_record_image
 from .loading import load_records
 from .mappers.grounding import GroundingDatasetMapper

@@ -15,12 +15,10 @@ from ..errors import DataError
 from .datasets.refexp import record_image_key
 from .loading import load_records, shared_dataset, training_records
 from .mappers.grounding import GroundingDatasetMapper, class_names
-from .records import Records
-from .report import LEFT_OUT, REPLACED, WITHOUT_MASK, Report
+from .report import LEFT_OUT, REPLACED, WITHOUT_MASK, Record, Report
 from .samplers import MixingSampler, SampleStream
 from .shared_records import share_records
 
-Record = dict[str, Any]
 # A name, or (name, weight).
 DatasetEntry = str | tuple[str, float]
 
@@ -90,7 +88,11 @@ def build_grounding_train_loader(
         )
         prepare(mapper, name, records)
         parts.append(records)
-    _require_boxes(parts)
+    if not any(part.teaches for part in parts):
+        raise DataError(
+            f"no image of {[part.name for part in parts]} has a box: there is nothing to learn but "
+            "that nothing is there. Are the annotations in another file?"
+        )
     sampler = MixingSampler(
         [len(part) for part in parts], [w for _, w in entries], shuffle=shuffle, seed=seed
     )
@@ -104,14 +106,6 @@ def build_grounding_train_loader(
         aspect_ratio_grouping=aspect_ratio_grouping,
         num_workers=num_workers,
     )
-
-
-def _require_boxes(parts: Sequence[Records]) -> None:
-    if not any(part.teaches for part in parts):
-        raise DataError(
-            f"no image of {[part.name for part in parts]} has a box: there is nothing to learn but "
-            "that nothing is there. Are the annotations in another file?"
-        )
 
 
 def _excluded_images(names: Sequence[str]) -> set[str]:
@@ -193,16 +187,12 @@ def relabel(
 
 
 def _entries(datasets: str | Sequence[DatasetEntry]) -> list[tuple[str, float]]:
-    if isinstance(datasets, str):
-        datasets = [datasets]
     entries = []
-    for entry in datasets:
-        if isinstance(entry, str):
-            entries.append((entry, 1.0))
-            continue
-        if len(entry) != 2 or not isinstance(entry[0], str):
+    for entry in [datasets] if isinstance(datasets, str) else datasets:
+        pair = (entry, 1.0) if isinstance(entry, str) else entry
+        if len(pair) != 2 or not isinstance(pair[0], str):
             raise ValueError(f"a data set is a name or (name, weight), got {entry!r}")
-        entries.append((entry[0], float(entry[1])))
+        entries.append((pair[0], float(pair[1])))
     if not entries:
         raise ValueError("the list of training data sets is empty")
     names = [name for name, _ in entries]
@@ -214,9 +204,7 @@ def _entries(datasets: str | Sequence[DatasetEntry]) -> list[tuple[str, float]]:
 
 def _log_mix(entries: Sequence[tuple[str, float]], parts: Sequence[Sequence[Record]]) -> None:
     log = logging.getLogger(__name__)
-    epoch = sum(len(part) * weight for part, (_, weight) in zip(parts, entries))
-    for part, (name, weight) in zip(parts, entries):
-        share = 100 * len(part) * weight / epoch
-        log.info(
-            "Training on %s: %d images x %g = %.1f%% of an epoch", name, len(part), weight, share
-        )
+    seen = [len(part) * weight for part, (_, weight) in zip(parts, entries)]
+    text = "Training on %s: %d images x %g = %.1f%% of an epoch"
+    for part, (name, weight), count in zip(parts, entries, seen):
+        log.info(text, name, len(part), weight, 100 * count / sum(seen))

@@ -13,9 +13,7 @@ from ..errors import DataError
 from ..language.spans import span_problem
 from .entries import NUMBERS, crowd_problem, file_name_problem, plain_annotation
 from .patterns import refuse_patterns, refuse_what_is_left
-from .report import RecordError, Report
-
-Record = dict[str, Any]
+from .report import Record, RecordError, Report
 
 # Height or width of an image; a larger number is an error in the file.
 MOST_PIXELS = 1 << 20
@@ -63,8 +61,7 @@ def check_records(
 
     Raises:
         DataError: with file, record, annotation and field; also if most or nothing is left
-            (`refuse_what_is_left`), or if the boxes are of another
-            format (`refuse_patterns`).
+            (`refuse_what_is_left`), or if the boxes are of another format (`refuse_patterns`).
     """
     where = f"{source} ({dataset_name})" if source else f"data set {dataset_name!r}"
     own = report is None
@@ -197,9 +194,7 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
         _check_spans(annotation, record["caption"])
     else:
         category = annotation.get("category_id")
-        if not isinstance(category, NUMBERS) or isinstance(category, bool):
-            raise _Invalid("bad class", f"category_id {category!r} is not an integer")
-        if category % 1:
+        if not isinstance(category, NUMBERS) or isinstance(category, bool) or category % 1:
             raise _Invalid("bad class", f"category_id {category!r} is not an integer")
         if num_classes is not None and not 0 <= category < num_classes:
             raise _Invalid(
@@ -219,18 +214,16 @@ def _with_sound_mask(annotation: Record, record: Record, report: Report, spot: s
     if not segmentation:
         return annotation
     height, width = record["height"], record["width"]
-    if isinstance(segmentation, dict):
-        problems, sound = _rle_problems(segmentation, height, width), None
-    elif isinstance(segmentation, list):
-        sound, problems = [], []
+    sound, problems = [], []
+    if isinstance(segmentation, list):
         for polygon in segmentation:
             if _can_be_drawn(polygon, height, width):
                 sound.append(polygon)
             else:
                 what = "is no list of at least three corners x, y in or near the image"
                 problems.append(f"{polygon!r:.60} {what}")
-    else:
-        problems, sound = ["is neither polygons nor RLE"], None
+    elif problem := _rle_problem(segmentation, height, width):
+        problems.append(problem)
     for problem in problems:
         report.mask("bad mask", spot, f"segmentation: {problem}")
     if not problems:
@@ -249,17 +242,19 @@ def _can_be_drawn(polygon: Any, height: int, width: int) -> bool:
     return near and finite and len(polygon) % 2 == 0 and len(polygon) >= 6
 
 
-def _rle_problems(rle: Record, height: int, width: int) -> list[str]:
+def _rle_problem(rle: Any, height: int, width: int) -> str | None:
+    if not isinstance(rle, dict):
+        return "is neither polygons nor RLE"
     if rle.get("size") not in ([height, width], (height, width)):
-        return [f"the mask has the size {rle.get('size')!r:.40}, its image {[height, width]}"]
+        return f"the mask has the size {rle.get('size')!r:.40}, its image {[height, width]}"
     counts = rle.get("counts")
     if isinstance(counts, list):
         numbers = all(isinstance(n, int) and n >= 0 for n in counts)
         if not numbers or sum(counts) != height * width:
-            return [f"the counts do not add up to the {height * width} pixels of its image"]
+            return f"the counts do not add up to the {height * width} pixels of its image"
     elif not isinstance(counts, (str, bytes)) or not counts:
-        return [f"the counts are {counts!r:.40}"]
-    return []
+        return f"the counts are {counts!r:.40}"
+    return None
 
 
 def _check_spans(annotation: Record, caption: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import logging
 import os
 import threading
@@ -175,11 +174,6 @@ def _scan(path: str) -> np.ndarray:
             position += len(block)
     joined = np.concatenate(offsets)
     return joined[joined < position]  # nothing begins after the last line end
-
-
-def image_stream(source: ImageSource) -> io.BytesIO:
-    """The encoded image of a record as a file object; errors as `image_bytes`."""
-    return io.BytesIO(image_bytes(source))
 
 
 def _descriptor(path: str) -> int:

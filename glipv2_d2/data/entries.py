@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from .report import RecordError, Report
+from .report import Record, RecordError, Report
 
-Record = dict[str, Any]
 # What json files, and users' own readers, have for a number.
 NUMBERS = (int, float, np.integer, np.floating)
 Problem = tuple[str, str]  # (kind, what), as a `Report` takes them
@@ -64,10 +64,8 @@ def plain_id(value: Any) -> Any:
 def plain_number(value: Any) -> Any:
     """The number that a text stands for (`" 1.5"`); any other value as it is."""
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             return float(value)
-        except ValueError:
-            pass
     return value
 
 
@@ -113,33 +111,53 @@ def crowd_problem(value: Any) -> str | None:
     return f"the field 'iscrowd' is {short(value)}, neither 0 nor 1"
 
 
-def sound_images(
-    entries: list[Any],
+def sound_entries(
+    content: Mapping[str, Any],
     json_file: str,
     report: Report,
+    *,
     required: Sequence[str],
-    problem_of: Callable[[Record], Problem | None],
-) -> dict[Any, Record]:
-    """The usable entries of `images[]`, by their ids.
+    image_problem: Callable[[Record], Problem | None],
+    annotation_problem: Callable[[Record], Problem | None],
+) -> tuple[dict[Any, Record], dict[Any, list[Record]]]:
+    """What of a COCO or MDETR json can be used.
+
+    Nothing refers to the id of an annotation, so that it may be anything, and two annotations may
+    have the same one; but two that are equal in every field are one that is written twice (as in
+    COCO's minival2014).
 
     Args:
-        entries: of a COCO or MDETR json.
+        content: with the lists `images` and perhaps `annotations`.
         json_file: for the messages.
-        report: takes the others.
+        report: takes what is left out.
         required: fields that an image must have, `id` and `file_name` among them.
-        problem_of: what else is wrong with an image, for its format.
+        image_problem, annotation_problem: what else is wrong with an entry, for its format.
+
+    Returns:
+        The entries of `images`, by id; by the same ids the lists of their `annotations`, with
+        numbers as numbers.
     """
-    ids = (image.get("id") for image in entries if isinstance(image, dict))
+    ids = (image.get("id") for image in content["images"] if isinstance(image, dict))
     counts = Counter(i for i in ids if id_problem(i) is None)
     images = {}
-    for index, image in json_objects(entries, f"{json_file}: images", report.record):
-        problem = _image_problem(image, required, counts) or problem_of(image)
+    for index, image in json_objects(content["images"], f"{json_file}: images", report.record):
+        problem = _image_problem(image, required, counts) or image_problem(image)
         if problem is None:
             images[image["id"]] = image
             continue
         name = f"image {image.get('id')!r} ({image.get('file_name')})"
         report.record(problem[0], f"{json_file}: images[{index}], {name}", problem[1])
-    return images
+    by_image: dict[Any, list[Record]] = {key: [] for key in images}
+    seen: dict[Any, Record] = {}
+    place, entries = f"{json_file}: annotations", content.get("annotations", ())
+    for index, entry in json_objects(entries, place, report.annotation):
+        problem = _annotation_problem(entry, images, seen) or annotation_problem(entry)
+        if problem is None:
+            by_image[entry["image_id"]].append(plain_annotation(entry))
+            continue
+        name = f"image {entry.get('image_id')!r}, annotation {index} (id {entry.get('id')})"
+        report.annotation(problem[0], f"{json_file}: {name}", problem[1])
+    return images, by_image
 
 
 def _image_problem(image: Record, required: Sequence[str], counts: Counter) -> Problem | None:
@@ -154,35 +172,6 @@ def _image_problem(image: Record, required: Sequence[str], counts: Counter) -> P
     if problem := file_name_problem(image["file_name"]):
         return "bad file name", f"the field 'file_name': {problem}"
     return None
-
-
-def sound_annotations(
-    entries: Iterable[Any],
-    images: Mapping[Any, Record],
-    json_file: str,
-    report: Report,
-    problem_of: Callable[[Record], Problem | None],
-) -> dict[Any, list[Record]]:
-    """The usable entries of `annotations[]` of each image, by its id, with numbers as numbers.
-
-    Nothing refers to the id of an annotation, so that it may be anything, and two annotations may
-    have the same one; but two that are equal in every field are one that is written twice (as in
-    COCO's minival2014).
-
-    Args:
-        entries, json_file, report, problem_of: see `sound_images`.
-        images: what `sound_images` left.
-    """
-    by_image: dict[Any, list[Record]] = {key: [] for key in images}
-    seen: dict[Any, Record] = {}
-    for index, entry in json_objects(entries, f"{json_file}: annotations", report.annotation):
-        problem = _annotation_problem(entry, images, seen) or problem_of(entry)
-        if problem is None:
-            by_image[entry["image_id"]].append(plain_annotation(entry))
-            continue
-        name = f"image {entry.get('image_id')!r}, annotation {index} (id {entry.get('id')})"
-        report.annotation(problem[0], f"{json_file}: {name}", problem[1])
-    return by_image
 
 
 def _annotation_problem(

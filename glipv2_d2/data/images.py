@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from detectron2.data.detection_utils import SizeMismatchError
@@ -12,7 +13,7 @@ from PIL import Image
 
 from ..errors import DataError, ImageReadError
 from ..images import BAD_EXIF, image_to_array, read_image, reading_image
-from .containers import image_stream
+from .containers import image_bytes
 
 
 class ImageSizeError(ImageReadError, SizeMismatchError):
@@ -33,7 +34,8 @@ def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndar
     source = record.get("image_source")
     if source is None:
         return read_image(record["file_name"], format)
-    with reading_image(record["file_name"]), Image.open(image_stream(source)) as image:
+    file = io.BytesIO(image_bytes(source))
+    with reading_image(record["file_name"]), Image.open(file) as image:
         return image_to_array(image, format)
 
 
@@ -42,7 +44,7 @@ def record_image_size(record: Mapping[str, Any]) -> tuple[int, int]:
 
     Raises: as `read_record_image`.
     """
-    return _header(record).size
+    return _header(record)[0]
 
 
 def check_image_size(record: dict[str, Any], image: np.ndarray) -> None:
@@ -57,7 +59,7 @@ def check_image_size(record: dict[str, Any], image: np.ndarray) -> None:
     """
     height, width = image.shape[:2]
     if (record.setdefault("height", height), record.setdefault("width", width)) != (height, width):
-        raise ImageSizeError(_other_size(record, _header(record)))
+        raise ImageSizeError(_other_size(record, *_header(record)))
 
 
 def record_image_problem(record: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -72,40 +74,33 @@ def record_image_problem(record: Mapping[str, Any]) -> tuple[str, str] | None:
         None for an image that is there and has the size that the record says.
     """
     try:
-        header = _header(record)
+        (height, width), turned = _header(record)
     except FileNotFoundError as error:
         return "missing image file", str(error)
     except (DataError, ImageReadError, OSError) as error:
         return "unreadable image", str(error)
-    height, width = header.size
     if (record.get("height", height), record.get("width", width)) != (height, width):
-        return "wrong image size", _other_size(record, header)
+        return "wrong image size", _other_size(record, (height, width), turned)
     return None
 
 
-class _Header(NamedTuple):
+def _header(record: Mapping[str, Any]) -> tuple[tuple[int, int], bool]:
     """(height, width) of the upright image, and whether its EXIF orientation had to turn it."""
-
-    size: tuple[int, int]
-    turned: bool
-
-
-def _header(record: Mapping[str, Any]) -> _Header:
     source = record.get("image_source")
     path = record["file_name"]
     with reading_image(path):
-        file = PathManager.open(path, "rb") if source is None else image_stream(source)
+        file = PathManager.open(path, "rb") if source is None else io.BytesIO(image_bytes(source))
         with file, Image.open(file) as image:
             width, height = image.size
             try:
                 turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
             except BAD_EXIF:
                 turned = False
-    return _Header((width, height) if turned else (height, width), turned)
+    return (width, height) if turned else (height, width), turned
 
 
-def _other_size(record: Mapping[str, Any], header: _Header) -> str:
-    height, width = header.size
+def _other_size(record: Mapping[str, Any], size: tuple[int, int], turned: bool) -> str:
+    height, width = size
     told = f"{record['width']}x{record['height']}"
     text = (
         f"the image {record['file_name']!r} is {width}x{height} (width x height), but its "
@@ -113,7 +108,7 @@ def _other_size(record: Mapping[str, Any], header: _Header) -> str:
     )
     if (record["height"], record["width"]) != (width, height):
         return f"{text}: it was resized, or is another file"
-    if header.turned:
+    if turned:
         return (
             f"{text}, which it is without the rotation of its EXIF orientation. Remove that tag "
             "from the file if the boxes are right without, or else swap the size in the annotations"

@@ -19,13 +19,12 @@ from .datasets.coco_like import load_coco_style_json
 from .datasets.phrasecut import with_whole_masks
 from .datasets.refexp import without_images
 from .patterns import refuse_patterns, refuse_what_is_left
-from .reader import Reader, RecordIndex
+from .reader import Reader, RecordIndex, evenly
 from .records import Records, num_classes
-from .report import Report, reported
+from .report import Record, Report, reported
 from .samplers import MOST_UNUSABLE
 from .shared_records import SharedRecords, share_records
 
-Record = dict[str, Any]
 Extras = TypeVar("Extras")
 
 # What Detectron2's readers raise for files that are not as they should be.
@@ -36,11 +35,7 @@ LOOKED_AT = 256
 
 
 def load_records(
-    name: str,
-    *,
-    invalid: str = "drop",
-    check_files: bool = False,
-    drop_records: bool = True,
+    name: str, *, invalid: str = "drop", check_files: bool = False, drop_records: bool = True
 ) -> list[Record]:
     """The checked records of a registered data set, each with its `dataset_name`.
 
@@ -156,11 +151,8 @@ def _to_train_on(name: str, records: list[Record], excluded: Set[str]) -> list[R
     log = logging.getLogger(__name__)
     kept = [r for r in records if "caption" in r or _has_box(r) or absent_class_ids(r, name) != []]
     if len(kept) < len(records):  # federated images about which nothing is known
-        log.warning(
-            "data set %r: %d images without boxes and without verified-absent classes left out",
-            name,
-            len(records) - len(kept),
-        )
+        text = "data set %r: %d images without boxes and without verified-absent classes left out"
+        log.warning(text, name, len(records) - len(kept))
     if excluded:
         before = len(kept)
         kept = without_images(kept, excluded)
@@ -173,7 +165,7 @@ def _to_train_on(name: str, records: list[Record], excluded: Set[str]) -> list[R
 def _require_usable(records: Records, report: Report) -> None:
     """Check some records of an index before the training begins."""
     looked_at = min(LOOKED_AT, len(records))
-    sound = records.some(LOOKED_AT, report)
+    sound = list(records.usable(report, evenly(len(records), LOOKED_AT)))
     where = f"{records.source} ({records.name})"
     if not len(records):
         raise DataError(f"{where} has no records")
@@ -199,7 +191,7 @@ def _require_annotations(name: str, records: Sequence[Record]) -> None:
 
 def _require_images(records: Sequence[Record], name: str) -> None:
     """Look for some image files, evenly spread, before the training begins."""
-    looked_at = records[:: max(len(records) // LOOKED_AT, 1)]
+    looked_at = [records[i] for i in evenly(len(records), LOOKED_AT)]
     missing = [r["file_name"] for r in looked_at if not PathManager.exists(image_file(r))]
     if not missing:
         return

@@ -11,9 +11,8 @@ from detectron2.structures import BoxMode
 
 from ..errors import DataError
 from .entries import NUMBERS
-from .report import Report
+from .report import Record, Report
 
-Record = dict[str, Any]
 Box = Sequence[float]  # four
 
 # The share of a data set's annotations, or records, that may be left out or look wrong. More than

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from .datasets.phrase_classes import number_phrases
-from .report import RecordError, Report, reported
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
-Record = dict[str, Any]
+from .datasets.phrase_classes import number_phrases
+from .report import Record, RecordError, Report, reported
+
 Item = TypeVar("Item")
 
 
@@ -74,6 +75,18 @@ class RecordIndex(LazySequence[Record]):
             yield from self.usable(report)
 
 
+def has_captions(records: Sequence[Record]) -> bool:
+    """Whether the records of a data set, or the first of them, are captions."""
+    if isinstance(records, RecordIndex):
+        return records.has_captions
+    return len(records) > 0 and "caption" in records[0]
+
+
+def evenly(count: int, most: int) -> range:
+    """About so many numbers of 0 ... count - 1, evenly spread."""
+    return range(0, count, max(count // most, 1))
+
+
 class CaptionPool(LazySequence[tuple[str, str]]):
     """(file name, caption) of records, without a copy of the captions; empty ones where a record
     has no caption or cannot be used."""
@@ -117,6 +130,13 @@ class Reader:
         self.image_root = image_root
         self.dataset_name = dataset_name
         self.options = options
+
+    def register(self, **metadata: Any) -> None:
+        """Put it and the metadata into Detectron2's catalogs, unless the name is taken."""
+        if self.dataset_name not in DatasetCatalog:
+            DatasetCatalog.register(self.dataset_name, self)
+            files = {"json_file": self.path, "image_root": self.image_root}
+            MetadataCatalog.get(self.dataset_name).set(**files, **metadata)
 
     def read(self, report: Report) -> Sequence[Record]:
         """The records, not checked yet; what is left out of the file is in the report."""

@@ -9,7 +9,7 @@ from ..errors import DataError
 from ..language.class_names import detection_classes
 from .checks import check_record
 from .datasets.refexp import record_image_key
-from .reader import Record, RecordIndex
+from .reader import Record, RecordIndex, evenly, has_captions
 from .report import WITHOUT_MASK, RecordError, Report
 
 # So many records, evenly spread, are looked at for masks before the training begins.
@@ -50,23 +50,24 @@ class Records(RecordIndex):
         self.name = name
         self.report = report
         self.excluded = excluded
-        self.with_masks = with_masks
+        self.with_masks = False
         self.teaches = teaches
         self.num_classes = num_classes(name)
-        if isinstance(records, RecordIndex):
-            self.source, self.has_captions = records.source, records.has_captions
-        else:
-            self.source = f"data set {name!r}"
-            self.has_captions = len(records) > 0 and "caption" in records[0]
+        self.source = records.source if isinstance(records, RecordIndex) else f"data set {name!r}"
+        self.has_captions = has_captions(records)
         if with_masks:
             self._require_masks()
+        self.with_masks = with_masks
 
     def __len__(self) -> int:
         return len(self.records)
 
     def read(self, index: int, report: Report) -> Record:
         """The record without its invalid annotations; see `RecordIndex`."""
-        record = self._sound(index, report)
+        if isinstance(self.records, RecordIndex):
+            record = self._checked(self.records.read(index, report), report)
+        else:
+            record = self.records[index]
         lacking = sum(map(_lacks_mask, record.get("annotations", ()))) if self.with_masks else 0
         if not lacking:
             return record
@@ -74,10 +75,7 @@ class Records(RecordIndex):
         annotations = [{**a, "iscrowd": 1} if _lacks_mask(a) else a for a in record["annotations"]]
         return {**record, "annotations": annotations}
 
-    def _sound(self, index: int, report: Report) -> Record:
-        if not isinstance(self.records, RecordIndex):
-            return self.records[index]
-        record = self.records.read(index, report)
+    def _checked(self, record: Record, report: Report) -> Record:
         where = f"{self.source} ({self.name})"
         if self.excluded and record_image_key(record) in self.excluded:
             place = f"{where}: image {record['image_id']!r}"
@@ -85,23 +83,9 @@ class Records(RecordIndex):
         checked = check_record(record, where, report, num_classes=self.num_classes)
         return {**checked, "dataset_name": self.name}
 
-    def some(self, most: int, report: Report) -> list[Record]:
-        """About so many records, evenly spread, as they are without regard to masks.
-
-        Args:
-            most: how many are looked at.
-            report: takes those that cannot be used.
-        """
-        found = []
-        for index in range(0, len(self), max(len(self) // most, 1)):
-            try:
-                found.append(self._sound(index, report))
-            except RecordError as error:
-                report.unusable(error)
-        return found
-
     def _require_masks(self) -> None:
-        records = self.some(LOOKED_AT, Report())  # what cannot be used counts when it is trained on
+        looked_at = evenly(len(self), LOOKED_AT)
+        records = self.usable(Report(), looked_at)  # the others count when they are trained on
         annotations = [a for record in records for a in record.get("annotations", ())]
         boxes = sum(not a.get("iscrowd", 0) for a in annotations)
         lacking = sum(map(_lacks_mask, annotations))
@@ -112,12 +96,8 @@ class Records(RecordIndex):
                 "out of dataloader.train.datasets, or set dataloader.train.mapper.use_masks=False"
             )
         if lacking:
-            logging.getLogger(__name__).warning(
-                "data set %r: %d of %d annotations that were looked at have no segmentation",
-                self.name,
-                lacking,
-                boxes,
-            )
+            text = "data set %r: %d of %d annotations that were looked at have no segmentation"
+            logging.getLogger(__name__).warning(text, self.name, lacking, boxes)
 
 
 def num_classes(name: str) -> int | None:

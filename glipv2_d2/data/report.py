@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
 
 from ..errors import DataError, printable
 
+# In Detectron2's form.
+Record = dict[str, Any]
 INVALID = ("drop", "raise")
 # Told while a training runs.
 LEFT_OUT = "annotations or masks that cannot be used, left out"

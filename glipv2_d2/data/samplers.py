@@ -16,9 +16,7 @@ from ..errors import DataError, ImageReadError
 from ..language.negatives import NothingToAsk
 from ..seeding import seeded
 from ..signals import leave_signals_to_main_process
-from .report import REPLACED, Report
-
-Record = dict[str, Any]
+from .report import REPLACED, Record, Report
 
 # What a bad record or image raises; anything else is an error of the program.
 UNUSABLE = (DataError, ImageReadError, FileNotFoundError, SizeMismatchError, NothingToAsk)
@@ -59,21 +57,15 @@ class MixingSampler(Sampler):
             if not weight > 0:
                 raise ValueError(f"the weight of a data set must be positive, got {weight}")
         self.sizes = list(sizes)
-        self.weights = list(weights)
         self.shuffle = shuffle
         self.seed = comm.shared_random_seed() if seed is None else int(seed)
-        self.epoch_size = sum(self._counts())
+        # Samples of each in an epoch; at least one, or it would never be seen.
+        self.counts = [max(round(n * w), min(n, 1)) for n, w in zip(sizes, weights)]
+        self.epoch_size = sum(self.counts)
         if not self.epoch_size:
-            raise ValueError(f"an epoch of {self.sizes} images x {self.weights} has no image")
+            raise ValueError(f"an epoch of {self.sizes} images x {list(weights)} has no image")
         self.rank = comm.get_rank()
         self.world = comm.get_world_size()
-
-    def _counts(self) -> list[int]:
-        """Samples of each data set in an epoch; at least one, or it would never be seen."""
-        return [
-            max(round(size * weight), min(size, 1))
-            for size, weight in zip(self.sizes, self.weights)
-        ]
 
     def epoch(self, number: int) -> torch.Tensor:
         """The indices of an epoch, for all processes together."""
@@ -82,7 +74,7 @@ class MixingSampler(Sampler):
         generator.manual_seed((self.seed + number * 1_000_003) % (1 << 63))
         parts, start = [], 0
         kind = torch.int32 if sum(self.sizes) < 1 << 31 else torch.int64
-        for size, count in zip(self.sizes, self._counts()):
+        for size, count in zip(self.sizes, self.counts):
             whole, rest = divmod(count, size) if size else (0, 0)
             images = torch.arange(start, start + size, dtype=kind)
             parts += [images] * whole
@@ -129,8 +121,7 @@ class SampleStream(IterableDataset):
     be left out do not count.
 
     Args:
-        datasets: laid one behind the other, they are what the indices point into; none is
-            empty.
+        datasets: laid one behind the other, they are what the indices point into; none is empty.
         sampler: endless, already sharded over the training processes.
         batch_size: of one process.
         skip_batches: leave out so many batches of the stream, those that a run which is

@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch.distributed as dist
@@ -20,10 +20,8 @@ from detectron2.utils import comm
 
 from ..errors import DataError, user_message
 from .reader import LazySequence
+from .report import Record
 
-__all__ = ["SharedRecords", "share_records"]
-
-Record = dict[str, Any]
 Extras = TypeVar("Extras")
 
 logger = logging.getLogger(__name__)
@@ -87,11 +85,6 @@ class SharedRecords(LazySequence[Record]):
     def item(self, index: int) -> Record:
         start, end = self._starts[index : index + 2]
         return pickle.loads(self._bytes[start:end])
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return len(self._bytes)
 
     def place(self) -> _Place:
         """For `SharedRecords.at` in another process of this machine."""
@@ -181,5 +174,5 @@ def _read(make: Callable[[], tuple[Iterable[Record], Extras]]) -> tuple[SharedRe
     finally:
         if collects:
             gc.enable()
-    logger.info("%d records are kept in %.1f MiB", len(shared), shared.size / 2**20)
+    logger.info("%d records are kept in %.1f MiB", len(shared), len(shared._bytes) / 2**20)
     return shared, extras

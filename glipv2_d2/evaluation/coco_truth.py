@@ -12,10 +12,10 @@ from pycocotools.coco import COCO
 
 from ..data.checks import check_record
 from ..data.datasets.coco_like import (
+    coco_entries,
     detectron2_annotation,
     read_categories,
     read_json,
-    sound_entries,
 )
 from ..data.entries import plain_number
 from ..data.report import RecordError, Report
@@ -44,7 +44,7 @@ def load_coco_truth(json_file: str) -> COCO:
     ids, _ = read_categories(content["categories"], json_file)
     contiguous = {category: index for index, category in enumerate(ids)}
     report = Report(f"the ground truth in {json_file}")
-    images, by_image = sound_entries(content, contiguous, json_file, report)
+    images, by_image = coco_entries(content, contiguous, json_file, report)
     annotations = [
         annotation
         for key, image in images.items()

@@ -6,8 +6,12 @@ import random
 
 import pytest
 
-from glipv2_d2.data import GroundingDatasetMapper, load_records, register_grounding_dataset
-from glipv2_d2.data.datasets.coco_like import register_coco_style
+from glipv2_d2.data import (
+    GroundingDatasetMapper,
+    load_records,
+    register_coco_dataset,
+    register_grounding_dataset,
+)
 from glipv2_d2.data.loading import training_records
 from glipv2_d2.data.report import LEFT_OUT, Report
 from glipv2_d2.data.samplers import UNUSABLE
@@ -84,7 +88,7 @@ def _json(name, folder, content, register):
 
 
 def write_coco(name, folder, content):
-    _json(name, folder, content, register_coco_style)
+    _json(name, folder, content, register_coco_dataset)
 
 
 def write_mdetr(name, folder, content):

@@ -15,10 +15,10 @@ from glipv2_d2.data import (
     build_grounding_test_loader,
     build_grounding_train_loader,
     load_records,
+    register_coco_dataset,
     register_grounding_dataset,
 )
 from glipv2_d2.data.checks import check_records
-from glipv2_d2.data.datasets.coco_like import register_coco_style
 from glipv2_d2.data.report import REPLACED
 from glipv2_d2.errors import DataError
 from tests.support.data_fixtures import HEIGHT, WIDTH
@@ -122,7 +122,7 @@ PATTERNS = {
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("register", [register_coco_style, register_coco_instances])
+@pytest.mark.parametrize("register", [register_coco_dataset, register_coco_instances])
 def test_training_test_and_inspection_stop_alike(
     pattern, register, coco_json, images, tokenizer, cleanup, capsys
 ):
@@ -149,7 +149,7 @@ def test_more_than_half_left_out_stops(bad, stops, coco_json, images, cleanup):
         entry["bbox"][2] = 0
     coco_json.write_text(json.dumps(content))
     cleanup.append("half")
-    register_coco_style("half", str(coco_json), str(images))
+    register_coco_dataset("half", str(coco_json), str(images))
     if stops:
         with pytest.raises(DataError, match="6 of 11 boxes cannot be used: left out 6 annot"):
             load_records("half")
@@ -162,8 +162,8 @@ def test_images_without_objects_only_beside_others(coco_json, images, cleanup, t
     empty = coco_json.with_name("empty.json")
     empty.write_text(json.dumps({**content, "annotations": []}))
     cleanup += ["empty", "some"]
-    register_coco_style("empty", str(empty), str(images))
-    register_coco_style("some", str(coco_json), str(images))
+    register_coco_dataset("empty", str(empty), str(images))
+    register_coco_dataset("some", str(coco_json), str(images))
     with pytest.raises(DataError, match=r"no image of \['empty'\] has a box"):
         build_grounding_train_loader("empty", mapper=make_mapper(tokenizer), total_batch_size=1)
     both = ["empty", "some"]
@@ -211,7 +211,7 @@ def test_annotations_of_images_that_were_taken_out_do_not_count(coco_json, image
     del content["images"][3:]
     coco_json.write_text(json.dumps(content))
     cleanup.append("subset")
-    register_coco_style("subset", str(coco_json), str(images))
+    register_coco_dataset("subset", str(coco_json), str(images))
     assert [len(r["annotations"]) for r in load_records("subset")] == [1, 1, 1]
 
 
@@ -221,7 +221,7 @@ def test_undrawable_polygons_cost_no_box(coco_json, images, cleanup, tokenizer):
         entry["segmentation"] = [[5.0, 5.0, 25.0, 35.0]]
     coco_json.write_text(json.dumps(content))
     cleanup.append("lines")
-    register_coco_style("lines", str(coco_json), str(images))
+    register_coco_dataset("lines", str(coco_json), str(images))
     loader = build_grounding_train_loader(
         "lines", mapper=make_mapper(tokenizer), total_batch_size=12
     )
@@ -254,7 +254,7 @@ def test_one_class_and_an_image_with_crowds_only(coco_json, images, cleanup, tok
     content["annotations"][4]["iscrowd"] = 1
     coco_json.write_text(json.dumps(content))
     cleanup.append("one_class")
-    register_coco_style("one_class", str(coco_json), str(images))
+    register_coco_dataset("one_class", str(coco_json), str(images))
     for invalid in ("drop", "raise"):
         loader = build_grounding_train_loader(
             "one_class", mapper=make_mapper(tokenizer), total_batch_size=4, seed=0, invalid=invalid

@@ -5,8 +5,7 @@ import json
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from glipv2_d2.data import register_grounding_dataset
-from glipv2_d2.data.datasets.coco_like import register_coco_style
+from glipv2_d2.data import register_coco_dataset, register_grounding_dataset
 from tests.support.making import (
     BOXES,
     CAPTION,
@@ -48,7 +47,7 @@ def coco(folder, name):
         "categories": [{"id": 1, "name": "caterpillar"}, {"id": 2, "name": "leaf"}],
     }
     (folder / "coco.json").write_text(json.dumps(content))
-    register_coco_style(name, str(folder / "coco.json"), str(folder))
+    register_coco_dataset(name, str(folder / "coco.json"), str(folder))
 
 
 def mdetr(folder, name):

@@ -19,8 +19,8 @@ from glipv2_d2.data import (
     build_grounding_test_loader,
     build_grounding_train_loader,
     load_records,
+    register_coco_dataset,
 )
-from glipv2_d2.data.datasets.coco_like import register_coco_style
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
 from glipv2_d2.evaluation.coco_truth import load_coco_truth
@@ -34,7 +34,7 @@ def write(tmp_path):
     """write(name, exporter, edit=..., register=...) -> path; registered until the test ends."""
     names = []
 
-    def _write(name, make, edit=None, register=register_coco_style):
+    def _write(name, make, edit=None, register=register_coco_dataset):
         files, content = make()
         if edit is not None:
             edit(content)
@@ -89,7 +89,7 @@ def mapper(tokenizer, is_train):
     )
 
 
-@pytest.mark.parametrize("register", [register_coco_style, register_coco_instances])
+@pytest.mark.parametrize("register", [register_coco_dataset, register_coco_instances])
 @pytest.mark.parametrize("tool", EXPORTERS)
 def test_what_annotation_tools_write(tool, register, write, tokenizer):
     name = f"{tool}_export"
@@ -172,7 +172,7 @@ ONE_MEANING = {
 
 
 @pytest.mark.parametrize("case", ONE_MEANING)
-@pytest.mark.parametrize("register", [register_coco_style, register_coco_instances])
+@pytest.mark.parametrize("register", [register_coco_dataset, register_coco_instances])
 def test_what_has_one_meaning_is_filled_in(case, register, write):
     write("one_meaning", EXPORTERS["cvat"], ONE_MEANING[case], register)
     records = load_records("one_meaning", invalid="drop")

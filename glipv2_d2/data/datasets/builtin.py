@@ -13,34 +13,30 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_lvis_instances
 from detectron2.data.datasets.lvis import get_lvis_instances_meta
 
-from .coco_like import register_coco_style
+from ..reader import Reader
+from .coco_like import load_coco_style_json
 from .objects365 import clean_objects365_name
 from .odinw import register_odinw
 from .refexp import register_coco_without_refexp
 from .register import register_grounding_dataset
 from .scenes import register_all_scenes
 
-# name: (folder, its annotations/<this>.json, images)
-DETECTION_SPLITS = {
-    "objects365_train": ("objects365", "objects365_train", "objects365/train"),
-    "objects365_val": ("objects365", "objects365_val", "objects365/val"),
-    "objects365v2_train": ("objects365v2", "zhiyuan_objv2_train", "objects365v2/train"),
-    "objects365v2_val": ("objects365v2", "zhiyuan_objv2_val", "objects365v2/val"),
-    "openimages_train": ("openimages", "openimages_train", "openimages/train"),
-    "openimages_val": ("openimages", "openimages_validation", "openimages/validation"),
-    "visual_genome_train": ("visual_genome", "visual_genome_train", "visual_genome"),
-    "visual_genome_val": ("visual_genome", "visual_genome_val", "visual_genome"),
-    # Half of Visual Genome's images are COCO's: for tests on COCO without having seen them.
-    "visual_genome_no_coco_train": (
-        "visual_genome", "visual_genome_no_coco_train", "visual_genome"
+# data set: (annotations, image folder, options of the reader); {} is the split, train or val.
+DETECTION_SETS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "objects365": ("objects365/annotations/objects365_{}", "objects365/{}", {}),
+    "objects365v2": (
+        "objects365v2/annotations/zhiyuan_objv2_{}",
+        "objects365v2/{}",
+        {"rename": clean_objects365_name, "keep_folders": 1},
     ),
-    "visual_genome_no_coco_val": ("visual_genome", "visual_genome_no_coco_val", "visual_genome"),
-    "imagenet_boxes_train": ("imagenet_boxes", "imagenet_boxes_train", "imagenet_boxes/train"),
-    "imagenet_boxes_val": ("imagenet_boxes", "imagenet_boxes_val", "imagenet_boxes/val"),
+    "openimages": ("openimages/annotations/openimages_{}", "openimages/{}", {}),
+    "visual_genome": ("visual_genome/annotations/visual_genome_{}", "visual_genome", {}),
+    # Half of Visual Genome's images are COCO's: for tests on COCO without having seen them.
+    "visual_genome_no_coco": (
+        "visual_genome/annotations/visual_genome_no_coco_{}", "visual_genome", {}
+    ),
+    "imagenet_boxes": ("imagenet_boxes/annotations/imagenet_boxes_{}", "imagenet_boxes/{}", {}),
 }  # fmt: skip
-_READING: dict[str, dict[str, Any]] = {
-    "objects365v2": {"rename": clean_objects365_name, "keep_folders": 1}
-}
 
 _MDETR = "mdetr_annotations/"
 _FLICKR = "flickr30k/flickr30k_images/"
@@ -69,7 +65,6 @@ REFCOCO_SPLITS = {
     "refcoco+": ("train", "val", "testA", "testB"),
     "refcocog": ("train", "val", "test"),
 }
-PHRASECUT_SPLITS = ("train", "val", "test")
 
 
 def register_all(root: str | None = None) -> None:
@@ -79,13 +74,14 @@ def register_all(root: str | None = None) -> None:
         root: the folder of the data sets; `DETECTRON2_DATASETS` or `datasets` by default.
     """
     root = os.path.expanduser(root or os.getenv("DETECTRON2_DATASETS") or "datasets")
-    known = set(DatasetCatalog.list())
-    for name, (folder, json_file, images) in DETECTION_SPLITS.items():
-        if name not in known:
-            json_file = os.path.join(root, folder, "annotations", f"{json_file}.json")
-            options = _READING.get(folder, {})
-            register_coco_style(name, json_file, os.path.join(root, images), **options)
-    if "lvis_v1_minival" not in known:
+    for data, (json_file, images, options) in DETECTION_SETS.items():
+        for split in ("train", "val"):
+            word = "validation" if (data, split) == ("openimages", "val") else split
+            file, folder = (os.path.join(root, path.format(word)) for path in (json_file, images))
+            name = f"{data}_{split}"
+            reader = Reader(load_coco_style_json, f"{file}.json", folder, name, **options)
+            reader.register(evaluator_type="coco")
+    if "lvis_v1_minival" not in DatasetCatalog:
         register_lvis_instances(
             "lvis_v1_minival",
             get_lvis_instances_meta("lvis_v1"),
@@ -93,21 +89,18 @@ def register_all(root: str | None = None) -> None:
             os.path.join(root, "coco/"),
         )
     for name, json_file, folders, options in _grounding_splits(root):
-        if name not in known:
+        if name not in DatasetCatalog:
             if isinstance(folders, dict):
                 folders = {origin: os.path.join(root, path) for origin, path in folders.items()}
             else:
                 folders = os.path.join(root, folders)
             register_grounding_dataset(name, os.path.join(root, json_file), folders, **options)
-    if "coco_2017_train_without_refexp" not in known:
-        register_coco_without_refexp(root, REFCOCO_SPLITS)
+    register_coco_without_refexp(root, REFCOCO_SPLITS)
     register_odinw(root)
     register_all_scenes(root)
 
 
-def _grounding_splits(
-    root: str,
-) -> Iterator[tuple[str, str, str | dict[str, str], dict[str, Any]]]:
+def _grounding_splits(root: str) -> Iterator[tuple[str, str, str | dict[str, str], dict[str, Any]]]:
     """(name, annotation file, images, options of `register_grounding_dataset`)."""
     for name, (json_file, images, format) in GROUNDING_SPLITS.items():
         yield name, json_file, images, {"format": format}
@@ -124,7 +117,7 @@ def _grounding_splits(
         for split in splits:
             json_file = f"{_MDETR}finetune_{data}_{split}.json"
             yield f"{data}_{split}", json_file, _COCO_2014, {"evaluator_type": "refexp", **whole}
-    for split in PHRASECUT_SPLITS:
+    for split in ("train", "val", "test"):
         # The authors' own file has all polygons of an instance, MDETR's one of each.
         masks = {"refer_json": os.path.join(root, f"phrasecut/refer_{split}.json")}
         json_file = f"{_MDETR}finetune_phrasecut_{split}.json"

@@ -9,9 +9,7 @@ from detectron2.structures import BoxMode
 
 from ...language.spans import to_words
 from ..entries import field_of
-from ..report import RecordError, Report
-
-Record = dict[str, Any]
+from ..report import Record, RecordError, Report
 
 
 def parse_label(text: bytes, where: str) -> Any:
@@ -28,23 +26,27 @@ def parse_label(text: bytes, where: str) -> Any:
         raise RecordError("no valid json", where, f"the label is no valid json: {error}") from None
 
 
-def label_size(label: Record, height: str, width: str, where: str) -> tuple[int, int]:
-    """(height, width) out of two fields of a label.
+def label_size(label: Record, where: str) -> tuple[int, int] | None:
+    """(height, width) that a label has as `img_h, img_w` or `height, width`; None: it has neither.
 
     Raises:
         RecordError: they are no numbers.
     """
-    try:
-        return int(label[height]), int(label[width])
-    except (TypeError, ValueError, OverflowError):
-        what = f"{height}={label[height]!r:.40}, {width}={label[width]!r:.40} are no numbers"
-        raise RecordError("bad image size", where, what) from None
+    for names in (("img_h", "img_w"), ("height", "width")):
+        size: list[Any] = [label.get(name) for name in names]
+        if all(size):
+            try:
+                return int(size[0]), int(size[1])
+            except (TypeError, ValueError, OverflowError):
+                what = ", ".join(f"{k}={v!r:.40}" for k, v in zip(names, size))
+                raise RecordError("bad image size", where, f"{what} are no numbers") from None
+    return None
 
 
-def caption_annotations(
-    label: Record, caption: str, where: str, report: Report, min_score: float
-) -> list[Record]:
-    """The boxes of a pseudo-labeled caption as annotations with `spans`.
+def caption_fields(
+    label: Record, caption: Any, where: str, report: Report, min_score: float, min_boxes: int
+) -> Record:
+    """The fields `caption` and `annotations` (with `spans`) of a pseudo-labeled caption.
 
     Args:
         label: `bboxes` (xyxy), `scores` and `tokens_positive` (character spans), one entry
@@ -55,10 +57,14 @@ def caption_annotations(
         report: takes the boxes that cannot be used.
         min_score: boxes that are not above it are left out (GLIP: 0.5); that is a choice and no
             fault, so they are not in the report.
+        min_boxes: captions with fewer say nothing about the image to train on (GLIP: 1).
 
     Raises:
-        RecordError: the three lists do not have one length.
+        RecordError: the caption is empty, the three lists do not have one length, or too few boxes
+            are left.
     """
+    if not isinstance(caption, str) or not caption.strip():
+        raise RecordError("empty caption", where, "the field 'caption' is empty")
     boxes, spans, scores = (
         field_of(label, field, list, where) for field in ("bboxes", "tokens_positive", "scores")
     )
@@ -84,7 +90,10 @@ def caption_annotations(
                 {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, "spans": words}
                 for box in kept
             ]
-    return annotations
+    if len(annotations) < min_boxes:
+        what = f"{len(annotations)} boxes are left, {min_boxes} are asked for (min_boxes)"
+        raise RecordError("too few boxes", where, what, fault=False)
+    return {"caption": caption, "annotations": annotations}
 
 
 def _boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[Any]:
@@ -103,14 +112,3 @@ def _boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[
     if not all(isinstance(score, (int, float)) for score in values):
         raise RecordError("bad score", place, f"the score {scores!r:.60} is no number")
     return [box for box, score in zip(boxes, values) if score > min_score]
-
-
-def require_boxes(annotations: list[Record], min_boxes: int, where: str) -> None:
-    """Refuse captions of the web without boxes: they say nothing about the image to train on.
-
-    Raises:
-        RecordError: fewer than `min_boxes`.
-    """
-    if len(annotations) < min_boxes:
-        what = f"{len(annotations)} boxes are left, {min_boxes} are asked for (min_boxes)"
-        raise RecordError("too few boxes", where, what, fault=False)

@@ -13,45 +13,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
 from ...language.class_names import root_class_warning
 from ..checks import not_utf8
-from ..entries import (
-    Problem,
-    id_problem,
-    make_ids_plain,
-    short,
-    sound_annotations,
-    sound_images,
-)
-from ..reader import Reader
-from ..report import Report, reported
-
-Record = dict[str, Any]
+from ..entries import Problem, id_problem, make_ids_plain, short, sound_entries
+from ..report import Record, Report, reported
 
 # Of an image, where the file has them: what federated data verify, and what evaluators look up.
 IMAGE_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
 ANNOTATION_KEYS = ("id", "iscrowd", "bbox", "keypoints", "category_id")
-
-
-def register_coco_style(
-    name: str, json_file: str, image_root: str, *, metadata: Mapping | None = None, **options: Any
-) -> None:
-    """Register a COCO json under a name; it is read by `load_coco_style_json`.
-
-    Args:
-        name, json_file, image_root: as for Detectron2's `register_coco_instances`.
-        metadata: goes into `MetadataCatalog` besides `evaluator_type="coco"`.
-        options: `classes`, `rename`, `keep_folders` of the reader.
-    """
-    reader = Reader(load_coco_style_json, json_file, image_root, name, **options)
-    DatasetCatalog.register(name, reader)
-    fields = {"evaluator_type": "coco", **(metadata or {})}
-    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, **fields)
 
 
 def load_coco_style_json(
@@ -71,8 +45,7 @@ def load_coco_style_json(
         json_file: `images[]`, `annotations[]`, `categories[]`. A test set whose truth its
             server keeps has no `annotations`, and so have its records.
         image_root: the folder of the images.
-        dataset_name: its metadata gets `thing_classes` and
-            `thing_dataset_id_to_contiguous_id`.
+        dataset_name: its metadata gets `thing_classes` and `thing_dataset_id_to_contiguous_id`.
         report: takes what is left out; one of its own by default, which is logged.
         classes: other names for the categories, in the order of their ids.
         rename: repairs a category name.
@@ -102,7 +75,7 @@ def load_coco_style_json(
                 url = image.get("coco_url")
                 image["file_name"] = "/".join(str(url or "").split("/")[-2:]) or None
     with reported(json_file, report) as report:
-        images, by_image = sound_entries(content, contiguous, json_file, report)
+        images, by_image = coco_entries(content, contiguous, json_file, report)
         is_annotated = content.pop("annotations", None) is not None  # each is gone when converted
         for entries in by_image.values():
             entries[:] = [detectron2_annotation(e, contiguous, json_file, report) for e in entries]
@@ -116,33 +89,21 @@ def load_coco_style_json(
     ]
 
 
-def sound_entries(
+def coco_entries(
     content: Mapping[str, Any], contiguous: Mapping[int, int], json_file: str, report: Report
 ) -> tuple[dict[Any, Record], dict[Any, list[Record]]]:
-    """What of a COCO json can be used, for training and as ground truth alike.
-
-    Args:
-        content: of `read_json`.
-        contiguous: the ids of the categories -> class ids.
-        json_file: for the messages.
-        report: takes what is left out.
-
-    Returns:
-        The entries of `images`, by id, in the order of their ids; by the same ids the lists of
-        their `annotations`, with numbers as numbers.
-    """
-    required = ("id", "file_name", "height", "width")
-    images = sound_images(content["images"], json_file, report, required, _image_problem)
-    # Numbers before texts, which cannot be compared.
-    images = dict(sorted(images.items(), key=lambda item: (isinstance(item[0], str), item[0])))
-    by_image = sound_annotations(
-        content.get("annotations", ()),
-        images,
+    """`sound_entries` of a COCO json in the order of the image ids, for training and as ground
+    truth alike; `contiguous`: the ids of the categories -> class ids."""
+    images, by_image = sound_entries(
+        content,
         json_file,
         report,
-        partial(_annotation_problem, contiguous),
+        required=("id", "file_name", "height", "width"),
+        image_problem=_image_problem,
+        annotation_problem=partial(_annotation_problem, contiguous),
     )
-    return images, by_image
+    # Numbers before texts, which cannot be compared.
+    return dict(sorted(images.items(), key=lambda i: (isinstance(i[0], str), i[0]))), by_image
 
 
 def read_json(
@@ -150,10 +111,8 @@ def read_json(
 ) -> dict[str, Any]:
     """A json object with these lists, of which the optional ones may be missing.
 
-    Bytes that are not UTF-8 become lone surrogates.
-
-    Ids that are texts of numbers become these numbers, see
-    `plain_id`.
+    Bytes that are not UTF-8 become lone surrogates; ids that are texts of numbers become these
+    numbers, see `plain_id`.
 
     Raises:
         DataError: the file is missing, no json, or lacks a field.
@@ -292,12 +251,8 @@ def _record(
     path = os.path.join(image_root, file_name)
     if "\\" in file_name and not os.path.exists(path):  # written on Windows
         path = os.path.join(image_root, file_name.replace("\\", "/"))
-    record = {
-        "file_name": path,
-        "height": image["height"],
-        "width": image["width"],
-        "image_id": image["id"],
-    }
+    record = {"file_name": path, "height": image["height"], "width": image["width"]}
+    record["image_id"] = image["id"]
     if annotations is not None:
         record["annotations"] = annotations
     if dataset_name is not None:

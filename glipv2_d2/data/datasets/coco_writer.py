@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ...files import whole_file
 
 
-class CocoWriter:
+@contextmanager
+def coco_writer(path: str | os.PathLike, class_names: Sequence[str]) -> Iterator[CocoWriter]:
     """Annotations go to the file as they come; the file appears whole or not at all.
 
     ::
 
-        with CocoWriter("train.json", ["cat", "dog"]) as writer:
+        with coco_writer("train.json", ["cat", "dog"]) as writer:
             writer.add("a.jpg", 480, 640, [(1, [10, 10, 50, 50])])
 
     Args:
         path: the json.
         class_names: categories 1, 2, ...
     """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, "w") as file:
+        file.write('{"annotations": [')
+        writer = CocoWriter(file)
+        yield writer
+        categories = [{"id": i, "name": name} for i, name in enumerate(class_names, 1)]
+        rest = json.dumps({"images": writer.images, "categories": categories})
+        file.write("\n], " + rest[1:])
 
-    def __init__(self, path: str | os.PathLike, class_names: Sequence[str]):
-        self.path = Path(path)
-        self.class_names = list(class_names)
+
+class CocoWriter:
+    """Takes the images of a file that is written; see `coco_writer`."""
+
+    def __init__(self, file: IO[str]):
+        self.file = file
         self.boxes = 0
         self.images: list[dict[str, Any]] = []
-        self._whole = whole_file(self.path, "w")
-
-    def __enter__(self) -> CocoWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._whole.__enter__()
-        self._file.write('{"annotations": [')
-        return self
 
     def add(
         self,
@@ -68,11 +75,4 @@ class CocoWriter:
                 "area": round(float(box[2] * box[3]), 2),
                 "iscrowd": int(bool(crowd and crowd[0])),
             }
-            self._file.write((",\n" if self.boxes > 1 else "\n") + json.dumps(entry))
-
-    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-        if kind is None:
-            categories = [{"id": i, "name": name} for i, name in enumerate(self.class_names, 1)]
-            rest = json.dumps({"images": self.images, "categories": categories})
-            self._file.write("\n], " + rest[1:])
-        self._whole.__exit__(kind, *error)
+            self.file.write((",\n" if self.boxes > 1 else "\n") + json.dumps(entry))

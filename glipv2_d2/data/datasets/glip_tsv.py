@@ -7,7 +7,6 @@ image or label row is read when it is asked for, in the data worker.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from typing import Any
@@ -20,87 +19,54 @@ from ...errors import DataError
 from ..containers import TSV, ImageSource, read_row, row_offsets
 from ..entries import json_objects
 from ..reader import RecordIndex
-from ..report import RecordError, Report
-from .caption_labels import (
-    caption_annotations,
-    label_size,
-    parse_label,
-    require_boxes,
-)
+from ..report import Record, RecordError, Report
+from .caption_labels import caption_fields, label_size, parse_label
 from .coco_like import load_json, set_vocabulary
-
-Record = dict[str, Any]
 
 # Files that the yaml names.
 FIELDS = ("img", "label", "hw", "linelist", "imageid2idx", "labelmap", "jsondict")
 
 
-def load_glip_tsv(
-    yaml_file: str,
-    image_root: str = "",
-    dataset_name: str | None = None,
-    *,
-    report: Report | None = None,
-    min_score: float = 0.5,
-    min_boxes: int = 1,
-    check_keys: bool = True,
-) -> GlipTsvRecords:
+class GlipTsvRecords(RecordIndex):
     """Records of a GLIP TSV: captions with pseudo boxes, or detection labels.
 
     Args:
-        yaml_file: names `img` and `label` (TSV), optionally `hw` (TSV with the image
-            sizes), `linelist` (a text file with the rows to use, one number a line; a row may
-            occur several times), `imageid2idx` (json from a label's `img_id` to its image
-            row, where several labels share an image), and for detection labels `labelmap` or
-            `jsondict` (json from class names to ids). Paths are relative to the yaml.
+        yaml_file: names `img` and `label` (TSV), optionally `hw` (TSV with the image sizes),
+            `linelist` (a text file with the rows to use, one number a line; a row may occur several
+            times), `imageid2idx` (json from a label's `img_id` to its image row, where several
+            labels share an image), and for detection labels `labelmap` or `jsondict` (json from
+            class names to ids). Paths are relative to the yaml.
         image_root: files that are not beside the yaml are looked for there.
         dataset_name: its metadata gets `thing_classes` if there is a label map.
+        report: not used: a row is read, and what is wrong with it found, when it is asked for.
         min_score: pseudo boxes must score more (GLIP: 0.5).
         min_boxes: captions with fewer boxes are left out (GLIP: 1).
         check_keys: an image row must have the key of its label (or its `img_id`); False for
             files that were made with keys of their own.
 
-    Raises:
-        DataError: a file is missing or unreadable.
-    """
-    records = GlipTsvRecords(yaml_file, image_root, min_score, min_boxes, check_keys)
-    if records.classes and dataset_name is not None:
-        ids = {i: k for k, i in enumerate(records.classes)}
-        set_vocabulary(dataset_name, list(records.classes.values()), ids, yaml_file)
-    return records
-
-
-class GlipTsvRecords(RecordIndex):
-    """See `load_glip_tsv`.
-
     Attributes:
         classes: id in the file -> name, sorted by id; empty for captions.
+
+    Raises:
+        DataError: a file is missing or unreadable.
     """
 
     def __init__(
         self,
         yaml_file: str,
-        image_root: str,
-        min_score: float,
-        min_boxes: int,
-        check_keys: bool,
+        image_root: str = "",
+        dataset_name: str | None = None,
+        *,
+        report: Report | None = None,
+        min_score: float = 0.5,
+        min_boxes: int = 1,
+        check_keys: bool = True,
     ):
         self.source = yaml_file
         self.check_keys = check_keys
         self.min_score = min_score
         self.min_boxes = min_boxes
-        fields = _read_yaml(yaml_file)
-        for field, value in fields.items():
-            if value is not None and not isinstance(value, str) and field in FIELDS:
-                raise DataError(f"{yaml_file}: the field {field!r} is {value!r}, not one file name")
-        paths = {
-            field: _find(fields[field], yaml_file, image_root, field)
-            for field in FIELDS
-            if fields.get(field)
-        }
-        for field in ("img", "label"):
-            if field not in paths:
-                raise DataError(f"{yaml_file}: the field {field!r} is missing")
+        paths = _named_files(yaml_file, image_root)
         self.images = _Tsv(paths["img"])
         self.labels = _Tsv(paths["label"])
         self.sizes = _Tsv(paths["hw"]) if "hw" in paths else None
@@ -113,6 +79,9 @@ class GlipTsvRecords(RecordIndex):
             raise DataError(
                 f"{yaml_file}: 'img' has {len(self.images)} rows, 'label' {len(self.labels)}"
             )
+        if self.classes and dataset_name is not None:
+            ids = {i: k for k, i in enumerate(self.classes)}
+            set_vocabulary(dataset_name, list(self._ids), ids, yaml_file)
 
     def __len__(self) -> int:
         return len(self.labels) if self.rows is None else len(self.rows)
@@ -128,7 +97,8 @@ class GlipTsvRecords(RecordIndex):
         label = parse_label(columns[-1], where)
         record = {**self._image(row, key, label, where), **self._size(row, label, where)}
         if isinstance(label, dict) and "caption" in label:
-            return {**record, **self._caption(label, where, report)}
+            text, scores, boxes = label["caption"], self.min_score, self.min_boxes
+            return {**record, **caption_fields(label, text, where, report, scores, boxes)}
         return {**record, **self._detection(label, where, report)}
 
     def _image(self, row: int, key: str, label: Any, where: str) -> Record:
@@ -151,26 +121,18 @@ class GlipTsvRecords(RecordIndex):
         }
 
     def _size(self, row: int, label: Any, where: str) -> Record:
-        if isinstance(label, dict) and label.get("img_h") and label.get("img_w"):
-            height, width = label_size(label, "img_h", "img_w", where)
-            return {"height": height, "width": width}
-        if self.sizes is None:
-            what = "the label has no 'img_h' and 'img_w', and the yaml names no 'hw'"
-            raise RecordError("missing field", where, what)
-        columns = self.sizes.read(row, where)
-        try:
-            return _parse_size(columns[-1].decode("utf-8"))
-        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
-            what = f"{self.sizes.path}: {columns[-1][:40]!r} is no height and width"
-            raise RecordError("bad image size", where, what) from None
-
-    def _caption(self, label: Record, where: str, report: Report) -> Record:
-        caption = label["caption"]
-        if not isinstance(caption, str) or not caption.strip():
-            raise RecordError("empty caption", where, "the field 'caption' is empty")
-        annotations = caption_annotations(label, caption, where, report, self.min_score)
-        require_boxes(annotations, self.min_boxes, where)
-        return {"caption": caption, "annotations": annotations}
+        size = label_size(label, where) if isinstance(label, dict) else None
+        if size is None:
+            if self.sizes is None:
+                what = "the label has no 'img_h' and 'img_w', and the yaml names no 'hw'"
+                raise RecordError("missing field", where, what)
+            text = self.sizes.read(row, where)[-1]
+            try:
+                size = _parse_size(text.decode("utf-8"))
+            except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+                what = f"{self.sizes.path}: {text[:40]!r} is no height and width"
+                raise RecordError("bad image size", where, what) from None
+        return {"height": size[0], "width": size[1]}
 
     def _detection(self, label: Any, where: str, report: Report) -> Record:
         objects = label.get("objects") if isinstance(label, dict) else label
@@ -224,11 +186,7 @@ class _Tsv:
 
 
 class _KeyIndex:
-    """A json object from keys to rows, as two arrays: 12 bytes an entry instead of some 150.
-
-    The keys are kept as 64-bit digests; the image row says its own key, so that even a collision
-    would be noticed.
-    """
+    """A json object from keys to rows, as two arrays: some 16 bytes an entry instead of 150."""
 
     def __init__(self, path: str):
         rows = load_json(path, "imageid2idx")
@@ -236,22 +194,25 @@ class _KeyIndex:
             values = np.fromiter((int(row) for row in rows.values()), np.int32, len(rows))
         except (AttributeError, TypeError, ValueError, OverflowError):
             raise DataError(f"{path}: no json object from image ids to rows") from None
-        digests = np.fromiter((_digest(str(key)) for key in rows), np.uint64, len(rows))
-        order = np.argsort(digests)
-        self.digests, self.values = digests[order], values[order]
+        keys = np.array(list(map(_encoded, rows)) or [b""])[: len(rows)]
+        order = np.argsort(keys)
+        self.keys, self.values = keys[order], values[order]
 
     def find(self, key: str) -> int | None:
-        digest = np.uint64(_digest(key))
-        at = int(np.searchsorted(self.digests, digest))
-        found = at < len(self.digests) and self.digests[at] == digest
+        sought = _encoded(key)
+        if len(sought) > self.keys.itemsize:  # numpy would widen all keys
+            return None
+        at = int(np.searchsorted(self.keys, sought))
+        found = at < len(self.keys) and self.keys[at] == sought
         return int(self.values[at]) if found else None
 
 
-def _digest(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+def _encoded(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
 
 
-def _read_yaml(yaml_file: str) -> dict[str, Any]:
+def _named_files(yaml_file: str, image_root: str) -> dict[str, str]:
+    """field of the yaml -> the path of its file."""
     try:
         with open(yaml_file, encoding="utf-8") as file:
             fields = yaml.safe_load(file)
@@ -261,18 +222,21 @@ def _read_yaml(yaml_file: str) -> dict[str, Any]:
         raise DataError(f"{yaml_file}: no valid yaml: {error}") from error
     if not isinstance(fields, dict):
         raise DataError(f"{yaml_file}: not in GLIP's TSV format, which names 'img' and 'label'")
-    return fields
-
-
-def _find(path: str, yaml_file: str, image_root: str, field: str) -> str:
     folders = (os.path.dirname(yaml_file), image_root)
-    for folder in folders:
-        candidate = os.path.join(folder, path)
-        if os.path.isfile(candidate):
-            return candidate
-    raise DataError(
-        f"{yaml_file}: the file {path!r} of the field {field!r} is in none of {folders}"
-    )
+    paths = {}
+    for field in FIELDS:
+        name = fields.get(field)
+        if not name and field in ("img", "label"):
+            raise DataError(f"{yaml_file}: the field {field!r} is missing")
+        if name and not isinstance(name, str):
+            raise DataError(f"{yaml_file}: the field {field!r} is {name!r}, not one file name")
+        if name:
+            found = [path for f in folders if os.path.isfile(path := os.path.join(f, name))]
+            if not found:
+                where = f"the file {name!r} of the field {field!r} is in none of {folders}"
+                raise DataError(f"{yaml_file}: {where}")
+            paths[field] = found[0]
+    return paths
 
 
 def _read_line_list(path: str) -> np.ndarray:
@@ -297,11 +261,11 @@ def _read_classes(path: str | None) -> dict[int, str]:
     return dict(sorted(by_id.items()))
 
 
-def _parse_size(text: str) -> Record:
+def _parse_size(text: str) -> tuple[int, int]:
     """`[{"height": h, "width": w}]`, the object alone, or `"h w"`."""
     if text.lstrip()[:1] in ("[", "{"):
         value = json.loads(text)
         value = value[0] if isinstance(value, list) else value
-        return {"height": int(value["height"]), "width": int(value["width"])}
+        return int(value["height"]), int(value["width"])
     height, width = text.split()
-    return {"height": int(height), "width": int(width)}
+    return int(height), int(width)

@@ -5,26 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 from detectron2.structures import BoxMode
 
 from ...language.spans import whole_caption as whole_caption_phrase
-from ..entries import Problem, sound_annotations, sound_images
-from ..report import Report, reported
+from ..entries import Problem, sound_entries
+from ..report import Record, Report, reported
 from .coco_like import read_json
 
-Record = dict[str, Any]
-
 # What evaluators and samplers may want to know of an image, where the file has it.
-IMAGE_KEYS = (
-    "original_img_id",
-    "original_id",
-    "sentence_id",
-    "task_id",
-    "data_source",
-)
-_REQUIRED = ("id", "file_name", "height", "width", "caption")
+IMAGE_KEYS = ("original_img_id", "original_id", "sentence_id", "task_id", "data_source")
 
 
 def load_mdetr_json(
@@ -57,26 +48,25 @@ def load_mdetr_json(
     """
     content = read_json(json_file, {"images", "annotations"}, "MDETR's format")
     with reported(json_file, report) as report:
-        images = sound_images(
-            content["images"], json_file, report, _REQUIRED, lambda i: _image_problem(i, image_root)
-        )
-        by_image = sound_annotations(
-            content["annotations"], images, json_file, report, _annotation_problem
+        images, by_image = sound_entries(
+            content,
+            json_file,
+            report,
+            required=("id", "file_name", "height", "width", "caption"),
+            image_problem=partial(_image_problem, image_root),
+            annotation_problem=_annotation_problem,
         )
     records = [
         _record(image, by_image[key], image_root, dataset_name, whole_caption)
         for key, image in images.items()
     ]
-    logging.getLogger(__name__).info(
-        "Loaded %d captions with %d boxes from %s",
-        len(records),
-        sum(len(record["annotations"]) for record in records),
-        json_file,
-    )
+    boxes = sum(len(record["annotations"]) for record in records)
+    text = "loaded %d captions with %d boxes from %s"
+    logging.getLogger(__name__).info(text, len(records), boxes, json_file)
     return records
 
 
-def _image_problem(image: Record, image_root: str | Mapping[str, str]) -> Problem | None:
+def _image_problem(image_root: str | Mapping[str, str], image: Record) -> Problem | None:
     origin = image.get("data_source")
     if not isinstance(image_root, str) and origin not in tuple(image_root):
         known = f"image folders are known for {sorted(image_root)} only"

@@ -2,9 +2,8 @@
 
 `odinw_<name>_{train,val,test}` (and `_minival` where there is one) and the few-shot files
 `odinw_<name>_fewshot_{train,val}_shot{1,3,5,10}_seed{3,30,300}`; the names and facts are in
-`odinw.yaml`. Class names are the official overrides of the 13-set.
-Two data sets are called otherwise in the 35-set; those are registered once more as
-`odinw35_<name>_...`.
+`odinw.yaml`. Class names are the official overrides of the 13-set. Two data sets are called
+otherwise in the 35-set; those are registered once more as `odinw35_<name>_...`.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
-from detectron2.data import DatasetCatalog
 
-from .coco_like import register_coco_style
+from ..reader import Reader
+from .coco_like import load_coco_style_json
 
 SHOTS = (1, 3, 5, 10)
 SEEDS = (3, 30, 300)
@@ -113,19 +112,20 @@ def register_odinw(root: str) -> None:
     Args:
         root: the folder of the data sets, which holds `odinw/`.
     """
-    known = set(DatasetCatalog.list())
     for row in ODINW_ROWS:
         for split, (json_file, folder) in odinw_files(row).items():
             for suite in (13, 35) if row.names_35 else (13,):
-                name = f"{_prefix(row, suite)}_{split}"
-                if name not in known:
-                    classes = row.names_35 if suite == 35 else row.classes
-                    _register(name, row, classes, root, json_file, folder)
+                reader = Reader(
+                    load_coco_style_json,
+                    os.path.join(root, "odinw", json_file),
+                    os.path.join(root, "odinw", folder),
+                    f"{_prefix(row, suite)}_{split}",
+                    classes=row.names_35 if suite == 35 else row.classes,
+                )
+                reader.register(evaluator_type="coco", **_metadata(row, reader.options["classes"]))
 
 
-def _register(
-    name: str, row: OdinwRow, classes: Sequence[str], root: str, json_file: str, folder: str
-) -> None:
+def _metadata(row: OdinwRow, classes: Sequence[str]) -> dict[str, Any]:
     fields = {
         "odinw": True,
         "odinw_name": row.name,
@@ -138,10 +138,4 @@ def _register(
             class_name: {"prefix": prefix, "name": told, "suffix": suffix}
             for class_name, (prefix, told, suffix) in zip(classes, row.knowledge)
         }
-    register_coco_style(
-        name,
-        os.path.join(root, "odinw", json_file),
-        os.path.join(root, "odinw", folder),
-        metadata=fields,
-        classes=classes,
-    )
+    return fields

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from detectron2.structures import BoxMode
 
 from ...errors import DataError
@@ -15,10 +16,8 @@ from ..checks import not_utf8
 from ..containers import read_bytes, row_offsets
 from ..entries import field_of, file_name_problem, id_problem, json_objects
 from ..reader import RecordIndex
-from ..report import RecordError, Report, reported
+from ..report import Record, RecordError, Report, reported
 from .coco_like import load_json, set_vocabulary
-
-Record = dict[str, Any]
 
 
 def load_odvg(
@@ -43,9 +42,8 @@ def load_odvg(
         image_root: the folder of the images.
         dataset_name: its metadata gets `thing_classes` if there are detection lines.
         report: takes what is left out; one of its own by default, which is logged.
-        label_map: `{"0": "person", ...}` or the json file that holds it (beside `json_file`
-            if its path is relative); without it the names are those that the lines give to their
-            labels.
+        label_map: `{"0": "person", ...}` or the json file that holds it (beside `json_file` if its
+            path is relative); without it the names are those that the lines give to their labels.
         lazy: keep offsets only and read a line when it is asked for (files of many millions of
             lines); detection lines need `label_map` then.
 
@@ -53,73 +51,103 @@ def load_odvg(
         DataError: the file or the label map is missing or unreadable.
     """
     names = _read_label_map(label_map, json_file)
-    records: list[Record] | OdvgRecords
-    if lazy:
-        vocabulary = None if names is None else _Vocabulary(names, json_file)
-        records = OdvgRecords(json_file, image_root, vocabulary)
-    else:
-        with reported(json_file, report) as report:
+    lines = None
+    with reported(json_file, report) as report:
+        if not lazy:
             lines = list(_parsed(json_file, report))
             names = _names_of_lines([line for _, line in lines]) if names is None else names
-            vocabulary = _Vocabulary(names, json_file) if names else None
-            records = list(_records(lines, image_root, vocabulary, json_file, report))
-    if vocabulary is not None and dataset_name is not None:
-        vocabulary.publish(dataset_name)
-    return records
-
-
-def _records(
-    lines: Iterable[tuple[int, Record]],
-    image_root: str,
-    vocabulary: _Vocabulary | None,
-    json_file: str,
-    report: Report,
-) -> Iterator[Record]:
-    for number, line in lines:
-        try:
-            yield odvg_record(line, number, image_root, vocabulary, json_file, report)
-        except RecordError as error:
-            report.unusable(error)
+        index = OdvgRecords(json_file, image_root, names, lines)
+        if names and dataset_name is not None:
+            ids = {label: class_id for label, (class_id, _) in index.classes.items()}
+            set_vocabulary(dataset_name, [n for _, n in index.classes.values()], ids, json_file)
+        return index if lazy else list(index.usable(report))
 
 
 class OdvgRecords(RecordIndex):
-    """Lines that are parsed when they are asked for."""
+    """Lines that become records when they are asked for.
 
-    def __init__(self, json_file: str, image_root: str, vocabulary: _Vocabulary | None):
+    Args:
+        json_file, image_root: see `load_odvg`.
+        names: label -> class name; None: not known.
+        lines: (number from 1, parsed line); None: they are read when they are asked for.
+
+    Attributes:
+        classes: label -> (contiguous class id, name), in the order of the labels.
+    """
+
+    def __init__(
+        self,
+        json_file: str,
+        image_root: str,
+        names: Mapping[int, str] | None,
+        lines: Sequence[tuple[int, Record]] | None,
+    ):
         self.source = json_file
         self.image_root = image_root
-        self.vocabulary = vocabulary
-        self.offsets = row_offsets(json_file)
-        self.end = os.path.getsize(json_file)
+        self.classes = {k: (i, name) for i, (k, name) in enumerate(sorted((names or {}).items()))}
+        for label, (_, name) in self.classes.items():
+            if not_utf8(name) or not name.strip():
+                raise DataError(f"{json_file}: label {label} has no name but {name!r}")
+        self.lines = lines
+        if lines is None:
+            self.starts = np.append(row_offsets(json_file), os.path.getsize(json_file))
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return len(self.starts) - 1 if self.lines is None else len(self.lines)
 
-    def read(self, index: int, report: Report) -> Record:
-        start = int(self.offsets[index])
-        end = int(self.offsets[index + 1]) if index + 1 < len(self.offsets) else self.end
+    def _line(self, index: int) -> tuple[int, Record]:
+        if self.lines is not None:
+            return self.lines[index]
+        start, end = map(int, self.starts[index : index + 2])
         where = f"{self.source}: line {index + 1}"
         try:
             text = read_bytes(self.source, start, end - start)
         except (DataError, ValueError) as error:
             raise RecordError("bad offset", where, str(error)) from None
-        line = _parse(text.decode("utf-8", "surrogateescape"), where)
-        return odvg_record(line, index + 1, self.image_root, self.vocabulary, self.source, report)
+        return index + 1, _parse(text.decode("utf-8", "surrogateescape"), where)
 
+    def read(self, index: int, report: Report) -> Record:
+        number, line = self._line(index)
+        where = f"{self.source}: line {number} ({line.get('filename')})"
+        for field in ("filename", "height", "width"):
+            if not line.get(field):
+                what = f"the field {field!r} is missing or empty"
+                raise RecordError("missing field", where, what)
+        if problem := file_name_problem(line["filename"]):
+            raise RecordError("bad file name", where, f"the field 'filename': {problem}")
+        kinds = [kind for kind in ("detection", "grounding") if isinstance(line.get(kind), dict)]
+        if len(kinds) != 1:
+            what = f"a line has either 'detection' or 'grounding', this one has {kinds or 'none'}"
+            raise RecordError("neither or both kinds", where, what)
+        read = self._detection if kinds == ["detection"] else _grounding
+        return {
+            "file_name": os.path.join(self.image_root, line["filename"]),
+            "height": line["height"],
+            "width": line["width"],
+            "image_id": number,
+            **read(line[kinds[0]], where, report),
+        }
 
-class _Vocabulary:
-    """Class names by label; contiguous ids in the order of the labels."""
-
-    def __init__(self, names: Mapping[int, str], json_file: str):
-        for label, name in names.items():
-            if not name.strip() or not_utf8(name):
-                raise DataError(f"{json_file}: label {label} has no name but {name!r}")
-        self.names = {label: names[label] for label in sorted(names)}
-        self.ids = {label: index for index, label in enumerate(self.names)}
-        self.json_file = json_file
-
-    def publish(self, dataset_name: str) -> None:
-        set_vocabulary(dataset_name, list(self.names.values()), self.ids, self.json_file)
+    def _detection(self, detection: Record, where: str, report: Report) -> Record:
+        if not self.classes:
+            what = "detection lines need a label_map with the class names"
+            raise RecordError("no label map", where, what)
+        result = []
+        entries = field_of(detection, "instances", list, where)
+        place = f"{where}: detection.instances"
+        for index, instance in json_objects(entries, place, report.annotation):
+            spot = f"{place}[{index}]"
+            label: Any = instance.get("label")
+            known = None if id_problem(label) else self.classes.get(label)
+            if known is None:
+                what = f"the field 'label' is {label!r}: not known"
+                report.annotation("unknown class", spot, what)
+            elif instance.get("category", known[1]) != known[1]:
+                what = f"label {label} is {known[1]!r} in the label map, but 'category' says "
+                report.annotation("name and id differ", spot, what + repr(instance["category"]))
+            else:
+                result.append(_box(instance.get("bbox"), category_id=known[0]))
+        return {"annotations": result}
 
 
 def _read_label_map(
@@ -182,75 +210,13 @@ def _names_of_lines(lines: list[Record]) -> dict[int, str]:
     return names
 
 
-def odvg_record(
-    line: Record,
-    number: int,
-    image_root: str,
-    vocabulary: _Vocabulary | None,
-    json_file: str,
-    report: Report,
-) -> Record:
-    """The record of one line.
-
-    Raises:
-        RecordError: the line cannot be used.
-    """
-    where = f"{json_file}: line {number} ({line.get('filename')})"
-    for field in ("filename", "height", "width"):
-        if not line.get(field):
-            raise RecordError("missing field", where, f"the field {field!r} is missing or empty")
-    if problem := file_name_problem(line["filename"]):
-        raise RecordError("bad file name", where, f"the field 'filename': {problem}")
-    kinds = [kind for kind in ("detection", "grounding") if isinstance(line.get(kind), dict)]
-    if len(kinds) != 1:
-        what = "a line has either 'detection' or 'grounding'"
-        raise RecordError("neither or both kinds", where, f"{what}, this one has {kinds or 'none'}")
-    record = {
-        "file_name": os.path.join(image_root, line["filename"]),
-        "height": line["height"],
-        "width": line["width"],
-        "image_id": number,
-    }
-    if kinds == ["detection"]:
-        if vocabulary is None:
-            raise RecordError(
-                "no label map", where, "detection lines need a label_map with the class names"
-            )
-        instances = field_of(line["detection"], "instances", list, where)
-        record["annotations"] = _instances(instances, vocabulary, where, report)
-    else:
-        grounding = line["grounding"]
-        if not isinstance(grounding.get("caption"), str) or not grounding["caption"].strip():
-            raise RecordError("empty caption", where, "grounding.caption is missing or empty")
-        if not_utf8(grounding["caption"]):
-            raise RecordError("caption not UTF-8", where, "grounding.caption is not UTF-8")
-        record["caption"] = grounding["caption"]
-        record["annotations"] = _regions(grounding, where, report)
-    return record
-
-
-def _instances(
-    instances: list[Record], vocabulary: _Vocabulary, where: str, report: Report
-) -> list[Record]:
-    result = []
-    for index, instance in json_objects(
-        instances, f"{where}: detection.instances", report.annotation
-    ):
-        place = f"{where}: detection.instances[{index}]"
-        label: Any = instance.get("label")
-        name = None if id_problem(label) else vocabulary.names.get(label)
-        if name is None:
-            report.annotation("unknown class", place, f"the field 'label' is {label!r}: not known")
-        elif instance.get("category", name) != name:
-            what = f"label {label} is {name!r} in the label map, but 'category' says "
-            report.annotation("name and id differ", place, what + repr(instance["category"]))
-        else:
-            result.append(_box(instance.get("bbox"), category_id=vocabulary.ids[label]))
-    return result
-
-
-def _regions(grounding: Record, where: str, report: Report) -> list[Record]:
-    caption, result = grounding["caption"], []
+def _grounding(grounding: Record, where: str, report: Report) -> Record:
+    caption: Any = grounding.get("caption")
+    if not isinstance(caption, str) or not caption.strip():
+        raise RecordError("empty caption", where, "grounding.caption is missing or empty")
+    if not_utf8(caption):
+        raise RecordError("caption not UTF-8", where, "grounding.caption is not UTF-8")
+    result: list[Record] = []
     regions = field_of(grounding, "regions", list, where)
     for index, region in json_objects(regions, f"{where}: grounding.regions", report.annotation):
         place = f"{where}: grounding.regions[{index}]"
@@ -269,7 +235,7 @@ def _regions(grounding: Record, where: str, report: Report) -> list[Record]:
             continue
         for box in boxes if isinstance(boxes[0], list) else [boxes]:
             result.append(_box(box, spans=spans))
-    return result
+    return {"caption": caption, "annotations": result}
 
 
 def _box(box: Any, **fields: Any) -> Record:

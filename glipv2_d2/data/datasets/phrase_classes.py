@@ -15,8 +15,6 @@ from detectron2.data import MetadataCatalog
 from ...language.class_names import PhraseNames
 from ...language.spans import phrase_text
 
-__all__ = ["number_phrases"]
-
 # Of all grounding sets of the process, so that a number means the same phrase in each of them:
 # these tools draw several sets with the names of the first.
 _NUMBERS: dict[str, int] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,8 +9,8 @@ from typing import Any, NamedTuple
 from detectron2.utils.file_io import PathManager
 
 from ...errors import DataError
-
-Record = dict[str, Any]
+from ..report import Record
+from .coco_like import load_json
 
 # Both files have a box from the same number; what json writes of it may be rounded.
 SAME_BOX = 0.51
@@ -39,13 +38,10 @@ def read_refer_json(path: str) -> dict[str, list[Instance]]:
     Raises:
         DataError: the file is missing or no such file.
     """
+    tasks = load_json(path, "refer_json (PhraseCut's own file)")
     try:
-        with PathManager.open(path, "r") as file:
-            tasks = json.load(file)
         return {task["task_id"]: _instances(task) for task in tasks}
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path!r} (refer_json, PhraseCut's own)") from None
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not PhraseCut's refer_<split>.json: {error!r}") from error
 
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 
 from ..reader import Reader
-from ..report import Report
+from ..report import Record, Report
 from .coco_like import load_coco_style_json, read_json
-
-Record = dict[str, Any]
 
 _COCO_FILE = re.compile(r"^(?:COCO_\w+?_)?(\d{12})(?:\.\w+)?$")
 
@@ -82,13 +78,7 @@ def register_coco_without_refexp(root: str, splits: Mapping[str, Sequence[str]])
         if split != "train"
     ]
     reader = Reader(_load_without, json_file, image_root, name, held_out=held_out)
-    DatasetCatalog.register(name, reader)
-    MetadataCatalog.get(name).set(
-        json_file=json_file,
-        image_root=image_root,
-        evaluator_type="coco",
-        **_get_builtin_metadata("coco"),
-    )
+    reader.register(evaluator_type="coco", **_get_builtin_metadata("coco"))
 
 
 def _load_without(

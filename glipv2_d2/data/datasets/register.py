@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from fvcore.common.registry import Registry
 
 from ...errors import DataError, UsageError
 from ..reader import Reader
-from .coco_like import register_coco_style
-from .glip_tsv import load_glip_tsv
+from .coco_like import load_coco_style_json
+from .glip_tsv import GlipTsvRecords
 from .mdetr import load_mdetr_json
 from .odvg import load_odvg
-from .tar_shards import load_tar_shards
+from .tar_shards import TarRecords
 
 Load = TypeVar("Load", bound=Callable[..., Sequence[Any]])
 
@@ -40,8 +40,8 @@ class FormatRegistry(Registry):
 GROUNDING_FORMATS = FormatRegistry("grounding data format")
 GROUNDING_FORMATS.register("mdetr")(load_mdetr_json)
 GROUNDING_FORMATS.register("odvg")(load_odvg)
-GROUNDING_FORMATS.register("glip_tsv")(load_glip_tsv)
-GROUNDING_FORMATS.register("webdataset")(load_tar_shards)
+GROUNDING_FORMATS.register("glip_tsv")(GlipTsvRecords)
+GROUNDING_FORMATS.register("webdataset")(TarRecords)
 
 
 def register_grounding_dataset(
@@ -65,9 +65,8 @@ def register_grounding_dataset(
         image_root: the folder of the images, or one per `data_source`; not used by formats
             whose containers hold the images.
         format: a key of `GROUNDING_FORMATS`.
-        reader_options: further arguments of the format's reader, for instance
-            `{"label_map": "label_map.json"}` for `"odvg"` or `{"min_score": 0.6}` for
-            `"glip_tsv"`.
+        reader_options: further arguments of the format's reader, for instance `{"label_map":
+            "label_map.json"}` for `"odvg"` or `{"min_score": 0.6}` for `"glip_tsv"`.
         metadata: goes into `MetadataCatalog` besides `evaluator_type="grounding"`.
 
     Raises:
@@ -79,23 +78,19 @@ def register_grounding_dataset(
             f"unknown format {format!r} for grounding data, known: "
             f"{sorted(name for name, _ in GROUNDING_FORMATS)}"
         )
-    options = dict(reader_options or {})
-    fields = {
-        "evaluator_type": "grounding",
-        "json_file": json_file,
-        "image_root": image_root,
-        "format": format,
-        "reader_options": options,
-        **metadata,
-    }
-    if _is_registered(name, fields):
-        return
     load = GROUNDING_FORMATS.get(format)
-    DatasetCatalog.register(name, Reader(load, json_file, image_root, name, **options))
-    MetadataCatalog.get(name).set(**fields)
+    fields = {"evaluator_type": "grounding", "format": format, **metadata}
+    _register(name, load, json_file, image_root, reader_options, fields)
 
 
-def register_coco_dataset(name: str, json_file: str, image_root: str, **metadata: Any) -> None:
+def register_coco_dataset(
+    name: str,
+    json_file: str,
+    image_root: str,
+    *,
+    reader_options: Mapping[str, Any] | None = None,
+    **metadata: Any,
+) -> None:
     """Register a COCO json under a name, as Detectron2's `register_coco_instances` does.
 
     Unlike there, the same once more changes nothing, so that a config which registers its data may
@@ -105,26 +100,30 @@ def register_coco_dataset(name: str, json_file: str, image_root: str, **metadata
         name: for `DatasetCatalog`, the `datasets` of a configuration and its test set.
         json_file: the annotations.
         image_root: the folder of the images.
+        reader_options: further arguments of `load_coco_style_json`.
         metadata: goes into `MetadataCatalog` besides `evaluator_type="coco"`.
 
     Raises:
         DataError: the name is registered with other arguments; the message has both.
     """
     fields = {"evaluator_type": "coco", **metadata}
-    if not _is_registered(name, {"json_file": json_file, "image_root": image_root, **fields}):
-        register_coco_style(name, json_file, image_root, metadata=fields)
+    _register(name, load_coco_style_json, json_file, image_root, reader_options, fields)
 
 
-def _is_registered(name: str, fields: Mapping[str, Any]) -> bool:
-    """Whether a data set is registered with these fields of its metadata.
-
-    Raises:
-        DataError: with others.
-    """
-    if name not in DatasetCatalog.list():
-        return False
-    metadata = MetadataCatalog.get(name)
-    known = {key: metadata.get(key) for key in fields}
+def _register(
+    name: str,
+    load: Callable[..., Sequence[Any]],
+    json_file: str,
+    image_root: str | Mapping[str, str],
+    reader_options: Mapping[str, Any] | None,
+    fields: dict[str, Any],
+) -> None:
+    """Register a data set; one of this name must have the same fields in its metadata."""
+    options = dict(reader_options or {})
+    fields["reader_options"] = options
+    Reader(load, json_file, image_root, name, **options).register(**fields)
+    fields = {"json_file": json_file, "image_root": image_root, **fields}
+    known = {key: MetadataCatalog.get(name).get(key) for key in fields}
     differing = [key for key, value in fields.items() if known[key] != value]
     if differing:
         old, new = (
@@ -134,4 +133,3 @@ def _is_registered(name: str, fields: Mapping[str, Any]) -> bool:
             f"a data set named {name!r} is registered already, with {old}, and now with {new}: "
             "choose another name, or call DatasetCatalog.remove and MetadataCatalog.remove first"
         )
-    return True

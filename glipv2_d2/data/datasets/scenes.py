@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-
 from ...errors import DataError
 from ..reader import Reader
 from ..report import Report
@@ -73,12 +71,9 @@ def register_all_scenes(root: str) -> None:
 
 
 def _register(load: Callable[..., list], folder: str, split: str, **metadata: Any) -> None:
-    name = f"scenes_{split}"
-    if name not in DatasetCatalog.list():
-        json_file = os.path.join(folder, "annotations", f"{split}.json")
-        reader = Reader(partial(_load_rendered, load), json_file, folder, name)
-        DatasetCatalog.register(name, reader)
-        MetadataCatalog.get(name).set(json_file=json_file, image_root=folder, **metadata)
+    json_file = os.path.join(folder, "annotations", f"{split}.json")
+    reader = Reader(partial(_load_rendered, load), json_file, folder, f"scenes_{split}")
+    reader.register(**metadata)
 
 
 def _load_rendered(

@@ -16,7 +16,6 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 
@@ -25,16 +24,9 @@ from ...files import whole_file
 from ..containers import TAR, ImageSource, read_bytes
 from ..images import record_image_size
 from ..reader import RecordIndex
-from ..report import RecordError, Report, reported
+from ..report import Record, RecordError, Report, reported
 from ..samplers import MOST_UNUSABLE
-from .caption_labels import (
-    caption_annotations,
-    label_size,
-    parse_label,
-    require_boxes,
-)
-
-Record = dict[str, Any]
+from .caption_labels import caption_fields, label_size, parse_label
 
 _SUFFIXES = {
     **dict.fromkeys(("jpg", "jpeg", "png", "webp", "ppm", "bmp", "tif", "tiff", "gif"), "image"),
@@ -47,15 +39,7 @@ _FIELDS = [name for part in ("image", "json", "text") for name in (part, f"{part
 _MOST_PADDING = 1 << 20
 
 
-def load_tar_shards(
-    shards: str | Iterable[str],
-    image_root: str = "",
-    dataset_name: str | None = None,
-    *,
-    report: Report | None = None,
-    min_score: float = 0.5,
-    min_boxes: int = 1,
-) -> TarRecords:
+class TarRecords(RecordIndex):
     """Records of WebDataset shards: `key.jpg` (or another image), `key.txt` (the caption) and
     `key.json`.
 
@@ -68,7 +52,7 @@ def load_tar_shards(
         image_root: not used: the images are in the shards.
         dataset_name: not used: captions have no vocabulary.
         report: takes damaged shards; one of its own by default, which is logged.
-        min_score, min_boxes: see `load_glip_tsv`; pairs without labels can be read with
+        min_score, min_boxes: see `GlipTsvRecords`; pairs without labels can be read with
             `min_boxes=0`.
 
     A shard that is damaged or cut off is one problem (`damaged shard`); its samples before that
@@ -78,36 +62,28 @@ def load_tar_shards(
         DataError: there is no shard, one is compressed, or more than a fifth of the bytes of all
             lies behind a damage.
     """
-    del image_root, dataset_name
-    paths = list(_expand([shards] if isinstance(shards, str) else shards))
-    source = paths[0] if len(paths) == 1 else os.path.join(os.path.dirname(paths[0]), "*")
-    with reported(source, report) as report:
-        return TarRecords(source, paths, _sound_indices(paths, report), min_score, min_boxes)
-
-
-class TarRecords(RecordIndex):
-    """See `load_tar_shards`."""
 
     def __init__(
         self,
-        source: str,
-        paths: list[str],
-        indices: list[np.ndarray],
-        min_score: float,
-        min_boxes: int,
+        shards: str | Iterable[str],
+        image_root: str = "",
+        dataset_name: str | None = None,
+        *,
+        report: Report | None = None,
+        min_score: float = 0.5,
+        min_boxes: int = 1,
     ):
-        self.source = source
-        self.paths = paths
+        self.paths = paths = list(_expand([shards] if isinstance(shards, str) else shards))
+        folder = os.path.dirname(paths[0])
+        self.source = paths[0] if len(paths) == 1 else os.path.join(folder, "*")
         self.min_score = min_score
         self.min_boxes = min_boxes
+        with reported(self.source, report) as report:
+            indices = _sound_indices(paths, report)
         self.entries = np.concatenate(indices)
         self.starts = np.cumsum([0] + [len(index) for index in indices])
-        logging.getLogger(__name__).info(
-            "%d samples in %d tar shards, %.1f MiB of index",
-            len(self.entries),
-            len(paths),
-            self.entries.nbytes / 2**20,
-        )
+        text, size = "%d samples in %d tar shards, %.1f MiB of index", self.entries.nbytes / 2**20
+        logging.getLogger(__name__).info(text, len(self.entries), len(paths), size)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -131,18 +107,21 @@ class TarRecords(RecordIndex):
             except UnicodeDecodeError as error:
                 what = f"the txt member is not UTF-8: {error}"
                 raise RecordError("caption not UTF-8", where, what) from None
-        if not isinstance(caption, str) or not caption.strip():
-            raise RecordError("empty caption", where, "no caption in the txt or json member")
-        annotations = caption_annotations(label, caption, where, report, self.min_score)
-        require_boxes(annotations, self.min_boxes, where)
+            if not caption:
+                what = "no caption in the txt or json member"
+                raise RecordError("empty caption", where, what)
         record: Record = {
             "file_name": f"{path}:{key}",
             "image_id": f"{os.path.basename(path)}:{key}",
             "image_source": ImageSource(TAR, path, *_extent(entry, "image"), key),
-            "caption": caption,
-            "annotations": annotations,
+            **caption_fields(label, caption, where, report, self.min_score, self.min_boxes),
         }
-        record["height"], record["width"] = _size(record, label, where)
+        size = label_size(label, where)
+        try:
+            size = size or record_image_size(record)
+        except (ImageReadError, DataError) as error:
+            raise RecordError("corrupt image", where, str(error)) from None
+        record["height"], record["width"] = size
         return record
 
 
@@ -156,16 +135,6 @@ def _member(path: str, entry: np.void, part: str, where: str) -> bytes:
         return read_bytes(path, *_extent(entry, part))
     except DataError as error:
         raise RecordError("corrupt tar member", where, str(error)) from None
-
-
-def _size(record: Record, label: Record, where: str) -> tuple[int, int]:
-    for height, width in (("img_h", "img_w"), ("height", "width")):
-        if label.get(height) and label.get(width):
-            return label_size(label, height, width, where)
-    try:
-        return record_image_size(record)
-    except (ImageReadError, DataError) as error:
-        raise RecordError("corrupt image", where, str(error)) from None
 
 
 def _expand(patterns: Iterable[str]) -> Iterator[str]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...errors import DataError
 from ...language.positive_map import overlapping_tokens
 from ...language.prompt import Prompt
 from ...language.spans import Span, phrase_key
 from ...language.tokenized import Tokenizer
-
-Record = dict[str, Any]
+from ..report import Record
 
 
 class CaptionSample(NamedTuple):

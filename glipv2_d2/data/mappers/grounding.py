@@ -25,8 +25,8 @@ from ...language.negatives import (
 from ...language.prompt import SEPARATOR, Prompt, names_direction
 from ...language.tokenized import Tokenizer
 from ..images import check_image_size, read_record_image
-from ..reader import CaptionPool, RecordIndex
-from ..report import Report
+from ..reader import CaptionPool, has_captions
+from ..report import Record, Report
 from .captions import (
     CaptionSample,
     cut_to_fit,
@@ -36,8 +36,6 @@ from .captions import (
     with_tokens,
 )
 from .instances import make_instances
-
-Record = dict[str, Any]
 
 DROPPED_PHRASES = "boxes dropped because their phrase lies behind the token limit"
 DROPPED_TOKENLESS = "boxes dropped because the tokenizer leaves nothing of their phrase"
@@ -72,9 +70,8 @@ class GroundingDatasetMapper:
         full_captions_prob: how often `negative_captions` are drawn, else a smaller number,
             all equally likely. GLIP-L: 0.5.
         chunk_size: at most so many names in a prompt at test time; None: as many as fit.
-        caption_knowledge: at test time write the words around a class name that the metadata
-            of the data set tells (`caption_knowledge`, some data sets of ODinW); see
-            `class_knowledge`.
+        caption_knowledge: at test time write the words around a class name that the metadata of the
+            data set tells (`caption_knowledge`, some data sets of ODinW); see `class_knowledge`.
         use_masks: give `gt_masks`, for records whose annotations have segmentations.
         recompute_boxes: boxes from the augmented masks (tighter after a crop).
         dataset_name: for records that do not name their data set.
@@ -116,8 +113,11 @@ class GroundingDatasetMapper:
         self.recompute_boxes = recompute_boxes
         self.dataset_name = dataset_name
         self.negative_captions = negative_captions
-        self.plain_caption_prob = _probability("plain_caption_prob", plain_caption_prob)
-        self.full_captions_prob = _probability("full_captions_prob", full_captions_prob)
+        self.plain_caption_prob = plain_caption_prob
+        self.full_captions_prob = full_captions_prob
+        for name in ("plain_caption_prob", "full_captions_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         self.report = Report(running=DROPPED)
         self._make_sampler = partial(
             DetectionPromptSampler,
@@ -145,13 +145,10 @@ class GroundingDatasetMapper:
         Raises:
             DataError: boxes without class names, or a class that cannot be asked for.
         """
-        if isinstance(records, RecordIndex):
-            has_captions = records.has_captions
-        else:
-            has_captions = "caption" in records[0]
-        if has_captions and self.most_negatives(dataset_name):
+        captions = has_captions(records)
+        if captions and self.most_negatives(dataset_name):
             self._caption_pools[dataset_name] = CaptionPool(records)
-        if has_captions and detection_classes(dataset_name) is None:
+        if captions and detection_classes(dataset_name) is None:
             return
         try:
             if self.is_train:
@@ -201,14 +198,11 @@ class GroundingDatasetMapper:
         )
         lost = len(sample.annotations) - len(instances)
         self.report.count(DROPPED_EMPTY, lost, str(record["file_name"]))
-        output = {"height": record["height"], "width": record["width"]}
-        for key in ("file_name", "image_id", "dataset_name"):
-            if key in record:
-                output[key] = record[key]
-        output["image"] = _to_tensor(image)
-        output["prompt"] = sample.prompt
-        output["instances"] = instances
-        return output
+        keys = ("height", "width", "file_name", "image_id", "dataset_name")
+        output = {key: record[key] for key in keys if key in record}
+        return {
+            **output, "image": _to_tensor(image), "prompt": sample.prompt, "instances": instances
+        }  # fmt: skip
 
     def _test_output(self, record: Record, annotations: list[Record], image: np.ndarray) -> Record:
         if "caption" in record:
@@ -252,14 +246,9 @@ class GroundingDatasetMapper:
             # A crowd box is not trained on, but what is in it must not be called absent.
             excluded_ids={a["category_id"] for a in crowd},
         )
-        index: dict[int | None, int] = {
-            class_id: k for k, class_id in enumerate(sampled.prompt.class_ids)
-        }
-        kept = []
-        for annotation in annotations:
-            phrase = index.get(annotation["category_id"])
-            if phrase is not None:
-                kept.append({**annotation, "category_id": phrase})
+        phrases = {class_id: k for k, class_id in enumerate(sampled.prompt.class_ids)}
+        asked = [a for a in annotations if a["category_id"] in phrases]
+        kept = [{**a, "category_id": phrases[a["category_id"]]} for a in asked]
         lost = len(annotations) - len(kept)
         self.report.count(DROPPED_POSITIVES, lost, str(record["file_name"]))
         return CaptionSample(sampled.prompt, kept)
@@ -322,12 +311,6 @@ def class_names(dataset_name: str) -> Sequence[str]:
             "MetadataCatalog.get(name).thing_classes, or load it first (COCO json sets them then)"
         )
     return names
-
-
-def _probability(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
-    return value
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:

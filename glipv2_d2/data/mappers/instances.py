@@ -13,8 +13,7 @@ from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
 from ...errors import DataError
-
-Record = dict[str, Any]
+from ..report import Record
 
 
 def make_instances(

@@ -4,8 +4,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 
-from glipv2_d2.data import load_records
-from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coco_style
+from glipv2_d2.data import load_records, register_coco_dataset
+from glipv2_d2.data.datasets.coco_like import load_coco_style_json
 from glipv2_d2.data.loading import training_records
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
@@ -66,7 +66,8 @@ def test_federated_negatives_are_kept(coco_json, images):
 def test_other_class_names(coco_json, images, cleanup):
     cleanup.append("tiny_coco_style")
     names = ["lion", "tiger", "puma"]
-    register_coco_style("tiny_coco_style", str(coco_json), str(images), classes=names)
+    options = {"classes": names}
+    register_coco_dataset("tiny_coco_style", str(coco_json), str(images), reader_options=options)
     load_records("tiny_coco_style")
     assert MetadataCatalog.get("tiny_coco_style").thing_classes == names
     with pytest.raises(DataError, match=r"has 3 entries \(cat, .*2 class names are known \(lion"):
@@ -90,11 +91,12 @@ def test_bad_categories_stop_in_any_case(coco_json, images, cleanup, edit, messa
     cleanup.append("tiny_coco_style")
     ids = {1: 0, 2: 1, 3: 2}
     names = ["cat", "caterpillar", "cat_food"]
-    register_coco_style(
+    register_coco_dataset(
         "tiny_coco_style",
         edited(coco_json, edit),
         str(images),
-        metadata={"thing_classes": names, "thing_dataset_id_to_contiguous_id": ids},
+        thing_classes=names,
+        thing_dataset_id_to_contiguous_id=ids,
     )
     with pytest.raises(DataError, match=message):
         load_records("tiny_coco_style", invalid=invalid)
@@ -114,7 +116,7 @@ def test_bad_categories_stop_in_any_case(coco_json, images, cleanup, edit, messa
 )
 def test_bad_entries(coco_json, images, cleanup, caplog, edit, message, images_left, boxes_left):
     cleanup.append("tiny_coco_style")
-    register_coco_style("tiny_coco_style", edited(coco_json, edit), str(images))
+    register_coco_dataset("tiny_coco_style", edited(coco_json, edit), str(images))
     records = load_records("tiny_coco_style")
     assert len(records) == images_left
     assert sum(len(r["annotations"]) for r in records) == boxes_left
@@ -127,7 +129,7 @@ def test_used_directly_what_is_wrong_is_left_out_too(coco_json, images, cleanup,
     """An evaluator calls DatasetCatalog.get."""
     cleanup.append("tiny_coco_style")
     path = edited(coco_json, lambda c: c["annotations"][1].update(image_id=77))
-    register_coco_style("tiny_coco_style", path, str(images))
+    register_coco_dataset("tiny_coco_style", path, str(images))
     assert len(DatasetCatalog.get("tiny_coco_style")) == 12
     assert "left out 1 annotation: 1 x unknown image" in caplog.text
 

@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from glipv2_d2.data import load_records, read_record_image, register_grounding_dataset
-from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
+from glipv2_d2.data.datasets.glip_tsv import GlipTsvRecords
 from glipv2_d2.data.report import RecordError
 from glipv2_d2.errors import DataError
 from tests.support.making import (
@@ -27,7 +27,7 @@ from tests.support.making import (
 
 
 def test_records(caption_tsv):
-    records = load_glip_tsv(str(caption_tsv))
+    records = GlipTsvRecords(str(caption_tsv))
     assert len(records) == 4 and records.has_captions
     record = records[0]
     assert record["caption"] == CAPTION and record["image_id"] == "img0"
@@ -47,45 +47,45 @@ def test_records(caption_tsv):
 
 
 def test_images_are_those_of_the_rows(caption_tsv):
-    records = load_glip_tsv(str(caption_tsv), min_boxes=0)
+    records = GlipTsvRecords(str(caption_tsv), min_boxes=0)
     for i, record in enumerate(records):
         expected = np.asarray(Image.open(io.BytesIO(encoded_image(i))))
         assert (read_record_image(record, "RGB") == expected).all()
 
 
 def test_score_and_number_of_boxes(caption_tsv):
-    records = load_glip_tsv(str(caption_tsv))
+    records = GlipTsvRecords(str(caption_tsv))
     with pytest.raises(RecordError, match=r"labels\.tsv: row 2 \(img2\): 0 boxes are left"):
         records[2]  # 0.5 is not above 0.5
     assert [r["image_id"] for r in records] == ["img0", "img1", "img3"]
-    assert len(load_glip_tsv(str(caption_tsv), min_score=0.2)[2]["annotations"]) == 1
-    assert load_glip_tsv(str(caption_tsv), min_boxes=0)[2]["annotations"] == []
+    assert len(GlipTsvRecords(str(caption_tsv), min_score=0.2)[2]["annotations"]) == 1
+    assert GlipTsvRecords(str(caption_tsv), min_boxes=0)[2]["annotations"] == []
     with pytest.raises(IndexError):
         records[4]
 
 
 def test_the_index_is_made_where_it_is_missing(caption_tsv):
-    expected = list(load_glip_tsv(str(caption_tsv)))
+    expected = list(GlipTsvRecords(str(caption_tsv)))
     for name in ("images", "labels"):
         index = caption_tsv.with_name(f"{name}.lineidx")
         text = index.read_text()
         index.unlink()
-        load_glip_tsv(str(caption_tsv))
+        GlipTsvRecords(str(caption_tsv))
         assert index.read_text() == text
-    assert list(load_glip_tsv(str(caption_tsv))) == expected
+    assert list(GlipTsvRecords(str(caption_tsv))) == expected
 
 
 def test_line_list_and_shared_images(tmp_path, caption_tsv):
     (tmp_path / "lines.tsv").write_text("3\n0\n0\n")
     caption_tsv.write_text("img: images.tsv\nlabel: labels.tsv\nlinelist: lines.tsv\n")
-    assert [r["image_id"] for r in load_glip_tsv(str(caption_tsv))] == ["img3", "img0", "img0"]
+    assert [r["image_id"] for r in GlipTsvRecords(str(caption_tsv))] == ["img3", "img0", "img0"]
     # Several labels of one image: img_id -> its row, whatever the order.
     labels = [caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9], img_id=f"img{i}") for i in (2, 2, 1)]
     labels.append(caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9], img_id="none"))
     write_tsv(tmp_path / "labels.tsv", [[f"{i}", json.dumps(x)] for i, x in enumerate(labels)])
     (tmp_path / "ids.json").write_text(json.dumps({f"img{i}": i for i in range(4)}))
     caption_tsv.write_text("img: images.tsv\nlabel: labels.tsv\nimageid2idx: ids.json\n")
-    records = load_glip_tsv(str(caption_tsv))
+    records = GlipTsvRecords(str(caption_tsv))
     assert [records[i]["image_source"].key for i in range(3)] == ["img2", "img2", "img1"]
     assert len({records[i]["image_id"] for i in range(3)}) == 3
     assert (read_record_image(records[0]) == read_record_image(records[1])).all()
@@ -172,26 +172,26 @@ def test_bad_offsets_and_images(caption_tsv):
     for row, offset in ((0, "3"), (1, "99999"), (3, "-5")):
         index.write_text("\n".join([*offsets[:row], offset, *offsets[row + 1 :]]))
         with pytest.raises(RecordError, match=f"row {row}.*no row begins at byte"):
-            load_glip_tsv(str(caption_tsv))[row]
+            GlipTsvRecords(str(caption_tsv))[row]
     index.write_text("0\nx\n9\n9\n")
     with pytest.raises(DataError, match=r"labels\.lineidx: not a byte offset a line.*'x'"):
-        load_glip_tsv(str(caption_tsv))
+        GlipTsvRecords(str(caption_tsv))
     index.write_text("\n".join(offsets))
     # An index of another file: the image row says its own key.
     images = caption_tsv.with_name("images.lineidx")
     rows = images.read_text().split()
     images.write_text("\n".join([rows[1], rows[0], *rows[2:]]))
-    record = load_glip_tsv(str(caption_tsv))[0]
+    record = GlipTsvRecords(str(caption_tsv))[0]
     with pytest.raises(DataError, match=r"has the key 'img1', expected 'img0'"):
         read_record_image(record)
-    unchecked = load_glip_tsv(str(caption_tsv), check_keys=False)[0]
+    unchecked = GlipTsvRecords(str(caption_tsv), check_keys=False)[0]
     assert read_record_image(unchecked).shape == (HEIGHT, WIDTH, 3)
     others = [image_row(f"img{i}", i) for i in (1, 2, 3)]
     no_image = base64.b64encode(b"no image")
     for data, message in ((b"???", "is no base64"), (no_image, "not an image")):
         write_tsv(caption_tsv.with_name("images.tsv"), [["img0", data], *others])
         with pytest.raises(ValueError, match=message):
-            read_record_image(load_glip_tsv(str(caption_tsv))[0])
+            read_record_image(GlipTsvRecords(str(caption_tsv))[0])
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_bad_offsets_and_images(caption_tsv):
 def test_bad_yaml(caption_tsv, text, message):
     caption_tsv.unlink() if text is None else caption_tsv.write_text(text)
     with pytest.raises(DataError, match=message):
-        load_glip_tsv(str(caption_tsv))
+        GlipTsvRecords(str(caption_tsv))
 
 
 @pytest.mark.parametrize("field", ["labelmap", "imageid2idx"])
@@ -217,4 +217,4 @@ def test_bad_maps_are_named(caption_tsv, field, text):
     (caption_tsv.parent / "map.json").write_text(text)
     caption_tsv.write_text(f"img: images.tsv\nlabel: labels.tsv\n{field}: map.json\n")
     with pytest.raises(DataError, match=r"map\.json.*(no valid json|no json object)"):
-        load_glip_tsv(str(caption_tsv))
+        GlipTsvRecords(str(caption_tsv))

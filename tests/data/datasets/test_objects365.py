@@ -1,7 +1,6 @@
 from detectron2.data import MetadataCatalog
 
-from glipv2_d2.data import load_records
-from glipv2_d2.data.datasets.coco_like import register_coco_style
+from glipv2_d2.data import load_records, register_coco_dataset
 from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_objects365_name
 from tests.data.datasets.test_coco_like import edited
 
@@ -14,8 +13,11 @@ def test_objects365_v2_names_and_paths(coco_json, cleanup):
         content["categories"][1]["name"] = "Cigar/Cigarette "
 
     cleanup.append("tiny_o365")
-    register_coco_style(
-        "tiny_o365", edited(coco_json, edit), "o365", rename=clean_objects365_name, keep_folders=1
+    register_coco_dataset(
+        "tiny_o365",
+        edited(coco_json, edit),
+        "o365",
+        reader_options={"rename": clean_objects365_name, "keep_folders": 1},
     )
     records = load_records("tiny_o365")
     assert [r["file_name"] for r in records[:2]] == ["o365/patch8/0.png", "o365/patch16/1.png"]

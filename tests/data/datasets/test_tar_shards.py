@@ -7,7 +7,7 @@ from detectron2.structures import BoxMode
 
 from glipv2_d2.data import load_records, read_record_image, register_grounding_dataset
 from glipv2_d2.data.datasets import tar_shards
-from glipv2_d2.data.datasets.tar_shards import load_tar_shards
+from glipv2_d2.data.datasets.tar_shards import TarRecords
 from glipv2_d2.errors import DataError
 from tests.support.making import (
     BOXES,
@@ -22,7 +22,7 @@ from tests.support.making import (
 
 
 def load(shards, **options):
-    return load_tar_shards(str(shards / "*.tar"), **options)
+    return TarRecords(str(shards / "*.tar"), **options)
 
 
 def test_records(shards):
@@ -79,7 +79,7 @@ def test_long_names_folders_and_other_members(tmp_path):
             (f"{key}.json", label),
         ],
     )
-    records = load_tar_shards(str(tmp_path / "a.tar"))
+    records = TarRecords(str(tmp_path / "a.tar"))
     usable = list(records)
     assert len(records) == 2 and len(usable) == 1
     assert usable[0]["file_name"].endswith(key)
@@ -132,7 +132,7 @@ def test_bad_samples_are_left_out_and_counted(tmp_path, cleanup, caplog):
         assert f"1 x {kind} (first: {tmp_path}/a.tar: sample " in line
     with pytest.raises(DataError, match=r"a\.tar: sample 'b': the sample has no image member"):
         load_records("tiny_tar", invalid="raise")
-    assert len(list(load_tar_shards(str(tmp_path / "a.tar"), min_boxes=0))) == 3
+    assert len(list(TarRecords(str(tmp_path / "a.tar"), min_boxes=0))) == 3
 
 
 def damaged(path, key, first=9):
@@ -206,13 +206,13 @@ def test_a_shard_that_shrank_since_it_was_indexed(shards):
 
 def test_bad_shards(tmp_path):
     with pytest.raises(DataError, match="there is no tar shard"):
-        load_tar_shards(str(tmp_path / "*.tar"))
+        TarRecords(str(tmp_path / "*.tar"))
     (tmp_path / "a.tar.gz").write_bytes(b"")
     with pytest.raises(DataError, match="plain .tar files"):
-        load_tar_shards(str(tmp_path / "a.tar.gz"))
+        TarRecords(str(tmp_path / "a.tar.gz"))
 
 
 def test_index_bytes_per_sample(tmp_path):
     write_tar(tmp_path / "a.tar", [m for i in range(50) for m in good(f"{i:09d}")])
-    records = load_tar_shards(str(tmp_path / "a.tar"))
+    records = TarRecords(str(tmp_path / "a.tar"))
     assert isinstance(records.entries, np.ndarray) and records.entries.itemsize <= 40
