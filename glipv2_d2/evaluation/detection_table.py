@@ -39,17 +39,6 @@ class DetectionTable:
         return len(self.image)
 
     @classmethod
-    def empty(cls) -> DetectionTable:
-        """A table without rows."""
-        return cls(
-            image=np.zeros(0, np.int32),
-            category=np.zeros(0, np.int32),
-            score=np.zeros(0, np.float32),
-            place=np.zeros(0, np.int32),
-            boxes=np.zeros((0, 4), np.float32),
-        )
-
-    @classmethod
     def from_instances(
         cls, image: int, categories: np.ndarray, instances: Instances, limit: int | None = None
     ) -> DetectionTable:
@@ -86,26 +75,20 @@ class DetectionTable:
         """
         tables = [table for table in tables if len(table)]
         if not tables:
-            return cls.empty()
+            none = np.zeros(0, np.int32)
+            return cls(none, none, none.astype(np.float32), none, np.zeros((0, 4), np.float32))
         if len({table.counts is None for table in tables}) > 1:
             raise ValueError("some images have predicted masks and others do not")
-        columns: list[Any] = []
-        for field in fields(cls):
-            parts = [getattr(table, field.name) for table in tables]
-            columns.append(None if parts[0] is None else np.concatenate(parts))
-        return cls(*columns)
+        columns: Iterator[Any] = zip(*(table.columns() for table in tables))
+        return cls(*(None if parts[0] is None else np.concatenate(parts) for parts in columns))
+
+    def columns(self) -> list[Any]:
+        """Return the columns in order."""
+        return [getattr(self, field.name) for field in fields(self)]
 
     def take(self, rows: np.ndarray) -> DetectionTable:
         """Return some of the rows, in this order."""
-        counts = None if self.counts is None else self.counts[rows]
-        return DetectionTable(
-            self.image[rows],
-            self.category[rows],
-            self.score[rows],
-            self.place[rows],
-            self.boxes[rows],
-            counts,
-        )
+        return DetectionTable(*(None if c is None else c[rows] for c in self.columns()))
 
     def ranking(self) -> np.ndarray:
         """(N,) row numbers ordered by class, then score (highest first), then image and place."""

@@ -168,7 +168,7 @@ def _phrases_of_sentence(record: Record, boxes: dict, sentences: list) -> list[T
     number = record.get("sentence_id")
     if number is None or not 0 <= int(number) < len(sentences):
         raise DataError(f"{place}: Flickr30k Entities has {len(sentences)} sentences for the image")
-    named = [phrase for phrase in sentences[int(number)].phrases if phrase.entity in boxes]
+    named = [phrase for phrase in sentences[int(number)] if phrase.entity in boxes]
     asked = [phrase_text(record["caption"], spans) for spans in record["phrases"]]
     if asked != [phrase.text for phrase in named]:
         raise DataError(

@@ -50,7 +50,7 @@ class FakeModel:
     def __init__(self, regions, words, logits, matches):
         self.logits = logits
         self.tokenizer = self._tokens
-        self.losses = SimpleNamespace(match=lambda *a: SimpleNamespace(index=matches))
+        self.losses = SimpleNamespace(match=lambda *a: SimpleNamespace(box_index=matches))
         self.contrast = SimpleNamespace(
             embed_regions=lambda features: regions, embed_words=lambda text: words
         )
@@ -130,7 +130,7 @@ def naive_top1(model, inputs):
     for x in inputs:
         features = model.visual_features(model.preprocess_image([x]))
         own = model.targets([x], model.tokenizer([x["prompt"]]))
-        matches = model.losses.match(model.anchors(features), own).index[0]
+        matches = model.losses.match(model.anchors(features), own).box_index[0]
         regions = model.contrast.embed_regions(features)[0]
         for box, phrase in enumerate(x["instances"].gt_classes.tolist()):
             positions = (matches == box).nonzero().flatten().tolist()
