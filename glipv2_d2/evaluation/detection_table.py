@@ -79,8 +79,9 @@ class DetectionTable:
             return cls(none, none, none.astype(np.float32), none, np.zeros((0, 4), np.float32))
         if len({table.counts is None for table in tables}) > 1:
             raise ValueError("some images have predicted masks and others do not")
-        columns: Iterator[Any] = zip(*(table.columns() for table in tables))
-        return cls(*(None if parts[0] is None else np.concatenate(parts) for parts in columns))
+        parts: Any = zip(*(table.columns() for table in tables))
+        joined: list[Any] = [None if p[0] is None else np.concatenate(p) for p in parts]
+        return cls(*joined)
 
     def columns(self) -> list[Any]:
         """Return the columns in order."""
@@ -88,7 +89,8 @@ class DetectionTable:
 
     def take(self, rows: np.ndarray) -> DetectionTable:
         """Return some of the rows, in this order."""
-        return DetectionTable(*(None if c is None else c[rows] for c in self.columns()))
+        taken: list[Any] = [None if c is None else c[rows] for c in self.columns()]
+        return DetectionTable(*taken)
 
     def ranking(self) -> np.ndarray:
         """(N,) row numbers ordered by class, then score (highest first), then image and place."""
@@ -109,7 +111,7 @@ class DetectionTable:
         """Keep the `limit` rows with the highest scores; equal scores stay in order."""
         return self.take(np.sort(np.argsort(-self.score, kind="stable")[:limit]))
 
-    def rles_of(self, rows: np.ndarray, sizes: np.ndarray) -> list[dict[str, Any]]:
+    def rles_of(self, rows: Iterable[int], sizes: np.ndarray) -> list[dict[str, Any]]:
         """Return masks of some rows for pycocotools; `sizes` (I, 2): height, width of images."""
         assert self.counts is not None, "a table without masks"
         return [
@@ -136,9 +138,8 @@ class DetectionTable:
                 "score": float(self.score[row]),
             }
             if self.counts is not None:
-                size = sizes[self.image[row]].tolist()
-                counts = self.counts[row].decode("ascii")
-                result["segmentation"] = {"size": size, "counts": counts}
+                (rle,) = self.rles_of([row], sizes)
+                result["segmentation"] = {**rle, "counts": rle["counts"].decode("ascii")}
             yield result
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import Instances
 from PIL import Image, ImageDraw
 
 from ..data.datasets.phrasecut import read_refer_json
@@ -15,7 +15,7 @@ from ..errors import DataError
 from .build import EVALUATORS
 from .collect import Results
 from .detection_table import encode_mask
-from .record_evaluator import Record, RecordEvaluator, benchmark_files
+from .record_evaluator import Record, RecordEvaluator, benchmark_files, true_box
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -102,10 +102,7 @@ class PhraseCutEvaluator(RecordEvaluator):
         else:
             region = fill_boxes(boxes, size)
         truth = rasterize(self._polygons[record["image_id"]], size)
-        true_boxes = [
-            BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)
-            for a in record["annotations"]
-        ]
+        true_boxes = [true_box(annotation) for annotation in record["annotations"]]
         rle = encode_mask(region)
         return TaskOverlap(
             mask=_overlap(region, truth),
