@@ -12,10 +12,11 @@ from torch import nn
 from ..errors import CheckpointError
 from ..files import whole_file
 from ..modeling.weights import WEIGHTS_REGISTRY
+from .file_kinds import checked_suffix
 from .fit import check_weights, excused_keys
 from .loading import converted
 from .names import plain_names
-from .reading import checked_suffix, read_checkpoint
+from .reading import read_checkpoint
 from .resuming import LAST, find_checkpoint
 from .safetensors_path import plain_path
 

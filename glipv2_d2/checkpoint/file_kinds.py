@@ -8,18 +8,14 @@ import pickle
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
-from .restricted import (
-    ArrayUnpickler,
-    ForeignObjectError,
-    StandIn,
-    restricted_pickle,
-)
+from .restricted import ArrayUnpickler, StandIn, restricted_pickle
 
 __all__ = [
     "checked_suffix",
@@ -81,22 +77,15 @@ def load_torch_file(path: Path, *, mapped: bool = True) -> tuple[Mapping, set[st
             'it, save its weights alone: python -c "import torch; torch.save(torch.jit.load('
             f"'{path}', map_location='cpu').state_dict(), 'weights.pth')\""
         )
-    mapped = mapped and zipfile.is_zipfile(path)
+    options: dict[str, Any] = {"map_location": "cpu", "mmap": mapped and zipfile.is_zipfile(path)}
     foreign: set[str] = set()
     try:
-        loaded = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
-    except pickle.UnpicklingError:
-        # torch's own safe unpickler refuses the whole file for one object that it does not know.
         try:
-            loaded = torch.load(
-                path,
-                map_location="cpu",
-                mmap=mapped,
-                weights_only=False,
-                pickle_module=restricted_pickle(foreign),
-            )
-        except Exception as error:
-            raise _damaged(path, error) from error
+            loaded = torch.load(path, weights_only=True, **options)
+        except pickle.UnpicklingError:
+            # torch's own safe unpickler refuses the whole file for one object it does not know.
+            known = restricted_pickle(foreign)
+            loaded = torch.load(path, weights_only=False, pickle_module=known, **options)
     except Exception as error:  # torch reports damage by half a dozen exception types
         raise _damaged(path, error) from error
     if isinstance(loaded, StandIn):
@@ -110,16 +99,14 @@ def load_torch_file(path: Path, *, mapped: bool = True) -> tuple[Mapping, set[st
 
 def load_zoo_pickle(path: Path) -> dict:
     """Read a `.pkl` of Detectron2's model zoo, see `read_checkpoint`."""
-    try:
-        with path.open("rb") as file:
-            loaded = ArrayUnpickler(file, encoding="latin1").load()
-    except ForeignObjectError as error:
-        raise foreign_object_error(path, {error.name}) from error
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise CheckpointError(
-            f"'{path}' cannot be read as a Detectron2 model zoo file ({error})"
-            f"{_looks_like(path)}; fetch it again"
-        ) from error
+    with path.open("rb") as file:
+        unpickler = ArrayUnpickler(file, encoding="latin1")
+        try:
+            loaded = unpickler.load()
+        except Exception as error:  # a damaged pickle raises nearly anything
+            if unpickler.foreign:
+                raise foreign_object_error(path, {unpickler.foreign}) from error
+            raise _damaged(path, error, "file of Detectron2's model zoo") from error
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"'{path}' holds a {type(loaded).__name__}, not weights")
     if "model" in loaded and "__author__" in loaded:
@@ -150,10 +137,10 @@ def shown(names: Collection[str], count: int = 4) -> str:
     return ", ".join(sorted(names)[:count]) + (", ..." if len(names) > count else "")
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
+def _damaged(path: Path, error: Exception, kind: str = "PyTorch checkpoint") -> CheckpointError:
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return CheckpointError(
-        f"'{path}' cannot be read as a PyTorch checkpoint: it is truncated or another kind of "
+        f"'{path}' cannot be read as a {kind}: it is truncated or another kind of "
         f"file ({first_line[:200]}){_looks_like(path)}; fetch or save it again"
     )
 

@@ -70,9 +70,8 @@ def read_checkpoint(path: str | Path, *, complete: bool = False) -> dict:
     if complete and foreign and not published:
         raise foreign_object_error(path, foreign)
     whole = not (foreign or published)
-    if whole and zipfile.is_zipfile(
-        path
-    ):  # A run that resumes goes on with them, and may write the file anew.
+    if whole and zipfile.is_zipfile(path):
+        # A run that resumes goes on with them, and may write the file anew.
         loaded, _ = load_torch_file(path, mapped=False)
         state = _state_dict_in(loaded, path, foreign)
     if not complete:
@@ -123,11 +122,8 @@ def _log_left_out(path: Path, loaded: Mapping, state: Mapping, foreign: set[str]
 
 
 def _state_dict_in(loaded: Mapping, path: Path, foreign: set[str]) -> dict[str, torch.Tensor]:
-    state = loaded
-    for key in _STATE_KEYS:
-        if isinstance(loaded.get(key), Mapping | StandIn):
-            state = loaded[key]
-            break
+    inside = (loaded.get(key) for key in _STATE_KEYS)
+    state = next((value for value in inside if isinstance(value, Mapping | StandIn)), loaded)
     if isinstance(state, StandIn) or any(isinstance(value, StandIn) for value in state.values()):
         raise foreign_object_error(path, foreign)
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}

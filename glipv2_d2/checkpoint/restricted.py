@@ -11,7 +11,7 @@ from types import ModuleType
 
 import torch
 
-__all__ = ["ArrayUnpickler", "ForeignObjectError", "StandIn", "restricted_pickle"]
+__all__ = ["ArrayUnpickler", "StandIn", "restricted_pickle"]
 
 
 class StandIn:
@@ -82,16 +82,13 @@ def restricted_pickle(found: set[str]) -> ModuleType:
     return result
 
 
-class ForeignObjectError(pickle.UnpicklingError):
-    """A pickle names something (`name`) that is neither an array nor a plain container."""
-
-    def __init__(self, name: str):
-        super().__init__(name)
-        self.name = name
-
-
 class ArrayUnpickler(pickle.Unpickler):
-    """Loads NumPy arrays and plain containers, which is all that a zoo `.pkl` holds."""
+    """Loads NumPy arrays and plain containers, which is all that a zoo `.pkl` holds.
+
+    `foreign` is the name of the object that it stopped at, which is neither.
+    """
+
+    foreign = ""
 
     _ALLOWED = {
         ("_codecs", "encode"),
@@ -106,5 +103,6 @@ class ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self._ALLOWED:
-            raise ForeignObjectError(f"{module}.{name}")
+            self.foreign = f"{module}.{name}"
+            raise pickle.UnpicklingError(self.foreign)
         return super().find_class(module, name)

@@ -39,17 +39,6 @@ class DetectionTable:
         return len(self.image)
 
     @classmethod
-    def empty(cls) -> DetectionTable:
-        """A table without rows."""
-        return cls(
-            image=np.zeros(0, np.int32),
-            category=np.zeros(0, np.int32),
-            score=np.zeros(0, np.float32),
-            place=np.zeros(0, np.int32),
-            boxes=np.zeros((0, 4), np.float32),
-        )
-
-    @classmethod
     def from_instances(
         cls, image: int, categories: np.ndarray, instances: Instances, limit: int | None = None
     ) -> DetectionTable:
@@ -86,26 +75,22 @@ class DetectionTable:
         """
         tables = [table for table in tables if len(table)]
         if not tables:
-            return cls.empty()
+            none = np.zeros(0, np.int32)
+            return cls(none, none, none.astype(np.float32), none, np.zeros((0, 4), np.float32))
         if len({table.counts is None for table in tables}) > 1:
             raise ValueError("some images have predicted masks and others do not")
-        columns: list[Any] = []
-        for field in fields(cls):
-            parts = [getattr(table, field.name) for table in tables]
-            columns.append(None if parts[0] is None else np.concatenate(parts))
-        return cls(*columns)
+        parts: Any = zip(*(table.columns() for table in tables))
+        joined: list[Any] = [None if p[0] is None else np.concatenate(p) for p in parts]
+        return cls(*joined)
+
+    def columns(self) -> list[Any]:
+        """Return the columns in order."""
+        return [getattr(self, field.name) for field in fields(self)]
 
     def take(self, rows: np.ndarray) -> DetectionTable:
         """Return some of the rows, in this order."""
-        counts = None if self.counts is None else self.counts[rows]
-        return DetectionTable(
-            self.image[rows],
-            self.category[rows],
-            self.score[rows],
-            self.place[rows],
-            self.boxes[rows],
-            counts,
-        )
+        taken: list[Any] = [None if c is None else c[rows] for c in self.columns()]
+        return DetectionTable(*taken)
 
     def ranking(self) -> np.ndarray:
         """(N,) row numbers ordered by class, then score (highest first), then image and place."""
@@ -126,7 +111,7 @@ class DetectionTable:
         """Keep the `limit` rows with the highest scores; equal scores stay in order."""
         return self.take(np.sort(np.argsort(-self.score, kind="stable")[:limit]))
 
-    def rles_of(self, rows: np.ndarray, sizes: np.ndarray) -> list[dict[str, Any]]:
+    def rles_of(self, rows: Iterable[int], sizes: np.ndarray) -> list[dict[str, Any]]:
         """Return masks of some rows for pycocotools; `sizes` (I, 2): height, width of images."""
         assert self.counts is not None, "a table without masks"
         return [
@@ -153,9 +138,8 @@ class DetectionTable:
                 "score": float(self.score[row]),
             }
             if self.counts is not None:
-                size = sizes[self.image[row]].tolist()
-                counts = self.counts[row].decode("ascii")
-                result["segmentation"] = {"size": size, "counts": counts}
+                (rle,) = self.rles_of([row], sizes)
+                result["segmentation"] = {**rle, "counts": rle["counts"].decode("ascii")}
             yield result
 
 

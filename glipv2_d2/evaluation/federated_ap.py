@@ -13,8 +13,6 @@ without a partner is ignored instead of wrong. There are no crowd boxes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from pycocotools import mask as mask_util
 
@@ -26,21 +24,6 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 AREAS = {"all": (0, 1e10), "s": (0, 32**2), "m": (32**2, 96**2), "l": (96**2, 1e10)}
 _LOW, _HIGH = np.array(list(AREAS.values())).T[:, :, None]  # each (A, 1)
 _NO_TRUTH = -1.0
-
-
-@dataclass(frozen=True)
-class ClassTruth:
-    """The true objects of a class, by image index.
-
-    Attributes:
-        objects: image -> rows of the truth's annotations.
-        negatives: images in which the class is verified to be absent.
-        not_exhaustive: images in which not all its objects are annotated.
-    """
-
-    objects: dict[int, np.ndarray]
-    negatives: frozenset[int]
-    not_exhaustive: frozenset[int]
 
 
 def federated_precision(
@@ -58,17 +41,23 @@ def federated_precision(
         small, medium, large; -1 where a class has no object of that size.
     """
     areas = detections.mask_areas(truth.sizes) if masks else detections.boxes[:, 2:].prod(axis=1)
+    shape = (len(IOU_THRESHOLDS), len(RECALLS), len(truth.category_ids), len(AREAS))
+    precision = np.full(shape, _NO_TRUTH)
+    pair = [1, len(truth.image_ids)]  # a number for each pair of image and class
+    found = np.stack([detections.image, detections.category], axis=1).astype(np.int64) @ pair
+    true = np.stack([truth.image, truth.category], axis=1) @ pair
     order = detections.ranking()
-    starts = np.searchsorted(detections.category[order], np.arange(len(truth.category_ids) + 1))
-    precision = np.full(
-        (len(IOU_THRESHOLDS), len(RECALLS), len(truth.category_ids), len(AREAS)), _NO_TRUTH
-    )
-    for category, class_truth in enumerate(_truth_by_class(truth)):
+    order = order[np.isin(found[order], np.concatenate([true, truth.negatives @ pair]))]
+    excused = (areas < _LOW) | (areas > _HIGH) | np.isin(found, truth.not_exhaustive @ pair)
+    true_order = np.argsort(truth.category, kind="stable")
+    classes = np.arange(len(truth.category_ids) + 1)
+    starts = np.searchsorted(detections.category[order], classes)
+    true_starts = np.searchsorted(truth.category[true_order], classes)
+    for category in classes[:-1]:
         rows = order[starts[category] : starts[category + 1]]
-        known = class_truth.objects.keys() | class_truth.negatives
-        rows = rows[np.fromiter((i in known for i in detections.image[rows]), bool, len(rows))]
-        matched, ignored = _match_class(truth, class_truth, detections, rows, areas, masks)
-        objects = np.concatenate([np.empty(0, int), *class_truth.objects.values()])
+        objects = true_order[true_starts[category] : true_starts[category + 1]]
+        matched, ignored = _match_class(truth, objects, detections, rows, masks)
+        ignored |= ~matched & excused[:, None, rows]
         counted = (~_ignored_objects(truth, objects)).sum(axis=1)
         for area, total in enumerate(counted):
             if total:
@@ -97,24 +86,18 @@ def interpolated_precision(hits: np.ndarray, misses: np.ndarray, total: int) -> 
     return np.stack([row[index] for row, index in zip(precision, where)])
 
 
-def _match_class(truth, class_truth, detections, rows, areas, masks):
+def _match_class(truth, objects, detections, rows, masks) -> tuple[np.ndarray, np.ndarray]:
     """Two arrays (A, T, len(rows)) bool: has a partner, is ignored. `rows`: best score first."""
     shape = (len(AREAS), len(IOU_THRESHOLDS), len(rows))
     matched, ignored = np.zeros(shape, bool), np.zeros(shape, bool)
-    images = detections.image[rows]
-    by_image = np.argsort(images, kind="stable")  # the order of the scores stays within an image
-    starts = np.flatnonzero(np.diff(images[by_image], prepend=-1))
-    for places in np.split(by_image, starts[1:]) if len(rows) else []:
-        image = int(images[places[0]])
-        objects = class_truth.objects.get(image)
-        if objects is not None:
-            overlaps = _overlaps(truth, detections, rows[places], objects, masks)
-            partner, aside = match_image(overlaps, _ignored_objects(truth, objects))
-            matched[:, :, places], ignored[:, :, places] = partner, aside
-    size = areas[rows]
-    excused = (size < _LOW) | (size > _HIGH)
-    excused |= np.fromiter((i in class_truth.not_exhaustive for i in images), bool, len(rows))
-    return matched, ignored | (~matched & excused[:, None, :])
+    images, true_images = detections.image[rows], truth.image[objects]
+    for image in np.intersect1d(images, true_images):
+        places, here = np.flatnonzero(images == image), objects[true_images == image]
+        overlaps = _overlaps(truth, detections, rows[places], here, masks)
+        matched[:, :, places], ignored[:, :, places] = match_image(
+            overlaps, _ignored_objects(truth, here)
+        )
+    return matched, ignored
 
 
 def match_image(overlaps: np.ndarray, ignored_objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,23 +148,3 @@ def _ignored_objects(truth: LVISTruth, objects: np.ndarray) -> np.ndarray:
     """Objects outside of each area range, or flagged: (A, G) bool."""
     area = truth.areas[objects]
     return truth.ignore[objects] | (area < _LOW) | (area > _HIGH)
-
-
-def _truth_by_class(truth: LVISTruth) -> list[ClassTruth]:
-    classes = range(len(truth.category_ids))
-    objects: list[dict[int, list[int]]] = [{} for _ in classes]
-    for row, (category, image) in enumerate(zip(truth.category.tolist(), truth.image.tolist())):
-        objects[category].setdefault(image, []).append(row)
-    negatives: list[set[int]] = [set() for _ in classes]
-    open_images: list[set[int]] = [set() for _ in classes]
-    for pairs, images in ((truth.negatives, negatives), (truth.not_exhaustive, open_images)):
-        for image, category in pairs.tolist():
-            images[category].add(image)
-    return [
-        ClassTruth(
-            {image: np.array(rows) for image, rows in objects[c].items()},
-            frozenset(negatives[c]),
-            frozenset(open_images[c]),
-        )
-        for c in classes
-    ]

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.structures import BoxMode
 from torchvision.ops import box_iou
 
 from ..errors import DataError
@@ -18,7 +17,7 @@ from ..language.spans import phrase_key, phrase_text
 from .build import EVALUATORS
 from .collect import Results
 from .flickr30k_entities import read_entity_boxes, read_sentences
-from .record_evaluator import Record, RecordEvaluator, benchmark_files
+from .record_evaluator import Record, RecordEvaluator, benchmark_files, true_box
 from .tables import Table
 
 BOX_RULES = ("any", "merged")
@@ -139,9 +138,8 @@ def _truth_of_annotations(record: Record) -> list[TruePhrase]:
     """A phrase's boxes are the annotations that name one of its spans."""
     by_span: dict[tuple[int, int], list[list[float]]] = defaultdict(list)
     for annotation in record.get("annotations", []):
-        box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
         for span in phrase_key(annotation["spans"]):
-            by_span[span].append(box)
+            by_span[span].append(true_box(annotation))
     truth = []
     for spans in record["phrases"]:
         boxes = [box for span in phrase_key(spans) for box in by_span[span]]
@@ -168,7 +166,7 @@ def _phrases_of_sentence(record: Record, boxes: dict, sentences: list) -> list[T
     number = record.get("sentence_id")
     if number is None or not 0 <= int(number) < len(sentences):
         raise DataError(f"{place}: Flickr30k Entities has {len(sentences)} sentences for the image")
-    named = [phrase for phrase in sentences[int(number)].phrases if phrase.entity in boxes]
+    named = [phrase for phrase in sentences[int(number)] if phrase.entity in boxes]
     asked = [phrase_text(record["caption"], spans) for spans in record["phrases"]]
     if asked != [phrase.text for phrase in named]:
         raise DataError(

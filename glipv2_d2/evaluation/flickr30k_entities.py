@@ -27,13 +27,6 @@ class EntityPhrase(NamedTuple):
     categories: tuple[str, ...]
 
 
-class Sentence(NamedTuple):
-    """A caption without its brackets, and its phrases in order."""
-
-    text: str
-    phrases: tuple[EntityPhrase, ...]
-
-
 def read_entity_boxes(folder: str, image: str) -> dict[str, list[Box]]:
     """Read the boxes (xmin, ymin, xmax, ymax) of each entity that has any, in their order.
 
@@ -64,8 +57,8 @@ def read_entity_boxes(folder: str, image: str) -> dict[str, list[Box]]:
     return boxes
 
 
-def read_sentences(folder: str, image: str) -> list[Sentence]:
-    """Read the captions of an image; empty lines do not count.
+def read_sentences(folder: str, image: str) -> list[list[EntityPhrase]]:
+    """Read the phrases of each caption of an image, in order; empty lines do not count.
 
     A phrase looks like `[/EN#283585/people/clothing Two young guys]`: the entity id follows
     `EN#`, then one or more categories, then the words.
@@ -78,25 +71,24 @@ def read_sentences(folder: str, image: str) -> list[Sentence]:
     return [_sentence(line, path) for line in lines if line]
 
 
-def _sentence(line: str, path: str) -> Sentence:
-    words: list[str] = []
+def _sentence(line: str, path: str) -> list[EntityPhrase]:
     phrases: list[EntityPhrase] = []
-    start, tag = None, []
+    words: list[str] | None = None  # of the phrase that is open
+    tag: list[str] = []
     for token in line.split():
-        if start is None and token.startswith("["):
-            start, tag = len(words), token.split("/")
+        if words is None and token.startswith("["):
+            words, tag = [], token.split("/")
             if len(tag) < 2 or not tag[1].startswith("EN#"):
                 raise DataError(f"{path}: {token!r} does not begin a phrase ('[/EN#id/category')")
-            continue
-        closes = start is not None and token.endswith("]")
-        words.append(token[:-1] if closes else token)
-        if closes:
-            text = " ".join(words[start:])
-            phrases.append(EntityPhrase(text, tag[1][len("EN#") :], tuple(tag[2:])))
-            start = None
-    if start is not None:
-        raise DataError(f"{path}: the phrase {' '.join(words[start:])!r} has no closing ']'")
-    return Sentence(" ".join(words), tuple(phrases))
+        elif words is not None:
+            words.append(token.removesuffix("]"))
+            if token.endswith("]"):
+                entity = tag[1].removeprefix("EN#")
+                phrases.append(EntityPhrase(" ".join(words), entity, tuple(tag[2:])))
+                words = None
+    if words is not None:
+        raise DataError(f"{path}: the phrase {' '.join(words)!r} has no closing ']'")
+    return phrases
 
 
 def _read(path: str) -> str:

@@ -80,7 +80,6 @@ def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
         told: dict[str, list] = {"neg_category_ids": [], "not_exhaustive_category_ids": []}
         images = [{**told, **image} for image in images]
         categories = [{"frequency": "f", **category} for category in categories]
-    frequency = np.array([category["frequency"] for category in categories])
     for annotation in annotations:
         if annotation["image_id"] not in image_index:
             raise DataError(
@@ -97,7 +96,7 @@ def _truth(content: dict[str, Any], json_file: str) -> LVISTruth:
         image_ids=np.array([image["id"] for image in images], dtype=np.int64),
         sizes=np.array([[i["height"], i["width"]] for i in images], dtype=np.int64),
         category_ids=np.array([category["id"] for category in categories], dtype=np.int64),
-        frequency=frequency,
+        frequency=np.array([category["frequency"] for category in categories]),
         image=np.array([image_index[a["image_id"]] for a in annotations], dtype=np.int64),
         category=np.array([category_index[a["category_id"]] for a in annotations], dtype=np.int64),
         boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),

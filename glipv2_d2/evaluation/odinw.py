@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.utils.file_io import PathManager
 
+from ..data.datasets.coco_like import load_json
 from ..data.datasets.odinw import ODINW_ROWS
 from ..errors import DataError
 from ..files import whole_file
@@ -202,12 +202,12 @@ def odinw_table(
     """
     heading = dict(heading or {})
     columns = odinw_columns(suite)
-    titles = [*heading, "Shot", "Split", *columns.values(), "Avg"]
     rows = [
-        [*heading.values(), "All" if line.shots is None else str(line.shots), line.split]
-        + [*(line.scores[name] for name in columns), line.average]
-        for line in lines
+        [*heading.values(), "All" if shots is None else str(shots), split]
+        + [*(scores[name] for name in columns), average]
+        for split, shots, scores, average in lines
     ]
+    titles = [*heading, "Shot", "Split", *columns.values(), "Avg"]
     return Table(f"ODinW-{suite}", titles, rows)
 
 
@@ -223,9 +223,8 @@ def odinw_csv(
     writer.writerow([*table.columns[:first], *titles])
     for row in table.rows:
         values = [value for score in row[first:] for value in score]
-        empty = [value is None or np.isnan(value) for value in values]
-        numbers = ["" if gap else value for value, gap in zip(values, empty)]
-        writer.writerow([*row[:first], *numbers])
+        gaps = (value is None or np.isnan(value) for value in values)
+        writer.writerow([*row[:first], *("" if gap else v for v, gap in zip(values, gaps))])
     return text.getvalue()
 
 
@@ -260,10 +259,8 @@ def write_evalai(
 
 
 def _coco_results(path: str | os.PathLike) -> list[dict[str, Any]]:
+    rows = load_json(os.fspath(path), "results file")
     try:
-        with PathManager.open(os.fspath(path), "r") as file:
-            return [{field: row[field] for field in _FIELDS} for row in json.load(file)]
-    except FileNotFoundError:
-        raise DataError(f"there is no results file {os.fspath(path)!r}") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        return [{field: row[field] for field in _FIELDS} for row in rows]
+    except (KeyError, TypeError) as error:
         raise DataError(f"{os.fspath(path)}: no COCO results: {error!r}") from error

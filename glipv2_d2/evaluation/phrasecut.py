@@ -7,20 +7,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import Instances
 from PIL import Image, ImageDraw
-from pycocotools import mask as mask_util
 
 from ..data.datasets.phrasecut import read_refer_json
 from ..errors import DataError
 from .build import EVALUATORS
-from .coco_truth import compressed_rle
 from .collect import Results
 from .detection_table import encode_mask
-from .record_evaluator import Record, RecordEvaluator, benchmark_files
+from .record_evaluator import Record, RecordEvaluator, benchmark_files, true_box
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-RASTERIZERS = ("authors", "coco")
 
 
 class TaskOverlap(NamedTuple):
@@ -67,8 +64,6 @@ class PhraseCutEvaluator(RecordEvaluator):
             choose it on the val split.
         skip_without_prediction: see above.
         refer_json: the authors' file; default: `refer_json` of the metadata, if it is there.
-        rasterizer: how true polygons become pixels: "authors" (corners cut to integers, outline
-            included) or "coco" (pycocotools, about half a pixel smaller all around).
 
     Raises:
         DataError: a task that the authors' file does not have, or one without true polygons.
@@ -83,14 +78,10 @@ class PhraseCutEvaluator(RecordEvaluator):
         score_threshold: float = 0.5,
         skip_without_prediction: bool = False,
         refer_json: str | None = None,
-        rasterizer: str = "authors",
     ):
         super().__init__(dataset_name, output_dir, distributed)
-        if rasterizer not in RASTERIZERS:
-            raise ValueError(f"rasterizer must be one of {RASTERIZERS}, got {rasterizer!r}")
         self.score_threshold = score_threshold
         self.skip_without_prediction = skip_without_prediction
-        self.rasterizer = rasterizer
         refer_json = benchmark_files(
             refer_json,
             dataset_name,
@@ -98,10 +89,8 @@ class PhraseCutEvaluator(RecordEvaluator):
             "true masks come from the annotations, of which MDETR's json lacks parts; the numbers "
             "of the benchmark need the authors' refer_<split>.json",
         )
-        polygons = _authors_polygons(refer_json) if refer_json else None
-        self._polygons = {
-            r["image_id"]: _polygons_of(r, polygons, dataset_name) for r in self.records
-        }
+        tasks = read_refer_json(refer_json) if refer_json else None
+        self._polygons = {r["image_id"]: _polygons_of(r, tasks, dataset_name) for r in self.records}
 
     def prediction_of(self, record: Record, instances: Instances) -> TaskOverlap:
         """Compute the overlap of what is predicted above the threshold with the true region."""
@@ -112,11 +101,8 @@ class PhraseCutEvaluator(RecordEvaluator):
             region = _united_masks(kept, size, record)
         else:
             region = fill_boxes(boxes, size)
-        truth = rasterize(self._polygons[record["image_id"]], size, self.rasterizer)
-        true_boxes = [
-            BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)
-            for a in record["annotations"]
-        ]
+        truth = rasterize(self._polygons[record["image_id"]], size)
+        true_boxes = [true_box(annotation) for annotation in record["annotations"]]
         rle = encode_mask(region)
         return TaskOverlap(
             mask=_overlap(region, truth),
@@ -169,21 +155,17 @@ def summarize_overlaps(overlaps: Sequence[tuple[int, int]]) -> dict[str, float]:
     return results
 
 
-def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int], rule: str) -> np.ndarray:
-    """Draw the union of polygons as (H, W) bool.
+def rasterize(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
+    """Draw the union of polygons as (H, W) bool, as PhraseCut's `polygons_to_mask` does.
+
+    Corners are cut to integers and the outline is included: about half a pixel more all around
+    than pycocotools draws.
 
     Args:
         polygons: each flat: x0, y0, x1, y1, ...
         size: (H, W).
-        rule: "authors" (PhraseCut's `polygons_to_mask`) or "coco" (pycocotools).
     """
-    height, width = size
-    if rule == "coco":
-        areas = [list(polygon) for polygon in polygons if len(polygon) >= 6]
-        if not areas:
-            return np.zeros(size, dtype=bool)
-        return mask_util.decode(compressed_rle(areas, height, width)).astype(bool)
-    image = Image.new("L", (width, height), 0)
+    image = Image.new("L", size[::-1])
     draw = ImageDraw.Draw(image)
     for polygon in polygons:
         corners = [int(value) for value in polygon]
@@ -227,17 +209,11 @@ def _united_masks(kept: Instances, size: tuple[int, int], record: Record) -> np.
     return masks.any(axis=0).reshape(size) if len(masks) else np.zeros(size, dtype=bool)
 
 
-def _authors_polygons(path: str) -> dict[str, list[list[float]]]:
-    """Flat polygons of all instances by task id."""
-    return {
-        task: [polygon for instance in instances for polygon in instance.polygons]
-        for task, instances in read_refer_json(path).items()
-    }
-
-
 def _polygons_of(record: Record, by_task: dict | None, dataset_name: str) -> list[list[float]]:
+    """Flat polygons of all instances of a task, from the authors' file or the annotations."""
     if by_task is not None:
-        polygons = by_task.get(record.get("task_id"))
+        instances = by_task.get(record.get("task_id"), ())
+        polygons = [polygon for instance in instances for polygon in instance.polygons]
     else:
         polygons = [p for a in record["annotations"] for p in _own_polygons(a, record)]
     if not polygons:

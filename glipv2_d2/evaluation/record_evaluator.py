@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Instances
+from detectron2.structures import BoxMode, Instances
 from detectron2.utils.file_io import PathManager
 
 from ..errors import DataError
@@ -69,8 +69,34 @@ class RecordEvaluator(GatheringEvaluator):
         return self.score_records(ordered)
 
     def prediction_of(self, record: Record, instances: Instances) -> Any:
-        """Return what is kept of the predictions of one record; by default `ranked_boxes`."""
-        return ranked_boxes(record, instances)
+        """Return what is kept of the predictions of one record.
+
+        By default all, sorted by score, the highest first; ties stay in their order.
+
+        Args:
+            record: of the caption. Predictions must be for one of its `phrases`; without that field
+                the whole caption is one. Where the list is empty nothing is asked, and nothing
+                checked.
+            instances: with `pred_boxes`, `scores` and `pred_classes`, the index of the phrase.
+
+        Returns:
+            `boxes` (N, 4) float64 x0, y0, x1, y1; `scores` (N,); `phrases` (N,) int.
+
+        Raises:
+            DataError: a predicted phrase that the record does not ask for.
+        """
+        num_phrases = len(record.get("phrases", [0]))
+        phrases = instances.pred_classes.numpy().astype(np.int64)
+        if num_phrases and len(phrases) and not 0 <= phrases.min() <= phrases.max() < num_phrases:
+            raise DataError(
+                f"image {record['image_id']!r}: a prediction is for phrase {phrases.max()}, but "
+                f"the record asks for {num_phrases} phrases. Was the prompt not made from its "
+                "'phrases'?"
+            )
+        scores = instances.scores.float().numpy()
+        order = np.argsort(-scores, kind="stable")
+        boxes = instances.pred_boxes.tensor.double().numpy()
+        return {"boxes": boxes[order], "scores": scores[order], "phrases": phrases[order]}
 
     def as_row(self, prediction: Any) -> Record:
         """Return what is written to the file for one record; boxes are x0, y0, x1, y1 in pixels."""
@@ -85,31 +111,9 @@ class RecordEvaluator(GatheringEvaluator):
         raise NotImplementedError
 
 
-def ranked_boxes(record: Record, instances: Instances) -> dict[str, np.ndarray]:
-    """Sort the predictions of a caption by score, the highest first; ties stay in their order.
-
-    Args:
-        record: of the caption. Predictions must be for one of its `phrases`; without that field
-            the whole caption is one. Where the list is empty nothing is asked, and nothing checked.
-        instances: with `pred_boxes`, `scores` and `pred_classes`, the index of the phrase.
-
-    Returns:
-        `boxes` (N, 4) float64 x0, y0, x1, y1; `scores` (N,); `phrases` (N,) int.
-
-    Raises:
-        DataError: a predicted phrase that the record does not ask for.
-    """
-    num_phrases = len(record.get("phrases", [0]))
-    phrases = instances.pred_classes.numpy().astype(np.int64)
-    if num_phrases and len(phrases) and not 0 <= phrases.min() <= phrases.max() < num_phrases:
-        raise DataError(
-            f"image {record['image_id']!r}: a prediction is for phrase {phrases.max()}, but the "
-            f"record asks for {num_phrases} phrases. Was the prompt not made from its 'phrases'?"
-        )
-    scores = instances.scores.float().numpy()
-    order = np.argsort(-scores, kind="stable")
-    boxes = instances.pred_boxes.tensor.double().numpy()
-    return {"boxes": boxes[order], "scores": scores[order], "phrases": phrases[order]}
+def true_box(annotation: Record) -> list[float]:
+    """Return the box of a record's annotation as x0, y0, x1, y1."""
+    return BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
 
 
 def benchmark_files(given: str | None, dataset_name: str, key: str, consequence: str) -> str | None:

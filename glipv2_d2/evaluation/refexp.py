@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from detectron2.structures import BoxMode
 from torchvision.ops import box_iou, generalized_box_iou
 
 from ..errors import DataError
 from .build import EVALUATORS
 from .collect import Results
-from .record_evaluator import Record, RecordEvaluator
+from .record_evaluator import Record, RecordEvaluator, true_box
 
 RANKS = (1, 5, 10)
 
@@ -74,6 +73,4 @@ def _target(record: Record, dataset_name: str) -> list[float]:
             f"data set {dataset_name!r}: image {record['image_id']!r} has {len(annotations)} boxes "
             "for its caption; a referring expression names exactly one object"
         )
-    return BoxMode.convert(
-        list(annotations[0]["bbox"]), annotations[0]["bbox_mode"], BoxMode.XYXY_ABS
-    )
+    return true_box(annotations[0])

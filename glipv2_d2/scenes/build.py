@@ -7,20 +7,16 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from ..errors import DataError, UsageError
 from ..files import whole_file
 from .photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path
-from .records import (
-    SPLITS,
-    detection_json,
-    grounding_json,
-    render_to_disk,
-)
+from .records import SPLITS, detection_json, grounding_json, render_to_disk
 
 FORMAT = 2  # raise it whenever the same arguments give other pictures
 MANIFEST = "manifest.json"
@@ -68,7 +64,7 @@ def build_scenes(
     try:
         _prepare_folder(root, arguments)
         _render_all(root, counts, seed, size, workers, progress)
-        _write_manifest(root, arguments, complete=True)
+        _write_json(root / MANIFEST, _manifest(root, arguments, complete=True))
     except OSError as error:
         raise DataError(
             f"cannot write the scenes to {root}: {error.strerror or error}. Choose a folder with "
@@ -80,11 +76,10 @@ def build_scenes(
 def is_complete(root: Path, arguments: dict) -> bool:
     """Whether `root` holds a finished data set made with these arguments."""
     manifest = _read_manifest(root)
-    if manifest is None or not manifest.get("complete"):
+    if manifest is None or not manifest["complete"]:
         return False
-    if manifest.get("format") != FORMAT or manifest.get("arguments") != arguments:
-        return False
-    return manifest.get("files") == _inventory(root)
+    # Only now: the files are counted.
+    return manifest == _manifest(root, arguments, complete=True)
 
 
 def _check_arguments(counts: dict, size: int, seed: int, workers: int | None) -> None:
@@ -102,38 +97,31 @@ def _check_arguments(counts: dict, size: int, seed: int, workers: int | None) ->
 def _render_all(root, counts, seed, size, workers, progress) -> None:
     """Write all pictures and annotation files; a split's annotations follow its pictures."""
     done, total = 0, sum(counts.values())
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
     for split, count in counts.items():
-        scenes = _render_split(split, count, seed, size, root, workers, advance)
+        scenes = []
+        with _workers(workers) as run:
+            job = partial(render_to_disk, split, seed=seed, size=size, root=str(root))
+            for scene in run(job, range(count)):
+                scenes.append(scene)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
         _write_json(root / "annotations" / f"{split}.json", detection_json(split, scenes, size))
         if SPLITS[split].captions:
             path = root / "annotations" / f"{split}_grounding.json"
             _write_json(path, grounding_json(split, scenes, size))
 
 
-def _render_split(split, count, seed, size, root, workers, advance) -> list[dict]:
-    job = partial(render_to_disk, split, seed=seed, size=size, root=str(root))
-    if workers == 1:
-        return _collect(map(job, range(count)), advance)
+@contextmanager
+def _workers(number: int) -> Iterator[Callable[..., Iterable[dict]]]:
+    """`map`, in this process or in several; results come in order."""
+    if number == 1:
+        yield map
+        return
     # Workers only draw, so forking is safe and spares each of them the import of the package.
     method = "fork" if sys.platform.startswith("linux") else "spawn"
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return _collect(pool.map(job, range(count), chunksize=16), advance)
-
-
-def _collect(results, advance) -> list[dict]:
-    scenes = []
-    for scene in results:
-        scenes.append(scene)
-        advance()
-    return scenes
+    with ProcessPoolExecutor(number, multiprocessing.get_context(method)) as pool:
+        yield partial(pool.map, chunksize=16)
 
 
 def _usable_cpus() -> int:
@@ -150,7 +138,7 @@ def _prepare_folder(root: Path, arguments: dict) -> None:
             f"{root} is not empty and was not written by prepare_scenes.py (it has no readable "
             f"{MANIFEST}): choose another --output, or empty it"
         )
-    _write_manifest(root, arguments, complete=False)
+    _write_json(root / MANIFEST, _manifest(root, arguments, complete=False))
     for name in _OWN_FOLDERS:
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir()
@@ -176,11 +164,9 @@ def _read_manifest(root: Path) -> dict | None:
     return manifest if ours else None
 
 
-def _write_manifest(root: Path, arguments: dict, complete: bool) -> None:
+def _manifest(root: Path, arguments: dict, complete: bool) -> dict:
     manifest = {"format": FORMAT, "arguments": arguments, "complete": complete}
-    if complete:
-        manifest["files"] = _inventory(root)
-    _write_json(root / MANIFEST, manifest)
+    return {**manifest, "files": _inventory(root)} if complete else manifest
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -66,16 +66,14 @@ class CaptionWriter:
     def write(self, rng: np.random.Generator) -> Caption:
         """Write a random caption; falls back on an inventory where a template does not apply."""
         kind = rng.random()
-        caption = None
-        if kind < 0.35:
-            caption = self.relation(rng)
-        elif kind < 0.45:
-            caption = self.two_relations(rng)
-        elif kind < 0.55:
-            caption = self.superlative(rng)
-        elif kind < 0.75:
-            caption = self.attributes(rng)
-        return caption or self.inventory(rng)
+        templates = (
+            (0.35, self.relation),
+            (0.45, self.two_relations),
+            (0.55, self.superlative),
+            (0.75, self.attributes),
+        )
+        chosen = next((template for below, template in templates if kind < below), self.inventory)
+        return chosen(rng) or self.inventory(rng)
 
     def inventory(self, rng) -> Caption:
         """List objects, e.g. "a green heart, two yellow circles and a red star"."""

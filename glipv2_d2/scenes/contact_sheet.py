@@ -61,13 +61,11 @@ def draw_contact_sheet(
     width, height = 2 * cell + _GAP, cell + _HEADER
     rows = -(-len(items) // columns)
     columns = min(columns, len(items))
-    sheet = Image.new(
-        "RGB", (columns * (width + 2 * _GAP), rows * (height + _GAP)), (255, 255, 255)
-    )
+    step = width + 2 * _GAP, height + _GAP
+    sheet = Image.new("RGB", (columns * step[0], rows * step[1]), (255, 255, 255))
     for position, item in enumerate(items):
-        left = position % columns * (width + 2 * _GAP)
-        top = position // columns * (height + _GAP)
-        sheet.paste(_pair(item, cell), (left, top))
+        row, column = divmod(position, columns)
+        sheet.paste(_pair(item, cell), (column * step[0], row * step[1]))
     return sheet
 
 
@@ -124,12 +122,12 @@ def _label_place(draw, text, font, box, size, taken) -> tuple[float, float, floa
     height = 16
     x0, y0, x1, y1 = box
     tops = (y0 - height, y1, y0 + 2, y1 - height - 2, (y0 + y1 - height) / 2)
-    candidates = []
-    for left in (x0, x1 - width):
-        for top in tops:
-            a = min(max(left, 0.0), max(size[0] - width, 0.0))
-            b = min(max(top, 0.0), max(size[1] - height, 0.0))
-            candidates.append((a, b, a + width, b + height))
+    corners = [
+        (min(max(x, 0.0), max(size[0] - width, 0.0)), min(max(y, 0.0), max(size[1] - height, 0.0)))
+        for x in (x0, x1 - width)
+        for y in tops
+    ]
+    candidates = [(x, y, x + width, y + height) for x, y in corners]
     return min(candidates, key=lambda place: sum(_overlap(place, other) for other in taken))
 
 

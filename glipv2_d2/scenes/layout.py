@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..data.datasets.scenes import BASE_PAIRS, HELD_OUT_PAIRS
-from .render import SceneObject, footprint, make_object
+from .render import SceneObject, footprint, make_object, tight_box
 
 REFERENCE_SIZE = 192  # the image size that object sizes are stated for
 MIN_DIAMETER, MAX_DIAMETER = 22.0, 80.0
@@ -48,19 +48,14 @@ def sample_novel_pairs(rng: np.random.Generator, index: int) -> list[Pair]:
     """
     first = HELD_OUT_PAIRS[index % len(HELD_OUT_PAIRS)]
     kind = rng.random()
-    if kind < 0.55:
-        novel, needed = [first], [first]
-    elif kind < 0.7:
-        novel, needed = [first, first], [first]
-    else:
-        second = _choose(rng, [pair for pair in HELD_OUT_PAIRS if _crosses(first, pair)])
-        novel = [first, second] if kind < 0.85 else [first, first, second]
-        needed = []
-    if needed:
+    if kind < 0.7:
+        novel = [first] if kind < 0.55 else [first, first]
         color, shape = first
         distractors = [_choose(rng, _sharing(color=color)) for _ in range(2)]
         distractors += [_choose(rng, _sharing(shape=shape)) for _ in range(2)]
     else:
+        second = _choose(rng, [pair for pair in HELD_OUT_PAIRS if _crosses(first, pair)])
+        novel = [first, second] if kind < 0.85 else [first, first, second]
         # The crossings share a color with one held-out object and a shape with the other.
         distractors = 2 * [(first[0], second[1]), (second[0], first[1])]
     room = MAX_OBJECTS - len(novel) - len(distractors)
@@ -144,11 +139,10 @@ def _place_one(rng, color, shape, diameter, objects, visible, size) -> SceneObje
 
 
 def _random_position(rng, item: SceneObject, size: int, may_be_cut: bool) -> None:
-    rows = np.flatnonzero((item.mask > 0.5).any(axis=1))
-    columns = np.flatnonzero((item.mask > 0.5).any(axis=0))
+    x, y, width, height = tight_box(item.mask > 0.5)
     spare = int(0.25 * item.diameter) if may_be_cut else 0
-    item.left = int(rng.integers(-spare, size - columns[-1] + columns[0] + spare)) - int(columns[0])
-    item.top = int(rng.integers(-spare, size - rows[-1] + rows[0] + spare)) - int(rows[0])
+    item.left = int(rng.integers(-spare, size - width + 1 + spare)) - x
+    item.top = int(rng.integers(-spare, size - height + 1 + spare)) - y
 
 
 def _acceptable(item, covered, objects, visible, may_overlap: bool) -> bool:

@@ -114,16 +114,15 @@ def masked_word_accuracy(
     for name, shift in (("right_image", 0), ("other_image", len(records) // 2)):
         answers: list[tuple[WordQuestion, bool]] = []
         for start in range(0, len(records), batch_size):
-            rows = range(start, min(start + batch_size, len(records)))
+            chosen = records[start : start + batch_size]
             asked = [
                 (i, question)
-                for i, row in enumerate(rows)
-                for question in word_questions(
-                    records[row]["caption"], objects[records[row]["file_name"]]
-                )
+                for i, record in enumerate(chosen)
+                for question in word_questions(record["caption"], objects[record["file_name"]])
             ]
-            shown = [records[(row + shift) % len(records)] for row in rows]
-            answers += _answers(model, [read_image(record) for record in shown], asked, batch_size)
+            others = range(start + shift, start + shift + len(chosen))
+            shown = [read_image(records[i % len(records)]) for i in others]
+            answers += _answers(model, shown, asked, batch_size)
         result[name] = {kind: _accuracy(answers, kind) for kind in KINDS}
     return result
 
@@ -148,15 +147,9 @@ def _answers(
 
 
 def _accuracy(answers: list[tuple[WordQuestion, bool]], kind: str) -> dict[str, float]:
-    every = [right for question, right in answers if question.kind == kind]
-    decided = [right for question, right in answers if question.kind == kind and question.decided]
-    return {
-        "words": len(every),
-        "top1": _share(every),
-        "decided_words": len(decided),
-        "decided_top1": _share(decided),
-    }
-
-
-def _share(answers: list[bool]) -> float:
-    return sum(answers) / len(answers) if answers else float("nan")
+    result: dict[str, float] = {}
+    for prefix, among in (("", answers), ("decided_", [a for a in answers if a[0].decided])):
+        right = [right for question, right in among if question.kind == kind]
+        result[f"{prefix}words"] = len(right)
+        result[f"{prefix}top1"] = sum(right) / len(right) if right else float("nan")
+    return result

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import Boxes, Instances
 
 from ..errors import DataError, UsageError
+from ..evaluation.record_evaluator import true_box
 from ..evaluation.subset_coco import SubsetCOCOEvaluator
 
 # oracle: position of the word of the class name ("red star") that it knows
@@ -50,15 +51,22 @@ def composition_oracles(
     evaluator = SubsetCOCOEvaluator(dataset_name, tasks=("bbox",), distributed=False)
     level = evaluator._logger.level
     evaluator._logger.setLevel(logging.WARNING)  # a dozen tables would hide the model's own
+    result = {}
     try:
-        return {
-            oracle: _mean_over_seeds(
-                evaluator, records, _compatible(names, word, evaluator.class_ids), seeds
-            )
-            for oracle, word in _KNOWN_WORD.items()
-        }
+        for oracle, word in _KNOWN_WORD.items():
+            compatible = _compatible(names, word, evaluator.class_ids)
+            runs = []
+            for rng in map(np.random.default_rng, seeds):
+                outputs = [{"instances": _blind_instances(r, compatible, rng)} for r in records]
+                evaluator.reset()
+                evaluator.process(records, outputs)
+                with contextlib.redirect_stdout(io.StringIO()):
+                    runs.append(evaluator.evaluate()["bbox"])
+            metrics = ("AP", "AP50", "AP75")
+            result[oracle] = {key: float(np.mean([run[key] for run in runs])) for key in metrics}
     finally:
         evaluator._logger.setLevel(level)
+    return result
 
 
 def _compatible(names: Sequence[str], word: int, evaluated: Sequence[int]) -> list[list[int]]:
@@ -73,25 +81,12 @@ def _compatible(names: Sequence[str], word: int, evaluated: Sequence[int]) -> li
     return [[i for i in evaluated if words[i][word] == parts[word]] for parts in words]
 
 
-def _mean_over_seeds(evaluator, records, compatible, seeds) -> dict[str, float]:
-    runs = []
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        evaluator.reset()
-        for record in records:
-            evaluator.process([record], [{"instances": _blind_instances(record, compatible, rng)}])
-        with contextlib.redirect_stdout(io.StringIO()):
-            runs.append(evaluator.evaluate()["bbox"])
-    return {key: float(np.mean([run[key] for run in runs])) for key in ("AP", "AP50", "AP75")}
-
-
 def _blind_instances(record: dict, compatible: list[list[int]], rng) -> Instances:
     """Each true box once per compatible label; the scores are nothing but a random order."""
     boxes, classes = [], []
     for annotation in record["annotations"]:
-        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
         labels = compatible[annotation["category_id"]]
-        boxes += [box] * len(labels)
+        boxes += [true_box(annotation)] * len(labels)
         classes += labels
     instances = Instances((record["height"], record["width"]))
     instances.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))

@@ -6,8 +6,8 @@ images, too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,21 +17,7 @@ from ..language.prompt import Prompt
 from ..language.tokenized import TokenizedPrompts
 from ..modeling.text import TextFeatures
 
-__all__ = ["BatchRanking", "averaging", "box_positions", "phrase_retrieval", "right_phrases"]
-
-
-class BatchRanking(NamedTuple):
-    """Scores of the G boxes and K phrases of a batch.
-
-    Attributes:
-        scores: (G, K) by the name of the measure.
-        right: (G, K) bool.
-        found: (G,) bool, the boxes that have a position.
-    """
-
-    scores: dict[str, Tensor]
-    right: Tensor
-    found: Tensor
+__all__ = ["averaging", "box_positions", "phrase_retrieval", "right_phrases"]
 
 
 @torch.no_grad()
@@ -60,28 +46,22 @@ def phrase_retrieval(model, batches: Iterable[list[dict]]) -> dict[str, float]:
     Raises:
         DataError: no box in any batch.
     """
-    rankings = [_rank(model, inputs) for inputs in batches]
-    boxes = sum(int(r.found.sum()) for r in rankings)
+    totals: Counter = Counter()
+    for inputs in batches:
+        totals.update(_counts(model, inputs))
+    boxes = totals.pop("boxes", 0)
     if not boxes:
         raise DataError("there is no box to find a phrase for: the images have no annotations")
     return {
         "boxes": boxes,
-        "boxes_without_positions": sum(len(r.found) for r in rankings) - boxes,
-        "phrases": sum(r.right.shape[1] for r in rankings) / len(rankings),
-        "chance": sum(float(r.right[r.found].float().mean(dim=1).sum()) for r in rankings) / boxes,
-        **{name: sum(map(_top1(name), rankings)) / boxes for name in rankings[0].scores},
+        "boxes_without_positions": totals.pop("boxes_without_positions"),
+        "phrases": totals.pop("phrases") / totals.pop("batches"),
+        **{name: total / boxes for name, total in totals.items()},
     }
 
 
-def _top1(name: str):
-    def count(ranking: BatchRanking) -> int:
-        best = ranking.scores[name].argmax(dim=1, keepdim=True)
-        return int(ranking.right.gather(1, best)[ranking.found].sum())
-
-    return count
-
-
-def _rank(model, inputs: list[dict]) -> BatchRanking:
+def _counts(model, inputs: list[dict]) -> dict[str, float]:
+    """What `phrase_retrieval` adds up, for one batch; scores: the boxes that are found by each."""
     prompts = [x["prompt"] for x in inputs]
     boxes = [x["instances"].gt_classes.tolist() for x in inputs]
     tokens = model.tokenizer(prompts).to(model.device)
@@ -95,16 +75,24 @@ def _rank(model, inputs: list[dict]) -> BatchRanking:
         words = model.contrast.embed_words(text)
         phrases = [averaging(m) @ w for m, w in zip(tokens.positive_maps, words)]
         scores["before_fusion"] = regions @ torch.cat(phrases).T
-    right = right_phrases(prompts, boxes).to(model.device)
-    return BatchRanking(scores, right, positions.any(dim=1))
+    found = positions.any(dim=1)
+    right = right_phrases(prompts, boxes).to(model.device)[found]
+    top1 = {
+        name: int(right.gather(1, ranked[found].argmax(dim=1, keepdim=True)).sum())
+        for name, ranked in scores.items()
+    }
+    return {
+        "batches": 1,
+        "boxes": len(right),
+        "boxes_without_positions": len(found) - len(right),
+        "phrases": right.shape[1],
+        "chance": float(right.float().mean(dim=1).sum()),
+        **top1,
+    }
 
 
 def _fused_scores(
-    model,
-    features: list[Tensor],
-    text: TextFeatures,
-    tokens: TokenizedPrompts,
-    positions: Tensor,
+    model, features: list[Tensor], text: TextFeatures, tokens: TokenizedPrompts, positions: Tensor
 ) -> Tensor:
     """(G, K): the mean over positions and words, as the postprocessor scores phrases."""
     images = len(features[0])
@@ -126,13 +114,10 @@ def box_positions(matches: Tensor, counts: Sequence[int]) -> Tensor:
     Returns:
         (G, B * N) bool for the G boxes of all images.
     """
-    images, length = matches.shape
-    rows = matches.new_zeros((sum(counts), images, length), dtype=torch.bool)
-    start = 0
-    for i, count in enumerate(counts):
-        rows[start : start + count, i] = matches[i] == torch.arange(count)[:, None].to(matches)
-        start += count
-    return rows.flatten(1)
+    images = torch.arange(len(matches)).repeat_interleave(torch.tensor(counts))[:, None]
+    boxes = torch.cat([torch.arange(count) for count in counts])[:, None].to(matches)
+    own = (images == torch.arange(len(matches))).to(matches.device)
+    return (own[..., None] & (matches == boxes[..., None])).flatten(1)
 
 
 def averaging(members: Tensor) -> Tensor:

@@ -53,16 +53,19 @@ class SceneObject:
     @property
     def full_extent(self) -> int:
         """Longer side in pixels of the whole object's box, hidden parts included."""
-        solid = self.mask > 0.5
-        return int(max(np.ptp(np.flatnonzero(solid.any(axis=axis))) + 1 for axis in (0, 1)))
+        return max(tight_box(self.mask > 0.5)[2:])
 
     @property
     def box(self) -> tuple[int, int, int, int]:
         """Tight (x, y, width, height) of the visible part."""
-        rows = np.flatnonzero(self.visible.any(axis=1))
-        columns = np.flatnonzero(self.visible.any(axis=0))
-        x, y = int(columns[0]), int(rows[0])
-        return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
+        return tight_box(self.visible)
+
+
+def tight_box(solid: np.ndarray) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of a mask's pixels."""
+    columns, rows = (np.flatnonzero(solid.any(axis=axis)) for axis in (0, 1))
+    x, y = int(columns[0]), int(rows[0])
+    return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
 
 
 def make_object(rng: np.random.Generator, color: str, shape: str, diameter: float) -> SceneObject:

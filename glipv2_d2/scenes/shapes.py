@@ -52,11 +52,6 @@ _OUTLINES = {
 }
 
 
-def outline(shape: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the (points, 2) outline in unit coordinates, and the cut-out or None."""
-    return _OUTLINES[shape]
-
-
 def shape_mask(shape: str, diameter: float, angle: float, squeeze: float) -> np.ndarray:
     """Draw the anti-aliased mask of one shape, centered.
 
@@ -74,7 +69,7 @@ def shape_mask(shape: str, diameter: float, angle: float, squeeze: float) -> np.
     canvas = Image.new("L", (side * _SUPERSAMPLE, side * _SUPERSAMPLE), 0)
     draw = ImageDraw.Draw(canvas)
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    for points, value in zip(outline(shape), (255, 0)):
+    for points, value in zip(_OUTLINES[shape], (255, 0)):
         if points is None:
             continue
         placed = (points * (squeeze, 1.0)) @ rotation.T * diameter + half

@@ -9,13 +9,9 @@ LEFT, RIGHT = (1, 1, 41, 41), (101, 1, 141, 41)
 def test_files_of_flickr30k_entities(entities):
     assert read_entity_boxes(str(entities), "77") == {"1": [LEFT, RIGHT], "2": [LEFT]}
     sentences = read_sentences(str(entities), "77")
-    assert [sentence.text for sentence in sentences] == [
-        "Two young guys see nothing of a hat .",
-        "It is a street .",
-        "The guys",
-    ]
-    assert sentences[0].phrases[0] == ("Two young guys", "1", ("people", "animals"))
-    assert [phrase.entity for phrase in sentences[0].phrases] == ["1", "3", "2"]
+    assert [len(phrases) for phrases in sentences] == [3, 2, 1]
+    assert sentences[0][0] == ("Two young guys", "1", ("people", "animals"))
+    assert [phrase.entity for phrase in sentences[0]] == ["1", "3", "2"]
 
 
 @pytest.mark.parametrize(
