@@ -1,6 +1,3 @@
 """What is run from a clone: `python -m tools.NAME`."""
 
-import warnings
-
-# Of third parties, on every start of every process.
-warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+import glip_commands  # noqa: F401  (it silences what third parties warn of at every start)

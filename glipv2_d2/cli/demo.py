@@ -255,14 +255,7 @@ def _settled(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo.
-
-    Args:
-        args: the options of glip_commands/demo.py.
-
-    Returns:
-        The exit status.
-    """
+    """Run the demo."""
     args = _settled(args)
     for name in ("detectron2", "glipv2_d2"):
         setup_logger(name=name)

@@ -190,7 +190,7 @@ def build_hooks(
     patience = cfg.train.get("patience", {})
     patient = any(limit is not None for limit in patience.values())
     if patient and (not best or period < 0):
-        raise ConfigError("train.patience needs train.best_metric and train.eval_period.")
+        raise ConfigError("train.patience needs train.best_metric and train.eval_period")
     with named_setting("lr_multiplier"):
         rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
     with named_setting("train.checkpointer"):
@@ -241,7 +241,7 @@ def main(args: argparse.Namespace) -> None:
         do_train(args, cfg)
         return
     if not cfg.train.init_checkpoint:
-        raise ConfigError("--eval-only needs weights: train.init_checkpoint=FILE.")
+        raise ConfigError("--eval-only needs weights: train.init_checkpoint=FILE")
     model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
     GLIPCheckpointer(model, strict=True).load(cfg.train.init_checkpoint)
     do_test(cfg, model)

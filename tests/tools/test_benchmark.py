@@ -407,7 +407,7 @@ def test_what_is_not_there(tmp_path, capsys):
     assert run(tmp_path, "--weights", "none.pth") == 2
     assert "none.pth" in capsys.readouterr().err
     assert run(tmp_path, "--device", "cuda:99") == 2
-    assert "The device 'cuda:99'" in capsys.readouterr().err
+    assert "the device 'cuda:99'" in capsys.readouterr().err
     assert run(tmp_path, "--only", "lvis", "--chunks", "32") == 1
     assert "between 1 and 31" in capsys.readouterr().err
     assert run(tmp_path, "--only", "agreement", "--prompts", "one", "--image", "no.jpg") == 2

@@ -68,14 +68,7 @@ def build_model(settings: Settings) -> nn.Module:
     Raises:
         ConfigError, CheckpointError: the config is not there or is no GLIP; the weights do not fit.
     """
-    config = get_config(settings.config)
-    try:
-        config = apply_overrides(config, settings.overrides)
-    except Exception as error:
-        raise ConfigError(
-            f"The overrides {' '.join(settings.overrides)} cannot be applied ({error}). They have "
-            "the form path.key=value, for example model.neck.num_blocks=2."
-        ) from error
+    config = apply_overrides(get_config(settings.config), settings.overrides)
     if "model" not in config or "language_backbone" not in config.model:
         raise ConfigError(f"{settings.config} describes no GLIP model: it has no language backbone")
     language = config.model.language_backbone

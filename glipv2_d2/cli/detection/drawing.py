@@ -73,7 +73,7 @@ def _label(name: str, class_id: int) -> str:
         return shown
     _warn(
         f"no font on this machine has all characters of {printable(repr(name))}: its boxes are "
-        f"labeled #{class_id} in the pictures. Install a font that has them (Noto has all scripts)."
+        f"labeled #{class_id} in the pictures; install a font that has them (Noto has all scripts)"
     )
     return f"#{class_id}"
 
