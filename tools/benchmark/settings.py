@@ -1,6 +1,7 @@
 """What is measured on what: one picklable object that every process of a run gets."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,13 +37,13 @@ class Settings:
     """
 
     config: str
-    overrides: tuple[str, ...] = ()
+    overrides: Sequence[str] = ()
     weights: str | None = None
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
     size: tuple[int, int] = (800, 1216)
-    images: tuple[str, ...] = ()
+    images: Sequence[str] = ()
     candidates: int = 1000
     repeats: int = 3
     quick: bool = False
