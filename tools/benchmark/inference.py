@@ -14,16 +14,6 @@ from .timing import Clock, Timing, interleave
 from .weights import calibrate
 from .workload import lvis_prompts, make_inputs, prompt_names
 
-__all__ = [
-    "TOLERANCE",
-    "check_agreement",
-    "measure_half",
-    "measure_lvis",
-    "measure_speed",
-    "measure_stages",
-    "prepared_inputs",
-]
-
 TOLERANCE = 1e-4  # of logits, deltas and centerness; the parity tests' too
 
 

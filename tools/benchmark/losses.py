@@ -12,8 +12,6 @@ from .settings import Settings, build_model
 from .training import measure_step, step_values
 from .workload import prompt_names, train_inputs
 
-__all__ = ["measure_losses"]
-
 ADDED = ("contrast", "mlm_head")
 CASES = {
     "GLIP's": (),

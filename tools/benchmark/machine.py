@@ -11,8 +11,6 @@ from glipv2_d2.compat import PRECISIONS
 
 from .timing import Clock
 
-__all__ = ["available_cores", "describe_machine", "matmul_peak"]
-
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["markdown", "write_report"]
-
 DYCONV_PARTS = ("offsets", "mid", "low", "high")
 STAGE_ORDER = (
     "Swin", "FPN", "text", "fusion", "text layers", "DyConv", "head", "masks", "post-processing",

@@ -15,8 +15,6 @@ from glipv2_d2.errors import ConfigError
 
 from .weights import make_lively
 
-__all__ = ["Settings", "build_model"]
-
 
 @dataclass(frozen=True)
 class Settings:

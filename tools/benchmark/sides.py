@@ -14,8 +14,6 @@ from .gdino import GroundingDino
 from .official import OfficialArrangement
 from .settings import Settings
 
-__all__ = ["SIDES", "Bench", "precision_of"]
-
 # Name -> what it is. "new prompt": the text is encoded in every call, as for a prompt never seen.
 SIDES = {
     "official": "the official arrangement, float32",

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["Clock", "Timing", "interleave"]
-
 
 class Timing(NamedTuple):
     """Seconds of each timed call, in order."""

@@ -17,11 +17,6 @@ from .timing import Clock
 from .workers import OutOfMemory, PeakMemory, Worker, return_free_memory
 from .workload import prompt_names, train_inputs
 
-__all__ = [
-    "LOSS_TOLERANCE", "MODES", "measure_step", "measure_training", "step_values",
-    "without_randomness",
-]  # fmt: skip
-
 # Side -> activation checkpointing that is measured: "fusion" is the official config's own.
 MODES = {"official": ("none", "fusion", "block"), "ours": ("none", "block")}
 LOSS_TOLERANCE = 1e-4  # relative, of loss terms and of the gradient's norm

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["OutOfMemory", "PeakMemory", "Worker", "available_memory_gb", "return_free_memory"]
-
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 

@@ -5,8 +5,6 @@ import torch
 
 from .report import FAIL, OK, Row
 
-__all__ = ["compare_exactly", "compare_numbers", "compare_tensor"]
-
 _STATISTICS = ("mean", "std", "absmax")
 
 

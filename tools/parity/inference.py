@@ -20,8 +20,6 @@ from .comparison import compare_exactly, compare_tensor
 from .detections import DetectionSet, compare_detections
 from .report import FAIL, OK, SKIP, Report, Row
 
-__all__ = ["NOT_COMPUTED", "verify_case"]
-
 # Stored tensors without a counterpart, and why.
 NOT_COMPUTED = (
     (r"cls_logits\.p\d", "official class logits that its scores do not use; no such layer here"),
