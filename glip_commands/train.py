@@ -76,7 +76,7 @@ def train(**options: Any) -> int:
     """
     from glipv2_d2.engine.training import launch_training
 
-    return launch_training(_arguments(options))
+    return launch_training(Namespace(**options))
 
 
 @click.command(
@@ -100,13 +100,9 @@ def evaluate(weights: str | None, **options: Any) -> int:
 
     if weights is not None:
         options["opts"] += (f"train.init_checkpoint={weights}",)
-    return launch_training(_arguments(options | {"tune": "", "resume": False, "eval_only": True}))
+    return launch_training(Namespace(**options, tune="", resume=False, eval_only=True))
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
     """The arguments of `glip train`, as `glipv2_d2.engine.training.main` takes them."""
-    return _arguments(train.make_context("glip train", list(arguments)).params)
-
-
-def _arguments(options: dict[str, Any]) -> Namespace:
-    return Namespace(**options | {"opts": list(options["opts"])})
+    return Namespace(**train.make_context("glip train", list(arguments)).params)

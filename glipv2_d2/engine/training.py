@@ -1,9 +1,6 @@
 """Training and evaluating a model that a LazyConfig describes: `glip train`, `train_net.py`.
 
-This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights, clipping
-of the full gradient, mixed precision on CPU too, several test sets, several CPU processes, recipes
-that are added to a config (see docs/evaluation.md), early ends, and a checkpointer that refuses
-weights of another model.
+This is Detectron2's tools/lazyconfig_train_net.py plus what the help of `glip train` lists.
 """
 
 import argparse

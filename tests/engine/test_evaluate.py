@@ -134,7 +134,9 @@ def test_no_test_set():
     ],
 )
 def test_one_test_set_is_beside_the_further_ones(test, evaluator):
-    with pytest.raises(ConfigError, match="dataloader.test and dataloader.evaluator must be one node each"):
+    with pytest.raises(
+        ConfigError, match="dataloader.test and dataloader.evaluator must be one node each"
+    ):
         pair_test_sets(loaders(test, evaluator))
 
 
