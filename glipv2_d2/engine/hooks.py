@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook, PeriodicWriter
-from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
     EventWriter,
@@ -19,36 +18,12 @@ from detectron2.utils.events import (
 
 from ..errors import ConfigError
 from ..files import whole_file
-from ..seeding import seed
 from ..signals import Stopped
-from .ema import ModelEMA
 from .saving import Saving
 
-__all__ = [
-    "EMAHook",
-    "Evaluation",
-    "SeedHook",
-    "WeightDecayStepHook",
-    "Writer",
-    "WriterEnd",
-    "build_writers",
-]
+__all__ = ["Evaluation", "WeightDecayStepHook", "Writer", "WriterEnd", "build_writers"]
 
 logger = logging.getLogger(__name__)
-
-
-class EMAHook(HookBase):
-    """Takes the weights into the moving average after every step.
-
-    Place it before the checkpointer and the evaluation, which use the average. The average is
-    saved by handing the `ModelEMA` itself to the checkpointer (`ema=...`).
-    """
-
-    def __init__(self, ema: ModelEMA):
-        self.ema = ema
-
-    def after_step(self) -> None:
-        self.ema.update()
 
 
 class WeightDecayStepHook(HookBase):
@@ -72,22 +47,6 @@ class WeightDecayStepHook(HookBase):
             # Kept with the group, and so in the checkpoint, that a resumed run does not drop twice.
             start = group.setdefault("initial_weight_decay", group["weight_decay"])
             group["weight_decay"] = start * factor
-
-
-class SeedHook(HookBase):
-    """Lets what the model draws (dropout, samples) depend on the iteration, not on those before it.
-
-    A run that is resumed draws what it would have drawn.
-
-    Args:
-        base: `train.seed`; each process draws its own.
-    """
-
-    def __init__(self, base: int):
-        self.base = base
-
-    def before_step(self) -> None:
-        seed(self.base, comm.get_rank(), self.trainer.iter)
 
 
 class Evaluation(EvalHook):

@@ -171,6 +171,8 @@ def test_masks_are_a_stage_of_their_own():
     config = tiny_glipv2_config()
     config.mask_head = get_config("mask/glipv2_t_mask.py").model.mask_head
     model = instantiate(config).eval()
+    make_lively(model, seed=3)
+    calibrate(model, [tiny_input()], candidates=100)  # without detections no mask is made
     bench = Bench(Settings("a config"), model)
     seconds = StageTimer(model, Clock("cpu")).measure(lambda: bench.call("ours", [tiny_input()]))
     assert 0 < seconds["masks"] < seconds["whole"]

@@ -193,23 +193,12 @@ class Run:
 
     def run(self) -> None:
         args = self.args
-        parts = {
-            "speed": self.speed,
-            "stages": self.stages,
-            "lvis": self.lvis,
-            "memory": self.memory,
-            "train": self.train,
-            "losses": self.losses,
-            "compile": self.compile,
-            "agreement": self.agreement,
-            "profile": self.profile,
-        }
         only = set(args.only) - {"gdino"} | ({"speed"} if "gdino" in args.only else set())
-        for part, measure in parts.items():
+        for part in PARTS:
             if part in only:
                 start = time.perf_counter()
                 print(f"-- {part}", flush=True)
-                self.attempt(part, measure)
+                self.attempt(part, getattr(self, part))
                 print(f"   {time.perf_counter() - start:.0f} s", flush=True)
                 write_report(self.results, args.output)
         print(markdown(self.results))

@@ -2,7 +2,6 @@
 
 import ctypes
 import multiprocessing
-import re
 import resource
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-STATUS = Path("/proc/self/status")
+from .machine import linux_memory
+
 CLEAR = Path("/proc/self/clear_refs")
 
 
@@ -61,21 +61,16 @@ def return_free_memory() -> None:
 
 def _resident(key: str) -> int:
     """VmRSS or VmHWM in bytes."""
-    if STATUS.is_file():
-        kilobytes = re.search(rf"^{key}:\s*(\d+) kB", STATUS.read_text(), re.MULTILINE)
-        if kilobytes:
-            return int(kilobytes.group(1)) * 1024
+    if told := linux_memory(key, "/proc/self/status"):
+        return told
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def available_memory_gb() -> float | None:
     """GiB that a new process may take without swapping; None where Linux does not tell."""
-    try:
-        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
-    except OSError:
-        return None
-    return int(found.group(1)) / 2**20 if found else None
+    available = linux_memory("MemAvailable")
+    return available and available / 2**30
 
 
 class Worker:
