@@ -45,12 +45,12 @@ def furnish(folder: Path) -> None:
         (folder / "my" / f"{name}.json").write_text(json.dumps(content))
 
 
-def run_python(code: str, folder: Path) -> None:
+def run_python(code: str, folder: Path, environment: dict[str, str]) -> None:
     """A Python block; one that begins with the name of a file is what that file holds."""
     name = re.match(r"# (\w+\.py)\n", code)
     if name:
         (folder / name.group(1)).write_text(code)
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env=environment)
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def main() -> int:
             for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
                 if language == "python":
                     print(f"== {page.name}: a Python block of {len(block.splitlines())} lines")
-                    run_python(block, folder)
+                    run_python(block, folder, environment)
                     count += 1
                 elif language == "bash":
                     for command in commands(block):
