@@ -5,8 +5,3 @@ doctor` and what installs Detectron2 cannot wait for that. So the options are de
 module a command, with click alone, and what a command does is the function of its name in
 `glipv2_d2.cli` or `glipv2_d2.engine`, imported when it runs.
 """
-
-import warnings
-
-# Of third parties, on every start of every process.
-warnings.filterwarnings("ignore", message=".*torch.jit.script.*")

@@ -20,7 +20,7 @@ def test_eval_is_train_without_training(given):
     assert main(["train", *options, "--eval-only", "train.init_checkpoint=w.pth"]) == 0
     assert main(["eval", *options, "--weights", "w.pth"]) == 0
     assert given[0] == given[1] and given[0].eval_only
-    assert given[1].opts == ["model.x=1", "train.init_checkpoint=w.pth"]
+    assert given[1].opts == ("model.x=1", "train.init_checkpoint=w.pth")
 
 
 def test_defaults_are_detectron2s():
