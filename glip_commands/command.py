@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-__all__ = ["PackageCommand", "run"]
-
 
 class PackageCommand(click.Command):
     """A command whose function uses `glipv2_d2`; its result is the exit status.

@@ -10,8 +10,6 @@ import click
 
 from glip_commands.command import PackageCommand
 
-__all__ = ["evaluate", "parse", "train"]
-
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 _WHAT = [
     click.Argument(["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),

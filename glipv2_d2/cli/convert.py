@@ -29,8 +29,6 @@ from ..config import apply_overrides, get_config, load_model_config
 from ..errors import CheckpointError, ConfigError, UsageError
 from ..files import whole_file
 
-__all__ = ["run"]
-
 State = dict[str, torch.Tensor]
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 PARTS = {

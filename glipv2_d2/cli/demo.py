@@ -34,8 +34,6 @@ from ..scenes.oracles import composition_oracles
 from .demo_report import draw_loss, loss_summary, plain_numbers, write_summary
 from .detection.images import detect
 
-__all__ = ["run"]
-
 
 class DemoModel(NamedTuple):
     """Config and weights in use, what makes them, the config that is trained, and the folder."""

@@ -18,8 +18,6 @@ from .detection.images import detect
 from .detection.inputs import Inputs, find_images, is_address, picture_paths, stamp
 from .detection.journal import Journal
 
-__all__ = ["run"]
-
 
 def _inputs_and_overrides(given: Sequence[str]) -> tuple[list[str], list[str]]:
     """Images apart from `key=value`; a file or an address may have "=" in its name."""

@@ -12,8 +12,6 @@ from ..language import Prompt
 from ..language.prompt_text import read_prompt
 from ..modeling import GLIP
 
-__all__ = ["run"]
-
 INFERENCE = ("min_size", "max_size", "score_threshold", "merge_iou")
 
 

@@ -28,8 +28,6 @@ from .inspection import (
     training_prompt,
 )
 
-__all__ = ["run"]
-
 Record = dict[str, Any]
 
 

@@ -12,8 +12,6 @@ from .sweep.plan import Run, plan_runs
 from .sweep.report import missing_report, write_reports
 from .sweep.running import Settings, carry_out, finished
 
-__all__ = ["run"]
-
 
 def _settings_of(args: argparse.Namespace) -> Settings:
     knowledge = args.suite == 35 if args.caption_knowledge is None else args.caption_knowledge

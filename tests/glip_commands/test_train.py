@@ -36,4 +36,4 @@ def test_options_may_stand_behind_overrides():
     given = ["train.max_iter=3", "--resume", "optimizer.lr=-1", "--num-gpus", "0"]
     args = parse(["--config-file", "a.py", *given])
     assert args.resume and args.num_gpus == 0
-    assert args.opts == ["train.max_iter=3", "optimizer.lr=-1"]
+    assert args.opts == ("train.max_iter=3", "optimizer.lr=-1")

@@ -15,8 +15,6 @@ from matplotlib.ft2font import FT2Font
 
 from ...errors import printable
 
-__all__ = ["draw"]
-
 # JPEG's limit is 65,535, that of its usual library a little less.
 LARGEST_SIDE = 65500
 SMALLEST_SIDE = 640  # of the longer side: below it no label can be read

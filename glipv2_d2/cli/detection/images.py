@@ -20,8 +20,6 @@ from .drawing import draw
 from .inputs import picture_paths
 from .journal import Entry, Journal
 
-__all__ = ["detect"]
-
 
 def detect(
     predictor: GroundingPredictor,

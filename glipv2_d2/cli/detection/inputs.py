@@ -13,8 +13,6 @@ from urllib.parse import unquote, urlsplit
 from ...errors import UsageError
 from ...images import readable_suffixes
 
-__all__ = ["Inputs", "find_images", "is_address", "picture_paths", "stamp"]
-
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]+://", re.IGNORECASE)
 
 
