@@ -45,33 +45,33 @@ def furnish(folder: Path) -> None:
         (folder / "my" / f"{name}.json").write_text(json.dumps(content))
 
 
-def run_python(code: str, folder: Path, environment: dict[str, str]) -> None:
+def run_python(code: str, folder: Path) -> None:
     """A Python block; one that begins with the name of a file is what that file holds."""
     name = re.match(r"# (\w+\.py)\n", code)
     if name:
         (folder / name.group(1)).write_text(code)
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        furnish(folder)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+        os.environ.update(PYTHONPATH=str(ROOT), PATH=path)  # this clone, not what is installed
+        furnish(folder)
         count = 0
         for page in (ROOT / "README.md", ROOT / "datasets" / "README.md"):
             for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
                 if language == "python":
                     print(f"== {page.name}: a Python block of {len(block.splitlines())} lines")
-                    run_python(block, folder, environment)
+                    run_python(block, folder)
                     count += 1
                 elif language == "bash":
                     for command in commands(block):
                         if "tools/install_detectron2.py" in command:
                             continue  # `make venv` ran it
                         print("==", *command, flush=True)
-                        subprocess.run(command, cwd=folder, check=True, env=environment)
+                        subprocess.run(command, cwd=folder, check=True)
                         count += 1
     print(f"README: {count} commands and blocks ran")
     return 0
