@@ -12,26 +12,25 @@ from glip_commands.command import PackageCommand
 
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 _WHAT = [
-    click.Argument(["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),
+    click.Argument(
+        ["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...",
+        callback=lambda _, __, words: list(words),
+    ),
     click.Option(["--config-file"], default="", metavar="FILE", help="LazyConfig, or its name"),
     click.Option(
-        ["--eval"],
-        metavar="FILE",
-        default="",
+        ["--eval"], metavar="FILE", default="",
         help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
         "config's test sets; in training too (train.eval_period)",
     ),
-]
+]  # fmt: skip
 _TRAINING = [
     click.Option(
-        ["--tune"],
-        metavar="FILE",
-        default="",
+        ["--tune"], metavar="FILE", default="",
         help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
     ),
     click.Option(["--resume"], is_flag=True, help="go on from the newest checkpoint of the run"),
     click.Option(["--eval-only"], is_flag=True, help="no training: what `glip eval` does"),
-]
+]  # fmt: skip
 _WEIGHTS = click.Option(["--weights"], metavar="FILE", help="for train.init_checkpoint=FILE")
 _WHERE = [
     click.Option(["--num-gpus"], type=int, default=1, help="per machine; 0: CPU (default: 1)"),
@@ -40,17 +39,14 @@ _WHERE = [
     # Detectron2's default is a fixed port of this machine: two runs would collide, and two machines
     # would wait for each other in vain.
     click.Option(
-        ["--dist-url"],
-        default="auto",
+        ["--dist-url"], default="auto",
         help='where processes meet; "auto" finds a free port, on one machine (default: auto)',
     ),
     click.Option(
-        ["--num-processes"],
-        type=int,
-        default=1,
+        ["--num-processes"], type=int, default=1,
         help="per machine on CPU, joined over gloo; needs --num-gpus 0",
     ),
-]
+]  # fmt: skip
 
 
 @click.command(
@@ -97,7 +93,7 @@ def evaluate(weights: str | None, **options: Any) -> int:
     from glipv2_d2.engine.training import launch_training
 
     if weights is not None:
-        options["opts"] += (f"train.init_checkpoint={weights}",)
+        options["opts"].append(f"train.init_checkpoint={weights}")
     return launch_training(Namespace(**options, tune="", resume=False, eval_only=True))
 
 

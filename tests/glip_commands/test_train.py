@@ -20,7 +20,7 @@ def test_eval_is_train_without_training(given):
     assert main(["train", *options, "--eval-only", "train.init_checkpoint=w.pth"]) == 0
     assert main(["eval", *options, "--weights", "w.pth"]) == 0
     assert given[0] == given[1] and given[0].eval_only
-    assert given[1].opts == ("model.x=1", "train.init_checkpoint=w.pth")
+    assert given[1].opts == ["model.x=1", "train.init_checkpoint=w.pth"]
 
 
 def test_defaults_are_detectron2s():
@@ -36,4 +36,4 @@ def test_options_may_stand_behind_overrides():
     given = ["train.max_iter=3", "--resume", "optimizer.lr=-1", "--num-gpus", "0"]
     args = parse(["--config-file", "a.py", *given])
     assert args.resume and args.num_gpus == 0
-    assert args.opts == ("train.max_iter=3", "optimizer.lr=-1")
+    assert args.opts == ["train.max_iter=3", "optimizer.lr=-1"]
