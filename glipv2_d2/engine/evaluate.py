@@ -170,18 +170,13 @@ def evaluate_test_sets(
         else:
             results = result
     if results and "summary" in dataloader:
-        tables.append(_summary(dataloader.summary, results))
+        summary = copy.deepcopy(dataloader.summary)
+        summary.results = results
+        tables.append(instantiate(summary))
+        logger.info("%s", tables[-1])
     if results and output_dir is not None:
         write_results(output_dir, iterations, results, tables)
     return results
-
-
-def _summary(node: DictConfig, results: dict) -> Table:
-    summary = copy.deepcopy(node)
-    summary.results = results
-    table = instantiate(summary)
-    logger.info("%s", table)
-    return table
 
 
 def _outputs(model: nn.Module, evaluator: DatasetEvaluator) -> Callable[[list[dict]], list[dict]]:

@@ -19,9 +19,8 @@ class Timing(NamedTuple):
         return statistics.median(self.runs)
 
     def as_dict(self) -> dict:
-        return {"median": self.median, "min": min(self.runs), "max": max(self.runs)} | {
-            "runs": self.runs
-        }
+        runs = self.runs
+        return {"median": self.median, "min": min(runs), "max": max(runs), "runs": runs}
 
 
 class Clock:

@@ -104,14 +104,11 @@ class Worker:
                 raise OutOfMemory(_first_line(error)) from error
             raise
 
-    def close(self) -> None:
-        self._pool.shutdown()
-
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *_) -> None:
-        self.close()
+        self._pool.shutdown()
 
 
 def _limit_memory(limit_gb: float | None) -> None:
