@@ -21,7 +21,7 @@ from ..files import whole_file
 from ..signals import Stopped
 from .saving import Saving
 
-__all__ = ["Evaluation", "WeightDecayStepHook", "Writer", "WriterEnd", "build_writers"]
+__all__ = ["Evaluation", "WeightDecayStepHook", "Writer", "build_writers"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Evaluation(EvalHook):
 
     A checkpoint is saved before the evaluation that is due then, so that the resumed run begins
     with it. Its metrics have the number of iterations that are done as their iteration. Place it
-    between `Writer` and `WriterEnd`.
+    between `Writer` and its `end`.
 
     Args:
         period: `train.eval_period`; 0: after the training only.
@@ -109,9 +109,10 @@ class Evaluation(EvalHook):
 
 
 class Writer(PeriodicWriter):
-    """Detectron2's `PeriodicWriter` but for the end of the training, which is `WriterEnd`'s.
+    """Detectron2's `PeriodicWriter` but for the end of the training, which is `end`'s.
 
-    Place it before the evaluation: a kill in that would else lose the numbers of this iteration.
+    Place it before the evaluation: a kill in that would else lose the numbers of this iteration;
+    and let `end` be called behind it.
     """
 
     def __init__(self, writers: Sequence[EventWriter], period: int):
@@ -122,15 +123,9 @@ class Writer(PeriodicWriter):
     def after_train(self) -> None:
         pass
 
-
-class WriterEnd(HookBase):
-    """Writes what the evaluation after the training has found, and closes the writers."""
-
-    def __init__(self, writer: Writer):
-        self._writer = writer
-
-    def after_train(self) -> None:
-        PeriodicWriter.after_train(self._writer)
+    def end(self) -> None:
+        """Write what the evaluation after the training has found, and close the writers."""
+        super().after_train()
 
 
 class _Printer(CommonMetricPrinter):

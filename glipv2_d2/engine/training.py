@@ -30,7 +30,7 @@ from ..signals import Stopped, StopSignals, passed_to_processes
 from .ema import ModelEMA
 from .evaluate import evaluate_test_sets, require_test_data
 from .freezing import FrozenParts, freeze_all_but
-from .hooks import Evaluation, WeightDecayStepHook, Writer, WriterEnd, build_writers
+from .hooks import Evaluation, WeightDecayStepHook, Writer, build_writers
 from .patience import Patience, TrainingEnded
 from .predictor import tta_in_proportion
 from .saving import Saving, resuming_command
@@ -174,7 +174,6 @@ def build_hooks(
     start_iter: int,
 ) -> list[HookBase | None]:
     """The hooks of a run, in the order in which they act."""
-    main = comm.is_main_process()
     period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
     decay_steps = cfg.train.get("weight_decay_steps", ())
     patience = cfg.train.get("patience", {})
@@ -197,7 +196,7 @@ def build_hooks(
     if ema is not None:
         average = hooks.CallbackHook(after_step=lambda _: ema.update())
     writer = None
-    if main:
+    if comm.is_main_process():
         writers = build_writers(cfg.train.output_dir, cfg.train.max_iter, start_iter)
         writer = Writer(writers, cfg.train.log_period)
     return [
@@ -211,7 +210,7 @@ def build_hooks(
         writer,
         saving,
         evaluation,
-        WriterEnd(writer) if writer else None,
+        hooks.CallbackHook(after_train=lambda _: writer.end()) if writer else None,
     ]
 
 
