@@ -56,9 +56,9 @@ def run_python(code: str, folder: Path) -> None:
 def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        furnish(folder)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+        os.environ.update(PYTHONPATH=str(ROOT), PATH=path)  # this clone, not what is installed
+        furnish(folder)
         count = 0
         for page in (ROOT / "README.md", ROOT / "datasets" / "README.md"):
             for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
@@ -71,7 +71,7 @@ def main() -> int:
                         if "tools/install_detectron2.py" in command:
                             continue  # `make venv` ran it
                         print("==", *command, flush=True)
-                        subprocess.run(command, cwd=folder, check=True, env=environment)
+                        subprocess.run(command, cwd=folder, check=True)
                         count += 1
     print(f"README: {count} commands and blocks ran")
     return 0

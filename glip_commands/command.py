@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from importlib import import_module
 from typing import Any
 
 import click
-
-__all__ = ["PackageCommand"]
 
 
 class PackageCommand(click.Command):
@@ -23,3 +23,8 @@ class PackageCommand(click.Command):
                 raise
             raise click.ClickException(str(error)) from None
         return command(super().invoke)(context)
+
+
+def run(name: str, options: dict[str, Any]) -> int:
+    """The exit status of `glipv2_d2.cli.<name>.run`, which takes the options of a command."""
+    return import_module(f"glipv2_d2.cli.{name}").run(Namespace(**options))

@@ -1,12 +1,11 @@
 """`glip convert`: see glipv2_d2/cli/convert.py."""
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import PackageCommand, run
 
 
 @click.command(cls=PackageCommand, short_help="Write weights in another form: converted, small.")
@@ -43,6 +42,4 @@ def convert(**options: Any) -> int:
     weights. A .pth is for programs that do not read safetensors, such as Detectron2's
     DefaultPredictor. KEY=VALUE sets a value of the config.
     """
-    from glipv2_d2.cli.convert import run
-
-    return run(Namespace(**options))
+    return run("convert", options)

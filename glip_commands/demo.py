@@ -1,12 +1,11 @@
 """`glip demo`: see glipv2_d2/cli/demo.py."""
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import PackageCommand, run
 
 
 @click.command(cls=PackageCommand, short_help="A trained model at work, then one trained.")
@@ -34,6 +33,4 @@ def demo(**options: Any) -> int:
     in the output folder: README.md (one page), pictures/, contact_sheet.jpg, loss.png,
     metrics.json.
     """
-    from glipv2_d2.cli.demo import run
-
-    return run(Namespace(**options))
+    return run("demo", options)

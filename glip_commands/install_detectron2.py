@@ -30,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from glip_commands.detectron2_wheel import (
     REQUIREMENTS,
@@ -208,8 +209,13 @@ def install_requirements(*requirements: str) -> None:
         raise InstallError(f"pip could not install Detectron2's dependencies: {pip_error(result)}")
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InstallError(f"{message} (see {self.prog} --help)")
+
+
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="glip install-detectron2",
         description="Install Detectron2 (v0.6 as a pure-Python wheel, or the head from git).",
     )

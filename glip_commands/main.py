@@ -18,8 +18,6 @@ from glip_commands.install_detectron2 import main as install
 from glip_commands.odinw import odinw
 from glip_commands.train import evaluate, train
 
-__all__ = ["glip", "main", "renamed"]
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="glipv2_d2", prog_name="glip")

@@ -1,13 +1,12 @@
 """`glip odinw`: see glipv2_d2/cli/odinw.py."""
 
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import PackageCommand, run
 
 
 def _listed(kind: Callable[[str], Any], *known: Any) -> Callable:
@@ -74,6 +73,4 @@ def odinw(**options: Any) -> int:
     which also chooses the model; configs/finetune/odinw.py. The few-shot table has mean and
     deviation over seeds.
     """
-    from glipv2_d2.cli.odinw import run
-
-    return run(Namespace(**options))
+    return run("odinw", options)

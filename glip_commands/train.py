@@ -10,30 +10,27 @@ import click
 
 from glip_commands.command import PackageCommand
 
-__all__ = ["evaluate", "parse", "train"]
-
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 _WHAT = [
-    click.Argument(["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),
+    click.Argument(
+        ["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...",
+        callback=lambda _, __, words: list(words),
+    ),
     click.Option(["--config-file"], default="", metavar="FILE", help="LazyConfig, or its name"),
     click.Option(
-        ["--eval"],
-        metavar="FILE",
-        default="",
+        ["--eval"], metavar="FILE", default="",
         help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
         "config's test sets; in training too (train.eval_period)",
     ),
-]
+]  # fmt: skip
 _TRAINING = [
     click.Option(
-        ["--tune"],
-        metavar="FILE",
-        default="",
+        ["--tune"], metavar="FILE", default="",
         help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
     ),
     click.Option(["--resume"], is_flag=True, help="go on from the newest checkpoint of the run"),
     click.Option(["--eval-only"], is_flag=True, help="no training: what `glip eval` does"),
-]
+]  # fmt: skip
 _WEIGHTS = click.Option(["--weights"], metavar="FILE", help="for train.init_checkpoint=FILE")
 _WHERE = [
     click.Option(["--num-gpus"], type=int, default=1, help="per machine; 0: CPU (default: 1)"),
@@ -42,17 +39,14 @@ _WHERE = [
     # Detectron2's default is a fixed port of this machine: two runs would collide, and two machines
     # would wait for each other in vain.
     click.Option(
-        ["--dist-url"],
-        default="auto",
+        ["--dist-url"], default="auto",
         help='where processes meet; "auto" finds a free port, on one machine (default: auto)',
     ),
     click.Option(
-        ["--num-processes"],
-        type=int,
-        default=1,
+        ["--num-processes"], type=int, default=1,
         help="per machine on CPU, joined over gloo; needs --num-gpus 0",
     ),
-]
+]  # fmt: skip
 
 
 @click.command(
@@ -76,7 +70,7 @@ def train(**options: Any) -> int:
     """
     from glipv2_d2.engine.training import launch_training
 
-    return launch_training(_arguments(options))
+    return launch_training(Namespace(**options))
 
 
 @click.command(
@@ -99,14 +93,10 @@ def evaluate(weights: str | None, **options: Any) -> int:
     from glipv2_d2.engine.training import launch_training
 
     if weights is not None:
-        options["opts"] += (f"train.init_checkpoint={weights}",)
-    return launch_training(_arguments(options | {"tune": "", "resume": False, "eval_only": True}))
+        options["opts"].append(f"train.init_checkpoint={weights}")
+    return launch_training(Namespace(**options, tune="", resume=False, eval_only=True))
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
     """The arguments of `glip train`, as `glipv2_d2.engine.training.main` takes them."""
-    return _arguments(train.make_context("glip train", list(arguments)).params)
-
-
-def _arguments(options: dict[str, Any]) -> Namespace:
-    return Namespace(**options | {"opts": list(options["opts"])})
+    return Namespace(**train.make_context("glip train", list(arguments)).params)

@@ -4,6 +4,7 @@ Importing the package registers its meta-architectures, backbones and data sets 
 """
 
 import importlib.util
+import warnings
 
 __version__ = "0.1.0"
 
@@ -13,6 +14,10 @@ if importlib.util.find_spec("detectron2") is None:
         "clone: python tools/install_detectron2.py), which needs neither git nor a compiler",
         name="detectron2",
     )
+
+with warnings.catch_warnings():  # fvcore's, at every start of every process
+    warnings.filterwarnings("ignore", message=".*torch.jit.script")
+    import detectron2.modeling  # noqa: F401
 
 from . import checkpoint, data, model_zoo, modeling  # noqa: F401  (registration; the zoo for users)
 from .config import add_glip_config, get_config

@@ -134,7 +134,7 @@ def listed(images: AnyImage | Iterable[AnyImage]) -> list[Any]:
         return [images]
     images = list(images)
     if not images:
-        raise UsageError("No image is given: `images` is empty.")
+        raise UsageError("no image is given: `images` is empty")
     return images
 
 

@@ -117,17 +117,17 @@ def find_weights(name: str, weights: str | Path | None = None) -> Path:
         ConfigError: no such model. CheckpointError: the weights are nowhere.
     """
     published = _published(name)
-    files = (published.file, f"{name}.safetensors", f"{name}.pth")
-    if weights is not None:
-        path = Path(weights).expanduser()
-        found = _first_file([path], files) if path.is_dir() else path
-        if found is None or not found.is_file():
-            raise CheckpointError(
-                f"there are no weights of '{name}' at '{path}'" + _expected(path, files) + "; "
-                f"the official file is {published.url}"
-            )
-        return found
-    return local_weights(name) or _from_hub(name, published)
+    if weights is None:
+        return local_weights(name) or _from_hub(name, published)
+    path = Path(weights).expanduser()
+    found = _first_file([path], name) if path.is_dir() else path
+    if found is None or not found.is_file():
+        sought = f" (looked for {', '.join(_files(name))})" if path.is_dir() else ""
+        raise CheckpointError(
+            f"there are no weights of '{name}' at '{path}'{sought}; "
+            f"the official file is {published.url}"
+        )
+    return found
 
 
 def local_weights(name: str) -> Path | None:
@@ -138,12 +138,10 @@ def local_weights(name: str) -> Path | None:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    published = _published(name)
     folders = os.environ.get(FOLDER_VARIABLE, "").split(os.pathsep)
-    files = (published.file, f"{name}.safetensors", f"{name}.pth")
-    if found := _first_file([Path(f).expanduser() for f in folders if f], files):
+    if found := _first_file([Path(f).expanduser() for f in folders if f], name):
         return found
-    cached = try_to_load_from_cache(HUB, published.file)
+    cached = try_to_load_from_cache(HUB, _published(name).file)
     return Path(cached) if isinstance(cached, str) else None
 
 
@@ -153,13 +151,13 @@ def _published(name: str) -> PublishedModel:
     return _MODELS[name]
 
 
-def _first_file(folders: list[Path], files: tuple[str, ...]) -> Path | None:
-    candidates = (folder / file for folder in folders for file in files)
+def _files(name: str) -> tuple[str, ...]:
+    return _published(name).file, f"{name}.safetensors", f"{name}.pth"
+
+
+def _first_file(folders: list[Path], name: str) -> Path | None:
+    candidates = (folder / file for folder in folders for file in _files(name))
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _expected(path: Path, files: tuple[str, ...]) -> str:
-    return f" (looked for {', '.join(files)})" if path.is_dir() else ""
 
 
 def _from_hub(name: str, published: PublishedModel) -> Path:

@@ -197,7 +197,7 @@ def test_one_image_or_several(picture):
             assert listed(image)[0] is image and len(listed(image)) == 1
     assert listed(x for x in ("a.jpg", picture)) == ["a.jpg", picture]
     assert len(listed((array, array))) == 2
-    with pytest.raises(UsageError, match="No image is given"):
+    with pytest.raises(UsageError, match="no image is given"):
         listed(iter(()))
 
 

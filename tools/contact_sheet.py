@@ -20,8 +20,9 @@ from glipv2_d2.errors import DataError, command, well_formed
 from glipv2_d2.scenes.contact_sheet import draw_contact_sheet, sheet_items
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Draw; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", required=True, help="registered name, e.g. scenes_val")
     parser.add_argument("--results", required=True, type=Path, help="COCO results json")
@@ -31,13 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cell", type=int, default=384, help="pixels of a picture's longer side")
     parser.add_argument("--score-threshold", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0, help="of the choice of images")
-    return parser.parse_args(argv)
-
-
-@command
-def main(argv: list[str] | None = None) -> int:
-    """Draw; returns the exit status."""
-    args = parse_args(argv)
+    args = parser.parse_args(argv)
     if args.dataset not in DatasetCatalog.list():
         raise DataError(f"there is no registered data set {args.dataset!r}")
     with well_formed(f"'{args.results}'"):

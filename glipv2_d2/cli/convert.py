@@ -29,8 +29,6 @@ from ..config import apply_overrides, get_config, load_model_config
 from ..errors import CheckpointError, ConfigError, UsageError
 from ..files import whole_file
 
-__all__ = ["run"]
-
 State = dict[str, torch.Tensor]
 PRECISIONS = {"float16": torch.float16, "float32": torch.float32}
 PARTS = {
@@ -44,12 +42,6 @@ PARTS = {
 
 def run(args: argparse.Namespace) -> int:
     """Convert and write.
-
-    Args:
-        args: the options of glip_commands/convert.py.
-
-    Returns:
-        The exit status.
 
     Raises:
         ConfigError: the target has another suffix, is there already, or is the source.
@@ -75,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_target(source: Path, target: Path, force: bool) -> None:
     if target.suffix not in (".safetensors", ".pth"):
-        raise ConfigError(f"The target must end in .safetensors or .pth, got '{target.name}'.")
+        raise ConfigError(f"the target must end in .safetensors or .pth, got '{target.name}'")
     if target.exists() and source.exists() and target.samefile(source):
-        raise ConfigError("The target is the source, which would be overwritten.")
+        raise ConfigError("the target is the source, which would be overwritten")
     if target.exists() and not force:
-        raise ConfigError(f"'{target}' is there already; --force overwrites it.")
+        raise ConfigError(f"'{target}' is there already; --force overwrites it")
 
 
 def _release(args: argparse.Namespace) -> tuple[State, dict]:
@@ -123,8 +115,8 @@ def _converted(source: Path) -> tuple[State, dict]:
     official = read_checkpoint(source)["model"]
     if not OfficialGlip().recognizes(official):
         raise CheckpointError(
-            f"'{source}' holds no official GLIP (no weight is named rpn.head.dyhead_tower.*). "
-            "Weights of this project need no conversion; --config-file makes them small."
+            f"'{source}' holds no official GLIP (no weight is named rpn.head.dyhead_tower.*): "
+            "weights of this project need no conversion; --config-file makes them small"
         )
     try:
         converted = convert_official_glip(official)

@@ -34,8 +34,6 @@ from ..scenes.oracles import composition_oracles
 from .demo_report import draw_loss, loss_summary, plain_numbers, write_summary
 from .detection.images import detect
 
-__all__ = ["run"]
-
 
 class DemoModel(NamedTuple):
     """Config and weights in use, what makes them, the config that is trained, and the folder."""
@@ -255,14 +253,7 @@ def _settled(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo.
-
-    Args:
-        args: the options of glip_commands/demo.py.
-
-    Returns:
-        The exit status.
-    """
+    """Run the demo."""
     args = _settled(args)
     for name in ("detectron2", "glipv2_d2"):
         setup_logger(name=name)

@@ -4,8 +4,6 @@ import json
 import math
 from pathlib import Path
 
-__all__ = ["draw_loss", "loss_summary", "plain_numbers", "write_summary"]
-
 _TERMS = (
     "total_loss", "loss_token", "loss_box", "loss_centerness", "loss_contrast", "loss_mlm",
 )  # fmt: skip

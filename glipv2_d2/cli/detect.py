@@ -18,15 +18,13 @@ from .detection.images import detect
 from .detection.inputs import Inputs, find_images, is_address, picture_paths, stamp
 from .detection.journal import Journal
 
-__all__ = ["run"]
-
 
 def _inputs_and_overrides(given: Sequence[str]) -> tuple[list[str], list[str]]:
     """Images apart from `key=value`; a file or an address may have "=" in its name."""
     overrides = [t for t in given if "=" in t and not is_address(t) and not Path(t).exists()]
     inputs = [text for text in given if text not in overrides]
     if not inputs:
-        raise UsageError(f"No image is given, only values for the config: {' '.join(overrides)}.")
+        raise UsageError(f"no image is given, only values for the config: {' '.join(overrides)}")
     return inputs, overrides
 
 
@@ -76,14 +74,7 @@ def _settings(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect and write.
-
-    Args:
-        args: the options of glip_commands/detect.py.
-
-    Returns:
-        The exit status.
-    """
+    """Detect and write."""
     try:
         return _run(args)
     except KeyboardInterrupt:

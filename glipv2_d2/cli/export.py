@@ -12,19 +12,11 @@ from ..language import Prompt
 from ..language.prompt_text import read_prompt
 from ..modeling import GLIP
 
-__all__ = ["run"]
-
 INFERENCE = ("min_size", "max_size", "score_threshold", "merge_iou")
 
 
 def run(args: argparse.Namespace) -> int:
     """Build the model, write its graphs, and check them if asked to.
-
-    Args:
-        args: the options of glip_commands/export.py.
-
-    Returns:
-        The exit status.
 
     Raises:
         ExportError: the model cannot be exported, or what was written differs from it.
@@ -32,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     config = apply_overrides(get_config(args.config_file), args.overrides)
     model = build_for_weights(config.model, args.weights)
     if not isinstance(model, GLIP):
-        raise ExportError(f"Only GLIP models are exported; this is a {type(model).__name__}.")
+        raise ExportError(f"only GLIP models are exported; this is a {type(model).__name__}")
     load_weights(model, args.weights)
     inference = config.get("inference", {})
     start = time.perf_counter()

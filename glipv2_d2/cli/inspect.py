@@ -27,20 +27,13 @@ from .inspection import (
     training_prompt,
 )
 
-__all__ = ["run"]
-
 Record = dict[str, Any]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Inspect.
-
-    Args:
-        args: the options of glip_commands/inspect.py.
-
-    Returns:
-        The exit status.
-    """
+    """Inspect."""
+    if (args.name is None) == (args.json is None):
+        raise UsageError("give either the NAME of a registered data set or --json")
     setup_logger(name="glipv2_d2")
     name = _register(args)
     with named_setting("--tokenizer, --max-tokens"):

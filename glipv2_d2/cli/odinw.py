@@ -12,13 +12,11 @@ from .sweep.plan import Run, plan_runs
 from .sweep.report import missing_report, write_reports
 from .sweep.running import Settings, carry_out, finished
 
-__all__ = ["run"]
-
 
 def _settings_of(args: argparse.Namespace) -> Settings:
     knowledge = args.suite == 35 if args.caption_knowledge is None else args.caption_knowledge
     if strangers := [text for text in args.opts if "=" not in text]:
-        raise ConfigError(f"{strangers[0]!r} is no override of the form key=value.")
+        raise ConfigError(f"{strangers[0]!r} is no override of the form key=value")
     return Settings(
         config=resolve_config(args.config_file),
         weights=args.weights,
@@ -44,8 +42,8 @@ def _check_identity(settings: Settings) -> None:
         if other:
             told = "; ".join(f"{k} {theirs.get(k)!r}, now {mine.get(k)!r}" for k in sorted(other))
             raise ConfigError(
-                f"'{settings.output}' holds the results of another sweep ({told}). Give another "
-                "--output, or remove the folder."
+                f"'{settings.output}' holds the results of another sweep ({told}): give another "
+                "--output, or remove the folder"
             )
     settings.output.mkdir(parents=True, exist_ok=True)
     with whole_file(path, "w") as file:
@@ -61,24 +59,18 @@ def _available_runs(runs: list[Run], allow_missing: bool) -> list[Run]:
     missing = missing_files({name for run in runs for name in run.needed()})
     if not missing:
         return runs
-    text = f"These data sets are not on the disk:\n{missing_report(missing, runs)}\n"
+    text = f"these data sets are not on the disk:\n{missing_report(missing, runs)}\n"
     there = [run for run in runs if not missing.keys() & run.needed()]
     if not allow_missing:
-        raise DataError(text + "With --allow-missing the others are evaluated, without an average.")
+        raise DataError(text + "with --allow-missing the others are evaluated, without an average")
     if not there:
-        raise DataError(text + "Nothing is left to evaluate.")
+        raise DataError(text + "nothing is left to evaluate")
     print(text + f"Going on with {len(there)} of {len(runs)} runs.", flush=True)
     return there
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the sweep, or what is left of it.
-
-    Args:
-        args: the options of glip_commands/odinw.py.
-
-    Returns:
-        The exit status.
 
     Raises:
         ConfigError: a data set that the suite does not have, or a folder of another sweep.

@@ -47,59 +47,42 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, TestSet]:
     """Pair the test loaders of a config with their evaluators.
 
     Args:
-        dataloader: has `test` and `evaluator`, a node each, as in Detectron2, whose own
-            programs evaluate these; and, beside them, `further_tests`: by name dicts of `test`
-            and `evaluator`. Taken too are lists of the same length, or dicts with the same keys,
-            as `test` and `evaluator`.
+        dataloader: has `test` and `evaluator`, a node each, as in Detectron2, whose own programs
+            evaluate these; and, beside them, `further_tests`: by name dicts of `test` and
+            `evaluator`.
 
     Returns:
-        Name -> test set. A single one has the name `""`; where there are several, those without a
-        name of their own are named by their data set.
+        Name -> test set. A single one has the name `""`; beside further ones it is named by its
+        data set.
 
     Raises:
-        ConfigError: the two do not match, a further test set lacks one of them, or two test sets
-            have one name.
+        ConfigError: `test` or `evaluator` is no node, a further test set lacks one of them, or two
+            test sets have one name.
     """
     further = dataloader.get("further_tests") or {}
-    pairs: list[tuple[str | None, TestSet]] = _unnamed_and_named(dataloader)
+    named: dict[str, TestSet] = {}
+    if "test" in dataloader and "evaluator" in dataloader:
+        own = TestSet(dataloader.test, dataloader.evaluator)
+        if not (_is_call(own.loader) and _is_call(own.evaluator)):
+            raise ConfigError(
+                "dataloader.test and dataloader.evaluator must be one node each; they are "
+                f"{_shape_of(own.loader)} and {_shape_of(own.evaluator)}: further test sets go "
+                "into dataloader.further_tests={name: {test: ..., evaluator: ...}}"
+            )
+        named[_name_of(own) if further else ""] = own
     for name, entry in further.items():
         if not isinstance(entry, Mapping) or not {"test", "evaluator"} <= set(entry):
             raise ConfigError(
                 f"dataloader.further_tests.{name} must be a dict of `test`, a loader, and "
                 f"`evaluator`; it is {_shape_of(entry)}"
             )
-        pairs.append((str(name), TestSet(entry["test"], entry["evaluator"])))
-    if len(pairs) == 1 and not further and _is_call(dataloader.test):
-        return {"": pairs[0][1]}
-    named: dict[str, TestSet] = {}
-    for i, (given, test_set) in enumerate(pairs):
-        name = _name_of(test_set, i) if given is None else given
         if name in named:
             raise ConfigError(
                 f"two test sets are called '{name}', and the results of one would be lost: give "
                 "the one in dataloader.further_tests another name"
             )
-        named[name] = test_set
+        named[str(name)] = TestSet(entry["test"], entry["evaluator"])
     return named
-
-
-def _unnamed_and_named(dataloader: DictConfig) -> list[tuple[str | None, TestSet]]:
-    """Each `test` with its `evaluator`, and the name that a dict gives them."""
-    if "test" not in dataloader or "evaluator" not in dataloader:
-        return []
-    loaders, evaluators = dataloader.test, dataloader.evaluator
-    if _is_call(loaders) and _is_call(evaluators):
-        return [(None, TestSet(loaders, evaluators))]
-    if isinstance(loaders, Mapping) and isinstance(evaluators, Mapping):
-        if not _is_call(loaders) and set(loaders) == set(evaluators):
-            return [(str(name), TestSet(loaders[name], evaluators[name])) for name in loaders]
-    elif isinstance(loaders, Sequence) and isinstance(evaluators, Sequence):
-        if len(loaders) == len(evaluators):
-            return [(None, TestSet(*pair)) for pair in zip(loaders, evaluators)]
-    raise ConfigError(
-        "dataloader.test and dataloader.evaluator must both be one node, lists of the same length, "
-        f"or dicts with the same keys; they are {_shape_of(loaders)} and {_shape_of(evaluators)}"
-    )
 
 
 def missing_files(names: Iterable[str]) -> dict[str, str]:
@@ -187,18 +170,13 @@ def evaluate_test_sets(
         else:
             results = result
     if results and "summary" in dataloader:
-        tables.append(_summary(dataloader.summary, results))
+        summary = copy.deepcopy(dataloader.summary)
+        summary.results = results
+        tables.append(instantiate(summary))
+        logger.info("%s", tables[-1])
     if results and output_dir is not None:
         write_results(output_dir, iterations, results, tables)
     return results
-
-
-def _summary(node: DictConfig, results: dict) -> Table:
-    summary = copy.deepcopy(node)
-    summary.results = results
-    table = instantiate(summary)
-    logger.info("%s", table)
-    return table
 
 
 def _outputs(model: nn.Module, evaluator: DatasetEvaluator) -> Callable[[list[dict]], list[dict]]:
@@ -243,9 +221,9 @@ def _is_call(node) -> bool:
     return isinstance(node, Mapping) and "_target_" in node
 
 
-def _name_of(test_set: TestSet, index: int) -> str:
+def _name_of(test_set: TestSet) -> str:
     names = (test_set.evaluator.get("dataset_name"), test_set.loader.get("dataset"))
-    return next((name for name in names if isinstance(name, str)), f"test{index}")
+    return next((name for name in names if isinstance(name, str)), "test")
 
 
 def _shape_of(node) -> str:

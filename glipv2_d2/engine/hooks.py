@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from detectron2.engine import HookBase
 from detectron2.engine.hooks import EvalHook, PeriodicWriter
-from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
     EventWriter,
@@ -19,36 +18,12 @@ from detectron2.utils.events import (
 
 from ..errors import ConfigError
 from ..files import whole_file
-from ..seeding import seed
 from ..signals import Stopped
-from .ema import ModelEMA
 from .saving import Saving
 
-__all__ = [
-    "EMAHook",
-    "Evaluation",
-    "SeedHook",
-    "WeightDecayStepHook",
-    "Writer",
-    "WriterEnd",
-    "build_writers",
-]
+__all__ = ["Evaluation", "WeightDecayStepHook", "Writer", "build_writers"]
 
 logger = logging.getLogger(__name__)
-
-
-class EMAHook(HookBase):
-    """Takes the weights into the moving average after every step.
-
-    Place it before the checkpointer and the evaluation, which use the average. The average is
-    saved by handing the `ModelEMA` itself to the checkpointer (`ema=...`).
-    """
-
-    def __init__(self, ema: ModelEMA):
-        self.ema = ema
-
-    def after_step(self) -> None:
-        self.ema.update()
 
 
 class WeightDecayStepHook(HookBase):
@@ -74,28 +49,12 @@ class WeightDecayStepHook(HookBase):
             group["weight_decay"] = start * factor
 
 
-class SeedHook(HookBase):
-    """Lets what the model draws (dropout, samples) depend on the iteration, not on those before it.
-
-    A run that is resumed draws what it would have drawn.
-
-    Args:
-        base: `train.seed`; each process draws its own.
-    """
-
-    def __init__(self, base: int):
-        self.base = base
-
-    def before_step(self) -> None:
-        seed(self.base, comm.get_rank(), self.trainer.iter)
-
-
 class Evaluation(EvalHook):
     """Detectron2's `EvalHook` whose evaluations a resumed run makes up for.
 
     A checkpoint is saved before the evaluation that is due then, so that the resumed run begins
     with it. Its metrics have the number of iterations that are done as their iteration. Place it
-    between `Writer` and `WriterEnd`.
+    between `Writer` and its `end`.
 
     Args:
         period: `train.eval_period`; 0: after the training only.
@@ -150,9 +109,10 @@ class Evaluation(EvalHook):
 
 
 class Writer(PeriodicWriter):
-    """Detectron2's `PeriodicWriter` but for the end of the training, which is `WriterEnd`'s.
+    """Detectron2's `PeriodicWriter` but for the end of the training, which is `end`'s.
 
-    Place it before the evaluation: a kill in that would else lose the numbers of this iteration.
+    Place it before the evaluation: a kill in that would else lose the numbers of this iteration;
+    and let `end` be called behind it.
     """
 
     def __init__(self, writers: Sequence[EventWriter], period: int):
@@ -163,15 +123,9 @@ class Writer(PeriodicWriter):
     def after_train(self) -> None:
         pass
 
-
-class WriterEnd(HookBase):
-    """Writes what the evaluation after the training has found, and closes the writers."""
-
-    def __init__(self, writer: Writer):
-        self._writer = writer
-
-    def after_train(self) -> None:
-        PeriodicWriter.after_train(self._writer)
+    def end(self) -> None:
+        """Write what the evaluation after the training has found, and close the writers."""
+        super().after_train()
 
 
 class _Printer(CommonMetricPrinter):

@@ -107,7 +107,6 @@ class GradientClipper:
     Args:
         optimizer: the optimizer whose parameters are clipped together.
         max_norm: the largest norm that is let through; None or 0 only measures.
-        norm_type: order of the norm.
         on_nonfinite: called with the norm when it is NaN or infinite.
     """
 
@@ -115,11 +114,9 @@ class GradientClipper:
         self,
         optimizer: torch.optim.Optimizer,
         max_norm: float | None,
-        norm_type: float = 2.0,
         on_nonfinite: Callable[[float], None] | None = None,
     ):
         self.max_norm = float(max_norm) if max_norm else float("inf")
-        self.norm_type = norm_type
         self.on_nonfinite = on_nonfinite
         self.last_norm = float("nan")
         optimizer.register_step_pre_hook(self._before_step)
@@ -128,7 +125,7 @@ class GradientClipper:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         scale = getattr(optimizer, "grad_scale", None)  # of a fused optimizer under a scaler
         scale = 1.0 if scale is None else float(scale)
-        norm = nn.utils.clip_grad_norm_(parameters, self.max_norm * scale, self.norm_type) / scale
+        norm = nn.utils.clip_grad_norm_(parameters, self.max_norm * scale) / scale
         self.last_norm = float(norm)
         if self.on_nonfinite is not None and not torch.isfinite(norm):
             self.on_nonfinite(self.last_norm)

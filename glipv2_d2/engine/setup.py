@@ -58,12 +58,12 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     if unknown:
         # Not an error: a new keyword of some L(...) call is a legitimate override.
         logger.warning(
-            "These overrides name keys that the config did not have: %s.", ", ".join(unknown)
+            "These overrides name keys that the config did not have: %s", ", ".join(unknown)
         )
     wanted = config.train.device
     config.train.device = resolve_device(wanted, use_gpu=args.num_gpus > 0)
     if args.num_gpus > 0 and (wanted, config.train.device) == ("auto", "cpu"):
-        logger.warning("PyTorch sees no GPU here: the model runs on the CPU.")
+        logger.warning("PyTorch sees no GPU here: the model runs on the CPU")
     return config
 
 
@@ -94,14 +94,14 @@ def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:
     name = str(name)
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
-            f"The device '{name}' was asked for, but PyTorch sees no CUDA GPU: use 'cpu' or 'auto'"
+            f"the device '{name}' was asked for, but PyTorch sees no CUDA GPU: use 'cpu' or 'auto'"
         )
     try:
         torch.zeros(1, device=name).item()  # "meta" has no values
     except (RuntimeError, AssertionError) as error:  # the latter: PyTorch is built without it
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"The device '{name}' cannot be used: {reason}; use 'cpu', 'cuda' or 'auto'"
+            f"the device '{name}' cannot be used: {reason}; use 'cpu', 'cuda' or 'auto'"
         ) from error
     return name
 

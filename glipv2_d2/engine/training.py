@@ -1,9 +1,6 @@
 """Training and evaluating a model that a LazyConfig describes: `glip train`, `train_net.py`.
 
-This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights, clipping
-of the full gradient, mixed precision on CPU too, several test sets, several CPU processes, recipes
-that are added to a config (see docs/evaluation.md), early ends, and a checkpointer that refuses
-weights of another model.
+This is Detectron2's tools/lazyconfig_train_net.py plus what the help of `glip train` lists.
 """
 
 import argparse
@@ -28,19 +25,12 @@ from ..config import named_setting
 from ..errors import ConfigError
 from ..modeling import GLIP
 from ..modeling.precision import inference_autocast
+from ..seeding import seed as draw_anew
 from ..signals import Stopped, StopSignals, passed_to_processes
 from .ema import ModelEMA
 from .evaluate import evaluate_test_sets, require_test_data
 from .freezing import FrozenParts, freeze_all_but
-from .hooks import (
-    EMAHook,
-    Evaluation,
-    SeedHook,
-    WeightDecayStepHook,
-    Writer,
-    WriterEnd,
-    build_writers,
-)
+from .hooks import Evaluation, WeightDecayStepHook, Writer, build_writers
 from .patience import Patience, TrainingEnded
 from .predictor import tta_in_proportion
 from .saving import Saving, resuming_command
@@ -184,13 +174,12 @@ def build_hooks(
     start_iter: int,
 ) -> list[HookBase | None]:
     """The hooks of a run, in the order in which they act."""
-    main = comm.is_main_process()
     period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
     decay_steps = cfg.train.get("weight_decay_steps", ())
     patience = cfg.train.get("patience", {})
     patient = any(limit is not None for limit in patience.values())
     if patient and (not best or period < 0):
-        raise ConfigError("train.patience needs train.best_metric and train.eval_period.")
+        raise ConfigError("train.patience needs train.best_metric and train.eval_period")
     with named_setting("lr_multiplier"):
         rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
     with named_setting("train.checkpointer"):
@@ -202,21 +191,26 @@ def build_hooks(
             kind = partial(Patience, best, rates, checkpointer, **patience)
         with named_setting("train.patience"):
             evaluation = kind(period, lambda: do_test(cfg, model, ema, stop), saving)
-    seed = cfg.train.get("seed", -1)
+    seed, average = cfg.train.get("seed", -1), None
+    seeding = hooks.CallbackHook(before_step=lambda t: draw_anew(seed, comm.get_rank(), t.iter))
+    if ema is not None:
+        average = hooks.CallbackHook(after_step=lambda _: ema.update())
     writer = None
-    if main:
+    if comm.is_main_process():
         writers = build_writers(cfg.train.output_dir, cfg.train.max_iter, start_iter)
         writer = Writer(writers, cfg.train.log_period)
     return [
         hooks.IterationTimer(),
-        SeedHook(seed) if seed >= 0 else None,
+        # What the model draws (dropout, samples) depends on the iteration, not on those before it:
+        # a resumed run draws what it would have drawn.
+        seeding if seed >= 0 else None,
         rates,
         WeightDecayStepHook(decay_steps) if decay_steps else None,
-        EMAHook(ema) if ema else None,
+        average,  # before the checkpointer and the evaluation, which use it
         writer,
         saving,
         evaluation,
-        WriterEnd(writer) if writer else None,
+        hooks.CallbackHook(after_train=lambda _: writer.end()) if writer else None,
     ]
 
 
@@ -227,6 +221,8 @@ def main(args: argparse.Namespace) -> None:
         args: the options of glip_commands/train.py.
     """
     cfg = load_config(args)
+    if args.eval_only and not cfg.train.init_checkpoint:
+        raise ConfigError("an evaluation needs weights: --weights FILE, train.init_checkpoint=FILE")
     if not args.eval_only:
         require_free_folder(cfg.train.output_dir, args.resume)  # before anything is written there
     default_setup(cfg, args)
@@ -240,8 +236,6 @@ def main(args: argparse.Namespace) -> None:
         require_masks(cfg)
         do_train(args, cfg)
         return
-    if not cfg.train.init_checkpoint:
-        raise ConfigError("--eval-only needs weights: train.init_checkpoint=FILE.")
     model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
     GLIPCheckpointer(model, strict=True).load(cfg.train.init_checkpoint)
     do_test(cfg, model)

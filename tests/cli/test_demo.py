@@ -91,4 +91,4 @@ def test_command_line(tmp_path, capsys):
         with pytest.raises(UsageError, match=made):
             settled(["--model", model, "--weights", str(tmp_path / "none")])
     assert main(["demo", "--weights", str(weights), "--device", "foo"]) == 2
-    assert capsys.readouterr().err.startswith("error: The device 'foo' cannot be used")
+    assert capsys.readouterr().err.startswith("error: the device 'foo' cannot be used")

@@ -141,7 +141,7 @@ def test_several_images_and_a_value_for_the_config(weights, folder, tmp_path):
 
 def test_no_image_at_all(weights, tmp_path, capsys):
     assert run(weights, "model.chunk_size=2", tmp_path / "out") == 2
-    assert "No image is given" in capsys.readouterr().err
+    assert "no image is given" in capsys.readouterr().err
 
 
 def test_masks_are_drawn_and_written(tmp_path, folder):

@@ -207,7 +207,7 @@ def test_empty_prompts(predictor, prompt):
 
 
 def test_bad_images(predictor, tmp_path):
-    with pytest.raises(ValueError, match="No image is given"):
+    with pytest.raises(ValueError, match="no image is given"):
         predictor([], NAMES)
     with pytest.raises(OSError, match="none.png"):
         predictor(tmp_path / "none.png", NAMES)

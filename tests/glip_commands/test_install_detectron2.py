@@ -304,7 +304,8 @@ def test_opencv_is_added_where_there_is_none(monkeypatch, there, expected):
     assert installed == [*expected, "a.whl"]
 
 
-def test_git_and_wheel_dir_exclude_each_other(capsys):
-    with pytest.raises(SystemExit):
-        install_detectron2.main(["--from-git", "--wheel-dir", "x"])
-    assert "--wheel-dir keeps the v0.6 wheel" in capsys.readouterr().err
+def test_a_wrong_command_line_is_told_in_one_line(capsys):
+    assert install_detectron2.main(["--from-git", "--wheel-dir", "x"]) == 2
+    assert capsys.readouterr().err.startswith("error: --wheel-dir keeps the v0.6 wheel")
+    assert install_detectron2.main(["--foo"]) == 2
+    assert capsys.readouterr().err.startswith("error: unrecognized arguments: --foo (see glip")

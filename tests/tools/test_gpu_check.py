@@ -65,7 +65,7 @@ def test_a_device_that_is_not_there(tmp_path):
         env={**os.environ, "OUT": str(tmp_path), "DEVICE": "cuda:99", "PYTHON": sys.executable},
     )  # fmt: skip
     assert done.returncode == 2
-    assert "The device 'cuda:99'" in done.stderr and "Traceback" not in done.stderr
+    assert "the device 'cuda:99'" in done.stderr and "Traceback" not in done.stderr
 
 
 def write_metrics(folder, losses):

@@ -56,6 +56,6 @@ def test_problems_are_told_in_one_line(scenes, weights, tmp_path, capsys):
     assert run(tmp_path / "none.pth", "--task", "retrieval") == 2
     assert "none.pth" in capsys.readouterr().err
     assert run(weights, "--task", "retrieval", "--device", "foo") == 2
-    assert capsys.readouterr().err.startswith("error: The device 'foo' cannot be used: ")
+    assert capsys.readouterr().err.startswith("error: the device 'foo' cannot be used: ")
     with pytest.raises(SystemExit):
         run(weights, "--task", "retrieval", "--batch", "0")

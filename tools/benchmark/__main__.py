@@ -52,7 +52,7 @@ QUICK_PARTS = tuple(p for p in FULL_PARTS if p != "compile")  # compiling alone 
 PRECISIONS = ("float32", "bf16", "fp16")
 # What --quick changes, where nothing else is asked for.
 QUICK = {
-    "config_file": "demo/scenes.py",
+    "config": "demo/scenes.py",
     "size": (128, 192),
     "prompts": ("coco",),
     "precision": ("float32",),
@@ -62,7 +62,7 @@ QUICK = {
     "compile_sizes": ((128, 192), (160, 224)),
 }
 FULL = {
-    "config_file": "pretrain/glip_t.py",
+    "config": "pretrain/glip_t.py",
     "size": (800, 1216),
     "prompts": PROMPTS,
     "precision": ("float32", "bf16"),
@@ -119,12 +119,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--only", type=_choices(PARTS), help=listed)
     add("--quick", action="store_true", help="a small model and image, under a minute")
     add("--output", type=Path, default=Path("output/benchmark"), help="folder of the report")
-    add("--config-file", help="LazyConfig of the model (default pretrain/glip_t.py)")
+    add("--config-file", dest="config", help="LazyConfig of the model (default pretrain/glip_t.py)")
     add("--weights", help="a checkpoint; default: seeded random weights")
     add("--device", default="cpu", help="cpu (default), cuda or auto")
     add("--threads", type=_positive, help="of PyTorch; default: one per core")
     add("--size", type=_size, help="HxW of the images (default 800x1216)")
-    add("--image", action="append", default=[], help="a file; several make up a batch")
+    add(
+        "--image",
+        dest="images",
+        action="append",
+        default=[],
+        help="a file; several make up a batch",
+    )
     add("--prompts", type=_choices(PROMPTS), help="one, twenty, coco (1, 20 and 80 classes)")
     add("--batch", type=_counts, help="batch sizes, such as 1,4; stages and lvis take the first")
     add("--sides", type=_choices(tuple(SIDES)), help="measure only these: " + ", ".join(SIDES))
@@ -138,7 +144,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--candidates", type=_positive, default=1000, help="pairs above the score threshold, with "
         "random weights")  # fmt: skip
     add("--seed", type=int, default=0)
-    add("opts", nargs="*", default=[], help="path.key=value for the config")
+    add("overrides", nargs="*", default=[], metavar="path.key=value", help="for the config")
     args = parser.parse_args(argv)
     args.given = list(sys.argv[1:] if argv is None else argv)
     for key, value in (QUICK if args.quick else FULL).items():
@@ -150,37 +156,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def settings_of(args: argparse.Namespace) -> Settings:
-    """What every process of the run needs.
-
-    Raises:
-        ConfigError: a device that is not there.
-    """
-    return Settings(
-        config=args.config_file,
-        overrides=tuple(args.opts),
-        weights=args.weights,
-        seed=args.seed,
-        device=resolve_device(args.device),
-        threads=args.threads,
-        size=args.size,
-        images=tuple(args.image),
-        candidates=args.candidates,
-        repeats=args.repeats,
-        quick=args.quick,
-    )
-
-
 class Run:
     """One run: its parts fill `results`, which is written after each of them."""
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
-        self.settings = settings_of(args)
+        args.device = resolve_device(args.device)
+        fields = [field.name for field in dataclasses.fields(Settings)]
+        self.settings = Settings(**{name: getattr(args, name) for name in fields})
         self.settings.prepare()
         self.bench = Bench(self.settings, build_model(self.settings))
         described = dataclasses.asdict(self.settings)
-        described["source"] = "files" if args.image else "photographs of scikit-image"
+        described["source"] = "files" if args.images else "photographs of scikit-image"
         self.results = {
             "command": self._command(),
             "machine": describe_machine(self.settings.device, args.threads),
@@ -206,23 +193,12 @@ class Run:
 
     def run(self) -> None:
         args = self.args
-        parts = {
-            "speed": self.speed,
-            "stages": self.stages,
-            "lvis": self.lvis,
-            "memory": self.memory,
-            "train": self.train,
-            "losses": self.losses,
-            "compile": self.compile,
-            "agreement": self.agreement,
-            "profile": self.profile,
-        }
         only = set(args.only) - {"gdino"} | ({"speed"} if "gdino" in args.only else set())
-        for part, measure in parts.items():
+        for part in PARTS:
             if part in only:
                 start = time.perf_counter()
                 print(f"-- {part}", flush=True)
-                self.attempt(part, measure)
+                self.attempt(part, getattr(self, part))
                 print(f"   {time.perf_counter() - start:.0f} s", flush=True)
                 write_report(self.results, args.output)
         print(markdown(self.results))

@@ -8,8 +8,6 @@ from detectron2.structures import Instances, pairwise_iou
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.heads import GroundingOutput
 
-__all__ = ["compare_outputs", "detections_that_agree", "recorded_heads"]
-
 
 @contextmanager
 def recorded_heads(model):

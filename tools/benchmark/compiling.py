@@ -16,8 +16,6 @@ from .sides import Bench
 from .timing import Clock
 from .workers import Worker
 
-__all__ = ["measure_compile"]
-
 
 def measure_compile(
     settings: Settings, kind: str, sizes: Sequence[tuple[int, int]], precision: str

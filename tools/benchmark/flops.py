@@ -12,8 +12,6 @@ import torch
 import torchvision  # noqa: F401  (registers torch.ops.torchvision)
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["count_flops"]
-
 CORNERS = 4  # of a bilinear sample
 
 

@@ -12,8 +12,6 @@ from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
 
 from glipv2_d2.language import Prompt
 
-__all__ = ["GroundingDino", "TINY_SWIN"]
-
 TINY_SWIN = {
     "embed_dim": 96,
     "depths": [2, 2, 6, 2],

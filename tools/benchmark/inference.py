@@ -14,16 +14,6 @@ from .timing import Clock, Timing, interleave
 from .weights import calibrate
 from .workload import lvis_prompts, make_inputs, prompt_names
 
-__all__ = [
-    "TOLERANCE",
-    "check_agreement",
-    "measure_half",
-    "measure_lvis",
-    "measure_speed",
-    "measure_stages",
-    "prepared_inputs",
-]
-
 TOLERANCE = 1e-4  # of logits, deltas and centerness; the parity tests' too
 
 
@@ -126,19 +116,13 @@ def measure_speed(bench: Bench, kind: str, batch: int, sides: Sequence[str]) -> 
 
 def _compared(timings: dict[str, Timing], seconds: float) -> dict[str, float]:
     """How many times as fast as the official arrangement and as Grounding DINO, if measured."""
-    others = {"times_official": "official", "times_gdino": "gdino"}
-    return {
-        key: timings[other].median / seconds for key, other in others.items() if other in timings
-    }
+    others = timings.keys() & {"official", "gdino"}
+    return {f"times_{other}": timings[other].median / seconds for other in others}
 
 
 def measure_stages(bench: Bench, kind: str, batch: int, sides: Sequence[str]) -> list[dict]:
     """A row per side: seconds of every stage, their sum, and the whole with and without timers."""
     inputs = prepared_inputs(bench, kind, batch)
-    return _stages(bench, inputs, sides, {"prompt": kind, "batch": batch})
-
-
-def _stages(bench: Bench, inputs: list[dict], sides: Sequence[str], about: dict) -> list[dict]:
     clock = Clock(bench.settings.device)
     calls = bench.calls(sides, inputs)
     timers = {side: StageTimer(bench.module(side), clock) for side in sides}
@@ -160,7 +144,8 @@ def _stages(bench: Bench, inputs: list[dict], sides: Sequence[str], about: dict)
             {
                 "side": side,
                 "what": SIDES[side],
-                **about,
+                "prompt": kind,
+                "batch": batch,
                 "stages": stages,
                 "whole_without_timers": statistics.median(plain[side]),
                 "runs": measured[side],

@@ -1,6 +1,5 @@
 """What the losses of GLIPv2's pre-training add to a step, in turns in one process."""
 
-import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,11 +9,8 @@ from glipv2_d2.errors import ConfigError
 from glipv2_d2.language import Prompt
 
 from .settings import Settings, build_model
-from .timing import Clock
-from .workers import PeakMemory, return_free_memory
+from .training import measure_step, step_values
 from .workload import prompt_names, train_inputs
-
-__all__ = ["measure_losses"]
 
 ADDED = ("contrast", "mlm_head")
 CASES = {
@@ -48,7 +44,10 @@ def measure_losses(settings: Settings, batch: int, precisions: Sequence[str]) ->
             if number:  # the first round warms up
                 measured.append(result)
     about = {"batch": batch, "size": list(settings.size)}
-    return [_row(*key, measured) | about for key, measured in runs.items()]
+    return [
+        {"losses": case, "precision": precision, **step_values(measured), **about}
+        for (case, precision), measured in runs.items()
+    ]
 
 
 @contextmanager
@@ -65,7 +64,7 @@ def only(model: nn.Module, parts: Sequence[str]) -> Iterator[None]:
 
 
 def _step(model: nn.Module, inputs: list[dict], settings: Settings, precision: str) -> tuple:
-    """Seconds and GiB above the resting model of one step; the optimizer is left out."""
+    """What `measure_step` measures; the optimizer is left out."""
 
     def step() -> None:
         with settings.autocast(precision):
@@ -73,18 +72,4 @@ def _step(model: nn.Module, inputs: list[dict], settings: Settings, precision: s
         sum(losses.values()).backward()
 
     model.zero_grad(set_to_none=False)
-    peak = PeakMemory(settings.device)
-    seconds = Clock(settings.device).time(step)
-    used = peak.gb()
-    return_free_memory()
-    return seconds, used
-
-
-def _row(case: str, precision: str, measured: list[tuple[float, float]]) -> dict:
-    seconds = [run[0] for run in measured]
-    return {
-        "losses": case,
-        "precision": precision,
-        "seconds": {"median": statistics.median(seconds), "runs": seconds},
-        "peak_gb": max(run[1] for run in measured),
-    }
+    return measure_step(step, settings.device)

@@ -11,8 +11,6 @@ from glipv2_d2.compat import PRECISIONS
 
 from .timing import Clock
 
-__all__ = ["available_cores", "describe_machine", "matmul_peak"]
-
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 
@@ -29,12 +27,13 @@ def describe_machine(device: str, threads: int) -> dict:
     model = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     flags = re.search(r"^flags\s*:\s*(.+)$", info, re.MULTILINE)
     flags = set(flags.group(1).split()) if flags else set()
+    memory = linux_memory("MemTotal")
     machine = {
         "cpu": model.group(1).strip() if model else platform.processor() or platform.machine(),
         "cores": available_cores(),
         "threads": threads,
         "flags": [flag for flag in CPU_FLAGS if flag in flags],
-        "memory_gb": _memory_gb(),
+        "memory_gb": memory and round(memory / 2**30, 1),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": device,
@@ -70,6 +69,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def _memory_gb() -> float | None:
-    found = re.search(r"^MemTotal:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    return round(int(found.group(1)) / 2**20, 1) if found else None
+def linux_memory(key: str, path: str = "/proc/meminfo") -> int | None:
+    """Bytes that a file of /proc has at a key; None where Linux does not tell."""
+    found = re.search(rf"^{key}:\s*(\d+) kB", _read(path), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None

@@ -9,8 +9,6 @@ from .settings import Settings, build_model
 from .sides import SIDES, Bench
 from .workers import OutOfMemory, PeakMemory, Worker
 
-__all__ = ["measure_memory"]
-
 _BENCH: Bench | None = None  # of a worker process
 
 

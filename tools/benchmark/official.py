@@ -28,8 +28,6 @@ from glipv2_d2.modeling.losses import GroundingTargets
 from .official_layers import OfficialDynamicConv, OfficialFusion, OfficialTextLayer
 from .official_vision import OfficialBackbone
 
-__all__ = ["CHECKPOINTING", "OfficialArrangement"]
-
 # Of activations in training: none, the fusion layers (official GLIP-T), whole blocks (as ours).
 CHECKPOINTING = ("none", "fusion", "block")
 

@@ -13,8 +13,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import deform_conv2d
 
-__all__ = ["OfficialDynamicConv", "OfficialFusion", "OfficialTextLayer"]
-
 _CLAMP = 50000.0
 _OUTSIDE = -9e15
 _TAPS = 9

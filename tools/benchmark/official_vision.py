@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["OfficialBackbone", "OfficialSwin"]
-
 _NOT_NEIGHBORS = -100.0
 
 

@@ -8,8 +8,6 @@ from torch.profiler import ProfilerActivity, profile
 from .inference import prepared_inputs
 from .sides import Bench
 
-__all__ = ["measure_profile"]
-
 OPERATIONS = 15  # in the table; the trace has all
 
 

@@ -4,10 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-
-__all__ = ["markdown", "write_report"]
-
-Column = tuple[str, Callable[[dict], str]]
+from typing import Any
 
 DYCONV_PARTS = ("offsets", "mid", "low", "high")
 STAGE_ORDER = (
@@ -58,11 +55,17 @@ def _machine(results: dict) -> list[str]:
     ]
 
 
-def _table(columns: Sequence[Column], rows: Sequence[dict]) -> list[str]:
-    used = [c for c in columns if any(c[1](row) for row in rows)]
-    head = "| " + " | ".join(name for name, _ in used) + " |"
-    rule = "|" + "|".join("---" for _ in used) + "|"
-    return [head, rule, *("| " + " | ".join(f(row) for _, f in used) + " |" for row in rows)]
+def _table(columns: str, rows: Sequence[dict]) -> list[str]:
+    """A table of the columns that have a value in any row; see SECTIONS."""
+    cells = {}
+    for column in columns.split(" | "):
+        name, _, source = column.partition(" = ")
+        key, _, form = (source or name).partition(":")
+        column_cells = [_cell(row, key, form) for row in rows]
+        if any(column_cells):
+            cells[name] = column_cells
+    lines = [list(cells), ["---"] * len(cells), *zip(*cells.values())]
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def _agreement(rows: Sequence[dict]) -> list[str]:
@@ -90,12 +93,13 @@ def _case(row: dict) -> str:
     return f"{prompt}, batch {row['batch']}"
 
 
-def _value(key: str, form: str = "") -> Callable[[dict], str]:
-    def cell(row: dict) -> str:
-        value = row.get(key)
-        return "" if value is None else format(value, form)
-
-    return cell
+def _cell(row: dict, key: str, form: str) -> str:
+    if key in _CELLS:
+        return _CELLS[key](row)
+    value: Any = row
+    for part in key.split("."):
+        value = value.get(part)
+    return "" if value is None else format(value, form)
 
 
 def _seconds(row: dict) -> str:
@@ -106,39 +110,6 @@ def _seconds(row: dict) -> str:
     return f"{seconds['median']:.3g}{spread}"
 
 
-def _times(key: str) -> Column:
-    name = {"times_official": "x official", "times_gdino": "x Grounding DINO"}[key]
-    return name, lambda row: f"{row[key]:.2f}" if row.get(key) else ""
-
-
-def _stage(name: str) -> Column:
-    label = f"of it {name}" if name in DYCONV_PARTS else name
-
-    def cell(row: dict) -> str:
-        value = row["stages"].get(name)
-        return "" if value is None else f"{value:.3g}"
-
-    return label, cell
-
-
-def _stage_sum(row: dict) -> str:
-    return f"{sum(row['stages'].get(name, 0.0) for name in STAGE_ORDER):.3g}"
-
-
-def _stage_columns() -> list[Column]:
-    columns = [("prompt", _value("prompt")), ("batch", _value("batch")), ("side", _value("what"))]
-    for name in STAGE_ORDER:
-        columns.append(_stage(name))
-        if name == "DyConv":
-            columns += [_stage(part) for part in DYCONV_PARTS]
-    columns += [
-        ("sum", _stage_sum),
-        ("whole", lambda row: f"{row['stages']['whole']:.3g}"),
-        ("whole without timers", _value("whole_without_timers", ".3g")),
-    ]
-    return columns
-
-
 def _peak(row: dict) -> str:
     if row.get("peak_gb") is None:
         limit = f" {row['limit_gb']:.1f} GiB" if row.get("limit_gb") else " memory"
@@ -146,29 +117,43 @@ def _peak(row: dict) -> str:
     return f"{row['peak_gb']:.2f}"
 
 
-def _train_problem(row: dict) -> str:
-    return "does not fit into memory" if row.get("problem") else ""
+def _stage_sum(row: dict) -> str:
+    return f"{sum(row['stages'].get(name, 0.0) for name in STAGE_ORDER):.3g}"
 
 
-SECTIONS: dict[str, tuple[str, str, Sequence[Column]]] = {
+def _stage_columns() -> str:
+    columns = ["prompt", "batch", "side = what"]
+    for name in STAGE_ORDER:
+        columns.append(f"{name} = stages.{name}:.3g")
+        if name == "DyConv":
+            columns += [f"of it {part} = stages.{part}:.3g" for part in DYCONV_PARTS]
+    columns += ["sum", "whole = stages.whole:.3g"]
+    return " | ".join([*columns, "whole without timers = whole_without_timers:.3g"])
+
+
+# What takes more than a format.
+_CELLS: dict[str, Callable[[dict], str]] = {
+    "chunks of all": lambda row: f"{row['chunks']} of {row['chunks_of_vocabulary']}",
+    "compiled": lambda row: f"{median(row['compiled']):.3g}",
+    "eager": lambda row: f"{median(row['eager']):.3g}",
+    "median": _seconds,
+    "operation": lambda row: f"`{row['operation'][:70]}`",
+    "peak or limit": _peak,
+    "problem": lambda row: "does not fit into memory" if row.get("problem") else "",
+    "size": lambda row: "x".join(map(str, row["size"])),
+    "sum": _stage_sum,
+}
+# Part -> title, remark, and columns: "name = key of the row:format", or where both are one "key".
+SECTIONS: dict[str, tuple[str, str, str]] = {
     "speed": (
         "Inference",
         "Seconds per call (all images of the batch), median (fastest-slowest). GFLOP: 2 per "
         "multiply-add; matrix products, convolutions and attention by torch's counter, deformable "
         "convolution and embedding_bag by hand. Share: of the fastest matrix product above.",
-        [
-            ("prompt", _value("prompt")),
-            ("tokens", _value("tokens")),
-            ("batch", _value("batch")),
-            ("side", _value("what")),
-            ("seconds", _seconds),
-            ("images/s", _value("images_per_second", ".3g")),
-            _times("times_official"),
-            _times("times_gdino"),
-            ("GFLOP", lambda row: f"{row['gflop']['total']:,.0f}"),
-            ("GFLOP/s", _value("gflop_per_second", ",.0f")),
-            ("share", _value("share_of_peak", ".0%")),
-        ],
+        "prompt | tokens | batch | side = what | seconds = median | "
+        "images/s = images_per_second:.3g | x official = times_official:.2f | "
+        "x Grounding DINO = times_gdino:.2f | GFLOP = gflop.total:,.0f | "
+        "GFLOP/s = gflop_per_second:,.0f | share = share_of_peak:.0%",
     ),
     "stages": (
         "Stages",
@@ -181,72 +166,37 @@ SECTIONS: dict[str, tuple[str, str, Sequence[Column]]] = {
         "Prompts of 40 names, evenly spread over the 1,203. Seconds are measured on the chunks "
         "named; the last column is *calculated* for all of them per image: what is spent per chunk "
         "times their number, and backbone and FPN once (ours) or in every chunk (official).",
-        [
-            ("batch", _value("batch")),
-            ("side", _value("what")),
-            ("chunks", lambda row: f"{row['chunks']} of {row['chunks_of_vocabulary']}"),
-            ("seconds", _value("seconds", ".3g")),
-            ("of it backbone and FPN", _value("backbone_and_fpn", ".3g")),
-            ("per chunk", _value("per_chunk", ".3g")),
-            _times("times_official"),
-            ("calculated, all chunks, per image", _value("calculated", ".4g")),
-        ],
+        "batch | side = what | chunks = chunks of all | seconds = seconds:.3g | "
+        "of it backbone and FPN = backbone_and_fpn:.3g | per chunk = per_chunk:.3g | "
+        "x official = times_official:.2f | calculated, all chunks, per image = calculated:.4g",
     ),
     "memory": (
         "Peak memory of inference",
         "GiB above the built model at the peak of one call with a new prompt, each in a process of "
         "its own (CPU: resident set; CUDA: what PyTorch allocated).",
-        [
-            ("prompt", _value("prompt")),
-            ("batch", _value("batch")),
-            ("side", _value("what")),
-            ("peak, GiB", _peak),
-            ("weights, GiB", _value("weights_gb", ".2f")),
-        ],
+        "prompt | batch | side = what | peak, GiB = peak or limit | weights, GiB = weights_gb:.2f",
     ),
     "train": (
         "Training step",
         "Forward and backward with COCO's 80 names, without optimizer; GiB above the resting model "
         'with its gradients. Checkpointing: "fusion" is what the official config recomputes, '
         '"block" whole blocks.',
-        [
-            ("side", _value("side")),
-            ("checkpointing", _value("checkpointing")),
-            ("precision", _value("precision")),
-            ("batch", _value("batch")),
-            ("size", lambda row: "x".join(map(str, row["size"]))),
-            ("seconds", _seconds),
-            ("peak, GiB", _value("peak_gb", ".2f")),
-            ("", _train_problem),
-        ],
+        "side | checkpointing | precision | batch | size | seconds = median | "
+        "peak, GiB = peak_gb:.2f |  = problem",
     ),
     "losses": (
         "Losses of GLIPv2",
         "Forward and backward with COCO's 80 names, without optimizer; GiB above the resting model "
         "with its gradients.",
-        [
-            ("losses", _value("losses")),
-            ("precision", _value("precision")),
-            ("batch", _value("batch")),
-            ("size", lambda row: "x".join(map(str, row["size"]))),
-            ("seconds", _seconds),
-            ("peak, GiB", _value("peak_gb", ".2f")),
-        ],
+        "losses | precision | batch | size | seconds = median | peak, GiB = peak_gb:.2f",
     ),
     "compile": (
         "torch.compile of backbone and neck, dynamic sizes",
         "One image, sizes in this order; new graphs: compiled in the first call of that size.",
-        [
-            ("size", lambda row: "x".join(map(str, row["size"]))),
-            ("precision", _value("precision")),
-            ("eager, s", lambda row: f"{median(row['eager']):.3g}"),
-            ("compiled, s", lambda row: f"{median(row['compiled']):.3g}"),
-            ("x eager", _value("times_eager", ".2f")),
-            ("first call, s", _value("first_call", ".3g")),
-            ("new graphs", _value("new_graphs")),
-            ("graph breaks in all", _value("graph_breaks")),
-            ("largest difference of logits", _value("largest_difference", ".1e")),
-        ],
+        "size | precision | eager, s = eager | compiled, s = compiled | "
+        "x eager = times_eager:.2f | first call, s = first_call:.3g | "
+        "new graphs = new_graphs | graph breaks in all = graph_breaks | "
+        "largest difference of logits = largest_difference:.1e",
     ),
     "agreement": (
         "bf16 and fp16 against float32",
@@ -254,27 +204,12 @@ SECTIONS: dict[str, tuple[str, str, Sequence[Column]]] = {
         "0.9, score within 0.01. Random weights give many candidates with scores close together, "
         "of which rounding picks others; what it costs in AP takes trained weights (--weights, "
         "--image).",
-        [
-            ("precision", _value("precision")),
-            ("prompt", _value("prompt")),
-            ("image", _value("image")),
-            ("float32", _value("float32")),
-            ("half", _value("half")),
-            ("agree", _value("agree")),
-        ],
+        "precision | prompt | image | float32 | half | agree",
     ),
     "profile": (
         "Where the time goes",
         "The operations of one call that take most of the device's time, of torch.profiler; "
         "profile_trace.json.gz has every call in order, for chrome://tracing or Perfetto.",
-        [
-            ("side", _value("side")),
-            ("prompt", _value("prompt")),
-            ("batch", _value("batch")),
-            ("operation", lambda row: f"`{row['operation'][:70]}`"),
-            ("calls", _value("calls")),
-            ("ms", _value("ms", ".3g")),
-            ("share", _value("share", ".0%")),
-        ],
+        "side | prompt | batch | operation | calls | ms = ms:.3g | share = share:.0%",
     ),
 }

@@ -1,6 +1,7 @@
 """What is measured on what: one picklable object that every process of a run gets."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,6 @@ from glipv2_d2.config import apply_overrides, get_config
 from glipv2_d2.errors import ConfigError
 
 from .weights import make_lively
-
-__all__ = ["Settings", "build_model"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,13 @@ class Settings:
     """
 
     config: str
-    overrides: tuple[str, ...] = ()
+    overrides: Sequence[str] = ()
     weights: str | None = None
     seed: int = 0
     device: str = "cpu"
     threads: int = 1
     size: tuple[int, int] = (800, 1216)
-    images: tuple[str, ...] = ()
+    images: Sequence[str] = ()
     candidates: int = 1000
     repeats: int = 3
     quick: bool = False
@@ -68,14 +67,7 @@ def build_model(settings: Settings) -> nn.Module:
     Raises:
         ConfigError, CheckpointError: the config is not there or is no GLIP; the weights do not fit.
     """
-    config = get_config(settings.config)
-    try:
-        config = apply_overrides(config, settings.overrides)
-    except Exception as error:
-        raise ConfigError(
-            f"The overrides {' '.join(settings.overrides)} cannot be applied ({error}). They have "
-            "the form path.key=value, for example model.neck.num_blocks=2."
-        ) from error
+    config = apply_overrides(get_config(settings.config), settings.overrides)
     if "model" not in config or "language_backbone" not in config.model:
         raise ConfigError(f"{settings.config} describes no GLIP model: it has no language backbone")
     language = config.model.language_backbone

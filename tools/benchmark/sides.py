@@ -1,6 +1,7 @@
 """What is compared: a name for each side, and how it is called."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,8 +13,6 @@ from glipv2_d2.modeling.text import TextFeatureCache
 from .gdino import GroundingDino
 from .official import OfficialArrangement
 from .settings import Settings
-
-__all__ = ["SIDES", "Bench", "precision_of"]
 
 # Name -> what it is. "new prompt": the text is encoded in every call, as for a prompt never seen.
 SIDES = {
@@ -40,27 +39,20 @@ class Bench:
     def __init__(self, settings: Settings, model: nn.Module):
         self.settings = settings
         self.model = model
-        self._official: OfficialArrangement | None = None
-        self._gdino: GroundingDino | None = None
 
-    @property
+    @cached_property
     def official(self) -> OfficialArrangement:
-        if self._official is None:
-            self._official = OfficialArrangement(self.model)
-        return self._official
+        return OfficialArrangement(self.model)
 
-    @property
+    @cached_property
     def gdino(self) -> GroundingDino:
-        if self._gdino is None:
-            settings = self.settings
-            gdino = GroundingDino(self.model.tokenizer, settings.seed, settings.quick)
-            self._gdino = gdino.to(settings.device)
-        return self._gdino
+        settings = self.settings
+        gdino = GroundingDino(self.model.tokenizer, settings.seed, settings.quick)
+        return gdino.to(settings.device)
 
     def module(self, side: str) -> nn.Module:
         """What is called: the model itself, its official arrangement, or Grounding DINO."""
-        kind = side.split("-")[0]
-        return {"ours": self.model}.get(kind) or getattr(self, kind)
+        return getattr(self, side.split("-")[0].replace("ours", "model"))
 
     def call(self, side: str, inputs: list[dict]) -> Any:
         """One inference of a side, without gradients."""

@@ -13,8 +13,6 @@ from torch import nn
 
 from .timing import Clock
 
-__all__ = ["OF_WHICH", "STAGES", "StageTimer"]
-
 # Stage -> names of its modules. A module inside another stage's is not counted there.
 STAGES = {
     "Swin": r"backbone\.bottom_up",

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["Clock", "Timing", "interleave"]
-
 
 class Timing(NamedTuple):
     """Seconds of each timed call, in order."""
@@ -21,9 +19,8 @@ class Timing(NamedTuple):
         return statistics.median(self.runs)
 
     def as_dict(self) -> dict:
-        return {"median": self.median, "min": min(self.runs), "max": max(self.runs)} | {
-            "runs": self.runs
-        }
+        runs = self.runs
+        return {"median": self.median, "min": min(runs), "max": max(runs), "runs": runs}
 
 
 class Clock:

@@ -1,8 +1,9 @@
 """Time and peak memory of a training step, ours and the official arrangement's, in turns."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,8 +16,6 @@ from .settings import Settings, build_model
 from .timing import Clock
 from .workers import OutOfMemory, PeakMemory, Worker, return_free_memory
 from .workload import prompt_names, train_inputs
-
-__all__ = ["LOSS_TOLERANCE", "MODES", "measure_training", "without_randomness"]
 
 # Side -> activation checkpointing that is measured: "fusion" is the official config's own.
 MODES = {"official": ("none", "fusion", "block"), "ours": ("none", "block")}
@@ -90,15 +89,27 @@ def _check(mode: str) -> dict[str, float]:
     return {**losses, "gradient": float(norm)}
 
 
-def _timed(mode: str, precision: str) -> tuple[float, float]:
+def measure_step(step: Callable[[], Any], device: str) -> tuple[float, float]:
     """Seconds and GiB above the resting model of one step."""
-    _set_checkpointing(mode)
-    device = _STATE["settings"].device
     peak = PeakMemory(device)
-    seconds = Clock(device).time(lambda: _step(precision))
+    seconds = Clock(device).time(step)
     used = peak.gb()
-    return_free_memory()  # the other side is next
+    return_free_memory()  # another side is next
     return seconds, used
+
+
+def step_values(measured: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """What a row has of the steps that `measure_step` has measured."""
+    seconds = [run[0] for run in measured]
+    return {
+        "seconds": {"median": statistics.median(seconds), "runs": seconds},
+        "peak_gb": max(run[1] for run in measured),
+    }
+
+
+def _timed(mode: str, precision: str) -> tuple[float, float]:
+    _set_checkpointing(mode)
+    return measure_step(lambda: _step(precision), _STATE["settings"].device)
 
 
 def measure_training(
@@ -164,10 +175,4 @@ def _difference(checks: dict[str, dict]) -> float:
 def _row(case: tuple[str, str, str], runs: list, problem: str | None) -> dict:
     side, mode, precision = case
     row = {"side": side, "checkpointing": mode, "precision": precision, "problem": problem}
-    if runs:
-        seconds = [run[0] for run in runs]
-        row |= {
-            "seconds": {"median": statistics.median(seconds), "runs": seconds},
-            "peak_gb": max(run[1] for run in runs),
-        }
-    return row
+    return row | (step_values(runs) if runs else {})

@@ -12,8 +12,6 @@ from torch import nn
 
 from glipv2_d2.language.positive_map import ClassMap
 
-__all__ = ["calibrate", "count_candidates", "make_lively"]
-
 # By the end of a parameter's name: gain / sqrt(fan in) is the standard deviation.
 GAINS = (
     ("attention.v_proj.weight", 1.6),

@@ -2,7 +2,6 @@
 
 import ctypes
 import multiprocessing
-import re
 import resource
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -11,9 +10,8 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["OutOfMemory", "PeakMemory", "Worker", "available_memory_gb", "return_free_memory"]
+from .machine import linux_memory
 
-STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 
 
@@ -63,21 +61,16 @@ def return_free_memory() -> None:
 
 def _resident(key: str) -> int:
     """VmRSS or VmHWM in bytes."""
-    if STATUS.is_file():
-        kilobytes = re.search(rf"^{key}:\s*(\d+) kB", STATUS.read_text(), re.MULTILINE)
-        if kilobytes:
-            return int(kilobytes.group(1)) * 1024
+    if told := linux_memory(key, "/proc/self/status"):
+        return told
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def available_memory_gb() -> float | None:
     """GiB that a new process may take without swapping; None where Linux does not tell."""
-    try:
-        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
-    except OSError:
-        return None
-    return int(found.group(1)) / 2**20 if found else None
+    available = linux_memory("MemAvailable")
+    return available and available / 2**30
 
 
 class Worker:
@@ -111,14 +104,11 @@ class Worker:
                 raise OutOfMemory(_first_line(error)) from error
             raise
 
-    def close(self) -> None:
-        self._pool.shutdown()
-
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *_) -> None:
-        self.close()
+        self._pool.shutdown()
 
 
 def _limit_memory(limit_gb: float | None) -> None:

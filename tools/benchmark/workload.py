@@ -16,8 +16,6 @@ from glipv2_d2.scenes.photos import photo_path
 
 from .settings import Settings
 
-__all__ = ["LVIS_CHUNK", "PROMPTS", "lvis_prompts", "make_inputs", "prompt_names", "train_inputs"]
-
 PROMPTS = ("one", "twenty", "coco")
 LVIS_CHUNK = 40  # names in a prompt of GLIP's LVIS protocol
 BOXES_PER_IMAGE = 8

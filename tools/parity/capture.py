@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["Capture", "split_levels"]
-
 Tensors = dict[str, torch.Tensor]
 
 

@@ -15,8 +15,6 @@ from detectron2.data.detection_utils import read_image
 from glipv2_d2.errors import UserError
 from glipv2_d2.language import Prompt, clean_name
 
-__all__ = ["CaseError", "ParityCase", "TrainingCase", "choose_prompt", "phrase_prompts"]
-
 _REQUIRED = ("input", "image_sizes", "input_ids", "attention_mask")
 
 

@@ -5,8 +5,6 @@ import torch
 
 from .report import FAIL, OK, Row
 
-__all__ = ["compare_exactly", "compare_numbers", "compare_tensor"]
-
 _STATISTICS = ("mean", "std", "absmax")
 
 
@@ -36,7 +34,9 @@ def compare_tensor(
         whole = {"mean": values.mean(), "std": values.std(), "absmax": np.abs(values).max()}
         statistics = {k: abs(whole[k] - sample[k]) for k in _STATISTICS if k in sample}
         values = values.reshape(-1)[:: sample["stride"]]
-    difference, relative = _largest(values, reference.astype(np.float64))
+    reference = reference.astype(np.float64)
+    difference = float(np.abs(values - reference).max(initial=0.0))
+    relative = difference / (float(np.abs(reference).max(initial=0.0)) or 1.0)
     off = [key for key, value in statistics.items() if not value <= tolerance]
     notes = [f"{values.size} of {ours.numel()} values"] if sample else []
     notes += [f"{key} of the whole differs by {statistics[key]:.1e}" for key in off]
@@ -80,11 +80,3 @@ def compare_numbers(
     absolute = float(difference.max()) if difference.size else 0.0
     status = OK if worst <= tolerance else FAIL
     return Row(name, status, absolute, worst, worst / tolerance, note)
-
-
-def _largest(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    if not reference.size:
-        return 0.0, 0.0
-    difference = float(np.abs(values - reference).max())
-    largest = float(np.abs(reference).max())
-    return difference, difference / largest if largest else difference

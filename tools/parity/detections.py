@@ -6,8 +6,6 @@ import numpy as np
 
 from .report import FAIL, OK, Row
 
-__all__ = ["DetectionSet", "compare_detections"]
-
 BOX_TOLERANCE = 0.05  # pixels
 
 

@@ -21,17 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = [
-    "DIGESTS",
-    "Entry",
-    "digest",
-    "generate",
-    "generated_state",
-    "generated_tensors",
-    "is_generated",
-    "manifest",
-]
-
 MANIFESTS = Path(__file__).resolve().parent / "manifests"
 
 # SHA-256 of all generated tensors of a model, as little-endian float32 in the manifest's order.

@@ -9,8 +9,6 @@ from glipv2_d2.config import get_config
 
 from .generated_weights import generated_state
 
-__all__ = ["build_model", "remove_randomness"]
-
 CONFIG = "pretrain/glip_t.py"
 
 

@@ -7,8 +7,6 @@ from glipv2_d2.checkpoint import convert_official_glip
 
 from .generated_weights import Entry, is_generated, manifest
 
-__all__ = ["OfficialGradients"]
-
 
 class OfficialGradients:
     """What the gradient of an official parameter is made of.

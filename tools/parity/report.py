@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["FAIL", "OK", "SKIP", "Report", "Row"]
-
 OK, FAIL, SKIP = "ok", "FAIL", "-"
 
 

@@ -16,8 +16,6 @@ from .generated_weights import Entry
 from .official_names import OfficialGradients
 from .report import FAIL, OK, SKIP, Report, Row
 
-__all__ = ["verify_training"]
-
 # Official name of a loss -> ours.
 _LOSSES = {
     "loss_reg": "loss_box",

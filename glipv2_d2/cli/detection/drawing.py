@@ -15,8 +15,6 @@ from matplotlib.ft2font import FT2Font
 
 from ...errors import printable
 
-__all__ = ["draw"]
-
 # JPEG's limit is 65,535, that of its usual library a little less.
 LARGEST_SIDE = 65500
 SMALLEST_SIDE = 640  # of the longer side: below it no label can be read
@@ -73,7 +71,7 @@ def _label(name: str, class_id: int) -> str:
         return shown
     _warn(
         f"no font on this machine has all characters of {printable(repr(name))}: its boxes are "
-        f"labeled #{class_id} in the pictures. Install a font that has them (Noto has all scripts)."
+        f"labeled #{class_id} in the pictures; install a font that has them (Noto has all scripts)"
     )
     return f"#{class_id}"
 

@@ -20,8 +20,6 @@ from .drawing import draw
 from .inputs import picture_paths
 from .journal import Entry, Journal
 
-__all__ = ["detect"]
-
 
 def detect(
     predictor: GroundingPredictor,
@@ -125,7 +123,8 @@ def _found(
     except Exception as error:  # out of memory, an image that is one pixel high, ...
         if len(images) == 1:
             height, width = images[0].shape[:2]
-            return [f"{_message(error)} (the image has {width}x{height} pixels)"]
+            size = f" (the image has {width}x{height} pixels)"
+            return [_message(error) + ("" if isinstance(error, UserError) else size)]
     return [found for image in images for found in _found(predictor, [image], prompt)]
 
 

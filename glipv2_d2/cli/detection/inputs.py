@@ -13,8 +13,6 @@ from urllib.parse import unquote, urlsplit
 from ...errors import UsageError
 from ...images import readable_suffixes
 
-__all__ = ["Inputs", "find_images", "is_address", "picture_paths", "stamp"]
-
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]+://", re.IGNORECASE)
 
 
@@ -58,7 +56,7 @@ def find_images(given: Iterable[str]) -> Inputs:
             files += found
             skipped += others
         else:
-            raise UsageError(f"There is no image or folder '{text}'.")
+            raise UsageError(f"there is no image or folder '{text}'")
     return Inputs(list(dict.fromkeys(files)), list(dict.fromkeys(skipped)))
 
 
@@ -70,7 +68,7 @@ def _of_folder(folder: Path) -> tuple[list[str], list[str]]:
         is_image = path.is_file() and path.suffix.lower() in suffixes
         (found if is_image else others).append(str(path) + os.sep * path.is_dir())
     if not found:
-        raise UsageError(f"The folder '{folder}' holds no image ({', '.join(suffixes)}).")
+        raise UsageError(f"the folder '{folder}' holds no image ({', '.join(suffixes)})")
     return found, others
 
 
@@ -96,8 +94,8 @@ def picture_paths(
     for file in files:
         if not is_address(file) and output.resolve() == Path(file).parent.resolve():
             raise UsageError(
-                f"Pictures in '{output}', where '{Path(file).name}' is, could overwrite images "
-                "there: give another --output."
+                f"pictures in '{output}', where '{Path(file).name}' is, could overwrite images "
+                "there: give another --output"
             )
         if file in paths:
             continue

@@ -11,8 +11,6 @@ from typing import Any
 from ...files import whole_file
 from .inputs import stamp
 
-__all__ = ["Journal"]
-
 Entry = dict[str, Any]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from detectron2.structures import BoxMode
+from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from ...data.images import read_record_image
@@ -13,23 +14,13 @@ from ...language.spans import phrase_key
 
 Record = dict[str, Any]
 Color = tuple[int, int, int]
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+Place = tuple[float, float, float, float]
 
 # Dark enough to be read on white, and apart from each other.
 COLORS: tuple[Color, ...] = (
-    (214, 39, 40),
-    (31, 99, 200),
-    (24, 130, 50),
-    (200, 90, 0),
-    (128, 50, 170),
-    (0, 130, 140),
-    (190, 30, 130),
-    (120, 75, 30),
-    (90, 100, 0),
-    (70, 70, 200),
-    (150, 0, 60),
-    (60, 90, 110),
-)
+    (214, 39, 40), (31, 99, 200), (24, 130, 50), (200, 90, 0), (128, 50, 170), (0, 130, 140),
+    (190, 30, 130), (120, 75, 30), (90, 100, 0), (70, 70, 200), (150, 0, 60), (60, 90, 110),
+)  # fmt: skip
 _GRAY = (110, 110, 110)
 _MARGIN = 10
 _LINE = 26
@@ -146,42 +137,33 @@ def _draw_boxes(
         x1, y1 = max(x1 - 1, x0), max(y1 - 1, y0)
         draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(255, 255, 255), width=4)
         draw.rectangle((x0, y0, x1, y1), outline=color, width=2)
-    taken: list[tuple[float, float, float, float]] = []
+    taken: list[Place] = []
     for box, color, (text, _) in zip(boxes, colors, labels):
         text += " (crowd)" if color == _GRAY else ""
-        width = draw.textlength(text, font=font) + 8
-        place = _label_place(box, width, 19, canvas.size, taken)
+        size = (draw.textlength(text, font=font) + 8, 19)
+        place = _label_place(box, size, canvas.size, taken)
         taken.append(place)
         draw.rectangle(place, fill=color)
         draw.text((place[0] + 4, place[1] + 1), text, fill=(255, 255, 255), font=font)
     return canvas
 
 
-def _label_place(box, width, height, size, taken) -> tuple[float, float, float, float]:
+def _label_place(
+    box: Sequence[float], size: tuple[float, float], canvas: tuple[int, int], taken: list[Place]
+) -> Place:
     """Inside the corner of the box, or where it hides no other label."""
-    x0, y0, x1, y1 = box
-    corners = (
-        (x0, y0),
-        (x1 - width, y0),
-        (x0, y1 - height),
-        (x1 - width, y1 - height),
-        (x0, y0 - height),
-        (x0, y1),
-    )
-    places = []
-    for left, top in corners:
-        left = min(max(left, 0), max(size[0] - width, 0))
-        top = min(max(top, 0), max(size[1] - height, 0))
-        places.append((left, top, left + width, top + height))
+    (x0, y0, x1, y1), (w, h) = box, size
+    # Along the upper edge, along the lower one, then above and below the box.
+    corners = [(x, y) for y in (y0, y1 - h) for x in (x0, x1 - w)] + [(x0, y0 - h), (x0, y1)]
+    most_x, most_y = max(canvas[0] - w, 0), max(canvas[1] - h, 0)
+    inside = [(min(max(x, 0), most_x), min(max(y, 0), most_y)) for x, y in corners]
+    places = [(x, y, x + w, y + h) for x, y in inside]
+    return min(places, key=lambda place: sum(_overlap(place, other) for other in taken))
 
-    def hidden(place) -> float:
-        return sum(
-            max(min(place[2], other[2]) - max(place[0], other[0]), 0)
-            * max(min(place[3], other[3]) - max(place[1], other[1]), 0)
-            for other in taken
-        )
 
-    return min(places, key=hidden)
+def _overlap(a: Place, b: Place) -> float:
+    width, height = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    return max(width, 0) * max(height, 0)
 
 
 def _with_text(image: Image.Image, words: Sequence[_Word], title: str) -> Image.Image:
@@ -217,17 +199,12 @@ def _with_text(image: Image.Image, words: Sequence[_Word], title: str) -> Image.
     return canvas
 
 
-def _fitting(text: str, font: Font, width: float) -> str:
+def _fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     while len(text) > 4 and font.getlength(text) > width:
         text = text[: len(text) - 4] + "..."
     return text
 
 
-def _font(size: int) -> Font:
-    """DejaVu Sans of matplotlib, which Detectron2 needs anyway, has more scripts than Pillow's."""
-    try:
-        from matplotlib import get_data_path
-
-        return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
-    except (ImportError, OSError):
-        return ImageFont.load_default()
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans of matplotlib, which Detectron2 needs, too: it has more scripts than Pillow's."""
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

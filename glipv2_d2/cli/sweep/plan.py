@@ -82,7 +82,7 @@ def plan_runs(
     known = [name for name, _, _ in datasets]
     if strangers := [name for name in only if name not in known]:
         raise ConfigError(
-            f"ODinW-{suite} has no data set {strangers[0]!r}. It has: {', '.join(known)}."
+            f"ODinW-{suite} has no data set {strangers[0]!r}; it has: {', '.join(known)}"
         )
     datasets = [entry for entry in datasets if not only or entry[0] in only]
     runs = []
