@@ -59,3 +59,16 @@ def test_what_a_card_states_about_its_file(card):
     (dtype,) = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
     assert facts["tensors"] == f"{len(tensors)}, {values:,} values, {dtype}"
     assert facts["config"] == f"`{notes['config']}`" and resolve_config(notes["config"])
+
+
+def test_the_readme_s_table_of_folders_is_true():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^## What is where\n(.*?)^## ", text, re.M | re.S)
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named: set[Path] = set()
+    for cell in rows:
+        first, *beside = re.findall(r"`([^`]+)`", cell)
+        named |= {ROOT / first, *((ROOT / first).parent / name for name in beside)}
+    assert not [path for path in named if not path.exists()]
+    package = (p for p in (ROOT / "glipv2_d2").iterdir() if p.suffix in ("", ".py"))
+    assert not [path for path in package if path.stem[0] != "_" and path not in named]

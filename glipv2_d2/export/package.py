@@ -71,7 +71,9 @@ def export_glip(
         )
     if format == "onnx":
         require("onnx", "onnxscript")
-    _check_parts(model)
+    tokenizer = _exported_tokenizer(model)
+    if getattr(model, "mask_head", None) is not None:
+        logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
     stored = _encode(model, prompts) if prompts else None
     manifest = Manifest.of(
         model,
@@ -88,7 +90,7 @@ def export_glip(
         if stored is not None:
             save_file(stored, unfinished / PROMPTS_FILE)
             give_usual_mode(unfinished / PROMPTS_FILE)
-        _save_tokenizer(model.tokenizer, unfinished / TOKENIZER_FOLDER)
+        _save_tokenizer(tokenizer, unfinished / TOKENIZER_FOLDER)
         manifest.write(unfinished)
         unfinished.chmod(0o755)
         unfinished.rename(folder)
@@ -98,14 +100,14 @@ def export_glip(
     return folder
 
 
-def _check_parts(model: GLIP) -> None:
-    if getattr(model, "mask_head", None) is not None:
-        logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
-    if type(model.tokenizer) is not PromptTokenizer:
+def _exported_tokenizer(model: GLIP) -> PromptTokenizer:
+    tokenizer = model.tokenizer
+    if type(tokenizer) is not PromptTokenizer:
         raise ExportError(
-            f"the language backbone has a tokenizer of its own, {type(model.tokenizer).__name__}, "
+            f"the language backbone has a tokenizer of its own, {type(tokenizer).__name__}, "
             "which is not exported; only those are that a tokenizer.json describes"
         )
+    return tokenizer
 
 
 def _save_graphs(model: GLIP, manifest: Manifest, folder: Path) -> None:

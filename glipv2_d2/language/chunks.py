@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import PromptError, PromptTooLongError
+from ..errors import PromptError
 from .prompt import SEPARATOR, Prompt, clean_name
-from .tokenized import Tokenizer
+from .tokenized import Tokenizer, check_length
 
-__all__ = ["check_length", "split_vocabulary"]
+__all__ = ["split_vocabulary"]
 
 
 def split_vocabulary(
@@ -57,23 +57,3 @@ def split_vocabulary(
         result.append(prompt)
         start = end
     return result
-
-
-def check_length(prompt: Prompt, count: int, max_tokens: int) -> None:
-    """Check that a prompt of `count` tokens fits.
-
-    Raises:
-        PromptTooLongError: it does not; says what can be done.
-    """
-    if count <= max_tokens:
-        return
-    if prompt.kind != "detection":
-        remedy = "shorten the caption"
-    elif len(prompt) > 1:
-        remedy = "split the class names into several prompts (PromptTokenizer.split)"
-    else:
-        remedy = "shorten the class name"
-    raise PromptTooLongError(
-        f"the prompt {prompt.caption[:60]!r}... with {len(prompt)} phrases has {count} tokens, "
-        f"the limit is {max_tokens}: {remedy}"
-    )

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..errors import PromptTooLongError
+from .positive_map import own_words, positive_map
 from .prompt import SEPARATOR, Prompt
 from .spans import Span
 
@@ -30,6 +32,42 @@ class TokenizedPrompts:
     mask: Tensor
     positive_maps: list[Tensor]
     own_words: Tensor | None = None
+
+    @classmethod
+    def collate(
+        cls,
+        prompts: Sequence[Prompt],
+        ids: Sequence[Sequence[int]],
+        offsets: Sequence[Sequence[Span]],
+        max_tokens: int,
+        pad_token_id: int = 0,
+    ) -> TokenizedPrompts:
+        """B prompts that a tokenizer has encoded, padded to the longest of them.
+
+        Args:
+            prompts: B of them.
+            ids, offsets: of each prompt the ids of its tokens, and see `Tokenizer.offsets`.
+            max_tokens: the longest prompt.
+            pad_token_id: stands at padding.
+
+        Raises:
+            PromptTooLongError: a prompt has more than `max_tokens` tokens.
+            PromptError: a phrase has no token.
+        """
+        for prompt, row in zip(prompts, ids):
+            check_length(prompt, len(row), max_tokens)
+        size = len(prompts), max(map(len, ids))
+        input_ids = torch.full(size, pad_token_id, dtype=torch.int64)
+        mask = torch.zeros(size, dtype=torch.bool)
+        own = torch.zeros(size, dtype=torch.bool)
+        maps = []
+        for i, (prompt, row, characters) in enumerate(zip(prompts, ids, offsets)):
+            input_ids[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
+            mask[i, : len(row)] = True
+            padded = [*characters, *[(0, 0)] * (size[1] - len(row))]
+            maps.append(positive_map(prompt, padded))
+            own[i] = own_words(prompt, padded)
+        return cls(input_ids, mask, maps, own)
 
     def __len__(self) -> int:
         """B."""
@@ -91,3 +129,23 @@ class Tokenizer(Protocol):
 
     def fitting_prefix(self, caption: str) -> int:
         """How many leading characters of a caption fit `max_tokens`, cut between two words."""
+
+
+def check_length(prompt: Prompt, count: int, max_tokens: int) -> None:
+    """Check that a prompt of `count` tokens fits.
+
+    Raises:
+        PromptTooLongError: it does not; says what can be done.
+    """
+    if count <= max_tokens:
+        return
+    if prompt.kind != "detection":
+        remedy = "shorten the caption"
+    elif len(prompt) > 1:
+        remedy = "split the class names into several prompts (PromptTokenizer.split)"
+    else:
+        remedy = "shorten the class name"
+    raise PromptTooLongError(
+        f"the prompt {prompt.caption[:60]!r}... with {len(prompt)} phrases has {count} tokens, "
+        f"the limit is {max_tokens}: {remedy}"
+    )

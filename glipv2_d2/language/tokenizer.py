@@ -11,8 +11,7 @@ from tokenizers import Encoding
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..errors import PromptError, UsageError, printable
-from .chunks import check_length, split_vocabulary
-from .positive_map import own_words, positive_map
+from .chunks import split_vocabulary
 from .pretrained_names import resolve_pretrained
 from .prompt import SEPARATOR, Prompt, shorten
 from .spans import Span
@@ -164,25 +163,16 @@ class PromptTokenizer:
         """
         self._check_list(prompts)
         encodings = [self.encode(prompt.caption) for prompt in prompts]
+        ids, offsets = [e.ids for e in encodings], [e.offsets for e in encodings]
+        tokens = TokenizedPrompts.collate(prompts, ids, offsets, self.max_tokens, self.pad_token_id)
         for prompt, encoding in zip(prompts, encodings):
-            check_length(prompt, len(encoding.ids), self.max_tokens)
-        length = max(len(encoding.ids) for encoding in encodings)
-        input_ids = torch.full((len(prompts), length), self.pad_token_id, dtype=torch.int64)
-        mask = torch.zeros((len(prompts), length), dtype=torch.bool)
-        own = torch.zeros_like(mask)
-        maps = []
-        for row, (prompt, encoding) in enumerate(zip(prompts, encodings)):
-            count = len(encoding.ids)
-            input_ids[row, :count] = torch.tensor(encoding.ids)
-            mask[row, :count] = True
-            padding = [(0, 0)] * (length - count)
-            maps.append(positive_map(prompt, encoding.offsets + padding))
-            own[row] = own_words(prompt, encoding.offsets + padding)
             if self.tokenizer.unk_token_id in encoding.ids:
                 self._warn_of_unknown(prompt.caption)
         # [UNK] has characters of its own, but cannot be guessed once it is masked.
-        special = torch.isin(input_ids, torch.tensor(self.tokenizer.all_special_ids))
-        return TokenizedPrompts(input_ids, mask, maps, own & ~special)
+        special = torch.isin(tokens.input_ids, torch.tensor(self.tokenizer.all_special_ids))
+        assert tokens.own_words is not None  # `collate` gives them
+        tokens.own_words &= ~special
+        return tokens
 
     def _check_list(self, prompts: Sequence[Prompt]) -> None:
         if isinstance(prompts, Prompt):

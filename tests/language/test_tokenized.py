@@ -8,9 +8,10 @@ import torch
 
 from glipv2_d2.errors import PromptTooLongError
 from glipv2_d2.language import Prompt, TokenizedPrompts, Tokenizer
-from glipv2_d2.language.chunks import check_length, split_vocabulary
+from glipv2_d2.language.chunks import split_vocabulary
 from glipv2_d2.language.negatives import DetectionPromptSampler, surround_with_captions
-from glipv2_d2.language.positive_map import ClassMap, positive_map
+from glipv2_d2.language.positive_map import ClassMap
+from glipv2_d2.language.tokenized import check_length
 
 
 class Words:
@@ -34,11 +35,9 @@ class Words:
         return split_vocabulary(self, names, class_ids, size, separator)
 
     def __call__(self, prompts):
-        (prompt,) = prompts
-        offsets = self.offsets(prompt.caption)
-        check_length(prompt, len(offsets), self.max_tokens)
-        ids = torch.tensor([[hash(prompt.caption[a:b]) % 1000 for a, b in offsets]])
-        return TokenizedPrompts(ids, torch.ones_like(ids).bool(), [positive_map(prompt, offsets)])
+        offsets = [self.offsets(prompt.caption) for prompt in prompts]
+        ids = [[hash(p.caption[a:b]) % 1000 for a, b in row] for p, row in zip(prompts, offsets)]
+        return TokenizedPrompts.collate(prompts, ids, offsets, self.max_tokens)
 
 
 @pytest.fixture
@@ -83,3 +82,17 @@ def test_all_parts_go_to_a_device(tokenizer):
     moved = tokens.to("meta")
     parts = [moved.input_ids, moved.mask, moved.own_words, *moved.positive_maps]
     assert {part.device.type for part in parts} == {"meta"} and len(moved) == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "remedy"),
+    [
+        (Prompt.from_classes(["cat", "dog"]), "with 2 phrases has 9 tokens, the limit is 8: split"),
+        (Prompt.from_classes(["cat"]), "shorten the class name"),
+        (Prompt.parse("a [cat]"), "shorten the caption"),
+    ],
+)
+def test_what_can_be_done_about_a_prompt_that_is_too_long(prompt, remedy):
+    check_length(prompt, 8, 8)
+    with pytest.raises(PromptTooLongError, match=remedy):
+        check_length(prompt, 9, 8)

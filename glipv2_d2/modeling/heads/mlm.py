@@ -12,8 +12,7 @@ from torch import nn
 
 from ...errors import ConfigError
 from ...language.prompt import Prompt
-from ...language.tokenized import TokenizedPrompts
-from ...language.tokenizer import PromptTokenizer
+from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ..precision import without_autocast
 from ..processes import mean_over_processes
 from .task_head import TaskHead, TrainingBatch, TrainingPass
@@ -60,14 +59,14 @@ class MaskedLanguageHead(TaskHead):
         """See `TaskHead.check`: masks and predicts words of the model's tokenizer."""
         tokenizer = model.tokenizer
         _mask_token(tokenizer)
-        if self.vocabulary_size != len(tokenizer.tokenizer):
+        if self.vocabulary_size != tokenizer.vocabulary_size:
             raise ConfigError(
                 f"model.mlm_head.vocabulary_size is {self.vocabulary_size}, and the tokenizer of "
-                f"the language backbone has {len(tokenizer.tokenizer)} entries: set it to that"
+                f"the language backbone has {tokenizer.vocabulary_size} entries: set it to that"
             )
 
     @torch.no_grad()
-    def prepare_text(self, batch: TrainingBatch, tokenizer: PromptTokenizer) -> TrainingBatch:
+    def prepare_text(self, batch: TrainingBatch, tokenizer: Tokenizer) -> TrainingBatch:
         """Withhold words of the B prompts, at random (torch's generator of the tokens' device).
 
         Of a detection prompt only the names that are in the image, of a caption all of its own
@@ -109,7 +108,7 @@ class MaskedLanguageHead(TaskHead):
         return self.weight * loss / count
 
 
-def _mask_token(tokenizer: PromptTokenizer) -> int:
+def _mask_token(tokenizer: Tokenizer) -> int:
     if tokenizer.mask_token_id is None:
         raise ConfigError(
             "masked language modeling needs a mask token, and the tokenizer of the language "

@@ -11,8 +11,7 @@ from detectron2.structures import ImageList, Instances
 from torch import nn
 
 from ...language.prompt import Prompt
-from ...language.tokenized import TokenizedPrompts
-from ...language.tokenizer import PromptTokenizer
+from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ..boxes import InclusiveBoxCoder
 from ..matcher import GroundingTargets
 from ..text.features import TextFeatures
@@ -97,7 +96,7 @@ class TaskHead(nn.Module):
             ConfigError: it does not fit; it names the setting.
         """
 
-    def prepare_text(self, batch: TrainingBatch, tokenizer: PromptTokenizer) -> TrainingBatch:
+    def prepare_text(self, batch: TrainingBatch, tokenizer: Tokenizer) -> TrainingBatch:
         """Change what the language backbone is shown in training; see `TrainingBatch.showing`.
 
         Args:

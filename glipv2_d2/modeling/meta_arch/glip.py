@@ -12,8 +12,7 @@ from torch import nn
 
 from ...errors import PromptError
 from ...language.prompt import Prompt
-from ...language.tokenized import TokenizedPrompts
-from ...language.tokenizer import PromptTokenizer
+from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ..boxes import to_inclusive
 from ..heads import (
     GroundingHead,
@@ -119,7 +118,7 @@ class GLIP(nn.Module):
         return self.pixel_mean.device
 
     @property
-    def tokenizer(self) -> PromptTokenizer:
+    def tokenizer(self) -> Tokenizer:
         backbone: Any = self.language_backbone
         return backbone.tokenizer
 

@@ -62,8 +62,8 @@ class TextFeatureCache:
         # The longest prompt of the batch is as long as `tokens.mask` is wide.
         hidden, embedded = zip(*(found[key] for key in keys))
         return TextFeatures(
-            hidden=pad_sequence(hidden, batch_first=True),
-            embedded=pad_sequence(embedded, batch_first=True),
+            hidden=pad_sequence(list(hidden), batch_first=True),
+            embedded=pad_sequence(list(embedded), batch_first=True),
             mask=tokens.mask,
         )
 
