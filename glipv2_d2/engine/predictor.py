@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -75,30 +75,21 @@ class GroundingPredictor:
                 f"{type(model).__name__} takes no prompts: GroundingPredictor is for GLIP models; "
                 "use Detectron2's own predictor, or `glip eval`."
             )
-        _check_options(
-            model.device,
-            min_size=min_size,
-            max_size=max_size,
-            score_threshold=score_threshold,
-            merge_iou=merge_iou,
-            batch_size=batch_size,
-            precision=precision,
-            phrases=phrases,
-        )
-        self.precision = precision
-        self.model: GLIP | GLIPWithTTA = model.eval()
         self.min_size, self.max_size = min_size, max_size
-        self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
         self.score_threshold = score_threshold
         self.merge_iou = merge_iou
-        self.phrases = phrases
         self.batch_size = batch_size
+        self.precision = precision
+        self.phrases = phrases
+        _check_options(model.device, vars(self))
+        self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
+        self.model: GLIP | GLIPWithTTA = model.eval()
 
     @property
     def glip(self) -> GLIP:
         """The model itself, where `model` is its test-time augmentation, too."""
         model: Any = self.model
-        return getattr(model, "model", model)
+        return model.model if isinstance(model, GLIPWithTTA) else model
 
     @classmethod
     def from_config(
@@ -135,7 +126,7 @@ class GroundingPredictor:
         cfg = apply_overrides(get_config(config), overrides)
         settings = {key: value for key, value in cfg.get("inference", {}).items() if key in known}
         settings |= {k: v for k, v in options.items() if v is not None or k == "merge_iou"}
-        _check_options(torch.device(device), **settings)  # before the weights are read
+        _check_options(torch.device(device), settings)  # before the weights are read
         model: Any = build_for_weights(cfg.model, weights)
         load_weights(model, weights)
         return cls(model.to(device), **settings)
@@ -288,27 +279,17 @@ class EncodedImage:
         return _output(found, inputs)
 
 
-def _check_options(
-    device: torch.device,
-    *,
-    min_size=800,
-    max_size=1333,
-    score_threshold=0.0,
-    merge_iou=None,
-    batch_size=1,
-    precision="fp32",
-    phrases="rules",
-) -> None:
-    """Raise what `GroundingPredictor` promises to raise."""
-    sizes = {"min_size": min_size, "max_size": max_size, "batch_size": batch_size}
-    for name, value in sizes.items():
+def _check_options(device: torch.device, options: Mapping[str, Any]) -> None:
+    """Raise what `GroundingPredictor` promises to raise; what is left out has a good default."""
+    for name in ("min_size", "max_size", "batch_size"):
+        value = options.get(name, 1)
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{name} must be a whole number from 1, got {value!r}.")
-    _check_thresholds(score_threshold, merge_iou)
-    if phrases not in NOUN_PHRASE_EXTRACTORS:
+            raise UsageError(f"{name} must be a whole number from 1, got {value!r}")
+    _check_thresholds(options.get("score_threshold", 0), options.get("merge_iou"))
+    if options.get("phrases", "rules") not in NOUN_PHRASE_EXTRACTORS:
         known = ", ".join(repr(name) for name, _ in NOUN_PHRASE_EXTRACTORS)
-        raise UsageError(f"phrases must be one of {known}, got {phrases!r}.")
-    inference_autocast(device, precision)
+        raise UsageError(f"phrases must be one of {known}, got {options['phrases']!r}")
+    inference_autocast(device, options.get("precision", "fp32"))
 
 
 def _check_thresholds(score_threshold: Any, merge_iou: Any) -> None:
@@ -322,7 +303,7 @@ def _check_thresholds(score_threshold: Any, merge_iou: Any) -> None:
 def _check_fraction(name: str, value: Any) -> None:
     # NaN is in no interval.
     if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
-        raise UsageError(f"{name} must be a number in [0, 1] (0.35 for 35 %), got {value!r}.")
+        raise UsageError(f"{name} must be a number in [0, 1] (0.35 for 35 %), got {value!r}")
 
 
 def tta_in_proportion(

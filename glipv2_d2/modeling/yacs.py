@@ -22,6 +22,8 @@ away from its default has no effect, and is named in a warning.
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg, instantiate
@@ -38,15 +40,16 @@ __all__ = ["arguments_from"]
 logger = logging.getLogger(__name__)
 
 _SCORES = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.RETINANET.SCORE_THRESH_TEST")
-_OVERLAPS = ("MODEL.ROI_HEADS.NMS_THRESH_TEST", "MODEL.RETINANET.NMS_THRESH_TEST")
-_CANDIDATES = ("MODEL.RETINANET.TOPK_CANDIDATES_TEST",)
-_DETECTIONS = ("TEST.DETECTIONS_PER_IMAGE",)
+_POSTPROCESSING = {  # keys -> settings of the postprocessor
+    ("MODEL.ROI_HEADS.NMS_THRESH_TEST", "MODEL.RETINANET.NMS_THRESH_TEST"): ["nms_threshold"],
+    ("MODEL.RETINANET.TOPK_CANDIDATES_TEST",): ["topk_candidates"],
+    ("TEST.DETECTIONS_PER_IMAGE",): ["detections_per_prompt", "detections_per_image"],
+}
 _NUM_CLASSES = ("MODEL.ROI_HEADS.NUM_CLASSES", "MODEL.RETINANET.NUM_CLASSES")
 # Read above, or by Detectron2's own programs around the model.
 _WITH_EFFECT = {
     *_SCORES,
-    *_OVERLAPS,
-    *_CANDIDATES,
+    *chain(*_POSTPROCESSING),
     "MODEL.DEVICE",
     "MODEL.GLIP.CONFIG",
     "MODEL.META_ARCHITECTURE",
@@ -76,35 +79,24 @@ def arguments_from(cfg: CfgNode) -> dict[str, Any]:
 
 
 def _apply_test_keys(model: DictConfig, cfg: CfgNode) -> None:
-    defaults, postprocessor = get_cfg(), model.postprocessor
-    score = _changed(_SCORES, cfg, defaults)
+    score = _changed(_SCORES, cfg)
     if score is not None:
         model.min_score = score
-        postprocessor.score_threshold = min(postprocessor.score_threshold, score)
-    overlap = _changed(_OVERLAPS, cfg, defaults)
-    if overlap is not None:
-        postprocessor.nms_threshold = overlap
-    candidates = _changed(_CANDIDATES, cfg, defaults)
-    if candidates is not None:
-        postprocessor.topk_candidates = candidates
-    detections = _changed(_DETECTIONS, cfg, defaults)
-    if detections is not None:
-        postprocessor.detections_per_prompt = postprocessor.detections_per_image = detections
+        model.postprocessor.score_threshold = min(model.postprocessor.score_threshold, score)
+    for keys, settings in _POSTPROCESSING.items():
+        value = _changed(keys, cfg)
+        if value is not None:
+            model.postprocessor.update(dict.fromkeys(settings, value))
 
 
-def _changed(keys: Sequence[str], cfg: CfgNode, defaults: CfgNode) -> Any:
+def _changed(keys: Sequence[str], cfg: CfgNode) -> Any:
     """The value of those of the `keys` that are away from their default; None: none is."""
-    values = {key: _get(cfg, key) for key in keys if _get(cfg, key) != _get(defaults, key)}
+    values = {key: attrgetter(key)(cfg) for key in keys}
+    values = {key: x for key, x in values.items() if x != attrgetter(key)(get_cfg())}
     if len(set(values.values())) > 1:
         said = " and ".join(f"{key} is {value}" for key, value in values.items())
         raise ConfigError(f"{said}: a GLIP has one such setting, so give both the same value")
     return next(iter(values.values()), None)
-
-
-def _get(cfg: CfgNode, key: str) -> Any:
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
 
 
 def _vocabulary(own: Sequence[str] | None, cfg: CfgNode) -> Sequence[str] | None:
@@ -140,7 +132,7 @@ def _warn_of_keys_without_effect(arguments: dict[str, Any], cfg: CfgNode) -> Non
     if arguments.get("mask_head") is not None:
         known.add("MODEL.MASK_ON")
     for key in _NUM_CLASSES:  # no setting of a GLIP, but true where it counts the vocabulary
-        if arguments["vocabulary"] and _get(cfg, key) == len(arguments["vocabulary"]):
+        if arguments["vocabulary"] and attrgetter(key)(cfg) == len(arguments["vocabulary"]):
             known.add(key)
     ignored = [key for key in _away_from_default(cfg.MODEL, get_cfg().MODEL) if key not in known]
     if ignored:

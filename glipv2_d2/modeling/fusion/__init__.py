@@ -3,7 +3,7 @@
 from .bi_attention import BiAttention, BiAttentionFusion
 from .deform_conv import DeformConvNorm, modulated_deform_conv2d
 from .dyhead import DyHead, DynamicConv
-from .vl_tower import VLBlock, VLTower
+from .vl_tower import VLTower
 
 __all__ = [
     "BiAttention",
@@ -11,7 +11,6 @@ __all__ = [
     "DeformConvNorm",
     "DyHead",
     "DynamicConv",
-    "VLBlock",
     "VLTower",
     "modulated_deform_conv2d",
 ]

@@ -38,12 +38,6 @@ def _origins(batch: int, size: Sequence[int], stride: int, device) -> torch.Tens
     return torch.stack((image, row, column), dim=-1).view(-1, 3)
 
 
-def _tap_grid(device) -> torch.Tensor:
-    """(2, 9): rows and columns of the taps relative to the origin, taps in row-major order."""
-    tap = torch.arange(KERNEL, device=device) - PADDING
-    return torch.stack((tap.repeat_interleave(KERNEL), tap.repeat(KERNEL)))
-
-
 def _neighbors(position: torch.Tensor, size: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The two grid lines around each coordinate: indices and linear weights of both.
 
@@ -69,22 +63,24 @@ def _samples(
     size: Sequence[int],
     origin: torch.Tensor,
     offset: torch.Tensor,
-    mask: torch.Tensor,
+    modulation: torch.Tensor,
 ) -> torch.Tensor:
     """Modulated bilinear samples (n, 9 * C) of n output positions, taps first.
 
     Args:
         table: (B * H * W, C), the input. size: (H, W). origin: (n, 3), see `_origins`.
-        offset: (n, 9, 2), (dy, dx) per tap. mask: (n, 9).
+        offset: (n, 9, 2), (dy, dx) per tap. modulation: (n, 9).
     """
     height, width = size
-    position = offset.transpose(1, 2) + (origin[:, 1:, None] + _tap_grid(table.device))
+    tap = torch.arange(KERNEL, device=table.device) - PADDING
+    grid = torch.stack((tap.repeat_interleave(KERNEL), tap.repeat(KERNEL)))  # row-major
+    position = offset.transpose(1, 2) + (origin[:, 1:, None] + grid)
     bounds = torch.tensor([[height], [width]], dtype=position.dtype, device=table.device)
     low, high, weight_low, weight_high = _neighbors(position, bounds)
     image = (origin[:, :1] * (height * width)).int()
     rows = [image + line[:, 0] * width for line in (low, high)]
     index = torch.stack([row + line[:, 1] for row in rows for line in (low, high)], dim=-1)
-    row_weights = [weight[:, 0] * mask for weight in (weight_low, weight_high)]
+    row_weights = [weight[:, 0] * modulation for weight in (weight_low, weight_high)]
     weight = torch.stack(
         [row * column[:, 1] for row in row_weights for column in (weight_low, weight_high)], dim=-1
     )
@@ -97,7 +93,7 @@ def _samples(
 def _gather_deform_conv2d(
     x: torch.Tensor,
     offset: torch.Tensor,
-    mask: torch.Tensor,
+    modulation: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,
     stride: int,
@@ -105,16 +101,16 @@ def _gather_deform_conv2d(
     batch, channels, *in_size = x.shape
     out_size = offset.shape[-2:]
     # In training in float32, because the slopes of the positions come out of it.
-    dtype = inference_dtype(x, offset, mask, weight, bias)
+    dtype = inference_dtype(x, offset, modulation, weight, bias)
     table = x.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
     per_position = (
         _origins(batch, out_size, stride, x.device),
         at_least_float32(offset).flatten(2).transpose(1, 2).reshape(-1, TAPS, 2),
-        at_least_float32(mask).flatten(2).transpose(1, 2).reshape(-1, TAPS),
+        at_least_float32(modulation).flatten(2).transpose(1, 2).reshape(-1, TAPS),
     )
     # (out, 9 * C), taps first as in the samples
     kernel = weight.permute(0, 2, 3, 1).flatten(1).to(dtype)
-    block = block_rows(per_position[1][None], kernel.shape[1], x, mask, weight, bias)
+    block = block_rows(per_position[1][None], kernel.shape[1], x, modulation, weight, bias)
     out = [
         F.linear(_samples(table, in_size, *part), kernel, bias)
         for part in zip(*(t.split(block) for t in per_position))
@@ -127,7 +123,7 @@ def _gather_deform_conv2d(
 def modulated_deform_conv2d(
     x: torch.Tensor,
     offset: torch.Tensor,
-    mask: torch.Tensor,
+    modulation: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,
     stride: int = 1,
@@ -135,8 +131,8 @@ def modulated_deform_conv2d(
     """3x3 modulated deformable convolution with padding 1.
 
     Args:
-        x: (B, C, H, W). offset: (B, 18, h, w), (dy, dx) per tap in input pixels. mask: (B, 9, h,
-            w).
+        x: (B, C, H, W).
+        offset: (B, 18, h, w), (dy, dx) per tap in input pixels. modulation: (B, 9, h, w), per tap.
         weight: (out, C, 3, 3). bias: (out,). h and w are what a 3x3 convolution of this stride
             yields.
 
@@ -153,10 +149,10 @@ def modulated_deform_conv2d(
                 at_least_float32(bias),
                 stride,
                 PADDING,
-                mask=at_least_float32(mask),
+                mask=at_least_float32(modulation),
             )
             return out.to(weight.dtype)  # of a model in half precision
-    return _gather_deform_conv2d(x, offset, mask, weight, bias, stride)
+    return _gather_deform_conv2d(x, offset, modulation, weight, bias, stride)
 
 
 class DeformConvNorm(nn.Module):
@@ -170,8 +166,10 @@ class DeformConvNorm(nn.Module):
         self.norm = nn.GroupNorm(groups, channels)
         nn.init.normal_(self.weight, std=0.01)
 
-    def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, offset: torch.Tensor, modulation: torch.Tensor
+    ) -> torch.Tensor:
         """See `modulated_deform_conv2d`."""
         return self.norm(
-            modulated_deform_conv2d(x, offset, mask, self.weight, self.bias, self.stride)
+            modulated_deform_conv2d(x, offset, modulation, self.weight, self.bias, self.stride)
         )

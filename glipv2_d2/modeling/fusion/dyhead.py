@@ -12,14 +12,9 @@ from ..precision import at_least_float32
 from ..text.features import TextFeatures
 from .deform_conv import TAPS, DeformConvNorm
 
-__all__ = ["DyHead", "DynamicConv", "DynamicReLU", "hard_sigmoid"]
+__all__ = ["DyHead", "DynamicConv", "DynamicReLU"]
 
 OFFSET_RULES = ("resized", "raw_memory")
-
-
-def hard_sigmoid(x: torch.Tensor) -> torch.Tensor:
-    """relu6(x + 3) / 6."""
-    return F.hardsigmoid(x)
 
 
 class DynamicReLU(nn.Module):
@@ -32,13 +27,13 @@ class DynamicReLU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> the same shape."""
-        coefficients = hard_sigmoid(self.fc2(F.relu(self.fc1(x.mean(dim=(2, 3))))))
+        coefficients = F.hardsigmoid(self.fc2(F.relu(self.fc1(x.mean(dim=(2, 3))))))
         a1, b1, a2, b2 = (coefficients - 0.5).to(x.dtype)[:, :, None, None].chunk(4, dim=1)
         return torch.maximum(x * (2 * a1 + 1) + b1, x * (2 * a2) + b2)
 
 
 def offsets_for_coarser(fine: torch.Tensor, size: Sequence[int], rule: str) -> torch.Tensor:
-    """The offsets (or masks) of a level, (B, K, H, W), for an output of a smaller `size`.
+    """The offsets (or the modulation) of a level, (B, K, H, W), for an output of a smaller `size`.
 
     Args:
         rule: "resized" interpolates them. "raw_memory" is what the official CUDA operator does, and
@@ -89,29 +84,29 @@ class DynamicConv(nn.Module):
 
     def _merge(self, features: list[torch.Tensor], level: int) -> torch.Tensor:
         x = features[level]
-        offset, mask = at_least_float32(self.offset(x)).split((2 * TAPS, TAPS), dim=1)
-        mask = mask.sigmoid()
-        branches = [self.conv_mid(x, offset, mask)]
+        offset, modulation = at_least_float32(self.offset(x)).split((2 * TAPS, TAPS), dim=1)
+        modulation = modulation.sigmoid()
+        branches = [self.conv_mid(x, offset, modulation)]
         if level > 0:
-            branches.append(self.conv_low(features[level - 1], offset, mask))
+            branches.append(self.conv_low(features[level - 1], offset, modulation))
         if level + 1 < len(features):
-            branches.append(self._from_coarser(features[level + 1], offset, mask))
+            branches.append(self._from_coarser(features[level + 1], offset, modulation))
         return sum(branch * self._scale_weight(branch) for branch in branches) / len(branches)
 
     def _from_coarser(
-        self, coarser: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor
+        self, coarser: torch.Tensor, offset: torch.Tensor, modulation: torch.Tensor
     ) -> torch.Tensor:
         size = coarser.shape[-2:]
         high = self.conv_high(
             coarser,
             offsets_for_coarser(offset, size, self.offset_rule),
-            offsets_for_coarser(mask, size, self.offset_rule),
+            offsets_for_coarser(modulation, size, self.offset_rule),
         )
         return F.interpolate(high, size=offset.shape[-2:], mode="bilinear", align_corners=True)
 
     def _scale_weight(self, branch: torch.Tensor) -> torch.Tensor:
         pooled = branch.mean(dim=(2, 3), keepdim=True)
-        return hard_sigmoid(F.relu(self.scale_attention(pooled)))
+        return F.hardsigmoid(F.relu(self.scale_attention(pooled)))
 
 
 class DyHead(nn.Module):
@@ -138,9 +133,9 @@ class DyHead(nn.Module):
     def forward(
         self, features: list[torch.Tensor], text: TextFeatures
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Levels (B, C, h, w) -> levels, and the words (B, T, L) that the head classifies with:
+        """Levels (B, C, h, w) -> levels, and the words (B, T, L) that the head classifies with.
 
-        the language backbone's `embedded`, untouched by the image.
+        These are the language backbone's `embedded`, untouched by the image.
         """
         for block in self.blocks:
             if self.use_checkpoint and self.training:

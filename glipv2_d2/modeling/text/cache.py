@@ -60,12 +60,10 @@ class TextFeatureCache:
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
         # The longest prompt of the batch is as long as `tokens.mask` is wide.
-        hidden, embedded = zip(*(found[key] for key in keys))
-        return TextFeatures(
-            hidden=pad_sequence(list(hidden), batch_first=True),
-            embedded=pad_sequence(list(embedded), batch_first=True),
-            mask=tokens.mask,
+        hidden, embedded = (
+            pad_sequence(list(rows), batch_first=True) for rows in zip(*(found[k] for k in keys))
         )
+        return TextFeatures(hidden, embedded, tokens.mask)
 
     def _encode_missing(
         self, tokens: TokenizedPrompts, keys: list[Hashable], rows: list[int]

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from glipv2_d2.modeling.fusion import DyHead, DynamicConv
-from glipv2_d2.modeling.fusion.dyhead import DynamicReLU, hard_sigmoid, offsets_for_coarser
+from glipv2_d2.modeling.fusion.dyhead import DynamicReLU, offsets_for_coarser
 from glipv2_d2.modeling.text import TextFeatures
 
 CHANNELS = 16
@@ -87,11 +87,6 @@ def test_resized_rule_interpolates():
 def test_unknown_rule(build):
     with pytest.raises(ValueError, match="'cropped'.*resized.*raw_memory"):
         build(CHANNELS, "cropped")
-
-
-def test_hard_sigmoid():
-    x = torch.tensor([-4.0, -3.0, 0.0, 1.5, 3.0, 9.0])
-    torch.testing.assert_close(hard_sigmoid(x), torch.tensor([0, 0, 0.5, 0.75, 1, 1]))
 
 
 def test_dynamic_relu_by_formula():
