@@ -16,17 +16,15 @@ from glipv2_d2.cli import odinw as command
 from glipv2_d2.cli.sweep import running
 from glipv2_d2.engine import training
 from glipv2_d2.errors import ConfigError, DataError
-from tests.engine.conftest import CONFIG
 from tests.support import benchmark_tree as tree
-from tests.support.tiny import tiny_model
-from tests.support.tiny_data import write_tiny_data
+from tests.support.tiny_data import CONFIG, write_tiny_data
 
 FEW_SHOT = [f"fewshot_{base}_shot3_seed{seed}" for base in ("train", "val") for seed in (3, 30)]
 TRUTH = {"image_id": 1, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def odinw_root(tmp_path_factory):
     """All of ODinW, and what fine-tuning on two data sets needs."""
     root = tmp_path_factory.mktemp("odinw_data")
     tree.odinw(root)
@@ -36,14 +34,11 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture
-def sweep(root, tmp_path):
+def sweep(odinw_root, tiny_weights, tmp_path):
     """sweep(*arguments) -> the table."""
 
     def run(*arguments, output="sweep"):
-        weights = tmp_path / "tiny.pth"
-        if not weights.exists():
-            torch.save({"model": tiny_model(**{"head.prior_prob": 0.5}).state_dict()}, weights)
-        fixed = ["--config-file", str(CONFIG), "--weights", str(weights), "--num-gpus", "0"]
+        fixed = ["--config-file", str(CONFIG), "--weights", str(tiny_weights), "--num-gpus", "0"]
         given = [*fixed, "--output", str(tmp_path / output), *arguments]
         assert command.run(Namespace(**odinw.make_context("glip odinw", given).params)) == 0
         return (tmp_path / output / "table.md").read_text()
@@ -154,7 +149,7 @@ def test_all_data(sweep, pretended):
     assert "train.patience.stop=4" in pretended[1]
 
 
-def test_missing_data(sweep, pretended, root, tmp_path, capsys):
+def test_missing_data(sweep, pretended, odinw_root, tmp_path, capsys):
     with tree.catalogs_at(tmp_path), pytest.raises(DataError, match="pothole_val: there is no"):
         sweep("--allow-missing", "--only", "pothole")
     with pytest.raises(DataError, match=r"(?s)not on the disk:\n  Aquarium: .*--allow-missing"):

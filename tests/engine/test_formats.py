@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from glipv2_d2.data import register_grounding_dataset
 from glipv2_d2.data.datasets.coco_like import register_coco_style
@@ -25,7 +24,7 @@ COUNT = 4
 
 
 @pytest.fixture
-def images(tmp_path):
+def jpegs(tmp_path):
     for i in range(COUNT):
         (tmp_path / f"{i}.jpg").write_bytes(encoded_image(i))
     return tmp_path
@@ -94,17 +93,13 @@ def webdataset(folder, name):
 
 
 @pytest.mark.parametrize("make", [coco, mdetr, odvg, glip_tsv, webdataset])
-def test_train_and_evaluate(run_train_net, images, make):
+def test_train_and_evaluate(run_train_net, jpegs, make):
     name = f"tiny_{make.__name__}"
-    make(images, name)
-    try:
-        folder = run_train_net(
-            "train.max_iter=1", "train.eval_period=1", f"dataloader.train.datasets=[{name}]"
-        )
-        values = losses(folder)
-        assert len(values) == 1 and 0 < values[0] < 100
-        metrics = (folder / "metrics.json").read_text()
-        assert "bbox/AP" in metrics
-    finally:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    make(jpegs, name)
+    folder = run_train_net(
+        "train.max_iter=1", "train.eval_period=1", f"dataloader.train.datasets=[{name}]"
+    )
+    values = losses(folder)
+    assert len(values) == 1 and 0 < values[0] < 100
+    metrics = (folder / "metrics.json").read_text()
+    assert "bbox/AP" in metrics

@@ -11,8 +11,7 @@ import glipv2_d2.checkpoint.checkpointer as checkpointer_module
 from glipv2_d2.engine import evaluate
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import ConfigError
-from tests.engine.conftest import CONFIG
-from tests.support.tiny_data import losses
+from tests.support.tiny_data import CONFIG, losses
 
 RANDOM = CONFIG.with_name("tiny_random.py")
 OPTIONS = (

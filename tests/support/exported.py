@@ -1,9 +1,20 @@
-"""What a model and its export are asked, and that they answer the same."""
+"""The model that is exported, what it and its export are asked, and that they answer the same."""
 
 import numpy as np
 import torch
 
+from tests.support.tiny import tiny_model
+
+INFERENCE = {"min_size": 96, "max_size": 160, "score_threshold": 0.1}
 NAMES = ["cat", "red kite", "traffic light"]
+
+
+def small_model(**overrides):
+    """One fused block; an untrained model that is sure of something."""
+    model = tiny_model(**{"neck.num_blocks": 1, **overrides}).eval()
+    with torch.no_grad():
+        model.head.bias0.fill_(0.0)
+    return model
 
 
 def image(height, width, seed=0):

@@ -1,4 +1,4 @@
-"""The tiny data set, and how to read what a run left."""
+"""The tiny data set, the config that trains on it, and how to read what a run left."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+CONFIG = Path(__file__).with_name("tiny_train.py")
 NAMES = ("red circle", "blue square", "green star")
 
 

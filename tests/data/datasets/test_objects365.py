@@ -6,14 +6,13 @@ from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_object
 from tests.data.datasets.test_coco_like import edited
 
 
-def test_objects365_v2_names_and_paths(coco_json, cleanup):
+def test_objects365_v2_names_and_paths(coco_json):
     def edit(content):
         for image, folder in zip(content["images"], ("images/v1/patch8/", "images/v2/patch16/")):
             image["file_name"] = folder + image["file_name"]
         content["categories"][0]["name"] = "Moniter/TV"
         content["categories"][1]["name"] = "Cigar/Cigarette "
 
-    cleanup.append("tiny_o365")
     register_coco_style(
         "tiny_o365", edited(coco_json, edit), "o365", rename=clean_objects365_name, keep_folders=1
     )

@@ -45,9 +45,7 @@ def second(datasets, mdetr_json, images):
     path = mdetr_json.with_name("second.json")
     path.write_text(json.dumps(content))
     register_grounding_dataset("tiny_second", str(path), str(images))
-    yield "tiny_second"
-    DatasetCatalog.remove("tiny_second")
-    MetadataCatalog.remove("tiny_second")
+    return "tiny_second"
 
 
 def phrases(record):
