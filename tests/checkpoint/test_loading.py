@@ -18,7 +18,7 @@ from glipv2_d2.checkpoint import (
 )
 from glipv2_d2.errors import CheckpointError
 from glipv2_d2.modeling.backbone import ClipResNetBackbone, CoSwinBackbone, SwinBackbone
-from tests.support.official import official_state
+from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_config, tiny_model, tiny_unfused_model
 
 

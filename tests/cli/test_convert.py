@@ -9,7 +9,7 @@ from glip_commands.main import main
 from glipv2_d2.checkpoint import load_weights, read_checkpoint, read_safetensors_metadata
 from glipv2_d2.cli import convert
 from glipv2_d2.engine.ema import ModelEMA
-from tests.support.official import official_state
+from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
 
 CONFIG = "tests/support/tiny_detect.py"

@@ -16,7 +16,7 @@ from glipv2_d2.data import (
 )
 from glipv2_d2.data.build import relabel
 from glipv2_d2.errors import DataError
-from tests.support.mapping import make_mapper
+from tests.support.record_mapping import make_mapper
 
 
 def keys(batch):

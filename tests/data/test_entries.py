@@ -12,7 +12,7 @@ from glipv2_d2.data.loading import training_records
 from glipv2_d2.data.report import LEFT_OUT, Report
 from glipv2_d2.data.samplers import UNUSABLE
 from glipv2_d2.errors import DataError
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,

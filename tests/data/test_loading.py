@@ -17,7 +17,7 @@ from glipv2_d2.data import (
 )
 from glipv2_d2.errors import DataError
 from glipv2_d2.language.negatives import absent_class_ids
-from tests.support.mapping import make_mapper
+from tests.support.record_mapping import make_mapper
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from glipv2_d2.data.datasets.coco_like import register_coco_style
 from glipv2_d2.data.report import REPLACED
 from glipv2_d2.errors import DataError
 from tests.support.data_fixtures import HEIGHT, WIDTH
-from tests.support.making import CAPTION
-from tests.support.mapping import make_mapper
+from tests.support.pretraining_files import CAPTION
+from tests.support.record_mapping import make_mapper
 
 
 def boxes_anywhere(count=200, seed=0):

@@ -19,7 +19,7 @@ from glipv2_d2.data import (
 )
 from glipv2_d2.data.report import LEFT_OUT, REPLACED
 from glipv2_d2.errors import DataError
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     SPANS,
@@ -27,7 +27,7 @@ from tests.support.making import (
     image_row,
     write_tsv,
 )
-from tests.support.mapping import make_mapper
+from tests.support.record_mapping import make_mapper
 
 
 @pytest.fixture

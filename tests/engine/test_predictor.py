@@ -20,7 +20,7 @@ from glipv2_d2 import Prompt, add_glip_config
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine.predictor import GroundingPredictor
 from glipv2_d2.errors import CheckpointError, ConfigError, PromptError, UserError
-from tests.support.official import official_state
+from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_masks_model, tiny_model
 
 NAMES = ["cat", "dog", "red kite"]

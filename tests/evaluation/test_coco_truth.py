@@ -24,7 +24,7 @@ from glipv2_d2.data.datasets.coco_like import register_coco_style
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
 from glipv2_d2.evaluation.coco_truth import load_coco_truth
-from tests.support.exporters import EXPORTERS, HEIGHT, OBJECTS, WIDTH, polygon, write_images
+from tests.support.annotation_tools import EXPORTERS, HEIGHT, OBJECTS, WIDTH, polygon, write_images
 
 MASKED = {"cvat", "labelme"}
 

@@ -7,7 +7,7 @@ from detectron2.evaluation import COCOEvaluator
 
 from glipv2_d2.evaluation import SubsetCOCOEvaluator, build_evaluator
 from glipv2_d2.evaluation.subset_coco import has_fast_coco_eval
-from tests.support.benchmarks import benchmark, evaluate, instances
+from tests.support.benchmark_predictions import benchmark, evaluate, instances
 
 CLASSES = ["a", "b", "c", "d"]
 BOX, OTHER = (5, 5, 20, 20), (35, 35, 20, 20)

@@ -8,7 +8,7 @@ import pytest
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.export import ExportedGLIP, export_glip
 from glipv2_d2.export.graphs import export_image_path
-from tests.support.exported import INFERENCE, small_model
+from tests.support.exported_model import INFERENCE, small_model
 
 
 @pytest.fixture(scope="session")

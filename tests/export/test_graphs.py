@@ -2,28 +2,12 @@
 
 import pytest
 import torch
-from detectron2.structures import ImageList
 from torch.export.passes import move_to_device_pass
 
 from glipv2_d2.errors import ExportError
 from glipv2_d2.export.graphs import ImagePath, TextPath, export_image_path
 from glipv2_d2.modeling.fusion import DyHead
-from tests.support.exported import small_model
-
-# images, height, width, tokens: fewer and more than traced; one token; an odd number of windows;
-# less than one window, and one position on the levels from P5 on.
-SIZES = [(2, 64, 96, 5), (1, 224, 160, 17), (3, 32, 32, 1), (1, 32, 352, 2), (3, 416, 480, 40)]
-
-# No multiples of the stride: more and less than one, one side or both, one pixel.
-ODD_SIZES = [(1, 200, 300, 4), (2, 33, 95, 3), (1, 31, 64, 2), (1, 64, 97, 2), (1, 1, 1, 1)]
-
-
-def inputs(batch, height, width, tokens, channels=32):
-    generator = torch.Generator().manual_seed(height * width + tokens)
-    mask = torch.ones(batch, tokens, dtype=torch.bool)
-    mask[1:, max(1, tokens // 2) :] = False  # a prompt has at least one token
-    images = torch.randn(batch, 3, height, width, generator=generator)
-    return images, torch.randn(batch, tokens, channels, generator=generator), mask
+from tests.support.exported_model import ODD_SIZES, SIZES, inputs, padded, small_model
 
 
 @torch.no_grad()
@@ -36,11 +20,6 @@ def assert_same(program, path, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_fused_tower_with_offsets_from_memory(source_model, program, size):
     assert_same(program.module(), ImagePath(source_model), size)
-
-
-def padded(images, words, mask):
-    """What GLIP itself makes of the images."""
-    return ImageList.from_tensors(list(images), 32).tensor, words, mask
 
 
 @torch.no_grad()

@@ -7,8 +7,16 @@ from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError
 from glipv2_d2.export import ExportedGLIP, check_export, export_glip, graphs
 from glipv2_d2.export.onnx_format import save_onnx
-from tests.export.test_graphs import ODD_SIZES, SIZES, inputs, padded
-from tests.support.exported import INFERENCE, NAMES, assert_same_detections, image
+from tests.support.exported_model import (
+    INFERENCE,
+    NAMES,
+    ODD_SIZES,
+    SIZES,
+    assert_same_detections,
+    image,
+    inputs,
+    padded,
+)
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")

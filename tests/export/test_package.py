@@ -16,7 +16,7 @@ from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.errors import ExportError, PromptError
 from glipv2_d2.export import check_export, export_glip, load_exported
 from glipv2_d2.language.class_tokenizer import ParallelClassTokenizer
-from tests.support.exported import INFERENCE, NAMES, assert_same_detections, image
+from tests.support.exported_model import INFERENCE, NAMES, assert_same_detections, image
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ from glipv2_d2 import Prompt
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError
 from glipv2_d2.export import ExportedGLIP, export_glip, load_exported
-from tests.support.exported import INFERENCE, NAMES, assert_same_detections, image
+from tests.support.exported_model import INFERENCE, NAMES, assert_same_detections, image
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glipv2_d2.checkpoint import release_state, save_safetensors
-from tests.support.official import official_state
+from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
 
 

@@ -19,7 +19,7 @@ from glipv2_d2.checkpoint.formats.clip import resize_positions
 from glipv2_d2.errors import CheckpointError
 from glipv2_d2.language import Prompt
 from tests.support.tiny import tiny_input, tiny_model
-from tests.support.unicl import (
+from tests.support.tiny_clip import (
     POSITIONS,
     TextTransformer,
     clip_config,

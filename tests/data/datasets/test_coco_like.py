@@ -1,5 +1,3 @@
-import json
-
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
@@ -9,13 +7,7 @@ from glipv2_d2.data.datasets.coco_like import load_coco_style_json, register_coc
 from glipv2_d2.data.loading import training_records
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
-
-
-def edited(path, edit):
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-    return str(path)
+from tests.support.pretraining_files import edited
 
 
 def test_the_same_records_as_detectron2(coco_json, images):

@@ -13,7 +13,7 @@ from glipv2_d2.data import load_records, read_record_image, register_grounding_d
 from glipv2_d2.data.datasets.glip_tsv import load_glip_tsv
 from glipv2_d2.data.report import RecordError
 from glipv2_d2.errors import DataError
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,

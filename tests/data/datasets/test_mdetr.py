@@ -1,4 +1,3 @@
-import json
 import logging
 import os
 import re
@@ -9,13 +8,7 @@ from detectron2.structures import BoxMode
 from glipv2_d2.data import load_mdetr_json, load_records, register_grounding_dataset
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
-
-
-def edited(path, edit):
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-    return str(path)
+from tests.support.pretraining_files import edited
 
 
 def test_records(mdetr_json, images):

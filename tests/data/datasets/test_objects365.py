@@ -3,7 +3,7 @@ from detectron2.data import MetadataCatalog
 from glipv2_d2.data import load_records
 from glipv2_d2.data.datasets.coco_like import register_coco_style
 from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_objects365_name
-from tests.data.datasets.test_coco_like import edited
+from tests.support.pretraining_files import edited
 
 
 def test_objects365_v2_names_and_paths(coco_json):

@@ -20,7 +20,7 @@ from glipv2_d2.data import (
     register_grounding_dataset,
 )
 from glipv2_d2.language.class_names import detection_classes
-from tests.support.mapping import make_mapper
+from tests.support.record_mapping import make_mapper
 
 
 @pytest.fixture

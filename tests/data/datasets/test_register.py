@@ -21,7 +21,7 @@ README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding=
 
 
 @pytest.fixture(autouse=True)
-def catalogs(tmp_path):
+def own_catalogs(tmp_path):
     with catalogs_at(tmp_path):
         yield
 

@@ -9,7 +9,7 @@ from glipv2_d2.data import load_records, read_record_image, register_grounding_d
 from glipv2_d2.data.datasets import tar_shards
 from glipv2_d2.data.datasets.tar_shards import load_tar_shards
 from glipv2_d2.errors import DataError
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,

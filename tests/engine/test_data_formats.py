@@ -6,7 +6,7 @@ import pytest
 
 from glipv2_d2.data import register_grounding_dataset
 from glipv2_d2.data.datasets.coco_like import register_coco_style
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,
