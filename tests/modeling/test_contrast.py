@@ -11,6 +11,7 @@ from tests.support.contrast_cases import (
     CHANNELS,
     POSITIONS,
     TEXT_CHANNELS,
+    classes,
     features_of,
     make_targets,
     mixed_images,
@@ -22,10 +23,6 @@ def make_contrast(seed=0, **options):
     torch.manual_seed(seed)
     options = {"embed_channels": 4, "max_regions": 100, "temperature": 0.5, **options}
     return RegionWordContrast(channels=CHANNELS, text_channels=TEXT_CHANNELS, **options)
-
-
-def classes(*names, ids=None):
-    return Prompt.from_classes(names, ids)
 
 
 def compare_with_loops(contrast, targets):

@@ -8,6 +8,7 @@ from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.contrast_targets import _name_key, batch_targets, positions_inside
 from tests.support.contrast_cases import (
     POSITIONS,
+    classes,
     make_targets,
     word_labels,
 )
@@ -33,10 +34,6 @@ def positives(*images, **options):
         else:
             found[i, box] = {label for label, hit in zip(labels, row) if hit}
     return found
-
-
-def classes(*names, ids=None):
-    return Prompt.from_classes(names, ids)
 
 
 def test_detection_to_detection():

@@ -17,7 +17,7 @@ from tests.support.tiny import (
     tiny_masks_input,
     tiny_model,
 )
-from tests.support.yacs_door import NAMES, registered, tiny_cfg
+from tests.support.yacs_door import NAMES, register_sets, tiny_cfg
 
 MANY = [f"thing number {i}" for i in range(300)]  # 1,500 tokens in one prompt
 
@@ -137,17 +137,17 @@ def test_a_caption_without_its_prompt_is_refused():
 def test_boxes_are_taught_by_the_names_of_the_training_set(tmp_path):
     """The same classes in another order for the test: `gt_classes` 0 is "red heart", not a moon."""
     sets = {"door_train": (NAMES, NAMES[:2]), "door_test": (NAMES[::-1], NAMES[:1])}
-    with registered(tmp_path, **sets):
-        model = build_model(tiny_cfg(tmp_path, train=("door_train",), test=("door_test",)))
-        assert asked(model.training_vocabulary, stock_input([0, 2])) == ["red heart", "red moon"]
-        assert [p.names for p in model.vocabulary_prompts] == [NAMES[::-1]]
+    register_sets(tmp_path, **sets)
+    model = build_model(tiny_cfg(tmp_path, train=("door_train",), test=("door_test",)))
+    assert asked(model.training_vocabulary, stock_input([0, 2])) == ["red heart", "red moon"]
+    assert [p.names for p in model.vocabulary_prompts] == [NAMES[::-1]]
 
 
 def test_a_training_set_with_fewer_classes_than_the_test_set(tmp_path):
     sets = {"door_train": (NAMES[:2], NAMES[:2]), "door_test": (NAMES[1:], NAMES[1:])}
-    with registered(tmp_path, **sets):
-        model = build_model(tiny_cfg(tmp_path, train=("door_train",), test=("door_test",)))
-        assert asked(model.training_vocabulary, stock_input([1, 0])) == ["blue star", "red heart"]
+    register_sets(tmp_path, **sets)
+    model = build_model(tiny_cfg(tmp_path, train=("door_train",), test=("door_test",)))
+    assert asked(model.training_vocabulary, stock_input([1, 0])) == ["blue star", "red heart"]
 
 
 @pytest.mark.parametrize("key", ["train", "test"])
@@ -164,18 +164,18 @@ def test_sets_with_different_classes_are_refused_when_the_model_is_built(tmp_pat
 
 def test_test_sets_that_were_not_read_are_compared_too(tmp_path):
     sets = {"door_test": (NAMES, NAMES[:1]), "door_other": (NAMES[::-1], NAMES[:1])}
-    with registered(tmp_path, **sets):
-        with pytest.raises(ConfigError, match="'door_test' and 'door_other' have different"):
-            build_model(tiny_cfg(tmp_path, test=("door_test", "door_other")))
+    register_sets(tmp_path, **sets)
+    with pytest.raises(ConfigError, match="'door_test' and 'door_other' have different"):
+        build_model(tiny_cfg(tmp_path, test=("door_test", "door_other")))
 
 
 def test_training_sets_that_were_not_read_are_compared_at_the_first_step(tmp_path):
     """Building a model for inference reads no training data, which need not even be there."""
     sets = {"door_train": (NAMES, NAMES[:1]), "door_other": (NAMES[::-1], NAMES[:1])}
-    with registered(tmp_path, **sets):
-        model = build_model(tiny_cfg(tmp_path, train=("door_train", "door_other")))
-        with pytest.raises(ConfigError, match="'door_train' and 'door_other' have different"):
-            model.train()([stock_input([0])])
+    register_sets(tmp_path, **sets)
+    model = build_model(tiny_cfg(tmp_path, train=("door_train", "door_other")))
+    with pytest.raises(ConfigError, match="'door_train' and 'door_other' have different"):
+        model.train()([stock_input([0])])
 
 
 def test_a_vocabulary_of_the_config_that_is_not_the_test_sets_is_refused(tmp_path):

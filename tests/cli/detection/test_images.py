@@ -1,9 +1,7 @@
 """One image's trouble is its own, and what is found is kept."""
 
 import json
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import shutil
 
 import pytest
 import torch
@@ -278,30 +276,11 @@ def test_every_format_of_the_reader_is_taken_from_a_folder(command, tmp_path, ca
     assert ".mpg" not in readable_suffixes() and ".png" in readable_suffixes()
 
 
-@pytest.fixture
-def server(colored_images, tmp_path, monkeypatch):
-    """The folder of the images over HTTP."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
+def test_addresses(command, address, colored_images, tmp_path, monkeypatch):
     # Every handler keeps what it has fetched, by address.
-    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(colored_images)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    handlers = PathManager._path_handlers
-    assert isinstance(handlers["http://"], HTTPURLHandler)
-    monkeypatch.setitem(handlers, "http://", HTTPURLHandler())
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_addresses(command, server, colored_images, tmp_path):
-    addresses = [f"{server}/c.png?size=large&x=a.b", f"{server}/none.png"]
+    monkeypatch.setitem(PathManager._path_handlers, "http://", HTTPURLHandler())
+    shutil.copy(colored_images / "c.png", tmp_path / "web")
+    addresses = [f"{address}/c.png?size=large&x=a.b", f"{address}/none.png"]
     assert command(Predictor(), *addresses, source=colored_images / "a.png") == 1
     (first, second) = report(tmp_path)["images"]
     assert second == {

@@ -1,23 +1,19 @@
 """Records as pictures: boxes and words in the same colors."""
 
 import numpy as np
-from detectron2.structures import BoxMode
 from PIL import Image
 
 from glipv2_d2.cli.inspection import (
     draw_record,
 )
 from glipv2_d2.cli.inspection.drawing import COLORS
+from tests.support.record_mapping import box
 
 
 def gray(tmp_path, **fields):
     Image.new("RGB", (200, 100), (128, 128, 128)).save(tmp_path / "a.png")
     base = {"file_name": str(tmp_path / "a.png"), "height": 100, "width": 200, "image_id": 1}
     return {**base, **fields}
-
-
-def box(x, y, w, h, **fields):
-    return {"bbox": [x, y, w, h], "bbox_mode": BoxMode.XYWH_ABS, "iscrowd": 0, **fields}
 
 
 def colors_below(picture, top):
