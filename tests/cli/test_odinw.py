@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
 
 from glip_commands.main import main
 from glip_commands.odinw import odinw
@@ -173,7 +172,7 @@ def test_bad_input(sweep, pretended):
         sweep("--only", "pothole")
 
 
-def test_real_runs(sweep, monkeypatch, tmp_path):
+def test_real_runs(sweep, tiny_weights, monkeypatch, tmp_path):
     """Zero-shot and fine-tuned, through the code of `glip train` in this process."""
     folder = tmp_path / "tiny_data"
     folder.mkdir()
@@ -188,14 +187,11 @@ def test_real_runs(sweep, monkeypatch, tmp_path):
 
     monkeypatch.setattr(running, "execute", execute)
     monkeypatch.setattr(training, "launch_training", lambda args: training.main(args) or 0)
-    try:
-        table = sweep(
-            "--shots", "0,3", "--seeds", "30", "--only", "pothole", "--epochs", "2",
-            "--keep-weights", "evaluation.num_workers=0", "dataloader.train.num_workers=0",
-            "dataloader.train.mapper.augmentations=[]",
-        )  # fmt: skip
-    finally:
-        DatasetCatalog.data.pop("tiny", None)
+    table = sweep(
+        "--shots", "0,3", "--seeds", "30", "--only", "pothole", "--epochs", "2",
+        "--keep-weights", "evaluation.num_workers=0", "dataloader.train.num_workers=0",
+        "dataloader.train.mapper.augmentations=[]",
+    )  # fmt: skip
     assert len(commands) == 3
     rows = [line.split("|")[2:4] for line in table.splitlines()[2:]]
     assert rows == [[" 0 ", " test "], [" 0 ", " val "], [" 3 ", " test "], [" 3 ", " val "]]
@@ -203,6 +199,6 @@ def test_real_runs(sweep, monkeypatch, tmp_path):
     best, last = (read_checkpoint(trained / f"model_{n}.pth") for n in ("best", "final"))
     assert last["iteration"] == 3  # two epochs of two images, four copies, batches of four
     frozen = "backbone.bottom_up.patch_embed.proj.weight"
-    started = read_checkpoint(tmp_path / "tiny.pth")["model"]
+    started = read_checkpoint(tiny_weights)["model"]
     assert torch.equal(best["model"][frozen], started[frozen])
     assert "ema" not in best
