@@ -8,7 +8,7 @@ from detectron2.utils.logger import setup_logger
 from glipv2_d2.engine import setup
 
 # Fixtures that several folders use; each is defined once.
-pytest_plugins = ["tests.support.data_fixtures", "tests.support.evaluation_fixtures"]
+pytest_plugins = [f"tests.support.{kind}_fixtures" for kind in ("data", "model", "wheel")]
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from glipv2_d2 import compat
 from glipv2_d2.cluster import Place, place_in_job
 from glipv2_d2.engine.saving import resuming_command
 from glipv2_d2.errors import UsageError
-from tests.test_compat import two_process_main
+from tests.support.two_processes import two_process_main
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
 SRUN = {

@@ -9,49 +9,11 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
-from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
 from glipv2_d2 import compat
 from glipv2_d2.errors import DataError, UsageError
-
-
-class Toy(nn.Module):
-    """A model with Detectron2's training interface: list of dicts in, dict of losses out."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.linear = nn.Linear(4, 3)
-        self.seen_dtype = None
-
-    def forward(self, inputs):
-        hidden = self.linear(torch.stack([item["x"] for item in inputs]))
-        self.seen_dtype = hidden.dtype
-        return {"loss_a": hidden.float().pow(2).mean(), "loss_b": hidden.float().abs().mean()}
-
-
-def batch(seed, size):
-    generator = torch.Generator().manual_seed(seed)
-    return [{"x": torch.randn(4, generator=generator)} for _ in range(size)]
-
-
-def two_process_main(folder):
-    """One DDP step over two processes; each sees its half of a batch of four."""
-    model = compat.create_ddp_model(Toy())
-    assert isinstance(model, nn.parallel.DistributedDataParallel)
-    rank = comm.get_rank()
-    losses = model(batch(0, 4)[rank * 2 : rank * 2 + 2])
-    sum(losses.values()).backward()
-    report = {
-        "ranks": comm.gather((rank, comm.get_local_rank(), comm.get_world_size())),
-        "everyone": comm.all_gather(rank),
-        "gradient": model.module.linear.weight.grad.tolist(),
-        "loss": comm.reduce_dict({"loss": sum(losses.values()).detach()})["loss"].item(),
-        "threads": torch.get_num_threads(),
-    }
-    if comm.is_main_process():
-        (folder / "report.json").write_text(json.dumps(report))
+from tests.support.two_processes import TwoLosses, batch, two_process_main
 
 
 def test_two_cpu_processes_equal_one(tmp_path, monkeypatch):
@@ -61,7 +23,7 @@ def test_two_cpu_processes_equal_one(tmp_path, monkeypatch):
     assert report["ranks"] == [[0, 0, 2], [1, 1, 2]]
     assert report["everyone"] == [0, 1]
     assert report["threads"] == 1
-    model = Toy()
+    model = TwoLosses()
     loss = sum(model(batch(0, 4)).values())
     loss.backward()
     assert report["loss"] == pytest.approx(loss.item(), abs=1e-6)
@@ -167,7 +129,7 @@ def test_a_users_error_comes_back_from_detectron2s_launch_too(monkeypatch):
 
 
 def test_ddp_leaves_a_single_process_alone():
-    model = Toy()
+    model = TwoLosses()
     assert compat.create_ddp_model(model, broadcast_buffers=False) is model
 
 

@@ -11,7 +11,7 @@ import glipv2_d2
 from glipv2_d2 import model_zoo
 from glipv2_d2.config import resolve_config
 from glipv2_d2.errors import CheckpointError, ConfigError
-from tests.support.official import official_state
+from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "model_zoo.md"

@@ -1,7 +1,6 @@
 """The package as users get it: a wheel, installed outside the clone."""
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,18 +8,11 @@ from pathlib import Path
 
 import pytest
 
-CLONE = Path(__file__).resolve().parents[1]
-# Whatever index, constraints or proxies this machine has: nothing is downloaded here.
+from tests.support import ROOT
+from tests.support.wheel_fixtures import pip
+
 # For `python -c`: as where no Detectron2 is installed.
 WITHOUT = "import sys; sys.modules['detectron2'] = None\n"
-OFFLINE = {**os.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-
-
-def pip(*arguments):
-    command = [sys.executable, "-m", "pip", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, env=OFFLINE)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result
 
 
 def shipped_files(folder):
@@ -31,29 +23,12 @@ def shipped_files(folder):
     }
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built of a copy, so that no build folder is left in the clone."""
-    pytest.importorskip("setuptools")
-    source = tmp_path_factory.mktemp("source")
-    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in ("glip_commands", "glipv2_d2", "configs"):
-        shutil.copytree(CLONE / folder, source / folder, ignore=ignore)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-        if (CLONE / name).is_file():
-            shutil.copy(CLONE / name, source / name)
-    target = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(source))
-    (path,) = target.glob("glipv2_d2-*.whl")
-    return path
-
-
 def test_wheel_holds_every_file_of_the_package_and_the_configs(wheel):
     with zipfile.ZipFile(wheel) as archive:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
-    package = {f"glipv2_d2/{name}" for name in shipped_files(CLONE / "glipv2_d2")}
-    configs = {f"glipv2_d2/configs/{name}" for name in shipped_files(CLONE / "configs")}
-    commands = {f"glip_commands/{name}" for name in shipped_files(CLONE / "glip_commands")}
+    package = {f"glipv2_d2/{name}" for name in shipped_files(ROOT / "glipv2_d2")}
+    configs = {f"glipv2_d2/configs/{name}" for name in shipped_files(ROOT / "configs")}
+    commands = {f"glip_commands/{name}" for name in shipped_files(ROOT / "glip_commands")}
     assert configs
     assert inside == package | configs | commands
 
@@ -129,7 +104,7 @@ def test_the_import_knows_the_scenes_without_their_renderer():
         "assert {'scenes_train', 'scenes_val', 'scenes_novel'} <= set(DatasetCatalog.list())\n"
         "print(*sys.modules)"
     )
-    result = run(CLONE, CLONE, "-c", code)
+    result = run(ROOT, ROOT, "-c", code)
     loaded = set(result.stdout.split())
     assert "glipv2_d2.data" in loaded, result.stderr
     assert not loaded & {"glipv2_d2.scenes", "matplotlib", "skimage", "sklearn"}

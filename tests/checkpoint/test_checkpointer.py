@@ -11,7 +11,7 @@ from glipv2_d2.checkpoint import (
 )
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.errors import CheckpointError
-from tests.support.toy import Toy, save
+from tests.support.toy_model import Toy, save
 
 
 def test_a_part_is_enough_to_start_training_only(tmp_path, caplog):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from glipv2_d2.checkpoint import GLIPCheckpointer, read_checkpoint
 from glipv2_d2.errors import CheckpointError
-from tests.support.toy import NotAWeight
+from tests.support.toy_model import NotAWeight
 
 
 def test_reads_a_zoo_pickle(tmp_path):

@@ -7,7 +7,7 @@ from torch import nn
 from glipv2_d2.checkpoint import GLIPCheckpointer, check_weights
 from glipv2_d2.errors import CheckpointError
 from tests.support.tiny import tiny_model
-from tests.support.toy import Toy, save
+from tests.support.toy_model import Toy, save
 
 
 def test_other_model(tmp_path):

@@ -18,9 +18,8 @@ from glipv2_d2.checkpoint import (
 )
 from glipv2_d2.errors import CheckpointError
 from glipv2_d2.modeling.backbone import ClipResNetBackbone, CoSwinBackbone, SwinBackbone
-from tests.checkpoint.conftest import tiny_glip_t_a
-from tests.support.official import official_state
-from tests.support.tiny import tiny_config, tiny_model
+from tests.support.official_weights import official_state
+from tests.support.tiny import tiny_config, tiny_model, tiny_unfused_model
 
 
 def assert_equal(model, expected):
@@ -111,7 +110,7 @@ def test_weights_of_a_wrapped_model_through_every_door(fused, tmp_path, prefix, 
 
 def test_glip_t_a(unfused, tmp_path):
     torch.save(official_state(unfused.state_dict()), tmp_path / "a.pth")
-    model = tiny_glip_t_a()
+    model = tiny_unfused_model()
     load_weights(model, tmp_path / "a.pth")
     assert_equal(model, unfused)
 

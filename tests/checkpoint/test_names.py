@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from glipv2_d2.checkpoint import read_checkpoint, weight_names
-from tests.support.toy import assert_same_weights
+from tests.support.toy_model import assert_same_weights
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from glipv2_d2.checkpoint import (
     weight_names,
 )
 from glipv2_d2.errors import CheckpointError
-from tests.support.toy import NotAWeight, assert_same_weights
+from tests.support.toy_model import NotAWeight, assert_same_weights
 
 
 @pytest.mark.parametrize("wrap", [lambda w: w, lambda w: {"model": w}, lambda w: {"state_dict": w}])

@@ -10,7 +10,7 @@ from tests.support.tiny import tiny_model
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def download_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -27,27 +27,29 @@ def load(path):
     return model.head.bbox_pred.weight
 
 
-def test_detectron2s_checkpointer_reads_it_and_notices_another_file(cache, tmp_path, caplog):
+def test_detectron2s_checkpointer_reads_it_and_notices_another_file(
+    download_cache, tmp_path, caplog
+):
     path = tmp_path / "w.safetensors"
     expected = save(1, path)
     assert torch.equal(load(f"safetensors:{path}"), expected)
     assert torch.equal(load(f"safetensors:{path}"), expected)
-    assert len(list(cache.rglob("*.pth"))) == 1  # made once
+    assert len(list(download_cache.rglob("*.pth"))) == 1  # made once
     expected = save(2, path)
     assert torch.equal(load(f"safetensors:{path}"), expected)
     assert "not found in the checkpoint" not in caplog.text
 
 
-def test_our_own_checkpointer_reads_the_file_itself(cache, tmp_path):
+def test_our_own_checkpointer_reads_the_file_itself(download_cache, tmp_path):
     path = tmp_path / "w.safetensors"
     expected = save(1, path)
     model = tiny_model()
     GLIPCheckpointer(model, strict=True).load(f"safetensors:{path}")
     assert torch.equal(model.head.bbox_pred.weight, expected)
-    assert not cache.exists()
+    assert not download_cache.exists()
 
 
-def test_a_file_that_is_not_there(cache, tmp_path):
+def test_a_file_that_is_not_there(download_cache, tmp_path):
     for checkpointer in (DetectionCheckpointer, GLIPCheckpointer):
         with pytest.raises(CheckpointError, match="there is no checkpoint '.*absent.safetensors'"):
             checkpointer(tiny_model()).load(f"safetensors:{tmp_path}/absent.safetensors")

@@ -10,7 +10,7 @@ from glipv2_d2.checkpoint import (
     save_safetensors,
 )
 from glipv2_d2.errors import CheckpointError
-from tests.support.toy import Toy
+from tests.support.toy_model import Toy
 
 
 def test_weights_round_trip_as_float16_without_the_frozen_language_backbone(tmp_path):

@@ -10,25 +10,14 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from glip_commands.main import main
-from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.cli.detection.images import detect
 from glipv2_d2.language.phrase_list import PhraseList
-from tests.support.tiny import tiny_model
 
 CONFIG = "tests/support/tiny_detect.py"
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    model = tiny_model()
-    with torch.no_grad():
-        model.head.bias0.fill_(0.0)  # an untrained model would find nothing
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    return save_safetensors(release_state(model, torch.float32), path, {})
-
-
 @pytest.fixture
-def folder(tmp_path):
+def photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -43,9 +32,9 @@ def run(weights, source, output, *options, prompt="cat, red kite"):
     return main([*arguments, "--prompt", prompt, "--output", str(output), *options])
 
 
-def test_folder(weights, folder, tmp_path, capsys):
+def test_folder(tiny_weights, photos, tmp_path, capsys):
     output = tmp_path / "out"
-    assert run(weights, folder, output, "--batch-size", "2", "--threshold", "0.0") == 0
+    assert run(tiny_weights, photos, output, "--batch-size", "2", "--threshold", "0.0") == 0
     report = json.loads((output / "detections.json").read_text())
     pictures = {entry["picture"] for entry in report["images"]}
     assert pictures == {"a_png.jpg", "a_jpg.jpg", "b.jpg"}
@@ -59,12 +48,12 @@ def test_folder(weights, folder, tmp_path, capsys):
 
 
 def test_unreadable_images_are_named_counted_and_do_not_stop_the_rest(
-    weights, folder, tmp_path, capsys
+    tiny_weights, photos, tmp_path, capsys
 ):
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
-    (folder / "empty.png").write_bytes(b"")
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    (photos / "empty.png").write_bytes(b"")
     output = tmp_path / "out"
-    assert run(weights, folder, output, "--batch-size", "2") == 1
+    assert run(tiny_weights, photos, output, "--batch-size", "2") == 1
     report = json.loads((output / "detections.json").read_text())
     assert {entry["file"].rsplit("/", 1)[-1] for entry in report["failed"]} == {
         "broken.jpg",
@@ -75,10 +64,10 @@ def test_unreadable_images_are_named_counted_and_do_not_stop_the_rest(
     assert "2 of 5 images failed" in error and "broken.jpg" in error
 
 
-def test_one_image_with_a_caption(weights, folder, tmp_path):
+def test_one_image_with_a_caption(tiny_weights, photos, tmp_path):
     output = tmp_path / "out"
     prompt = "a [red kite] above a [dog]"
-    assert run(weights, folder / "b.jpg", output, "--threshold", "0", prompt=prompt) == 0
+    assert run(tiny_weights, photos / "b.jpg", output, "--threshold", "0", prompt=prompt) == 0
     report = json.loads((output / "detections.json").read_text())
     assert report["kind"] == "grounding" and report["threshold"] == 0
     assert {d["phrase"] for d in report["detections"]} <= {"red kite", "dog"}
@@ -102,13 +91,13 @@ def test_one_image_with_a_caption(weights, folder, tmp_path):
         ({"output": "same"}, "could overwrite images there"),
     ],
 )
-def test_usage_errors(weights, folder, tmp_path, capsys, change, message):
+def test_usage_errors(tiny_weights, photos, tmp_path, capsys, change, message):
     empty = tmp_path / "empty"
     empty.mkdir()
-    source = {"nowhere": "nowhere", ".": empty}.get(change.get("source"), folder / "b.jpg")
-    output = folder if change.get("output") else tmp_path / "out"
+    source = {"nowhere": "nowhere", ".": empty}.get(change.get("source"), photos / "b.jpg")
+    output = photos if change.get("output") else tmp_path / "out"
     status = run(
-        change.get("weights", weights), source, output, *change.get("options", []),
+        change.get("weights", tiny_weights), source, output, *change.get("options", []),
         prompt=change.get("prompt", "cat, dog"),
     )  # fmt: skip
     assert status == 2
@@ -117,21 +106,21 @@ def test_usage_errors(weights, folder, tmp_path, capsys, change, message):
     assert captured.err.count("\n") == 1 and not captured.out
 
 
-def test_overrides_of_the_config_may_come_last(weights, folder, tmp_path):
+def test_overrides_of_the_config_may_come_last(tiny_weights, photos, tmp_path):
     output = tmp_path / "out"
-    assert run(weights, folder / "b.jpg", output, "inference.score_threshold=0.9") == 0
+    assert run(tiny_weights, photos / "b.jpg", output, "inference.score_threshold=0.9") == 0
     assert json.loads((output / "detections.json").read_text())["threshold"] == 0.9
 
 
-def test_several_images_and_a_value_for_the_config(weights, folder, tmp_path):
+def test_several_images_and_a_value_for_the_config(tiny_weights, photos, tmp_path):
     other = tmp_path / "more"
     other.mkdir()
-    (other / "a.jpg").write_bytes((folder / "b.jpg").read_bytes())
+    (other / "a.jpg").write_bytes((photos / "b.jpg").read_bytes())
     output = tmp_path / "out"
-    more = (str(other), str(folder / "b.jpg"), "model.postprocessor.detections_per_prompt=3")
-    assert run(weights, folder / "a.jpg", output, *more) == 0
+    more = (str(other), str(photos / "b.jpg"), "model.postprocessor.detections_per_prompt=3")
+    assert run(tiny_weights, photos / "a.jpg", output, *more) == 0
     report = json.loads((output / "detections.json").read_text())
-    files = [str(folder / "a.jpg"), str(other / "a.jpg"), str(folder / "b.jpg")]
+    files = [str(photos / "a.jpg"), str(other / "a.jpg"), str(photos / "b.jpg")]
     assert [entry["file"] for entry in report["images"]] == files
     pictures = [entry["picture"] for entry in report["images"]]
     assert len(set(pictures)) == 3 and all((output / name).is_file() for name in pictures)
@@ -139,12 +128,12 @@ def test_several_images_and_a_value_for_the_config(weights, folder, tmp_path):
     assert report["images"][1]["detections"] == report["images"][2]["detections"]
 
 
-def test_no_image_at_all(weights, tmp_path, capsys):
-    assert run(weights, "model.chunk_size=2", tmp_path / "out") == 2
+def test_no_image_at_all(tiny_weights, tmp_path, capsys):
+    assert run(tiny_weights, "model.chunk_size=2", tmp_path / "out") == 2
     assert "no image is given" in capsys.readouterr().err
 
 
-def test_masks_are_drawn_and_written(tmp_path, folder):
+def test_masks_are_drawn_and_written(tmp_path, photos):
     class Predictor:
         batch_size = 1
 
@@ -158,14 +147,14 @@ def test_masks_are_drawn_and_written(tmp_path, folder):
             found.pred_masks[0, 10:40, 10:30] = True
             return [found] * len(images)
 
-    report = detect(Predictor(), [folder / "b.jpg"], ["cat"], tmp_path / "out")
+    report = detect(Predictor(), [photos / "b.jpg"], ["cat"], tmp_path / "out")
     (record,) = report["detections"]
     assert record["mask"]["size"] == [64, 80] and isinstance(record["mask"]["counts"], str)
     json.dumps(report)
 
 
-def test_no_detection_is_a_picture_all_the_same(weights, folder, tmp_path):
+def test_no_detection_is_a_picture_all_the_same(tiny_weights, photos, tmp_path):
     output = tmp_path / "out"
-    assert run(weights, folder / "b.jpg", output, "--threshold", "1.0") == 0
+    assert run(tiny_weights, photos / "b.jpg", output, "--threshold", "1.0") == 0
     assert (output / "b.jpg").exists()
     assert json.loads((output / "detections.json").read_text())["detections"] == []

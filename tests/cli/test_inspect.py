@@ -3,14 +3,13 @@
 import json
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from glip_commands.main import main
 
 
 @pytest.fixture
-def folder(tmp_path):
+def annotated(tmp_path):
     """Three pictures, and a COCO json, an MDETR json and an ODVG jsonl of them."""
     for i in range(3):
         Image.new("RGB", (80, 60), (90, 90, 40 * i)).save(tmp_path / f"{i}.jpg")
@@ -31,11 +30,7 @@ def folder(tmp_path):
     line = {"filename": "0.jpg", "height": 60, "width": 80}
     line["detection"] = {"instances": [{"bbox": [1, 1, 9, 9], "label": 0, "category": "cat"}]}
     (tmp_path / "odvg.jsonl").write_text(json.dumps(line) + "\n")
-    before = set(DatasetCatalog.list())
-    yield tmp_path
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return tmp_path
 
 
 def arguments(folder, name, kind, *more):
@@ -43,9 +38,9 @@ def arguments(folder, name, kind, *more):
     return ["inspect", *given, *more]
 
 
-def test_a_coco_json(folder, capsys):
-    output = folder / "out"
-    assert main(arguments(folder, "coco.json", "coco", "--output", str(output))) == 0
+def test_a_coco_json(annotated, capsys):
+    output = annotated / "out"
+    assert main(arguments(annotated, "coco.json", "coco", "--output", str(output))) == 0
     printed = capsys.readouterr().out
     assert "coco: 3 usable records of 3" in printed and "problems: none" in printed
     assert "hot_dog 3" in printed and "2, 1 without boxes" in printed
@@ -59,33 +54,33 @@ def test_a_coco_json(folder, capsys):
     ("name", "kind", "expected"),
     [("mdetr.json", "mdetr", "'red kite': 1 boxes"), ("odvg.jsonl", "odvg", "'cat': 1 boxes")],
 )
-def test_other_formats(folder, capsys, name, kind, expected):
-    assert main(arguments(folder, name, kind, "--samples", "1")) == 0
+def test_other_formats(annotated, capsys, name, kind, expected):
+    assert main(arguments(annotated, name, kind, "--samples", "1")) == 0
     assert expected in capsys.readouterr().out
 
 
-def test_problems_are_the_exit_status(folder, capsys):
-    (folder / "1.jpg").unlink()
-    assert main(arguments(folder, "mdetr.json", "mdetr")) == 1
+def test_problems_are_the_exit_status(annotated, capsys):
+    (annotated / "1.jpg").unlink()
+    assert main(arguments(annotated, "mdetr.json", "mdetr")) == 1
     assert "problem: 1 x missing image file; the first: " in capsys.readouterr().out
-    (folder / "2.jpg").write_bytes(b"damaged")
-    assert main(arguments(folder, "coco.json", "coco", "--check-images")) == 1
+    (annotated / "2.jpg").write_bytes(b"damaged")
+    assert main(arguments(annotated, "coco.json", "coco", "--check-images")) == 1
     printed = capsys.readouterr().out
     assert "unreadable image" in printed and "1 usable records of 3" in printed
-    (folder / "coco.json").write_text("{")
-    assert main(arguments(folder, "coco.json", "coco")) == 2
+    (annotated / "coco.json").write_text("{")
+    assert main(arguments(annotated, "coco.json", "coco")) == 2
     assert "no valid json" in capsys.readouterr().err
 
 
-def test_doubtful_classes_are_told_by_name(folder, capsys):
-    content = json.loads((folder / "coco.json").read_text())
+def test_doubtful_classes_are_told_by_name(annotated, capsys):
+    content = json.loads((annotated / "coco.json").read_text())
     content["categories"] = [
         {"id": 0, "name": "food", "supercategory": "none"},
         {"id": 1, "name": "hot_dog (ok)", "supercategory": "food"},
         {"id": 2, "name": "Hot dog", "supercategory": "food"},
     ]
-    (folder / "coco.json").write_text(json.dumps(content))
-    assert main(arguments(folder, "coco.json", "coco", "--samples", "1")) == 1
+    (annotated / "coco.json").write_text(json.dumps(content))
+    assert main(arguments(annotated, "coco.json", "coco", "--samples", "1")) == 1
     printed = capsys.readouterr().out
     assert "problems: none" not in printed
     assert "warning: classes that are written alike" in printed
@@ -93,30 +88,30 @@ def test_doubtful_classes_are_told_by_name(folder, capsys):
     assert "warning: classes without a box that look like an exporter's own: 'food'" in printed
 
 
-def test_a_test_set_without_annotations(folder, capsys):
-    content = json.loads((folder / "coco.json").read_text())
+def test_a_test_set_without_annotations(annotated, capsys):
+    content = json.loads((annotated / "coco.json").read_text())
     del content["annotations"]
-    (folder / "coco.json").write_text(json.dumps(content))
-    assert main(arguments(folder, "coco.json", "coco", "--output", str(folder / "out"))) == 0
+    (annotated / "coco.json").write_text(json.dumps(content))
+    assert main(arguments(annotated, "coco.json", "coco", "--output", str(annotated / "out"))) == 0
     printed = capsys.readouterr().out
     assert "no annotations, 2 classes: a test set" in printed
     assert "test: 1 prompts" in printed and "training, a" not in printed
 
 
-def test_a_registered_name(folder, capsys):
-    (folder / "my.py").write_text(
+def test_a_registered_name(annotated, capsys):
+    (annotated / "my.py").write_text(
         "from detectron2.data.datasets import register_coco_instances\n"
-        f"register_coco_instances('my_inspected', {{}}, '{folder}/coco.json', '{folder}')\n"
+        f"register_coco_instances('my_inspected', {{}}, '{annotated}/coco.json', '{annotated}')\n"
     )
-    assert main(["inspect", "my_inspected", "--register", str(folder / "my.py")]) == 0
+    assert main(["inspect", "my_inspected", "--register", str(annotated / "my.py")]) == 0
     assert "my_inspected: 3 usable records" in capsys.readouterr().out
     assert main(["inspect", "nothing_of_this_name"]) == 2
     assert "no data set named 'nothing_of_this_name'; register it" in capsys.readouterr().err
     assert main(["inspect"]) == 2
     assert "give either the NAME" in capsys.readouterr().err
-    assert main(arguments(folder, "odvg.jsonl", "odvg", "--option", "lazy")) == 2
+    assert main(arguments(annotated, "odvg.jsonl", "odvg", "--option", "lazy")) == 2
     assert "KEY=VALUE" in capsys.readouterr().err
     options = ["--option", 'label_map={"0": "lion"}']
-    assert main(arguments(folder, "odvg.jsonl", "odvg", *options)) == 2  # nothing is left
+    assert main(arguments(annotated, "odvg.jsonl", "odvg", *options)) == 2  # nothing is left
     assert "boxes cannot be used" in (refusal := capsys.readouterr().err)
     assert "name and id differ" in refusal

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
 
 from glip_commands.main import main
 from glip_commands.odinw import odinw
@@ -16,17 +15,15 @@ from glipv2_d2.cli import odinw as command
 from glipv2_d2.cli.sweep import running
 from glipv2_d2.engine import training
 from glipv2_d2.errors import ConfigError, DataError
-from tests.engine.conftest import CONFIG
 from tests.support import benchmark_tree as tree
-from tests.support.tiny import tiny_model
-from tests.support.tiny_data import write_tiny_data
+from tests.support.tiny_data import CONFIG, write_tiny_data
 
 FEW_SHOT = [f"fewshot_{base}_shot3_seed{seed}" for base in ("train", "val") for seed in (3, 30)]
 TRUTH = {"image_id": 1, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def odinw_root(tmp_path_factory):
     """All of ODinW, and what fine-tuning on two data sets needs."""
     root = tmp_path_factory.mktemp("odinw_data")
     tree.odinw(root)
@@ -36,14 +33,11 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture
-def sweep(root, tmp_path):
+def sweep(odinw_root, tiny_weights, tmp_path):
     """sweep(*arguments) -> the table."""
 
     def run(*arguments, output="sweep"):
-        weights = tmp_path / "tiny.pth"
-        if not weights.exists():
-            torch.save({"model": tiny_model(**{"head.prior_prob": 0.5}).state_dict()}, weights)
-        fixed = ["--config-file", str(CONFIG), "--weights", str(weights), "--num-gpus", "0"]
+        fixed = ["--config-file", str(CONFIG), "--weights", str(tiny_weights), "--num-gpus", "0"]
         given = [*fixed, "--output", str(tmp_path / output), *arguments]
         assert command.run(Namespace(**odinw.make_context("glip odinw", given).params)) == 0
         return (tmp_path / output / "table.md").read_text()
@@ -154,7 +148,7 @@ def test_all_data(sweep, pretended):
     assert "train.patience.stop=4" in pretended[1]
 
 
-def test_missing_data(sweep, pretended, root, tmp_path, capsys):
+def test_missing_data(sweep, pretended, odinw_root, tmp_path, capsys):
     with tree.catalogs_at(tmp_path), pytest.raises(DataError, match="pothole_val: there is no"):
         sweep("--allow-missing", "--only", "pothole")
     with pytest.raises(DataError, match=r"(?s)not on the disk:\n  Aquarium: .*--allow-missing"):
@@ -178,7 +172,7 @@ def test_bad_input(sweep, pretended):
         sweep("--only", "pothole")
 
 
-def test_real_runs(sweep, monkeypatch, tmp_path):
+def test_real_runs(sweep, tiny_weights, monkeypatch, tmp_path):
     """Zero-shot and fine-tuned, through the code of `glip train` in this process."""
     folder = tmp_path / "tiny_data"
     folder.mkdir()
@@ -193,14 +187,11 @@ def test_real_runs(sweep, monkeypatch, tmp_path):
 
     monkeypatch.setattr(running, "execute", execute)
     monkeypatch.setattr(training, "launch_training", lambda args: training.main(args) or 0)
-    try:
-        table = sweep(
-            "--shots", "0,3", "--seeds", "30", "--only", "pothole", "--epochs", "2",
-            "--keep-weights", "evaluation.num_workers=0", "dataloader.train.num_workers=0",
-            "dataloader.train.mapper.augmentations=[]",
-        )  # fmt: skip
-    finally:
-        DatasetCatalog.data.pop("tiny", None)
+    table = sweep(
+        "--shots", "0,3", "--seeds", "30", "--only", "pothole", "--epochs", "2",
+        "--keep-weights", "evaluation.num_workers=0", "dataloader.train.num_workers=0",
+        "dataloader.train.mapper.augmentations=[]",
+    )  # fmt: skip
     assert len(commands) == 3
     rows = [line.split("|")[2:4] for line in table.splitlines()[2:]]
     assert rows == [[" 0 ", " test "], [" 0 ", " val "], [" 3 ", " test "], [" 3 ", " val "]]
@@ -208,6 +199,6 @@ def test_real_runs(sweep, monkeypatch, tmp_path):
     best, last = (read_checkpoint(trained / f"model_{n}.pth") for n in ("best", "final"))
     assert last["iteration"] == 3  # two epochs of two images, four copies, batches of four
     frozen = "backbone.bottom_up.patch_embed.proj.weight"
-    started = read_checkpoint(tmp_path / "tiny.pth")["model"]
+    started = read_checkpoint(tiny_weights)["model"]
     assert torch.equal(best["model"][frozen], started[frozen])
     assert "ema" not in best

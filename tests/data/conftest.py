@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,

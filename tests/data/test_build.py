@@ -16,7 +16,7 @@ from glipv2_d2.data import (
 )
 from glipv2_d2.data.build import relabel
 from glipv2_d2.errors import DataError
-from tests.support.mapping import make_mapper
+from tests.support.record_mapping import make_mapper
 
 
 def keys(batch):
@@ -214,10 +214,6 @@ def test_classes_that_cannot_be_asked_for(class_name, problem, coco_json, datase
 def test_boxes_without_class_names_are_refused_before_they_are_read(datasets, tokenizer):
     records = DatasetCatalog.get(datasets[0])
     DatasetCatalog.register("tiny_nameless", lambda: records)
-    try:
-        for build in both_loaders("tiny_nameless", tokenizer):
-            with pytest.raises(DataError, match="'tiny_nameless' has no class names"):
-                build()
-    finally:
-        DatasetCatalog.remove("tiny_nameless")
-        MetadataCatalog.remove("tiny_nameless")
+    for build in both_loaders("tiny_nameless", tokenizer):
+        with pytest.raises(DataError, match="'tiny_nameless' has no class names"):
+            build()

@@ -16,7 +16,7 @@ from glipv2_d2.data.loading import training_records
 from glipv2_d2.data.report import LEFT_OUT, Report
 from glipv2_d2.data.samplers import UNUSABLE
 from glipv2_d2.errors import DataError
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,
@@ -181,7 +181,7 @@ def use(name, tokenizer, invalid):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_an_odd_value_anywhere(kind, tmp_path, cleanup, tokenizer, caplog):
+def test_an_odd_value_anywhere(kind, tmp_path, tokenizer, caplog):
     make, write = FORMATS[kind]
     for i in range(2):
         (tmp_path / f"{i}.jpg").write_bytes(encoded_image(i))
@@ -192,7 +192,6 @@ def test_an_odd_value_anywhere(kind, tmp_path, cleanup, tokenizer, caplog):
         value = REMOVED if number % 8 == 0 else generator.choice(ODD)
         path = generator.choice(paths)
         name = f"odd_{kind}_{number}"
-        cleanup.append(name)
         write(name, tmp_path, replaced(sound, path, value))
         try:
             use(name, tokenizer, "raise" if number % 2 else "drop")
@@ -200,6 +199,5 @@ def test_an_odd_value_anywhere(kind, tmp_path, cleanup, tokenizer, caplog):
             error.add_note(f"{path} is {'removed' if value is REMOVED else repr(value)}")
             raise
     write(name + "_sound", tmp_path, sound)
-    cleanup.append(name + "_sound")
     assert use(name + "_sound", tokenizer, "raise")
     caplog.text.encode("utf-8")  # what is said of half characters can be printed

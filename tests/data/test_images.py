@@ -11,16 +11,16 @@ from glipv2_d2.data.images import (
 
 
 @pytest.fixture
-def path(tmp_path):
+def image_path(tmp_path):
     return str(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("orientation", [1, 6, 99])
-def test_the_header_tells_the_size_of_the_upright_image(path, orientation):
+def test_the_header_tells_the_size_of_the_upright_image(image_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.new("RGB", (6, 4)).save(path, exif=exif)
-    record = {"file_name": path}
+    Image.new("RGB", (6, 4)).save(image_path, exif=exif)
+    record = {"file_name": image_path}
     array = read_record_image(record)
     height, width = array.shape[:2]
     assert (height, width) == ((6, 4) if orientation == 6 else (4, 6))
@@ -31,9 +31,9 @@ def test_the_header_tells_the_size_of_the_upright_image(path, orientation):
     check_image_size(record, array)
 
 
-def test_training_and_the_header_say_the_same_of_another_size(path):
-    Image.new("RGB", (6, 4)).save(path)
-    record = {"file_name": path, "height": 7, "width": 6}
+def test_training_and_the_header_say_the_same_of_another_size(image_path):
+    Image.new("RGB", (6, 4)).save(image_path)
+    record = {"file_name": image_path, "height": 7, "width": 6}
     with pytest.raises(ImageSizeError, match="resized") as raised:
         check_image_size(record, read_record_image(record))
     assert record_image_problem(record) == ("wrong image size", str(raised.value))

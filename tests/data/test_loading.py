@@ -17,11 +17,11 @@ from glipv2_d2.data import (
 )
 from glipv2_d2.errors import DataError
 from glipv2_d2.language.negatives import absent_class_ids
-from tests.support.mapping import make_mapper
+from tests.support.record_mapping import make_mapper
 
 
 @pytest.fixture
-def lvis_json(tmp_path, cleanup):
+def lvis_json(tmp_path):
     """Ids from 1, paths in coco_url, verified-absent classes."""
     pytest.importorskip("lvis")
     names = get_lvis_instances_meta("lvis_v1")["thing_classes"]
@@ -58,7 +58,6 @@ def lvis_json(tmp_path, cleanup):
     }
     path = tmp_path / "lvis.json"
     path.write_text(json.dumps(content))
-    cleanup.append("lvis_v1_tiny")
     register_lvis_instances(
         "lvis_v1_tiny", get_lvis_instances_meta("lvis_v1"), str(path), str(tmp_path / "coco") + "/"
     )
@@ -182,16 +181,12 @@ def test_federated_images_without_questions_are_left_out(images, tokenizer, capl
     MetadataCatalog.get("tiny_federated").set(
         thing_classes=["a", "b", "c"], evaluator_type="lvis"
     )  # ids in the file begin at 1
-    try:
-        with caplog.at_level(logging.WARNING):
-            loader = build_grounding_train_loader(
-                "tiny_federated",
-                mapper=make_mapper(tokenizer, full_prompt_prob=1.0),
-                total_batch_size=2,
-            )
-        batch = {s["image_id"]: s["prompt"].names for s in next(iter(loader))}
-        assert {i: set(names) for i, names in batch.items()} == {1: {"b"}, 2: {"a", "c"}}
-        assert "1 images without boxes" in caplog.text
-    finally:
-        DatasetCatalog.remove("tiny_federated")
-        MetadataCatalog.remove("tiny_federated")
+    with caplog.at_level(logging.WARNING):
+        loader = build_grounding_train_loader(
+            "tiny_federated",
+            mapper=make_mapper(tokenizer, full_prompt_prob=1.0),
+            total_batch_size=2,
+        )
+    batch = {s["image_id"]: s["prompt"].names for s in next(iter(loader))}
+    assert {i: set(names) for i, names in batch.items()} == {1: {"b"}, 2: {"a", "c"}}
+    assert "1 images without boxes" in caplog.text

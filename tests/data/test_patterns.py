@@ -22,8 +22,8 @@ from glipv2_d2.data.checks import check_records
 from glipv2_d2.data.report import REPLACED
 from glipv2_d2.errors import DataError
 from tests.support.data_fixtures import HEIGHT, WIDTH
-from tests.support.making import CAPTION
-from tests.support.mapping import make_mapper
+from tests.support.pretraining_files import CAPTION
+from tests.support.record_mapping import make_mapper
 
 
 def boxes_anywhere(count=200, seed=0):
@@ -124,13 +124,12 @@ PATTERNS = {
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("register", [register_coco_dataset, register_coco_instances])
 def test_training_test_and_inspection_stop_alike(
-    pattern, register, coco_json, images, tokenizer, cleanup, capsys
+    pattern, register, coco_json, images, tokenizer, capsys
 ):
     edit, message = PATTERNS[pattern]
     content = json.loads(coco_json.read_text())
     edit(content)
     coco_json.write_text(json.dumps(content))
-    cleanup += ["most", "coco"]
     register("most", *([{}] if register is register_coco_instances else []), str(coco_json),
              str(images))  # fmt: skip
     with pytest.raises(DataError, match=message) as train:
@@ -143,12 +142,11 @@ def test_training_test_and_inspection_stop_alike(
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(5, False), (6, True)])
-def test_more_than_half_left_out_stops(bad, stops, coco_json, images, cleanup):
+def test_more_than_half_left_out_stops(bad, stops, coco_json, images):
     content = json.loads(coco_json.read_text())
     for entry in content["annotations"][:bad]:
         entry["bbox"][2] = 0
     coco_json.write_text(json.dumps(content))
-    cleanup.append("half")
     register_coco_dataset("half", str(coco_json), str(images))
     if stops:
         with pytest.raises(DataError, match="6 of 11 boxes cannot be used: left out 6 annot"):
@@ -157,11 +155,10 @@ def test_more_than_half_left_out_stops(bad, stops, coco_json, images, cleanup):
         assert sum(len(r["annotations"]) for r in load_records("half")) == 6
 
 
-def test_images_without_objects_only_beside_others(coco_json, images, cleanup, tokenizer):
+def test_images_without_objects_only_beside_others(coco_json, images, tokenizer):
     content = json.loads(coco_json.read_text())
     empty = coco_json.with_name("empty.json")
     empty.write_text(json.dumps({**content, "annotations": []}))
-    cleanup += ["empty", "some"]
     register_coco_dataset("empty", str(empty), str(images))
     register_coco_dataset("some", str(coco_json), str(images))
     with pytest.raises(DataError, match=r"no image of \['empty'\] has a box"):
@@ -192,9 +189,8 @@ def own_records(images, scale=1):
         }  # fmt: skip
 
 
-def test_records_of_ones_own_function(images, cleanup, tokenizer):
+def test_records_of_ones_own_function(images, tokenizer):
     for name, scale in (("own", 1), ("own_normalized", 100)):
-        cleanup.append(name)
         DatasetCatalog.register(name, partial(own_records, images, scale))
         MetadataCatalog.get(name).thing_classes = ["cat", "dog"]
     loader = build_grounding_train_loader("own", mapper=make_mapper(tokenizer), total_batch_size=3)
@@ -206,21 +202,19 @@ def test_records_of_ones_own_function(images, cleanup, tokenizer):
         load_records("own_normalized")
 
 
-def test_annotations_of_images_that_were_taken_out_do_not_count(coco_json, images, cleanup):
+def test_annotations_of_images_that_were_taken_out_do_not_count(coco_json, images):
     content = json.loads(coco_json.read_text())
     del content["images"][3:]
     coco_json.write_text(json.dumps(content))
-    cleanup.append("subset")
     register_coco_dataset("subset", str(coco_json), str(images))
     assert [len(r["annotations"]) for r in load_records("subset")] == [1, 1, 1]
 
 
-def test_undrawable_polygons_cost_no_box(coco_json, images, cleanup, tokenizer):
+def test_undrawable_polygons_cost_no_box(coco_json, images, tokenizer):
     content = json.loads(coco_json.read_text())
     for entry in content["annotations"]:
         entry["segmentation"] = [[5.0, 5.0, 25.0, 35.0]]
     coco_json.write_text(json.dumps(content))
-    cleanup.append("lines")
     register_coco_dataset("lines", str(coco_json), str(images))
     loader = build_grounding_train_loader(
         "lines", mapper=make_mapper(tokenizer), total_batch_size=12
@@ -228,7 +222,7 @@ def test_undrawable_polygons_cost_no_box(coco_json, images, cleanup, tokenizer):
     assert sum(len(sample["instances"]) for sample in next(iter(loader))) == 11
 
 
-def test_lazy_data_sets_are_judged_by_what_is_looked_at(images, tmp_path, cleanup, tokenizer):
+def test_lazy_data_sets_are_judged_by_what_is_looked_at(images, tmp_path, tokenizer):
     regions = [{"bbox": [0.1, 0.2, 0.5, 0.6], "phrase": "caterpillar"}]
     lines = [
         {"filename": f"{i}.png", "height": HEIGHT, "width": WIDTH,
@@ -237,7 +231,6 @@ def test_lazy_data_sets_are_judged_by_what_is_looked_at(images, tmp_path, cleanu
     ]  # fmt: skip
     path = tmp_path / "lazy.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
-    cleanup.append("lazy")
     register_grounding_dataset(
         "lazy", str(path), str(images), "odvg", reader_options={"lazy": True}
     )
@@ -245,7 +238,7 @@ def test_lazy_data_sets_are_judged_by_what_is_looked_at(images, tmp_path, cleanu
         build_grounding_train_loader("lazy", mapper=make_mapper(tokenizer), total_batch_size=1)
 
 
-def test_one_class_and_an_image_with_crowds_only(coco_json, images, cleanup, tokenizer, caplog):
+def test_one_class_and_an_image_with_crowds_only(coco_json, images, tokenizer, caplog):
     """What is in a crowd must not be called absent, and there is no other class to ask for."""
     content = json.loads(coco_json.read_text())
     content["categories"] = content["categories"][:1]
@@ -253,7 +246,6 @@ def test_one_class_and_an_image_with_crowds_only(coco_json, images, cleanup, tok
         entry["category_id"] = 1
     content["annotations"][4]["iscrowd"] = 1
     coco_json.write_text(json.dumps(content))
-    cleanup.append("one_class")
     register_coco_dataset("one_class", str(coco_json), str(images))
     for invalid in ("drop", "raise"):
         loader = build_grounding_train_loader(

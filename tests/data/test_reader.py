@@ -19,7 +19,7 @@ from glipv2_d2.data import (
 )
 from glipv2_d2.data.report import LEFT_OUT, REPLACED
 from glipv2_d2.errors import DataError
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     SPANS,
@@ -27,13 +27,12 @@ from tests.support.making import (
     image_row,
     write_tsv,
 )
-from tests.support.mapping import make_mapper
+from tests.support.record_mapping import make_mapper
 
 
 @pytest.fixture
-def large(caption_tsv, shards, mdetr_json, images, cleanup):
+def large(caption_tsv, shards, mdetr_json, images):
     """A TSV with 3 usable rows of 4, shards with 5 samples, and 12 captions in a json."""
-    cleanup += ["large_tsv", "large_tar", "large_json"]
     register_grounding_dataset("large_tsv", str(caption_tsv), "", format="glip_tsv")
     register_grounding_dataset("large_tar", str(shards / "*.tar"), "", format="webdataset")
     register_grounding_dataset("large_json", str(mdetr_json), str(images))
@@ -161,7 +160,7 @@ def test_negative_captions_of_lazy_data(large, tokenizer):
     assert any("Café" in text and CAPTION in text for text in captions)
 
 
-def test_images_of_other_data_sets_are_left_out(large, caption_tsv, images, cleanup, tokenizer):
+def test_images_of_other_data_sets_are_left_out(large, caption_tsv, images, tokenizer):
     """They are known by the key of a row or sample, which has no extension, or by the file."""
     name = "COCO_train2014_000000000007.jpg"
     write_tsv(
@@ -179,7 +178,6 @@ def test_images_of_other_data_sets_are_left_out(large, caption_tsv, images, clea
     }  # fmt: skip
     held_out = images / "held_out.json"
     held_out.write_text(json.dumps(content))
-    cleanup.append("held_out")
     register_grounding_dataset("held_out", str(held_out), str(images))
 
     def epoch(name, **options):
@@ -194,8 +192,7 @@ def test_images_of_other_data_sets_are_left_out(large, caption_tsv, images, clea
     assert len(set(whole)) == 5  # 000000001 of the shards is no COCO image
 
 
-def test_nothing_usable_stops_before_the_training(caption_tsv, cleanup, tokenizer):
-    cleanup.append("large_none")
+def test_nothing_usable_stops_before_the_training(caption_tsv, tokenizer):
     register_grounding_dataset(
         "large_none", str(caption_tsv), "", "glip_tsv", reader_options={"min_score": 1.0}
     )

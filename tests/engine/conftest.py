@@ -2,16 +2,12 @@
 
 import os
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from detectron2.utils.events import JSONWriter
 
-from tests.support.tiny_data import write_tiny_data
-
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / "tests" / "support" / "tiny_train.py"
+from tests.support.tiny_data import CONFIG, write_tiny_data
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,14 @@ import shlex
 import sys
 
 import pytest
-import torch
 
 from glip_commands.main import main
 from glip_commands.train import parse
 from glipv2_d2.cli.sweep import running
 from glipv2_d2.engine.setup import load_config
-from tests.engine.conftest import CONFIG, ROOT
+from tests.support import ROOT
 from tests.support import benchmark_tree as tree
-from tests.support.tiny import tiny_model
+from tests.support.tiny_data import CONFIG
 
 PAGE = (ROOT / "docs/evaluation.md").read_text()
 COMMANDS = [
@@ -48,13 +47,6 @@ def data(tmp_path_factory):
         yield root
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "glip_t.pth"
-    torch.save({"model": tiny_model(**{"head.prior_prob": 0.5}).state_dict()}, path)
-    return path
-
-
 def named(argument, weights, folder):
     """An argument with the tiny model, its weights and a folder of the test in the page's place."""
     argument = re.sub(r"^configs/pretrain/glip_t(_a)?\.py$", str(CONFIG), argument)
@@ -73,7 +65,7 @@ def identity(command):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=identity)
 def test_a_command_of_the_page(
-    command, data, weights, tiny_data, tmp_path, monkeypatch, caplog, capsys
+    command, data, tiny_weights, tiny_data, tmp_path, monkeypatch, caplog, capsys
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["program"])
@@ -90,7 +82,7 @@ def test_a_command_of_the_page(
     glip, program, *rest = command
     assert glip == "glip"
     short = next(more for mark, more in SHORT.items() if mark in command)
-    arguments = [named(a, weights, tmp_path / "output") for a in rest] + short
+    arguments = [named(a, tiny_weights, tmp_path / "output") for a in rest] + short
     if program == "odinw":
         assert main(["odinw", *arguments]) == 0
         assert "\n| Model | Shot | Split | PascalVOC |" in capsys.readouterr().out

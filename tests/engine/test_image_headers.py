@@ -6,9 +6,7 @@ import logging
 import pytest
 from detectron2.config import LazyCall as L
 from detectron2.data import (
-    DatasetCatalog,
     DatasetMapper,
-    MetadataCatalog,
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
@@ -47,9 +45,7 @@ def broken(tmp_path):
     write_tiny_data(folder)
     break_images(folder)
     register_coco_instances("tiny_broken", {}, f"{folder}/tiny.json", str(folder))
-    yield folder
-    DatasetCatalog.remove("tiny_broken")
-    MetadataCatalog.remove("tiny_broken")
+    return folder
 
 
 def ours():

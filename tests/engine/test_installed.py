@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.tiny_data import losses, write_tiny_data
-from tests.test_package import pip, wheel  # noqa: F401  (a fixture)
+from tests.support.wheel_fixtures import pip
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "glip_scenes.safetensors"
 
@@ -63,7 +63,7 @@ lr_multiplier.warmup_iters = 1
 
 
 @pytest.fixture(scope="module")
-def run(wheel, tmp_path_factory):  # noqa: F811
+def run(wheel, tmp_path_factory):
     """Python with the installed wheel, in a folder outside the clone; returns what was printed."""
     folder = tmp_path_factory.mktemp("outside")
     site = folder / "site"

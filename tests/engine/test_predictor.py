@@ -20,7 +20,7 @@ from glipv2_d2 import Prompt, add_glip_config
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine.predictor import GroundingPredictor
 from glipv2_d2.errors import CheckpointError, ConfigError, PromptError, UserError
-from tests.support.official import official_state
+from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_masks_model, tiny_model
 
 NAMES = ["cat", "dog", "red kite"]
@@ -31,15 +31,15 @@ def image(height=64, width=80, seed=0):
 
 
 @pytest.fixture(scope="module")
-def model():
+def guessing_model():
     torch.manual_seed(0)
     # An untrained model is sure of nothing: let its best guesses through.
     return tiny_model(**{"postprocessor.score_threshold": 0.0})
 
 
 @pytest.fixture(scope="module")
-def predictor(model):
-    return GroundingPredictor(model, min_size=64, max_size=128, batch_size=2)
+def predictor(guessing_model):
+    return GroundingPredictor(guessing_model, min_size=64, max_size=128, batch_size=2)
 
 
 def same(a, b):
@@ -108,9 +108,9 @@ def test_batches_equal_single_images(predictor):
         same(result, predictor(pixels, NAMES)[0])
 
 
-def test_images_of_other_sizes_in_a_batch_change_nothing(model):
+def test_images_of_other_sizes_in_a_batch_change_nothing(guessing_model):
     """A panorama in a batch would have every other image padded to its size."""
-    predictor = GroundingPredictor(model, min_size=64, max_size=192, batch_size=3)
+    predictor = GroundingPredictor(guessing_model, min_size=64, max_size=192, batch_size=3)
     shapes = [(64, 80), (30, 120), (64, 80), (90, 60), (64, 66)]
     images = [image(*shape, seed) for seed, shape in enumerate(shapes)]
     for pixels, result in zip(images, predictor(images, NAMES)):
@@ -176,23 +176,23 @@ def test_threshold(predictor):
         ("phrases", ["none", None]),
     ],
 )
-def test_options_without_sense(model, predictor, name, values):
+def test_options_without_sense(guessing_model, predictor, name, values):
     for value in values:
         with pytest.raises(UserError, match=f"{name} must"):
-            GroundingPredictor(model, **{name: value})
+            GroundingPredictor(guessing_model, **{name: value})
         if name == "score_threshold" and value is not None:
             with pytest.raises(UserError, match="score_threshold must"):
                 predictor(image(), NAMES, score_threshold=value)
 
 
-def test_numbers_of_numpy_are_numbers(model):
+def test_numbers_of_numpy_are_numbers(guessing_model):
     options = {"score_threshold": np.float32(0.5), "min_size": np.int64(64), "merge_iou": 1}
-    GroundingPredictor(model, **options)
+    GroundingPredictor(guessing_model, **options)
 
 
-def test_one_phrase_for_an_object(model):
-    merged = GroundingPredictor(model, min_size=64, max_size=128, merge_iou=0.5)
-    (several,) = GroundingPredictor(model, min_size=64, max_size=128)(image(), NAMES)
+def test_one_phrase_for_an_object(guessing_model):
+    merged = GroundingPredictor(guessing_model, min_size=64, max_size=128, merge_iou=0.5)
+    (several,) = GroundingPredictor(guessing_model, min_size=64, max_size=128)(image(), NAMES)
     (single,) = merged(image(), NAMES)
     assert 0 < len(single) < len(several)
     overlaps = pairwise_iou(single.pred_boxes, single.pred_boxes).fill_diagonal_(0)
@@ -228,13 +228,15 @@ def test_bad_images(predictor, tmp_path):
         augmented(image(1, 9000), NAMES)
 
 
-def test_from_config(model, tmp_path, tiny_data):
-    weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
+def test_from_config(guessing_model, tmp_path, tiny_data):
+    weights = save_safetensors(
+        release_state(guessing_model, torch.float32), tmp_path / "w.safetensors", {}
+    )
     config = "tests/support/tiny_train.py"
     options = {"device": "cpu", "overrides": ["model.postprocessor.score_threshold=0.0"]}
     loaded = GroundingPredictor.from_config(config, weights, **options)
     assert (loaded.resize.short_edge_length[0], loaded.resize.max_size) == (96, 128)
-    direct = GroundingPredictor(model, min_size=96, max_size=128)
+    direct = GroundingPredictor(guessing_model, min_size=96, max_size=128)
     same(loaded(image(), NAMES)[0], direct(image(), NAMES)[0])
 
     with pytest.raises(ConfigError, match="none.py"):
@@ -246,8 +248,10 @@ def test_from_config(model, tmp_path, tiny_data):
             GroundingPredictor.from_config(config, weights, device=device)
 
 
-def test_from_config_takes_every_option_of_the_class(model, tmp_path, tiny_data):
-    weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
+def test_from_config_takes_every_option_of_the_class(guessing_model, tmp_path, tiny_data):
+    weights = save_safetensors(
+        release_state(guessing_model, torch.float32), tmp_path / "w.safetensors", {}
+    )
     config = "tests/support/tiny_train.py"
     given = {
         "min_size": 64, "max_size": 100, "score_threshold": 0.25, "merge_iou": 0.6,
@@ -275,22 +279,26 @@ def test_from_config_takes_every_option_of_the_class(model, tmp_path, tiny_data)
         GroundingPredictor.from_config(config, bad, threshold=0.5)
 
 
-def test_from_config_with_official_weights_fetches_none_of_berts(model, tmp_path, tiny_data):
+def test_from_config_with_official_weights_fetches_none_of_berts(
+    guessing_model, tmp_path, tiny_data
+):
     weights = tmp_path / "official.pth"
-    torch.save({"model": official_state(model.state_dict()), "optimizer": {}}, weights)
+    torch.save({"model": official_state(guessing_model.state_dict()), "optimizer": {}}, weights)
     # The folder of the tiny language model holds no weights: asking for them would fail.
     overrides = ["model.postprocessor.score_threshold=0.0", "model.language_backbone.pretrained=1"]
     loaded = GroundingPredictor.from_config(
         "tests/support/tiny_train.py", weights, device="cpu", overrides=overrides
     )
-    direct = GroundingPredictor(model, min_size=96, max_size=128)
+    direct = GroundingPredictor(guessing_model, min_size=96, max_size=128)
     same(loaded(image(), NAMES)[0], direct(image(), NAMES)[0])
 
 
 @pytest.mark.parametrize("official", [False, True])
-def test_detectron2_build_model_and_default_predictor(model, tmp_path, tiny_data, official):
+def test_detectron2_build_model_and_default_predictor(
+    guessing_model, tmp_path, tiny_data, official
+):
     weights = tmp_path / "w.pth"
-    state = release_state(model, torch.float32)
+    state = release_state(guessing_model, torch.float32)
     torch.save({"model": official_state(state, module=True) if official else state}, weights)
     MetadataCatalog.get("tiny_predictor_vocabulary").thing_classes = NAMES
     cfg = get_cfg()
@@ -303,24 +311,24 @@ def test_detectron2_build_model_and_default_predictor(model, tmp_path, tiny_data
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 64, 128
 
     built = build_model(cfg).eval()
-    assert type(built) is type(model)
+    assert type(built) is type(guessing_model)
     stock = DefaultPredictor(cfg)
     stock.model.postprocessor.score_threshold = 0.0
     found = stock(image())["instances"]
-    expected = GroundingPredictor(model, min_size=64, max_size=128)(image(), NAMES)[0]
+    expected = GroundingPredictor(guessing_model, min_size=64, max_size=128)(image(), NAMES)[0]
     # Detectron2 hands the image over as float32.
     order = found.scores.argsort(descending=True, stable=True)
     same(found[order], expected)
 
 
-def test_test_time_augmentation(model):
-    augmented = GroundingPredictor(model, min_size=64, max_size=128)
+def test_test_time_augmentation(guessing_model):
+    augmented = GroundingPredictor(guessing_model, min_size=64, max_size=128)
     augmented.use_test_time_augmentation()
     assert [r.short_edge_length[0] for r in augmented.model.resizes][::4] == [32, 64, 96]
     (result,) = augmented(image(), NAMES)
     assert result.image_size == (64, 80) and len(result) > 0
     augmented.use_test_time_augmentation(flip=False)  # replaces, does not nest
-    assert augmented.model.model is model
+    assert augmented.model.model is guessing_model
 
 
 @pytest.mark.parametrize("augmented", [False, True])
@@ -391,8 +399,8 @@ def test_several_encoded_images_do_not_disturb_each_other(masks_predictor):
     equal(second.predict(NAMES), masks_predictor(image(seed=2), NAMES)[0])
 
 
-def test_set_image_and_test_time_augmentation(model):
-    augmented = GroundingPredictor(model, min_size=64, max_size=128)
+def test_set_image_and_test_time_augmentation(guessing_model):
+    augmented = GroundingPredictor(guessing_model, min_size=64, max_size=128)
     augmented.use_test_time_augmentation()
     with pytest.raises(UserError, match="set_image encodes an image in one size"):
         augmented.set_image(image())
@@ -444,8 +452,10 @@ def test_a_model_without_prompts_is_refused():
         GroundingPredictor(torch.nn.Linear(2, 2))
 
 
-def test_half_precision(model, predictor):
-    half = GroundingPredictor(model, min_size=64, max_size=128, batch_size=2, precision="bf16")
+def test_half_precision(guessing_model, predictor):
+    half = GroundingPredictor(
+        guessing_model, min_size=64, max_size=128, batch_size=2, precision="bf16"
+    )
     (whole,), (result,) = predictor(image(), NAMES), half(image(), NAMES)
     assert result.scores.dtype == torch.float32
     # bf16 keeps 8 bits: scores differ, and no more than some hundredths.
@@ -456,6 +466,6 @@ def test_half_precision(model, predictor):
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_unknown_precision(model, precision):
+def test_unknown_precision(guessing_model, precision):
     with pytest.raises(ValueError, match=r"must be 'fp32' or 'bf16' on cpu, got"):
-        GroundingPredictor(model, precision=precision)
+        GroundingPredictor(guessing_model, precision=precision)

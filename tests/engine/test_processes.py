@@ -13,9 +13,8 @@ from glip_commands.main import main
 from glip_commands.train import parse
 from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.compat import launch
-from tests.engine.conftest import CONFIG, ROOT
-from tests.support import recording_run
-from tests.support.tiny_data import losses, write_tiny_data
+from tests.support import ROOT, recording_run
+from tests.support.tiny_data import CONFIG, losses, write_tiny_data
 
 
 @pytest.mark.slow

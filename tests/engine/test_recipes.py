@@ -4,7 +4,6 @@ import json
 from collections import Counter
 
 import pytest
-import torch
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 
@@ -15,10 +14,9 @@ from glipv2_d2.engine.setup import load_config
 from glipv2_d2.errors import ConfigError, DataError
 from glipv2_d2.modeling import SwinBackbone
 from glipv2_d2.modeling.fusion import VLTower
-from tests.engine.conftest import CONFIG
 from tests.support import benchmark_tree as tree
 from tests.support import recording_run
-from tests.support.tiny import tiny_model
+from tests.support.tiny_data import CONFIG
 
 # Every command of the documentation is run in test_evaluation_page.py.
 
@@ -26,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("tiny_data")  # of the config
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def benchmarks_root(tmp_path_factory):
     """Every benchmark, the catalogs with it."""
     root = tmp_path_factory.mktemp("datasets")
     for make in (tree.coco, tree.lvis, tree.flickr30k, tree.refcoco, tree.phrasecut, tree.odinw):
@@ -35,22 +33,15 @@ def root(tmp_path_factory):
         yield root
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Weights of the tiny model; an untrained one with the usual prior would find nothing."""
-    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
-    torch.save({"model": tiny_model(seed=0, **{"head.prior_prob": 0.5}).state_dict()}, path)
-    return path
-
-
 @pytest.fixture
-def evaluate(run_train_net, weights):
+def evaluate_recipe(run_train_net, tiny_weights):
     """evaluate(recipe, *options) -> (results, output folder)."""
 
     def run(recipe, *options, output="run"):
         folder = run_train_net(
             "--eval", f"configs/eval/{recipe}.py", "--eval-only",
-            f"train.init_checkpoint={weights}", "evaluation.num_workers=0", *options, output=output,
+            f"train.init_checkpoint={tiny_weights}", "evaluation.num_workers=0", *options,
+            output=output,
         )  # fmt: skip
         return json.loads((folder / "last_results.json").read_text()), folder
 
@@ -67,18 +58,20 @@ def first_prompts(loader):
     return next(iter(instantiate(loader)))[0]["prompt"]
 
 
-def test_coco(root, evaluate):
-    results, folder = evaluate("coco")
+def test_coco(benchmarks_root, evaluate_recipe):
+    results, folder = evaluate_recipe("coco")
     assert {"AP", "AP50", "APs"} <= set(results["bbox"])
     rows = json.loads((folder / "inference/coco_instances_results.json").read_text())
     assert {row["image_id"] for row in rows} == {139, 140, 141}
-    again, other = evaluate("coco", "evaluation.batch_size=3", output="batch")
+    again, other = evaluate_recipe("coco", "evaluation.batch_size=3", output="batch")
     assert again["bbox"] == pytest.approx(results["bbox"], nan_ok=True)
     others = json.loads((other / "inference/coco_instances_results.json").read_text())
     assert len(others) == pytest.approx(len(rows), abs=2)  # ties with the last of 100
 
 
-def test_lvis_minival_goes_through_the_backbone_once_an_image(root, evaluate, monkeypatch):
+def test_lvis_minival_goes_through_the_backbone_once_an_image(
+    benchmarks_root, evaluate_recipe, monkeypatch
+):
     backbone, tower = [], []
 
     def counting(owner, calls, count):
@@ -92,7 +85,7 @@ def test_lvis_minival_goes_through_the_backbone_once_an_image(root, evaluate, mo
 
     counting(SwinBackbone, backbone, len)
     counting(VLTower, tower, lambda features, text: len(features[0]))
-    results, folder = evaluate("lvis_minival", "model.prompt_batch_size=5")
+    results, folder = evaluate_recipe("lvis_minival", "model.prompt_batch_size=5")
     assert {"AP", "APr", "APc", "APf"} <= set(results["bbox_fixed"])
     assert backbone == [1, 1]  # two images
     assert tower == 2 * [5, 5, 5, 5, 5, 5, 1]  # 31 prompts of at most 40 of the 1,203 names
@@ -102,7 +95,7 @@ def test_lvis_minival_goes_through_the_backbone_once_an_image(root, evaluate, mo
     assert all(300 < count for count in per_image.values())  # no limit for an image
 
 
-def test_lvis_val(root):
+def test_lvis_val(benchmarks_root):
     config = load("--eval", "configs/eval/lvis_val.py", "--eval-only")
     evaluator = instantiate(config.dataloader.evaluator)
     assert (evaluator.ap, evaluator.dataset_name) == ("standard", "lvis_v1_val")
@@ -112,8 +105,10 @@ def test_lvis_val(root):
     assert prompts[0].caption.startswith("aerosol can. air conditioner. airplane. ")
 
 
-def test_flickr30k_with_one_and_two_processes(root, evaluate, monkeypatch, weights, tmp_path):
-    results, folder = evaluate("flickr30k", output="one")
+def test_flickr30k_with_one_and_two_processes(
+    benchmarks_root, evaluate_recipe, monkeypatch, tiny_weights, tmp_path
+):
+    results, folder = evaluate_recipe("flickr30k", output="one")
     assert set(results) == {"flickr30k_separate_val", "flickr30k_separate_test"}
     for split, groups in results.items():
         assert set(groups) == {"flickr30k_any", "flickr30k_merged"}
@@ -124,10 +119,10 @@ def test_flickr30k_with_one_and_two_processes(root, evaluate, monkeypatch, weigh
     assert [table["columns"][:2] for table in tables] == [["category", "phrases"]] * 4
     assert sum("merged box" in table["title"] for table in tables) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(root))  # for processes that start anew
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(benchmarks_root))  # for processes that start anew
     args = parse(
         ["--config-file", str(CONFIG), "--eval", "configs/eval/flickr30k.py", "--eval-only"]
-        + ["--num-gpus", "0", "--num-processes", "2", f"train.init_checkpoint={weights}"]
+        + ["--num-gpus", "0", "--num-processes", "2", f"train.init_checkpoint={tiny_weights}"]
         + ["evaluation.num_workers=0", f"train.output_dir={tmp_path / 'two'}"]
     )
     launch(recording_run.main, 0, num_processes=2, args=(args,), dist_url="auto")
@@ -136,21 +131,23 @@ def test_flickr30k_with_one_and_two_processes(root, evaluate, monkeypatch, weigh
         assert (tmp_path / "two" / path.relative_to(folder)).read_text() == path.read_text()
 
 
-def test_refcoco(root, evaluate):
-    results, folder = evaluate("refcoco")
+def test_refcoco(benchmarks_root, evaluate_recipe):
+    results, folder = evaluate_recipe("refcoco")
     assert len(results) == 8
     assert all(set(groups["refexp"]) == {"P@1", "P@5", "P@10"} for groups in results.values())
     assert len(list((folder / "inference").glob("*/*_predictions.json"))) == 8
 
 
-def test_phrasecut(root, evaluate, caplog):
-    results, _ = evaluate("phrasecut", "evaluation.score_threshold=0.2")
+def test_phrasecut(benchmarks_root, evaluate_recipe, caplog):
+    results, _ = evaluate_recipe("phrasecut", "evaluation.score_threshold=0.2")
     assert set(results) == {"phrasecut_box_as_mask", "phrasecut_box"}
     assert "refer_json" not in caplog.text  # the authors' file is used where it is
-    assert MetadataCatalog.get("phrasecut_val").refer_json == str(root / "phrasecut/refer_val.json")
+    assert MetadataCatalog.get("phrasecut_val").refer_json == str(
+        benchmarks_root / "phrasecut/refer_val.json"
+    )
 
 
-def test_odinw_prompts(root):
+def test_odinw_prompts(benchmarks_root):
     asked = {}
     for suite, told in ((13, True), (13, False), (35, True), (35, False)):
         options = ("--eval", f"eval/odinw{suite}.py", f"evaluation.caption_knowledge={told}")
@@ -171,7 +168,7 @@ def test_odinw_prompts(root):
     assert len(first_prompts(parallel.odinw_Aquarium_test.test)) == 7
 
 
-def test_a_recipe_serves_the_evaluations_of_a_training(root, run_train_net):
+def test_a_recipe_serves_the_evaluations_of_a_training(benchmarks_root, run_train_net):
     folder = run_train_net(
         "--eval", "configs/eval/coco.py", "evaluation.num_workers=0", "train.max_iter=2",
         "train.eval_period=1", "train.best_metric=bbox/AP", "model.head.prior_prob=0.5",
@@ -180,7 +177,7 @@ def test_a_recipe_serves_the_evaluations_of_a_training(root, run_train_net):
     assert (folder / "model_best.pth").is_file()
 
 
-def test_a_recipe_replaces_all_test_sets_of_the_config(root):
+def test_a_recipe_replaces_all_test_sets_of_the_config(benchmarks_root):
     options = ("--config-file", "demo/scenes.py", "--eval", "eval/coco.py")
     assert [t.dataset for t, _ in pair_test_sets(load(*options).dataloader).values()] == [
         "coco_2017_val"
@@ -200,11 +197,13 @@ def test_fine_tuning_replaces_the_schedules_of_the_pre_training():
         assert config.dataloader.test.dataset == "odinw_pothole_val"
 
 
-def test_missing_data_is_told_before_the_first_image(root, evaluate, run_train_net, tmp_path):
+def test_missing_data_is_told_before_the_first_image(
+    benchmarks_root, evaluate_recipe, run_train_net, tmp_path
+):
     with tree.catalogs_at(tmp_path):
         message = r"(?s)8 of 8 test sets are not on the disk.*refcoco_val: there is no .*refcocog"
         with pytest.raises(DataError, match=message):
-            evaluate("refcoco")
+            evaluate_recipe("refcoco")
         with pytest.raises(DataError, match="(?s)1 of 1 test sets.*coco_2017_val"):
             run_train_net("--eval", "configs/eval/coco.py", "train.eval_period=0")
 

@@ -1,6 +1,5 @@
 """A run that is killed or stopped, wherever, ends as the one that was left alone: bit by bit."""
 
-import json
 import os
 import signal
 
@@ -11,8 +10,7 @@ import glipv2_d2.checkpoint.checkpointer as checkpointer_module
 from glipv2_d2.engine import evaluate
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import ConfigError
-from tests.engine.conftest import CONFIG
-from tests.support.tiny_data import losses
+from tests.support.tiny_data import CONFIG, differences, lines, load, losses
 
 RANDOM = CONFIG.with_name("tiny_random.py")
 OPTIONS = (
@@ -23,36 +21,6 @@ OPTIONS = (
 
 class Killed(BaseException):
     """Stands in for SIGKILL, in this process."""
-
-
-def differences(a, b, path=""):
-    """The entries of two checkpoints that are not equal, bit by bit."""
-    if isinstance(a, dict):
-        if a.keys() != b.keys():
-            return [f"{path}: {a.keys() ^ b.keys()}"]
-        return [text for key in a for text in differences(a[key], b[key], f"{path}/{key}")]
-    if isinstance(a, list | tuple):
-        if len(a) != len(b):
-            return [path]
-        return [text for i in range(len(a)) for text in differences(a[i], b[i], f"{path}/{i}")]
-    same = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-    return [] if same else [path]
-
-
-def load(path):
-    return torch.load(path, weights_only=True)
-
-
-def lines(folder):
-    """What metrics.json says, once, of each iteration, without what depends on the clock."""
-    said = {}
-    for line in (folder / "metrics.json").read_text().splitlines():
-        record = json.loads(line)
-        numbers = said.setdefault(record.pop("iteration"), {})
-        assert not numbers.keys() & record.keys() - {"lr"}
-        clock = ("time", "data_time", "rank_data_time", "eta_seconds")
-        numbers.update((k, repr(v)) for k, v in record.items() if k not in clock)
-    return said
 
 
 def files(folder):

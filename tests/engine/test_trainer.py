@@ -7,11 +7,11 @@ from detectron2.utils.events import EventStorage
 from glipv2_d2.compat import PRECISIONS
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import ConfigError
-from tests.test_compat import Toy, batch
+from tests.support.two_processes import TwoLosses, batch
 
 
 def toy_trainer(precision):
-    model = Toy()
+    model = TwoLosses()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return GLIPTrainer(model, [batch(1, 4)] * 3, optimizer, precision=precision)
 
@@ -28,7 +28,7 @@ def test_a_step_on_cpu(precision, dtype):
         trainer.run_step()
         assert {"loss_a", "loss_b", "total_loss", "data_time"} <= set(storage.latest())
     assert trainer.model.seen_dtype == dtype
-    reference = Toy()
+    reference = TwoLosses()
     sum(reference(batch(1, 4)).values()).backward()
     expected = before - 0.1 * reference.linear.weight.grad
     torch.testing.assert_close(trainer.model.linear.weight.detach(), expected, atol=2e-3, rtol=0)
@@ -38,7 +38,7 @@ def test_a_step_on_cpu(precision, dtype):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_it_trains_on_gpu(precision):
-    model = Toy().cuda()
+    model = TwoLosses().cuda()
     before = model.linear.weight.detach().clone()
     data = [[{"x": item["x"].cuda()} for item in batch(1, 4)]] * 3
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -64,7 +64,7 @@ def test_clipping_sees_unscaled_gradients():
     with EventStorage(0) as storage:
         trainer.storage = storage
         trainer.run_step()
-    reference = Toy()
+    reference = TwoLosses()
     sum(reference(batch(1, 4)).values()).backward()
     assert norms == [pytest.approx(reference.linear.weight.grad.norm().item(), rel=1e-2)]
 
@@ -91,7 +91,7 @@ def test_unknown_precision():
 def test_a_loss_that_nothing_trained_contributes_to_is_logged_beside_the_sum():
     trainer = toy_trainer(None)
     other = {"loss_frozen": torch.tensor(5.0)}
-    trainer.model.forward = lambda inputs: {**Toy.forward(trainer.model, inputs), **other}
+    trainer.model.forward = lambda inputs: {**TwoLosses.forward(trainer.model, inputs), **other}
     trainer.train(0, 1)
     logged = {name: value for name, (value, _) in trainer.storage.latest().items()}
     assert logged["loss_frozen"] == 5
@@ -100,7 +100,7 @@ def test_a_loss_that_nothing_trained_contributes_to_is_logged_beside_the_sum():
 
 def test_a_model_may_return_its_sum_alone():
     trainer = toy_trainer(None)
-    trainer.model.forward = lambda inputs: sum(Toy.forward(trainer.model, inputs).values())
+    trainer.model.forward = lambda inputs: sum(TwoLosses.forward(trainer.model, inputs).values())
     trainer.train(0, 1)
-    expected = sum(Toy()(batch(1, 4)).values())
+    expected = sum(TwoLosses()(batch(1, 4)).values())
     assert trainer.storage.latest()["total_loss"][0] == pytest.approx(expected.item())

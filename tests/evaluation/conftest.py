@@ -1,7 +1,6 @@
 """Annotations of LVIS and Flickr30k Entities on the disk."""
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_lvis_instances
 
 from tests.support import lvis_sets
@@ -35,15 +34,10 @@ def entities(tmp_path):
 @pytest.fixture
 def register_lvis(tmp_path):
     """register_lvis(name, content of the json) -> name; registered until the test ends."""
-    registered = []
 
     def _register(name, content):
         path = lvis_sets.write_lvis(content, tmp_path / f"{name}.json")
         register_lvis_instances(name, {}, path, str(tmp_path))
-        registered.append(name)
         return name
 
-    yield _register
-    for name in registered:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return _register

@@ -3,7 +3,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from glipv2_d2.evaluation import EVALUATORS, build_evaluator
-from tests.support.benchmarks import instances, record, registered
+from tests.support.benchmark_predictions import instances, record, registered
 
 
 @pytest.fixture

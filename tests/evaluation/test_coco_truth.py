@@ -24,15 +24,14 @@ from glipv2_d2.data import (
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
 from glipv2_d2.evaluation.coco_truth import load_coco_truth
-from tests.support.exporters import EXPORTERS, HEIGHT, OBJECTS, WIDTH, polygon, write_images
+from tests.support.annotation_tools import EXPORTERS, HEIGHT, OBJECTS, WIDTH, polygon, write_images
 
 MASKED = {"cvat", "labelme"}
 
 
 @pytest.fixture
-def write(tmp_path):
-    """write(name, exporter, edit=..., register=...) -> path; registered until the test ends."""
-    names = []
+def write_export(tmp_path):
+    """write(name, exporter, edit=..., register=...) -> path; registered."""
 
     def _write(name, make, edit=None, register=register_coco_dataset):
         files, content = make()
@@ -43,13 +42,9 @@ def write(tmp_path):
         images = write_images(tmp_path / "images", files)
         arguments = ({},) if register is register_coco_instances else ()
         register(name, *arguments, str(path), images)
-        names.append(name)
         return str(path)
 
-    yield _write
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    return _write
 
 
 def perfect(record, masks=False):
@@ -91,9 +86,9 @@ def mapper(tokenizer, is_train):
 
 @pytest.mark.parametrize("register", [register_coco_dataset, register_coco_instances])
 @pytest.mark.parametrize("tool", EXPORTERS)
-def test_what_annotation_tools_write(tool, register, write, tokenizer):
+def test_what_annotation_tools_write(tool, register, write_export, tokenizer):
     name = f"{tool}_export"
-    write(name, EXPORTERS[tool], register=register)
+    write_export(name, EXPORTERS[tool], register=register)
     loader = build_grounding_train_loader(
         name, mapper=mapper(tokenizer, True), total_batch_size=3, seed=0
     )
@@ -173,8 +168,8 @@ ONE_MEANING = {
 
 @pytest.mark.parametrize("case", ONE_MEANING)
 @pytest.mark.parametrize("register", [register_coco_dataset, register_coco_instances])
-def test_what_has_one_meaning_is_filled_in(case, register, write):
-    write("one_meaning", EXPORTERS["cvat"], ONE_MEANING[case], register)
+def test_what_has_one_meaning_is_filled_in(case, register, write_export):
+    write_export("one_meaning", EXPORTERS["cvat"], ONE_MEANING[case], register)
     records = load_records("one_meaning", invalid="drop")
     boxes = [[a["bbox"] for a in r["annotations"]] for r in records]
     a, b = [[list(box) for image, _, *box in OBJECTS if image == i] for i in range(2)]
@@ -185,9 +180,9 @@ def test_what_has_one_meaning_is_filled_in(case, register, write):
     assert results["bbox"]["APs"] == pytest.approx(100)  # by the area
 
 
-def test_records_of_detectron2s_own_reader(write):
+def test_records_of_detectron2s_own_reader(write_export):
     """As in a run with the stock loaders; it keeps the category ids as texts."""
-    write("stock_reader", EXPORTERS["cvat"], texts, register_coco_instances)
+    write_export("stock_reader", EXPORTERS["cvat"], texts, register_coco_instances)
     records = DatasetCatalog.get("stock_reader")
     ids = MetadataCatalog.get("stock_reader").thing_dataset_id_to_contiguous_id
     assert ids == {"1": 0, "2": 1}
@@ -210,9 +205,9 @@ NO_MEANING = {
 
 
 @pytest.mark.parametrize("case", NO_MEANING)
-def test_what_has_none_is_refused_in_the_same_words_everywhere(case, write, caplog):
+def test_what_has_none_is_refused_in_the_same_words_everywhere(case, write_export, caplog):
     field, value, message = NO_MEANING[case]
-    path = write(
+    path = write_export(
         "no_meaning", EXPORTERS["cvat"], lambda c: c["annotations"][3].update({field: value})
     )
     with pytest.raises(DataError, match=rf"{message}.*invalid='drop'"):
@@ -227,20 +222,20 @@ def test_what_has_none_is_refused_in_the_same_words_everywhere(case, write, capl
     assert evaluate("no_meaning")["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_the_truth_of_a_sound_file_is_the_file(write, caplog):
+def test_the_truth_of_a_sound_file_is_the_file(write_export, caplog):
     def edit(content):
         content["annotations"][3]["bbox"][2] = 25.5  # beyond the image: not clipped
         content["annotations"][2]["iscrowd"] = 1
         content["annotations"][0]["area"] = 12345.5  # of the exporter's own
 
-    path = write("sound", EXPORTERS["cvat"], edit)
+    path = write_export("sound", EXPORTERS["cvat"], edit)
     with open(path) as file:
         content = json.load(file)
     assert load_coco_truth(path).dataset == content
     assert not caplog.messages  # nothing is left out or clipped
 
 
-def test_a_missing_area_is_that_of_the_mask_or_else_of_the_box(write):
+def test_a_missing_area_is_that_of_the_mask_or_else_of_the_box(write_export):
     triangle = [10, 10, 30, 10, 30, 30]
 
     def edit(content):
@@ -249,28 +244,28 @@ def test_a_missing_area_is_that_of_the_mask_or_else_of_the_box(write):
         content["annotations"][1]["segmentation"] = []
         content["annotations"][3]["segmentation"] = [[1, 2, 3, 4]]
 
-    truth = load_coco_truth(write("areas", EXPORTERS["cvat"], edit))
+    truth = load_coco_truth(write_export("areas", EXPORTERS["cvat"], edit))
     masks = mask_util.merge(mask_util.frPyObjects([triangle], HEIGHT, WIDTH))
     areas = [a["area"] for a in truth.dataset["annotations"]]
     assert areas == [mask_util.area(masks), 30 * 40, 40 * 35, 19 * 9]
     assert 170 < areas[0] < 230  # half of 20 x 20
 
 
-def test_an_annotation_that_is_written_twice_is_one_object(write, caplog):
+def test_an_annotation_that_is_written_twice_is_one_object(write_export, caplog):
     """As in COCO's minival2014; with an id of its own it is a second object."""
 
     def edit(content):
         content["annotations"].append(copy.deepcopy(content["annotations"][0]))
         content["annotations"].append({**content["annotations"][1], "id": 99})
 
-    path = write("twice", EXPORTERS["cvat"], edit)
+    path = write_export("twice", EXPORTERS["cvat"], edit)
     assert [len(r["annotations"]) for r in load_records("twice")] == [3, 2, 0]
     assert [a["id"] for a in load_coco_truth(path).dataset["annotations"]] == [1, 2, 99, 3, 4]
     assert "1 x annotation written twice" in caplog.text
 
 
-def test_masks_are_not_compared_with_objects_that_have_none(write, caplog):
-    write("bare", EXPORTERS["cvat"], lambda c: c["annotations"][0].update(segmentation=[]))
+def test_masks_are_not_compared_with_objects_that_have_none(write_export, caplog):
+    write_export("bare", EXPORTERS["cvat"], lambda c: c["annotations"][0].update(segmentation=[]))
     records = load_records("bare")
     for record in records:
         for annotation in record["annotations"]:
@@ -282,8 +277,8 @@ def test_masks_are_not_compared_with_objects_that_have_none(write, caplog):
     assert "annotation 1 of image 1" in caplog.text
 
 
-def test_backslashes_are_folders_only_where_no_file_has_them(write, tmp_path):
-    write("slashes", EXPORTERS["label_studio"])
+def test_backslashes_are_folders_only_where_no_file_has_them(write_export, tmp_path):
+    write_export("slashes", EXPORTERS["label_studio"])
     assert all((tmp_path / "images" / r["file_name"]).is_file() for r in load_records("slashes"))
     (tmp_path / "images" / "images\\a4f5e6d7c-photo.jpg").write_bytes(b"")
     first, second, _ = load_records("slashes")

@@ -8,7 +8,7 @@ import pytest
 from glipv2_d2 import compat
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
-from tests.support import benchmarks
+from tests.support import benchmark_predictions as benchmarks
 
 
 def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from glipv2_d2.evaluation import build_evaluator
 from glipv2_d2.evaluation.federated_ap import match_image
 from tests.support import lvis_sets
-from tests.support.benchmarks import evaluate
+from tests.support.benchmark_predictions import evaluate
 
 
 def hand_content():

@@ -6,7 +6,7 @@ import pytest
 
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import Flickr30kEvaluator
-from tests.support.benchmarks import evaluate, instances, record, registered
+from tests.support.benchmark_predictions import evaluate, instances, record, registered
 
 CAPTIONS = ("Two young guys see nothing of a hat .", "It is a street .", "The guys")
 LEFT, RIGHT, AROUND = (1, 1, 41, 41), (101, 1, 141, 41), (1, 1, 141, 41)

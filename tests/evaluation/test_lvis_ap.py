@@ -12,7 +12,7 @@ from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator, detection_table, lvis_ap
 from glipv2_d2.evaluation.detection_table import DetectionTable
 from tests.support import lvis_sets
-from tests.support.benchmarks import evaluate
+from tests.support.benchmark_predictions import evaluate
 
 
 def percent(metrics):

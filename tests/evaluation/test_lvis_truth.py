@@ -5,7 +5,7 @@ from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
 from glipv2_d2.evaluation.coco_truth import compressed_rle
 from tests.support import lvis_sets
-from tests.support.benchmarks import evaluate
+from tests.support.benchmark_predictions import evaluate
 
 
 def test_what_has_one_meaning_is_filled_in(register_lvis):

@@ -10,7 +10,14 @@ from pycocotools import mask as mask_util
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import PhraseCutEvaluator, build_evaluator
 from glipv2_d2.evaluation.phrasecut import authors_fill, fill_boxes, rasterize
-from tests.support.benchmarks import HEIGHT, WIDTH, evaluate, instances, record, registered
+from tests.support.benchmark_predictions import (
+    HEIGHT,
+    WIDTH,
+    evaluate,
+    instances,
+    record,
+    registered,
+)
 
 SIZE = (HEIGHT, WIDTH)
 

@@ -4,7 +4,7 @@ import pytest
 
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import RecordEvaluator
-from tests.support.benchmarks import evaluate, instances, record, registered
+from tests.support.benchmark_predictions import evaluate, instances, record, registered
 
 
 class FoundEvaluator(RecordEvaluator):

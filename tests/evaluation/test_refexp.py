@@ -6,7 +6,7 @@ import pytest
 
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import RefExpEvaluator, build_evaluator
-from tests.support.benchmarks import evaluate, instances, record, registered
+from tests.support.benchmark_predictions import evaluate, instances, record, registered
 
 TARGET = (10, 10, 50, 50)
 HALF = (10, 10, 50, 30)  # IoU 0.5, and so is its generalized IoU: the hull is the target

@@ -7,7 +7,7 @@ from detectron2.evaluation import COCOEvaluator
 
 from glipv2_d2.evaluation import SubsetCOCOEvaluator, build_evaluator
 from glipv2_d2.evaluation.subset_coco import has_fast_coco_eval
-from tests.support import benchmarks
+from tests.support.benchmark_predictions import benchmark, evaluate, instances
 
 CLASSES = ["a", "b", "c", "d"]
 BOX, OTHER = (5, 5, 20, 20), (35, 35, 20, 20)
@@ -16,13 +16,17 @@ IMAGES = [[(0, BOX), (1, OTHER)], [(0, BOX), (1, OTHER)], [(3, BOX)]]
 HALF = 51 / 101 * 100  # precision 1 at recalls 0, 0.01, ..., 0.5, then 0
 
 
-@pytest.fixture
-def outputs(instances):
-    return [
-        instances([(0, BOX, 0.9), (1, OTHER, 0.8)]),
-        instances([(0, BOX, 0.7), (2, OTHER, 0.6)]),
-        instances([]),
-    ]
+def found(*images):
+    """{image id: Instances} of the (class index, xywh, score) found in each image."""
+    outputs = {}
+    for image_id, objects in enumerate(images, start=1):
+        boxes = [[x, y, x + w, y + h] for _, (x, y, w, h), _ in objects]
+        scores, classes = [score for *_, score in objects], [c for c, *_ in objects]
+        outputs[image_id] = instances(boxes, scores, classes, size=(64, 64))
+    return outputs
+
+
+OUTPUTS = found([(0, BOX, 0.9), (1, OTHER, 0.8)], [(0, BOX, 0.7), (2, OTHER, 0.6)], [])
 
 
 @pytest.mark.parametrize(
@@ -37,22 +41,22 @@ def outputs(instances):
         (CLASSES, (100 + HALF) / 3),
     ],
 )
-def test_hand_worked_means(register, evaluate, outputs, classes, expected):
+def test_hand_worked_means(register, classes, expected):
     name = register("subset_hand", CLASSES, IMAGES)
-    results = evaluate(SubsetCOCOEvaluator(name, classes=classes, distributed=False), outputs)
+    results = evaluate(SubsetCOCOEvaluator(name, classes=classes, distributed=False), OUTPUTS)
     for metric in ("AP", "AP50", "AP75"):
         assert results["bbox"][metric] == pytest.approx(expected, abs=1e-6)
     reported = {key[3:] for key in results["bbox"] if key.startswith("AP-")}
     assert reported == set(classes)
 
 
-def test_a_class_without_truth_alone_is_not_a_number(register, evaluate, outputs):
+def test_a_class_without_truth_alone_is_not_a_number(register):
     name = register("subset_nan", CLASSES, IMAGES)
-    results = evaluate(SubsetCOCOEvaluator(name, classes=["c"], distributed=False), outputs)
+    results = evaluate(SubsetCOCOEvaluator(name, classes=["c"], distributed=False), OUTPUTS)
     assert math.isnan(results["bbox"]["AP50"])
 
 
-def test_all_classes_give_the_stock_numbers(register, evaluate, instances):
+def test_all_classes_give_the_stock_numbers(register):
     rng = np.random.default_rng(0)
     images, outputs = [], []
     for _ in range(12):
@@ -61,9 +65,8 @@ def test_all_classes_give_the_stock_numbers(register, evaluate, instances):
         images.append([(int(c), tuple(map(float, b))) for c, b in zip(labels, boxes)])
         shifted = [tuple(float(v + rng.normal(0, 1.5)) for v in box) for box in boxes]
         guesses = np.where(rng.random(4) < 0.3, rng.integers(4, size=4), labels)
-        outputs.append(
-            instances([(int(c), b, float(rng.random())) for c, b in zip(guesses, shifted)])
-        )
+        outputs.append([(int(c), b, float(rng.random())) for c, b in zip(guesses, shifted)])
+    outputs = found(*outputs)
     name = register("subset_stock", CLASSES, images)
     stock = evaluate(
         COCOEvaluator(name, distributed=False, use_fast_impl=has_fast_coco_eval()), outputs
@@ -75,9 +78,9 @@ def test_all_classes_give_the_stock_numbers(register, evaluate, instances):
     assert per_class["bbox"]["AP"] == pytest.approx(stock["AP-b"])
 
 
-def test_classes_with_one_name_are_scored_by_their_numbers(register, evaluate, instances):
+def test_classes_with_one_name_are_scored_by_their_numbers(register):
     images = [[(0, BOX), (1, OTHER)], [(2, BOX)]]
-    outputs = [instances([(0, BOX, 0.9)]), instances([(2, BOX, 0.9)])]  # the second bolt is missed
+    outputs = found([(0, BOX, 0.9)], [(2, BOX, 0.9)])  # the second bolt is missed
     name = register("subset_namesakes", ["bolt", "bolt", "nut"], images)
     stock = evaluate(COCOEvaluator(name, distributed=False, use_fast_impl=False), outputs)["bbox"]
     ours = evaluate(SubsetCOCOEvaluator(name, distributed=False), outputs)["bbox"]
@@ -93,9 +96,9 @@ def test_classes_with_one_name_are_scored_by_their_numbers(register, evaluate, i
     assert sorted(k for k in bolts["bbox"] if "-" in k) == ["AP-bolt (id 10)", "AP-bolt (id 20)"]
 
 
-def test_no_detection_at_all_is_zero(register, evaluate, instances):
+def test_no_detection_at_all_is_zero(register):
     name = register("subset_empty", CLASSES, IMAGES)
-    results = evaluate(SubsetCOCOEvaluator(name, distributed=False), [instances([])] * 3)
+    results = evaluate(SubsetCOCOEvaluator(name, distributed=False), found([], [], []))
     assert results["bbox"]["AP50"] == 0.0
 
 
@@ -115,12 +118,12 @@ def test_unknown_or_no_classes_are_named(register):
 
 
 def test_masks_give_the_stock_numbers(tmp_path):
-    with benchmarks.benchmark("coco", tmp_path) as (name, _, outputs):
+    with benchmark("coco", tmp_path) as (name, _, outputs):
         DatasetCatalog.get(name)  # the class names and ids
         stock = COCOEvaluator(name, distributed=False, use_fast_impl=has_fast_coco_eval())
-        expected = benchmarks.evaluate(stock, outputs)
-        found = benchmarks.evaluate(SubsetCOCOEvaluator(name, distributed=False), outputs)
-    assert set(found) == {"bbox", "segm"}
-    for task in found:
-        assert found[task] == pytest.approx(expected[task], nan_ok=True)
-        assert found[task]["AP"] > 0
+        expected = evaluate(stock, outputs)
+        ours = evaluate(SubsetCOCOEvaluator(name, distributed=False), outputs)
+    assert set(ours) == {"bbox", "segm"}
+    for task in ours:
+        assert ours[task] == pytest.approx(expected[task], nan_ok=True)
+        assert ours[task]["AP"] > 0

@@ -4,33 +4,22 @@ Tracing and reading a program are what takes time here: the tests share what the
 """
 
 import pytest
-import torch
 
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.export import ExportedGLIP, export_glip
 from glipv2_d2.export.graphs import export_image_path
-from tests.support.tiny import tiny_model
-
-INFERENCE = {"min_size": 96, "max_size": 160, "score_threshold": 0.1}
-
-
-def small_model(**overrides):
-    """One fused block; an untrained model that is sure of something."""
-    model = tiny_model(**{"neck.num_blocks": 1, **overrides}).eval()
-    with torch.no_grad():
-        model.head.bias0.fill_(0.0)
-    return model
+from tests.support.exported_model import INFERENCE, small_model
 
 
 @pytest.fixture(scope="session")
-def model():
+def source_model():
     return small_model(**{"neck.offset_rule": "raw_memory"})
 
 
 @pytest.fixture(scope="session")
-def program(model):
+def program(source_model):
     """The model's image path, traced."""
-    return export_image_path(model)
+    return export_image_path(source_model)
 
 
 @pytest.fixture
@@ -40,11 +29,13 @@ def traced(program, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def exported(model, program, tmp_path_factory):
+def exported(source_model, program, tmp_path_factory):
     """Folder of the model's export with torch.export."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("glipv2_d2.export.graphs.export_image_path", lambda model: program)
-        return export_glip(model, tmp_path_factory.mktemp("export") / "tiny", inference=INFERENCE)
+        return export_glip(
+            source_model, tmp_path_factory.mktemp("export") / "tiny", inference=INFERENCE
+        )
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +45,8 @@ def loaded(exported):
 
 
 @pytest.fixture(scope="session")
-def predictor(model):
-    return GroundingPredictor(model, **INFERENCE)
+def source_predictor(source_model):
+    return GroundingPredictor(source_model, **INFERENCE)
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from glipv2_d2.errors import ExportError
 from glipv2_d2.export import check_export
 
 
-def test_check_finds_a_model_with_other_weights(model, loaded):
-    differences = check_export(model, loaded)
+def test_check_finds_a_model_with_other_weights(source_model, loaded):
+    differences = check_export(source_model, loaded)
     assert set(differences) == {"logits", "deltas", "centerness"}
     assert max(differences.values()) < 1e-4
     with torch.no_grad():
-        model.head.bias0.add_(0.01)
+        source_model.head.bias0.add_(0.01)
         try:
             with pytest.raises(ExportError, match=r"logits 1\.0e-02, deltas"):
-                check_export(model, loaded)
+                check_export(source_model, loaded)
         finally:
-            model.head.bias0.sub_(0.01)
+            source_model.head.bias0.sub_(0.01)

@@ -2,28 +2,12 @@
 
 import pytest
 import torch
-from detectron2.structures import ImageList
 from torch.export.passes import move_to_device_pass
 
 from glipv2_d2.errors import ExportError
 from glipv2_d2.export.graphs import ImagePath, TextPath, export_image_path
 from glipv2_d2.modeling.fusion import DyHead
-from tests.export.conftest import small_model
-
-# images, height, width, tokens: fewer and more than traced; one token; an odd number of windows;
-# less than one window, and one position on the levels from P5 on.
-SIZES = [(2, 64, 96, 5), (1, 224, 160, 17), (3, 32, 32, 1), (1, 32, 352, 2), (3, 416, 480, 40)]
-
-# No multiples of the stride: more and less than one, one side or both, one pixel.
-ODD_SIZES = [(1, 200, 300, 4), (2, 33, 95, 3), (1, 31, 64, 2), (1, 64, 97, 2), (1, 1, 1, 1)]
-
-
-def inputs(batch, height, width, tokens, channels=32):
-    generator = torch.Generator().manual_seed(height * width + tokens)
-    mask = torch.ones(batch, tokens, dtype=torch.bool)
-    mask[1:, max(1, tokens // 2) :] = False  # a prompt has at least one token
-    images = torch.randn(batch, 3, height, width, generator=generator)
-    return images, torch.randn(batch, tokens, channels, generator=generator), mask
+from tests.support.exported_model import ODD_SIZES, SIZES, inputs, padded, small_model
 
 
 @torch.no_grad()
@@ -34,22 +18,17 @@ def assert_same(program, path, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_fused_tower_with_offsets_from_memory(model, program, size):
-    assert_same(program.module(), ImagePath(model), size)
-
-
-def padded(images, words, mask):
-    """What GLIP itself makes of the images."""
-    return ImageList.from_tensors(list(images), 32).tensor, words, mask
+def test_fused_tower_with_offsets_from_memory(source_model, program, size):
+    assert_same(program.module(), ImagePath(source_model), size)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", ODD_SIZES)
-def test_a_size_that_the_backbone_does_not_divide_is_padded(model, program, size):
+def test_a_size_that_the_backbone_does_not_divide_is_padded(source_model, program, size):
     """It must not be cut: a 200x300 image was answered as its 192x288 corner."""
     tensors = inputs(*size)
-    expected = ImagePath(model)(*padded(*tensors))
-    for found in (program.module()(*tensors), ImagePath(model)(*tensors)):
+    expected = ImagePath(source_model)(*padded(*tensors))
+    for found in (program.module()(*tensors), ImagePath(source_model)(*tensors)):
         for a, b in zip(found, expected):
             torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
@@ -72,8 +51,8 @@ def test_the_model_is_left_as_it_was_and_nothing_stays_on_the_cpu_when_a_program
     assert deltas.shape == (1, positions, 4) and centerness.shape == (1, positions)
 
 
-def test_text(model, exported):
-    path = TextPath(model)
+def test_text(source_model, exported):
+    path = TextPath(source_model)
     program = torch.export.load(exported / "text.pt2").module()
     for batch, tokens in ((1, 3), (3, 30)):
         ids = torch.randint(1000, 2000, (batch, tokens), generator=torch.Generator().manual_seed(0))
@@ -94,10 +73,10 @@ def test_tower_without_language_and_resized_offsets():
         assert_same(program, ImagePath(model), size)
 
 
-def test_an_old_pytorch_is_named(model, monkeypatch):
+def test_an_old_pytorch_is_named(source_model, monkeypatch):
     import torch.fx.experimental._config as config
 
     monkeypatch.delattr(torch.compiler, "is_exporting")
     assert hasattr(config, "backed_size_oblivious")
     with pytest.raises(ExportError, match="newer PyTorch than"):
-        export_image_path(model)
+        export_image_path(source_model)

@@ -7,7 +7,7 @@ import torch
 
 from glipv2_d2.errors import ExportError
 from glipv2_d2.export import ExportedGLIP
-from tests.export.conftest import INFERENCE
+from tests.support.exported_model import INFERENCE
 
 
 def test_the_manifest_says_what_a_program_needs(exported):

@@ -7,9 +7,16 @@ from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError
 from glipv2_d2.export import ExportedGLIP, check_export, export_glip, graphs
 from glipv2_d2.export.onnx_format import save_onnx
-from tests.export.conftest import INFERENCE
-from tests.export.test_graphs import ODD_SIZES, SIZES, inputs, padded
-from tests.support.exported import NAMES, assert_same_detections, image
+from tests.support.exported_model import (
+    INFERENCE,
+    NAMES,
+    ODD_SIZES,
+    SIZES,
+    assert_same_detections,
+    image,
+    inputs,
+    padded,
+)
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -22,10 +29,10 @@ def run(path, names, tensors):
 
 
 @torch.no_grad()
-def test_text(model, tmp_path):
-    path = graphs.TextPath(model)
+def test_text(source_model, tmp_path):
+    path = graphs.TextPath(source_model)
     file = tmp_path / "text.onnx"
-    save_onnx(graphs.export_text_path(model), file, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS)
+    save_onnx(graphs.export_text_path(source_model), file, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS)
     for batch, tokens in ((1, 3), (3, 1), (3, 30)):
         ids = torch.randint(1000, 2000, (batch, tokens), generator=torch.Generator().manual_seed(0))
         mask = torch.ones(batch, tokens, dtype=torch.bool)
@@ -36,17 +43,17 @@ def test_text(model, tmp_path):
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_image_and_text(model, traced, tmp_path):
-    folder = export_glip(model, tmp_path / "x", format="onnx", inference=INFERENCE)
+def test_image_and_text(source_model, traced, tmp_path):
+    folder = export_glip(source_model, tmp_path / "x", format="onnx", inference=INFERENCE)
     for size in SIZES + ODD_SIZES:
-        expected = graphs.ImagePath(model)(*padded(*inputs(*size)))
+        expected = graphs.ImagePath(source_model)(*padded(*inputs(*size)))
         found = run(folder / "image.onnx", graphs.IMAGE_INPUTS, inputs(*size))
         for a, b in zip(found, expected):
             torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
     loaded = ExportedGLIP(folder)
-    assert max(check_export(model, loaded).values()) < 1e-4
+    assert max(check_export(source_model, loaded).values()) < 1e-4
     (found,), (expected,) = (
-        GroundingPredictor(m, **INFERENCE)(image(120, 90), NAMES) for m in (loaded, model)
+        GroundingPredictor(m, **INFERENCE)(image(120, 90), NAMES) for m in (loaded, source_model)
     )
     assert_same_detections(found, expected)
 

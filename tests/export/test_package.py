@@ -16,70 +16,71 @@ from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.errors import ExportError, PromptError
 from glipv2_d2.export import check_export, export_glip, load_exported
 from glipv2_d2.language.class_tokenizer import ParallelClassTokenizer
-from tests.export.conftest import INFERENCE
-from tests.support.exported import NAMES, assert_same_detections, image
+from tests.support.exported_model import INFERENCE, NAMES, assert_same_detections, image
 
 ROOT = Path(__file__).resolve().parents[2]
 
 PAGE = (ROOT / "docs" / "export.md").read_text()
 
 
-def test_fixed_prompt(model, predictor, traced, image_read, tmp_path):
-    prompts = model.tokenizer.split(NAMES, size=2)
-    folder = export_glip(model, tmp_path / "fixed", prompts=prompts, inference=INFERENCE)
+def test_fixed_prompt(source_model, source_predictor, traced, image_read, tmp_path):
+    prompts = source_model.tokenizer.split(NAMES, size=2)
+    folder = export_glip(source_model, tmp_path / "fixed", prompts=prompts, inference=INFERENCE)
     assert not (folder / "text.pt2").exists()
     loaded = load_exported(folder)
-    expected = predictor(image(64, 80), prompts[0])[0]
+    expected = source_predictor(image(64, 80), prompts[0])[0]
     assert_same_detections(loaded(image(64, 80), prompts[0])[0], expected)
     with pytest.raises(PromptError, match="made for a fixed prompt"):
         loaded(image(64, 80), ["zebra"])
     pixels = torch.from_numpy(image(64, 96).transpose(2, 0, 1).copy())
     with torch.no_grad():
         (found,) = loaded.model([{"image": pixels}])
-        (expected,) = model([{"image": pixels, "prompt": prompts}])
+        (expected,) = source_model([{"image": pixels, "prompt": prompts}])
     assert_same_detections(found["instances"], expected["instances"])
-    assert check_export(model, loaded.model)["logits"] < 1e-4
+    assert check_export(source_model, loaded.model)["logits"] < 1e-4
 
 
-def test_what_cannot_be_exported(model, exported, tmp_path, monkeypatch):
+def test_what_cannot_be_exported(source_model, exported, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="exists already"):
-        export_glip(model, exported)
+        export_glip(source_model, exported)
     with pytest.raises(ExportError, match="'tflite'; choose one of torch, onnx"):
-        export_glip(model, tmp_path / "x", format="tflite")
+        export_glip(source_model, tmp_path / "x", format="tflite")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxscript", None)
         with pytest.raises(ExportError, match="needs the package 'onnxscript'"):
-            export_glip(model, tmp_path / "x", format="onnx")
+            export_glip(source_model, tmp_path / "x", format="onnx")
     with monkeypatch.context() as patch:
-        words = ParallelClassTokenizer(model.tokenizer.tokenizer)
-        patch.setattr(model.language_backbone, "tokenizer", words)
+        words = ParallelClassTokenizer(source_model.tokenizer.tokenizer)
+        patch.setattr(source_model.language_backbone, "tokenizer", words)
         with pytest.raises(ExportError, match="of its own, ParallelClassTokenizer"):
-            export_glip(model, tmp_path / "x")
+            export_glip(source_model, tmp_path / "x")
     anchors = DefaultAnchorGenerator(sizes=[[8, 16]], aspect_ratios=[[1.0]], strides=[8])
-    monkeypatch.setitem(model._modules, "anchor_generator", anchors)
+    monkeypatch.setitem(source_model._modules, "anchor_generator", anchors)
     with pytest.raises(ExportError, match="one anchor per position"):
-        export_glip(model, tmp_path / "x")
+        export_glip(source_model, tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_export_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
+def test_an_export_that_fails_leaves_nothing(source_model, tmp_path, monkeypatch):
     def fails(*args):
         raise MemoryError
 
     monkeypatch.setattr("glipv2_d2.export.graphs.export_image_path", fails)
     with pytest.raises(MemoryError):
-        export_glip(model, tmp_path / "x")
+        export_glip(source_model, tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
 
-def test_masks_stay_behind(model, traced, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(model, "mask_head", object(), raising=False)
-    export_glip(model, tmp_path / "x", prompts=[Prompt.from_classes(NAMES)])
+def test_masks_stay_behind(source_model, traced, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(source_model, "mask_head", object(), raising=False)
+    export_glip(source_model, tmp_path / "x", prompts=[Prompt.from_classes(NAMES)])
     assert "mask head is not exported" in caplog.text
 
 
-def test_command_line(model, traced, image_read, tmp_path, capsys):
-    weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
+def test_command_line(source_model, traced, image_read, tmp_path, capsys):
+    weights = save_safetensors(
+        release_state(source_model, torch.float32), tmp_path / "w.safetensors", {}
+    )
     options = ["--config-file", "tests/support/tiny_detect.py", "--weights", str(weights)]
     overrides = ["model.neck.num_blocks=1", "model.neck.offset_rule=raw_memory"]
     folder = tmp_path / "x"
@@ -95,7 +96,7 @@ def test_command_line(model, traced, image_read, tmp_path, capsys):
 
 
 def test_the_page_s_program_finds_what_the_model_finds(
-    exported, predictor, tmp_path, monkeypatch, capsys
+    exported, source_predictor, tmp_path, monkeypatch, capsys
 ):
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, re.S) if "nms" in block)
     assert "glipv2_d2" not in code and "detectron2" not in code
@@ -108,7 +109,7 @@ def test_the_page_s_program_finds_what_the_model_finds(
     names: dict = {}
     with torch.no_grad():
         exec(compile(code, "docs/export.md", "exec"), names)
-    expected = predictor(pixels, ["red star", "blue ring"])[0]
+    expected = source_predictor(pixels, ["red star", "blue ring"])[0]
     best = names["keep"][: min(20, len(expected))]
     assert len(best) and capsys.readouterr().out
     # Scores alone are sorted: equal ones may come in any order.

@@ -7,8 +7,7 @@ from glipv2_d2 import Prompt
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError
 from glipv2_d2.export import ExportedGLIP, export_glip, load_exported
-from tests.export.conftest import INFERENCE
-from tests.support.exported import NAMES, assert_same_detections, image
+from tests.support.exported_model import INFERENCE, NAMES, assert_same_detections, image
 
 
 @pytest.fixture
@@ -16,26 +15,30 @@ def from_files(loaded):
     return GroundingPredictor(loaded, **INFERENCE)
 
 
-def test_detections_from_the_files_are_the_model_s(from_files, predictor, monkeypatch):
-    for predict in (from_files, predictor):
+def test_detections_from_the_files_are_the_model_s(from_files, source_predictor, monkeypatch):
+    for predict in (from_files, source_predictor):
         monkeypatch.setattr(predict, "batch_size", 2)
     images = [image(120, 90, seed=1), image(60, 200, seed=2), image(50, 50, seed=3)]
     caption = "a [red kite] above a [dog]"
     for prompt in (NAMES, caption, [Prompt.from_classes(NAMES), Prompt.parse(caption), NAMES]):
-        for a, b in zip(from_files(images, prompt), predictor(images, prompt)):
+        for a, b in zip(from_files(images, prompt), source_predictor(images, prompt)):
             assert_same_detections(a, b)
 
 
-def test_a_vocabulary_in_chunks(from_files, predictor, monkeypatch):
-    for predict in (from_files, predictor):
+def test_a_vocabulary_in_chunks(from_files, source_predictor, monkeypatch):
+    for predict in (from_files, source_predictor):
         monkeypatch.setattr(predict.model, "chunk_size", 2)
-    assert_same_detections(from_files(image(64, 80), NAMES)[0], predictor(image(64, 80), NAMES)[0])
+    assert_same_detections(
+        from_files(image(64, 80), NAMES)[0], source_predictor(image(64, 80), NAMES)[0]
+    )
 
 
-def test_an_export_leaves_out_what_its_model_leaves_out(model, traced, tmp_path, monkeypatch):
-    monkeypatch.setattr(model.postprocessor, "detections_per_image", 3)
-    monkeypatch.setattr(model, "min_score", 0.25)
-    loaded = ExportedGLIP(export_glip(model, tmp_path / "few"))
+def test_an_export_leaves_out_what_its_model_leaves_out(
+    source_model, traced, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(source_model.postprocessor, "detections_per_image", 3)
+    monkeypatch.setattr(source_model, "min_score", 0.25)
+    loaded = ExportedGLIP(export_glip(source_model, tmp_path / "few"))
     assert (loaded.postprocessor.detections_per_image, loaded.min_score) == (3, 0.25)
 
 
@@ -53,6 +56,6 @@ def test_no_training(loaded):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(exported, predictor):
+def test_on_a_gpu(exported, source_predictor):
     found = load_exported(exported, device="cuda")(image(120, 90), NAMES)[0]
-    assert_same_detections(found, predictor(image(120, 90), NAMES)[0])
+    assert_same_detections(found, source_predictor(image(120, 90), NAMES)[0])

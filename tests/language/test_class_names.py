@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from glipv2_d2.data import load_records
@@ -58,8 +58,7 @@ def test_what_counts_of_a_name(name, bare):
     assert bare_name(name) == bare
 
 
-def test_classes_of_a_data_set(coco_json, images, cleanup):
-    cleanup += ["tiny_unread", "tiny_phrases"]
+def test_classes_of_a_data_set(coco_json, images):
     register_coco_instances("tiny_unread", {}, str(coco_json), str(images))
     assert detection_classes("tiny_unread") is None  # its json names them
     assert detection_classes("tiny_unread", read=True) == ["cat", "caterpillar", "cat_food"]
@@ -130,11 +129,7 @@ def test_whoever_reads_the_data_is_told_once(coco_json, images, caplog):
     coco_json.write_text(json.dumps(content))
     name = "tiny_doubtful"
     register_coco_instances(name, {}, str(coco_json), str(images))
-    try:
-        assert len(load_records(name)) == 12  # nothing is left out
-    finally:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    assert len(load_records(name)) == 12  # nothing is left out
     lines = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(lines) == 2 and all("data set 'tiny_doubtful'" in line for line in lines)
     assert "'zoo' (id 0), the supercategory of 'cat', 'dog', 'Dog'" in lines[0]

@@ -21,8 +21,6 @@ ROI, RETINANET = "MODEL__ROI_HEADS__", "MODEL__RETINANET__"
 @pytest.fixture(autouse=True)
 def three_classes():
     MetadataCatalog.get("yacs_three").thing_classes = list(NAMES)
-    yield
-    MetadataCatalog.remove("yacs_three")
 
 
 @pytest.fixture
@@ -146,12 +144,9 @@ def test_what_is_true_or_used_is_not_named(built, caplog):
 
 def test_mirrored_images_of_classes_with_a_direction_are_named(tmp_path, caplog):
     MetadataCatalog.get("yacs_shoes").thing_classes = ["left shoe", "hat", "right shoe"]
-    try:
-        build_model(tiny_cfg(tmp_path, train=("yacs_shoes",), INPUT__RANDOM_FLIP="none"))
-        assert caplog.text == ""
-        build_model(tiny_cfg(tmp_path, train=("yacs_shoes",)))
-    finally:
-        MetadataCatalog.remove("yacs_shoes")
+    build_model(tiny_cfg(tmp_path, train=("yacs_shoes",), INPUT__RANDOM_FLIP="none"))
+    assert caplog.text == ""
+    build_model(tiny_cfg(tmp_path, train=("yacs_shoes",)))
     assert "INPUT.RANDOM_FLIP 'horizontal'" in caplog.text
     assert "'left shoe', 'right shoe'" in caplog.text
 

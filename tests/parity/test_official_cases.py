@@ -25,17 +25,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("parity")]
 
 
 @pytest.fixture(scope="module")
-def model():
+def full_model():
     return build_model()
 
 
 @pytest.fixture
-def case():
+def case_a():
     return ParityCase.load(CASES / "case_a.npz")
 
 
-def test_the_open_cases(model, monkeypatch, capsys):
-    monkeypatch.setattr(verify_parity, "build_model", lambda device: model)
+def test_the_open_cases(full_model, monkeypatch, capsys):
+    monkeypatch.setattr(verify_parity, "build_model", lambda device: full_model)
     arguments = [str(CASES / "case_a.npz"), str(CASES / "case_c.npz")]
     arguments += ["--train", str(CASES / "train_c.json")]
     status = verify_parity.main(arguments)
@@ -128,37 +128,37 @@ OFFSETS = [f"neck.blocks.{k}.dynamic_conv.offset.{p}" for k in range(6) for p in
         (set_all(lambda m: [postprocessing], to_continuous=lambda boxes: boxes), "det0.boxes"),
     ],
 )
-def test_a_mistake_is_found_where_it_is(model, case, monkeypatch, mistake, first):
-    mistake(monkeypatch, model)
-    failures = verify_case(model, case).failures
+def test_a_mistake_is_found_where_it_is(full_model, case_a, monkeypatch, mistake, first):
+    mistake(monkeypatch, full_model)
+    failures = verify_case(full_model, case_a).failures
     assert failures
     assert failures[0].name.startswith(first), [row.name for row in failures]
 
 
-def test_wrong_colors_of_the_picture_are_found(model, case):
-    case.images = [picture.flip(0) for picture in case.images]
-    names = [row.name for row in verify_case(model, case).failures]
+def test_wrong_colors_of_the_picture_are_found(full_model, case_a):
+    case_a.images = [picture.flip(0) for picture in case_a.images]
+    names = [row.name for row in verify_case(full_model, case_a).failures]
     assert names == ["input", "det0 from the picture"]
 
 
-def test_a_dropped_detection_is_found(model, case, monkeypatch):
-    detect = model.detect
+def test_a_dropped_detection_is_found(full_model, case_a, monkeypatch):
+    detect = full_model.detect
 
     def all_but_the_best(*args):
         return [d.select(slice(1, None)) for d in detect(*args)]
 
-    monkeypatch.setattr(model, "detect", all_but_the_best)
-    names = [row.name for row in verify_case(model, case).failures]
+    monkeypatch.setattr(full_model, "detect", all_but_the_best)
+    names = [row.name for row in verify_case(full_model, case_a).failures]
     parts = ("boxes", "scores", "labels", "stable")
     assert names == [*(f"det0.{part}" for part in parts), "det0 from the picture"]
 
 
-def test_wrong_boxes_in_training_are_found(model):
+def test_wrong_boxes_in_training_are_found(full_model):
     training = TrainingCase.load(CASES / "train_c.json")
     values = json.loads(json.dumps(training.values))
     for target in values["targets_in"]:  # as if they were continuous already
         target["boxes_xyxy"] = [[x1, y1, x2 - 1, y2 - 1] for x1, y1, x2, y2 in target["boxes_xyxy"]]
-    report = verify_training(model, dataclasses.replace(training, values=values))
+    report = verify_training(full_model, dataclasses.replace(training, values=values))
     failed = {row.name for row in report.failures}
     gradient = "grads.rpn.head.bbox_pred.weight"
     assert {"losses.loss_reg", "targets.0.reg_targets", gradient} <= failed

@@ -77,7 +77,7 @@ def test_bad_arguments_are_named(tmp_path, name, value):
 
 
 @pytest.fixture
-def command():
+def prepare_scenes():
     """datasets/prepare_scenes.py as a module; a process of its own would import PyTorch anew."""
     spec = importlib.util.spec_from_file_location("prepare_scenes", SCRIPT)
     module = importlib.util.module_from_spec(spec)
@@ -85,14 +85,14 @@ def command():
     return module
 
 
-def test_the_command(command, tmp_path, capsys, monkeypatch):
+def test_the_command(prepare_scenes, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     arguments = [f"--{name}={value}" for name, value in TINY.items()] + ["--workers=1"]
-    assert command.main(arguments) == 0
+    assert prepare_scenes.main(arguments) == 0
     printed = capsys.readouterr().out
     assert "9/9 images" in printed and "written to" in printed
     assert (tmp_path / "scenes/annotations/train.json").is_file()
-    assert command.main(arguments) == 0
+    assert prepare_scenes.main(arguments) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert command.main([*arguments, "--size=1"]) == 2
+    assert prepare_scenes.main([*arguments, "--size=1"]) == 2
     assert "error: --size must be" in capsys.readouterr().err

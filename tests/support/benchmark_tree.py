@@ -222,17 +222,24 @@ def odinw(root, only=None, splits=("val", "minival", "test"), count=1):
 
 
 @contextlib.contextmanager
+def catalogs_put_back():
+    """What is registered in the context is forgotten at its end, and what is removed comes back."""
+    kept = [(catalog, dict(catalog.data)) for catalog in (DatasetCatalog, MetadataCatalog)]
+    try:
+        yield
+    finally:
+        for catalog, content in kept:
+            catalog.data.clear()
+            catalog.data.update(content)
+
+
+@contextlib.contextmanager
 def catalogs_at(root: Path):
     """The catalogs as they are with DETECTRON2_DATASETS=root, as long as the context lasts."""
-    kept = dict(DatasetCatalog.data), dict(MetadataCatalog.data)
-    DatasetCatalog.data.clear()
-    MetadataCatalog.data.clear()
-    try:
+    with catalogs_put_back():
+        DatasetCatalog.data.clear()
+        MetadataCatalog.data.clear()
         register_all_coco(str(root))
         register_all_lvis(str(root))
         register_all(str(root))
         yield
-    finally:
-        for catalog, content in zip((DatasetCatalog, MetadataCatalog), kept):
-            catalog.data.clear()
-            catalog.data.update(content)

@@ -21,6 +21,11 @@ def tokenize(prompt):
     return texts, [(0, 0), *(match.span() for match in found), (0, 0)]
 
 
+def classes(*names, ids=None):
+    """A detection prompt."""
+    return Prompt.from_classes(names, ids)
+
+
 def make_targets(*images, hidden=(), positions=POSITIONS):
     """`images`: prompt and the phrase of each box; box b is matched at position 2 b only.
 

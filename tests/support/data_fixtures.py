@@ -1,4 +1,4 @@
-"""A tiny detection and a tiny grounding data set and a few scenes on disk, registered."""
+"""Small data sets on the disk, registered: detection, grounding, scenes, and one by its classes."""
 
 import json
 import threading
@@ -7,17 +7,25 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
 from glipv2_d2.data import register_grounding_dataset
 from glipv2_d2.language.tokenizer import PromptTokenizer
 from glipv2_d2.scenes.build import build_scenes
-from tests.support.benchmark_tree import catalogs_at
+from tests.support.benchmark_tree import catalogs_at, catalogs_put_back
 
 CLASSES = ["cat", "caterpillar", "cat_food"]
 HEIGHT, WIDTH = 60, 80
+SIZE = 64  # of the images of `register`
+
+
+@pytest.fixture(autouse=True)
+def catalogs():
+    """What a test registers is forgotten after it."""
+    with catalogs_put_back():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -110,22 +118,7 @@ def datasets(coco_json, mdetr_json, images):
     names = ("tiny_detection", "tiny_grounding")
     register_coco_instances(names[0], {}, str(coco_json), str(images))
     register_grounding_dataset(names[1], str(mdetr_json), str(images))
-    yield names
-    for name in names:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-
-
-@pytest.fixture
-def cleanup():
-    """Names that a test registered and that are forgotten after it."""
-    names = []
-    yield names
-    for name in names:
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-        if name in MetadataCatalog.list():
-            MetadataCatalog.remove(name)
+    return names
 
 
 @pytest.fixture
@@ -143,14 +136,49 @@ def address(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def scenes_root(tmp_path_factory):
+def few_scenes_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     build_scenes(root / "scenes", size=64, train=1, val=4, novel=1, workers=1)
     return root
 
 
 @pytest.fixture(scope="module")
-def scenes(scenes_root):
+def scenes(few_scenes_root):
     """Four images of val and one of novel, in the catalogs."""
-    with catalogs_at(scenes_root):
-        yield scenes_root
+    with catalogs_at(few_scenes_root):
+        yield few_scenes_root
+
+
+@pytest.fixture
+def register(tmp_path):
+    """register(name, class names, [[(class index, xywh), ...] per image], **metadata) -> name."""
+
+    def _register(name, classes, images, **metadata):
+        annotations = [
+            {
+                "id": 100 * i + j + 1,
+                "image_id": i + 1,
+                "category_id": 10 * (index + 1),  # ids with gaps, as COCO's own
+                "bbox": list(box),
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
+            for i, objects in enumerate(images)
+            for j, (index, box) in enumerate(objects)
+        ]
+        content = {
+            "info": {},
+            "images": [
+                {"id": i + 1, "file_name": f"{i}.jpg", "height": SIZE, "width": SIZE}
+                for i in range(len(images))
+            ],
+            "annotations": annotations,
+            "categories": [{"id": 10 * (i + 1), "name": n} for i, n in enumerate(classes)],
+        }
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(content))
+        register_coco_instances(name, metadata, str(path), str(tmp_path))
+        DatasetCatalog.get(name)
+        return name
+
+    return _register

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.support.tiny_data import losses, write_tiny_data
+from tests.support.tiny_data import differences, lines, load, losses, write_tiny_data
 
 STEPS = 60
 
@@ -67,8 +67,6 @@ def kill_at_last_save(folder: Path) -> bool:
 
 
 def compare(whole: Path, folder: Path) -> list[str]:
-    from tests.engine.test_saving import differences, lines, load
-
     found = []
     for name in ("model_final.pth", "model_best.pth"):
         found += [name + text for text in differences(load(whole / name), load(folder / name))]

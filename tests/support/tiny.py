@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
 from detectron2.structures import BitMasks, Boxes, Instances
 from transformers import BertConfig
@@ -14,6 +15,7 @@ from glipv2_d2.config import resolve_config
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.pretrained_names import resolve_pretrained
 from glipv2_d2.modeling import GLIPv2
+from glipv2_d2.modeling.fusion import DyHead
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -104,6 +106,17 @@ def tiny_model(seed: int = 0, **overrides):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     return model
+
+
+def tiny_unfused_model(seed: int = 0):
+    """The tiny model without deep fusion, as GLIP-T (A)."""
+    config = tiny_config()
+    config.neck = L(DyHead)(
+        num_blocks=2, channels="${..backbone.out_channels}", offset_rule="resized"
+    )
+    config.head.text_channels = 32
+    torch.manual_seed(seed)
+    return instantiate(config)
 
 
 def lively(model):

@@ -1,11 +1,13 @@
-"""The tiny data set, and how to read what a run left."""
+"""The tiny data set, the config that trains on it, and how to read what a run left."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+CONFIG = Path(__file__).with_name("tiny_train.py")
 NAMES = ("red circle", "blue square", "green star")
 
 
@@ -34,3 +36,33 @@ def losses(folder: Path) -> dict[int, float]:
     lines = (folder / "metrics.json").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return {r["iteration"]: r["total_loss"] for r in records if "total_loss" in r}
+
+
+def differences(a, b, path=""):
+    """The entries of two checkpoints that are not equal, bit by bit."""
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [f"{path}: {a.keys() ^ b.keys()}"]
+        return [text for key in a for text in differences(a[key], b[key], f"{path}/{key}")]
+    if isinstance(a, list | tuple):
+        if len(a) != len(b):
+            return [path]
+        return [text for i in range(len(a)) for text in differences(a[i], b[i], f"{path}/{i}")]
+    same = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    return [] if same else [path]
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def lines(folder):
+    """What metrics.json says, once, of each iteration, without what depends on the clock."""
+    said = {}
+    for line in (folder / "metrics.json").read_text().splitlines():
+        record = json.loads(line)
+        numbers = said.setdefault(record.pop("iteration"), {})
+        assert not numbers.keys() & record.keys() - {"lr"}
+        clock = ("time", "data_time", "rank_data_time", "eta_seconds")
+        numbers.update((k, repr(v)) for k, v in record.items() if k not in clock)
+    return said

@@ -1,11 +1,9 @@
 """A yacs config of the tiny model, and small COCO sets for Detectron2's own loaders."""
 
 import json
-from contextlib import contextmanager
 
 import numpy as np
 from detectron2.config import LazyConfig, get_cfg
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from omegaconf import OmegaConf
 from PIL import Image
@@ -37,21 +35,13 @@ def tiny_cfg(folder, model=None, train=(), test=(), **keys):
     return cfg
 
 
-@contextmanager
-def registered(folder, **sets):
+def register_sets(folder, **sets):
     """COCO sets of three 64x64 images; `sets`: name -> (class names, names of an image's boxes).
 
     Registered as a user does it: the catalog learns the class names when the json is read.
     """
-    try:
-        for dataset, (names, boxes) in sets.items():
-            register_coco_instances(dataset, {}, _write(folder, dataset, names, boxes), str(folder))
-        yield
-    finally:
-        for dataset in sets:
-            if dataset in DatasetCatalog.list():
-                DatasetCatalog.remove(dataset)
-                MetadataCatalog.remove(dataset)
+    for dataset, (names, boxes) in sets.items():
+        register_coco_instances(dataset, {}, _write(folder, dataset, names, boxes), str(folder))
 
 
 def _write(folder, dataset, names, boxes):

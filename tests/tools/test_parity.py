@@ -20,27 +20,27 @@ from tools.parity.training import verify_training
 
 
 @pytest.fixture(scope="module")
-def model():
+def parity_model():
     return tiny_parity.model()
 
 
 @pytest.fixture(scope="module")
-def folder(model, tmp_path_factory):
+def parity_folder(parity_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parity")
-    tiny_parity.write_case(model, folder)
-    tiny_parity.write_training(model, folder)
+    tiny_parity.write_case(parity_model, folder)
+    tiny_parity.write_training(parity_model, folder)
     tiny_parity.write_pictures(folder)
     return folder
 
 
 @pytest.fixture
-def case(folder):
-    return ParityCase.load(folder / "case_t.npz")
+def case(parity_folder):
+    return ParityCase.load(parity_folder / "case_t.npz")
 
 
 @pytest.fixture
-def training(folder):
-    return TrainingCase.load(folder / "train_t.json")
+def training(parity_folder):
+    return TrainingCase.load(parity_folder / "train_t.json")
 
 
 def failed(report):
@@ -51,8 +51,8 @@ def rows(report):
     return {row.name: row for row in report.rows}
 
 
-def test_a_batch_of_two_passes_and_nothing_is_left_out(model, case):
-    report = verify_case(model, case)
+def test_a_batch_of_two_passes_and_nothing_is_left_out(parity_model, case):
+    report = verify_case(parity_model, case)
     assert not report.failures, report
     found = rows(report)
     assert set(case.arrays) <= set(found)
@@ -69,26 +69,26 @@ def test_a_batch_of_two_passes_and_nothing_is_left_out(model, case):
     assert "within the tolerance" in str(report) and "FAILED" not in str(report)
 
 
-def test_order_is_from_the_image_to_the_boxes(model, case):
-    names = [row.name for row in verify_case(model, case).rows]
+def test_order_is_from_the_image_to_the_boxes(parity_model, case):
+    names = [row.name for row in verify_case(parity_model, case).rows]
     milestones = ["input", "swin.c2", "fpn.p3", "input_ids", "bert.hidden", "fuse0.ln_v"]
     milestones += ["block0.fuse.p3", "dyconv0.offset.p3", "block1.dyconv.p7", "proj_tokens"]
     milestones += ["dot_product_logits.p3", "anchors.p3", "pm0.pairs", "det0.boxes"]
     assert sorted(milestones, key=names.index) == milestones
 
 
-def test_pictures_may_be_missing(model, case, tmp_path):
+def test_pictures_may_be_missing(parity_model, case, tmp_path):
     case.path = tmp_path / "case_t.npz"
-    report = verify_case(model, case)
+    report = verify_case(parity_model, case)
     assert not report.failures
     assert rows(report)["input"].status == SKIP
     assert "not beside the file" in rows(report)["input"].note
     assert "det0 from the picture" not in rows(report)
 
 
-def test_unknown_key_fails(model, case):
+def test_unknown_key_fails(parity_model, case):
     case.arrays["block9.fuse.p3"] = np.zeros(3)
-    assert failed(verify_case(model, case)) == {"block9.fuse.p3"}
+    assert failed(verify_case(parity_model, case)) == {"block9.fuse.p3"}
 
 
 def perturb(key, change):
@@ -130,9 +130,9 @@ def turn_colors(model, case):
         (turn_colors, {"input", "det0 from the picture", "det1 from the picture"}),
     ],
 )
-def test_differences_are_found_where_they_are(model, case, mistake, names):
-    mistake(model, case)
-    assert failed(verify_case(model, case)) == names
+def test_differences_are_found_where_they_are(parity_model, case, mistake, names):
+    mistake(parity_model, case)
+    assert failed(verify_case(parity_model, case)) == names
 
 
 @pytest.mark.parametrize(
@@ -143,41 +143,41 @@ def test_differences_are_found_where_they_are(model, case, mistake, names):
         ("det1.labels", lambda a: a + 1),
     ],
 )
-def test_moved_detections_fail(model, case, key, change):
-    perturb(key, change)(model, case)
+def test_moved_detections_fail(parity_model, case, key, change):
+    perturb(key, change)(parity_model, case)
     expected = {f"det1.{part}" for part in ("boxes", "scores", "labels", "stable")}
-    assert failed(verify_case(model, case)) == expected | {"det1 from the picture"}
+    assert failed(verify_case(parity_model, case)) == expected | {"det1 from the picture"}
 
 
-def test_detections_that_noise_removes_may_be_missing(model, case):
+def test_detections_that_noise_removes_may_be_missing(parity_model, case):
     case.arrays["det1.boxes"][:3] += 50
     case.arrays["det1.stable"][:3] = False
-    report = verify_case(model, case)
+    report = verify_case(parity_model, case)
     assert not report.failures
     assert "0 of 3 others, 3 more of ours" in rows(report)["det1.stable"].note
 
 
-def test_a_weight_that_is_off_fails_from_there_on(model, case):
+def test_a_weight_that_is_off_fails_from_there_on(parity_model, case):
     with torch.no_grad():
-        model.head.bbox_pred.bias.add_(1e-3)
+        parity_model.head.bbox_pred.bias.add_(1e-3)
     try:
-        names = failed(verify_case(model, case))
+        names = failed(verify_case(parity_model, case))
     finally:
         with torch.no_grad():
-            model.head.bbox_pred.bias.sub_(1e-3)
+            parity_model.head.bbox_pred.bias.sub_(1e-3)
     assert {f"bbox_reg.p{i}" for i in range(3, 8)} <= names
     assert not [n for n in names if not n.startswith(("bbox_reg", "det"))]
 
 
-def test_one_detection_fewer_fails(model, case, monkeypatch):
+def test_one_detection_fewer_fails(parity_model, case, monkeypatch):
     counts = [len(case.arrays[f"det{i}.scores"]) for i in (0, 1)]
-    monkeypatch.setattr(model.postprocessor, "detections_per_prompt", min(counts) - 1)
-    assert "det0.stable" in failed(verify_case(model, case))
+    monkeypatch.setattr(parity_model.postprocessor, "detections_per_prompt", min(counts) - 1)
+    assert "det0.stable" in failed(verify_case(parity_model, case))
 
 
-def test_training_of_a_batch_of_two(model, training):
-    entries = tiny_parity.official_manifest(model)
-    report = verify_training(model, training, entries=entries)
+def test_training_of_a_batch_of_two(parity_model, training):
+    entries = tiny_parity.official_manifest(parity_model)
+    report = verify_training(parity_model, training, entries=entries)
     assert not report.failures, report
     found = rows(report)
     assert found["losses.loss_cls"].status == SKIP
@@ -185,7 +185,7 @@ def test_training_of_a_batch_of_two(model, training):
     assert found["zero_grad.rpn.head.scales.4.scale"].absolute == 0
     assert found["targets.1.positive_anchor_index"].status == OK
     assert "grads.rpn.head.dyhead_tower.1.attention.self.key.weight sample" in found
-    assert all(p.grad is None for p in model.parameters()) and not model.training
+    assert all(p.grad is None for p in parity_model.parameters()) and not parity_model.training
 
 
 def grow(key, factor=1.001):
@@ -226,16 +226,16 @@ KEY = "rpn.head.dyhead_tower.1.attention.self.key.weight"
         (other_tokens, "targets.0.positive_tokens"),
     ],
 )
-def test_training_differences_are_found(model, training, mistake, name):
+def test_training_differences_are_found(parity_model, training, mistake, name):
     mistake(training.values)
-    entries = tiny_parity.official_manifest(model)
-    assert failed(verify_training(model, training, entries=entries)) == {name}
+    entries = tiny_parity.official_manifest(parity_model)
+    assert failed(verify_training(parity_model, training, entries=entries)) == {name}
 
 
-def test_training_images_come_back_from_the_network_input(model, training, tmp_path):
+def test_training_images_come_back_from_the_network_input(parity_model, training, tmp_path):
     training.case.path = tmp_path / "case_t.npz"
-    entries = tiny_parity.official_manifest(model)
-    assert not verify_training(model, training, entries=entries).failures
+    entries = tiny_parity.official_manifest(parity_model)
+    assert not verify_training(parity_model, training, entries=entries).failures
 
 
 def test_readings_of_a_phrase_that_occurs_twice():
@@ -313,9 +313,9 @@ def test_incomplete_case(tmp_path):
         ParityCase.load(tmp_path / "x.npz")
 
 
-def test_the_command_prints_and_returns(model, folder, monkeypatch, capsys):
-    monkeypatch.setattr(verify_parity, "build_model", lambda device: model)
-    path = str(folder / "case_t.npz")
+def test_the_command_prints_and_returns(parity_model, parity_folder, monkeypatch, capsys):
+    monkeypatch.setattr(verify_parity, "build_model", lambda device: parity_model)
+    path = str(parity_folder / "case_t.npz")
     assert verify_parity.main([path]) == 0
     assert capsys.readouterr().out.count("case t (case_t.npz)") == 3
     assert verify_parity.main([path, "--tolerance", "1e-9"]) == 1

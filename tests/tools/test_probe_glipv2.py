@@ -14,7 +14,7 @@ CONFIG = "tests/support/tiny_probe.py"
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def glipv2_weights(tmp_path_factory):
     torch.manual_seed(0)
     model = instantiate(get_config(CONFIG).model)
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
@@ -26,9 +26,9 @@ def run(weights, *options):
     return probe_glipv2.main([*arguments, *options])
 
 
-def test_retrieval(scenes, weights, tmp_path, capsys):
+def test_retrieval(scenes, glipv2_weights, tmp_path, capsys):
     output = tmp_path / "new" / "retrieval.json"
-    assert run(weights, "--task", "retrieval", "--batch", "2", "--output", str(output)) == 0
+    assert run(glipv2_weights, "--task", "retrieval", "--batch", "2", "--output", str(output)) == 0
     numbers = json.loads(output.read_text())["numbers"]
     records = json.loads((scenes / "scenes/annotations/val.json").read_text())
     assert numbers["boxes"] + numbers["boxes_without_positions"] == len(records["annotations"])
@@ -37,10 +37,10 @@ def test_retrieval(scenes, weights, tmp_path, capsys):
     assert "scenes_val" in printed and "before_fusion" in printed and "chance" in printed
 
 
-def test_masked_words(scenes, weights, tmp_path, capsys):
+def test_masked_words(scenes, glipv2_weights, tmp_path, capsys):
     output = tmp_path / "words.json"
     options = ("--batch", "3", "--limit", "3", "--output", str(output))
-    assert run(weights, "--task", "masked-words", *options) == 0
+    assert run(glipv2_weights, "--task", "masked-words", *options) == 0
     content = json.loads(output.read_text())
     assert content["settings"]["limit"] == "3"
     right, other = content["numbers"]["right_image"], content["numbers"]["other_image"]
@@ -50,12 +50,12 @@ def test_masked_words(scenes, weights, tmp_path, capsys):
     assert "3 captions" in capsys.readouterr().out
 
 
-def test_problems_are_told_in_one_line(scenes, weights, tmp_path, capsys):
-    assert run(weights, "--task", "retrieval", "--dataset", "no_such_set") == 2
+def test_problems_are_told_in_one_line(scenes, glipv2_weights, tmp_path, capsys):
+    assert run(glipv2_weights, "--task", "retrieval", "--dataset", "no_such_set") == 2
     assert "no data set named 'no_such_set'" in capsys.readouterr().err
     assert run(tmp_path / "none.pth", "--task", "retrieval") == 2
     assert "none.pth" in capsys.readouterr().err
-    assert run(weights, "--task", "retrieval", "--device", "foo") == 2
+    assert run(glipv2_weights, "--task", "retrieval", "--device", "foo") == 2
     assert capsys.readouterr().err.startswith("error: the device 'foo' cannot be used: ")
     with pytest.raises(SystemExit):
-        run(weights, "--task", "retrieval", "--batch", "0")
+        run(glipv2_weights, "--task", "retrieval", "--batch", "0")

@@ -7,7 +7,7 @@ from detectron2.config import instantiate
 from glipv2_d2.checkpoint import OfficialGlip, convert_official_glip, find_format
 from glipv2_d2.config import load_model_config
 from glipv2_d2.errors import CheckpointError
-from tests.support.official import official_state
+from tests.support.official_weights import official_state
 from tools.parity.generated_weights import manifest
 
 

@@ -30,7 +30,7 @@ def ours(monkeypatch):
 
 
 @pytest.fixture
-def theirs(fused, ours):
+def foreign_weights(fused, ours):
     """A backbone in that format, of another model than those that the tests build."""
     state = {
         name.replace(PART, "trunk."): value + 1
@@ -41,11 +41,11 @@ def theirs(fused, ours):
 
 
 @pytest.fixture
-def without_stem(theirs, ours, monkeypatch):
+def without_stem(foreign_weights, ours, monkeypatch):
     """The tiny Swin has no stem: it is left out, too."""
     left_out = (*ours.left_out, (r"trunk\.stem\.weight", "not in a Swin"))
     monkeypatch.setattr(ours, "left_out", left_out)
-    return theirs
+    return foreign_weights
 
 
 @pytest.mark.parametrize("door", ["ours", "detectron2", "torch"])

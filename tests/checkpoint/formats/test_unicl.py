@@ -19,7 +19,7 @@ from glipv2_d2.checkpoint.formats.clip import resize_positions
 from glipv2_d2.errors import CheckpointError
 from glipv2_d2.language import Prompt
 from tests.support.tiny import tiny_input, tiny_model
-from tests.support.unicl import (
+from tests.support.tiny_clip import (
     POSITIONS,
     TextTransformer,
     clip_config,
@@ -44,13 +44,13 @@ def text():
 
 
 @pytest.fixture(scope="module")
-def source():
+def unicl_glip():
     return tiny_clip_glip(seed=1)
 
 
 @pytest.fixture(scope="module")
-def unicl(text, source):
-    return unicl_state(source.backbone.bottom_up, text)
+def unicl(text, unicl_glip):
+    return unicl_state(unicl_glip.backbone.bottom_up, text)
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +61,17 @@ def released_unicl(unicl, tmp_path_factory):
     return str(path)
 
 
-def test_every_name_has_its_place(unicl, source):
+def test_every_name_has_its_place(unicl, unicl_glip):
     before = {name: value.clone() for name, value in unicl.items()}
     converted = convert(unicl)
     assert all(torch.equal(unicl[n], v) for n, v in before.items())  # pure
     own = {
         n: v.shape
-        for n, v in source.state_dict().items()
+        for n, v in unicl_glip.state_dict().items()
         if n.startswith(("backbone.bottom_up.", "language_backbone.")) and "out_norms" not in n
     }
     assert {n: v.shape for n, v in converted.items()} == own
-    for name, value in source.backbone.bottom_up.state_dict().items():
+    for name, value in unicl_glip.backbone.bottom_up.state_dict().items():
         if "out_norms" not in name:
             assert torch.equal(converted[f"backbone.bottom_up.{name}"], value)
     assert torch.equal(
@@ -107,8 +107,8 @@ def test_the_text_transformer_is_unicls(text, unicl):
 @pytest.mark.parametrize("text_tower", ["text_encoder.", "lang_encoder.", "text."])
 @pytest.mark.parametrize("image_tower", ["image_encoder.", "visual."])
 @pytest.mark.parametrize("module", ["", "module."])
-def test_names_of_older_and_later_files(text, source, unicl, image_tower, text_tower, module):
-    state = unicl_state(source.backbone.bottom_up, text, image_tower, text_tower)
+def test_names_of_older_and_later_files(text, unicl_glip, unicl, image_tower, text_tower, module):
+    state = unicl_state(unicl_glip.backbone.bottom_up, text, image_tower, text_tower)
     state["vision_projection"] = state.pop("image_projection")
     state = {module + n: v for n, v in state.items()}
     assert isinstance(find_format(state), Unicl)
@@ -117,10 +117,10 @@ def test_names_of_older_and_later_files(text, source, unicl, image_tower, text_t
     assert all(torch.equal(v, expected[n]) for n, v in converted.items())
 
 
-def test_other_weights_are_not_taken_for_a_unicls(source):
+def test_other_weights_are_not_taken_for_a_unicls(unicl_glip):
     openai = {"visual.conv1.weight": 0, "transformer.resblocks.0.ln_1.weight": 0}
     open_clip = {"visual.trunk.a": 0, "text.transformer.resblocks.0.ln_1.weight": 0}
-    for state in (source.state_dict(), openai, open_clip, {}):
+    for state in (unicl_glip.state_dict(), openai, open_clip, {}):
         assert not isinstance(find_format(state), Unicl)
 
 

@@ -1,9 +1,7 @@
 """One image's trouble is its own, and what is found is kept."""
 
 import json
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import shutil
 
 import pytest
 import torch
@@ -48,7 +46,7 @@ class Predictor:
 
 
 @pytest.fixture
-def images(tmp_path):
+def colored_images(tmp_path):
     """Four images; their scores are 0, 0, 0.86 and 0.35."""
     folder = tmp_path / "images"
     folder.mkdir()
@@ -58,12 +56,12 @@ def images(tmp_path):
 
 
 @pytest.fixture
-def command(images, tmp_path, monkeypatch):
+def command(colored_images, tmp_path, monkeypatch):
     """`glip detect` with a predictor of one's own: status = command(predictor, *arguments)."""
     output = tmp_path / "out"
     (tmp_path / "w.pth").write_bytes(b"weights")
 
-    def run(predictor, *more, prompt="cat", source=images):
+    def run(predictor, *more, prompt="cat", source=colored_images):
         monkeypatch.setattr(detect, "_predictor", lambda args, overrides: predictor)
         fixed = ["--config-file", "demo/scenes.py", "--weights", str(tmp_path / "w.pth")]
         fixed += ["--prompt", prompt, "--output", str(output)]
@@ -91,7 +89,7 @@ def stop_at(monkeypatch, number, stop=KeyboardInterrupt):
 
 
 def test_a_killed_run_keeps_its_results_and_the_next_goes_on(
-    command, images, tmp_path, monkeypatch, capsys
+    command, colored_images, tmp_path, monkeypatch, capsys
 ):
     assert command(Predictor()) == 0
     whole = report(tmp_path)
@@ -107,7 +105,9 @@ def test_a_killed_run_keeps_its_results_and_the_next_goes_on(
     _, *lines = map(json.loads, journal.read_text().splitlines())
     assert [line["detections"][0]["file"][-5:] for line in lines] == ["a.png", "b.png"]
     with open(journal, "a") as file:
-        file.write('{"file": "' + str(images / "c.png") + '", "ima')  # written when it was killed
+        file.write(
+            '{"file": "' + str(colored_images / "c.png") + '", "ima'
+        )  # written when it was killed
 
     capsys.readouterr()
     with monkeypatch.context() as patch:
@@ -142,13 +142,13 @@ def test_a_killed_run_keeps_its_results_and_the_next_goes_on(
     ],
 )
 def test_what_is_done_is_of_this_image_and_these_settings(
-    command, images, tmp_path, monkeypatch, capsys, change, again, said
+    command, colored_images, tmp_path, monkeypatch, capsys, change, again, said
 ):
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         stop_at(patch, 3, SystemExit)
         command(Predictor())
     predictor = Predictor()
-    change(images, tmp_path / "out", predictor)
+    change(colored_images, tmp_path / "out", predictor)
     read = stop_at(monkeypatch, 0)
     capsys.readouterr()
     assert command(predictor) == 0
@@ -168,7 +168,9 @@ def test_another_prompt_asks_every_image_again(command, tmp_path, monkeypatch, c
     assert "another prompt" in capsys.readouterr().out
 
 
-def test_a_run_on_other_images_leaves_what_is_done_alone(command, images, tmp_path, monkeypatch):
+def test_a_run_on_other_images_leaves_what_is_done_alone(
+    command, colored_images, tmp_path, monkeypatch
+):
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
         assert command(Predictor()) == 130
@@ -183,13 +185,13 @@ def test_a_run_on_other_images_leaves_what_is_done_alone(command, images, tmp_pa
     assert [i["picture"] for i in report(tmp_path)["images"]] == [f"{n}.jpg" for n in "abcd"]
 
 
-def test_images_that_failed_are_tried_again(command, images, tmp_path, capsys):
-    Image.new("RGB", (60, 40)).save(images / "e.png")
-    (images / "b.png").write_bytes(b"nothing")
+def test_images_that_failed_are_tried_again(command, colored_images, tmp_path, capsys):
+    Image.new("RGB", (60, 40)).save(colored_images / "e.png")
+    (colored_images / "b.png").write_bytes(b"nothing")
     assert command(Predictor()) == 1
     assert (tmp_path / "out" / "detections.jsonl").exists()
     assert "the same command tries them again" in capsys.readouterr().err
-    Image.new("RGB", (60, 40)).save(images / "b.png")
+    Image.new("RGB", (60, 40)).save(colored_images / "b.png")
     predictor = Predictor()
     assert command(predictor) == 0 and predictor.asked == 1
     assert len(report(tmp_path)["images"]) == 5 and report(tmp_path)["failed"] == []
@@ -198,8 +200,8 @@ def test_images_that_failed_are_tried_again(command, images, tmp_path, capsys):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("height and width must be > 0")])
-def test_what_fails_in_the_model_is_one_image(command, images, tmp_path, batch_size, error):
-    Image.new("RGB", (3000, 1)).save(images / "bb.png")
+def test_what_fails_in_the_model_is_one_image(command, colored_images, tmp_path, batch_size, error):
+    Image.new("RGB", (3000, 1)).save(colored_images / "bb.png")
 
     def refuse(pixels):
         if pixels.shape[0] == 1:
@@ -207,7 +209,7 @@ def test_what_fails_in_the_model_is_one_image(command, images, tmp_path, batch_s
 
     assert command(Predictor(batch_size, refuse)) == 1
     (failed,) = report(tmp_path)["failed"]
-    assert failed["file"] == str(images / "bb.png")
+    assert failed["file"] == str(colored_images / "bb.png")
     assert type(error).__name__ in failed["error"] and "3000x1 pixels" in failed["error"]
     assert [i["file"][-5:] for i in report(tmp_path)["images"]] == [
         "a.png", "b.png", "c.png", "d.png",
@@ -223,7 +225,7 @@ def test_a_prompt_that_cannot_be_used_is_no_fault_of_an_image(command, tmp_path,
     assert not (tmp_path / "out" / "detections.json").exists()
 
 
-def test_a_picture_that_cannot_be_written_keeps_its_detections(command, images, tmp_path):
+def test_a_picture_that_cannot_be_written_keeps_its_detections(command, colored_images, tmp_path):
     (tmp_path / "out" / "b.jpg").mkdir(parents=True)
     assert command(Predictor()) == 1
     (failed,) = report(tmp_path)["failed"]
@@ -235,9 +237,9 @@ def test_a_picture_that_cannot_be_written_keeps_its_detections(command, images, 
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith("tmp")]
 
 
-def test_a_picture_wider_than_jpeg_allows_is_smaller(command, images, tmp_path):
-    Image.new("L", (66000, 8)).save(images / "wide.png")
-    assert command(Predictor(), source=images / "wide.png") == 0
+def test_a_picture_wider_than_jpeg_allows_is_smaller(command, colored_images, tmp_path):
+    Image.new("L", (66000, 8)).save(colored_images / "wide.png")
+    assert command(Predictor(), source=colored_images / "wide.png") == 0
     with Image.open(tmp_path / "out" / "wide.jpg") as picture:
         assert picture.size == (65500, 7)
     (image,) = report(tmp_path)["images"]
@@ -274,31 +276,12 @@ def test_every_format_of_the_reader_is_taken_from_a_folder(command, tmp_path, ca
     assert ".mpg" not in readable_suffixes() and ".png" in readable_suffixes()
 
 
-@pytest.fixture
-def server(images, tmp_path, monkeypatch):
-    """The folder of the images over HTTP."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
+def test_addresses(command, address, colored_images, tmp_path, monkeypatch):
     # Every handler keeps what it has fetched, by address.
-    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(images)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    handlers = PathManager._path_handlers
-    assert isinstance(handlers["http://"], HTTPURLHandler)
-    monkeypatch.setitem(handlers, "http://", HTTPURLHandler())
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_addresses(command, server, images, tmp_path):
-    addresses = [f"{server}/c.png?size=large&x=a.b", f"{server}/none.png"]
-    assert command(Predictor(), *addresses, source=images / "a.png") == 1
+    monkeypatch.setitem(PathManager._path_handlers, "http://", HTTPURLHandler())
+    shutil.copy(colored_images / "c.png", tmp_path / "web")
+    addresses = [f"{address}/c.png?size=large&x=a.b", f"{address}/none.png"]
+    assert command(Predictor(), *addresses, source=colored_images / "a.png") == 1
     (first, second) = report(tmp_path)["images"]
     assert second == {
         "file": addresses[0], "height": 40, "width": 60, "picture": "c.jpg", "detections": 1,
@@ -307,13 +290,13 @@ def test_addresses(command, server, images, tmp_path):
     assert failed["file"] == addresses[1] and "404" in failed["error"]
 
 
-def test_file_names_that_are_no_text_are_no_end(command, images, tmp_path, capsys):
+def test_file_names_that_are_no_text_are_no_end(command, colored_images, tmp_path, capsys):
     name = "caf\udce9 \N{CAT FACE}.png"  # a Latin-1 byte
-    (images / "a.png").rename(images / name)
-    (images / "b.png").write_bytes(b"")
-    (images / "b.png").rename(images / "\udcff.png")
+    (colored_images / "a.png").rename(colored_images / name)
+    (colored_images / "b.png").write_bytes(b"")
+    (colored_images / "b.png").rename(colored_images / "\udcff.png")
     assert command(Predictor()) == 1
-    assert str(images / name) in [image["file"] for image in report(tmp_path)["images"]]
+    assert str(colored_images / name) in [image["file"] for image in report(tmp_path)["images"]]
     assert "\\udcff.png" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ SETTINGS = {"prompt": "cat", "threshold": 0.3}
 
 
 @pytest.fixture
-def path(tmp_path):
+def journal_path(tmp_path):
     """Of a journal of one run: a.png went well, b.png failed."""
     for name in ("a.png", "a.jpg", "b.png"):
         (tmp_path / name).write_bytes(b"image")
@@ -25,32 +25,32 @@ def names(path, settings=SETTINGS):
     return [file[-5:] for file in Journal(path, settings).entries]
 
 
-def test_what_was_found_is_kept_and_what_failed_is_not(path):
-    assert names(path) == ["a.png"]
+def test_what_was_found_is_kept_and_what_failed_is_not(journal_path):
+    assert names(journal_path) == ["a.png"]
 
 
-def test_a_line_that_was_not_written_to_its_end_is_left_out(path):
-    with open(path, "a") as file:
+def test_a_line_that_was_not_written_to_its_end_is_left_out(journal_path):
+    with open(journal_path, "a") as file:
         file.write('{"file": "c.png')
-    assert names(path) == ["a.png"]
+    assert names(journal_path) == ["a.png"]
 
 
 @pytest.mark.parametrize("change", [b"other image", None])
-def test_an_image_that_has_changed_is_asked_again(path, change):
+def test_an_image_that_has_changed_is_asked_again(journal_path, change):
     if change is None:
-        (path.parent / "a.jpg").unlink()  # its picture
+        (journal_path.parent / "a.jpg").unlink()  # its picture
     else:
-        (path.parent / "a.png").write_bytes(change)
-    assert names(path) == []
+        (journal_path.parent / "a.png").write_bytes(change)
+    assert names(journal_path) == []
 
 
-def test_another_setting_takes_nothing_and_is_named(path):
-    journal = Journal(path, {**SETTINGS, "threshold": 0.5})
+def test_another_setting_takes_nothing_and_is_named(journal_path):
+    journal = Journal(journal_path, {**SETTINGS, "threshold": 0.5})
     assert journal.entries == {} and journal.other_settings == ["threshold"]
 
 
-def test_entering_it_keeps_what_it_has(path):
-    with Journal(path, SETTINGS):
+def test_entering_it_keeps_what_it_has(journal_path):
+    with Journal(journal_path, SETTINGS):
         pass
-    settings, entry = map(json.loads, path.read_text().splitlines())
+    settings, entry = map(json.loads, journal_path.read_text().splitlines())
     assert settings == {"settings": SETTINGS} and entry["file"].endswith("a.png")

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
@@ -9,16 +7,10 @@ from glipv2_d2.data.datasets.coco_like import load_coco_style_json
 from glipv2_d2.data.loading import training_records
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
+from tests.support.pretraining_files import edited
 
 
-def edited(path, edit):
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-    return str(path)
-
-
-def test_the_same_records_as_detectron2(coco_json, images, cleanup):
+def test_the_same_records_as_detectron2(coco_json, images):
     def edit(content):
         content["images"].reverse()
         content["annotations"][1]["segmentation"] = {"size": [60, 80], "counts": "abc"}
@@ -30,7 +22,6 @@ def test_the_same_records_as_detectron2(coco_json, images, cleanup):
         for annotation in content["annotations"]:
             annotation["category_id"] *= 10
 
-    cleanup += ["theirs", "ours"]
     path = edited(coco_json, edit)
     theirs = load_coco_json(path, str(images), "theirs")
     ours = load_coco_style_json(path, str(images), "ours")
@@ -46,10 +37,9 @@ def test_the_same_records_as_detectron2(coco_json, images, cleanup):
         assert MetadataCatalog.get("ours").get(field) == MetadataCatalog.get("theirs").get(field)
 
 
-def test_a_test_set_without_annotations(coco_json, images, cleanup):
+def test_a_test_set_without_annotations(coco_json, images):
     path = edited(coco_json, lambda content: content.pop("annotations"))
     register_coco_instances("tiny_unannotated", {}, path, str(images))
-    cleanup.append("tiny_unannotated")
     records = load_records("tiny_unannotated", invalid="raise", drop_records=False)
     assert len(records) == 12 and not any("annotations" in record for record in records)
     assert [r["image_id"] for r in records] == list(range(12))
@@ -63,8 +53,7 @@ def test_federated_negatives_are_kept(coco_json, images):
     assert records[3]["neg_category_ids"] == [2] and "neg_category_ids" not in records[0]
 
 
-def test_other_class_names(coco_json, images, cleanup):
-    cleanup.append("tiny_coco_style")
+def test_other_class_names(coco_json, images):
     names = ["lion", "tiger", "puma"]
     options = {"classes": names}
     register_coco_dataset("tiny_coco_style", str(coco_json), str(images), reader_options=options)
@@ -87,8 +76,7 @@ def test_other_class_names(coco_json, images, cleanup):
     ],
 )
 @pytest.mark.parametrize("invalid", ["drop", "raise"])
-def test_bad_categories_stop_in_any_case(coco_json, images, cleanup, edit, message, invalid):
-    cleanup.append("tiny_coco_style")
+def test_bad_categories_stop_in_any_case(coco_json, images, edit, message, invalid):
     ids = {1: 0, 2: 1, 3: 2}
     names = ["cat", "caterpillar", "cat_food"]
     register_coco_dataset(
@@ -114,8 +102,7 @@ def test_bad_categories_stop_in_any_case(coco_json, images, cleanup, edit, messa
         (lambda c: c["annotations"][1].update(bbox=[9, 9, -3, 4]), "reversed", 12, 10),
     ],
 )
-def test_bad_entries(coco_json, images, cleanup, caplog, edit, message, images_left, boxes_left):
-    cleanup.append("tiny_coco_style")
+def test_bad_entries(coco_json, images, caplog, edit, message, images_left, boxes_left):
     register_coco_dataset("tiny_coco_style", edited(coco_json, edit), str(images))
     records = load_records("tiny_coco_style")
     assert len(records) == images_left
@@ -125,9 +112,8 @@ def test_bad_entries(coco_json, images, cleanup, caplog, edit, message, images_l
         load_records("tiny_coco_style", invalid="raise")
 
 
-def test_used_directly_what_is_wrong_is_left_out_too(coco_json, images, cleanup, caplog):
+def test_used_directly_what_is_wrong_is_left_out_too(coco_json, images, caplog):
     """An evaluator calls DatasetCatalog.get."""
-    cleanup.append("tiny_coco_style")
     path = edited(coco_json, lambda c: c["annotations"][1].update(image_id=77))
     register_coco_dataset("tiny_coco_style", path, str(images))
     assert len(DatasetCatalog.get("tiny_coco_style")) == 12

@@ -13,7 +13,7 @@ from glipv2_d2.data import load_records, read_record_image, register_grounding_d
 from glipv2_d2.data.datasets.glip_tsv import GlipTsvRecords
 from glipv2_d2.data.report import RecordError
 from glipv2_d2.errors import DataError
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,
@@ -96,7 +96,7 @@ def test_line_list_and_shared_images(tmp_path, caption_tsv):
 @pytest.mark.parametrize(
     "size", ['[{"height": 60, "width": 80}]', '{"height": 60, "width": 80}', "60 80"]
 )
-def test_detection_labels(tmp_path, cleanup, size):
+def test_detection_labels(tmp_path, size):
     """As in the official Objects365 TSV."""
     write_tsv(tmp_path / "images.tsv", [image_row("7", 1), image_row("8", 2)])
     objects = [
@@ -113,7 +113,6 @@ def test_detection_labels(tmp_path, cleanup, size):
     (tmp_path / "o365.yaml").write_text(
         "img: images.tsv\nlabel: labels.tsv\nhw: hw.tsv\nlabelmap: classes.json\n"
     )
-    cleanup.append("tiny_o365")
     register_grounding_dataset("tiny_o365", str(tmp_path / "o365.yaml"), "", format="glip_tsv")
     records = load_records("tiny_o365")
     metadata = MetadataCatalog.get("tiny_o365")
@@ -145,9 +144,8 @@ def bad_label(path, row, data):
         ),
     ],
 )
-def test_bad_labels_are_left_out_and_counted(caption_tsv, cleanup, caplog, damage, message):
+def test_bad_labels_are_left_out_and_counted(caption_tsv, caplog, damage, message):
     bad_label(caption_tsv.with_name("labels.tsv"), 1, damage)
-    cleanup.append("tiny_captions")
     register_grounding_dataset("tiny_captions", str(caption_tsv), "", format="glip_tsv")
     assert [r["image_id"] for r in load_records("tiny_captions")] == ["img0", "img3"]
     lines = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
@@ -156,10 +154,9 @@ def test_bad_labels_are_left_out_and_counted(caption_tsv, cleanup, caplog, damag
         load_records("tiny_captions", invalid="raise")
 
 
-def test_spans_out_of_range_cost_their_box(caption_tsv, cleanup):
+def test_spans_out_of_range_cost_their_box(caption_tsv):
     label = caption_label(CAPTION, [*BOXES, BOXES[0]], [*SPANS, [[20, 99]]], [0.9] * 3)
     bad_label(caption_tsv.with_name("labels.tsv"), 1, json.dumps(label).encode())
-    cleanup.append("tiny_captions")
     register_grounding_dataset("tiny_captions", str(caption_tsv), "", format="glip_tsv")
     assert len(load_records("tiny_captions")[1]["annotations"]) == 2
     with pytest.raises(DataError, match=r"bboxes\[2\]: tokens_positive: span \[20, 99\).*range"):

@@ -1,22 +1,14 @@
-import json
 import logging
 import os
 import re
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from glipv2_d2.data import load_mdetr_json, load_records, register_grounding_dataset
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
-
-
-def edited(path, edit):
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-    return str(path)
+from tests.support.pretraining_files import edited
 
 
 def test_records(mdetr_json, images):
@@ -95,15 +87,11 @@ def test_a_caption_that_is_not_utf8_costs_one_record(mdetr_json, images, caplog)
     latin = mdetr_json.read_bytes().replace(b"the star 4 left", b"the st\xe4r 4 left")
     mdetr_json.write_bytes(latin)
     register_grounding_dataset("tiny_latin", str(mdetr_json), str(images))
-    try:
-        with caplog.at_level(logging.WARNING):
-            assert len(load_records("tiny_latin")) == 11
-        assert "1 x caption not UTF-8" in caplog.text and "image 104" in caplog.text
-        with pytest.raises(DataError, match=r"image 104.*not UTF-8"):
-            load_records("tiny_latin", invalid="raise")
-    finally:
-        DatasetCatalog.remove("tiny_latin")
-        MetadataCatalog.remove("tiny_latin")
+    with caplog.at_level(logging.WARNING):
+        assert len(load_records("tiny_latin")) == 11
+    assert "1 x caption not UTF-8" in caplog.text and "image 104" in caplog.text
+    with pytest.raises(DataError, match=r"image 104.*not UTF-8"):
+        load_records("tiny_latin", invalid="raise")
 
 
 def test_referring_expressions_ask_for_the_whole_caption(mdetr_json):

@@ -2,17 +2,16 @@ from detectron2.data import MetadataCatalog
 
 from glipv2_d2.data import load_records, register_coco_dataset
 from glipv2_d2.data.datasets.objects365 import OBJECTS365_V2_NAMES, clean_objects365_name
-from tests.data.datasets.test_coco_like import edited
+from tests.support.pretraining_files import edited
 
 
-def test_objects365_v2_names_and_paths(coco_json, cleanup):
+def test_objects365_v2_names_and_paths(coco_json):
     def edit(content):
         for image, folder in zip(content["images"], ("images/v1/patch8/", "images/v2/patch16/")):
             image["file_name"] = folder + image["file_name"]
         content["categories"][0]["name"] = "Moniter/TV"
         content["categories"][1]["name"] = "Cigar/Cigarette "
 
-    cleanup.append("tiny_o365")
     register_coco_dataset(
         "tiny_o365",
         edited(coco_json, edit),

@@ -40,7 +40,7 @@ def region(phrase, bbox=(1, 2, 30, 40), **fields):
 
 
 @pytest.fixture
-def write(tmp_path):
+def write_odvg(tmp_path):
     def lines(*entries):
         text = [json.dumps(e) if isinstance(e, dict) else e for e in entries]
         (tmp_path / "odvg.jsonl").write_bytes(
@@ -51,13 +51,12 @@ def write(tmp_path):
     return lines
 
 
-def test_detection_with_a_label_map(write, tmp_path, cleanup):
+def test_detection_with_a_label_map(write_odvg, tmp_path):
     (tmp_path / "names.json").write_text('{"0": "person", "1": "cat", "2": "dog"}')
-    path = write(
+    path = write_odvg(
         detection("a.jpg", instance(2, "dog"), instance(0, "person")),
         detection("b.jpg"),
     )
-    cleanup.append("tiny_odvg")
     register_grounding_dataset(
         "tiny_odvg", path, "images", format="odvg", reader_options={"label_map": "names.json"}
     )
@@ -69,9 +68,8 @@ def test_detection_with_a_label_map(write, tmp_path, cleanup):
     assert MetadataCatalog.get("tiny_odvg").thing_classes == ["person", "cat", "dog"]
 
 
-def test_names_from_the_lines(write, cleanup):
-    path = write(detection("a.jpg", instance(7, "dog"), instance(3, "cat")))
-    cleanup.append("tiny_odvg")
+def test_names_from_the_lines(write_odvg):
+    path = write_odvg(detection("a.jpg", instance(7, "dog"), instance(3, "cat")))
     records = load_odvg(path, "", "tiny_odvg")
     assert [a["category_id"] for a in records[0]["annotations"]] == [1, 0]
     metadata = MetadataCatalog.get("tiny_odvg")
@@ -79,8 +77,8 @@ def test_names_from_the_lines(write, cleanup):
     assert metadata.thing_dataset_id_to_contiguous_id == {3: 0, 7: 1}
 
 
-def test_grounding(write):
-    path = write(
+def test_grounding(write_odvg):
+    path = write_odvg(
         grounding(
             "a.jpg",
             region("dogs", bbox=[[1, 2, 30, 40], [5, 5, 50, 50]]),
@@ -95,9 +93,10 @@ def test_grounding(write):
     assert record["annotations"][1]["bbox"] == [5, 5, 50, 50]
 
 
-def test_both_kinds_in_one_file(write, cleanup):
-    path = write(detection("a.jpg", instance(0, "dog")), grounding("b.jpg", region("red ball")))
-    cleanup.append("tiny_odvg")
+def test_both_kinds_in_one_file(write_odvg):
+    path = write_odvg(
+        detection("a.jpg", instance(0, "dog")), grounding("b.jpg", region("red ball"))
+    )
     register_grounding_dataset("tiny_odvg", path, "", format="odvg")
     records = load_records("tiny_odvg")
     assert ["caption" in r for r in records] == [False, True]
@@ -128,9 +127,10 @@ BAD_PARTS = [
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize(("line", "message"), BAD_LINES + BAD_PARTS)
-def test_bad_lines(write, cleanup, caplog, line, message, lazy):
-    path = write(detection("x.jpg", instance(0, "dog")), line, grounding("y.jpg", region("dogs")))
-    cleanup.append("tiny_odvg")
+def test_bad_lines(write_odvg, caplog, line, message, lazy):
+    path = write_odvg(
+        detection("x.jpg", instance(0, "dog")), line, grounding("y.jpg", region("dogs"))
+    )
     options = {"label_map": {"0": "dog"}, "lazy": lazy}
     register_grounding_dataset("tiny_odvg", path, "", format="odvg", reader_options=options)
     records = load_records("tiny_odvg")
@@ -144,8 +144,8 @@ def test_bad_lines(write, cleanup, caplog, line, message, lazy):
         load_records("tiny_odvg", invalid="raise")
 
 
-def test_lazy_lines_are_the_same(write):
-    path = write(
+def test_lazy_lines_are_the_same(write_odvg):
+    path = write_odvg(
         detection("a.jpg", instance(1, "cat")),
         grounding("b.jpg", region("red ball")),
         grounding("c.jpg", region("dogs")),
@@ -154,10 +154,10 @@ def test_lazy_lines_are_the_same(write):
     assert list(load_odvg(path, "im", lazy=True, **options)) == load_odvg(path, "im", **options)
 
 
-def test_bad_files(write, tmp_path):
+def test_bad_files(write_odvg, tmp_path):
     with pytest.raises(DataError, match="no annotation file"):
         load_odvg(str(tmp_path / "none.jsonl"), "")
-    path = write(detection("a.jpg", instance(0, "dog")))
+    path = write_odvg(detection("a.jpg", instance(0, "dog")))
     with pytest.raises(DataError, match="there is no label map"):
         load_odvg(path, "", label_map="none.json")
     for text, message in (("{", "no valid json"), ("{}", "not empty"), ('{"a": "b"}', "numbers")):
@@ -167,18 +167,18 @@ def test_bad_files(write, tmp_path):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_a_byte_order_mark(write, lazy):
-    path = write(b"\xef\xbb\xbf" + json.dumps(grounding("a.jpg", region("red ball"))).encode())
+def test_a_byte_order_mark(write_odvg, lazy):
+    path = write_odvg(b"\xef\xbb\xbf" + json.dumps(grounding("a.jpg", region("red ball"))).encode())
     (record,) = load_odvg(path, "", lazy=lazy)
     assert len(record["annotations"]) == 1
 
 
-def test_an_index_of_an_older_file_is_told(write, caplog):
+def test_an_index_of_an_older_file_is_told(write_odvg, caplog):
     lines = [grounding(f"{i}.jpg", region("red ball")) for i in range(3)]
-    path = write(*lines[:2])
+    path = write_odvg(*lines[:2])
     assert len(load_odvg(path, "", lazy=True)) == 2  # makes the index
     assert len(load_odvg(path, "", lazy=True)) == 2 and "index was made" not in caplog.text
     for changed in (lines, lines[:1], [grounding("longer.jpg"), lines[1]]):
         caplog.clear()
-        load_odvg(write(*changed), "", lazy=True)
+        load_odvg(write_odvg(*changed), "", lazy=True)
         assert "odvg.lineidx says: was the file changed after its index was made" in caplog.text

@@ -20,7 +20,7 @@ from glipv2_d2.data import (
     register_grounding_dataset,
 )
 from glipv2_d2.language.class_names import detection_classes
-from tests.support.mapping import make_mapper
+from tests.support.record_mapping import make_mapper
 
 
 @pytest.fixture
@@ -45,9 +45,7 @@ def second(datasets, mdetr_json, images):
     path = mdetr_json.with_name("second.json")
     path.write_text(json.dumps(content))
     register_grounding_dataset("tiny_second", str(path), str(images))
-    yield "tiny_second"
-    DatasetCatalog.remove("tiny_second")
-    MetadataCatalog.remove("tiny_second")
+    return "tiny_second"
 
 
 def phrases(record):

@@ -172,8 +172,8 @@ def test_measuring_how_long_reading_takes(capsys):
     assert all(float(value) >= 0 for row in rows for value in row[1:])
 
 
-def test_measuring_what_a_json_costs(tmp_path, cleanup):
-    measure, _ = script("measure_reading"), cleanup.append("measured")
+def test_measuring_what_a_json_costs(tmp_path):
+    measure = script("measure_reading")
     size = measure.write_coco(tmp_path, 20)
     assert size == (tmp_path / "coco.json").stat().st_size
     measure.read_coco(tmp_path)

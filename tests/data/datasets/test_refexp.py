@@ -23,7 +23,7 @@ def test_one_image_has_many_names():
 
 
 @pytest.fixture
-def root(tmp_path):
+def refcoco_root(tmp_path):
     """COCO train2017 with images 1..6; each refexp split holds one of them, in 2014's names."""
     (tmp_path / "mdetr_annotations").mkdir()
     (tmp_path / "coco" / "annotations").mkdir(parents=True)
@@ -42,8 +42,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_the_overlap(root):
-    held_out = images_of([str(root / "mdetr_annotations/finetune_refcoco_val.json")])
+def test_the_overlap(refcoco_root):
+    held_out = images_of([str(refcoco_root / "mdetr_annotations/finetune_refcoco_val.json")])
     assert held_out == {"coco:2"}
     records = [{"file_name": "000000000001.jpg"}, {"file_name": "000000000002.jpg"}]
     assert without_images(records, held_out) == records[:1]
@@ -51,22 +51,24 @@ def test_the_overlap(root):
         images_of(["nowhere.json"])
 
 
-def test_coco_without_refexp(root):
+def test_coco_without_refexp(refcoco_root):
     name = "coco_2017_train_without_refexp"
     kept = DatasetCatalog.pop(name), MetadataCatalog.pop(name)
-    register_coco_without_refexp(str(root), REFCOCO_SPLITS)
+    register_coco_without_refexp(str(refcoco_root), REFCOCO_SPLITS)
     try:
         metadata = MetadataCatalog.get(name)
         assert len(metadata.thing_classes) == 80
         # The 80 categories of the metadata do not fit the one of this file.
         with pytest.raises(DataError, match="do not fit thing_classes"):
             DatasetCatalog.get(name)
-        content = json.loads((root / "coco/annotations/instances_train2017.json").read_text())
+        content = json.loads(
+            (refcoco_root / "coco/annotations/instances_train2017.json").read_text()
+        )
         ids = metadata.thing_dataset_id_to_contiguous_id
         content["categories"] = [
             {"id": i, "name": metadata.thing_classes[k]} for i, k in ids.items()
         ]
-        (root / "coco/annotations/instances_train2017.json").write_text(json.dumps(content))
+        (refcoco_root / "coco/annotations/instances_train2017.json").write_text(json.dumps(content))
         # Splits 1, 5 and 9 are the training ones, 12 to 14 are in none.
         assert [r["image_id"] for r in load_records(name)] == [1, 5, 9, 12, 13, 14]
     finally:

@@ -21,7 +21,7 @@ README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding=
 
 
 @pytest.fixture(autouse=True)
-def catalogs(tmp_path):
+def own_catalogs(tmp_path):
     with catalogs_at(tmp_path):
         yield
 
@@ -97,16 +97,12 @@ def test_register_is_lazy(mdetr_json, images):
     with pytest.raises(ValueError, match="unknown format 'odd'"):
         register_grounding_dataset("tiny_lazy", "missing.json", "", format="odd")
     register_grounding_dataset("tiny_lazy", "missing.json", "", note=1)
-    try:
-        assert MetadataCatalog.get("tiny_lazy").evaluator_type == "grounding"
-        assert MetadataCatalog.get("tiny_lazy").note == 1
-        with pytest.raises(ValueError, match="registered already"):
-            register_grounding_dataset("tiny_lazy", str(mdetr_json), str(images))
-        with pytest.raises(DataError, match=r"missing\.json"):
-            load_records("tiny_lazy")
-    finally:
-        DatasetCatalog.remove("tiny_lazy")
-        MetadataCatalog.remove("tiny_lazy")
+    assert MetadataCatalog.get("tiny_lazy").evaluator_type == "grounding"
+    assert MetadataCatalog.get("tiny_lazy").note == 1
+    with pytest.raises(ValueError, match="registered already"):
+        register_grounding_dataset("tiny_lazy", str(mdetr_json), str(images))
+    with pytest.raises(DataError, match=r"missing\.json"):
+        load_records("tiny_lazy")
 
 
 def test_a_format_of_ones_own(monkeypatch, caplog):

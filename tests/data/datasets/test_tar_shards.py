@@ -9,7 +9,7 @@ from glipv2_d2.data import load_records, read_record_image, register_grounding_d
 from glipv2_d2.data.datasets import tar_shards
 from glipv2_d2.data.datasets.tar_shards import TarRecords
 from glipv2_d2.errors import DataError
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,
@@ -91,7 +91,7 @@ def good(key, seed=0, **fields):
     return [(f"{key}.jpg", encoded_image(seed)), (f"{key}.json", label)]
 
 
-def test_bad_samples_are_left_out_and_counted(tmp_path, cleanup, caplog):
+def test_bad_samples_are_left_out_and_counted(tmp_path, caplog):
     image = encoded_image(0)
     write_tar(
         tmp_path / "a.tar",
@@ -113,7 +113,6 @@ def test_bad_samples_are_left_out_and_counted(tmp_path, cleanup, caplog):
             ("i.json", b"[]"),
         ],
     )
-    cleanup.append("tiny_tar")
     register_grounding_dataset("tiny_tar", str(tmp_path / "a.tar"), "", format="webdataset")
     records = load_records("tiny_tar")
     assert [r["image_id"] for r in records] == ["a.tar:a", "a.tar:h"]
@@ -144,11 +143,10 @@ def damaged(path, key, first=9):
     return at
 
 
-def test_a_damaged_shard_is_one_problem(tmp_path, cleanup, caplog):
+def test_a_damaged_shard_is_one_problem(tmp_path, caplog):
     """The samples before the damage and other shards are used; what follows is not looked for."""
     write_tar(tmp_path / "a.tar", [m for i in range(9) for m in good(f"s{i:02d}", i)])
     at = damaged(tmp_path / "b.tar", "s16")
-    cleanup.append("tiny_tar")
     register_grounding_dataset("tiny_tar", str(tmp_path / "*.tar"), "", format="webdataset")
     for _ in range(2):  # from the headers, and from the index
         records = load_records("tiny_tar")

@@ -9,8 +9,6 @@ CLASSES = ["cat", "caterpillar", "left shoe"]
 @pytest.fixture(autouse=True)
 def vocabulary():
     MetadataCatalog.get("tiny_vocabulary").set(thing_classes=CLASSES)
-    yield
-    MetadataCatalog.remove("tiny_vocabulary")
 
 
 @pytest.fixture

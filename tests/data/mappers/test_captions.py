@@ -6,7 +6,7 @@ from glipv2_d2.data.mappers.grounding import (
 )
 from glipv2_d2.errors import DataError
 from glipv2_d2.language.tokenizer import PromptTokenizer
-from tests.support.mapping import box, mapper, record
+from tests.support.record_mapping import box, mapper, record
 
 
 def test_long_captions_are_cut_between_words(image_file, tokenizer):

@@ -14,7 +14,7 @@ from glipv2_d2.data.mappers.grounding import (
 )
 from glipv2_d2.language.negatives import DROPPED_POSITIVES
 from glipv2_d2.language.tokenizer import PromptTokenizer
-from tests.support.mapping import box, detection, mapper, record
+from tests.support.record_mapping import box, detection, mapper, record
 
 CLASSES = ["cat", "caterpillar", "left shoe"]
 

@@ -4,7 +4,7 @@ import torch
 from detectron2.data import transforms as T
 from pycocotools import mask as mask_util
 
-from tests.support.mapping import box, detection, mapper
+from tests.support.record_mapping import box, detection, mapper
 
 
 def polygon(x, y, w, h):

@@ -425,15 +425,12 @@ def test_through_yacs(tmp_path):
     path = tmp_path / "tiny_model.py"
     path.write_text("from tests.support.tiny import tiny_config\n\nmodel = tiny_config()\n")
     MetadataCatalog.get("glip_test_vocabulary").thing_classes = list(NAMES)
-    try:
-        cfg = get_cfg()
-        add_glip_config(cfg)
-        cfg.MODEL.DEVICE = "cpu"
-        cfg.MODEL.META_ARCHITECTURE = "GLIP"
-        cfg.MODEL.GLIP.CONFIG = str(path)
-        cfg.DATASETS.TEST = ("glip_test_vocabulary",)
-        model = build_model(cfg)
-    finally:
-        MetadataCatalog.remove("glip_test_vocabulary")
+    cfg = get_cfg()
+    add_glip_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.META_ARCHITECTURE = "GLIP"
+    cfg.MODEL.GLIP.CONFIG = str(path)
+    cfg.DATASETS.TEST = ("glip_test_vocabulary",)
+    model = build_model(cfg)
     assert isinstance(model, GLIP)
     assert [p.names for p in model.vocabulary_prompts] == [NAMES]

@@ -49,7 +49,7 @@ def clipped(batch):
 
 
 @pytest.fixture(scope="module")
-def model():
+def glipv2_model():
     return glipv2()
 
 
@@ -58,28 +58,28 @@ def test_it_is_registered():
     assert issubclass(GLIPv2, GLIP)
 
 
-def test_every_loss_and_a_gradient_for_every_parameter(model):
-    model.train()
-    model.zero_grad()
+def test_every_loss_and_a_gradient_for_every_parameter(glipv2_model):
+    glipv2_model.train()
+    glipv2_model.zero_grad()
     torch.manual_seed(3)
-    losses = model(clipped(inputs()))
+    losses = glipv2_model(clipped(inputs()))
     assert tuple(losses) == LOSSES
     assert all(loss.isfinite() and loss >= 0 for loss in losses.values())
     sum(losses.values()).backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None]
+    without = [name for name, p in glipv2_model.named_parameters() if p.grad is None]
     assert without == []
     for part in ("contrast", "mlm_head"):
-        assert any(p.grad.abs().sum() > 0 for p in getattr(model, part).parameters()), part
+        assert any(p.grad.abs().sum() > 0 for p in getattr(glipv2_model, part).parameters()), part
 
 
-def test_a_batch_without_boxes_still_reaches_every_parameter(model):
-    model.train()
-    model.zero_grad()
-    losses = model([tiny_input(boxes=(), classes=())])
+def test_a_batch_without_boxes_still_reaches_every_parameter(glipv2_model):
+    glipv2_model.train()
+    glipv2_model.zero_grad()
+    losses = glipv2_model([tiny_input(boxes=(), classes=())])
     assert all(loss.isfinite() for loss in losses.values())
     assert losses["loss_contrast"] == 0
     sum(losses.values()).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert [name for name, p in glipv2_model.named_parameters() if p.grad is None] == []
 
 
 @torch.no_grad()
@@ -108,54 +108,54 @@ def test_losses_of_pretraining_do_not_change_what_is_found():
     same_detections(plain, model)
 
 
-def test_words_are_masked_for_the_model_and_not_for_the_targets(model, monkeypatch):
-    model.train()
+def test_words_are_masked_for_the_model_and_not_for_the_targets(glipv2_model, monkeypatch):
+    glipv2_model.train()
     seen = {}
 
     def spy(name):
-        original = type(getattr(model, name)).forward
+        original = type(getattr(glipv2_model, name)).forward
 
         def forward(self, *args):
             seen[name] = args
             return original(self, *args)
 
-        monkeypatch.setattr(type(getattr(model, name)), "forward", forward)
+        monkeypatch.setattr(type(getattr(glipv2_model, name)), "forward", forward)
 
     spy("contrast")
     spy("mlm_head")
     spy("language_backbone")
-    monkeypatch.setattr(model.mlm_head, "mask_prob", 1.0)
+    monkeypatch.setattr(glipv2_model.mlm_head, "mask_prob", 1.0)
     batch = clipped(inputs())
-    model(batch)
-    tokens = model.tokenizer([x["prompt"] for x in batch])
+    glipv2_model(batch)
+    tokens = glipv2_model.tokenizer([x["prompt"] for x in batch])
     targets, (_, labels) = seen["contrast"][2], seen["mlm_head"]
     masked = tokens.mask & ~targets.words
     assert masked.any()
     assert torch.equal(labels, tokens.input_ids[masked])
     (shown,) = seen["language_backbone"]
     assert torch.equal(shown.input_ids[~masked], tokens.input_ids[~masked])
-    assert (shown.input_ids[masked] == model.tokenizer.mask_token_id).any()
+    assert (shown.input_ids[masked] == glipv2_model.tokenizer.mask_token_id).any()
     for found, expected in zip(targets.positive_maps, tokens.positive_maps):
         assert torch.equal(found, expected)
     # "cat" and "red kite" are in the first image, "dog" and the dots are not.
-    words = [model.tokenizer.tokenizer.decode([i]) for i in tokens.input_ids[0][masked[0]]]
+    words = [glipv2_model.tokenizer.tokenizer.decode([i]) for i in tokens.input_ids[0][masked[0]]]
     assert words == ["cat", "red", "kite"]
 
 
-def test_contrast_is_before_the_fusion_and_masked_words_are_after_it(model, monkeypatch):
-    model.train()
+def test_contrast_is_before_the_fusion_and_masked_words_are_after_it(glipv2_model, monkeypatch):
+    glipv2_model.train()
     seen = {}
 
     def remember(name):
         def hook(module, args, output):
             seen[name] = args, output
 
-        return getattr(model, name).register_forward_hook(hook)
+        return getattr(glipv2_model, name).register_forward_hook(hook)
 
     names = ("backbone", "language_backbone", "neck", "contrast", "mlm_head")
     hooks = [remember(name) for name in names]
-    monkeypatch.setattr(model.mlm_head, "mask_prob", 1.0)
-    model(clipped(inputs()))
+    monkeypatch.setattr(glipv2_model.mlm_head, "mask_prob", 1.0)
+    glipv2_model(clipped(inputs()))
     for hook in hooks:
         hook.remove()
     features, text, _ = seen["contrast"][0]
@@ -167,15 +167,17 @@ def test_contrast_is_before_the_fusion_and_masked_words_are_after_it(model, monk
     (shown,), asked = seen["language_backbone"][0], ~seen["contrast"][0][2].words
     asked &= text.mask
     assert torch.equal(words, seen["neck"][1][1][asked]) and len(words) == len(labels)
-    assert (shown.input_ids[asked] == model.tokenizer.mask_token_id).sum() > len(labels) / 2
+    assert (shown.input_ids[asked] == glipv2_model.tokenizer.mask_token_id).sum() > len(labels) / 2
 
 
-def test_the_contrast_knows_the_padding_of_the_batch(model):
+def test_the_contrast_knows_the_padding_of_the_batch(glipv2_model):
     """A wide and a high image: 64 x 96 and 128 x 40, which a batch pads to 128 x 96."""
-    model.train()
+    glipv2_model.train()
     seen = []
-    hook = model.contrast.register_forward_pre_hook(lambda module, args: seen.append(args))
-    model([tiny_input(), tiny_input(height=128, width=40, boxes=((8, 8, 30, 100),), classes=(0,))])
+    hook = glipv2_model.contrast.register_forward_pre_hook(lambda module, args: seen.append(args))
+    glipv2_model(
+        [tiny_input(), tiny_input(height=128, width=40, boxes=((8, 8, 30, 100),), classes=(0,))]
+    )
     hook.remove()
     features, _, targets = seen[0]
     inside = targets.inside.split([level[0, 0].numel() for level in features], dim=1)
@@ -187,10 +189,10 @@ def test_the_contrast_knows_the_padding_of_the_batch(model):
     assert targets.inside[targets.matches >= 0].all() and not targets.inside.all()
 
 
-def test_bf16_losses_are_finite(model):
-    model.train()
+def test_bf16_losses_are_finite(glipv2_model):
+    glipv2_model.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = model(clipped(inputs()))
+        losses = glipv2_model(clipped(inputs()))
     assert all(loss.isfinite() for loss in losses.values())
 
 

@@ -22,7 +22,7 @@ def build(**options):
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def bert():
     return build().eval()
 
 
@@ -30,12 +30,12 @@ def tokens(backbone, *captions):
     return backbone.tokenizer([Prompt.from_classes([c]) for c in captions])
 
 
-def test_features(tiny):
-    batch = tokens(tiny, "a red kite above the sea", "dog")
-    features = tiny(batch)
+def test_features(bert):
+    batch = tokens(bert, "a red kite above the sea", "dog")
+    features = bert(batch)
     assert isinstance(features, TextFeatures) and len(features) == 2
     assert features.hidden.shape == (2, 8, 32) == features.embedded.shape
-    assert tiny.out_channels == 32
+    assert bert.out_channels == 32
     assert features.mask.tolist() == [[True] * 8, [True] * 3 + [False] * 5]
     # `hidden` as BERT gives it, padding included; `embedded` with the padding zeroed.
     assert torch.equal(features.hidden[batch.mask], features.embedded[batch.mask])
@@ -44,11 +44,11 @@ def test_features(tiny):
     assert torch.equal(second.hidden, features.hidden[1:]) and len(second.mask) == 1
 
 
-def test_padded_batch_equals_single(tiny):
+def test_padded_batch_equals_single(bert):
     captions = ("dog", "a red kite above the sea", "cat on a mat")
-    batch = tiny(tokens(tiny, *captions))
+    batch = bert(tokens(bert, *captions))
     for i, caption in enumerate(captions):
-        single = tiny(tokens(tiny, caption))
+        single = bert(tokens(bert, caption))
         n = single.mask.shape[1]
         assert batch.mask[i].sum() == n
         # Attention over masked tokens rounds differently.
@@ -87,25 +87,25 @@ def test_not_frozen_trains_every_parameter():
     assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
 
 
-def test_has_no_pooler(tiny):
-    assert not [n for n, _ in tiny.named_parameters() if "pooler" in n]
+def test_has_no_pooler(bert):
+    assert not [n for n, _ in bert.named_parameters() if "pooler" in n]
 
 
-def test_no_dropout_between_evaluation_calls(tiny):
-    batch = tokens(tiny, "dog")
-    assert torch.equal(tiny(batch).hidden, tiny(batch).hidden)
+def test_no_dropout_between_evaluation_calls(bert):
+    batch = tokens(bert, "dog")
+    assert torch.equal(bert(batch).hidden, bert(batch).hidden)
 
 
-def test_local_folder_with_weights(tmp_path, tiny):
-    tiny.body.save_pretrained(tmp_path)
+def test_local_folder_with_weights(tmp_path, bert):
+    bert.body.save_pretrained(tmp_path)
     for file in Path(tiny_bert_folder()).glob("*token*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     torch.manual_seed(1)
     loaded = BertLanguageBackbone(model=str(tmp_path), pretrained=True)
-    expected = tiny.state_dict()
+    expected = bert.state_dict()
     assert loaded.state_dict().keys() == expected.keys()
     assert all(torch.equal(v, expected[n]) for n, v in loaded.state_dict().items())
-    assert loaded.pretrained == str(tmp_path) and tiny.pretrained is None
+    assert loaded.pretrained == str(tmp_path) and bert.pretrained is None
 
 
 def test_minilm_comes_with_its_weights():

@@ -12,13 +12,13 @@ from glipv2_d2.language import Prompt
 from glipv2_d2.language.pretrained_names import clip_folder
 from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY, ClipLanguageBackbone
 from glipv2_d2.modeling.text import TextFeatures, clip_text
-from tests.support.clip import DIMENSIONS, tiny_clip
+from tests.support.tiny_clip import DIMENSIONS, tiny_clip
 
 CAPTIONS = ("a red kite above the sea", "dog", "two skateboarders, jumping")
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def clip_encoder():
     return tiny_clip().eval()
 
 
@@ -55,10 +55,10 @@ def tokens(backbone, *captions):
     return backbone.tokenizer([Prompt.from_classes([c]) for c in captions])
 
 
-def test_features(tiny):
-    batch = tokens(tiny, *CAPTIONS)
-    features = tiny(batch)
-    assert isinstance(features, TextFeatures) and tiny.out_channels == 16
+def test_features(clip_encoder):
+    batch = tokens(clip_encoder, *CAPTIONS)
+    features = clip_encoder(batch)
+    assert isinstance(features, TextFeatures) and clip_encoder.out_channels == 16
     assert features.hidden.shape == (3, 8, 16) == features.embedded.shape
     assert features.mask.sum(1).tolist() == [8, 3, 8]
     assert torch.equal(features.hidden[batch.mask], features.embedded[batch.mask])
@@ -82,17 +82,17 @@ def test_causal_is_transformers_clip(theirs, tmp_path, gradients):
     )
 
 
-def test_every_norm_has_the_epsilon(tiny):
+def test_every_norm_has_the_epsilon(clip_encoder):
     """What is normalized last is large: no result would show it."""
     other = tiny_clip(layer_norm_eps=3e-3)
-    for model, expected in ((tiny, 1e-12), (other, 3e-3)):
+    for model, expected in ((clip_encoder, 1e-12), (other, 3e-3)):
         assert {m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)} == {expected}
 
 
-def test_a_naive_bidirectional_layer(tiny):
+def test_a_naive_bidirectional_layer(clip_encoder):
     """One layer by hand, for one prompt: quick GELU, pre-LayerNorm, every word sees every word."""
     x = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(2))
-    layer = tiny.layers[0]
+    layer = clip_encoder.layers[0]
 
     def norm(v, module):
         v = v - v.mean(-1, keepdim=True)
@@ -119,17 +119,19 @@ def changed_from(model, causal):
     return int((first - second).abs().amax(dim=-1)[0].gt(1e-4).nonzero()[0])
 
 
-def test_bidirectional_unless_causal_is_asked_for(tiny):
-    assert changed_from(tiny, None) == 0
-    assert changed_from(tiny, torch.tensor([False])) == 0
-    assert changed_from(tiny, torch.tensor([True])) == 2  # start, cat, then the changed word
+def test_bidirectional_unless_causal_is_asked_for(clip_encoder):
+    assert changed_from(clip_encoder, None) == 0
+    assert changed_from(clip_encoder, torch.tensor([False])) == 0
+    assert (
+        changed_from(clip_encoder, torch.tensor([True])) == 2
+    )  # start, cat, then the changed word
 
 
-def test_causal_is_a_matter_of_each_prompt(tiny):
-    batch = tokens(tiny, "a red kite", "a red kite", "dog")
-    mixed = tiny(batch, torch.tensor([True, False, False])).hidden
-    torch.testing.assert_close(mixed[0], tiny(batch, torch.tensor([True] * 3)).hidden[0])
-    torch.testing.assert_close(mixed[1:], tiny(batch).hidden[1:])
+def test_causal_is_a_matter_of_each_prompt(clip_encoder):
+    batch = tokens(clip_encoder, "a red kite", "a red kite", "dog")
+    mixed = clip_encoder(batch, torch.tensor([True, False, False])).hidden
+    torch.testing.assert_close(mixed[0], clip_encoder(batch, torch.tensor([True] * 3)).hidden[0])
+    torch.testing.assert_close(mixed[1:], clip_encoder(batch).hidden[1:])
     assert (mixed[0] - mixed[1]).abs().max() > 0.1
 
 
@@ -155,9 +157,9 @@ def test_frozen_and_not():
     assert [n for n, p in trained.named_parameters() if p.grad is None] == []
 
 
-def test_finite_in_bf16(tiny):
+def test_finite_in_bf16(clip_encoder):
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.isfinite(tiny(tokens(tiny, *CAPTIONS)).hidden).all()
+        assert torch.isfinite(clip_encoder(tokens(clip_encoder, *CAPTIONS)).hidden).all()
 
 
 def test_positions_are_interpolated():

@@ -18,7 +18,7 @@ from glipv2_d2.data import (
 from glipv2_d2.engine.evaluate import pair_test_sets
 from glipv2_d2.errors import DataError
 
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "common" / "data"
+FOLDER = Path(__file__).resolve().parents[1] / "configs" / "common" / "data"
 
 
 def load(name):

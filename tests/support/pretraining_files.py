@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import tarfile
 
 import numpy as np
@@ -59,3 +60,11 @@ def write_tar(path, members):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+
+
+def edited(path, edit):
+    """The path of a json, changed by `edit`."""
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    return str(path)

@@ -3,10 +3,9 @@
 import json
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from glipv2_d2.data import register_coco_dataset, register_grounding_dataset
-from tests.support.making import (
+from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
     HEIGHT,
@@ -24,7 +23,7 @@ COUNT = 4
 
 
 @pytest.fixture
-def images(tmp_path):
+def jpegs(tmp_path):
     for i in range(COUNT):
         (tmp_path / f"{i}.jpg").write_bytes(encoded_image(i))
     return tmp_path
@@ -93,17 +92,13 @@ def webdataset(folder, name):
 
 
 @pytest.mark.parametrize("make", [coco, mdetr, odvg, glip_tsv, webdataset])
-def test_train_and_evaluate(run_train_net, images, make):
+def test_train_and_evaluate(run_train_net, jpegs, make):
     name = f"tiny_{make.__name__}"
-    make(images, name)
-    try:
-        folder = run_train_net(
-            "train.max_iter=1", "train.eval_period=1", f"dataloader.train.datasets=[{name}]"
-        )
-        values = losses(folder)
-        assert len(values) == 1 and 0 < values[0] < 100
-        metrics = (folder / "metrics.json").read_text()
-        assert "bbox/AP" in metrics
-    finally:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    make(jpegs, name)
+    folder = run_train_net(
+        "train.max_iter=1", "train.eval_period=1", f"dataloader.train.datasets=[{name}]"
+    )
+    values = losses(folder)
+    assert len(values) == 1 and 0 < values[0] < 100
+    metrics = (folder / "metrics.json").read_text()
+    assert "bbox/AP" in metrics

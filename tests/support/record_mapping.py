@@ -33,9 +33,4 @@ def mapper(tokenizer, augmentations=(), is_train=True, **options):
 
 def make_mapper(tokenizer, is_train=True, **options):
     """As `mapper`, of images of 48 pixels."""
-    return GroundingDatasetMapper(
-        is_train=is_train,
-        augmentations=[T.ResizeShortestEdge(48, max_size=100)],
-        tokenizer=tokenizer,
-        **options,
-    )
+    return mapper(tokenizer, [T.ResizeShortestEdge(48, max_size=100)], is_train, **options)

@@ -1,14 +1,27 @@
-"""A tiny UniCL, with the names of microsoft/UniCL, and a tiny GLIP that starts from it."""
+"""Tiny models of CLIP's kind with CLIP's own vocabulary: an encoder, a GLIP with it, a UniCL."""
 
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from torch import nn
 
-from glipv2_d2.modeling.text import build_language_backbone
+from glipv2_d2.modeling.text import ClipLanguageBackbone, build_language_backbone
 from tests.support.tiny import tiny_config
 
 WIDTH, HEADS, LAYERS, POSITIONS, VOCABULARY = 16, 2, 2, 10, 49408
+DIMENSIONS = {"width": WIDTH, "num_heads": HEADS, "num_layers": LAYERS, "max_tokens": 24}
+
+
+def tiny_clip(seed=0, **options) -> ClipLanguageBackbone:
+    """Two layers, 16 wide, random weights of a size that lets each of them matter."""
+    torch.manual_seed(seed)
+    model = ClipLanguageBackbone(**{**DIMENSIONS, "pretrained": False, **options})
+    for name, parameter in model.named_parameters():
+        if "norm" in name and name.endswith("weight"):
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        elif parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
 
 
 def clip_config():
@@ -18,10 +31,7 @@ def clip_config():
         name="ClipLanguageBackbone",
         model="openai/clip-vit-base-patch32",
         pretrained=False,
-        width=WIDTH,
-        num_heads=HEADS,
-        num_layers=LAYERS,
-        max_tokens=24,
+        **DIMENSIONS,
         frozen=False,
     )
     model.neck.text_channels = WIDTH

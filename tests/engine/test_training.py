@@ -9,7 +9,7 @@ from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import CheckpointError, ConfigError, TrainingDiverged
 from glipv2_d2.modeling.fusion import VLTower
-from tests.support.official import official_state
+from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
 from tests.support.tiny_data import losses
 

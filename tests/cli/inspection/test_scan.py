@@ -1,0 +1,72 @@
+"""What is counted and found doubtful in a data set."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glipv2_d2.cli.inspection import (
+    scan_dataset,
+)
+from glipv2_d2.errors import DataError
+
+
+def test_counts(datasets, tokenizer, coco_json):
+    scan, records = scan_dataset(datasets[0], tokenizer=tokenizer)
+    assert (scan.total, scan.records, len(scan.images), scan.boxes) == (12, 12, 12, 11)
+    assert dict(scan.classes) == {"cat": 4, "caterpillar": 4, "cat_food": 3}
+    assert scan.too_long is None and len(records) == 12
+    text = "\n".join(scan.lines())
+    assert "12 usable records of 12" in text and "problems: none" in text
+    assert "per record 0 to 1, median 1, 1 records without" in text
+    scan, _ = scan_dataset(datasets[1], tokenizer=tokenizer)
+    assert (scan.captions, scan.phrases, scan.boxes, scan.too_long) == (12, 24, 24, 0)
+    assert scan.longest == tokenizer.num_tokens("the star 11 left of the blue ring")
+
+
+def test_words_that_the_language_model_does_not_know_are_named(datasets, tokenizer, mdetr_json):
+    text = mdetr_json.read_text()
+    assert "blue ring" in text
+    mdetr_json.write_text(text.replace("blue ring", "blue \N{RING}ing"))  # of the same length
+    scan, _ = scan_dataset(datasets[1], tokenizer=tokenizer)
+    assert scan.unknown == {"\N{RING}ing": 12}
+    assert "[UNK]): 1; most: '\N{RING}ing' 12" in "\n".join(scan.lines())
+    assert scan_dataset(datasets[0], tokenizer=tokenizer)[0].unknown == {}
+
+
+def test_problems_are_counted(datasets, tokenizer, mdetr_json, images):
+    text = mdetr_json.read_text().replace("[40, 10, 20, 20]", "[40, 10, 0, 20]", 2)
+    mdetr_json.write_text(text)
+    (images / "3.png").unlink()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(images / "4.png")
+    (images / "5.png").write_bytes(b"")
+    scan, records = scan_dataset(datasets[1], check_images=True)
+    assert (scan.total, scan.records) == (12, 9)
+    kinds = {kind: count for kind, (count, _) in scan.problems.kinds.items()}
+    assert kinds == {
+        "box without area": 2,
+        "missing image file": 1,
+        "wrong image size": 1,
+        "unreadable image": 1,
+    }
+    lines = "\n".join(scan.lines())
+    assert "problem: 2 x box without area; the first: " in lines
+    assert "4.png' is 9x9 (width x height), but its annotations are for 80x60" in lines
+    for image in images.iterdir():
+        image.unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        scan_dataset(datasets[1])
+
+
+def test_a_set_without_one_box_is_doubtful(datasets, coco_json):
+    content = json.loads(coco_json.read_text())
+    coco_json.write_text(json.dumps({**content, "annotations": []}))
+    scan, _ = scan_dataset(datasets[0])
+    assert "warning: none of 12 records has a box" in "\n".join(scan.lines())
+
+
+def test_a_limit_spreads_evenly(datasets):
+    scan, records = scan_dataset(datasets[0], max_records=3)
+    assert (scan.total, scan.records) == (12, 3)
+    assert [r["image_id"] for r in records] == [0, 4, 8]

@@ -1,0 +1,52 @@
+"""The model that is exported, what it and its export are asked, and that they answer the same."""
+
+import numpy as np
+import torch
+from detectron2.structures import ImageList
+
+from tests.support.tiny import tiny_model
+
+INFERENCE = {"min_size": 96, "max_size": 160, "score_threshold": 0.1}
+NAMES = ["cat", "red kite", "traffic light"]
+# images, height, width, tokens: fewer and more than traced; one token; an odd number of windows;
+# less than one window, and one position on the levels from P5 on.
+SIZES = [(2, 64, 96, 5), (1, 224, 160, 17), (3, 32, 32, 1), (1, 32, 352, 2), (3, 416, 480, 40)]
+
+# No multiples of the stride: more and less than one, one side or both, one pixel.
+ODD_SIZES = [(1, 200, 300, 4), (2, 33, 95, 3), (1, 31, 64, 2), (1, 64, 97, 2), (1, 1, 1, 1)]
+
+
+def small_model(**overrides):
+    """One fused block; an untrained model that is sure of something."""
+    model = tiny_model(**{"neck.num_blocks": 1, **overrides}).eval()
+    with torch.no_grad():
+        model.head.bias0.fill_(0.0)
+    return model
+
+
+def image(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def inputs(batch, height, width, tokens, channels=32):
+    """Of the image path: images, words and their padding mask."""
+    generator = torch.Generator().manual_seed(height * width + tokens)
+    mask = torch.ones(batch, tokens, dtype=torch.bool)
+    mask[1:, max(1, tokens // 2) :] = False  # a prompt has at least one token
+    images = torch.randn(batch, 3, height, width, generator=generator)
+    return images, torch.randn(batch, tokens, channels, generator=generator), mask
+
+
+def padded(images, words, mask):
+    """What GLIP itself makes of the images."""
+    return ImageList.from_tensors(list(images), 32).tensor, words, mask
+
+
+def assert_same_detections(found, expected):
+    assert len(expected)
+    assert list(found.pred_phrases) == list(expected.pred_phrases)
+    assert found.image_size == expected.image_size
+    torch.testing.assert_close(found.pred_classes, expected.pred_classes)
+    torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=1e-4)
+    boxes, expected_boxes = found.pred_boxes.tensor, expected.pred_boxes.tensor
+    torch.testing.assert_close(boxes, expected_boxes, atol=1e-3, rtol=1e-4)
