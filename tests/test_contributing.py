@@ -30,7 +30,7 @@ def code_of(title):
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, cleanup):
+def project(tmp_path, monkeypatch):
     """Somebody's folder, with the blocks of a section as files; returns a function of its title.
 
     That returns the blocks which are no file.
@@ -39,7 +39,6 @@ def project(tmp_path, monkeypatch, cleanup):
         monkeypatch.setattr(registry, "_obj_map", dict(registry._obj_map))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    cleanup += ["my_captions", "my_val"]
     (tmp_path / "my" / "images").mkdir(parents=True)
     Image.new("RGB", (80, 60), "red").save(tmp_path / "my" / "images" / "kite.png")
     before = set(sys.modules)
