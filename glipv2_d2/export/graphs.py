@@ -14,7 +14,7 @@ take seconds and not hours, is kept here:
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ from ..modeling import GLIP
 from ..modeling.text import TextFeatures
 
 __all__ = ["IMAGE_INPUTS", "IMAGE_OUTPUTS", "TEXT_INPUTS", "TEXT_OUTPUTS", "ImagePath", "TextPath",
-           "export_image_path", "export_text_path", "read_words", "tracing"]  # fmt: skip
+           "evaluation", "export_image_path", "export_text_path", "read_words",
+           "tracing"]  # fmt: skip
 
 IMAGE_INPUTS = ("images", "words", "mask")
 IMAGE_OUTPUTS = ("logits", "deltas", "centerness")
@@ -126,15 +127,14 @@ def _export(
     path: nn.Module, example: tuple[torch.Tensor, ...], dynamic: Sequence[Sequence[int]]
 ) -> ExportedProgram:
     """`dynamic`: per input the dimensions whose size is free."""
-    if not hasattr(fx_config, "backed_size_oblivious") or not hasattr(
-        torch.compiler, "is_exporting"
-    ):
+    needed = ((fx_config, "backed_size_oblivious"), (torch.compiler, "is_exporting"))
+    if not all(hasattr(*place) for place in needed):
         raise ExportError(
             f"exporting needs a newer PyTorch than {torch.__version__} (tried with 2.15): "
             "pip install --upgrade torch torchvision"
         )
     shapes = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims in dynamic)
-    with _evaluation(path), tracing():
+    with evaluation(path), tracing():
         program = torch.export.export(path, example, dynamic_shapes=shapes, strict=False)
     _drop_conditions(program)
     _drop_idle_nodes(program)
@@ -142,7 +142,7 @@ def _export(
 
 
 @contextmanager
-def _evaluation(path: nn.Module):
+def evaluation(path: nn.Module):
     """Evaluation mode, and each module as it was afterwards."""
     training = {module: module.training for module in path.modules()}
     path.eval()
@@ -156,12 +156,10 @@ def _evaluation(path: nn.Module):
 @contextmanager
 def tracing():
     """PyTorch's settings under which it traces with symbolic sizes here."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        settings: Any = fx_config  # PyTorch makes an object with `patch` of the module
-        stack.enter_context(settings.patch(backed_size_oblivious=True))
-        # It keeps symbolic shapes for a second use, which costs a third of the time here.
-        stack.enter_context(torch._dynamo.config.patch(fake_tensor_cache_enabled=False))
+    settings: Any = fx_config  # PyTorch makes an object with `patch` of the module
+    # It keeps symbolic shapes for a second use, which costs a third of the time here.
+    cache = torch._dynamo.config.patch(fake_tensor_cache_enabled=False)
+    with torch.no_grad(), settings.patch(backed_size_oblivious=True), cache:
         yield
 
 
@@ -189,6 +187,7 @@ def _drop_idle_nodes(program: ExportedProgram) -> None:
             graph.erase_node(node)
         elif (source := _source_if_idle(node)) is not None:
             node.replace_all_uses_with(source)
+            program.graph_signature.replace_all_uses(node.name, source.name)  # of an output
             graph.erase_node(node)
     graph.eliminate_dead_code()
     graph.lint()

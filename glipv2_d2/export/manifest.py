@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
@@ -12,11 +14,20 @@ from ..language.prompt import Prompt
 from ..modeling import GLIP
 from .graphs import read_words
 
-__all__ = ["FILE_NAME", "FORMATS", "Manifest"]
+__all__ = ["FILE_NAME", "FORMATS", "OF_MODEL", "OF_POSTPROCESSOR", "Manifest"]
 
 FILE_NAME = "export.json"
 FORMATS = {"torch": ".pt2", "onnx": ".onnx"}
 VERSION = 1
+# Settings that go into the file, and out of it, under the names of the constructors' arguments.
+OF_MODEL = ("input_format", "chunk_size", "prompt_batch_size", "min_score")
+OF_POSTPROCESSOR = (
+    "score_threshold",
+    "topk_candidates",
+    "nms_threshold",
+    "detections_per_prompt",
+    "detections_per_image",
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,6 @@ class Manifest:
             )
         return cls(
             words=read_words(model),
-            input_format=model.input_format,
             pixel_mean=model.pixel_mean.flatten().tolist(),
             pixel_std=model.pixel_std.flatten().tolist(),
             size_divisibility=model.backbone.size_divisibility,
@@ -94,15 +104,9 @@ class Manifest:
             cell_anchors=[cell.flatten().tolist() for cell in anchors.cell_anchors],
             box_weights=list(post.box_coder.weights),
             scale_clamp=post.box_coder.scale_clamp,
-            score_threshold=post.score_threshold,
-            topk_candidates=post.topk_candidates,
-            nms_threshold=post.nms_threshold,
-            detections_per_prompt=post.detections_per_prompt,
-            detections_per_image=post.detections_per_image,
-            min_score=model.min_score,
             max_tokens=model.tokenizer.max_tokens,
-            chunk_size=model.chunk_size,
-            prompt_batch_size=model.prompt_batch_size,
+            **{name: getattr(model, name) for name in OF_MODEL},
+            **{name: getattr(post, name) for name in OF_POSTPROCESSOR},
             **more,
         )
 
@@ -138,6 +142,10 @@ class Manifest:
     def fixed_prompts(self) -> list[Prompt]:
         """The prompts that the export was made for; none: it takes any."""
         return [Prompt(**fields) for fields in self.prompts]
+
+    def values(self, names: Iterable[str]) -> dict[str, Any]:
+        """Some of the settings, as arguments of what they came from."""
+        return {name: getattr(self, name) for name in names}
 
     def graph_file(self, name: str) -> str:
         """File name of the graph "image" or "text"."""

@@ -4,13 +4,12 @@ import dataclasses
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch.export import ExportedProgram
 
 from ..errors import ExportError
 from ..files import give_usual_mode
@@ -111,26 +110,17 @@ def _exported_tokenizer(model: GLIP) -> PromptTokenizer:
 
 
 def _save_graphs(model: GLIP, manifest: Manifest, folder: Path) -> None:
-    program = graphs.export_image_path(model)
-    path = folder / manifest.graph_file("image")
-    _save(program, path, manifest.format, graphs.IMAGE_INPUTS, graphs.IMAGE_OUTPUTS)
+    parts: list[tuple[str, Callable, Sequence[str], Sequence[str]]] = [
+        ("image", graphs.export_image_path, graphs.IMAGE_INPUTS, graphs.IMAGE_OUTPUTS)
+    ]
     if not manifest.prompts:
-        program = graphs.export_text_path(model)
-        path = folder / manifest.graph_file("text")
-        _save(program, path, manifest.format, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS)
-
-
-def _save(
-    program: ExportedProgram,
-    path: Path,
-    format: str,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-) -> None:
-    if format == "onnx":
-        save_onnx(program, path, inputs, outputs)
-    else:
-        torch.export.save(program, path)
+        parts.append(("text", graphs.export_text_path, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS))
+    for name, trace, inputs, outputs in parts:
+        program, path = trace(model), folder / manifest.graph_file(name)
+        if manifest.format == "onnx":
+            save_onnx(program, path, inputs, outputs)
+        else:
+            torch.export.save(program, path)
 
 
 def _save_tokenizer(tokenizer: PromptTokenizer, folder: Path) -> None:
@@ -147,14 +137,12 @@ def _save_tokenizer(tokenizer: PromptTokenizer, folder: Path) -> None:
 @torch.no_grad()
 def _encode(model: GLIP, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     """Per prompt i "i.input_ids" (T,), "i.words" (T, L) and "i.positive_map" (K, T)."""
-    training = model.training
-    model.eval()
     stored = {}
-    for i, prompt in enumerate(prompts):
-        tokens = model.tokenizer([prompt]).to(model.device)
-        words = getattr(model.language_backbone(tokens), graphs.read_words(model))
-        stored[f"{i}.input_ids"] = tokens.input_ids[0].cpu()
-        stored[f"{i}.words"] = words[0].float().cpu().contiguous()
-        stored[f"{i}.positive_map"] = tokens.positive_maps[0].cpu()
-    model.train(training)
+    with graphs.evaluation(model):
+        for i, prompt in enumerate(prompts):
+            tokens = model.tokenizer([prompt]).to(model.device)
+            words = getattr(model.language_backbone(tokens), graphs.read_words(model))
+            stored[f"{i}.input_ids"] = tokens.input_ids[0].cpu()
+            stored[f"{i}.words"] = words[0].float().cpu().contiguous()
+            stored[f"{i}.positive_map"] = tokens.positive_maps[0].cpu()
     return stored

@@ -25,9 +25,9 @@ from ..modeling.heads import GroundingOutput
 from ..modeling.losses import GroundingLosses
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.postprocessing import GroundingPostprocessor
-from ..modeling.text import TextFeatureCache, TextFeatures
+from ..modeling.text import TextFeatures
 from .graphs import IMAGE_INPUTS, TEXT_INPUTS
-from .manifest import Manifest
+from .manifest import OF_MODEL, OF_POSTPROCESSOR, Manifest
 from .onnx_format import require
 from .package import PROMPTS_FILE, TOKENIZER_FOLDER
 
@@ -83,16 +83,14 @@ class ExportedGLIP(GLIP):
             head=_Head(image_graph, manifest.strides),
             anchor_generator=_Anchors(manifest),
             losses=GroundingLosses(matcher=ATSSMatcher(), box_coder=coder),
-            postprocessor=_postprocessor(manifest, coder),
+            postprocessor=GroundingPostprocessor(
+                box_coder=coder, **manifest.values(OF_POSTPROCESSOR)
+            ),
             pixel_mean=manifest.pixel_mean,
             pixel_std=manifest.pixel_std,
-            input_format=manifest.input_format,
-            chunk_size=manifest.chunk_size,
-            prompt_batch_size=manifest.prompt_batch_size,
-            min_score=manifest.min_score,
+            **manifest.values(OF_MODEL),
         )
         self.manifest = manifest
-        self.text_cache = _Cache(text)
         self.vocabulary_prompts = manifest.fixed_prompts()
         self.eval().to(device)
 
@@ -178,17 +176,6 @@ def _level_sizes(images: torch.Tensor, strides: Sequence[int]) -> list[tuple[int
     return [(-(-height // stride), -(-width // stride)) for stride in strides]
 
 
-def _postprocessor(manifest: Manifest, coder: InclusiveBoxCoder) -> GroundingPostprocessor:
-    return GroundingPostprocessor(
-        box_coder=coder,
-        score_threshold=manifest.score_threshold,
-        topk_candidates=manifest.topk_candidates,
-        nms_threshold=manifest.nms_threshold,
-        detections_per_prompt=manifest.detections_per_prompt,
-        detections_per_image=manifest.detections_per_image,
-    )
-
-
 class _Text(nn.Module):
     """The language backbone's part: a graph, or what it made of the fixed prompts."""
 
@@ -235,11 +222,6 @@ def _stored_words(path: Path, device: str) -> dict[tuple[int, ...], torch.Tensor
     return {tuple(tensors[f"{n}.input_ids"].tolist()): tensors[f"{n}.words"] for n in names}
 
 
-class _Cache(TextFeatureCache):
-    def _drop_if_encoder_changed(self) -> None:
-        """A file does not change."""
-
-
 def _load(path: Path, manifest: Manifest, inputs: Sequence[str], device: str) -> Graph:
     if not path.is_file():
         raise ExportError(f"the file '{path}' of the export is missing: export the model again")
@@ -264,11 +246,12 @@ def _torch_graph(path: Path, device: str) -> Graph:
     module = program.module()
     if device == "cpu":
         _use_own_deform_conv(module)
-    return lambda *tensors: _as_tuple(module(*tensors))
 
+    def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = module(*tensors)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
-def _as_tuple(outputs) -> tuple[torch.Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)
+    return run
 
 
 def _use_own_deform_conv(module: torch.fx.GraphModule) -> None:

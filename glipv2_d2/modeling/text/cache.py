@@ -96,6 +96,8 @@ class TextFeatureCache:
 
     def _drop_if_encoder_changed(self) -> None:
         parameters = list(self._encoder.parameters())
+        if not parameters:  # it is a file
+            return
         # The last element: the first one of an embedding table belongs to the never trained [PAD].
         samples = torch.stack([p.detach().reshape(-1)[-1].float() for p in parameters])
         fingerprint = (
