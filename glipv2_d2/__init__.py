@@ -24,9 +24,9 @@ from .config import add_glip_config, get_config
 from .data.datasets.builtin import register_all
 from .errors import PromptError
 from .language.prompt import Prompt
-from .renamed import find_renamed_modules
+from .renamed import find_renamed
 
-find_renamed_modules()
+find_renamed()
 register_all()
 
 __all__ = ["Prompt", "PromptError", "__version__", "add_glip_config", "get_config", "model_zoo"]

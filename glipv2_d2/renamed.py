@@ -1,4 +1,4 @@
-"""Modules that were moved, under the names that they had in 0.1: each import warns, and works.
+"""What was moved, under the names that it had in 0.1: each import warns, and works.
 
 Configs that were written to an output folder, and other people's code, name them. Gone in 0.3.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
-__all__ = ["find_renamed_modules"]
+__all__ = ["find_renamed"]
 
 # The longest prefix counts.
 RENAMED = {
@@ -54,6 +55,34 @@ RENAMED = {
     "modeling.text.tokenizer": "language.tokenizer",
     "structures": "language",
 }
+# Names that packages of 0.1 took from elsewhere: package -> names -> the module that has them.
+MOVED_NAMES = {
+    "checkpoint": {"CheckpointError": "errors"},
+    "data": {
+        "DataError": "errors",
+        "DetectionPromptSampler": "language",
+        "ImageReadError": "errors",
+        "read_image": "images",
+    },
+    "data.datasets": dict.fromkeys(
+        (
+            "GROUNDING_FORMATS",
+            "load_mdetr_json",
+            "register_coco_dataset",
+            "register_grounding_dataset",
+        ),
+        "data",
+    ),
+    "data.mappers": {"GroundingDatasetMapper": "data"},
+    "evaluation": {"composition_oracles": "scenes.oracles"},
+    "language": {"PromptError": "errors", "PromptTooLongError": "errors"},  # was `structures`
+    "modeling.heads": {"bit_masks": "modeling.heads.mask"},
+    "modeling.text": {
+        "PromptTokenizer": "language",
+        "PromptTooLongError": "errors",
+        "TokenizedPrompts": "language",
+    },
+}
 _PACKAGE = f"{__package__}."
 
 
@@ -88,11 +117,30 @@ def _new_name(name: str) -> str | None:
     return None
 
 
-def find_renamed_modules() -> None:
+def _finder_of_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A `__getattr__` for a package."""
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        new = _PACKAGE + names[name]
+        warnings.warn(
+            f"{name} is in {new} now; {package} lets go of it with 0.3", FutureWarning, stacklevel=2
+        )
+        return getattr(importlib.import_module(new), name)
+
+    return find
+
+
+def find_renamed() -> None:
     """Let Python's import know the old names; once per process.
 
     Before Python's own finders: what an update of a clone leaves of an old folder (its
     `__pycache__`) would be a package for them.
     """
-    if not any(isinstance(finder, _RenamedModules) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _RenamedModules())
+    if any(isinstance(finder, _RenamedModules) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _RenamedModules())
+    for package, names in MOVED_NAMES.items():
+        module = importlib.import_module(_PACKAGE + package)
+        vars(module)["__getattr__"] = _finder_of_names(module.__name__, names)

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from glipv2_d2.renamed import RENAMED
+from glipv2_d2.renamed import MOVED_NAMES, RENAMED
 
 
 @pytest.mark.parametrize("old", RENAMED)
@@ -26,3 +26,14 @@ def test_pickles_and_configs_of_the_old_tree_mean_the_same_class(monkeypatch):
 def test_what_never_was_there_is_still_missing():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("glipv2_d2.structures_of_something")
+
+
+@pytest.mark.parametrize("package", MOVED_NAMES)
+def test_moved_names_are_found_in_their_old_packages(package):
+    module = importlib.import_module(f"glipv2_d2.{package}")
+    for name, new in MOVED_NAMES[package].items():
+        with pytest.warns(FutureWarning, match=f"{name} is in glipv2_d2.{new} now"):
+            found = getattr(module, name)
+        assert found is getattr(importlib.import_module(f"glipv2_d2.{new}"), name)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing_of_this_name'"):
+        module.nothing_of_this_name  # noqa: B018

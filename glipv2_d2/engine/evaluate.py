@@ -3,8 +3,9 @@
 import copy
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -49,7 +50,8 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, TestSet]:
     Args:
         dataloader: has `test` and `evaluator`, a node each, as in Detectron2, whose own programs
             evaluate these; and, beside them, `further_tests`: by name dicts of `test` and
-            `evaluator`.
+            `evaluator`. Until 0.3, with a warning, also lists of the same length or dicts with the
+            same keys as `test` and `evaluator`.
 
     Returns:
         Name -> test set. A single one has the name `""`; beside further ones it is named by its
@@ -63,13 +65,10 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, TestSet]:
     named: dict[str, TestSet] = {}
     if "test" in dataloader and "evaluator" in dataloader:
         own = TestSet(dataloader.test, dataloader.evaluator)
-        if not (_is_call(own.loader) and _is_call(own.evaluator)):
-            raise ConfigError(
-                "dataloader.test and dataloader.evaluator must be one node each; they are "
-                f"{_shape_of(own.loader)} and {_shape_of(own.evaluator)}: further test sets go "
-                "into dataloader.further_tests={name: {test: ..., evaluator: ...}}"
-            )
-        named[_name_of(own) if further else ""] = own
+        if _is_call(own.loader) and _is_call(own.evaluator):
+            named[_name_of(own) if further else ""] = own
+        else:
+            named.update(_several_as_in_0_1(*own))
     for name, entry in further.items():
         if not isinstance(entry, Mapping) or not {"test", "evaluator"} <= set(entry):
             raise ConfigError(
@@ -83,6 +82,36 @@ def pair_test_sets(dataloader: DictConfig) -> dict[str, TestSet]:
             )
         named[str(name)] = TestSet(entry["test"], entry["evaluator"])
     return named
+
+
+def _several_as_in_0_1(loaders: Any, evaluators: Any) -> dict[str, TestSet]:
+    """The test sets of lists, or of dicts, as `dataloader.test` and `dataloader.evaluator`."""
+    several: dict[str, TestSet] | None = None
+    if isinstance(loaders, Mapping) and isinstance(evaluators, Mapping):
+        if not _is_call(loaders) and set(loaders) == set(evaluators):
+            several = {str(name): TestSet(loaders[name], evaluators[name]) for name in loaders}
+    elif isinstance(loaders, Sequence) and isinstance(evaluators, Sequence):
+        if len(loaders) == len(evaluators):
+            pairs = [TestSet(*pair) for pair in zip(loaders, evaluators)]
+            several = {_name_of(pair, f"test{i}"): pair for i, pair in enumerate(pairs)}
+            if len(several) < len(pairs):
+                raise ConfigError(
+                    "two test sets of dataloader.test have one name, and the results of one would "
+                    "be lost: give each a name in dataloader.further_tests"
+                )
+    if several is None:
+        raise ConfigError(
+            "dataloader.test and dataloader.evaluator must be one node each; they are "
+            f"{_shape_of(loaders)} and {_shape_of(evaluators)}: further test sets go into "
+            "dataloader.further_tests={name: {test: ..., evaluator: ...}}"
+        )
+    warnings.warn(
+        "several test sets as dataloader.test and dataloader.evaluator: all but one belong into "
+        "dataloader.further_tests now; lists and dicts go with 0.3",
+        FutureWarning,
+        stacklevel=3,
+    )
+    return several
 
 
 def missing_files(names: Iterable[str]) -> dict[str, str]:
@@ -221,9 +250,9 @@ def _is_call(node) -> bool:
     return isinstance(node, Mapping) and "_target_" in node
 
 
-def _name_of(test_set: TestSet) -> str:
+def _name_of(test_set: TestSet, otherwise: str = "test") -> str:
     names = (test_set.evaluator.get("dataset_name"), test_set.loader.get("dataset"))
-    return next((name for name in names if isinstance(name, str)), "test")
+    return next((name for name in names if isinstance(name, str)), otherwise)
 
 
 def _shape_of(node) -> str:

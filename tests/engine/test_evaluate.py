@@ -92,6 +92,26 @@ def test_an_evaluator_gets_the_masks_that_it_asks_for(augmented):
     assert results == dict.fromkeys(evaluators, {"bbox": {"AP": 1.0}}) and model.training
 
 
+def test_dicts_and_lists_of_sets_as_in_0_1():
+    config = loaders(
+        {"val": L(batches)(count=1), "novel": L(batches)(count=2)},
+        {"novel": L(Counts)(), "val": L(Counts)()},
+    )
+    with pytest.warns(FutureWarning, match="belong into dataloader.further_tests"):
+        results = evaluate_test_sets(config, Model())
+    assert results == {"val": {"bbox": {"AP": 2.0}}, "novel": {"bbox": {"AP": 4.0}}}
+
+    config = loaders(
+        [L(batches)(count=1), L(batches)(count=2)],
+        [L(Counts)(dataset_name="a"), L(Counts)(dataset_name="b")],
+    )
+    with pytest.warns(FutureWarning):
+        assert list(evaluate_test_sets(config, Model())) == ["a", "b"]
+    config.evaluator[1].dataset_name = "a"
+    with pytest.raises(ConfigError, match="two test sets of dataloader.test have one name"):
+        pair_test_sets(config)
+
+
 def with_further(**further):
     config = loaders(L(batches)(count=1), L(Counts)(dataset_name="scenes_val"))
     config.further_tests = further
@@ -128,8 +148,8 @@ def test_no_test_set():
 @pytest.mark.parametrize(
     "test, evaluator",
     [
-        ({"a": L(batches)(count=1)}, {"a": L(Counts)()}),
-        ([L(batches)(count=1)], [L(Counts)()]),
+        ({"a": L(batches)(count=1)}, {"b": L(Counts)()}),
+        ([L(batches)(count=1)], []),
         (L(batches)(count=1), [L(Counts)()]),
     ],
 )
