@@ -38,7 +38,7 @@ def read_refer_json(path: str) -> dict[str, list[Instance]]:
     Raises:
         DataError: the file is missing or no such file.
     """
-    tasks = load_json(path, "refer_json (PhraseCut's own file)")
+    tasks = load_json(path, "file refer_json (PhraseCut's own)")
     try:
         return {task["task_id"]: _instances(task) for task in tasks}
     except (KeyError, TypeError, ValueError) as error:
