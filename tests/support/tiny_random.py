@@ -1,16 +1,15 @@
 """tests/support/tiny_train.py with all that is drawn: augmentation, prompts, dropout, drop path."""
 
+from pathlib import Path
+
 from detectron2.config import LazyCall as L
+from detectron2.config import LazyConfig
 from detectron2.data import transforms as T
 
-from tests.support.tiny_train import (  # noqa: F401
-    dataloader,
-    inference,
-    lr_multiplier,
-    model,
-    optimizer,
-    train,
-)
+# Loaded, not imported: each time it registers its data set.
+_base = LazyConfig.load(str(Path(__file__).with_name("tiny_train.py")))
+dataloader, inference, model, train = _base.dataloader, _base.inference, _base.model, _base.train
+optimizer, lr_multiplier = _base.optimizer, _base.lr_multiplier
 
 _mapper = dataloader.train.mapper
 _mapper.augmentations = [
