@@ -166,7 +166,8 @@ class PromptTokenizer:
         ids, offsets = [e.ids for e in encodings], [e.offsets for e in encodings]
         tokens = TokenizedPrompts.collate(prompts, ids, offsets, self.max_tokens, self.pad_token_id)
         for prompt, encoding in zip(prompts, encodings):
-            if self.tokenizer.unk_token_id in encoding.ids:
+            # CLIP's unknown token is its end token, too.
+            if self.tokenizer.unk_token_id in encoding.ids[1:-1]:
                 self._warn_of_unknown(prompt.caption)
         # [UNK] has characters of its own, but cannot be guessed once it is masked.
         special = torch.isin(tokens.input_ids, torch.tensor(self.tokenizer.all_special_ids))
