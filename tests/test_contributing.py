@@ -16,6 +16,7 @@ from glipv2_d2.data import GROUNDING_FORMATS
 from glipv2_d2.evaluation import EVALUATORS
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY
+from tests.support.benchmark_predictions import instances
 from tests.support.tiny import tiny_input, tiny_question
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,7 +111,7 @@ def test_a_language_backbone(project, tmp_path):
     assert type(instantiate(config.dataloader.test.mapper.tokenizer)) is type(model.tokenizer)
 
 
-def test_an_evaluator(project, tmp_path, instances):
+def test_an_evaluator(project, tmp_path):
     (by_hand,) = project("An evaluator")
     (tmp_path / "weights").symlink_to(ROOT / "weights")
     image = {"id": 7, "file_name": "kite.png", "height": 60, "width": 80, "caption": "a red kite"}
@@ -122,10 +123,11 @@ def test_an_evaluator(project, tmp_path, instances):
     right = len(found) > 0 and found.pred_boxes.get_centers()[0, 0] >= 40
     assert names["results"] == {"pointing": {"accuracy": 100.0 if right else 0.0}}
     evaluator = names["build_evaluator"]("my_val")
-    left, best = (0, (0, 0, 30, 30), 0.4), (0, (50, 10, 20, 20), 0.6)
-    for boxes, accuracy in (([], 0.0), ([left], 0.0), ([left, best], 100.0)):
+    boxes, scores = [(0, 0, 30, 30), (50, 10, 70, 30)], [0.4, 0.6]
+    for count, accuracy in enumerate((0.0, 0.0, 100.0)):
         evaluator.reset()
-        evaluator.process([{"image_id": 7}], [{"instances": instances(boxes)}])
+        found = instances(boxes[:count], scores[:count], size=(60, 80))
+        evaluator.process([{"image_id": 7}], [{"instances": found}])
         assert evaluator.evaluate() == {"pointing": {"accuracy": accuracy}}
 
 
