@@ -11,6 +11,7 @@ from .spans import Span, phrase_text, span_problem
 
 KINDS = ("detection", "grounding")
 SEPARATOR = ". "
+MASK = "[MASK]"
 
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _SPACES = re.compile(r"\s+")
