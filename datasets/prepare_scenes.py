@@ -8,7 +8,12 @@ writes below DIR (default: scenes in $DETECTRON2_DATASETS, that is datasets/scen
     train/ val/ novel/                   pictures
     annotations/{train,val,novel}.json   COCO detection with masks
     annotations/{train,val}_grounding.json   MDETR-GoldG captions with character spans
+    annotations/SPLIT_{questions,vqa}.json   VQAv2 questions and answers of each split
+    annotations/SPLIT_captions.json          COCO captions
+    annotations/SPLIT_{vqa,caption}_grounding.json   both with the boxes of their words, as MDETR's
     manifest.json                        the arguments; a complete folder is not rendered again
+
+A folder that an earlier version has rendered gets the questions and captions that it lacks.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import DataError, UsageError
 from ..files import whole_file
+from .language_files import FILES, LANGUAGE_FORMAT, language_files
 from .photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path
 from .records import SPLITS, detection_json, grounding_json, render_to_disk
 
@@ -36,6 +37,8 @@ def build_scenes(
 ) -> bool:
     """Render the data set, unless the folder already holds exactly this one.
 
+    A folder with the right pictures gets the questions and captions that it lacks.
+
     Args:
         output: the folder; made if absent.
         seed, size, train, val, novel: what to render (size in pixels, numbers of images); the
@@ -44,7 +47,7 @@ def build_scenes(
         progress: called with (images done, images in all).
 
     Returns:
-        True if it was rendered, False if it was there already.
+        True if anything was written, False if all was there already.
 
     Raises:
         UsageError: bad arguments.
@@ -57,14 +60,19 @@ def build_scenes(
     arguments = {"seed": seed, "size": size, **counts}
     if is_complete(root, arguments):
         return False
-    for photo in TRAIN_PHOTOS + EVAL_PHOTOS:
-        photo_path(*photo)
+    rendered = _is_rendered(root, arguments)
+    if not rendered:
+        for photo in TRAIN_PHOTOS + EVAL_PHOTOS:
+            photo_path(*photo)
     if workers is None:
         workers = min(8, _usable_cpus())
     try:
-        _prepare_folder(root, arguments)
-        _render_all(root, counts, seed, size, workers, progress)
-        _write_json(root / MANIFEST, _manifest(root, arguments, complete=True))
+        if not rendered:
+            _prepare_folder(root, arguments)
+            _render_all(root, counts, seed, size, workers, progress)
+            _write_json(root / MANIFEST, _manifest(root, arguments))
+        _write_language(root, seed)
+        _write_json(root / MANIFEST, _whole_manifest(root, arguments))
     except OSError as error:
         raise DataError(
             f"cannot write the scenes to {root}: {error.strerror or error}. Choose a folder with "
@@ -76,10 +84,17 @@ def build_scenes(
 def is_complete(root: Path, arguments: dict) -> bool:
     """Whether `root` holds a finished data set made with these arguments."""
     manifest = _read_manifest(root)
+    # The files are counted last.
+    return bool(manifest) and manifest["complete"] and manifest == _whole_manifest(root, arguments)
+
+
+def _is_rendered(root: Path, arguments: dict) -> bool:
+    """Whether pictures, boxes and grounding captions are there, whatever else is missing."""
+    manifest = _read_manifest(root)
     if manifest is None or not manifest["complete"]:
         return False
-    # Only now: the files are counted.
-    return manifest == _manifest(root, arguments, complete=True)
+    manifest.pop("language", None)
+    return manifest == _manifest(root, arguments)
 
 
 def _check_arguments(counts: dict, size: int, seed: int, workers: int | None) -> None:
@@ -112,6 +127,14 @@ def _render_all(root, counts, seed, size, workers, progress) -> None:
             _write_json(path, grounding_json(split, scenes, size))
 
 
+def _write_language(root: Path, seed: int) -> None:
+    """Write the questions and captions of all splits, from their boxes alone."""
+    for split in SPLITS:
+        detection = json.loads((root / "annotations" / f"{split}.json").read_text("utf-8"))
+        for name, content in language_files(split, detection, seed).items():
+            _write_json(root / "annotations" / f"{split}_{name}.json", content)
+
+
 @contextmanager
 def _workers(number: int) -> Iterator[Callable[..., Iterable[dict]]]:
     """`map`, in this process or in several; results come in order."""
@@ -138,21 +161,17 @@ def _prepare_folder(root: Path, arguments: dict) -> None:
             f"{root} is not empty and was not written by prepare_scenes.py (it has no readable "
             f"{MANIFEST}): choose another --output, or empty it"
         )
-    _write_json(root / MANIFEST, _manifest(root, arguments, complete=False))
+    _write_json(root / MANIFEST, {"format": FORMAT, "arguments": arguments, "complete": False})
     for name in _OWN_FOLDERS:
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir()
 
 
-def _inventory(root: Path) -> dict:
-    """Count the pictures per split and take the size in bytes of each annotation file."""
-    files = {}
-    for name in _OWN_FOLDERS[:3]:
-        pictures = [entry.stat().st_size for entry in (root / name).glob("*.jpg")]
-        files[name] = sum(1 for length in pictures if length > 0)
-    for path in sorted((root / "annotations").glob("*.json")):
-        files[f"annotations/{path.name}"] = path.stat().st_size
-    return files
+def _lengths(root: Path, names: Iterable[str]) -> dict[str, int]:
+    """The size in bytes of those annotation files that are there."""
+    paths = {name: root / "annotations" / f"{name}.json" for name in names}
+    sizes = {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+    return {f"annotations/{name}.json": size for name, size in sorted(sizes.items())}
 
 
 def _read_manifest(root: Path) -> dict | None:
@@ -164,9 +183,21 @@ def _read_manifest(root: Path) -> dict | None:
     return manifest if ours else None
 
 
-def _manifest(root: Path, arguments: dict, complete: bool) -> dict:
-    manifest = {"format": FORMAT, "arguments": arguments, "complete": complete}
-    return {**manifest, "files": _inventory(root)} if complete else manifest
+def _manifest(root: Path, arguments: dict) -> dict:
+    """Of what is rendered: the pictures per split and the size of each annotation file."""
+    files = {}
+    for split in SPLITS:
+        pictures = [entry.stat().st_size for entry in (root / split).glob("*.jpg")]
+        files[split] = sum(1 for length in pictures if length > 0)
+    files |= _lengths(root, [*SPLITS, *(f"{s}_grounding" for s in SPLITS if SPLITS[s].captions)])
+    return {"format": FORMAT, "arguments": arguments, "complete": True, "files": files}
+
+
+def _whole_manifest(root: Path, arguments: dict) -> dict:
+    """Of all: also the questions and captions."""
+    names = [f"{split}_{name}" for split in SPLITS for name in FILES]
+    language = {"format": LANGUAGE_FORMAT, "files": _lengths(root, names)}
+    return {**_manifest(root, arguments), "language": language}
 
 
 def _write_json(path: Path, content: dict) -> None:

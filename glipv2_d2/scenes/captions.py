@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..data.datasets.scenes import SHAPES
 from .layout import REFERENCE_SIZE
+from .relations import MARGIN, RELATIONS, SUPERLATIVES, holds, plainly_first
 from .render import SceneObject
 
 PLURALS = {shape: f"{shape}es" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 SMALL_BELOW, LARGE_ABOVE = 34.0, 50.0  # longer side of an object at REFERENCE_SIZE
 _SIZE_GAP = 8.0  # an object that is "the small one" is smaller than its like by this much...
 _VISIBLE_GAP = 4.0  # ... and its visible part than theirs by this much
-_MARGIN = 0.1  # of the image: what must lie between two centers for "left of" to be said
-_NUMBERS = {1: "a", 2: "two", 3: "three", 4: "four"}
-_RELATIONS = ("left of", "right of", "above", "below")
-_SUPERLATIVES = {"leftmost": (0, 1), "rightmost": (0, -1), "topmost": (1, 1), "lowest": (1, -1)}
+NUMBERS = {1: "a", 2: "two", 3: "three", 4: "four"}
 
 
 @dataclass
@@ -42,6 +41,21 @@ class Caption:
         self.add(words)
         for member in members:
             self.spans[member].append((start, start + len(words)))
+
+
+def list_groups(caption: Caption, groups: Sequence[tuple[tuple[str, str], list[int]]]) -> None:
+    """Append a list: "a green heart, two yellow circles and a red star".
+
+    Args:
+        caption: takes the words.
+        groups: color and shape, and the indices of all objects that have them.
+    """
+    for position, ((color, shape), members) in enumerate(groups):
+        if position:
+            caption.add("and" if position == len(groups) - 1 else ",")
+        caption.add(NUMBERS.get(len(members), "many"))
+        noun = shape if len(members) == 1 else PLURALS[shape]
+        caption.add_phrase(f"{color} {noun}", members)
 
 
 class CaptionWriter:
@@ -86,12 +100,7 @@ class CaptionWriter:
             opening = "there are"
         if opening:
             caption.add(opening)
-        for position, ((color, shape), members) in enumerate(chosen):
-            if position:
-                caption.add("and" if position == len(chosen) - 1 else ",")
-            caption.add(_NUMBERS.get(len(members), "many"))
-            noun = shape if len(members) == 1 else PLURALS[shape]
-            caption.add_phrase(f"{color} {noun}", members)
+        list_groups(caption, chosen)
         return caption
 
     def relation(self, rng) -> Caption | None:
@@ -116,13 +125,13 @@ class CaptionWriter:
         if len(like) < 2:
             return None
         if rng.random() < 0.6:
-            word = list(_SUPERLATIVES)[rng.integers(4)]
-            axis, sign = _SUPERLATIVES[word]
-            first = self._first(sign * self.centers[like, axis], _MARGIN)
+            word = list(SUPERLATIVES)[rng.integers(4)]
+            axis, sign = SUPERLATIVES[word]
+            first = plainly_first(sign * self.centers[like, axis], MARGIN)
         else:
             word, sign = (("smallest", 1), ("largest", -1))[rng.integers(2)]
-            first = self._first(sign * self.sizes[like], _SIZE_GAP)
-            if first != self._first(sign * self.visible_sizes[like], _VISIBLE_GAP):
+            first = plainly_first(sign * self.sizes[like], _SIZE_GAP)
+            if first != plainly_first(sign * self.visible_sizes[like], _VISIBLE_GAP):
                 first = None
         if first is None:
             return None
@@ -130,12 +139,6 @@ class CaptionWriter:
         caption.add("the")
         caption.add_phrase(f"{word} {noun}", [like[first]])
         return caption
-
-    @staticmethod
-    def _first(values: np.ndarray, gap: float) -> int | None:
-        """Position of the least value if the next one is larger by `gap`, else None."""
-        order = np.argsort(values)
-        return int(order[0]) if values[order[1]] - values[order[0]] >= gap else None
 
     def attributes(self, rng) -> Caption:
         """Name attributes, e.g. "all stars and everything red"; phrases may overlap."""
@@ -181,19 +184,20 @@ class CaptionWriter:
 
     def _add_relation(self, rng, caption: Caption, used: set[int]) -> set[int] | None:
         """Append "the X left of the Y"; returns the objects said so far, None if there is none."""
+        centers = self.centers
         for _ in range(12):
             subject, other = (int(i) for i in rng.choice(len(self.objects), 2, replace=False))
             if {subject, other} & used:
                 continue
-            relation = _RELATIONS[rng.integers(4)]
+            relation = RELATIONS[rng.integers(4)]
             landmark = self._unique_name(rng, other)
-            if landmark is None or self._holds(subject, relation, other) is not True:
+            if landmark is None or holds(centers[subject], relation, centers[other]) is not True:
                 continue
             name = self._unique_name(rng, subject)
             if name is None:
                 # Another one of its kind is there: the relation must clearly fail for that one.
                 like = [i for i in self.groups[self.objects[subject].pair] if i != subject]
-                if any(self._holds(i, relation, other) is not False for i in like):
+                if any(holds(centers[i], relation, centers[other]) is not False for i in like):
                     continue
                 name = " ".join(self.objects[subject].pair)
             caption.add("the")
@@ -223,13 +227,3 @@ class CaptionWriter:
         whole = sign * (self.sizes[others] - self.sizes[index])
         seen = sign * (self.visible_sizes[others] - self.visible_sizes[index])
         return bool((whole > _SIZE_GAP).all() and (seen > _VISIBLE_GAP).all())
-
-    def _holds(self, subject: int, relation: str, other: int) -> bool | None:
-        """True if it plainly holds, False if the opposite side is plain, None in between."""
-        dx, dy = self.centers[subject] - self.centers[other]
-        along, across = (dx, dy) if relation in ("left of", "right of") else (dy, dx)
-        if relation in ("right of", "below"):
-            along = -along
-        if along < -_MARGIN and abs(across) < abs(along):
-            return True
-        return False if along > _MARGIN / 2 else None

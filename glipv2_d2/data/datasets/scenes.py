@@ -2,7 +2,9 @@
 
 `scenes_train` (COCO detection, 52 classes), `scenes_train_grounding` (captions), `scenes_val` (64
 names asked, the 52 base classes occur), `scenes_val_grounding` and `scenes_novel` (64 names asked;
-evaluated on the 12 pairs that training never shows). `datasets/prepare_scenes.py` renders them.
+evaluated on the 12 pairs that training never shows). Of each split `scenes_{split}_vqa_grounding`
+has questions with the boxes of their words and of the answer, `scenes_{split}_caption_grounding`
+captions to be learned. `datasets/prepare_scenes.py` renders them.
 """
 
 from __future__ import annotations
@@ -43,6 +45,15 @@ CATEGORY_IDS = {pair: index for index, pair in enumerate(ALL_PAIRS, start=1)}
 ALL_CLASSES = tuple(map(" ".join, ALL_PAIRS))
 BASE_CLASSES = tuple(map(" ".join, BASE_PAIRS))
 NOVEL_CLASSES = tuple(" ".join(pair) for pair in ALL_PAIRS if pair in HELD_OUT_PAIRS)
+# What a question about a scene can be answered with (scenes/questions.py).
+SCENES_ANSWERS = (
+    *COLORS,
+    *SHAPES,
+    *("0", "1", "2", "3", "4", "yes", "no"),
+    *("left", "right", "above", "below"),
+)
+# Pairs that are asked about; every one that is in a split's pictures is among them.
+PAIRS_OF_SPLIT = {"train": BASE_PAIRS, "val": BASE_PAIRS, "novel": ALL_PAIRS}
 
 # split: (pairs in the file, classes that the evaluation averages over)
 _DETECTION = {
@@ -66,8 +77,11 @@ def register_all_scenes(root: str) -> None:
             "evaluated_classes": list(evaluated),
         }
         _register(load_coco_style_json, folder, split, evaluator_type="coco", **metadata)
-    for split in ("train_grounding", "val_grounding"):
-        _register(load_mdetr_json, folder, split, evaluator_type="grounding", format="mdetr")
+    captions = ["train_grounding", "val_grounding"]
+    for split in _DETECTION:
+        captions += [f"{split}_vqa_grounding", f"{split}_caption_grounding"]
+    for name in captions:
+        _register(load_mdetr_json, folder, name, evaluator_type="grounding", format="mdetr")
 
 
 def _register(load: Callable[..., list], folder: str, split: str, **metadata: Any) -> None:
