@@ -20,11 +20,16 @@ CHAINS = (
     ("pretrain/glipv2_t.py", "pretrain/glipv2_t_stage2.py", "mask/glipv2_t_mask.py"),
     ("pretrain/glipv2_b.py", "pretrain/glipv2_b_stage2.py", "mask/glipv2_b_mask.py"),
     ("pretrain/glipv2_h.py", "mask/glipv2_h_mask.py"),
-    ("demo/scenes_glipv2.py", "demo/scenes_glipv2_stage2.py", "demo/scenes_glipv2_mask.py"),
+    (
+        "demo/scenes_glipv2.py",
+        "demo/scenes_glipv2_stage2.py",
+        "demo/scenes_glipv2_vl.py",
+        "demo/scenes_glipv2_mask.py",
+    ),
 )
 PAIRS = [pair for chain in CHAINS for pair in itertools.pairwise(chain)]
 PUBLISHED = [path for chain in CHAINS[:3] for path in chain]
-SECOND = [chain[:2] for chain in CHAINS if len(chain) == 3]
+SECOND = [chain[:2] for chain in CHAINS if len(chain) >= 3]
 MASKS = [chain[-1] for chain in CHAINS]
 
 
@@ -97,11 +102,13 @@ def test_data():
 def test_a_stage_goes_on_from_the_one_before(before, after):
     first, second = recipe(before).train, recipe(after).train
     assert second.init_checkpoint == f"{first.output_dir}/model_final.pth"
-    # Whatever is new in a stage is its mask head: all else comes from the file.
+    # Whatever is new in a stage are its task heads: all else comes from the file.
     own = {name: value.shape for name, value in on_meta(after).state_dict().items()}
     file = {name: value.shape for name, value in on_meta(before).state_dict().items()}
     new = own.items() - file.items()
-    assert {name.split(".")[0] for name, _ in new} == ({"mask_head"} if after in MASKS else set())
+    heads = {"mask_head"} if after in MASKS else set()
+    heads = {"vqa_head", "caption_head"} if after.endswith("_vl.py") else heads
+    assert {name.split(".")[0] for name, _ in new} == heads
 
 
 def test_no_stage_writes_over_another_one():
@@ -125,7 +132,7 @@ def test_the_second_stage_leaves_out_the_pairs(first, second):
 
 
 def test_the_demos_second_stage_sees_more_names_than_captions():
-    first, second, _ = CHAINS[3]
+    first, second, *_ = CHAINS[3]
     assert mix(first) == {"scenes_train": 0.5, "scenes_train_grounding": 1.0}
     assert mix(second) == {"scenes_train": 1.0, "scenes_train_grounding": 0.4}
     assert not recipe(second).dataloader.train.mapper.get("use_masks", False)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from .models.glipv2_mask import add_mask_head
+from .models.understanding import add_caption_head, add_vqa_head
 
 # In no second stage: image-text pairs with pseudo boxes.
 _PAIRS = ("cap4m_train", "cc15m_sbu_train")
@@ -27,6 +28,26 @@ def second_stage(recipe):
     train.datasets = [entry for entry in train.datasets if entry[0] not in _PAIRS]
     recipe.model.mlm_head = None
     return _go_on(recipe, "stage2")
+
+
+def understanding_stage(recipe, *, answers, vocabulary_size, datasets, parts, max_iter):
+    """Answers and captions beside boxes, in one set of weights (Sections 3.3 and 4.2).
+
+    The paper fine-tunes a model for each task (`vqa/`, `captioning/`); here the tasks are mixed, so
+    that one model has them all. Without the contrast, which is learnt by then.
+
+    Args:
+        answers, vocabulary_size: see `models/understanding.py`.
+        datasets: the mix, lists of names among it so that detection stays.
+        parts: those that are trained, see `train.trained_parts`.
+    """
+    recipe.model.contrast = None
+    add_vqa_head(recipe.model, answers=answers)
+    add_caption_head(recipe.model, vocabulary_size=vocabulary_size)
+    recipe.dataloader.train.datasets = datasets
+    recipe.train.trained_parts = parts
+    recipe.train.max_iter = max_iter
+    return _go_on(recipe, "vl")
 
 
 def mask_stage(recipe, dataloader, *, max_iter=120_800, **head):
