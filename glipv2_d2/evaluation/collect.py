@@ -108,8 +108,7 @@ class ImageLedger:
 class GatheringEvaluator(DatasetEvaluator):
     """Base of the evaluators: takes each image once and scores all of them in the main process.
 
-    Subclasses implement `add_image` (or `add_output`, where boxes are not all), `collected` and
-    `score`.
+    Subclasses implement `add_image` (or `add_output`), `collected` and `score`.
 
     Args:
         dataset_name: a registered data set.
@@ -167,7 +166,7 @@ class GatheringEvaluator(DatasetEvaluator):
         return {} if parts is None else self.score(parts)
 
     def add_output(self, image_id: Any, output: Mapping[str, Any]) -> None:
-        """Keep what counts of the model's output for an image; by default of its boxes."""
+        """Keep what counts of an image's output; by default its "instances" alone do."""
         self.add_image(image_id, output["instances"])
 
     def add_image(self, image_id: Any, instances: Instances) -> None:

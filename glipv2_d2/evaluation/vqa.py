@@ -15,13 +15,12 @@ from torchvision.ops import box_iou
 from ..data.datasets.vqa import TYPES
 from ..errors import DataError
 from ..language.answers import agreement, normalize_answer
+from ..language.prompt import MASK
 from ..language.spans import Span, phrase_key
 from .build import EVALUATORS
 from .collect import Results, write_json_rows
 from .record_evaluator import Record, RecordEvaluator, ranked, true_box
 from .tables import Table
-
-MASK = "[MASK]"
 
 
 def vqa_accuracy(answer: str, human_answers: Sequence[str]) -> float:
