@@ -85,45 +85,35 @@ def soft_scores(human_answers: Sequence[str]) -> dict[str, float]:
     return {answer: agreement(count, len(human_answers)) for answer, count in counts.items()}
 
 
-def read_answers(answers: str | os.PathLike | Sequence[str]) -> tuple[str, ...]:
-    """The answer of each class of a VQA head.
+def read_answers(path: str | os.PathLike) -> list[str]:
+    """The answer of each class of a VQA head, from a json file.
 
     Args:
-        answers: the list itself, or a json file with it: `["yes", ...]` or `{"0": "yes", ...}`
-            (label2ans), or `{"yes": 0, ...}` (ans2label) in any order. One of the answers may be
-            empty, as in the list that LXMERT published for VQAv2.
+        path: of `["yes", ...]` or `{"0": "yes", ...}` (label2ans), or of `{"yes": 0, ...}`
+            (ans2label), in any order. One of the answers may be empty, as in the list that LXMERT
+            published for VQAv2.
 
     Raises:
         DataError: the file is missing or no such json, there are fewer than two answers, one is
             there twice, or a class between the first and the last has none.
     """
-    if isinstance(answers, str | os.PathLike):
-        where = f"the answer list {os.fspath(answers)!r}"
-        content = _load(answers, where)
-    else:
-        where, content = "the answer list", list(answers)
-    by_class = _by_class(content, where)
-    if not all(isinstance(answer, str) for answer in by_class):
-        other = next(answer for answer in by_class if not isinstance(answer, str))
-        raise DataError(f"{where}: {other!r} is no text")
-    twice = [answer for answer, count in Counter(by_class).items() if count > 1]
-    if twice:
-        raise DataError(f"{where} has {twice[0]!r} twice: an answer is one class")
-    if len(by_class) < 2:
-        raise DataError(f"{where} has {len(by_class)} answers: there is nothing to choose from")
-    return tuple(by_class)
-
-
-def _load(path: str | os.PathLike, where: str) -> Any:
+    where = f"the answer list {os.fspath(path)!r}"
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return json.load(file)
+            answers = _by_class(json.load(file), where)
     except FileNotFoundError:
         raise DataError(
             f"{where} is not there: `python datasets/prepare_vqa_answers.py` makes one"
         ) from None
-    except ValueError as error:  # no json, or no UTF-8
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{where} is no valid json: {error}") from error
+    if other := [answer for answer in answers if not isinstance(answer, str)]:
+        raise DataError(f"{where}: {other[0]!r} is no text")
+    if twice := [answer for answer, count in Counter(answers).items() if count > 1]:
+        raise DataError(f"{where} has {twice[0]!r} twice: an answer is one class")
+    if len(answers) < 2:
+        raise DataError(f"{where} has {len(answers)} answers: there is nothing to choose from")
+    return answers
 
 
 def _by_class(content: Any, where: str) -> list[Any]:

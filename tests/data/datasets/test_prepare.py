@@ -169,20 +169,20 @@ def test_vqa_answers(tmp_path, capsys):
     main = script("prepare_vqa_answers").main
     assert main([*files, "--output", str(output), "--questions", "2"]) == 0
     # Two questions each; the empty answer, of "the" and "a", stands before the others.
-    assert read_answers(output) == ("", "2", "red")
+    assert read_answers(output) == ["", "2", "red"]
     # "two", 3 of 10 for "2", "red", and both that are empty: 1 + 0.9 + 1 + 1 + 1 of 7.
     line = f"{output}: 3 answers; 5 of 7 questions (71.43%) have one of them"
     assert f"{line}, which bounds the accuracy to 70.00%" in capsys.readouterr().out
     gqa = tmp_path / "gqa.json"
     gqa.write_text(json.dumps({"1": {"answer": "yes"}, "2": {"answer": "no"}}))
     assert main([str(gqa), "--output", str(output), "--questions", "1"]) == 0
-    assert read_answers(output) == ("no", "yes")
+    assert read_answers(output) == ["no", "yes"]
     assert main([str(gqa), "--output", str(output)]) == 2
     assert "0 answers have 9 questions" in capsys.readouterr().err
     gqa.write_text("[1]")
     assert main([str(gqa), "--output", str(output)]) == 2
     assert "gqa.json is not in the expected form" in capsys.readouterr().err
-    assert read_answers(output) == ("no", "yes")
+    assert read_answers(output) == ["no", "yes"]
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"images": [1]}'])
