@@ -1,19 +1,24 @@
 #!/usr/bin/env python
-"""What the losses of GLIPv2 teach, measured on the "scenes" (docs/glipv2.md).
+"""What the losses of GLIPv2 teach, measured on the "scenes" (docs/glipv2.md, vl_understanding.md).
 
     python -m tools.probe_glipv2 --config-file configs/demo/scenes_glipv2.py --weights W \\
         --task retrieval                      the phrase of a box among those of a whole batch
     python -m tools.probe_glipv2 ... --task masked-words
                                               colors and shapes from the image, or from another's
+    python -m tools.probe_glipv2 ... --task questions
+                                              answers from the image, from another's, from the words
 
 retrieval runs with any GLIP, on scenes_val unless --dataset names another data set; its prompts
 are drawn as in training, from a fixed seed. masked-words needs a model with mlm_head and reads the
-captions of scenes_val_grounding. A table is printed; --output also writes the numbers as json.
+captions of scenes_val_grounding. questions needs one with vqa_head, and asks those of
+scenes_val_vqa_grounding or of --dataset. A table is printed; --output also writes the numbers as
+json.
 """
 
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 from detectron2.config import LazyCall as L
@@ -30,10 +35,12 @@ from glipv2_d2.data import GroundingDatasetMapper
 from glipv2_d2.data.loading import load_records
 from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.errors import command
+from glipv2_d2.scenes.answered_questions import answer_accuracy, wording_oracle
 from glipv2_d2.scenes.masked_words import KINDS, masked_word_accuracy
 from glipv2_d2.scenes.region_word_retrieval import phrase_retrieval
 
 CAPTIONS, OBJECTS = "scenes_val_grounding", "scenes_val"
+QUESTIONS, KNOWN_QUESTIONS = "scenes_val_vqa_grounding", "scenes_train_vqa_grounding"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,8 +49,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config-file", required=True, help="LazyConfig of the model")
     parser.add_argument("--weights", required=True, help="must hold all weights of the model")
-    parser.add_argument("--task", required=True, choices=("retrieval", "masked-words"))
-    parser.add_argument("--dataset", default=OBJECTS, help="of retrieval; default: %(default)s")
+    parser.add_argument("--task", required=True, choices=sorted(TASKS))
+    parser.add_argument("--dataset", help="of retrieval and questions; default: see above")
     parser.add_argument("--batch", type=int, default=16, help="images together; default: 16")
     parser.add_argument("--limit", type=int, help="so many records only, the first ones")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...; default: auto")
@@ -56,7 +63,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def retrieval(cfg, model, args) -> tuple[dict, str]:
     """The numbers of the task, and the table."""
-    records = load_records(args.dataset)[: args.limit]
+    dataset = args.dataset or OBJECTS
+    records = load_records(dataset)[: args.limit]
     mapper = cfg.dataloader.train.mapper
     mapper.augmentations, mapper.negative_captions = [_resize(cfg)], 0
     mapper = instantiate(mapper)
@@ -70,19 +78,13 @@ def retrieval(cfg, model, args) -> tuple[dict, str]:
             if name in numbers]  # fmt: skip
     table = tabulate(rows, headers=("score", "top-1"), floatfmt=".3f")
     sizes = f"{numbers['boxes']} boxes, {numbers['phrases']:.0f} phrases in a batch of {args.batch}"
-    return numbers, f"{args.dataset}: {sizes}\n{table}"
+    return numbers, f"{dataset}: {sizes}\n{table}"
 
 
 def masked_words(cfg, model, args) -> tuple[dict, str]:
     """The numbers of the task, and the table."""
     records = load_records(CAPTIONS)[: args.limit]
-    mapper = GroundingDatasetMapper(
-        is_train=False,
-        augmentations=[instantiate(_resize(cfg))],
-        tokenizer=model.tokenizer,
-        image_format=model.input_format,
-    )
-    numbers = masked_word_accuracy(model, records, mapper, _objects(), args.batch)
+    numbers = masked_word_accuracy(model, records, _mapper(cfg, model), _objects(), args.batch)
     rows = [
         (image.replace("_", " "), kind, *numbers[image][kind].values())
         for image in numbers
@@ -91,6 +93,35 @@ def masked_words(cfg, model, args) -> tuple[dict, str]:
     headers = ("image", "masked", "words", "top-1", "decided words", "top-1 of these")
     table = tabulate(rows, headers=headers, floatfmt=".3f")
     return numbers, f"{CAPTIONS}: {len(records)} captions\n{table}"
+
+
+def questions(cfg, model, args) -> tuple[dict, str]:
+    """The numbers of the task, and the table."""
+    dataset = args.dataset or QUESTIONS
+    records = load_records(dataset)[: args.limit]
+    numbers = answer_accuracy(model, records, _mapper(cfg, model), args.batch)
+    numbers["words_alone"] = wording_oracle(load_records(KNOWN_QUESTIONS), records)
+    counts = Counter(record["question_type"] for record in records)
+    counts["all"] = len(records)
+    rows = [
+        (kind, counts[kind], *(numbers[source][kind] for source in numbers))
+        for kind in numbers["words_alone"]
+    ]
+    headers = ("kind", "questions", *(source.replace("_", " ") for source in numbers))
+    return numbers, f"{dataset}\n{tabulate(rows, headers=headers, floatfmt='.3f')}"
+
+
+TASKS = {"retrieval": retrieval, "masked-words": masked_words, "questions": questions}
+
+
+def _mapper(cfg, model) -> GroundingDatasetMapper:
+    """Gives the model's input for a record, as in a test."""
+    return GroundingDatasetMapper(
+        is_train=False,
+        augmentations=[instantiate(_resize(cfg))],
+        tokenizer=model.tokenizer,
+        image_format=model.input_format,
+    )
 
 
 def _resize(cfg):
@@ -119,8 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     model = build_for_weights(cfg.model, args.weights)
     load_weights(model, args.weights)
     model = model.eval().to(device)
-    run = retrieval if args.task == "retrieval" else masked_words
-    numbers, table = run(cfg, model, args)
+    numbers, table = TASKS[args.task](cfg, model, args)
     print(table)
     if args.output is not None:
         args.output.parent.mkdir(parents=True, exist_ok=True)

@@ -84,8 +84,10 @@ def build_scenes(
 def is_complete(root: Path, arguments: dict) -> bool:
     """Whether `root` holds a finished data set made with these arguments."""
     manifest = _read_manifest(root)
-    # The files are counted last.
-    return bool(manifest) and manifest["complete"] and manifest == _whole_manifest(root, arguments)
+    if manifest is None or not manifest["complete"]:
+        return False
+    # Only now: the files are counted.
+    return manifest == _whole_manifest(root, arguments)
 
 
 def _is_rendered(root: Path, arguments: dict) -> bool:

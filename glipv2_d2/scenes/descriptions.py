@@ -40,7 +40,7 @@ def describe(scene: Scene, count: int, rng: np.random.Generator) -> list[Caption
 
 
 def _list(groups: list[tuple[tuple[str, str], list[int]]], opening: str = "") -> Caption:
-    """ "two yellow circles, a green heart and a red star"."""
+    """List: "two yellow circles, a green heart and a red star"."""
     caption = Caption()
     if opening:
         caption.add(opening)
@@ -49,7 +49,7 @@ def _list(groups: list[tuple[tuple[str, str], list[int]]], opening: str = "") ->
 
 
 def _relations(scene: Scene) -> list[Caption]:
-    """ "a red star left of a blue ring", for all things that have no like."""
+    """Relate all things that have no like: "a red star left of a blue ring"."""
     alone = {pair: members for pair, members in scene.groups().items() if len(members) == 1}
     captions = []
     for (subject, (i,)), (other, (j,)) in permutations(alone.items(), 2):

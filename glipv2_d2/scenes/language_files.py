@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..language.prompt import MASK
+from ..language.spans import Span
 from .captions import Caption
 from .descriptions import describe
 from .questions import Question, ask_about
@@ -137,7 +138,7 @@ class _Grounded(NamedTuple):
 
     text: str
     scene: Scene
-    phrases: list[tuple[tuple[int, int], list[int]]]
+    phrases: list[tuple[Span, list[int]]]
     fields: dict[str, Any]
 
 
@@ -146,17 +147,12 @@ def _grounded_question(asked: _Asked) -> _Grounded:
     question = asked.question
     start = len(question.text) + 1
     phrases = [*question.phrases, ((start, start + len(MASK)), question.things)]
-    fields = {
-        **asked.labels,
-        "task": "question",
-        "answers": {question.answer: 1.0},
-        "human_answers": [question.answer] * _RATERS,
-    }
+    fields = {**asked.labels, "task": "question", "answers": {question.answer: 1.0}}
     return _Grounded(f"{question.text} {MASK}", asked.scene, phrases, fields)
 
 
 def _grounded_caption(caption: Caption, scene: Scene) -> _Grounded:
-    members: dict[tuple[int, int], list[int]] = {}
+    members: dict[Span, list[int]] = {}
     for thing, spans in caption.spans.items():
         for span in spans:
             members.setdefault(span, []).append(thing)

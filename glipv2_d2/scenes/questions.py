@@ -15,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.datasets.scenes import COLORS, HELD_OUT_PAIRS, PAIRS_OF_SPLIT, SHAPES
+from ..language.spans import Span
 from .captions import PLURALS
 from .relations import MARGIN, RELATIONS, SUPERLATIVES, holds, plainly_first
 from .truth import Scene
 
 MOST_COUNTED = 4  # larger numbers are too rare to be an answer
+Pair = tuple[str, str]  # color and shape
 Phrase = tuple[str, list[int]]  # words, and the things that they mean
 
 
@@ -40,7 +42,7 @@ class Question(NamedTuple):
     parts: tuple[str | Phrase, ...]
     answer: str
     things: list[int]
-    denied: tuple[str, str] | None = None
+    denied: Pair | None = None
 
     @property
     def text(self) -> str:
@@ -48,7 +50,7 @@ class Question(NamedTuple):
         return " ".join(p if isinstance(p, str) else p[0] for p in self.parts) + "?"
 
     @property
-    def phrases(self) -> list[tuple[tuple[int, int], list[int]]]:
+    def phrases(self) -> list[tuple[Span, list[int]]]:
         """The [start, end) characters of each phrase, and the things that it means."""
         result, start = [], 0
         for part in self.parts:
@@ -57,6 +59,10 @@ class Question(NamedTuple):
                 result.append(((start, start + len(words)), part[1]))
             start += len(words) + 1
         return result
+
+
+# Gives all questions of one form about a scene; takes the pairs that may be named, too.
+Form = Callable[[Scene, Sequence[Pair]], Iterator[Question]]
 
 
 def ask_about(
@@ -94,7 +100,8 @@ def _possible(scene: Scene, kind: str, split: str, rng: np.random.Generator) -> 
     order = rng.choice(len(forms), len(forms), replace=False, p=weights)
     of_form = [list(forms[i](scene, PAIRS_OF_SPLIT[split])) for i in order]
     if split == "novel":
-        of_form = [_about_held_out(scene, questions) for questions in of_form] + of_form
+        held_out = [[q for q in some if _is_about_held_out(q, scene)] for some in of_form]
+        of_form = held_out + of_form
     return next(filter(None, of_form), [])
 
 
@@ -111,13 +118,10 @@ def _least_asked(possible: list[Question], asked: Counter, rng: np.random.Genera
     return chosen
 
 
-def _about_held_out(scene: Scene, possible: Iterable[Question]) -> list[Question]:
-    def is_held_out(question: Question) -> bool:
-        named = [i for _, things in question.phrases for i in things]
-        pairs = {scene.things[i].pair for i in question.things or named}
-        return not pairs.isdisjoint(HELD_OUT_PAIRS) or question.denied in HELD_OUT_PAIRS
-
-    return list(filter(is_held_out, possible))
+def _is_about_held_out(question: Question, scene: Scene) -> bool:
+    named = [i for _, things in question.phrases for i in things]
+    pairs = {scene.things[i].pair for i in question.things or named}
+    return not pairs.isdisjoint(HELD_OUT_PAIRS) or question.denied in HELD_OUT_PAIRS
 
 
 class _Family(NamedTuple):
@@ -145,10 +149,10 @@ def _families(scene: Scene, kind: str) -> Iterator[_Family]:
             yield _Family(f"what {kind} is the", noun, members, answers)
 
 
-def _only_one(kind: str) -> Callable[[Scene, Sequence], Iterator[Question]]:
-    """ "what color is the star?", where there is one star."""
+def _only_one(kind: str) -> Form:
+    """The form "what color is the star?", where there is one star."""
 
-    def form(scene: Scene, pairs: Sequence) -> Iterator[Question]:
+    def form(scene: Scene, pairs: Sequence[Pair]) -> Iterator[Question]:
         for opening, noun, members, answers in _families(scene, kind):
             if len(members) == 1:
                 wording = f"{opening} {noun}"
@@ -157,10 +161,10 @@ def _only_one(kind: str) -> Callable[[Scene, Sequence], Iterator[Question]]:
     return form
 
 
-def _superlative(kind: str) -> Callable[[Scene, Sequence], Iterator[Question]]:
-    """ "what color is the leftmost star?", where there are stars of two colors."""
+def _superlative(kind: str) -> Form:
+    """The form "what color is the leftmost star?", where there are stars of two colors."""
 
-    def form(scene: Scene, pairs: Sequence) -> Iterator[Question]:
+    def form(scene: Scene, pairs: Sequence[Pair]) -> Iterator[Question]:
         for family in filter(lambda f: f.varied, _families(scene, kind)):
             centers = np.array([scene.things[i].center for i in family.members])
             for word, (axis, sign) in SUPERLATIVES.items():
@@ -174,10 +178,10 @@ def _superlative(kind: str) -> Callable[[Scene, Sequence], Iterator[Question]]:
     return form
 
 
-def _beside(kind: str) -> Callable[[Scene, Sequence], Iterator[Question]]:
-    """ "what color is the star left of the blue ring?", where there are stars of two colors."""
+def _beside(kind: str) -> Form:
+    """The form "what color is the star left of the blue ring?": there are stars of two colors."""
 
-    def form(scene: Scene, pairs: Sequence) -> Iterator[Question]:
+    def form(scene: Scene, pairs: Sequence[Pair]) -> Iterator[Question]:
         for family in filter(lambda f: f.varied, _families(scene, kind)):
             for landmark, name in _unique(scene):
                 if landmark in family.members:
@@ -195,8 +199,8 @@ def _beside(kind: str) -> Callable[[Scene, Sequence], Iterator[Question]]:
     return form
 
 
-def _side(scene: Scene, pairs: Sequence) -> Iterator[Question]:
-    """ "is the red star left or right of the blue ring?", likewise above or below."""
+def _side(scene: Scene, pairs: Sequence[Pair]) -> Iterator[Question]:
+    """The form "is the red star left or right of the blue ring?", likewise above or below."""
     for (subject, name), (landmark, other) in permutations(_unique(scene), 2):
         for sides in (("left of", "right of"), ("above", "below")):
             for relation in sides:
@@ -208,8 +212,8 @@ def _side(scene: Scene, pairs: Sequence) -> Iterator[Question]:
                     yield Question("relation", wording, parts, word, [subject])
 
 
-def _stands(scene: Scene, pairs: Sequence) -> Iterator[Question]:
-    """ "is the red star left of the blue ring?"."""
+def _stands(scene: Scene, pairs: Sequence[Pair]) -> Iterator[Question]:
+    """The form "is the red star left of the blue ring?"."""
     for (subject, name), (landmark, other) in permutations(_unique(scene), 2):
         for relation in RELATIONS:
             side = _holds(scene, subject, relation, landmark)
@@ -220,8 +224,8 @@ def _stands(scene: Scene, pairs: Sequence) -> Iterator[Question]:
             yield Question("yes/no", f"is the {name} {relation}", parts, answer, things)
 
 
-def _exists(scene: Scene, pairs: Sequence) -> Iterator[Question]:
-    """ "is there a red star?"; if not, there is something red and a star."""
+def _exists(scene: Scene, pairs: Sequence[Pair]) -> Iterator[Question]:
+    """The form "is there a red star?"; if not, something red is there, and a star."""
     for color, shape in pairs:
         name = f"{color} {shape}"
         things = scene.where(color, shape)
@@ -232,10 +236,10 @@ def _exists(scene: Scene, pairs: Sequence) -> Iterator[Question]:
             yield Question("yes/no", name, parts, "no", [], denied=(color, shape))
 
 
-def _count(nouns: Callable[[Sequence], Iterable]) -> Callable[[Scene, Sequence], Iterator]:
-    """ "how many stars are there?"; nouns: (plural, color or None, shape or None)."""
+def _count(nouns: Callable[[Sequence[Pair]], Iterable]) -> Form:
+    """The form "how many stars are there?"; nouns: (plural, color or None, shape or None)."""
 
-    def form(scene: Scene, pairs: Sequence) -> Iterator[Question]:
+    def form(scene: Scene, pairs: Sequence[Pair]) -> Iterator[Question]:
         for noun, color, shape in nouns(pairs):
             things = scene.where(color, shape)
             if len(things) > MOST_COUNTED:
@@ -259,7 +263,7 @@ def _unique(scene: Scene) -> list[tuple[int, str]]:
 
 
 # kind: form: how often it is tried first.
-_FORMS = {
+_FORMS: dict[str, dict[Form, float]] = {
     "color": {_only_one("color"): 0.5, _superlative("color"): 0.5},
     "shape": {_only_one("shape"): 0.5, _superlative("shape"): 0.5},
     "count": {

@@ -67,7 +67,9 @@ def _counts(model, inputs: list[dict]) -> dict[str, float]:
     tokens = model.tokenizer(prompts).to(model.device)
     text = model.language_backbone(tokens)
     features = model.visual_features(model.preprocess_image(inputs))
-    matches = model.losses.match(model.anchors(features), model.targets(inputs, tokens))
+    grounded = torch.ones(len(inputs), dtype=torch.bool, device=model.device)
+    targets = model.targets(inputs, tokens, grounded)
+    matches = model.losses.match(model.anchors(features), targets)
     positions = box_positions(matches, [len(phrases) for phrases in boxes])
     scores = {"fused": _fused_scores(model, features, text, tokens, positions)}
     if getattr(model, "contrast", None) is not None:

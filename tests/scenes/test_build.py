@@ -50,6 +50,26 @@ def test_a_complete_folder_is_kept_and_a_broken_one_made_again(tmp_path):
     assert len(list((root / "train").glob("*.jpg"))) == 4
 
 
+def test_a_folder_of_an_earlier_version_gets_what_it_lacks_and_keeps_the_rest(tmp_path):
+    root = tmp_path / "scenes"
+    build_scenes(root, workers=1, **TINY)
+    whole = contents(root)
+    manifest = json.loads(whole[Path("manifest.json")])
+    texts = manifest.pop("language")["files"]
+    assert len(texts) == 15
+    for name in texts:
+        (root / name).unlink()
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    picture = root / "train/000000.jpg"
+    before = picture.stat().st_mtime_ns
+    assert build_scenes(root, workers=1, **TINY)
+    assert contents(root) == whole and picture.stat().st_mtime_ns == before
+    (root / "annotations/val_vqa.json").unlink()
+    assert build_scenes(root, workers=1, **TINY)
+    assert contents(root) == whole and picture.stat().st_mtime_ns == before
+    assert not build_scenes(root, workers=1, **TINY)
+
+
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train/precious.jpg").write_text("x")

@@ -72,7 +72,7 @@ class FakeModel:
     def anchors(self, features):
         return None
 
-    def targets(self, inputs, tokens):
+    def targets(self, inputs, tokens, grounded):
         return None
 
     def ground(self, features, prompt):
@@ -129,7 +129,7 @@ def naive_top1(model, inputs):
     tokens = model.tokenizer([x["prompt"] for x in inputs])
     for x in inputs:
         features = model.visual_features(model.preprocess_image([x]))
-        own = model.targets([x], model.tokenizer([x["prompt"]]))
+        own = model.targets([x], model.tokenizer([x["prompt"]]), torch.tensor([True]))
         matches = model.losses.match(model.anchors(features), own)[0]
         regions = model.contrast.embed_regions(features)[0]
         for box, phrase in enumerate(x["instances"].gt_classes.tolist()):

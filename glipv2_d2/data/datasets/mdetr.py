@@ -17,8 +17,8 @@ from .coco_like import read_json
 # What evaluators and samplers may want to know of an image, where the file has it.
 IMAGE_KEYS = (
     *("original_img_id", "original_id", "sentence_id", "task_id", "data_source"),
-    # Questions and captions, beside those that have no boxes.
-    *("task", "question_id", "answers", "human_answers", "question_type", "answer_type"),
+    # Of questions and captions as tasks of their own (pseudo labels of VQA, grounded captioning).
+    *("task", "question_id", "question_type", "answer_type", "answers", "human_answers"),
 )
 
 

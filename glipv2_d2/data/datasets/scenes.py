@@ -2,9 +2,9 @@
 
 `scenes_train` (COCO detection, 52 classes), `scenes_train_grounding` (captions), `scenes_val` (64
 names asked, the 52 base classes occur), `scenes_val_grounding` and `scenes_novel` (64 names asked;
-evaluated on the 12 pairs that training never shows). Of each split `scenes_{split}_vqa_grounding`
-has questions with the boxes of their words and of the answer, `scenes_{split}_caption_grounding`
-captions to be learned. `datasets/prepare_scenes.py` renders them.
+evaluated on the 12 pairs that training never shows). Of each split there are questions
+(`scenes_{split}_vqa`, with boxes `scenes_{split}_vqa_grounding`) and captions that a captioner
+learns (`scenes_{split}_caption_grounding`). `datasets/prepare_scenes.py` renders them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..reader import Reader
 from ..report import Report
 from .coco_like import load_coco_style_json
 from .mdetr import load_mdetr_json
+from .vqa import load_vqa_json
 
 COLORS = ("red", "yellow", "green", "blue", "purple", "pink", "white", "black")
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon")
@@ -76,22 +77,38 @@ def register_all_scenes(root: str) -> None:
             "thing_dataset_id_to_contiguous_id": {CATEGORY_IDS[p]: i for i, p in enumerate(pairs)},
             "evaluated_classes": list(evaluated),
         }
-        _register(load_coco_style_json, folder, split, evaluator_type="coco", **metadata)
-    captions = ["train_grounding", "val_grounding"]
+        reader = _reader(load_coco_style_json, folder, split, split)
+        reader.register(evaluator_type="coco", **metadata)
+    for split in ("train", "val"):
+        _register_texts(folder, f"{split}_grounding", "grounding")
     for split in _DETECTION:
-        captions += [f"{split}_vqa_grounding", f"{split}_caption_grounding"]
-    for name in captions:
-        _register(load_mdetr_json, folder, name, evaluator_type="grounding", format="mdetr")
+        _register_texts(folder, f"{split}_vqa_grounding", "vqa")
+        _register_texts(folder, f"{split}_caption_grounding", "flickr30k")
+        answers = {"annotations": os.path.join(folder, "annotations", f"{split}_vqa.json")}
+        reader = _reader(load_vqa_json, folder, f"{split}_questions", f"{split}_vqa", **answers)
+        reader.register(evaluator_type="vqa", format="vqa")
 
 
-def _register(load: Callable[..., list], folder: str, split: str, **metadata: Any) -> None:
-    json_file = os.path.join(folder, "annotations", f"{split}.json")
-    reader = Reader(partial(_load_rendered, load), json_file, folder, f"scenes_{split}")
-    reader.register(**metadata)
+def _register_texts(folder: str, split: str, evaluator_type: str) -> None:
+    reader = _reader(load_mdetr_json, folder, split, split)
+    reader.register(evaluator_type=evaluator_type, format="mdetr")
+
+
+def _reader(
+    load: Callable[..., list], folder: str, file: str, split: str, **options: Any
+) -> Reader:
+    json_file = os.path.join(folder, "annotations", f"{file}.json")
+    return Reader(partial(_load_rendered, load), json_file, folder, f"scenes_{split}", **options)
 
 
 def _load_rendered(
-    load: Callable[..., list], json_file: str, folder: str, name: str, *, report: Report
+    load: Callable[..., list],
+    json_file: str,
+    folder: str,
+    name: str,
+    *,
+    report: Report,
+    **options: Any,
 ) -> list:
     # prepare_scenes.py writes an annotation file after all the pictures that it names.
     if not os.path.isfile(json_file):
@@ -100,4 +117,4 @@ def _load_rendered(
             f"it with `python datasets/prepare_scenes.py --output {folder}`, or set "
             "DETECTRON2_DATASETS to the folder that holds it"
         )
-    return load(json_file, folder, name, report=report)
+    return load(json_file, folder, name, report=report, **options)

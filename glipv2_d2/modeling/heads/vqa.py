@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...errors import ConfigError
+from ...language.answers import read_answers
 from ..precision import at_least_float32, without_autocast
 from ..processes import mean_over_processes
 from .task_head import TaskHead, TrainingPass
@@ -24,24 +25,25 @@ class VqaHead(TaskHead):
 
     Args:
         text_channels: L.
-        answers: the list, 3,129 of them for VQAv2.
+        answers: the list, 3,129 of them for VQAv2, or the json file that holds it.
         hidden_channels: of the MLP; None: L.
         weight: factor of the loss.
 
     Raises:
         ConfigError: no answers, or one that is listed twice.
+        DataError: there is no such file, or it holds no such list (`read_answers`).
     """
 
     def __init__(
         self,
         *,
         text_channels: int,
-        answers: Sequence[str],
+        answers: Sequence[str] | str,
         hidden_channels: int | None = None,
         weight: float = 1.0,
     ):
         super().__init__()
-        self.answers = list(answers)
+        self.answers = read_answers(answers) if isinstance(answers, str) else list(answers)
         self.index = {answer: i for i, answer in enumerate(self.answers)}
         if not self.answers or len(self.index) < len(self.answers):
             twice = sorted({a for a in self.answers if self.answers.count(a) > 1})

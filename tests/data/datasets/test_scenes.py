@@ -18,6 +18,13 @@ NAMES = (
     "scenes_novel",
 )
 
+QUESTIONS = tuple(f"scenes_{split}_vqa" for split in ("train", "val", "novel"))
+GROUNDED = tuple(
+    f"scenes_{split}_{kind}_grounding"
+    for split in ("train", "val", "novel")
+    for kind in ("vqa", "caption")
+)
+
 
 @pytest.fixture
 def registered(tmp_path):
@@ -48,7 +55,7 @@ def test_class_names_are_known_before_anything_is_rendered(registered):
 
 
 def test_registering_reads_nothing_and_the_missing_folder_names_the_remedy(registered):
-    for name in NAMES:
+    for name in NAMES + QUESTIONS + GROUNDED:
         with pytest.raises(DataError, match=r"prepare_scenes\.py --output"):
             DatasetCatalog.get(name)
     scenes.register_all_scenes(str(registered))  # a second time changes nothing
@@ -66,6 +73,32 @@ def test_records(registered):
     grounded = records["scenes_train_grounding"][0]
     start, end = grounded["annotations"][0]["spans"][0]
     assert grounded["caption"][start:end].strip()
+
+
+def test_questions_are_the_same_with_and_without_boxes(registered):
+    build_scenes(registered / "scenes", size=64, train=4, val=2, novel=2, workers=1)
+    for name in QUESTIONS:
+        plain, grounded = DatasetCatalog.get(name), DatasetCatalog.get(f"{name}_grounding")
+        assert MetadataCatalog.get(name).evaluator_type == "vqa"
+        assert len(plain) == len(grounded) >= 5
+        keys = ("question_id", "original_img_id", "file_name", "height", "width", "task")
+        for one, other in zip(plain, grounded):
+            assert [one[key] for key in keys] == [other[key] for key in keys]
+            assert f"{one['caption']} [MASK]" == other["caption"]
+            assert one["answers"] == other["answers"] and "annotations" not in one
+            assert one["question_type"] == other["question_type"]
+            assert one["answer_type"] == other["answer_type"]
+
+
+def test_captions_to_be_learned_have_boxes_for_all_their_phrases(registered):
+    build_scenes(registered / "scenes", size=64, train=4, val=2, novel=2, workers=1)
+    for split, most in (("train", 2), ("val", 5), ("novel", 5)):
+        records = DatasetCatalog.get(f"scenes_{split}_caption_grounding")
+        assert max(Counter(r["original_img_id"] for r in records).values()) == most
+        for record in records:
+            spans = {tuple(span) for a in record["annotations"] for span in a["spans"]}
+            assert record["task"] == "caption"
+            assert spans == {tuple(span) for (span,) in record["phrases"]}
 
 
 def test_training_class_indices_go_by_name(registered):
