@@ -10,9 +10,10 @@ from fvcore.common.registry import Registry
 
 from ...errors import DataError, UsageError
 from ..reader import Reader
+from .coco_captions import load_coco_captions, load_karpathy_json
 from .coco_like import load_coco_style_json
 from .glip_tsv import GlipTsvRecords
-from .mdetr import load_mdetr_json
+from .mdetr import load_mdetr_images, load_mdetr_json
 from .odvg import load_odvg
 from .tar_shards import TarRecords
 
@@ -39,9 +40,12 @@ class FormatRegistry(Registry):
 
 GROUNDING_FORMATS = FormatRegistry("grounding data format")
 GROUNDING_FORMATS.register("mdetr")(load_mdetr_json)
+GROUNDING_FORMATS.register("mdetr_images")(load_mdetr_images)
 GROUNDING_FORMATS.register("odvg")(load_odvg)
 GROUNDING_FORMATS.register("glip_tsv")(GlipTsvRecords)
 GROUNDING_FORMATS.register("webdataset")(TarRecords)
+GROUNDING_FORMATS.register("coco_captions")(load_coco_captions)
+GROUNDING_FORMATS.register("karpathy")(load_karpathy_json)
 
 
 def register_grounding_dataset(
@@ -61,7 +65,7 @@ def register_grounding_dataset(
     Args:
         name: for `DatasetCatalog` and the `datasets` of a configuration.
         json_file: the annotations: MDETR's json, an ODVG jsonl, the yaml of a GLIP TSV, or the
-            tar shards as a pattern (`"shards/*.tar"`).
+            tar shards as a pattern (`"shards/*.tar"`); COCO's or Karpathy's captions.
         image_root: the folder of the images, or one per `data_source`; not used by formats
             whose containers hold the images.
         format: a key of `GROUNDING_FORMATS`.

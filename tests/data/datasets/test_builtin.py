@@ -32,3 +32,15 @@ def test_registered_names():
         assert metadata.evaluator_type == kind
         assert metadata.json_file.endswith(f"mdetr_annotations/finetune_{name}.json")
     assert "refcocog_testA" not in DatasetCatalog.list()
+
+
+def test_captions_are_learnt_in_training_and_written_in_tests():
+    for name, kind, options in (
+        ("coco_2017_captions_val", "caption", {"to_write": True}),
+        ("coco_karpathy_train", "grounding", {"splits": ["train", "restval"]}),
+        ("flickr30k_karpathy_test", "caption", {"to_write": True, "splits": ["test"]}),
+        ("flickr30k_caption_test", "flickr30k", {"task": "caption"}),
+        ("flickr30k_grounded_caption_test", "grounded_caption", {}),
+    ):
+        metadata = MetadataCatalog.get(name)
+        assert (metadata.evaluator_type, metadata.reader_options) == (kind, options)
