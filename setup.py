@@ -46,6 +46,8 @@ TEST = ["pytest>=7.4", "pytest-xdist>=3.3", "setuptools>=70.1", "lvis>=0.5.3", "
 CLIP = ["open_clip_torch>=2.24"]
 # glip export --format onnx, and to run what it writes.
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# The tokenizer, METEOR and SPICE of COCO's caption evaluation: 104 MB, and they need java.
+CAPTIONS = ["pycocoevalcap>=1.2"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -89,6 +91,7 @@ setup(
         "demo": DEMO,
         "clip": CLIP,
         "export": EXPORT,
+        "captions": CAPTIONS,
         "test": TEST + DEMO + CLIP + EXPORT,  # the tests render scenes
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },

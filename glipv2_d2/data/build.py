@@ -143,7 +143,8 @@ def build_grounding_test_loader(
     def read() -> tuple[list[Record], None]:
         records = load_records(dataset, invalid=invalid, drop_records=False)
         if batch_size > 1:
-            records.sort(key=lambda record: record["width"] / record["height"])
+            # Of questions and captions the file may not tell the size.
+            records.sort(key=lambda record: record.get("width", 1) / record.get("height", 1))
         return records, None
 
     records, _ = shared_dataset(dataset, read)

@@ -139,11 +139,13 @@ def not_utf8(text: str) -> bool:
 
 
 def _check_image(record: Record, check_files: bool) -> None:
-    for field in ("file_name", "height", "width"):
+    # Where no boxes are known, the size is read with the image (VQAv2's and Karpathy's files).
+    needs_size = "annotations" in record or "task" not in record
+    for field in ("file_name", "height", "width") if needs_size else ("file_name",):
         if not record.get(field):
             raise _Invalid("missing field", f"the field {field!r} is missing or empty")
     for field in ("height", "width"):
-        value = record[field]
+        value = record.get(field, 1)
         number = isinstance(value, NUMBERS) and not isinstance(value, bool)
         if not number or not 1 <= value <= MOST_PIXELS or value % 1:
             raise _Invalid("bad image size", f"the field {field!r} is {value!r}")

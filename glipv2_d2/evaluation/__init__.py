@@ -1,7 +1,9 @@
 """Evaluators of the benchmarks in the papers, a file for each protocol."""
 
 from .build import EVALUATORS, build_evaluator
+from .captions import CaptionEvaluator
 from .flickr30k import Flickr30kEvaluator
+from .grounded_captions import GroundedCaptionEvaluator
 from .lvis_ap import LVISFederatedEvaluator
 from .phrasecut import PhraseCutEvaluator
 from .record_evaluator import RecordEvaluator
@@ -11,7 +13,9 @@ from .vqa import VQAEvaluator
 
 __all__ = [
     "EVALUATORS",
+    "CaptionEvaluator",
     "Flickr30kEvaluator",
+    "GroundedCaptionEvaluator",
     "LVISFederatedEvaluator",
     "PhraseCutEvaluator",
     "RecordEvaluator",

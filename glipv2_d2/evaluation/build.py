@@ -30,8 +30,10 @@ Registry of evaluators: classes or functions, called as
 data set is the name of one, or a type that Detectron2 or this project gives its own data sets.
 """
 _OF_TYPE = {
+    "caption": "CaptionEvaluator",
     "coco": "SubsetCOCOEvaluator",
     "flickr30k": "Flickr30kEvaluator",
+    "grounded_caption": "GroundedCaptionEvaluator",
     "lvis": "LVISFederatedEvaluator",
     "phrasecut": "PhraseCutEvaluator",
     "refexp": "RefExpEvaluator",

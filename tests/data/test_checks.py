@@ -223,3 +223,12 @@ def test_a_polygon_that_cannot_be_drawn_costs_no_box(caplog):
 def test_masks_that_can(mask):
     records = detection([1, 1, 5, 5], segmentation=mask)
     assert check_records(records, "set", invalid="raise") == records
+
+
+def test_a_size_is_needed_where_boxes_are_known():
+    record = {"file_name": "a.jpg", "image_id": 0, "task": "caption", "caption": "a dog"}
+    assert check_records([record], "set") == [record]
+    with pytest.raises(DataError, match="'height' is missing"):
+        check_records([{**record, "annotations": []}], "set", invalid="raise")
+    with pytest.raises(DataError, match="'width' is 0"):
+        check_records([{**record, "width": 0}], "set", invalid="raise")

@@ -43,7 +43,7 @@ def test_adding_to_the_dict_of_0_1_warns_and_works(registry):
 def test_no_evaluator_for_a_type_or_name(register):
     name = register("subset_type", ["a"], [[(0, (5, 5, 20, 20))]])
     MetadataCatalog.get(name).__dict__["evaluator_type"] = "astrology"
-    with pytest.raises(ValueError, match=r"'astrology'.*known: \['coco'"):
+    with pytest.raises(ValueError, match=r"'astrology'.*known: \['caption', 'coco'"):
         build_evaluator(name)
     with pytest.raises(ValueError, match="no registered data set 'nowhere'"):
         build_evaluator("nowhere")

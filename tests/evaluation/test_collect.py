@@ -23,7 +23,7 @@ def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
     alone = json.loads((one / "results_0.json").read_text(), parse_constant=str)
     main = json.loads((two / "results_0.json").read_text(), parse_constant=str)
     other = json.loads((two / "results_1.json").read_text(), parse_constant=str)
-    for kind in benchmarks.KINDS:
+    for kind in benchmarks.KINDS + benchmarks.CAPTION_KINDS:
         assert main[kind] == alone[kind], kind
         assert main[kind]
         assert other[kind] == {}
@@ -36,7 +36,7 @@ def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
     assert main["missing"] == other["missing"] == alone["missing"]
 
 
-@pytest.mark.parametrize("kind", benchmarks.KINDS)
+@pytest.mark.parametrize("kind", benchmarks.KINDS + benchmarks.CAPTION_KINDS)
 def test_batches_and_order_do_not_matter(kind, tmp_path):
     with benchmarks.benchmark(kind, tmp_path) as (name, options, outputs):
         evaluator = build_evaluator(name, distributed=False, **options)

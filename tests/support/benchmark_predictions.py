@@ -16,6 +16,7 @@ from tests.support import lvis_sets
 
 HEIGHT, WIDTH = lvis_sets.HEIGHT, lvis_sets.WIDTH
 KINDS = ("coco", "lvis", "lvis_fixed", "flickr30k", "refexp", "phrasecut", "vqa")
+CAPTION_KINDS = ("caption", "grounded_caption")
 IMAGES = 7
 # Asked of every image by the benchmark "vqa": the dog, and the answer.
 QUESTION = Prompt.from_caption(
@@ -75,7 +76,10 @@ def registered(name, records, kind, **metadata):
 
 @contextlib.contextmanager
 def benchmark(kind, folder):
-    """(registered name, options of the evaluator, {image id: Instances}) of one of KINDS."""
+    """(registered name, options of the evaluator, {image id: Instances}) of one of KINDS.
+
+    Of CAPTION_KINDS {image id: the whole output}.
+    """
     name = f"small_{kind}"
     if kind in ("coco", "lvis", "lvis_fixed"):
         content = lvis_sets.random_lvis(11, images=IMAGES)
@@ -98,7 +102,8 @@ def benchmark(kind, folder):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
         return
-    records, outputs = _random_questions() if kind == "vqa" else _random_grounding(kind)
+    draw = {"vqa": _random_questions} | dict.fromkeys(CAPTION_KINDS, _random_captions)
+    records, outputs = draw[kind]() if kind in draw else _random_grounding(kind)
     with registered(name, records, kind):
         yield name, {}, outputs
 
@@ -144,6 +149,51 @@ def _random_questions():
     return records, outputs
 
 
+def written(caption, spans, boxes=(), scores=(), classes=None):
+    """The output of a model that wrote a caption and found boxes of its phrases (`spans`)."""
+    prompt = Prompt.from_caption(caption, [[span] for span in spans], kind="caption")
+    found = instances(list(boxes), list(scores), classes)
+    return {"caption": caption, "prompt": prompt, "instances": found}
+
+
+def _random_captions():
+    """Images with two reference captions whose phrases have boxes, and captions written for them,
+    some of their words and boxes wrong, one empty."""
+    rng = np.random.default_rng(13)
+    records, outputs = [], {}
+    for number in range(IMAGES):
+        image_id = 200 - 3 * number
+        boxes = []
+        for _ in range(2):
+            x, y, w, h = lvis_sets.random_box(rng)
+            boxes.append((x, y, x + w, y + h))
+        texts = [
+            f"a red {thing} above two {others}"
+            for thing, others in (
+                ("kite", "dogs"),
+                (rng.choice(["kite", "bird"]), rng.choice(["dogs", "men"])),
+            )
+        ]
+        references = []
+        for text in texts:
+            ends = 2 + text[2:].index(" above"), len(text)
+            phrases = (((2, ends[0]),), ((ends[0] + 7, ends[1]),))
+            references.append(record(0, list(zip(boxes, (0, 1))), text, phrases))
+        image = record(image_id, [], task="caption", references=texts)
+        for key in ("caption", "phrases", "annotations"):
+            del image[key]
+        records.append({**image, "grounded_references": references})
+        thing = str(rng.choice(["kite", "bird", "boat"]))
+        caption = f"a red {thing} above two dogs"
+        spans = [(2, 6 + len(thing)), (len(caption) - 8, len(caption))]
+        near = np.array(boxes)[[0, 0, 1]] + rng.uniform(-9, 9, (3, 4)) * rng.choice(
+            [0.1, 1], (3, 1)
+        )
+        outputs[image_id] = written(caption, spans, near.tolist(), rng.random(3), [0, 0, 1])
+    outputs[image_id] = written("", [])
+    return records, outputs
+
+
 def evaluate(evaluator, outputs, batch=1, ids=None):
     """The evaluator's result after the images in this order and in batches."""
     ids = list(outputs) if ids is None else ids
@@ -157,7 +207,9 @@ def evaluate(evaluator, outputs, batch=1, ids=None):
 
 
 def whole_output(found):
-    """A model's output for an image with these instances."""
+    """A model's output for an image: these instances, or what is whole already."""
+    if not isinstance(found, Instances):
+        return found
     return {"instances": found, "answer": str(len(found)), "prompt": QUESTION}
 
 
@@ -165,7 +217,7 @@ def evaluate_all(folder):
     """Every benchmark, shared out over the processes; files go to `folder/<kind>`."""
     rank, world = comm.get_rank(), comm.get_world_size()
     results = {}
-    for kind in KINDS:
+    for kind in KINDS + CAPTION_KINDS:
         with benchmark(kind, folder) as (name, options, outputs):
             evaluator = build_evaluator(name, str(folder / kind), **options)
             mine = list(outputs)[rank::world]

@@ -149,6 +149,22 @@ def _entities(folder, image):
     (folder / f"Sentences/{image}.txt").write_text(sentence)
 
 
+def karpathy(root, count=2):
+    """dataset_coco.json: Karpathy's splits of COCO's captions, without sizes."""
+    images = []
+    for number, split in enumerate(("train", "restval", "val", "test") * count):
+        folder = "train2014" if split == "train" else "val2014"
+        name = f"COCO_{folder}_{number:012d}.jpg"
+        sentences = [
+            {"raw": text, "tokens": text.lower().split(), "imgid": number, "sentid": 2 * number + k}
+            for k, text in enumerate((CAPTION, f"A dog and {number} guys."))
+        ]
+        image = {"filepath": folder, "filename": name, "imgid": number, "cocoid": number}
+        images.append({**image, "split": split, "sentences": sentences})
+        write_image(root / "coco" / folder / name, number)
+    write_json(root / "karpathy/dataset_coco.json", {"images": images, "dataset": "coco"})
+
+
 def refcoco(root):
     """Every split of RefCOCO, RefCOCO+ and RefCOCOg: two expressions of one image."""
     name = "COCO_train2014_000000000072.jpg"

@@ -76,6 +76,20 @@ VQAV2_SPLITS: dict[str, tuple[str, str, bool, dict[str, Any]]] = {
     "test-dev": ("test-dev2015", "test2015", False, {}),
     "test": ("test2015", "test2015", False, {}),
 }
+# COCO's own splits: (caption json, image folder).
+COCO_CAPTIONS = {
+    "coco_2014_captions_train": ("captions_train2014", "train2014"),
+    "coco_2014_captions_val": ("captions_val2014", "val2014"),
+    "coco_2014_captions_test": ("image_info_test2014", "test2014"),
+    "coco_2017_captions_train": ("captions_train2017", "train2017"),
+    "coco_2017_captions_val": ("captions_val2017", "val2017"),
+}
+# Karpathy's: data set -> (json, image folder); split -> splits of the file.
+KARPATHY = {
+    "coco_karpathy": ("karpathy/dataset_coco.json", "coco"),
+    "flickr30k_karpathy": ("karpathy/dataset_flickr30k.json", "flickr30k/flickr30k_images"),
+}
+KARPATHY_SPLITS = {"train": ["train", "restval"], "val": ["val"], "test": ["test"]}
 
 
 def register_all(root: str | None = None) -> None:
@@ -116,13 +130,23 @@ def _grounding_splits(root: str) -> Iterator[tuple[str, str, str | dict[str, str
     for name, (json_file, images, format) in GROUNDING_SPLITS.items():
         yield name, json_file, images, {"format": format}
     # Flickr30k Entities: a phrase has all its boxes ("any") or their common hull ("merged").
+    entities = os.path.join(root, "flickr30k/Flickr30kEntities")
     for kind, boxes in (("separate", "any"), ("merged", "merged")):
         for split in ("val", "test"):
             json_file = f"{_MDETR}final_flickr_{kind}GT_{split}.json"
-            entities = os.path.join(root, "flickr30k/Flickr30kEntities")
             options = {"flickr_boxes": boxes, "entities_dir": entities}
             options["evaluator_type"] = "flickr30k"
             yield f"flickr30k_{kind}_{split}", json_file, _FLICKR + split, options
+    # Grounded captioning: the reference captions read word by word, or captions to be written.
+    as_captions: dict[str, Any] = {"reader_options": {"task": "caption"}}
+    flickr30k = {"evaluator_type": "flickr30k", "entities_dir": entities}
+    by_image = {"format": "mdetr_images", "evaluator_type": "grounded_caption"}
+    for split in ("train", "val", "test"):
+        json_file, images = f"{_MDETR}final_flickr_separateGT_{split}.json", _FLICKR + split
+        metadata = as_captions if split == "train" else {**as_captions, **flickr30k}
+        yield f"flickr30k_caption_{split}", json_file, images, metadata
+        if split != "train":
+            yield f"flickr30k_grounded_caption_{split}", json_file, images, by_image
     whole: dict[str, Any] = {"reader_options": {"whole_caption": True}}
     for data, splits in REFCOCO_SPLITS.items():
         for split in splits:
@@ -135,6 +159,7 @@ def _grounding_splits(root: str) -> Iterator[tuple[str, str, str | dict[str, str
         options = {"evaluator_type": "phrasecut", **masks, **whole}
         yield f"phrasecut_{split}", json_file, _GQA, options
     yield from _question_splits(root)
+    yield from _caption_splits()
 
 
 def _question_splits(root: str) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -154,3 +179,19 @@ def _question_splits(root: str) -> Iterator[tuple[str, str, str, dict[str, Any]]
         options = {"format": "snli_ve", "evaluator_type": "vqa"}
         json_file = f"snli_ve/snli_ve_{split}.jsonl"
         yield f"snli_ve_{split}", json_file, _FLICKR.rstrip("/"), options
+
+
+def _caption_splits() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """As `_grounding_splits`: captions without boxes, to be learnt or, in tests, to be written."""
+    to_learn: dict[str, Any] = {"reader_options": {}}
+    to_write: dict[str, Any] = {"evaluator_type": "caption", "reader_options": {"to_write": True}}
+    for name, (file, images) in COCO_CAPTIONS.items():
+        options = to_learn if name.endswith("train") else to_write
+        json_file = f"coco/annotations/{file}.json"
+        yield name, json_file, f"coco/{images}", {"format": "coco_captions", **options}
+    for data, (json_file, images) in KARPATHY.items():
+        for split, of in KARPATHY_SPLITS.items():
+            options = to_learn if split == "train" else to_write
+            reader_options = {**options["reader_options"], "splits": of}
+            options = {**options, "format": "karpathy", "reader_options": reader_options}
+            yield f"{data}_{split}", json_file, images, options

@@ -6,12 +6,14 @@ import logging
 import os
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from detectron2.structures import BoxMode
 
 from ...language.spans import whole_caption as whole_caption_phrase
+from ..checks import check_record
 from ..entries import Problem, sound_entries
-from ..report import Record, Report, reported
+from ..report import Record, RecordError, Report, reported
 from .coco_like import read_json
 
 # What evaluators and samplers may want to know of an image, where the file has it.
@@ -29,6 +31,7 @@ def load_mdetr_json(
     *,
     report: Report | None = None,
     whole_caption: bool = False,
+    task: str | None = None,
 ) -> list[Record]:
     """Grounding records of an MDETR json (GoldG mixed, Flickr30k, RefCOCO, PhraseCut, scenes).
 
@@ -40,6 +43,8 @@ def load_mdetr_json(
         dataset_name: goes into the records.
         report: takes what is left out; one of its own by default, which is logged.
         whole_caption: a caption is one question as a whole (RefCOCO, PhraseCut).
+        task: of every record, for instance "caption": a causal text that is grounded as it stands
+            (GLIPv2's grounded captioning); by default that which the file says, if it does.
 
     Returns:
         One dict per caption in Detectron2's form, with `caption`, annotations with `spans`
@@ -64,10 +69,53 @@ def load_mdetr_json(
         _record(image, by_image[key], image_root, dataset_name, whole_caption)
         for key, image in images.items()
     ]
+    if task is not None:
+        for record in records:
+            record["task"] = task
     boxes = sum(len(record["annotations"]) for record in records)
     text = "loaded %d captions with %d boxes from %s"
     logging.getLogger(__name__).info(text, len(records), boxes, json_file)
     return records
+
+
+def load_mdetr_images(
+    json_file: str,
+    image_root: str | Mapping[str, str],
+    dataset_name: str | None = None,
+    *,
+    report: Report | None = None,
+) -> list[Record]:
+    """Captions to be written, with boxes to compare theirs with: one record per image.
+
+    Args: as `load_mdetr_json`.
+
+    Returns:
+        A dict per image, with `task="caption"`, `references` (its captions in the file) and
+        `grounded_references` (for each its `caption` and checked `annotations`). `image_id` is the
+        `original_img_id` of the file, or the file name.
+
+    Raises:
+        DataError: as `load_mdetr_json`.
+    """
+    images: dict[Any, Record] = {}
+    with reported(json_file, report) as report:
+        for entry in load_mdetr_json(json_file, image_root, dataset_name, report=report):
+            try:
+                entry = check_record(entry, json_file, report)
+            except RecordError as error:
+                report.unusable(error)
+                continue
+            image_id = entry.get("original_img_id", os.path.basename(entry["file_name"]))
+            keys = ("file_name", "height", "width", "dataset_name")
+            fields = {key: entry[key] for key in keys if key in entry}
+            new = {**fields, "image_id": image_id, "task": "caption"}
+            image = images.setdefault(
+                image_id, {**new, "references": [], "grounded_references": []}
+            )
+            image["references"].append(entry["caption"])
+            grounded = {key: entry[key] for key in ("caption", "annotations")}
+            image["grounded_references"].append(grounded)
+    return list(images.values())
 
 
 def _image_problem(image_root: str | Mapping[str, str], image: Record) -> Problem | None:

@@ -10,10 +10,11 @@ from fvcore.common.registry import Registry
 
 from ...errors import DataError, UsageError
 from ..reader import Reader
+from .coco_captions import load_coco_captions, load_karpathy_json
 from .coco_like import load_coco_style_json
 from .glip_tsv import GlipTsvRecords
 from .gqa import load_gqa_json
-from .mdetr import load_mdetr_json
+from .mdetr import load_mdetr_images, load_mdetr_json
 from .odvg import load_odvg
 from .snli_ve import load_snli_ve
 from .tar_shards import TarRecords
@@ -42,12 +43,15 @@ class FormatRegistry(Registry):
 
 GROUNDING_FORMATS = FormatRegistry("grounding data format")
 GROUNDING_FORMATS.register("mdetr")(load_mdetr_json)
+GROUNDING_FORMATS.register("mdetr_images")(load_mdetr_images)
 GROUNDING_FORMATS.register("odvg")(load_odvg)
 GROUNDING_FORMATS.register("glip_tsv")(GlipTsvRecords)
 GROUNDING_FORMATS.register("webdataset")(TarRecords)
 GROUNDING_FORMATS.register("vqa")(load_vqa_json)
 GROUNDING_FORMATS.register("gqa")(load_gqa_json)
 GROUNDING_FORMATS.register("snli_ve")(load_snli_ve)
+GROUNDING_FORMATS.register("coco_captions")(load_coco_captions)
+GROUNDING_FORMATS.register("karpathy")(load_karpathy_json)
 
 
 def register_grounding_dataset(
@@ -67,7 +71,8 @@ def register_grounding_dataset(
     Args:
         name: for `DatasetCatalog` and the `datasets` of a configuration.
         json_file: the annotations: MDETR's json, an ODVG jsonl, the yaml of a GLIP TSV, the tar
-            shards as a pattern (`"shards/*.tar"`), or a file of questions.
+            shards as a pattern (`"shards/*.tar"`), COCO's or Karpathy's captions, or a file of
+            questions.
         image_root: the folder of the images, or one per `data_source`; not used by formats
             whose containers hold the images.
         format: a key of `GROUNDING_FORMATS`.

@@ -3,22 +3,25 @@
 `scenes_train` (COCO detection, 52 classes), `scenes_train_grounding` (captions), `scenes_val` (64
 names asked, the 52 base classes occur), `scenes_val_grounding` and `scenes_novel` (64 names asked;
 evaluated on the 12 pairs that training never shows). Of each split there are questions
-(`scenes_{split}_vqa`, with boxes `scenes_{split}_vqa_grounding`) and captions that a captioner
-learns (`scenes_{split}_caption_grounding`). `datasets/prepare_scenes.py` renders them.
+(`scenes_{split}_vqa`, with boxes `scenes_{split}_vqa_grounding`) and captions
+(`scenes_{split}_caption`, with boxes `scenes_{split}_caption_grounding`), which in tests are to be
+written; `scenes_{val,novel}_grounded_caption` compares their boxes, too.
+`datasets/prepare_scenes.py` renders them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from ...errors import DataError
 from ..reader import Reader
 from ..report import Report
+from .coco_captions import load_coco_captions
 from .coco_like import load_coco_style_json
-from .mdetr import load_mdetr_json
+from .mdetr import load_mdetr_images, load_mdetr_json
 from .vqa import load_vqa_json
 
 COLORS = ("red", "yellow", "green", "blue", "purple", "pink", "white", "black")
@@ -79,19 +82,26 @@ def register_all_scenes(root: str) -> None:
         }
         reader = _reader(load_coco_style_json, folder, split, split)
         reader.register(evaluator_type="coco", **metadata)
+    for name, load, file, evaluator_type, options in _texts(os.path.join(folder, "annotations")):
+        _reader(load, folder, file, name, **options).register(evaluator_type=evaluator_type)
+
+
+def _texts(annotations: str) -> Iterator[tuple[str, Callable[..., list], str, str, dict[str, Any]]]:
+    """(name, reader, file, evaluator type, options of the reader) of captions and questions."""
     for split in ("train", "val"):
-        _register_texts(folder, f"{split}_grounding", "grounding")
+        yield f"{split}_grounding", load_mdetr_json, f"{split}_grounding", "grounding", {}
     for split in _DETECTION:
-        _register_texts(folder, f"{split}_vqa_grounding", "vqa")
-        _register_texts(folder, f"{split}_caption_grounding", "flickr30k")
-        answers = {"annotations": os.path.join(folder, "annotations", f"{split}_vqa.json")}
-        reader = _reader(load_vqa_json, folder, f"{split}_questions", f"{split}_vqa", **answers)
-        reader.register(evaluator_type="vqa", format="vqa")
-
-
-def _register_texts(folder: str, split: str, evaluator_type: str) -> None:
-    reader = _reader(load_mdetr_json, folder, split, split)
-    reader.register(evaluator_type=evaluator_type, format="mdetr")
+        answers = {"annotations": os.path.join(annotations, f"{split}_vqa.json")}
+        yield f"{split}_vqa", load_vqa_json, f"{split}_questions", "vqa", answers
+        yield f"{split}_vqa_grounding", load_mdetr_json, f"{split}_vqa_grounding", "vqa", {}
+        # Captions are learned word by word, and in tests written, or read for their boxes.
+        written = {"to_write": True} if split != "train" else {}
+        yield f"{split}_caption", load_coco_captions, f"{split}_captions", "caption", written
+        grounded = f"{split}_caption_grounding"
+        yield grounded, load_mdetr_json, grounded, "flickr30k", {}
+        if split != "train":
+            name = f"{split}_grounded_caption"
+            yield name, load_mdetr_images, grounded, "grounded_caption", {}
 
 
 def _reader(

@@ -51,3 +51,15 @@ def test_questions(tmp_path):
         assert "vqav2_test" in DatasetCatalog.list()
         with pytest.raises(DataError, match=r"v2_OpenEnded_mscoco_test2015_questions\.json"):
             load_records("vqav2_test")
+
+
+def test_captions_are_learnt_in_training_and_written_in_tests():
+    for name, kind, options in (
+        ("coco_2017_captions_val", "caption", {"to_write": True}),
+        ("coco_karpathy_train", "grounding", {"splits": ["train", "restval"]}),
+        ("flickr30k_karpathy_test", "caption", {"to_write": True, "splits": ["test"]}),
+        ("flickr30k_caption_test", "flickr30k", {"task": "caption"}),
+        ("flickr30k_grounded_caption_test", "grounded_caption", {}),
+    ):
+        metadata = MetadataCatalog.get(name)
+        assert (metadata.evaluator_type, metadata.reader_options) == (kind, options)

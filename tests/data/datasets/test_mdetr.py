@@ -6,6 +6,7 @@ import pytest
 from detectron2.structures import BoxMode
 
 from glipv2_d2.data import load_mdetr_json, load_records, register_grounding_dataset
+from glipv2_d2.data.datasets.mdetr import load_mdetr_images
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
 from tests.support.pretraining_files import edited
@@ -99,3 +100,32 @@ def test_referring_expressions_ask_for_the_whole_caption(mdetr_json):
     records = load_mdetr_json(path, "", whole_caption=True)
     assert records[0]["phrases"] == [[[1, 16]]]
     assert records[1]["phrases"] == [[[0, len("the star 1 left of the blue ring")]]]
+
+
+def test_captions_as_a_task(mdetr_json):
+    """Of all records, or of those that the file says so of."""
+    assert {r["task"] for r in load_mdetr_json(str(mdetr_json), "", task="caption")} == {"caption"}
+    path = edited(mdetr_json, lambda c: c["images"][0].update(task="question"))
+    assert [r.get("task") for r in load_mdetr_json(path, "")[:2]] == ["question", None]
+
+
+def test_captions_to_be_written(mdetr_json):
+    """One record per image, with the captions of the file and their boxes."""
+
+    def edit(content):
+        content["images"][1].update(original_img_id=0, file_name="0.png")
+        for image in content["images"][2:4]:
+            del image["original_img_id"]
+        content["annotations"][0]["bbox"] = [500, 0, 5, 5]
+
+    path = edited(mdetr_json, edit)
+    records = load_mdetr_images(path, "images", "name")
+    assert [r["image_id"] for r in records[:4]] == [0, "2.png", "3.png", 4]
+    first = records[0]
+    assert (first["file_name"], first["task"], first["height"]) == ("images/0.png", "caption", 60)
+    assert first["references"] == [f"the star {i} left of the blue ring" for i in (0, 1)]
+    assert [len(r["annotations"]) for r in first["grounded_references"]] == [1, 2]
+    assert "caption" not in first and first["dataset_name"] == "name"
+    path = edited(mdetr_json, lambda c: c["images"][0].update(caption="  "))
+    with pytest.raises(DataError, match="image 100.*'caption' is empty"):
+        load_mdetr_images(path, "", report=Report(drop_records=False))

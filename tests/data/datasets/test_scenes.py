@@ -19,6 +19,8 @@ NAMES = (
 )
 
 QUESTIONS = tuple(f"scenes_{split}_vqa" for split in ("train", "val", "novel"))
+CAPTIONS = tuple(f"scenes_{split}_caption" for split in ("train", "val", "novel"))
+TO_WRITE = (*CAPTIONS[1:], "scenes_val_grounded_caption", "scenes_novel_grounded_caption")
 GROUNDED = tuple(
     f"scenes_{split}_{kind}_grounding"
     for split in ("train", "val", "novel")
@@ -55,7 +57,7 @@ def test_class_names_are_known_before_anything_is_rendered(registered):
 
 
 def test_registering_reads_nothing_and_the_missing_folder_names_the_remedy(registered):
-    for name in NAMES + QUESTIONS + GROUNDED:
+    for name in NAMES + QUESTIONS + CAPTIONS + TO_WRITE + GROUNDED:
         with pytest.raises(DataError, match=r"prepare_scenes\.py --output"):
             DatasetCatalog.get(name)
     scenes.register_all_scenes(str(registered))  # a second time changes nothing
@@ -95,10 +97,23 @@ def test_captions_to_be_learned_have_boxes_for_all_their_phrases(registered):
     for split, most in (("train", 2), ("val", 5), ("novel", 5)):
         records = DatasetCatalog.get(f"scenes_{split}_caption_grounding")
         assert max(Counter(r["original_img_id"] for r in records).values()) == most
+        if split == "train":
+            plain = DatasetCatalog.get("scenes_train_caption")
+            assert [r["caption"] for r in plain] == [r["caption"] for r in records]
         for record in records:
             spans = {tuple(span) for a in record["annotations"] for span in a["spans"]}
             assert record["task"] == "caption"
             assert spans == {tuple(span) for (span,) in record["phrases"]}
+
+
+def test_captions_to_be_written_have_references(registered):
+    build_scenes(registered / "scenes", size=64, train=4, val=2, novel=2, workers=1)
+    for name in TO_WRITE:
+        records = DatasetCatalog.get(name)
+        assert len(records) == 2 and not any("caption" in record for record in records)
+        assert all(4 <= len(r["references"]) <= 5 and r["task"] == "caption" for r in records)
+    assert MetadataCatalog.get("scenes_val_caption").evaluator_type == "caption"
+    assert MetadataCatalog.get("scenes_val_grounded_caption").evaluator_type == "grounded_caption"
 
 
 def test_training_class_indices_go_by_name(registered):
