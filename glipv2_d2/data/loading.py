@@ -212,8 +212,8 @@ def _has_box(record: Record) -> bool:
 
 
 def _teaches(record: Record) -> bool:
-    """Whether a record has a box, or classes that are verified to be absent."""
-    return _has_box(record) or bool(record.get("neg_category_ids"))
+    """Whether a record has a box, classes that are verified to be absent, or a task of its own."""
+    return _has_box(record) or bool(record.get("neg_category_ids")) or "task" in record
 
 
 def read_dataset(name: str, report: Report | None = None) -> Sequence[Record]:

@@ -76,10 +76,11 @@ class RecordIndex(LazySequence[Record]):
 
 
 def has_captions(records: Sequence[Record]) -> bool:
-    """Whether the records of a data set, or the first of them, are captions."""
+    """Whether the records of a data set, or the first of them, are texts: captions, questions, or
+    captions to be written."""
     if isinstance(records, RecordIndex):
         return records.has_captions
-    return len(records) > 0 and "caption" in records[0]
+    return len(records) > 0 and ("caption" in records[0] or "task" in records[0])
 
 
 def evenly(count: int, most: int) -> range:

@@ -108,7 +108,7 @@ class ImageLedger:
 class GatheringEvaluator(DatasetEvaluator):
     """Base of the evaluators: takes each image once and scores all of them in the main process.
 
-    Subclasses implement `add_image`, `collected` and `score`.
+    Subclasses implement `add_image` (or `add_output`), `collected` and `score`.
 
     Args:
         dataset_name: a registered data set.
@@ -149,7 +149,8 @@ class GatheringEvaluator(DatasetEvaluator):
         """
         for model_input, output in zip(inputs, outputs, strict=True):
             image_id = self._ledger.add(model_input)
-            self.add_image(image_id, checked_instances(output, image_id))
+            instances = checked_instances(output, image_id)
+            self.add_output(image_id, {**output, "instances": instances})
 
     def evaluate(self) -> Results:
         """Score the predictions of all processes.
@@ -163,6 +164,10 @@ class GatheringEvaluator(DatasetEvaluator):
         parts = self._ledger.gather(self.collected(), self._distributed)
         self.tables = []
         return {} if parts is None else self.score(parts)
+
+    def add_output(self, image_id: Any, output: Mapping[str, Any]) -> None:
+        """Keep what counts of an image's output; by default its "instances" alone do."""
+        self.add_image(image_id, output["instances"])
 
     def add_image(self, image_id: Any, instances: Instances) -> None:
         """Keep what counts of the predictions of an image."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from ..errors import PromptError, printable
 from .spans import Span, phrase_text, span_problem
 
-KINDS = ("detection", "grounding")
+KINDS = ("detection", "grounding", "question", "caption")
 SEPARATOR = ". "
+MASK = "[MASK]"
 
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _SPACES = re.compile(r"\s+")
@@ -74,8 +75,11 @@ class Prompt:
 
     Attributes:
         caption: the text that the language backbone reads.
-        kind: `"detection"` (a synthesized list of class names) or `"grounding"` (a sentence).
-        spans: for each of the K phrases its `[start, end)` character spans in the caption.
+        kind: `"detection"` (a synthesized list of class names), `"grounding"` (a sentence),
+            `"question"`, or `"caption"`: a text that is written word by word, so that no word sees
+            a later one, and the image none (GLIPv2, Section 3.3).
+        spans: for each of the K phrases its `[start, end)` character spans in the caption. A
+            question or caption may have none; a caption without is to be continued.
         names: K strings for people.
         class_ids: K contiguous class ids, global to the vocabulary that the prompt is a part of;
             two phrases with one id are the same class.
@@ -84,8 +88,9 @@ class Prompt:
             language modeling); None: all of it.
 
     Raises:
-        PromptError: empty caption, no phrases, a span that is empty, out of range, or begins or
-            ends inside a word, or fields of different lengths.
+        PromptError: empty caption (but for a caption that is to be written), no phrases, a span
+            that is empty, out of range, or begins or ends inside a word, or fields of different
+            lengths.
     """
 
     caption: str
@@ -96,14 +101,15 @@ class Prompt:
     own_span: Span | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.caption, str) or not self.caption.strip():
-            raise PromptError(
-                "the prompt is empty: give at least one class name or a caption with words"
-            )
-        _require_utf8(self.caption, "prompt")
         if self.kind not in KINDS:
             raise PromptError(f"prompt kind must be one of {KINDS}, got {self.kind!r}")
-        if not self.spans:
+        nothing = not isinstance(self.caption, str) or not self.caption.strip()
+        if nothing and (self.kind != "caption" or self.caption != ""):
+            what = {"question": "a question", "caption": "a caption or an empty text"}
+            needed = what.get(self.kind, "at least one class name or a caption with words")
+            raise PromptError(f"the prompt is empty: give {needed}")
+        _require_utf8(self.caption, "prompt")
+        if not self.spans and self.kind in ("detection", "grounding"):
             raise PromptError(
                 f"the prompt {shorten(self.caption)!r} has no phrases: mark what to look for, "
                 "for instance with brackets: 'a [red kite] above a [dog]'"
@@ -136,6 +142,28 @@ class Prompt:
     def __len__(self) -> int:
         """The number of phrases K."""
         return len(self.spans)
+
+    def __bool__(self) -> bool:
+        """True: a prompt without phrases is a prompt, too."""
+        return True
+
+    @property
+    def causal(self) -> bool:
+        """No word sees a later one."""
+        return self.kind == "caption"
+
+    @property
+    def seen_by_image(self) -> bool:
+        """The image attends to the text."""
+        return self.kind != "caption"
+
+    @property
+    def answer_span(self) -> Span | None:
+        """The characters of the `MASK` that ends a question and stands for its answer (Appendix
+        D.2), which the tokenizer's mask token is read for; None: there is none."""
+        if self.kind != "question" or not self.caption.endswith(MASK):
+            return None
+        return len(self.caption) - len(MASK), len(self.caption)
 
     def object_names(self) -> list[list[str]]:
         """For each phrase the names of an object that it means.
@@ -193,20 +221,27 @@ class Prompt:
         spans: Iterable[Iterable[Sequence[int]]],
         names: Sequence[str] | None = None,
         own_span: Span | None = None,
+        kind: str = "grounding",
     ) -> Prompt:
-        """A grounding prompt; the class ids of its phrases are 0, 1, 2, ...
+        """A prompt of a sentence; the class ids of its phrases are 0, 1, 2, ...
 
         Args:
             caption: the sentence.
             spans: per phrase a list of `[start, end)` character spans.
             names: one name per phrase; the text of its spans by default.
             own_span: the part that is about the image; all of it by default.
+            kind: see the class; a question may be given with `MASK` at its end.
         """
         phrases = _as_tuples(spans)
         if names is None:
             names = [phrase_text(caption, phrase) for phrase in phrases]
         ids = tuple(range(len(phrases)))
-        return cls(caption, "grounding", phrases, tuple(names), ids, own_span)
+        return cls(caption, kind, phrases, tuple(names), ids, own_span)
+
+    @classmethod
+    def unwritten(cls, beginning: str = "") -> Prompt:
+        """A caption that the model is to write, after a `beginning`."""
+        return cls(beginning, "caption", (), (), ())
 
     @classmethod
     def parse(cls, text: str) -> Prompt:

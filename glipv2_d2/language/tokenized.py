@@ -26,12 +26,16 @@ class TokenizedPrompts:
         positive_maps: B tensors (K_i, T) bool: which tokens belong to which phrase.
         own_words: (B, T) bool, True for the words of the caption itself: no special token, nothing
             outside `Prompt.own_span`. None where words are not to be masked.
+        causal: (B,) bool, the prompts in which no word sees a later one; None: none of them.
+        seen_by_image: (B,) bool, the prompts that the image attends to; None: all of them.
     """
 
     input_ids: Tensor
     mask: Tensor
     positive_maps: list[Tensor]
     own_words: Tensor | None = None
+    causal: Tensor | None = None
+    seen_by_image: Tensor | None = None
 
     @classmethod
     def collate(
@@ -67,7 +71,15 @@ class TokenizedPrompts:
             padded = [*characters, *[(0, 0)] * (size[1] - len(row))]
             maps.append(positive_map(prompt, padded))
             own[i] = own_words(prompt, padded)
-        return cls(input_ids, mask, maps, own)
+        causal, seen = ([getattr(p, name) for p in prompts] for name in ("causal", "seen_by_image"))
+        return cls(
+            input_ids,
+            mask,
+            maps,
+            own,
+            torch.tensor(causal) if any(causal) else None,
+            None if all(seen) else torch.tensor(seen),
+        )
 
     def __len__(self) -> int:
         """B."""
@@ -75,11 +87,17 @@ class TokenizedPrompts:
 
     def to(self, device: str | torch.device) -> TokenizedPrompts:
         """The same on another device."""
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
         return TokenizedPrompts(
             self.input_ids.to(device),
             self.mask.to(device),
             [positive_map.to(device) for positive_map in self.positive_maps],
-            None if self.own_words is None else self.own_words.to(device),
+            moved(self.own_words),
+            moved(self.causal),
+            moved(self.seen_by_image),
         )
 
 

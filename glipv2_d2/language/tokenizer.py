@@ -163,7 +163,7 @@ class PromptTokenizer:
         """
         self._check_list(prompts)
         encodings = [self.encode(prompt.caption) for prompt in prompts]
-        ids, offsets = [e.ids for e in encodings], [e.offsets for e in encodings]
+        ids, offsets = zip(*map(self._with_answer, prompts, encodings))
         tokens = TokenizedPrompts.collate(prompts, ids, offsets, self.max_tokens, self.pad_token_id)
         for prompt, encoding in zip(prompts, encodings):
             # CLIP's unknown token is its end token, too.
@@ -174,6 +174,26 @@ class PromptTokenizer:
         assert tokens.own_words is not None  # `collate` gives them
         tokens.own_words &= ~special
         return tokens
+
+    def _with_answer(self, prompt: Prompt, encoding: Encoding) -> tuple[list[int], list[Span]]:
+        """Ids and offsets of a prompt, with one mask token in the place of a question's answer.
+
+        Raises:
+            PromptError: the tokenizer has no mask token.
+        """
+        ids, offsets, answer = encoding.ids, encoding.offsets, prompt.answer_span
+        if answer is None:
+            return ids, offsets
+        if self.mask_token_id is None:
+            raise PromptError(
+                f"the question {shorten(prompt.caption)!r} leaves its answer open, and the "
+                "tokenizer has no mask token to stand for it: leave the mark out, or name a token "
+                "(of a ClipLanguageBackbone mask_token_id=49404)"
+            )
+        spelled = [i for i, (start, _) in enumerate(offsets) if start >= answer[0]]
+        first, last = spelled[0], spelled[-1] + 1
+        masked = ids[:first] + [self.mask_token_id] + ids[last:]
+        return masked, offsets[:first] + [answer] + offsets[last:]
 
     def _check_list(self, prompts: Sequence[Prompt]) -> None:
         if isinstance(prompts, Prompt):

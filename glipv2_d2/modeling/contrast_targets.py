@@ -24,8 +24,10 @@ class ContrastTargets(NamedTuple):
         positive_maps: per image (K, T) bool, the tokens of each phrase, also of masked ones.
         gt_phrases: per image (G,) int64, the phrase of each box in the image's prompt.
         matches: (B, N) int64, the box of each position of the pyramid, -1 for none.
-        words: (B, T) bool, tokens that take part: real ones that are not masked.
-        inside: (B, N) bool, positions that are not padding of the batch; `positions_inside`.
+        words: (B, T) bool, tokens that take part: real ones that are not masked, of images whose
+            boxes are known.
+        inside: (B, N) bool, positions of these images that are not padding of the batch
+            (`positions_inside`).
     """
 
     prompts: Sequence[Prompt]
@@ -39,18 +41,19 @@ class ContrastTargets(NamedTuple):
     def of(cls, run: TrainingPass) -> "ContrastTargets":
         """Those of a training pass; withheld words take no part."""
         batch = run.batch
+        inside = positions_inside(
+            run.images.image_sizes,
+            [(level.shape[-2], level.shape[-1]) for level in run.features],
+            run.strides,
+            run.text.hidden.device,
+        )
         return cls(
             prompts=batch.prompts,
             positive_maps=batch.tokens.positive_maps,
             gt_phrases=batch.gt_phrases,
             matches=run.matches,
-            words=batch.tokens.mask & ~batch.withheld,
-            inside=positions_inside(
-                run.images.image_sizes,
-                [(level.shape[-2], level.shape[-1]) for level in run.features],
-                run.strides,
-                run.text.hidden.device,
-            ),
+            words=batch.tokens.mask & ~batch.withheld & batch.grounded[:, None],
+            inside=inside & batch.grounded[:, None],
         )
 
     def region_phrases(self, images: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

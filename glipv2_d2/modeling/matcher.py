@@ -16,7 +16,7 @@ class GroundingTargets(NamedTuple):
     Attributes:
         boxes: per image (G, 4), inclusive, pixels.
         tokens: per image (G, T) bool, the words each box belongs to.
-        mask: (B, T) bool, True for real tokens.
+        mask: (B, T) bool, True for real tokens of images whose boxes are known.
     """
 
     boxes: list[torch.Tensor]

@@ -22,28 +22,38 @@ class CaptionSample(NamedTuple):
 
 
 def grounding_sample(
-    caption: str, annotations: Sequence[Record], own_span: Span | None = None
+    caption: str,
+    annotations: Sequence[Record],
+    own_span: Span | None = None,
+    kind: str = "grounding",
 ) -> CaptionSample:
     """One phrase for each distinct set of spans, in the order of the caption.
 
     A box that belongs to several phrases has a phrase of its own, which holds all their spans.
-    A caption without boxes is one phrase as a whole, so that the image can be trained on.
-    `own_span`: see Prompt.
+    A caption without boxes is one phrase as a whole, so that the image can be trained on; that of
+    another task needs none. `own_span`, `kind`: see Prompt.
     """
     keys = sorted({phrase_key(annotation["spans"]) for annotation in annotations})
     index = {key: k for k, key in enumerate(keys)}
     labeled = [{**a, "category_id": index[phrase_key(a["spans"])]} for a in annotations]
-    prompt = Prompt.from_caption(caption, keys or [[(0, len(caption))]], own_span=own_span)
+    if not keys and kind == "grounding":
+        keys = [((0, len(caption)),)]
+    prompt = Prompt.from_caption(caption, keys, own_span=own_span, kind=kind)
     return CaptionSample(prompt, labeled)
 
 
 def evaluation_prompt(record: Record, annotations: Sequence[Record]) -> Prompt:
-    """The phrases that a grounding record asks for: its own list in its order (`phrases`,
-    Flickr30k's `tokens_positive_eval`), or else those of its annotations."""
-    phrases = record.get("phrases")
+    """The phrases that a grounding record asks for.
+
+    Its own list in its order (`phrases`, Flickr30k's `tokens_positive_eval`), or else those of its
+    annotations. A record without a caption asks for one.
+    """
+    kind, phrases = record.get("task", "grounding"), record.get("phrases")
+    if "caption" not in record:
+        return Prompt.unwritten()
     if phrases:
-        return Prompt.from_caption(record["caption"], phrases)
-    return grounding_sample(record["caption"], annotations).prompt
+        return Prompt.from_caption(record["caption"], phrases, kind=kind)
+    return grounding_sample(record["caption"], annotations, kind=kind).prompt
 
 
 def cut_to_fit(

@@ -50,11 +50,13 @@ class GroundingDatasetMapper:
     Training output: `image` (3, H, W) uint8, `height`, `width`, `file_name`,
     `image_id`, `dataset_name`, `prompt` (a Prompt), `instances` with `gt_boxes`,
     `gt_classes` (the index of the phrase in the prompt), and `gt_masks` (BitMasks) with
-    `use_masks`. An image without boxes is kept, with no instances.
+    `use_masks`. An image without boxes is kept, with no instances. A question has its `answers`,
+    too; of questions and captions whose boxes are not known there are no `instances` at all.
 
     Test output: the record without its annotations, plus `image` and `prompt`, a list: the
-    vocabulary of the record's data set in chunks that fit, or the one caption. A detection record
-    that does not name its data set gets no prompt: the model's own vocabulary is used.
+    vocabulary of the record's data set in chunks that fit, or the one caption or question, or,
+    where a record of that task has no caption, one to be written. A detection record that does not
+    name its data set gets no prompt: the model's own vocabulary is used.
 
     Args:
         is_train: see above.
@@ -173,6 +175,8 @@ class GroundingDatasetMapper:
             PromptError: a prompt that cannot be built from the record.
         """
         record = dict(record)
+        # Of a question or caption without this field nothing is known about boxes.
+        boxes_known = "annotations" in record or "task" not in record
         annotations = copy.deepcopy(record.pop("annotations", []))
         image = read_record_image(record, self.image_format)
         check_image_size(record, image)
@@ -182,11 +186,14 @@ class GroundingDatasetMapper:
         crowd = [a for a in annotations if a.get("iscrowd", 0)]
         single = [a for a in annotations if not a.get("iscrowd", 0)]
         self.report.count(DROPPED_CROWDS, len(crowd), str(record["file_name"]))
-        if "caption" in record:
+        if "task" in record:
+            sample = self._task_sample(record, single)
+        elif "caption" in record:
             sample = self._grounding_sample(record, single)
         else:
             sample = self._detection_sample(record, single, crowd)
-        image, transforms = self._augment(image, sample.prompt.caption)
+        said = " ".join((sample.prompt.caption, *record.get("answers", ())))
+        image, transforms = self._augment(image, said)
         instances = make_instances(
             sample.annotations,
             transforms,
@@ -198,14 +205,14 @@ class GroundingDatasetMapper:
         )
         lost = len(sample.annotations) - len(instances)
         self.report.count(DROPPED_EMPTY, lost, str(record["file_name"]))
-        keys = ("height", "width", "file_name", "image_id", "dataset_name")
+        keys = ("height", "width", "file_name", "image_id", "dataset_name", "answers")
         output = {key: record[key] for key in keys if key in record}
-        return {
-            **output, "image": _to_tensor(image), "prompt": sample.prompt, "instances": instances
-        }  # fmt: skip
+        if boxes_known:
+            output["instances"] = instances
+        return {**output, "image": _to_tensor(image), "prompt": sample.prompt}
 
     def _test_output(self, record: Record, annotations: list[Record], image: np.ndarray) -> Record:
-        if "caption" in record:
+        if "caption" in record or "task" in record:
             record["prompt"] = [evaluation_prompt(record, annotations)]
         else:
             name = record.get("dataset_name", self.dataset_name)
@@ -253,12 +260,22 @@ class GroundingDatasetMapper:
         self.report.count(DROPPED_POSITIVES, lost, str(record["file_name"]))
         return CaptionSample(sampled.prompt, kept)
 
-    def _grounding_sample(self, record: Record, annotations: list[Record]) -> CaptionSample:
+    def _task_sample(self, record: Record, annotations: list[Record]) -> CaptionSample:
+        """A question or a caption: no captions of other images stand around it."""
+        caption, kept = self._fitting(record, annotations)
+        return grounding_sample(caption, kept, kind=record["task"])
+
+    def _fitting(self, record: Record, annotations: list[Record]) -> tuple[str, list[Record]]:
+        """The caption as far as it fits, and the annotations whose phrases are in it."""
         caption, fitting = cut_to_fit(record, annotations, self.tokenizer)
         lost = len(annotations) - len(fitting)
         self.report.count(DROPPED_PHRASES, lost, str(record["file_name"]))
         kept = with_tokens(caption, fitting, self.tokenizer)
         self.report.count(DROPPED_TOKENLESS, len(fitting) - len(kept), str(record["file_name"]))
+        return caption, kept
+
+    def _grounding_sample(self, record: Record, annotations: list[Record]) -> CaptionSample:
+        caption, kept = self._fitting(record, annotations)
         name = record.get("dataset_name", self.dataset_name)
         count = self._number_of_negatives(name)
         if count:

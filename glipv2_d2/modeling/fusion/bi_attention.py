@@ -192,11 +192,26 @@ class BiAttentionFusion(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(
-        self, visual: torch.Tensor, text: torch.Tensor, mask: torch.Tensor
+        self,
+        visual: torch.Tensor,
+        text: torch.Tensor,
+        mask: torch.Tensor,
+        seen: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """visual (B, N, C), text (B, T, L), mask (B, T) -> fused tensors of the same shapes."""
+        """Fuse.
+
+        Args:
+            visual: (B, N, C). text: (B, T, L). mask: (B, T), True for real tokens.
+            seen: (B,) bool, the texts that the image attends to; None: all. The image of another
+                one stays what it is, to the last bit.
+
+        Returns:
+            Tensors of the shapes of `visual` and `text`.
+        """
         visual, text = self.norm_v(visual), self.norm_l(text)
         delta_visual, delta_text = self.attention(visual, text, mask)
+        if seen is not None:
+            delta_visual = delta_visual.masked_fill(~seen[:, None, None], 0.0)
         return (
             self._add(visual, self.gamma_v, delta_visual),
             self._add(text, self.gamma_l, delta_text),

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ..text.attention import later_words
 from ..text.clip_text import pre_norm_layer
 from ..text.features import TextFeatures
 from .bi_attention import BiAttentionFusion
@@ -42,13 +43,16 @@ class VLBlock(nn.Module):
         self.dynamic_conv = dynamic_conv
 
     def forward(
-        self, features: list[torch.Tensor], words: torch.Tensor, mask: torch.Tensor
+        self, features: list[torch.Tensor], words: torch.Tensor, text: TextFeatures
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Levels (B, C, h, w), words (B, T, L), mask (B, T), True for real tokens -> both anew."""
+        """Levels (B, C, h, w) and words (B, T, L) -> both anew; `text`: its masks are read."""
         sizes = [f.shape[-2:] for f in features]
         visual = torch.cat([f.flatten(2).transpose(1, 2) for f in features], dim=1)
-        visual, words = self.fusion(visual, words, mask)
-        words = self.text_layer(words, src_key_padding_mask=~mask)
+        visual, words = self.fusion(visual, words, text.mask, text.seen_by_image)
+        later = later_words(text.causal, words.shape[1])
+        if later is not None:
+            later = later.repeat_interleave(self.text_layer.self_attn.num_heads, dim=0)
+        words = self.text_layer(words, src_mask=later, src_key_padding_mask=~text.mask)
         levels = visual.split([h * w for h, w in sizes], dim=1)
         features = [v.unflatten(1, size).permute(0, 3, 1, 2) for v, size in zip(levels, sizes)]
         return self.dynamic_conv(features), words
@@ -119,7 +123,7 @@ class VLTower(nn.Module):
         words = text.hidden
         for block in self.blocks:
             if self.use_checkpoint and self.training:
-                features, words = checkpoint(block, features, words, text.mask, use_reentrant=False)
+                features, words = checkpoint(block, features, words, text, use_reentrant=False)
             else:
-                features, words = block(features, words, text.mask)
+                features, words = block(features, words, text)
         return features, words

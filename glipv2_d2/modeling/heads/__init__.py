@@ -1,12 +1,15 @@
 """Heads on the fused features: boxes and words, and the task heads beside them."""
 
+from .caption import CaptionHead
 from .grounding import GroundingHead, GroundingOutput
 from .hourglass import StackedHourglass
 from .mask import LanguageMaskHead, MaskTargets
 from .mlm import MaskedLanguageHead
 from .task_head import RefiningHead, TaskHead, TrainingBatch, TrainingPass
+from .vqa import VqaHead
 
 __all__ = [
+    "CaptionHead",
     "GroundingHead",
     "GroundingOutput",
     "LanguageMaskHead",
@@ -17,4 +20,5 @@ __all__ = [
     "TaskHead",
     "TrainingBatch",
     "TrainingPass",
+    "VqaHead",
 ]

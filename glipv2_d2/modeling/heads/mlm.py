@@ -69,8 +69,9 @@ class MaskedLanguageHead(TaskHead):
     def prepare_text(self, batch: TrainingBatch, tokenizer: Tokenizer) -> TrainingBatch:
         """Withhold words of the B prompts, at random (torch's generator of the tokens' device).
 
-        Of a detection prompt only the names that are in the image, of a caption all of its own
-        words: what is not about the image cannot be told from it.
+        Of a detection prompt only the names that are in the image, of a sentence all of its own
+        words: what is not about the image cannot be told from it. Of questions and of captions that
+        are learnt word by word none.
         """
         shown = batch.shown.input_ids
         allowed = maskable_words(batch.tokens, batch.prompts, batch.gt_phrases)
@@ -141,5 +142,7 @@ def maskable_words(
     ):
         if prompt.kind == "detection":
             words = words & phrase_words[phrases].any(dim=0)
+        elif prompt.kind != "grounding":  # a question has its own task, and so has a caption
+            words = torch.zeros_like(words)
         rows.append(words)
     return torch.stack(rows)

@@ -32,6 +32,8 @@ class TrainingBatch:
         prompts: of each input.
         tokens: of the prompts as they are written; targets are made from these.
         gt_phrases: per image (G,) int64, the phrase of each box in the image's prompt.
+        grounded: (B,) bool, the images whose boxes are known ("instances"). The others have no
+            part in losses on boxes and their words.
         shown: what the language backbone reads: `tokens`, or what a head made of them.
         withheld: (B, T) bool, words that a head keeps from the model, which is to tell them. They
             take no part in losses on the words that are read.
@@ -41,6 +43,7 @@ class TrainingBatch:
     prompts: list[Prompt]
     tokens: TokenizedPrompts
     gt_phrases: list[torch.Tensor]
+    grounded: torch.Tensor
     shown: TokenizedPrompts
     withheld: torch.Tensor
 
@@ -58,11 +61,12 @@ class TrainingPass:
         images: normalized and padded; `image_sizes` are those without padding.
         features: pyramid levels (B, C, h, w) before fusion, fine to coarse, N positions in all.
         text: features of the tokens shown, before fusion.
+        word_embedding: (V, L), of the language backbone; None: it has no words of its own.
         levels, words: fused, (B, C, h, w) each and (B, T, L).
         output: of the grounding head.
         anchors: per level (h * w, 4), inclusive, pixels.
         strides: of each level, pixels.
-        targets: the ground truth of boxes and words.
+        targets: the ground truth of boxes and words; nothing where boxes are not known.
         matches: (B, N) int64, the image's box that each anchor is to predict; -1 for none.
         box_coder: between anchors and boxes.
     """
@@ -71,6 +75,7 @@ class TrainingPass:
     images: ImageList
     features: list[torch.Tensor]
     text: TextFeatures
+    word_embedding: torch.Tensor | None
     levels: list[torch.Tensor]
     words: torch.Tensor
     output: GroundingOutput

@@ -169,12 +169,13 @@ class GLIP(nn.Module):
         text = self.language_backbone(batch.shown)
         levels, words = self.neck(features, text)
         anchors = self.anchors(features)
-        targets = self.targets(batch.inputs, batch.tokens)
+        targets = self.targets(batch.inputs, batch.tokens, batch.grounded)
         return TrainingPass(
             batch=batch,
             images=images,
             features=features,
             text=text,
+            word_embedding=getattr(self.language_backbone, "word_embedding", None),
             levels=levels,
             words=words,
             output=self.head(levels, words),
@@ -276,14 +277,20 @@ class GLIP(nn.Module):
         """Per level (h * w, 4), inclusive, pixels."""
         return [to_inclusive(boxes.tensor) for boxes in self.anchor_generator(features)]
 
-    def targets(self, batched_inputs: list[dict], tokens: TokenizedPrompts) -> GroundingTargets:
-        """The ground truth in the model's terms; `tokens`: of the inputs' prompts, unmasked."""
-        instances = [x["instances"].to(self.device) for x in batched_inputs]
-        return GroundingTargets(
-            boxes=[to_inclusive(i.gt_boxes.tensor) for i in instances],
-            tokens=[m[i.gt_classes] for m, i in zip(tokens.positive_maps, instances)],
-            mask=tokens.mask,
-        )
+    def targets(
+        self, batched_inputs: list[dict], tokens: TokenizedPrompts, grounded: torch.Tensor
+    ) -> GroundingTargets:
+        """The ground truth in the model's terms; see `TrainingBatch` for the arguments."""
+        boxes, words = [], []
+        for x, positive_map in zip(batched_inputs, tokens.positive_maps):
+            if "instances" in x:
+                instances = x["instances"].to(self.device)
+                boxes.append(to_inclusive(instances.gt_boxes.tensor))
+                words.append(positive_map[instances.gt_classes])
+            else:
+                boxes.append(self.pixel_mean.new_zeros(0, 4))
+                words.append(positive_map[:0])
+        return GroundingTargets(boxes, words, mask=tokens.mask & grounded[:, None])
 
     def grounding_losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
         """GLIP's own losses; none where all that they train is frozen (a mask head's training)."""
@@ -303,9 +310,15 @@ class GLIP(nn.Module):
                 )
             prompts.append(prompt)
         tokens = self.tokenizer(prompts).to(self.device)
-        phrases = [x["instances"].gt_classes.to(self.device) for x in inputs]
+        grounded = torch.tensor(["instances" in x for x in inputs], device=self.device)
+        none = torch.empty(0, dtype=torch.int64, device=self.device)
+        phrases = [
+            x["instances"].gt_classes.to(self.device) if "instances" in x else none for x in inputs
+        ]
         nothing = torch.zeros_like(tokens.mask)
-        batch = TrainingBatch(inputs, prompts, tokens, phrases, shown=tokens, withheld=nothing)
+        batch = TrainingBatch(
+            inputs, prompts, tokens, phrases, grounded, shown=tokens, withheld=nothing
+        )
         for head in self._heads_in_training():
             batch = head.prepare_text(batch, self.tokenizer)
         return batch

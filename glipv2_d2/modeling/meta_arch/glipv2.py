@@ -1,10 +1,10 @@
-"""GLIPv2 (Zhang et al. 2022): GLIP with the three pre-training losses and the mask head."""
+"""GLIPv2 (Zhang et al. 2022): GLIP with the losses of pre-training and further task heads."""
 
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..contrast import RegionWordContrast
-from ..heads import LanguageMaskHead, MaskedLanguageHead, TaskHead
+from ..heads import CaptionHead, LanguageMaskHead, MaskedLanguageHead, TaskHead, VqaHead
 from .glip import GLIP
 
 __all__ = ["GLIPv2"]
@@ -22,6 +22,8 @@ class GLIPv2(GLIP):
         mask_head: language-guided masks of the boxes found (Section 3.1, Appendix D.1), which are
             the same with and without it; in training "instances" have `gt_masks` (BitMasks). None:
             boxes only.
+        vqa_head: answers questions (Appendix D.2); None: without.
+        caption_head: writes captions (Section 3.3, Appendix D.2); None: without.
         others: the arguments of `GLIP`; and further task heads, which become attributes of these
             names.
 
@@ -36,6 +38,8 @@ class GLIPv2(GLIP):
         contrast: RegionWordContrast | None = None,
         mlm_head: MaskedLanguageHead | None = None,
         mask_head: LanguageMaskHead | None = None,
+        vqa_head: VqaHead | None = None,
+        caption_head: CaptionHead | None = None,
         **others,
     ):
         further = {name: x for name, x in others.items() if isinstance(x, TaskHead)}
@@ -43,6 +47,8 @@ class GLIPv2(GLIP):
         self.contrast = contrast
         self.mlm_head = mlm_head
         self.mask_head = mask_head
+        self.vqa_head = vqa_head
+        self.caption_head = caption_head
         for name, head in further.items():
             setattr(self, name, head)
         for head in self.task_heads.values():

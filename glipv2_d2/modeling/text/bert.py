@@ -10,6 +10,7 @@ from ...errors import ConfigError
 from ...language.pretrained_names import resolve_pretrained
 from ...language.tokenized import TokenizedPrompts
 from ...language.tokenizer import PromptTokenizer
+from .attention import later_words
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
@@ -78,16 +79,26 @@ class BertLanguageBackbone(nn.Module):
         # Files in half precision come as half-precision parameters, which do not train.
         return body.float()
 
+    @property
+    def word_embedding(self) -> torch.Tensor:
+        """(V, L), one row for each token."""
+        return self.body.get_input_embeddings().weight
+
     def train(self, mode: bool = True) -> "BertLanguageBackbone":
         return super().train(mode and not self.frozen)
 
     def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
         """Tokens (B, T) -> TextFeatures (B, T, L)."""
         averaging = self.num_layers_averaged > 1
+        seen = tokens.mask.long()
+        later = later_words(tokens.causal, tokens.mask.shape[1])
+        if later is not None:
+            # `transformers` takes a mask of four dimensions as it is: 0 where a word looks.
+            seen = (tokens.mask[:, None] & ~later)[:, None]
+            dtype = self.body.dtype
+            seen = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
         output = self.body(
-            input_ids=tokens.input_ids,
-            attention_mask=tokens.mask.long(),
-            output_hidden_states=averaging,
+            input_ids=tokens.input_ids, attention_mask=seen, output_hidden_states=averaging
         )
         hidden = output.last_hidden_state
         embedded = hidden
@@ -96,4 +107,4 @@ class BertLanguageBackbone(nn.Module):
             # The official GLIP divides by n twice; its weights expect it.
             embedded = layers.mean(dim=1) / self.num_layers_averaged
         embedded = embedded * tokens.mask[..., None].to(embedded.dtype)
-        return TextFeatures(hidden=hidden, embedded=embedded, mask=tokens.mask)
+        return TextFeatures(hidden, embedded, tokens.mask, tokens.causal, tokens.seen_by_image)

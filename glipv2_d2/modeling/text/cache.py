@@ -63,7 +63,7 @@ class TextFeatureCache:
         hidden, embedded = (
             pad_sequence(list(rows), batch_first=True) for rows in zip(*(found[k] for k in keys))
         )
-        return TextFeatures(hidden, embedded, tokens.mask)
+        return TextFeatures(hidden, embedded, tokens.mask, tokens.causal, tokens.seen_by_image)
 
     def _encode_missing(
         self, tokens: TokenizedPrompts, keys: list[Hashable], rows: list[int]
@@ -74,6 +74,7 @@ class TextFeatureCache:
                 input_ids=tokens.input_ids[rows, :longest],
                 mask=tokens.mask[rows, :longest],
                 positive_maps=[tokens.positive_maps[i] for i in rows],
+                causal=None if tokens.causal is None else tokens.causal[rows],
             )
         )
         lengths = tokens.mask[rows].sum(dim=1).tolist()
@@ -92,7 +93,11 @@ class TextFeatureCache:
         )
         lengths = tokens.mask.sum(dim=1).tolist()
         ids = tokens.input_ids.tolist()
-        return [(tuple(row[:n]), precision, device) for row, n in zip(ids, lengths)]
+        causal = [False] * len(ids) if tokens.causal is None else tokens.causal.tolist()
+        return [
+            (tuple(row[:n]), of_row, precision, device)
+            for row, n, of_row in zip(ids, lengths, causal)
+        ]
 
     def _drop_if_encoder_changed(self) -> None:
         parameters = list(self._encoder.parameters())

@@ -11,6 +11,7 @@ from ...language.pretrained_names import CLIP, resolve_pretrained
 from ...language.tokenized import TokenizedPrompts
 from ...language.tokenizer import PromptTokenizer
 from ..weights import WEIGHTS_REGISTRY
+from .attention import later_words
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
@@ -46,8 +47,8 @@ def pre_norm_layer(
 class ClipLanguageBackbone(nn.Module):
     """The text transformer of CLIP and UniCL, made bidirectional (paper, Section 4, Appendix E).
 
-    Every word sees every other, as in the official code, except in prompts that ask for `causal`
-    attention, as CLIP itself has it.
+    Every word sees every other, as in the official code, except in causal prompts, as CLIP itself
+    has it.
 
     Args:
         model: name on the hub, or local folder, of a CLIP. Its tokenizer is used; without a hub it
@@ -125,27 +126,23 @@ class ClipLanguageBackbone(nn.Module):
         """L."""
         return self.token_embedding.embedding_dim
 
+    @property
+    def word_embedding(self) -> torch.Tensor:
+        """(V, L), one row for each token."""
+        return self.token_embedding.weight
+
     def train(self, mode: bool = True) -> "ClipLanguageBackbone":
         return super().train(mode and not self.frozen)
 
-    def forward(self, tokens: TokenizedPrompts, causal: torch.Tensor | None = None) -> TextFeatures:
-        """Tokens (B, T) -> TextFeatures (B, T, L).
-
-        Args:
-            causal: (B,) bool, the prompts in which a word sees only itself and those before it;
-                None: no such prompt.
-        """
+    def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
+        """Tokens (B, T) -> TextFeatures (B, T, L)."""
         length = tokens.input_ids.shape[1]
         hidden = self.token_embedding(tokens.input_ids) + self.positional_embedding[:length]
-        later = None if causal is None else self._later_words(causal, length)
+        later = later_words(tokens.causal, length)
+        if later is not None:
+            later = later.repeat_interleave(self.num_heads, dim=0)
         for layer in self.layers:
             hidden = layer(hidden, src_mask=later, src_key_padding_mask=~tokens.mask)
         hidden = self.final_norm(hidden)
         embedded = hidden * tokens.mask[..., None].to(hidden.dtype)
-        return TextFeatures(hidden=hidden, embedded=embedded, mask=tokens.mask)
-
-    def _later_words(self, causal: torch.Tensor, length: int) -> torch.Tensor:
-        """(B heads, T, T) bool, True where a word must not look."""
-        later = torch.ones(length, length, dtype=torch.bool, device=causal.device).triu(1)
-        hidden = causal[:, None, None] & later
-        return hidden.repeat_interleave(self.num_heads, dim=0)
+        return TextFeatures(hidden, embedded, tokens.mask, tokens.causal, tokens.seen_by_image)

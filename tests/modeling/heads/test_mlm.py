@@ -23,7 +23,8 @@ def small_head(**options):
 def batch_of(tokens, prompts, gt_phrases=None):
     gt_phrases = [NONE] * len(prompts) if gt_phrases is None else gt_phrases
     nothing = torch.zeros_like(tokens.mask)
-    return TrainingBatch([{}] * len(prompts), prompts, tokens, gt_phrases, tokens, nothing)
+    known = torch.ones(len(prompts), dtype=torch.bool)
+    return TrainingBatch([{}] * len(prompts), prompts, tokens, gt_phrases, known, tokens, nothing)
 
 
 def loss_of(module, words, labels):

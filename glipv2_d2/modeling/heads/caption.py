@@ -1,0 +1,95 @@
+"""Captioning: the next word from the fused words (GLIPv2, Section 3.3 and Appendix D.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...errors import ConfigError
+from ..precision import at_least_float32, without_autocast
+from ..processes import mean_over_processes
+from .task_head import TaskHead, TrainingPass
+
+if TYPE_CHECKING:
+    from ..meta_arch.glip import GLIP
+
+__all__ = ["CaptionHead"]
+
+
+class CaptionHead(TaskHead):
+    """Predicts each next word of a caption: unidirectional language modeling.
+
+    As BERT's head of masked words: `transform` (linear, GELU, LayerNorm), then the product with the
+    language backbone's own word embedding and a bias for each word.
+
+    Args:
+        text_channels: L, that of the word embedding.
+        vocabulary_size: V, of the tokenizer.
+        weight: factor of the loss.
+    """
+
+    def __init__(self, *, text_channels: int, vocabulary_size: int, weight: float = 1.0):
+        super().__init__()
+        self.weight = weight
+        self.transform = nn.Sequential(
+            nn.Linear(text_channels, text_channels), nn.GELU(), nn.LayerNorm(text_channels)
+        )
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+    def check(self, model: GLIP) -> None:
+        """See `TaskHead.check`: the language backbone has words of its own, of this width."""
+        backbone = model.language_backbone
+        embedding = getattr(backbone, "word_embedding", None)
+        if embedding is None:
+            raise ConfigError(
+                f"a {type(backbone).__name__} cannot write captions: it has no `word_embedding`, "
+                "to which the next word is compared; use BertLanguageBackbone or "
+                "ClipLanguageBackbone, or set model.caption_head to None"
+            )
+        size = len(self.bias), self.transform[0].in_features
+        if tuple(embedding.shape) != size:
+            raise ConfigError(
+                f"model.caption_head has vocabulary_size {size[0]} and text_channels {size[1]}, "
+                f"and the word embedding of the language backbone is {tuple(embedding.shape)}: set "
+                "them to these"
+            )
+
+    def losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
+        """`loss_caption`, of the inputs whose prompt is a caption."""
+        rows = [i for i, prompt in enumerate(run.batch.prompts) if prompt.kind == "caption"]
+        ids, mask = run.batch.tokens.input_ids[rows], run.text.mask[rows]
+        # Each word but the last tells the one after it, up to the token that ends the text.
+        told = mask[:, 1:]
+        words, labels = run.words[rows][:, :-1][told], ids[:, 1:][told]
+        assert run.word_embedding is not None  # see `check`
+        return {"loss_caption": self(words, labels, run.word_embedding)}
+
+    def forward(
+        self, words: torch.Tensor, labels: torch.Tensor, embedding: torch.Tensor
+    ) -> torch.Tensor:
+        """Weighted cross-entropy, averaged over the words of all processes.
+
+        Args:
+            words: (n, L), fused. labels: (n,) int64, the word after each of them.
+            embedding: see `logits`.
+
+        Returns:
+            A scalar; 0 with a gradient for every parameter where there is no caption.
+        """
+        loss = F.cross_entropy(self.logits(words, embedding), labels, reduction="sum")
+        # Not at least 1: of one word in N processes the mean is 1 / N.
+        count = mean_over_processes(loss.new_tensor(float(len(labels)))).clamp(min=1e-6)
+        return self.weight * loss / count
+
+    def logits(self, words: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Words (..., L) -> scores of the next word (..., V), in float32 at least.
+
+        Args:
+            embedding: (V, L), the language backbone's `word_embedding`.
+        """
+        with without_autocast(words.device.type):
+            words = self.transform(words.to(self.bias.dtype))
+            return at_least_float32(F.linear(words, embedding.to(self.bias.dtype), self.bias))

@@ -1,0 +1,106 @@
+"""Visual question answering on the fused words (GLIPv2, Appendix D.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...errors import ConfigError
+from ..precision import at_least_float32, without_autocast
+from ..processes import mean_over_processes
+from .task_head import TaskHead, TrainingPass
+
+__all__ = ["VqaHead"]
+
+
+class VqaHead(TaskHead):
+    """Answers a question with one of a list of answers.
+
+    Attention pooling of the fused words (a linear layer, a softmax over the words, their weighted
+    sum), a two-layer MLP with GELU, and a linear layer to the answers.
+
+    Args:
+        text_channels: L.
+        answers: the list, 3,129 of them for VQAv2.
+        hidden_channels: of the MLP; None: L.
+        weight: factor of the loss.
+
+    Raises:
+        ConfigError: no answers, or one that is listed twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        text_channels: int,
+        answers: Sequence[str],
+        hidden_channels: int | None = None,
+        weight: float = 1.0,
+    ):
+        super().__init__()
+        self.answers = list(answers)
+        self.index = {answer: i for i, answer in enumerate(self.answers)}
+        if not self.answers or len(self.index) < len(self.answers):
+            twice = sorted({a for a in self.answers if self.answers.count(a) > 1})
+            raise ConfigError(
+                f"model.vqa_head.answers has {len(self.answers)} entries"
+                + (f", of them {twice[:3]} more than once" if twice else "")
+                + ": give each possible answer once"
+            )
+        self.weight = weight
+        hidden = hidden_channels or text_channels
+        self.pooling = nn.Linear(text_channels, 1)
+        self.mlp = nn.Sequential(
+            nn.Linear(text_channels, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
+        )
+        self.classifier = nn.Linear(hidden, len(self.answers))
+
+    def losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
+        """`loss_vqa`, of the inputs that have "answers"."""
+        inputs = run.batch.inputs
+        asked = [i for i, x in enumerate(inputs) if "answers" in x]
+        words, mask = run.words[asked], run.text.mask[asked]
+        return {"loss_vqa": self(words, mask, [inputs[i]["answers"] for i in asked])}
+
+    def forward(
+        self, words: torch.Tensor, mask: torch.Tensor, answers: Sequence[Mapping[str, float]]
+    ) -> torch.Tensor:
+        """Weighted binary cross-entropy, summed over the answers, averaged over the questions of
+        all processes.
+
+        Args:
+            words, mask: see `logits`.
+            answers: of each question its answers with their soft scores; what is not in the list
+                counts for nothing.
+
+        Returns:
+            A scalar; 0 with a gradient for every parameter where there is no question.
+        """
+        logits = self.logits(words, mask)
+        gold = torch.zeros_like(logits)
+        for row, scores in zip(gold, answers):
+            for answer, score in scores.items():
+                if answer in self.index:
+                    row[self.index[answer]] = score
+        loss = F.binary_cross_entropy_with_logits(logits, gold, reduction="sum")
+        # Not at least 1: of one question in N processes the mean is 1 / N.
+        count = mean_over_processes(loss.new_tensor(float(len(gold)))).clamp(min=1e-6)
+        return self.weight * loss / count
+
+    def logits(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Scores of the answers before the sigmoid, in float32 at least.
+
+        Args:
+            words: (Q, T, L), fused. mask: (Q, T), True for real tokens.
+
+        Returns:
+            (Q, A) for A answers.
+        """
+        with without_autocast(words.device.type):
+            words = words.to(self.classifier.weight.dtype)
+            scores = self.pooling(words)[..., 0].masked_fill(~mask, float("-inf"))
+            pooled = (scores.softmax(dim=1)[:, None] @ words)[:, 0]
+            return at_least_float32(self.classifier(self.mlp(pooled)))
