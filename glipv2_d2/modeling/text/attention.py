@@ -2,7 +2,7 @@
 
 import torch
 
-__all__ = ["later_words"]
+__all__ = ["additive_mask", "later_words"]
 
 
 def later_words(causal: torch.Tensor | None, length: int) -> torch.Tensor | None:
@@ -16,3 +16,12 @@ def later_words(causal: torch.Tensor | None, length: int) -> torch.Tensor | None
         return None
     later = torch.ones(length, length, dtype=torch.bool, device=causal.device).triu(1)
     return causal[:, None, None] & later
+
+
+def additive_mask(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(B, Q, K) bool, True where a position looks -> (B, 1, Q, K), 0 there, elsewhere the minimum.
+
+    The layers of `transformers` take a mask of four dimensions as it is.
+    """
+    mask = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+    return mask[:, None]
