@@ -7,6 +7,7 @@ from .phrasecut import PhraseCutEvaluator
 from .record_evaluator import RecordEvaluator
 from .refexp import RefExpEvaluator
 from .subset_coco import SubsetCOCOEvaluator
+from .vqa import VQAEvaluator
 
 __all__ = [
     "EVALUATORS",
@@ -16,5 +17,6 @@ __all__ = [
     "RecordEvaluator",
     "RefExpEvaluator",
     "SubsetCOCOEvaluator",
+    "VQAEvaluator",
     "build_evaluator",
 ]

@@ -35,6 +35,7 @@ _OF_TYPE = {
     "lvis": "LVISFederatedEvaluator",
     "phrasecut": "PhraseCutEvaluator",
     "refexp": "RefExpEvaluator",
+    "vqa": "VQAEvaluator",
 }
 
 

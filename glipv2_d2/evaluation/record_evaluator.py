@@ -86,17 +86,15 @@ class RecordEvaluator(GatheringEvaluator):
             DataError: a predicted phrase that the record does not ask for.
         """
         num_phrases = len(record.get("phrases", [0]))
-        phrases = instances.pred_classes.numpy().astype(np.int64)
+        prediction = ranked(instances)
+        phrases = prediction["phrases"]
         if num_phrases and len(phrases) and not 0 <= phrases.min() <= phrases.max() < num_phrases:
             raise DataError(
                 f"image {record['image_id']!r}: a prediction is for phrase {phrases.max()}, but "
                 f"the record asks for {num_phrases} phrases. Was the prompt not made from its "
                 "'phrases'?"
             )
-        scores = instances.scores.float().numpy()
-        order = np.argsort(-scores, kind="stable")
-        boxes = instances.pred_boxes.tensor.double().numpy()
-        return {"boxes": boxes[order], "scores": scores[order], "phrases": phrases[order]}
+        return prediction
 
     def as_row(self, prediction: Any) -> Record:
         """Return what is written to the file for one record; boxes are x0, y0, x1, y1 in pixels."""
@@ -109,6 +107,15 @@ class RecordEvaluator(GatheringEvaluator):
     def score_records(self, predictions: list[Any]) -> Results:
         """Compute the results from what `prediction_of` gave for each of `records`."""
         raise NotImplementedError
+
+
+def ranked(instances: Instances) -> dict[str, np.ndarray]:
+    """What `RecordEvaluator.prediction_of` returns by default."""
+    scores = instances.scores.float().numpy()
+    order = np.argsort(-scores, kind="stable")
+    boxes = instances.pred_boxes.tensor.double().numpy()
+    phrases = instances.pred_classes.numpy().astype(np.int64)
+    return {"boxes": boxes[order], "scores": scores[order], "phrases": phrases[order]}
 
 
 def true_box(annotation: Record) -> list[float]:

@@ -66,7 +66,7 @@ def test_what_would_falsify_the_result_is_named(kind, tmp_path):
         first, second, *_ = outputs
 
         def show(image_id, found):
-            evaluator.process([{"image_id": image_id}], [{"instances": found}])
+            evaluator.process([{"image_id": image_id}], [benchmarks.whole_output(found)])
 
         evaluator.reset()
         show(first, outputs[first])
@@ -75,7 +75,7 @@ def test_what_would_falsify_the_result_is_named(kind, tmp_path):
         with pytest.raises(DataError, match="no image 99999"):
             show(99999, outputs[first])
         with pytest.raises(DataError, match="no image None"):
-            evaluator.process([{}], [{"instances": outputs[first]}])
+            evaluator.process([{}], [benchmarks.whole_output(outputs[first])])
         with pytest.raises(
             DataError, match=f"6 of 7 images were not evaluated, the first: {second}"
         ):

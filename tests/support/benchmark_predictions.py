@@ -11,11 +11,16 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
 from glipv2_d2.evaluation import build_evaluator
+from glipv2_d2.language import Prompt
 from tests.support import lvis_sets
 
 HEIGHT, WIDTH = lvis_sets.HEIGHT, lvis_sets.WIDTH
-KINDS = ("coco", "lvis", "lvis_fixed", "flickr30k", "refexp", "phrasecut")
+KINDS = ("coco", "lvis", "lvis_fixed", "flickr30k", "refexp", "phrasecut", "vqa")
 IMAGES = 7
+# Asked of every image by the benchmark "vqa": the dog, and the answer.
+QUESTION = Prompt.from_caption(
+    "how many see the dog? [MASK]", [[(17, 20)], [(22, 28)]], kind="question"
+)
 
 
 def instances(boxes, scores, classes=None, masks=None, size=(HEIGHT, WIDTH)):
@@ -93,7 +98,7 @@ def benchmark(kind, folder):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
         return
-    records, outputs = _random_grounding(kind)
+    records, outputs = _random_questions() if kind == "vqa" else _random_grounding(kind)
     with registered(name, records, kind):
         yield name, {}, outputs
 
@@ -119,6 +124,26 @@ def _random_grounding(kind):
     return records, outputs
 
 
+def _random_questions():
+    """The answer is how many boxes are found, which some of ten people agree with."""
+    rng = np.random.default_rng(13)
+    records, outputs = [], {}
+    for number in range(IMAGES):
+        x, y, w, h = lvis_sets.random_box(rng)
+        image_id = 200 - number
+        boxes = [((x, y, x + w, y + h), k) for k in range(2)]
+        human = [str(n) for n in rng.integers(3, 6, 10)]
+        fields = {"answer_type": "number", "question_type": f"how {number % 2}"}
+        fields |= {"task": "question", "question_id": image_id, "human_answers": human}
+        phrases = QUESTION.spans
+        records.append(record(image_id, boxes, QUESTION.caption, phrases, **fields))
+        count = int(rng.integers(3, 6))
+        found = np.array([[x, y, x + w, y + h]]) + rng.uniform(-9, 9, (count, 4))
+        classes = rng.integers(2, size=count).tolist()
+        outputs[image_id] = instances(found.tolist(), rng.random(count).tolist(), classes)
+    return records, outputs
+
+
 def evaluate(evaluator, outputs, batch=1, ids=None):
     """The evaluator's result after the images in this order and in batches."""
     ids = list(outputs) if ids is None else ids
@@ -126,9 +151,14 @@ def evaluate(evaluator, outputs, batch=1, ids=None):
     for start in range(0, len(ids), batch):
         chunk = ids[start : start + batch]
         evaluator.process(
-            [{"image_id": i} for i in chunk], [{"instances": outputs[i]} for i in chunk]
+            [{"image_id": i} for i in chunk], [whole_output(outputs[i]) for i in chunk]
         )
     return evaluator.evaluate()
+
+
+def whole_output(found):
+    """A model's output for an image with these instances."""
+    return {"instances": found, "answer": str(len(found)), "prompt": QUESTION}
 
 
 def evaluate_all(folder):

@@ -199,6 +199,59 @@ def phrasecut(root, splits=("val", "test")):
         write_json(root / f"phrasecut/refer_{split}.json", tasks)
 
 
+# Those that `questions` writes.
+QUESTION_SETS = (
+    *(f"vqav2_{split}" for split in ("train", "val", "dev", "val_without_dev", "test-dev")),
+    *("gqa_train", "gqa_val", "gqa_testdev", "snli_ve_train", "snli_ve_dev", "snli_ve_test"),
+)
+
+
+def questions(root):
+    """VQAv2 (two questions about an image), GQA and SNLI-VE; the answers are yes and red."""
+    asked = ("Is it a dog?", "What color is it?")
+    for split, images in (
+        ("train2014", "train2014"), ("val2014", "val2014"), ("test-dev2015", "test2015")
+    ):  # fmt: skip
+        write_image(root / f"coco/{images}/COCO_{images}_{262148:012d}.jpg", 262148)
+        entries = [
+            {"image_id": 262148, "question": text, "question_id": 262148000 + i}
+            for i, text in enumerate(asked)
+        ]
+        content = {"data_type": "mscoco", "data_subtype": split, "questions": entries}
+        write_json(root / f"vqav2/v2_OpenEnded_mscoco_{split}_questions.json", content)
+        if split == "test-dev2015":
+            continue
+        annotations = [
+            {
+                "question_type": kind,
+                "answer_type": group,
+                "multiple_choice_answer": answer,
+                "answers": [
+                    {"answer": answer, "answer_confidence": "yes", "answer_id": i}
+                    for i in range(1, 11)
+                ],
+                "image_id": 262148,
+                "question_id": entry["question_id"],
+            }
+            for entry, kind, group, answer in zip(
+                entries, ("is it a", "what color"), ("yes/no", "other"), ("yes", "red")
+            )
+        ]
+        write_json(root / f"vqav2/v2_mscoco_{split}_annotations.json", {"annotations": annotations})
+    write_image(root / "gqa/images/2345.jpg", 5)
+    write_image(root / "flickr30k/flickr30k_images/1000.jpg", 1000)
+    for split in ("train", "val", "testdev"):
+        types = {"structural": "query", "semantic": "attr", "detailed": "directOf"}
+        fields = {"imageId": "2345", "types": types, "answer": "red"}
+        content = {f"0{i}": {**fields, "question": text} for i, text in enumerate(asked)}
+        write_json(root / f"gqa/questions/{split}_balanced_questions.json", content)
+    for split in ("train", "dev", "test"):
+        fields = {"Flickr30K_ID": "1000", "gold_label": "neutral", "sentence2": "A dog sleeps."}
+        lines = [json.dumps({"pairID": f"1000.jpg#{i}r1n", **fields}) + "\n" for i in range(2)]
+        (root / "snli_ve").mkdir(exist_ok=True)
+        (root / f"snli_ve/snli_ve_{split}.jsonl").write_text("".join(lines))
+
+
 def odinw(root, only=None, splits=("val", "minival", "test"), count=1):
     """The data sets of ODinW below their own folders; the class names are those of the files."""
     for row in ODINW_ROWS:

@@ -66,6 +66,17 @@ REFCOCO_SPLITS = {
     "refcocog": ("train", "val", "test"),
 }
 
+# VQAv2: split -> (its name in the file names, folder of the images, whether it has answers, options
+# of the reader).
+VQAV2_SPLITS: dict[str, tuple[str, str, bool, dict[str, Any]]] = {
+    "train": ("train2014", "train2014", True, {}),
+    "val": ("val2014", "val2014", True, {}),
+    "dev": ("val2014", "val2014", True, {"development": True}),
+    "val_without_dev": ("val2014", "val2014", True, {"development": False}),
+    "test-dev": ("test-dev2015", "test2015", False, {}),
+    "test": ("test2015", "test2015", False, {}),
+}
+
 
 def register_all(root: str | None = None) -> None:
     """Register every split that is not registered yet; nothing is read before it is used.
@@ -123,3 +134,23 @@ def _grounding_splits(root: str) -> Iterator[tuple[str, str, str | dict[str, str
         json_file = f"{_MDETR}finetune_phrasecut_{split}.json"
         options = {"evaluator_type": "phrasecut", **masks, **whole}
         yield f"phrasecut_{split}", json_file, _GQA, options
+    yield from _question_splits(root)
+
+
+def _question_splits(root: str) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """As `_grounding_splits`, of the data sets that a VQA head learns."""
+    for split, (file, images, has_answers, reader_options) in VQAV2_SPLITS.items():
+        reader_options = {**reader_options, "image_pattern": f"COCO_{images}_{{image_id:012d}}.jpg"}
+        if has_answers:
+            annotations = os.path.join(root, f"vqav2/v2_mscoco_{file}_annotations.json")
+            reader_options["annotations"] = annotations
+        json_file = f"vqav2/v2_OpenEnded_mscoco_{file}_questions.json"
+        options = {"format": "vqa", "evaluator_type": "vqa", "reader_options": reader_options}
+        yield f"vqav2_{split}", json_file, f"coco/{images}", options
+    for split in ("train", "val", "testdev"):
+        options = {"format": "gqa", "evaluator_type": "vqa"}
+        yield f"gqa_{split}", f"gqa/questions/{split}_balanced_questions.json", _GQA, options
+    for split in ("train", "dev", "test"):
+        options = {"format": "snli_ve", "evaluator_type": "vqa"}
+        json_file = f"snli_ve/snli_ve_{split}.jsonl"
+        yield f"snli_ve_{split}", json_file, _FLICKR.rstrip("/"), options

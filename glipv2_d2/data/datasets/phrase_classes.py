@@ -32,7 +32,7 @@ def number_phrases(records: Sequence[dict[str, Any]], dataset_name: str) -> None
         return
     metadata.thing_classes = _PHRASES
     for record in records:
-        for annotation in record["annotations"]:
+        for annotation in record.get("annotations", ()):
             phrase = phrase_text(record["caption"], annotation["spans"])
             if phrase not in _NUMBERS:
                 _NUMBERS[phrase] = len(_PHRASES)

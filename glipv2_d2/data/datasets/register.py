@@ -1,4 +1,4 @@
-"""A user's own data sets in Detectron2's catalogs: captions with boxes, and COCO json."""
+"""A user's own data sets in Detectron2's catalogs: captions, questions, and COCO json."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from ...errors import DataError, UsageError
 from ..reader import Reader
 from .coco_like import load_coco_style_json
 from .glip_tsv import GlipTsvRecords
+from .gqa import load_gqa_json
 from .mdetr import load_mdetr_json
 from .odvg import load_odvg
+from .snli_ve import load_snli_ve
 from .tar_shards import TarRecords
+from .vqa import load_vqa_json
 
 Load = TypeVar("Load", bound=Callable[..., Sequence[Any]])
 
@@ -42,6 +45,9 @@ GROUNDING_FORMATS.register("mdetr")(load_mdetr_json)
 GROUNDING_FORMATS.register("odvg")(load_odvg)
 GROUNDING_FORMATS.register("glip_tsv")(GlipTsvRecords)
 GROUNDING_FORMATS.register("webdataset")(TarRecords)
+GROUNDING_FORMATS.register("vqa")(load_vqa_json)
+GROUNDING_FORMATS.register("gqa")(load_gqa_json)
+GROUNDING_FORMATS.register("snli_ve")(load_snli_ve)
 
 
 def register_grounding_dataset(
@@ -53,15 +59,15 @@ def register_grounding_dataset(
     reader_options: Mapping[str, Any] | None = None,
     **metadata: Any,
 ) -> None:
-    """Register captions with boxes under a name; the file is read when it is first used.
+    """Register captions or questions under a name; the file is read when it is first used.
 
     The same once more changes nothing, so that a config which registers its data may be loaded
     several times in a process.
 
     Args:
         name: for `DatasetCatalog` and the `datasets` of a configuration.
-        json_file: the annotations: MDETR's json, an ODVG jsonl, the yaml of a GLIP TSV, or the
-            tar shards as a pattern (`"shards/*.tar"`).
+        json_file: the annotations: MDETR's json, an ODVG jsonl, the yaml of a GLIP TSV, the tar
+            shards as a pattern (`"shards/*.tar"`), or a file of questions.
         image_root: the folder of the images, or one per `data_source`; not used by formats
             whose containers hold the images.
         format: a key of `GROUNDING_FORMATS`.

@@ -1,9 +1,12 @@
+import os
+
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from glipv2_d2.data import load_records
 from glipv2_d2.data.datasets.builtin import GROUNDING_SPLITS, register_all
 from glipv2_d2.errors import DataError
+from tests.support import benchmark_tree as tree
 
 
 def test_builtin_splits(monkeypatch, tmp_path):
@@ -32,3 +35,19 @@ def test_registered_names():
         assert metadata.evaluator_type == kind
         assert metadata.json_file.endswith(f"mdetr_annotations/finetune_{name}.json")
     assert "refcocog_testA" not in DatasetCatalog.list()
+
+
+def test_questions(tmp_path):
+    """The files and folders of VQAv2, GQA and SNLI-VE, as their authors name them."""
+    tree.questions(tmp_path)
+    with tree.catalogs_at(tmp_path):
+        records = {name: DatasetCatalog.get(name) for name in tree.QUESTION_SETS}
+        images = [record["file_name"] for found in records.values() for record in found]
+        assert all(os.path.isfile(image) for image in images)
+        for name, found in records.items():
+            assert MetadataCatalog.get(name).evaluator_type == "vqa"
+            assert len(found) == (0 if name == "vqav2_val_without_dev" else 2), name
+            assert all(("answers" in record) == ("test-dev" not in name) for record in found), name
+        assert "vqav2_test" in DatasetCatalog.list()
+        with pytest.raises(DataError, match=r"v2_OpenEnded_mscoco_test2015_questions\.json"):
+            load_records("vqav2_test")

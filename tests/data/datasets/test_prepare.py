@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json
+from glipv2_d2.language.answers import read_answers
 
 FOLDER = Path(__file__).resolve().parents[3] / "datasets"
 
@@ -150,6 +151,38 @@ def test_lvis_minival(tmp_path, capsys, kind):
     ids.write_text("99" if kind == "text" else "[99]")
     assert script("prepare_lvis_minival").main(arguments) == 2
     assert "1 ids are not in LVIS v1 val, for instance 99" in capsys.readouterr().err
+
+
+def test_vqa_answers(tmp_path, capsys):
+    def annotations(path, answers):
+        entries = [
+            {"multiple_choice_answer": best, "answers": [{"answer": a} for a in human]}
+            for best, human in answers
+        ]
+        path.write_text(json.dumps({"annotations": entries}))
+        return str(path)
+
+    train = [("two", ["two"] * 10), ("2 ", ["2"] * 3 + ["3"] * 7), ("red", ["red"] * 10)]
+    val = [("Red.", ["pink"] * 10), ("the", ["the"] * 10), ("a", ["a"] * 10), ("cat", ["cat"])]
+    files = [annotations(tmp_path / "t.json", train), annotations(tmp_path / "v.json", val)]
+    output = tmp_path / "lists/answers.json"
+    main = script("prepare_vqa_answers").main
+    assert main([*files, "--output", str(output), "--questions", "2"]) == 0
+    # Two questions each; the empty answer, of "the" and "a", stands before the others.
+    assert read_answers(output) == ("", "2", "red")
+    # "two", 3 of 10 for "2", "red", and both that are empty: 1 + 0.9 + 1 + 1 + 1 of 7.
+    line = f"{output}: 3 answers; 5 of 7 questions (71.43%) have one of them"
+    assert f"{line}, which bounds the accuracy to 70.00%" in capsys.readouterr().out
+    gqa = tmp_path / "gqa.json"
+    gqa.write_text(json.dumps({"1": {"answer": "yes"}, "2": {"answer": "no"}}))
+    assert main([str(gqa), "--output", str(output), "--questions", "1"]) == 0
+    assert read_answers(output) == ("no", "yes")
+    assert main([str(gqa), "--output", str(output)]) == 2
+    assert "0 answers have 9 questions" in capsys.readouterr().err
+    gqa.write_text("[1]")
+    assert main([str(gqa), "--output", str(output)]) == 2
+    assert "gqa.json is not in the expected form" in capsys.readouterr().err
+    assert read_answers(output) == ("no", "yes")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"images": [1]}'])
