@@ -111,14 +111,13 @@ class AdamWAndSGD(torch.optim.Optimizer):
     schedules, gradient scalers and checkpoints see one optimizer.
 
     Args:
-        params: parameter groups, of `get_glip_optimizer_params` with `overrides` for instance;
-            some with `sgd=True`, some without.
+        params: parameter groups, of `get_glip_optimizer_params` with `overrides` for instance. One
+            of the two may have none, as where `train.trained_parts` leaves out the tower.
         lr, weight_decay: of the groups that have none of their own.
         betas, eps: of AdamW. momentum: of SGD.
 
     Raises:
-        ValueError: one of the two would have nothing to train, or an argument is out of range; in
-            `load_state_dict`: the state is of other groups.
+        ValueError: an argument is out of range; in `load_state_dict`: the state is of other groups.
     """
 
     def __init__(
@@ -133,20 +132,21 @@ class AdamWAndSGD(torch.optim.Optimizer):
     ):
         groups = list(params)
         adamw, sgd = ([g for g in groups if _uses_sgd(g) == wanted] for wanted in (False, True))
-        if not adamw or not sgd:
-            raise ValueError(
-                "AdamWAndSGD needs trainable parameters with sgd=True (optimizer.params.overrides) "
-                "and others without; where all are of one kind, take torch.optim.AdamW or SGD"
+        self._optimizers: list[torch.optim.Optimizer] = []
+        if adamw:
+            self._optimizers.append(
+                torch.optim.AdamW(adamw, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
             )
-        self._optimizers: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.AdamW(adamw, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps),
-            torch.optim.SGD(sgd, lr=lr, weight_decay=weight_decay, momentum=momentum),
-        )
+        if sgd:
+            self._optimizers.append(
+                torch.optim.SGD(sgd, lr=lr, weight_decay=weight_decay, momentum=momentum)
+            )
         super().__init__(groups, {})
         self._share()
 
     def _share(self) -> None:
-        for optimizer, wanted in zip(self._optimizers, (False, True)):
+        for optimizer in self._optimizers:
+            wanted = isinstance(optimizer, torch.optim.SGD)
             groups = [group for group in self.param_groups if _uses_sgd(group) == wanted]
             optimizer.__setstate__({"state": self.state, "param_groups": groups})
 

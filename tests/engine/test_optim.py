@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from glipv2_d2.engine.freezing import freeze_all_but
 from glipv2_d2.engine.optim import AdamWAndSGD, GradientClipper, get_glip_optimizer_params
 
 
@@ -148,11 +149,21 @@ def test_two_optimizers_resume_exactly():
 
 
 @pytest.mark.parametrize("part", ["language_backbone", "backbone"])
-def test_two_optimizers_want_parameters_for_each(part):
-    """As where `train.trained_parts` leaves nothing for one of them."""
-    groups = [{"params": getattr(Toy(), part).parameters(), "sgd": part == "backbone"}]
-    with pytest.raises(ValueError, match="sgd=True .* and others without"):
-        AdamWAndSGD(groups, lr=0.1)
+def test_of_two_optimizers_one_is_alone_where_only_its_parts_are_trained(part):
+    together, apart = Toy(), Toy()
+    apart.load_state_dict(together.state_dict())
+    for model in (together, apart):
+        freeze_all_but(model, [part])
+    one = both(together)
+    groups = get_glip_optimizer_params(
+        apart, base_lr=0.01, weight_decay=0.1, bias_lr_factor=2.0, overrides={"backbone": SGD}
+    )
+    alone = (
+        torch.optim.SGD(groups, momentum=0.9) if part == "backbone" else torch.optim.AdamW(groups)
+    )
+    train(together, [one], [halved(one)], steps=2)
+    train(apart, [alone], [halved(alone)], steps=2)
+    assert_equal(together, apart)
 
 
 def test_clipping_is_over_the_full_model():
