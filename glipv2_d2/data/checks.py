@@ -151,6 +151,8 @@ def _check_image(record: Record, check_files: bool) -> None:
         raise _Invalid("bad file name", f"the field 'file_name': {problem}")
     if "caption" in record:
         _check_caption(record)
+    if "answers" in record:
+        _check_answers(record["answers"])
     if check_files and not os.path.isfile(image_file(record)):
         raise _Invalid(
             "missing image file", f"the image file {image_file(record)!r} does not exist"
@@ -182,6 +184,15 @@ def _check_caption(record: Record) -> None:
             problem = span_problem(caption, span)
             if problem:
                 raise _Invalid("bad span of a question", f"tokens_positive_eval: {problem}")
+
+
+def _check_answers(answers: Any) -> None:
+    if isinstance(answers, dict):
+        pairs = answers.items()
+        if all(isinstance(a, str) and isinstance(s, NUMBERS) and 0 <= s <= 1 for a, s in pairs):
+            return
+    what = f"the field 'answers' is no mapping of answers to scores in 0 ... 1: {answers!r:.60}"
+    raise _Invalid("bad answers", what)
 
 
 def _check_annotation(annotation: Record, record: Record, num_classes: int | None) -> Record:

@@ -81,7 +81,7 @@ class VQAEvaluator(RecordEvaluator):
                     "(task='question'), so VQA's accuracy cannot be computed"
                 )
             if "answers" not in record and "human_answers" not in record:
-                unanswered.append(record["question_id"])
+                unanswered.append(record["image_id"])
         self.has_answers = not unanswered
         if 0 < len(unanswered) < len(self.records):
             raise DataError(
@@ -116,13 +116,11 @@ class VQAEvaluator(RecordEvaluator):
         path = None
         if self._output_dir:
             path = os.path.join(self._output_dir, f"{self.dataset_name}_results.json")
-            write_json_rows(
-                path,
-                (
-                    {"question_id": record["question_id"], "answer": prediction["answer"]}
-                    for record, prediction in zip(self.records, predictions)
-                ),
+            ids = (record.get("question_id", record["image_id"]) for record in self.records)
+            rows = (
+                {"question_id": i, "answer": kept["answer"]} for i, kept in zip(ids, predictions)
             )
+            write_json_rows(path, rows)
         if not self.has_answers:
             kept = f"are in {path}" if path else "were not written: give the evaluator a folder"
             text = "%s has no answers, so no accuracy can be computed here. Those of the model %s"
@@ -131,7 +129,7 @@ class VQAEvaluator(RecordEvaluator):
         pairs = list(zip(self.records, predictions))
         scores = [_accuracy(record, prediction["answer"]) for record, prediction in pairs]
         results = {"accuracy": 100 * float(np.mean(scores))}
-        rows = [["all", len(scores), results["accuracy"]]]
+        table = [["all", len(scores), results["accuracy"]]]
         for kind in TYPES:
             by_value: dict[str, list[float]] = defaultdict(list)
             for record, score in zip(self.records, scores):
@@ -140,9 +138,9 @@ class VQAEvaluator(RecordEvaluator):
             for value, group in sorted(by_value.items()):
                 mean = 100 * float(np.mean(group))
                 results[f"accuracy-{kind}:{value}"] = mean
-                rows.append([f"{kind}: {value}", len(group), mean])
+                table.append([f"{kind}: {value}", len(group), mean])
         title = f"VQA, {self.dataset_name}"
-        self.log_tables(Table(title, ["questions", "number", "accuracy"], rows))
+        self.log_tables(Table(title, ["questions", "number", "accuracy"], table))
         results |= self._recalls(hit for pair in pairs for hit in _hits(*pair))
         return {"vqa": results}
 

@@ -164,6 +164,16 @@ def test_a_caption_that_is_not_utf8():
     assert len(check_records(records, "set")) == 1
 
 
+@pytest.mark.parametrize("answers", [None, ["red"], {"red": 2}, {"red": "1"}, {"red": -0.1}])
+def test_answers_without_scores(answers):
+    (question,) = grounding([[2, 8]])
+    question |= {"task": "question", "answers": answers}
+    with pytest.raises(DataError, match="'answers' is no mapping of answers to scores"):
+        check_records([question], "tiny", invalid="raise")
+    question["answers"] = {"red": 1, "pink": 0.3, "": 0}
+    assert check_records([question], "tiny", invalid="raise") == [question]
+
+
 def test_missing_files_are_found_if_asked(tmp_path):
     records = detection([1, 1, 5, 5])
     check_records(records, "set")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import DataError
 from ...language.answers import soft_scores
-from ..entries import NUMBERS, file_name_problem, id_problem, json_objects, plain_id, short
+from ..entries import file_name_problem, id_problem, json_objects, plain_id, short
 from ..report import Record, RecordError, Report, reported
 from .coco_like import load_json
 
@@ -64,10 +64,10 @@ def load_vqa_json(
         if isinstance(content, list):
             if annotations is not None:
                 raise DataError(f"{json_file} holds its answers itself: leave out {annotations!r}")
-            read = _read_lxmert
+            records = question_records(content, json_file, _read_lxmert, report)
         else:
-            content, read = _vqav2(content, json_file, annotations, image_pattern)
-        records = question_records(content, json_file, read, report)
+            entries, read = _vqav2(content, json_file, annotations, image_pattern)
+            records = question_records(entries, json_file, read, report)
     if development is not None:
         held_out = development_images(record["original_img_id"] for record in records)
         records = [r for r in records if (r["original_img_id"] in held_out) == development]
@@ -164,18 +164,9 @@ def finished(
 def _read_lxmert(entry: Record, where: str) -> Record:
     record = question_record(entry, where, image_id="img_id", question="sent")
     record |= {"file_name": f"{entry['img_id']}.jpg", **types_of(entry)}
-    if (scores := entry.get("label")) is not None:
-        if not isinstance(scores, dict) or not all(map(_is_score, scores.values())):
-            what = (
-                f"the field 'label' is no mapping of answers to scores in 0 ... 1: {scores!r:.60}"
-            )
-            raise RecordError("bad answers", where, what)
-        record["answers"] = scores
+    if entry.get("label") is not None:
+        record["answers"] = entry["label"]
     return record
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, NUMBERS) and 0 <= value <= 1
 
 
 def _vqav2(
@@ -253,8 +244,9 @@ def _id_of(entry: Record, field: str) -> Any:
 def _human_answers(annotation: Record, where: str) -> list[str]:
     answers = annotation.get("answers")
     if isinstance(answers, list):
-        texts = [entry.get("answer") if isinstance(entry, dict) else None for entry in answers]
-        if texts and all(isinstance(text, str) for text in texts):
+        typed = [entry.get("answer") for entry in answers if isinstance(entry, dict)]
+        texts = [text for text in typed if isinstance(text, str)]
+        if texts and len(texts) == len(answers):
             return texts
     what = f"the field 'answers' of its annotation is {short(answers)}"
     raise RecordError("bad answers", where, f"{what}, no list of objects with a text 'answer'")

@@ -159,12 +159,9 @@ def test_lxmert(tmp_path):
     assert record["question_type"] == "what"
     with pytest.raises(DataError, match="holds its answers itself"):
         load_vqa_json(str(path), "", annotations="a.json")
-    report = Report()
-    wrong = [lxmert(label=label, question_id=i) for i, label in enumerate((["a"], {"a": 2}))]
-    path.write_text(json.dumps([*wrong, lxmert()]))
-    (record,) = load_vqa_json(str(path), "", report=report)
+    path.write_text(json.dumps([lxmert()]))
+    (record,) = load_vqa_json(str(path), "")
     assert "answers" not in record
-    assert report.kinds["bad answers"][0] == 2
 
 
 def test_the_development_split(load):
