@@ -8,7 +8,7 @@ import torch
 from detectron2.config import instantiate
 from omegaconf import OmegaConf
 
-from glipv2_d2.config import get_config, resolve_config
+from glipv2_d2.config import apply_overrides, get_config, resolve_config
 from glipv2_d2.language import Prompt
 from tests.support.tiny import tiny_bert_folder, tiny_config, tiny_input
 from tests.support.tiny_clip import clip_config
@@ -35,6 +35,7 @@ CLIP_VIL = {
     "vqa/clip_vil_snli_ve.py": "vqa_head",
     "captioning/clip_vil_caption.py": "caption_head",
 }
+RESNET, VIT = "vqa/clip_vil_vqa.py", "vqa/clip_vil_vit_b32_vqa.py"
 ANSWERS = ["yes", "no", "2"]
 
 # Read and built once for all tests, which only look at them.
@@ -87,7 +88,7 @@ def test_no_run_writes_over_another_one():
     assert len(set(folders)) == len(folders)
 
 
-@pytest.mark.parametrize("path", ["vqa/clip_vil_vqa.py", "vqa/clip_vil_vit_b32_vqa.py"])
+@pytest.mark.parametrize("path", [RESNET, VIT])
 def test_clip_vil_is_one_stream_on_the_last_map(path):
     """CLIP is trained by SGD, the transformer by AdamW, with the authors' rates and decays."""
     model = with_answers(recipe(path).model)
@@ -107,6 +108,25 @@ def test_clip_vil_is_one_stream_on_the_last_map(path):
     assert {(g["lr"], g["weight_decay"]) for g in groups if g.get("sgd")} == {(1e-3, 4e-4)}
     others = {(g["lr"], g["weight_decay"]) for g in groups if not g.get("sgd")}
     assert others == {(5e-5, 0.01), (5e-5, 0.0)}
+
+
+PATCH16 = "backbone.name=vit_base_patch16_clip_quickgelu_224 backbone.out_features=[res4]"
+
+
+@pytest.mark.parametrize(
+    ("path", "overrides"),
+    [
+        (RESNET, "backbone.name=resnet50_clip neck.channels=2048"),
+        (RESNET, "backbone.name=resnet101_clip neck.channels=2048"),
+        (VIT, f"{PATCH16} anchor_generator.strides=[16]"),
+    ],
+)
+def test_other_towers_of_the_paper_as_the_models_say(path, overrides):
+    model = apply_overrides(get_config(path), [f"model.{item}" for item in overrides.split()]).model
+    with torch.device("meta"):
+        (level,) = instantiate(model.backbone).output_shape().values()
+    assert level.channels == model.neck.channels
+    assert [level.stride] == model.anchor_generator.strides
 
 
 @pytest.mark.parametrize("path", CLIP_VIL)

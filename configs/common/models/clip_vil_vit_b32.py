@@ -1,4 +1,8 @@
-"""CLIP-ViL with CLIP's ViT-B/32, which has told the positions of its patches itself."""
+"""CLIP-ViL with CLIP's ViT-B/32, which has told the positions of its patches itself.
+
+ViT-B/16: `model.backbone.name=vit_base_patch16_clip_quickgelu_224`, whose map is finer:
+`model.backbone.out_features=[res4] model.anchor_generator.strides=[16]`.
+"""
 
 from detectron2.config import LazyCall as L
 
