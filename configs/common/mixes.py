@@ -29,3 +29,10 @@ GOLDG_COPIES_WITH_COCO = [["goldg_mixed_train", 4.0], ["goldg_flickr_train", 8.0
 PACKED_PAIRS = dict(
     negative_captions={"cc15m_sbu_train": 20}, plain_caption_prob=0.4, full_captions_prob=0.5
 )
+
+# Questions and captions of an epoch.
+VQAV2_QUESTIONS = 647_500  # of train2014, and of val2014 without the development split
+GQA_QUESTIONS = 1_075_000  # balanced, train and val
+SNLI_VE_SENTENCES = 529_500
+COCO_CAPTIONS = 566_700  # of Karpathy's train and restval
+GROUNDED_CAPTIONS = COCO_CAPTIONS + 149_000  # and of Flickr30k

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from .mixes import COCO_CAPTIONS, VQAV2_QUESTIONS
 from .models.glipv2_mask import add_mask_head
 from .models.understanding import add_caption_head, add_vqa_head
 
@@ -65,6 +66,40 @@ def mask_stage(recipe, dataloader, *, max_iter=120_800, **head):
     recipe.train.trained_parts = ["mask_head"]
     recipe.train.max_iter = max_iter
     return _go_on(recipe._replace(dataloader=dataloader), "mask")
+
+
+def vqa_stage(recipe, dataloader, stage="vqa", *, lr=1e-5):
+    """A head for questions, and the whole model fine-tuned on VQAv2 (Appendix D.2).
+
+    `lr`: see `_fine_tune`.
+    """
+    add_vqa_head(recipe.model, answers="datasets/vqav2/answers.json")
+    return _fine_tune(recipe, dataloader, stage, "vqa_head", VQAV2_QUESTIONS, lr)
+
+
+def caption_stage(recipe, dataloader, stage="caption", *, captions=COCO_CAPTIONS, lr=1e-5):
+    """A head for captions, and the whole model fine-tuned on them (Appendix D.2).
+
+    Cross-entropy alone, as the paper. `captions`: of an epoch. `lr`: see `_fine_tune`.
+    """
+    add_caption_head(recipe.model, vocabulary_size=recipe.model.mlm_head.vocabulary_size)
+    return _fine_tune(recipe, dataloader, stage, "caption_head", captions, lr)
+
+
+def _fine_tune(recipe, dataloader, stage, head, samples, lr):
+    """The losses of GLIP, where there are boxes, and that of the head, from the first stage on.
+
+    The paper states neither rates nor length nor sizes of images. Chosen: the rates of its
+    fine-tuning on COCO's boxes (1e-5 for T, 5e-6 for B and H), 1e-4 for the new head, 5 epochs in
+    batches of 64, images as in the pre-training. It starts from the first stage, since that has
+    learnt masked words; which one the paper takes is not stated either.
+    """
+    recipe.model.contrast = recipe.model.mlm_head = None
+    recipe.optimizer.lr = lr
+    recipe.optimizer.params.lr_by_prefix = {head: 1e-4}
+    recipe.train.max_iter = 5 * samples // 64
+    dataloader.train.total_batch_size = 64
+    return _go_on(recipe._replace(dataloader=dataloader), stage)
 
 
 def _go_on(recipe, stage):

@@ -19,7 +19,11 @@ __all__ = ["build_for_weights", "config_for_weights", "random_parts"]
 logger = logging.getLogger(__name__)
 
 # Key of the config that asks for weights of its own, and what it is set to when a file brings them.
-_OWN_WEIGHTS = {"language_backbone.pretrained": False, "backbone.bottom_up.pretrained": None}
+_OWN_WEIGHTS = {
+    "language_backbone.pretrained": False,
+    "backbone.bottom_up.pretrained": None,
+    "backbone.pretrained": None,  # of a tower without a pyramid
+}
 
 
 def build_for_weights(model: DictConfig, weights: str | Path) -> nn.Module:

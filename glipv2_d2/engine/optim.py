@@ -1,6 +1,7 @@
-"""Parameter groups and gradient clipping as GLIP trains with them."""
+"""Parameter groups and gradient clipping as GLIP trains with them, and CLIP-ViL's optimizer."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from detectron2.solver.build import reduce_param_groups
@@ -8,7 +9,7 @@ from torch import nn
 
 from .freezing import is_within
 
-__all__ = ["GradientClipper", "get_glip_optimizer_params"]
+__all__ = ["AdamWAndSGD", "GradientClipper", "get_glip_optimizer_params"]
 
 _NORM_TYPES = (
     nn.modules.batchnorm._BatchNorm,
@@ -28,6 +29,7 @@ def get_glip_optimizer_params(
     weight_decay_norm: float | None = None,
     weight_decay_bias: float | None = 0.0,
     bias_lr_factor: float = 1.0,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict]:
     """Sort the trainable parameters into groups of one learning rate and weight decay each.
 
@@ -45,6 +47,9 @@ def get_glip_optimizer_params(
         weight_decay_bias: weight decay of biases, those of norms included, and of position bias
             tables; None: as the rest.
         bias_lr_factor: factor on the learning rate of biases (official: 2).
+        overrides: options of a part of the model that replace those above for every parameter of
+            it, for example `{"backbone.bottom_up": {"lr": 1e-3, "sgd": True}}` (see `AdamWAndSGD`).
+            The longest prefix that fits wins.
 
     Returns:
         Groups for a `torch.optim` optimizer, as few as possible.
@@ -54,18 +59,20 @@ def get_glip_optimizer_params(
     """
     if model is None:
         raise ValueError("`optimizer.params.model` must be set before the optimizer is built")
-    _check_prefixes(model, prefixes := dict(lr_by_prefix or {}))
+    _check_prefixes(model, "lr_by_prefix", lr_by_prefix := lr_by_prefix or {})
+    _check_prefixes(model, "overrides", overrides := overrides or {})
     decay_norm = weight_decay if weight_decay_norm is None else weight_decay_norm
     groups = []
     for module, name, parameter in _trainable(model):
-        lr = _lr_of(name, prefixes, base_lr)
+        lr = _of_part(name, lr_by_prefix, base_lr)
         decay = decay_norm if isinstance(module, _NORM_TYPES) else weight_decay
         # The official test is `"bias" in name`, which takes Swin's relative_position_bias_table
         # and timm's q_bias/v_bias as well.
         if "bias" in name.rpartition(".")[2]:
             lr *= bias_lr_factor
             decay = decay if weight_decay_bias is None else weight_decay_bias
-        groups.append({"params": [parameter], "lr": lr, "weight_decay": decay})
+        options = {"lr": lr, "weight_decay": decay, **_of_part(name, overrides, {})}
+        groups.append({"params": [parameter], **options})
     if not groups:
         raise ValueError("the model has no trainable parameter: everything is frozen")
     return reduce_param_groups(groups)
@@ -80,20 +87,89 @@ def _trainable(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]
                 yield module, f"{module_name}.{leaf}" if module_name else leaf, parameter
 
 
-def _lr_of(name: str, prefixes: Mapping[str, float], base_lr: float) -> float:
-    fitting = [prefix for prefix in prefixes if is_within(name, prefix)]
-    return prefixes[max(fitting, key=len)] if fitting else base_lr
+def _of_part(name: str, by_prefix: Mapping[str, Any], default: Any) -> Any:
+    fitting = [prefix for prefix in by_prefix if is_within(name, prefix)]
+    return by_prefix[max(fitting, key=len)] if fitting else default
 
 
-def _check_prefixes(model: nn.Module, prefixes: Mapping[str, float]) -> None:
+def _check_prefixes(model: nn.Module, argument: str, prefixes: Iterable[str]) -> None:
     names = [name for name, _ in model.named_parameters()]
     for prefix in prefixes:
         if not any(is_within(name, prefix) for name in names):
             tops = sorted({name.split(".", 1)[0] for name in names})
             raise ValueError(
-                f"optimizer.params.lr_by_prefix names '{prefix}', but no parameter of the model "
+                f"optimizer.params.{argument} names '{prefix}', but no parameter of the model "
                 f"starts so; the model's parts are: {', '.join(tops)}"
             )
+
+
+class AdamWAndSGD(torch.optim.Optimizer):
+    """AdamW, and SGD for the parameter groups that have `sgd=True`, which step as one optimizer.
+
+    CLIP-ViL trains its transformer with AdamW and CLIP's tower with SGD ("How Much Can CLIP Benefit
+    Vision-and-Language Tasks?", Shen et al. 2022). The groups are shared with the two, so that
+    schedules, gradient scalers and checkpoints see one optimizer.
+
+    Args:
+        params: parameter groups, of `get_glip_optimizer_params` with `overrides` for instance. One
+            of the two may have none, as where `train.trained_parts` leaves out the tower.
+        lr, weight_decay: of the groups that have none of their own.
+        betas, eps: of AdamW. momentum: of SGD.
+
+    Raises:
+        ValueError: an argument is out of range; in `load_state_dict`: the state is of other groups.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+    ):
+        groups = list(params)
+        adamw, sgd = ([g for g in groups if _uses_sgd(g) == wanted] for wanted in (False, True))
+        self._optimizers: list[torch.optim.Optimizer] = []
+        if adamw:
+            self._optimizers.append(
+                torch.optim.AdamW(adamw, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
+            )
+        if sgd:
+            self._optimizers.append(
+                torch.optim.SGD(sgd, lr=lr, weight_decay=weight_decay, momentum=momentum)
+            )
+        super().__init__(groups, {})
+        self._share()
+
+    def _share(self) -> None:
+        for optimizer in self._optimizers:
+            wanted = isinstance(optimizer, torch.optim.SGD)
+            groups = [group for group in self.param_groups if _uses_sgd(group) == wanted]
+            optimizer.__setstate__({"state": self.state, "param_groups": groups})
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of both; see `torch.optim.Optimizer`."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimizer in self._optimizers:
+            optimizer.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        if [*map(_uses_sgd, state_dict["param_groups"])] != [*map(_uses_sgd, self.param_groups)]:
+            raise ValueError("the optimizer's state is of other groups for AdamW and SGD than here")
+        super().load_state_dict(state_dict)
+        self._share()
+
+
+def _uses_sgd(group: Mapping[str, Any]) -> bool:
+    return group.get("sgd", False)
 
 
 class GradientClipper:

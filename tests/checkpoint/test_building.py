@@ -23,6 +23,7 @@ IMAGE, TEXT = "backbone.bottom_up.pretrained", "language_backbone.pretrained"
         ("pretrain/glipv2_t.py", [IMAGE]),
         ("pretrain/glipv2_b.py", [TEXT, IMAGE]),
         ("pretrain/glipv2_h.py", [IMAGE]),  # CLIP's text transformer is fetched
+        ("vqa/clip_vil_vqa.py", ["backbone.pretrained"]),
         ("demo/scenes.py", []),  # on purpose
         ("demo/scenes_resnet.py", []),
         ("demo/scenes_mask_rcnn.py", []),

@@ -1,12 +1,14 @@
-"""Parameter groups and clipping."""
+"""Parameter groups, clipping, and two optimizers as one."""
 
+import io
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from glipv2_d2.engine.optim import GradientClipper, get_glip_optimizer_params
+from glipv2_d2.engine.freezing import freeze_all_but
+from glipv2_d2.engine.optim import AdamWAndSGD, GradientClipper, get_glip_optimizer_params
 
 
 class Toy(nn.Module):
@@ -62,6 +64,106 @@ def test_frozen_and_shared_parameters():
 def test_a_prefix_that_fits_nothing_is_an_error():
     with pytest.raises(ValueError, match="'languagebackbone'.*language_backbone"):
         settings(Toy(), lr_by_prefix={"languagebackbone": 0.1})
+
+
+def test_overrides_hold_for_all_of_a_part():
+    tower = {"lr": 0.3, "weight_decay": 0.4, "sgd": True}
+    _, groups = settings(Toy(), bias_lr_factor=2.0, overrides={"backbone": tower})
+    (group,) = [group for group in groups if group.get("sgd")]
+    assert {**group, "params": len(group["params"])} == {**tower, "params": 5}
+    assert {g["lr"] for g in groups if g is not group} == {1.0, 2.0}
+    with pytest.raises(ValueError, match="overrides names 'tower'"):
+        settings(Toy(), overrides={"tower": {}})
+
+
+SGD = {"lr": 0.05, "weight_decay": 0.01, "sgd": True}
+
+
+def both(model, **options):
+    groups = get_glip_optimizer_params(
+        model, base_lr=0.01, weight_decay=0.1, bias_lr_factor=2.0, overrides={"backbone": SGD}
+    )
+    return AdamWAndSGD(groups, lr=0.01, momentum=0.9, **options)
+
+
+def train(model, optimizers, schedulers, steps, seed=0):
+    """Some steps under a gradient scaler, whose losses depend on nothing but the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for _ in range(steps):
+        loss = sum(
+            (p * torch.randn(p.shape, generator=generator)).sum() for p in model.parameters()
+        )
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        scaler.scale(loss.square()).backward()
+        for optimizer in optimizers:
+            scaler.step(optimizer)
+        for scheduler in schedulers:
+            scheduler.step()
+        scaler.update()
+
+
+def assert_equal(model, expected):
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name]), name
+
+
+def halved(optimizer):
+    return torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+
+def test_two_optimizers_in_one_step_as_apart():
+    together, apart = Toy(), Toy()
+    apart.load_state_dict(together.state_dict())
+    one = both(together)
+    groups = get_glip_optimizer_params(
+        apart, base_lr=0.01, weight_decay=0.1, bias_lr_factor=2.0, overrides={"backbone": SGD}
+    )
+    adamw = torch.optim.AdamW([g for g in groups if not g.get("sgd")])
+    sgd = torch.optim.SGD([g for g in groups if g.get("sgd")], momentum=0.9)
+    train(together, [one], [halved(one)], steps=4)
+    train(apart, [adamw, sgd], [halved(adamw), halved(sgd)], steps=4)
+    assert_equal(together, apart)
+
+
+def test_two_optimizers_resume_exactly():
+    model = Toy()
+    optimizer = both(model)
+    train(model, [optimizer], [halved(optimizer)], steps=2)
+    file = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    train(model, [optimizer], [], steps=2, seed=1)
+
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    resumed = Toy()
+    resumed.load_state_dict(saved["model"])
+    again = both(resumed)
+    again.load_state_dict(saved["optimizer"])
+    train(resumed, [again], [], steps=2, seed=1)
+    assert_equal(resumed, model)
+    saved["optimizer"]["param_groups"].reverse()
+    with pytest.raises(ValueError, match="of other groups for AdamW and SGD"):
+        both(Toy()).load_state_dict(saved["optimizer"])
+
+
+@pytest.mark.parametrize("part", ["language_backbone", "backbone"])
+def test_of_two_optimizers_one_is_alone_where_only_its_parts_are_trained(part):
+    together, apart = Toy(), Toy()
+    apart.load_state_dict(together.state_dict())
+    for model in (together, apart):
+        freeze_all_but(model, [part])
+    one = both(together)
+    groups = get_glip_optimizer_params(
+        apart, base_lr=0.01, weight_decay=0.1, bias_lr_factor=2.0, overrides={"backbone": SGD}
+    )
+    alone = (
+        torch.optim.SGD(groups, momentum=0.9) if part == "backbone" else torch.optim.AdamW(groups)
+    )
+    train(together, [one], [halved(one)], steps=2)
+    train(apart, [alone], [halved(alone)], steps=2)
+    assert_equal(together, apart)
 
 
 def test_clipping_is_over_the_full_model():

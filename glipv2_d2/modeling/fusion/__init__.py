@@ -3,6 +3,7 @@
 from .bi_attention import BiAttention, BiAttentionFusion
 from .deform_conv import DeformConvNorm, modulated_deform_conv2d
 from .dyhead import DyHead, DynamicConv
+from .single_stream import SingleStreamEncoder
 from .vl_tower import VLTower
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "DeformConvNorm",
     "DyHead",
     "DynamicConv",
+    "SingleStreamEncoder",
     "VLTower",
     "modulated_deform_conv2d",
 ]

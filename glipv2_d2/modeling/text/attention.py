@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["KeyValueCache", "TextLayer", "attend", "visible_words"]
+__all__ = ["KeyValueCache", "TextLayer", "additive_mask", "attend", "visible_words"]
 
 
 def visible_words(mask: torch.Tensor, causal: torch.Tensor | None = None) -> torch.Tensor:
@@ -139,3 +139,12 @@ class TextLayer(nn.Module):
 
     def _feed_forward(self, words: torch.Tensor) -> torch.Tensor:
         return self.dropout(self.linear2(self.activation(self.linear1(words))))
+
+
+def additive_mask(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(B, Q, K) bool, True where a position looks -> (B, 1, Q, K), 0 there, elsewhere the minimum.
+
+    The layers of `transformers` take a mask of four dimensions as it is.
+    """
+    mask = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+    return mask[:, None]

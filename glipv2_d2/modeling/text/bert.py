@@ -16,7 +16,7 @@ from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
 
-__all__ = ["BertLanguageBackbone"]
+__all__ = ["BertLanguageBackbone", "build_bert"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ class BertLanguageBackbone(nn.Module):
         pretrained: load the encoder's weights from the same place; False leaves them random, for
             models whose checkpoint holds them. (checkpoint/building.py sets it so by itself; then
             "bert-base-uncased" needs no hub where the package of "minilm" is installed.)
+        num_layers: of the encoder, from the first one on; 0: its embeddings alone (for a neck that
+            has the layers, see `SingleStreamEncoder`); None: all.
         num_layers_averaged: `embedded` is the mean of the last n layers (divided by n once more, as
             the official GLIP does; official configs have n = 1).
         max_tokens: longest prompt, [CLS] and [SEP] included.
@@ -48,6 +50,7 @@ class BertLanguageBackbone(nn.Module):
         *,
         model: str = "bert-base-uncased",
         pretrained: bool = True,
+        num_layers: int | None = None,
         num_layers_averaged: int = 1,
         max_tokens: int = 256,
         frozen: bool = False,
@@ -56,7 +59,7 @@ class BertLanguageBackbone(nn.Module):
         path = resolve_pretrained(model)
         try:
             self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens=max_tokens)
-            self.body = self._build_body(path, model if pretrained else None)
+            self.body = build_bert(model, pretrained, num_layers)
         except OSError as error:  # of transformers: not on disk, not to be fetched
             raise ConfigError(unavailable_message(model, pretrained, error)) from error
         self.out_channels: int = self.body.config.hidden_size  # L
@@ -66,22 +69,6 @@ class BertLanguageBackbone(nn.Module):
         if frozen:
             self.requires_grad_(False)
             self.eval()
-
-    @staticmethod
-    def _build_body(path: str, weights: str | None) -> PreTrainedModel:
-        """The encoder that `path` describes, with the weights of that name (None: random)."""
-        config = AutoConfig.from_pretrained(path)
-        with quiet_transformers():
-            if weights is not None:
-                source = resolve_pretrained(weights, weights=True)
-                body = AutoModel.from_pretrained(source, config=config)
-            else:
-                body = AutoModel.from_config(config)
-        # Not every encoder has one (or a keyword to leave it out); it would get no gradient.
-        if getattr(body, "pooler", None) is not None:
-            body.pooler = None
-        # Files in half precision come as half-precision parameters, which do not train.
-        return body.float()
 
     @property
     def word_embedding(self) -> torch.Tensor:
@@ -155,3 +142,26 @@ class BertLanguageBackbone(nn.Module):
             hidden = layer.output(layer.intermediate(attended), attended)
             states.append(hidden)
         return states
+
+def build_bert(model: str, pretrained: bool, num_layers: int | None = None) -> PreTrainedModel:
+    """An encoder of `transformers` in float32, without a pooler, which would get no gradient.
+
+    Args: see `BertLanguageBackbone`.
+
+    Raises:
+        OSError: the model is neither on disk nor to be fetched.
+    """
+    config = AutoConfig.from_pretrained(resolve_pretrained(model))
+    if num_layers is not None:
+        config.num_hidden_layers = num_layers
+    with quiet_transformers():
+        if pretrained:
+            source = resolve_pretrained(model, weights=True)
+            body = AutoModel.from_pretrained(source, config=config)
+        else:
+            body = AutoModel.from_config(config)
+    # Not every encoder has one (or a keyword to leave it out).
+    if getattr(body, "pooler", None) is not None:
+        body.pooler = None
+    # Files in half precision come as half-precision parameters, which do not train.
+    return body.float()

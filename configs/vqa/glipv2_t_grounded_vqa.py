@@ -1,0 +1,12 @@
+"""GLIPv2-T answers questions of VQAv2 and grounds what they name and, by [MASK], the answer.
+
+The boxes are those of a trained GLIP on question and answer (Section 3.3, Appendix D.2).
+"""
+
+from ..common.data.vqav2 import dataloader
+from ..common.recipes.glipv2_t import recipe
+from ..common.stages import vqa_stage
+
+dataloader.train.datasets = ["vqav2_grounded_train"]
+recipe = vqa_stage(recipe, dataloader, "grounded_vqa")
+dataloader, inference, lr_multiplier, model, optimizer, train = recipe
