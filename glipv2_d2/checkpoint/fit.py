@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
+from ..language.prompt import TASKS
 
 __all__ = ["check_fit", "check_weights", "excused_keys", "published_config"]
 
@@ -28,7 +29,7 @@ _PUBLISHED = {
 }
 # The same of GLIPv2, whose tower always fuses -> its size.
 _GLIPV2 = {(96, 6): "t", (128, 6): "b", (352, 8): "h"}
-_GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head")
+_GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head", *TASKS.values())
 
 
 def check_weights(
@@ -140,8 +141,8 @@ def published_config(state: Mapping[str, torch.Tensor]) -> str | None:
 def _glipv2_config(size: str | None, parts: set[str]) -> str | None:
     """The shipped config of this size of GLIPv2 that has exactly these parts."""
     before_masks = {"contrast", "mlm_head"} if size == "h" else {"contrast"}
-    if size is None or "contrast" not in parts:
-        return None
+    if size is None or "contrast" not in parts or parts.intersection(TASKS.values()):
+        return None  # of heads for questions there is one for each list of answers
     if "mask_head" in parts:
         return f"mask/glipv2_{size}_mask.py" if parts - {"mask_head"} == before_masks else None
     if "mlm_head" in parts:

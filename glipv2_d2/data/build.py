@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from detectron2.data import build_detection_train_loader
@@ -11,7 +11,8 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from .. import compat
-from ..errors import DataError
+from ..errors import ConfigError, DataError
+from ..language.prompt import TASKS
 from .datasets.refexp import record_image_key
 from .loading import load_records, shared_dataset, training_records
 from .mappers.grounding import GroundingDatasetMapper, class_names
@@ -36,6 +37,7 @@ def build_grounding_train_loader(
     invalid: str = "drop",
     check_files: bool = False,
     exclude_images_of: Sequence[str] = (),
+    tasks: Collection[str] | None = None,
 ) -> Iterable[list[Record]]:
     """An endless loader over a mix of detection and grounding data sets.
 
@@ -60,6 +62,8 @@ def build_grounding_train_loader(
         exclude_images_of: names of data sets whose images must not be trained on, for instance
             `["refcoco_val", "refcoco_testA"]`; see `image_key`. In a data set that is read by
             offset (TSV, tar, lazy ODVG) the next record takes the place of one that is left out.
+        tasks: those of `TASKS` that the model has a head for, which a training tells; None: they
+            are not known now, and the model refuses a batch with another one.
 
     Returns:
         A loader of lists of mapped records; images without boxes are not filtered out.
@@ -67,6 +71,7 @@ def build_grounding_train_loader(
     Raises:
         DataError: a data set cannot be used, see `check_records`, too many of its images are
             missing, a class name cannot be asked for, or there is not one box in all data sets.
+        ConfigError: a data set has questions or captions, and `tasks` has not.
     """
     entries = _entries(datasets)
     world = comm.get_world_size()
@@ -86,6 +91,12 @@ def build_grounding_train_loader(
         records = training_records(
             name, report, check_files=check_files, excluded=excluded, with_masks=with_masks
         )
+        if tasks is not None and records.task not in (None, *tasks):
+            raise ConfigError(
+                f"the data set {name!r} has {records.task}s, and the model has no head that learns "
+                f"from them: give it a model.{TASKS[records.task]}, or take the data set out of "
+                "dataloader.train.datasets"
+            )
         prepare(mapper, name, records)
         parts.append(records)
     if not any(part.teaches for part in parts):

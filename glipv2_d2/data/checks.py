@@ -10,6 +10,7 @@ from typing import Any
 from detectron2.structures import BoxMode
 
 from ..errors import DataError
+from ..language.prompt import MASK, TASKS
 from ..language.spans import span_problem
 from .entries import NUMBERS, crowd_problem, file_name_problem, plain_annotation
 from .patterns import refuse_patterns, refuse_what_is_left
@@ -40,10 +41,12 @@ def check_records(
     outside, is reversed, has no area or is not four finite numbers, an unknown class, or a span
     that is out of range or begins inside a word makes its annotation invalid; a polygon or a mask
     that cannot be drawn is left out, and its box stays; a missing field, a caption that is empty
-    or not UTF-8, or a missing image file makes the record invalid.
+    or not UTF-8, an unknown task, answers without scores, or a missing image file makes the record
+    invalid.
 
     Args:
-        records: Detectron2 dicts; a record with `caption` is a grounding record.
+        records: Detectron2 dicts; a record with `caption` is a grounding record, one with `task` a
+            question or a caption of its own (see `GroundingDatasetMapper`).
         dataset_name: for the messages.
         source: the annotation file, for the messages.
         num_classes: how many classes a detection record may name; None: not checked.
@@ -151,10 +154,10 @@ def _check_image(record: Record, check_files: bool) -> None:
             raise _Invalid("bad image size", f"the field {field!r} is {value!r}")
     if problem := file_name_problem(record["file_name"]):
         raise _Invalid("bad file name", f"the field 'file_name': {problem}")
+    if "task" in record:
+        _check_task(record)
     if "caption" in record:
         _check_caption(record)
-    if "answers" in record:
-        _check_answers(record["answers"])
     if check_files and not os.path.isfile(image_file(record)):
         raise _Invalid(
             "missing image file", f"the image file {image_file(record)!r} does not exist"
@@ -167,9 +170,26 @@ def image_file(record: Record) -> str:
     return record["file_name"] if source is None else source.path
 
 
+def _check_task(record: Record) -> None:
+    task, answers = record["task"], record.get("answers", {})
+    if task not in TASKS:
+        raise _Invalid("unknown task", f"the field 'task' is {task!r}, which is none of {[*TASKS]}")
+    if task == "question" and "caption" not in record:
+        raise _Invalid("missing field", "the field 'caption', the question, is missing")
+    scores = answers.items() if isinstance(answers, dict) else [answers]
+    for entry in scores:
+        if not (isinstance(entry, tuple) and isinstance(entry[0], str) and _is_share(entry[1])):
+            what = f"the field 'answers' gives each answer a score from 0 to 1, and has {entry!r}"
+            raise _Invalid("bad answers", what)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, NUMBERS) and 0 <= value <= 1
+
+
 def _check_caption(record: Record) -> None:
     caption = record["caption"]
-    if not isinstance(caption, str) or not caption.strip():
+    if not isinstance(caption, str) or caption.strip() in ("", MASK):
         raise _Invalid("empty caption", "the field 'caption' is empty")
     if not_utf8(caption):
         raise _Invalid("caption not UTF-8", f"the field 'caption' is not UTF-8: {caption[:60]!r}")
@@ -186,15 +206,6 @@ def _check_caption(record: Record) -> None:
             problem = span_problem(caption, span)
             if problem:
                 raise _Invalid("bad span of a question", f"tokens_positive_eval: {problem}")
-
-
-def _check_answers(answers: Any) -> None:
-    if isinstance(answers, dict):
-        pairs = answers.items()
-        if all(isinstance(a, str) and isinstance(s, NUMBERS) and 0 <= s <= 1 for a, s in pairs):
-            return
-    what = f"the field 'answers' is no mapping of answers to scores in 0 ... 1: {answers!r:.60}"
-    raise _Invalid("bad answers", what)
 
 
 def _check_annotation(annotation: Record, record: Record, num_classes: int | None) -> Record:

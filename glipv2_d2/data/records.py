@@ -30,7 +30,10 @@ class Records(RecordIndex):
             `LEFT_OUT` and, with masks, `WITHOUT_MASK`.
         excluded: of an index, the images that are left out, by `record_image_key`.
         with_masks: boxes without a mask become crowds.
-        teaches: some record has a box, or classes that are verified to be absent.
+        teaches: some record has a box, classes that are verified to be absent, or a task.
+
+    Attributes:
+        task: of the first record; None: it has none.
 
     Raises:
         DataError: masks are asked for, and no annotation that was looked at has one.
@@ -55,6 +58,8 @@ class Records(RecordIndex):
         self.num_classes = num_classes(name)
         self.source = records.source if isinstance(records, RecordIndex) else f"data set {name!r}"
         self.has_captions = has_captions(records)
+        # What is read by offset has captions to be grounded.
+        self.task = None if isinstance(records, RecordIndex) else records[0].get("task")
         if with_masks:
             self._require_masks()
         self.with_masks = with_masks

@@ -3,11 +3,13 @@
 import argparse
 import inspect
 import logging
+from typing import Any
 
 import torch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
 
 from ..checkpoint import (
     FoundCheckpoint,
@@ -18,6 +20,8 @@ from ..checkpoint import (
 from ..config import apply_overrides, get_config, resolve_config
 from ..data import GroundingDatasetMapper
 from ..errors import ConfigError, user_message
+from ..language.prompt import TASKS
+from ..modeling import GLIP
 from .freezing import is_within
 from .recipes import add_recipe
 
@@ -30,6 +34,7 @@ __all__ = [
     "resolve_device",
     "setup_logging",
     "start_data_at",
+    "tell_tasks",
     "warn_of_random_parts",
 ]
 
@@ -222,14 +227,28 @@ def start_data_at(config: DictConfig, iteration: int) -> None:
     if iteration <= 0:
         return
     node = config.dataloader.train
-    if "start_iteration" in inspect.signature(_target(node)).parameters:
-        with open_dict(node):
-            node.start_iteration = iteration
-    else:
+    if not _told(node, "start_iteration", iteration):
         logger.warning(
             "%s takes no start_iteration: the order of the training data starts anew.",
             node["_target_"],
         )
+
+
+def tell_tasks(config: DictConfig, model: nn.Module) -> None:
+    """Tell the loader of the training data which tasks the model learns, so that it refuses data
+    of another one before the first step."""
+    if isinstance(model, GLIP):
+        tasks = [task for task, head in TASKS.items() if head in model.task_heads]
+        _told(config.dataloader.train, "tasks", tasks)
+
+
+def _told(node: DictConfig, name: str, value: Any) -> bool:
+    """Whether what `node` builds takes an argument of this name; it is set then."""
+    takes = name in inspect.signature(_target(node)).parameters
+    if takes:
+        with open_dict(node):
+            node[name] = value
+    return takes
 
 
 def _target(node: DictConfig):

@@ -42,6 +42,7 @@ from .setup import (
     require_masks,
     setup_logging,
     start_data_at,
+    tell_tasks,
     warn_of_random_parts,
 )
 from .trainer import build_trainer, train
@@ -130,6 +131,7 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
         warn_of_random_parts(cfg)
     start_data_at(cfg, start_iter)
+    tell_tasks(cfg, model)
 
     ema = None
     if cfg.train.ema.enabled:

@@ -59,8 +59,9 @@ class ParallelClassTokenizer(PromptTokenizer):
             if prompt.kind != "detection":
                 raise PromptError(
                     f"the parallel class encoding reads lists of class names, and "
-                    f"{prompt.caption[:60]!r} is a caption: set model.language_backbone.name="
-                    "BertLanguageBackbone for captions"
+                    f"{prompt.caption[:60]!r} is a "
+                    f"{'question' if prompt.kind == 'question' else 'caption'}: set "
+                    "model.language_backbone.name=BertLanguageBackbone for captions and questions"
                 )
             texts = [prompt.caption[start:end] for start, end in spans]
             input_ids[i, : len(spans)] = torch.tensor([self._id(text) for text in texts])

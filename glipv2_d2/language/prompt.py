@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from ..errors import PromptError, printable
 from .spans import Span, phrase_text, span_problem
 
-KINDS = ("detection", "grounding", "question", "caption")
+# Kinds of prompts with a task of their own, and the head of `GLIPv2` that learns it.
+TASKS = {"question": "vqa_head", "caption": "caption_head"}
+KINDS = ("detection", "grounding", *TASKS)
 SEPARATOR = ". "
 MASK = "[MASK]"
 
@@ -52,6 +54,17 @@ def _require_utf8(text: str, what: str) -> None:
 def names_direction(caption: str) -> bool:
     """Whether a caption says left or right, and is therefore not true of the mirrored image."""
     return _DIRECTION.search(caption) is not None
+
+
+def answer_span(question: str) -> Span | None:
+    """The characters of the `MASK` that ends a question, as a word of its own.
+
+    It stands for the answer (Appendix D.2), and the tokenizer's mask token is read for it. None:
+    the question has none; one that stands elsewhere is text.
+    """
+    if not f" {question}".endswith(f" {MASK}"):
+        return None
+    return len(question) - len(MASK), len(question)
 
 
 def _as_tuples(spans: Iterable[Iterable[Sequence[int]]]) -> tuple[tuple[Span, ...], ...]:
@@ -103,13 +116,14 @@ class Prompt:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise PromptError(f"prompt kind must be one of {KINDS}, got {self.kind!r}")
-        nothing = not isinstance(self.caption, str) or not self.caption.strip()
+        text = self.caption if isinstance(self.caption, str) else ""
+        nothing = not text.strip() or (self.kind == "question" and text.strip() == MASK)
         if nothing and (self.kind != "caption" or self.caption != ""):
             what = {"question": "a question", "caption": "a caption or an empty text"}
             needed = what.get(self.kind, "at least one class name or a caption with words")
             raise PromptError(f"the prompt is empty: give {needed}")
         _require_utf8(self.caption, "prompt")
-        if not self.spans and self.kind in ("detection", "grounding"):
+        if not self.spans and self.kind not in TASKS:
             raise PromptError(
                 f"the prompt {shorten(self.caption)!r} has no phrases: mark what to look for, "
                 "for instance with brackets: 'a [red kite] above a [dog]'"
@@ -159,11 +173,8 @@ class Prompt:
 
     @property
     def answer_span(self) -> Span | None:
-        """The characters of the `MASK` that ends a question and stands for its answer (Appendix
-        D.2), which the tokenizer's mask token is read for; None: there is none."""
-        if self.kind != "question" or not self.caption.endswith(MASK):
-            return None
-        return len(self.caption) - len(MASK), len(self.caption)
+        """See the function `answer_span`; None for what is no question."""
+        return answer_span(self.caption) if self.kind == "question" else None
 
     def object_names(self) -> list[list[str]]:
         """For each phrase the names of an object that it means.

@@ -145,8 +145,9 @@ class Tokenizer(Protocol):
         """The tokens of a class name or separator alone, without special ones: their sum over a
         detection prompt tells about how long it is."""
 
-    def fitting_prefix(self, caption: str) -> int:
-        """How many leading characters of a caption fit `max_tokens`, cut between two words."""
+    def fitting_prefix(self, caption: str, max_tokens: int | None = None) -> int:
+        """How many leading characters of a caption fit `max_tokens`, its own by default, cut
+        between two words."""
 
 
 def check_length(prompt: Prompt, count: int, max_tokens: int) -> None:
@@ -158,7 +159,7 @@ def check_length(prompt: Prompt, count: int, max_tokens: int) -> None:
     if count <= max_tokens:
         return
     if prompt.kind != "detection":
-        remedy = "shorten the caption"
+        remedy = f"shorten the {'question' if prompt.kind == 'question' else 'caption'}"
     elif len(prompt) > 1:
         remedy = "split the class names into several prompts (PromptTokenizer.split)"
     else:

@@ -192,12 +192,11 @@ class PromptTokenizer:
             PromptError: no prompts, or a phrase that has no token.
         """
         self._check_list(prompts)
-        encodings = [self.encode(prompt.caption) for prompt in prompts]
-        ids, offsets = zip(*map(self._with_answer, prompts, encodings))
+        ids, offsets = zip(*map(self._ids_and_offsets, prompts))
         tokens = TokenizedPrompts.collate(prompts, ids, offsets, self.max_tokens, self.pad_token_id)
-        for prompt, encoding in zip(prompts, encodings):
+        for prompt, row in zip(prompts, ids):
             # CLIP's unknown token is its end token, too.
-            if self.tokenizer.unk_token_id in encoding.ids[1:-1]:
+            if self.tokenizer.unk_token_id in row[1:-1]:
                 self._warn_of_unknown(prompt.caption)
         # [UNK] has characters of its own, but cannot be guessed once it is masked.
         special = torch.isin(tokens.input_ids, torch.tensor(self.tokenizer.all_special_ids))
@@ -205,13 +204,15 @@ class PromptTokenizer:
         tokens.own_words &= ~special
         return tokens
 
-    def _with_answer(self, prompt: Prompt, encoding: Encoding) -> tuple[list[int], list[Span]]:
-        """Ids and offsets of a prompt, with one mask token in the place of a question's answer.
+    def _ids_and_offsets(self, prompt: Prompt) -> tuple[list[int], list[Span]]:
+        """Of the tokens of a prompt, with one mask token in the place of a question's answer.
 
         Raises:
             PromptError: the tokenizer has no mask token.
         """
-        ids, offsets, answer = encoding.ids, encoding.offsets, prompt.answer_span
+        answer = prompt.answer_span
+        encoding = self.encode(prompt.caption if answer is None else prompt.caption[: answer[0]])
+        ids, offsets = encoding.ids, encoding.offsets
         if answer is None:
             return ids, offsets
         if self.mask_token_id is None:
@@ -220,10 +221,8 @@ class PromptTokenizer:
                 "tokenizer has no mask token to stand for it: leave the mark out, or name a token "
                 "(of a ClipLanguageBackbone mask_token_id=49404)"
             )
-        spelled = [i for i, (start, _) in enumerate(offsets) if start >= answer[0]]
-        first, last = spelled[0], spelled[-1] + 1
-        masked = ids[:first] + [self.mask_token_id] + ids[last:]
-        return masked, offsets[:first] + [answer] + offsets[last:]
+        # Before the token that ends every text.
+        return [*ids[:-1], self.mask_token_id, ids[-1]], [*offsets[:-1], answer, offsets[-1]]
 
     def _check_list(self, prompts: Sequence[Prompt]) -> None:
         if isinstance(prompts, Prompt):

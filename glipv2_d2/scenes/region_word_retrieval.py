@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..language.prompt import Prompt
 from ..language.tokenized import TokenizedPrompts
+from ..modeling.heads import TrainingBatch
 from ..modeling.text import TextFeatures
 
 __all__ = ["averaging", "box_positions", "phrase_retrieval", "right_phrases"]
@@ -67,8 +68,7 @@ def _counts(model, inputs: list[dict]) -> dict[str, float]:
     tokens = model.tokenizer(prompts).to(model.device)
     text = model.language_backbone(tokens)
     features = model.visual_features(model.preprocess_image(inputs))
-    grounded = torch.ones(len(inputs), dtype=torch.bool, device=model.device)
-    targets = model.targets(inputs, tokens, grounded)
+    targets = model.targets(TrainingBatch.of(inputs, prompts, tokens))
     matches = model.losses.match(model.anchors(features), targets)
     positions = box_positions(matches, [len(phrases) for phrases in boxes])
     scores = {"fused": _fused_scores(model, features, text, tokens, positions)}

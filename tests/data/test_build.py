@@ -15,7 +15,7 @@ from glipv2_d2.data import (
     load_records,
 )
 from glipv2_d2.data.build import relabel
-from glipv2_d2.errors import DataError
+from glipv2_d2.errors import ConfigError, DataError
 from tests.support.record_mapping import make_mapper
 
 
@@ -217,3 +217,98 @@ def test_boxes_without_class_names_are_refused_before_they_are_read(datasets, to
     for build in both_loaders("tiny_nameless", tokenizer):
         with pytest.raises(DataError, match="'tiny_nameless' has no class names"):
             build()
+
+
+@pytest.fixture
+def task_sets(images):
+    """Questions and captions over the images, without a single box, registered."""
+
+    def records(**fields):
+        base = {"height": 60, "width": 80}
+        return [
+            {**base, "file_name": str(images / f"{i}.png"), "image_id": 200 + i}
+            | {key: value.format(i) if key == "caption" else value for key, value in fields.items()}
+            for i in range(12)
+        ]
+
+    sets = {
+        "tiny_questions": records(task="question", caption="how many? {}", answers={"2": 0.6}),
+        "tiny_captions": records(task="caption", caption="a star {}"),
+    }
+    for name, made in sets.items():
+        DatasetCatalog.register(name, lambda made=made: made)
+    return list(sets)
+
+
+def test_tasks_in_one_mix_with_detection(datasets, task_sets, tokenizer):
+    """Every record is mapped once an epoch, by its task, the same with any number of workers."""
+
+    def epoch(workers):
+        loader = build_grounding_train_loader(
+            [*datasets, *task_sets],
+            mapper=make_mapper(tokenizer, negative_captions=2, shuffle=False, full_prompt_prob=1.0),
+            total_batch_size=4,
+            num_workers=workers,
+            seed=0,
+            tasks=["caption", "question"],
+        )
+        return [sample for batch in islice(loader, 12) for sample in batch]
+
+    samples = epoch(0)
+    assert len({(s["dataset_name"], s["image_id"]) for s in samples}) == 48
+    kinds = {"tiny_detection": "detection", "tiny_grounding": "grounding"}
+    kinds |= {"tiny_questions": "question", "tiny_captions": "caption"}
+    for sample in samples:
+        name = sample["dataset_name"]
+        assert sample["prompt"].kind == kinds[name]
+        assert ("instances" in sample) is (name in datasets)
+        assert ("answers" in sample) is (name == "tiny_questions")
+    seen = [(s["dataset_name"], s["image_id"], s["prompt"]) for s in samples]
+    assert [(s["dataset_name"], s["image_id"], s["prompt"]) for s in epoch(2)] == seen
+
+
+def test_data_without_a_box_teach_a_task(task_sets, tokenizer):
+    for name in task_sets:
+        loader = build_grounding_train_loader(
+            name, mapper=make_mapper(tokenizer), total_batch_size=4
+        )
+        assert all("instances" not in sample for sample in next(iter(loader)))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (["caption"], "'tiny_questions' has questions, and .* give it a model.vqa_head, or take"),
+        (["question"], "'tiny_captions' has captions, and .* give it a model.caption_head, or"),
+    ],
+)
+def test_tasks_that_the_model_has_no_head_for(datasets, task_sets, tokenizer, tasks, message):
+    with pytest.raises(ConfigError, match=message):
+        build_grounding_train_loader(
+            [datasets[0], *task_sets],
+            mapper=make_mapper(tokenizer),
+            total_batch_size=4,
+            tasks=tasks,
+        )
+
+
+def test_questions_without_answers_are_a_test_set(images, tokenizer):
+    record = {"file_name": str(images / "0.png"), "height": 60, "width": 80, "image_id": 0}
+    asked = {**record, "task": "question", "caption": "why?"}
+    DatasetCatalog.register("tiny_asked", lambda: [asked])
+    DatasetCatalog.register("tiny_unwritten", lambda: [{**record, "task": "caption"}])
+    for name in ("tiny_asked", "tiny_unwritten"):
+        with pytest.raises(DataError, match=f"{name}' has no annotations.*Train on another split"):
+            build_grounding_train_loader(name, mapper=make_mapper(tokenizer), total_batch_size=1)
+        loader = build_grounding_test_loader(name, mapper=make_mapper(tokenizer, is_train=False))
+        assert len(list(loader)) == 1
+
+
+def test_images_of_questions_can_be_excluded(datasets, task_sets, tokenizer):
+    with pytest.raises(DataError, match="'tiny_questions': no image is left to train on"):
+        build_grounding_train_loader(
+            "tiny_questions",
+            mapper=make_mapper(tokenizer),
+            total_batch_size=4,
+            exclude_images_of=[datasets[0]],
+        )

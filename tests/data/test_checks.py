@@ -232,3 +232,38 @@ def test_a_size_is_needed_where_boxes_are_known():
         check_records([{**record, "annotations": []}], "set", invalid="raise")
     with pytest.raises(DataError, match="'width' is 0"):
         check_records([{**record, "width": 0}], "set", invalid="raise")
+
+
+def task(**fields):
+    base = {"file_name": "a.jpg", "height": 60, "width": 80, "image_id": 7}
+    return [{**base, **fields}]
+
+
+def test_questions_and_captions_without_boxes_are_sound():
+    for fields in (
+        {"task": "question", "caption": "why? [MASK]", "answers": {"so": 1.0, "": 0, "2": 0.3}},
+        {"task": "question", "caption": "why?"},
+        {"task": "caption", "caption": "a star"},
+        {"task": "caption", "references": []},
+    ):
+        assert check_records(task(**fields), "set") == task(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"task": "vqa", "caption": "why?"}, r"'task' is 'vqa', which is none of \['question', 'c"),
+        ({"task": None, "caption": "why?"}, "'task' is None"),
+        ({"task": "question"}, "'caption', the question, is missing"),
+        ({"task": "question", "caption": "[MASK]"}, "'caption' is empty"),
+        ({"task": "question", "caption": 7}, "'caption' is empty"),
+        ({"task": "caption", "caption": " "}, "'caption' is empty"),
+        ({"task": "question", "caption": "why?", "answers": ["so"]}, "score from 0 to 1.*'so'"),
+        ({"task": "question", "caption": "why?", "answers": {"so": 1.2}}, r"\('so', 1.2\)"),
+        ({"task": "question", "caption": "why?", "answers": {"so": "1"}}, r"\('so', '1'\)"),
+        ({"task": "question", "caption": "why?", "answers": {"so": NAN}}, r"\('so', nan\)"),
+    ],
+)
+def test_questions_and_captions_that_are_refused(fields, message):
+    with pytest.raises(DataError, match=message):
+        check_records(task(**fields), "set", invalid="raise")

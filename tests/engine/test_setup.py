@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
+from torch import nn
 
 from glip_commands.train import parse
 from glipv2_d2.config import get_config
-from glipv2_d2.engine.setup import load_config, require_masks
+from glipv2_d2.engine.setup import load_config, require_masks, tell_tasks
 from glipv2_d2.errors import ConfigError
+from tests.support.tiny import tiny_tasks_config
 
 
 def device(*options):
@@ -42,3 +46,21 @@ def test_mask_training_needs_masks():
     require_masks(config)
     config.train.trained_parts, config.model.mask_head = None, None
     require_masks(config)
+
+
+@pytest.mark.parametrize(
+    ("head", "tasks"), [("vqa_head", ["caption"]), ("caption_head", ["question"])]
+)
+def test_the_loader_is_told_what_the_model_learns(head, tasks):
+    config = get_config("demo/scenes.py")
+    tell_tasks(config, instantiate(tiny_tasks_config(**{head: None})))
+    assert config.dataloader.train.tasks == tasks
+
+
+def test_a_loader_of_another_kind_is_told_nothing():
+    config = get_config("demo/scenes.py")
+    config.dataloader.train = L(list)(iterable=[])
+    tell_tasks(config, nn.Linear(1, 1))
+    config.dataloader.train._target_ = "detectron2.data.build_detection_train_loader"
+    tell_tasks(config, instantiate(tiny_tasks_config()))
+    assert "tasks" not in config.dataloader.train

@@ -172,3 +172,14 @@ def test_special_tokens_that_somebody_writes_are_text(clip):
     assert ids.count(49406) == ids.count(49407) == 1 and ids[-1] == 49407
     assert tokens.positive_maps[0][1].sum() == 6 and tokens.positive_maps[0].sum(0).max() == 1
     assert clip.unknown_words(prompt.caption) == []  # CLIP reads bytes
+
+
+def test_an_open_answer_is_the_token_that_stands_for_the_mask(clip):
+    """Not the pieces of "[mask]", whatever CLIP makes one token of with the mark before it."""
+    for text in ("what is it? [MASK]", "what is ([ [MASK]"):
+        prompt = Prompt.from_caption(text, [[(len(text) - 6, len(text))]], kind="question")
+        tokens = clip([prompt])
+        expected = clip.encode(text[: -len("[MASK]")]).ids
+        assert tokens.input_ids[0].tolist() == [*expected[:-1], CLIP_MASK_TOKEN_ID, expected[-1]]
+        (answer,) = tokens.positive_maps[0]
+        assert answer.nonzero().flatten().tolist() == [len(expected) - 1]

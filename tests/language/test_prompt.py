@@ -169,3 +169,60 @@ def test_split():
     assert [p.class_ids for p in prompts] == [(10, 11), (12, 13), (14,)]
     with pytest.raises(PromptError, match="at least one"):
         Prompt.split(["a"], 0)
+
+
+def test_kinds_of_text():
+    """Captions are read word by word and are hidden from the image; all else is as it was."""
+    question = Prompt.from_caption("what is this?", [], kind="question")
+    caption = Prompt.from_caption("a red kite", [[(2, 10)]], kind="caption")
+    for prompt in (Prompt.from_classes(["cat"]), Prompt.parse("a [cat]"), question):
+        assert not prompt.causal and prompt.seen_by_image
+    assert caption.causal and not caption.seen_by_image
+    assert caption != Prompt.from_caption("a red kite", [[(2, 10)]])
+    for prompt in (question, caption, Prompt.unwritten()):
+        assert pickle.loads(pickle.dumps(prompt)) == prompt
+    with pytest.raises(PromptError, match="kind must be one of .*'question', 'caption'.*'vqa'"):
+        Prompt.from_caption("what is this?", [], kind="vqa")
+
+
+def test_prompts_without_phrases_are_prompts():
+    question, unwritten = Prompt.from_caption("why?", [], kind="question"), Prompt.unwritten()
+    assert (len(question), len(unwritten)) == (0, 0)
+    assert question and unwritten  # `prompt or default` must not replace them
+    assert (unwritten.caption, unwritten.kind) == ("", "caption")
+    assert Prompt.unwritten("a photo of").caption == "a photo of"
+
+
+@pytest.mark.parametrize(
+    ("kind", "caption", "message"),
+    [
+        ("question", "", "is empty: give a question"),
+        ("question", " ", "is empty: give a question"),
+        ("question", "[MASK]", "is empty: give a question"),
+        ("question", " [MASK]", "is empty: give a question"),
+        ("caption", "  ", "give a caption or an empty text"),
+        ("caption", None, "give a caption or an empty text"),
+        ("grounding", "a cat", "has no phrases"),
+    ],
+)
+def test_texts_without_words(kind, caption, message):
+    with pytest.raises(PromptError, match=message):
+        Prompt(caption, kind, (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("caption", "span"),
+    [
+        ("what is this? [MASK]", (14, 20)),
+        ("is [MASK] here? [MASK]", (16, 22)),
+        ("what is [MASK] ?", None),
+        ("what is this?[MASK]", None),  # no word of its own
+        ("what is this? [mask]", None),
+        ("what is this? [MASK] ", None),
+    ],
+)
+def test_where_a_question_leaves_its_answer_open(caption, span):
+    assert Prompt.from_caption(caption, [], kind="question").answer_span == span
+    assert Prompt.from_caption(caption, [], kind="caption").answer_span is None
+    whole = [[(0, len(caption.rstrip()))]]
+    assert Prompt.from_caption(caption, whole).answer_span is None

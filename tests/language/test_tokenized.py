@@ -28,8 +28,9 @@ class Words:
     def name_tokens(self, name):
         return self.num_tokens(name) - 1
 
-    def fitting_prefix(self, caption):
-        return ([0] + [end for _, end in self.offsets(caption)[: self.max_tokens]])[-1]
+    def fitting_prefix(self, caption, max_tokens=None):
+        offsets = self.offsets(caption)[: max_tokens or self.max_tokens]
+        return ([0] + [end for _, end in offsets])[-1]
 
     def split(self, names, class_ids=None, size=None, separator=". "):
         return split_vocabulary(self, names, class_ids, size, separator)
@@ -96,3 +97,15 @@ def test_what_can_be_done_about_a_prompt_that_is_too_long(prompt, remedy):
     check_length(prompt, 8, 8)
     with pytest.raises(PromptTooLongError, match=remedy):
         check_length(prompt, 9, 8)
+
+
+def test_the_structure_of_each_text(tokenizer):
+    question = Prompt.from_caption("what is it?", [], kind="question")
+    plain = tokenizer([Prompt.from_classes(["cat"]), Prompt.parse("a [cat]"), question])
+    assert plain.causal is None and plain.seen_by_image is None
+    mixed = tokenizer([question, Prompt.unwritten(), Prompt.parse("a [cat]")])
+    assert mixed.causal.tolist() == [False, True, False]
+    assert mixed.seen_by_image.tolist() == [True, False, True]
+    moved = mixed.to("meta")
+    assert moved.causal.device.type == moved.seen_by_image.device.type == "meta"
+    assert plain.to("meta").causal is None

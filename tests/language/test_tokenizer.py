@@ -133,3 +133,60 @@ def test_special_tokens_that_somebody_writes_are_text(tokenizer, copied):
         ["[", "mask", "]"], ["[", "un", "##k", "]"], ["dog"],
     ]  # fmt: skip
     assert tokenizer.num_tokens("[SEP]") == 5
+
+
+def question(text, spans=()):
+    return Prompt.from_caption(text, spans, kind="question")
+
+
+def tokens_of(tokenizer, prompt):
+    ids = tokenizer([prompt]).input_ids[0]
+    return " ".join(tokenizer.tokenizer.convert_ids_to_tokens(ids))
+
+
+def test_an_open_answer_is_the_mask_token(tokenizer):
+    prompt = question("is it a [MASK]? red [MASK]", [[(16, 19), (20, 26)], [(20, 26)]])
+    assert tokens_of(tokenizer, prompt) == "[CLS] is it a [ mask ] ? red [MASK] [SEP]"
+    tokens = tokenizer([prompt, question("why?")])
+    both, answer = tokens.positive_maps[0]
+    assert both.nonzero().flatten().tolist() == [8, 9]
+    assert answer.nonzero().flatten().tolist() == [9]
+    assert tokens.input_ids[0, 9] == tokenizer.mask_token_id
+    assert tokens.positive_maps[1].shape == (0, 11)
+    copied = pickle.loads(pickle.dumps(tokenizer))([prompt])
+    assert torch.equal(copied.input_ids[0], tokens.input_ids[0])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        question("what is it?[MASK]"),
+        question("what is [MASK]?"),
+        Prompt.from_caption("what is it? [MASK]", [[(0, 4)]]),
+        Prompt.from_caption("what is it? [MASK]", [], kind="caption"),
+    ],
+)
+def test_the_mask_token_that_somebody_writes_is_text(tokenizer, prompt):
+    assert torch.equal(
+        tokenizer([prompt]).input_ids[0], torch.tensor(tokenizer.encode(prompt.caption).ids)
+    )
+
+
+def test_the_open_answer_counts_as_one_token(tokenizer):
+    exact = question("why " * 253 + "[MASK]")
+    assert tokenizer([exact]).input_ids.shape == (1, 256)
+    with pytest.raises(PromptTooLongError, match="257 tokens, the limit is 256: shorten the quest"):
+        tokenizer([question("why " * 254 + "[MASK]")])
+
+
+def test_an_open_answer_needs_a_mask_token(tokenizer):
+    without = copy.copy(tokenizer)
+    without.mask_token_id = None
+    assert len(without([question("what is it?")])) == 1
+    with pytest.raises(PromptError, match="leaves its answer open, and the tokenizer has no mask"):
+        without([question("what is it? [MASK]")])
+
+
+def test_a_caption_to_be_written_is_begun_and_ended(tokenizer):
+    assert tokens_of(tokenizer, Prompt.unwritten()) == "[CLS] [SEP]"
+    assert tokens_of(tokenizer, Prompt.unwritten("a photo")) == "[CLS] a photo [SEP]"

@@ -8,6 +8,7 @@ from detectron2.structures import Boxes, Instances
 
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.contrast import RegionWordContrast
+from glipv2_d2.modeling.heads import TrainingBatch
 from glipv2_d2.scenes.region_word_retrieval import (
     averaging,
     box_positions,
@@ -56,7 +57,10 @@ class FakeModel:
         )
 
     def _tokens(self, prompts):
-        tokens = SimpleNamespace(positive_maps=[torch.eye(2, dtype=torch.bool)] * len(prompts))
+        phrases = torch.eye(2, dtype=torch.bool)
+        tokens = SimpleNamespace(
+            positive_maps=[phrases] * len(prompts), mask=phrases.new_ones(len(prompts), 2)
+        )
         tokens.to = lambda device: tokens
         return tokens
 
@@ -72,7 +76,7 @@ class FakeModel:
     def anchors(self, features):
         return None
 
-    def targets(self, inputs, tokens, grounded):
+    def targets(self, batch):
         return None
 
     def ground(self, features, prompt):
@@ -129,7 +133,7 @@ def naive_top1(model, inputs):
     tokens = model.tokenizer([x["prompt"] for x in inputs])
     for x in inputs:
         features = model.visual_features(model.preprocess_image([x]))
-        own = model.targets([x], model.tokenizer([x["prompt"]]), torch.tensor([True]))
+        own = model.targets(TrainingBatch.of([x], [x["prompt"]], model.tokenizer([x["prompt"]])))
         matches = model.losses.match(model.anchors(features), own)[0]
         regions = model.contrast.embed_regions(features)[0]
         for box, phrase in enumerate(x["instances"].gt_classes.tolist()):

@@ -16,6 +16,7 @@ from glipv2_d2.language import Prompt
 from glipv2_d2.language.pretrained_names import resolve_pretrained
 from glipv2_d2.modeling import GLIPv2
 from glipv2_d2.modeling.fusion import DyHead
+from glipv2_d2.modeling.heads import CaptionHead, VqaHead
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -83,6 +84,19 @@ def tiny_masks_config(**options):
     model._target_ = GLIPv2
     model.mask_head = LazyConfig.load(resolve_config("mask/glipv2_t_mask.py")).model.mask_head
     model.mask_head.hourglass.channels = 16
+    for key, value in options.items():
+        model[key] = value
+    return model
+
+
+def tiny_tasks_config(answers=("red", "blue", "2"), **options):
+    """The tiny GLIPv2 with every head but that of masked words, which draws; `options`: of the
+    model."""
+    model = tiny_masks_config(contrast=tiny_glipv2_config().contrast)
+    model.contrast.max_positives = model.contrast.max_regions = 100_000  # all: none are drawn
+    channels = "${..neck.text_channels}"
+    model.vqa_head = L(VqaHead)(text_channels=channels, answers=list(answers))
+    model.caption_head = L(CaptionHead)(text_channels=channels, vocabulary_size=30522)
     for key, value in options.items():
         model[key] = value
     return model

@@ -44,7 +44,8 @@ def draw_record(record: Record, class_names: Sequence[str] = (), size: int = 720
     Returns:
         The image with numbered boxes, and below it the caption or the list of classes. A word has
         the color of its phrase; one that is in several has the color of the shortest and a line
-        below for each. Crowd boxes are gray.
+        below for each. Crowd boxes are gray, and so are the answers of a question with their
+        scores, and the captions of others that a written one is compared with.
     """
     image = Image.fromarray(read_record_image(record, "RGB"))
     scale = size / max(image.size)
@@ -54,8 +55,14 @@ def draw_record(record: Record, class_names: Sequence[str] = (), size: int = 720
     )
     if "caption" in record:
         words, labels = _caption_words(record)
+    elif "task" in record:
+        words, labels = [], []
     else:
         words, labels = _class_words(record, class_names)
+    answers = [f"{answer!r} {score:g}" for answer, score in record.get("answers", {}).items()]
+    for text in (*answers, *record.get("references", ())):
+        parts = ["  " + chr(0x2192), *text.split()]  # an arrow
+        words += [_Word(part, _GRAY, (), False) for part in parts]
     image = _draw_boxes(image, record.get("annotations", ()), labels, scale)
     return _with_text(image, words, _title(record))
 

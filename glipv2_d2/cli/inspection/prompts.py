@@ -23,8 +23,9 @@ def training_prompt(record: Record, tokenizer: Any, **options: Any) -> tuple[Pro
     mapper = GroundingDatasetMapper(is_train=True, augmentations=[], tokenizer=tokenizer, **options)
     sample = mapper(record)
     boxes = [0] * len(sample["prompt"])
-    for phrase in sample["instances"].gt_classes.tolist():
-        boxes[phrase] += 1
+    if "instances" in sample:
+        for phrase in sample["instances"].gt_classes.tolist():
+            boxes[phrase] += 1
     return sample["prompt"], boxes
 
 
@@ -50,7 +51,7 @@ def describe_prompt(
         most: phrases without boxes are told only so far.
     """
     tokens = tokenizer([prompt])
-    words = tokenizer.encode(prompt.caption).tokens
+    words = tokenizer.tokenizer.convert_ids_to_tokens(tokens.input_ids[0])
     lines = [
         f"{prompt.kind} prompt, {len(prompt)} phrases, {len(words)} of {tokenizer.max_tokens} "
         f"tokens: {prompt.caption!r}"

@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 
 from ...data.images import record_image_problem
-from ...data.loading import checked_records, read_dataset
+from ...data.loading import checked_records, is_annotated, read_dataset
 from ...data.reader import RecordIndex
 from ...data.records import Records
 from ...data.report import Report
@@ -35,7 +35,9 @@ class Scan:
         images: distinct image files.
         boxes, crowds: annotations that are trained on, and crowd boxes, which are not.
         boxes_per_record: one number for each record.
-        captions: records with a caption.
+        captions: records with a caption, or a question.
+        tasks: records of each task, of those that have one.
+        answers: how often each answer is the best of a question.
         phrases: distinct sets of spans, over all captions.
         classes: boxes per class name, every class of the vocabulary.
         absent: classes verified to be absent, over all records; None if the set is not federated.
@@ -55,6 +57,8 @@ class Scan:
     crowds: int = 0
     boxes_per_record: list[int] = field(default_factory=list)
     captions: int = 0
+    tasks: Counter = field(default_factory=Counter)
+    answers: Counter = field(default_factory=Counter)
     phrases: int = 0
     classes: Counter = field(default_factory=Counter)
     absent: int | None = None
@@ -81,15 +85,21 @@ class Scan:
         per = self.boxes_per_record
         result = [f"images: {len(self.images)}"]
         if not self.annotated:
+            what = f", {len(self.classes)} classes" if self.classes else ""
             return [
                 *result,
-                f"no annotations, {len(self.classes)} classes: a test set for evaluation into the "
-                "file of its server; it cannot be trained on",
+                f"no annotations{what}: a test set, for evaluation alone or into the file of its "
+                "server; it cannot be trained on",
             ]
         result += [
             f"boxes: {self.boxes}, and {self.crowds} crowd boxes; per record {min(per)} to "
             f"{max(per)}, median {statistics.median(per):g}, {per.count(0)} records without",
         ]
+        for task, count in self.tasks.items():
+            result.append(f"records of the task {task!r}: {count}")
+        if self.answers:
+            common = ", ".join(f"{a!r} {count}" for a, count in self.answers.most_common(most))
+            result.append(f"answers: {len(self.answers)}; most: {printable(common)}")
         if self.captions:
             result.append(f"captions: {self.captions} with {self.phrases} phrases")
         if self.too_long is not None and self.captions:
@@ -142,12 +152,12 @@ def scan_dataset(
     scan = Scan(name, total=total, problems=report)
     names = class_labels(MetadataCatalog.get(name)) if detection_classes(name) else ()
     scan.classes.update(dict.fromkeys(names, 0))
-    scan.annotated = any("annotations" in record for record in records)
+    scan.annotated = any(map(is_annotated, records))
     if tokenizer is not None:
         scan.unknown = Counter(word for name in names for word in tokenizer.unknown_words(name))
     for record in records:
         _count(record, names, scan, tokenizer)
-    if scan.annotated and not (scan.boxes or scan.absent):
+    if scan.annotated and not (scan.boxes or scan.absent or scan.tasks):
         report.warn(f"none of {scan.records} records has a box: alone they cannot be trained on")
     if not records:
         reason = (
@@ -191,6 +201,10 @@ def _count(record: Record, names: Sequence[str], scan: Scan, tokenizer: Any) -> 
     scan.boxes += len(single)
     scan.crowds += len(record.get("annotations", ())) - len(single)
     scan.boxes_per_record.append(len(single))
+    if "task" in record:
+        scan.tasks[record["task"]] += 1
+    if answers := record.get("answers"):
+        scan.answers[max(answers, key=answers.__getitem__)] += 1
     if "neg_category_ids" in record:
         scan.absent = (scan.absent or 0) + len(record["neg_category_ids"])
     if "caption" not in record:

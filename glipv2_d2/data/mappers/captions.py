@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ...errors import DataError
 from ...language.positive_map import overlapping_tokens
-from ...language.prompt import Prompt
-from ...language.spans import Span, phrase_key
+from ...language.prompt import MASK, Prompt, answer_span
+from ...language.spans import Span, phrase_key, whole_caption
 from ...language.tokenized import Tokenizer
 from ..report import Record
 
@@ -46,11 +46,14 @@ def evaluation_prompt(record: Record, annotations: Sequence[Record]) -> Prompt:
     """The phrases that a grounding record asks for.
 
     Its own list in its order (`phrases`, Flickr30k's `tokens_positive_eval`), or else those of its
-    annotations. A record without a caption asks for one.
+    annotations. A record without a caption asks for one; a caption that is there is never
+    continued, so that without phrases it is one as a whole.
     """
     kind, phrases = record.get("task", "grounding"), record.get("phrases")
     if "caption" not in record:
         return Prompt.unwritten()
+    if kind == "caption" and not annotations:
+        phrases = phrases or whole_caption(record["caption"])
     if phrases:
         return Prompt.from_caption(record["caption"], phrases, kind=kind)
     return grounding_sample(record["caption"], annotations, kind=kind).prompt
@@ -61,6 +64,8 @@ def cut_to_fit(
 ) -> tuple[str, list[Record]]:
     """A training caption cut between two words so that it fits the token limit.
 
+    A question that ends with `MASK` is cut before it.
+
     Returns:
         The caption, and the annotations with at least one whole span in it (spans behind the cut
         are taken from the others; a box without any span left is dropped).
@@ -69,20 +74,26 @@ def cut_to_fit(
         DataError: not even the first word fits.
     """
     caption = record["caption"]
-    length = tokenizer.fitting_prefix(caption)
-    if length == len(caption):
+    answer = answer_span(caption) if record.get("task") == "question" else None
+    end = len(caption) if answer is None else answer[0]
+    length = tokenizer.fitting_prefix(caption[:end], tokenizer.max_tokens - (answer is not None))
+    if length == end:
         return caption, list(annotations)
     if length == 0:
         raise DataError(
             f"{record['file_name']}: the first word of the caption {caption[:60]!r} alone is "
             f"longer than the limit of {tokenizer.max_tokens} tokens"
         )
+    shorter = caption[:length] if answer is None else f"{caption[:length]} {MASK}"
+    moved = len(caption) - len(shorter)  # of what stands for the answer
     kept = []
     for annotation in annotations:
         spans = [span for span in annotation["spans"] if span[1] <= length]
+        if answer is not None:
+            spans += [[a - moved, b - moved] for a, b in annotation["spans"] if a >= answer[0]]
         if spans:
             kept.append({**annotation, "spans": spans})
-    return caption[:length], kept
+    return shorter, kept
 
 
 def with_tokens(caption: str, annotations: Sequence[Record], tokenizer: Tokenizer) -> list[Record]:

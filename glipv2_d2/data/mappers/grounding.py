@@ -41,7 +41,10 @@ DROPPED_PHRASES = "boxes dropped because their phrase lies behind the token limi
 DROPPED_TOKENLESS = "boxes dropped because the tokenizer leaves nothing of their phrase"
 DROPPED_CROWDS = "crowd boxes dropped"
 DROPPED_EMPTY = "boxes dropped because augmentation left nothing of them"
-DROPPED = (DROPPED_POSITIVES, DROPPED_PHRASES, DROPPED_TOKENLESS, DROPPED_CROWDS, DROPPED_EMPTY)
+CUT = "captions and questions cut between two words at the token limit"
+DROPPED = (
+    DROPPED_POSITIVES, DROPPED_PHRASES, DROPPED_TOKENLESS, DROPPED_CROWDS, DROPPED_EMPTY, CUT
+)  # fmt: skip
 
 
 class GroundingDatasetMapper:
@@ -172,6 +175,7 @@ class GroundingDatasetMapper:
         Raises:
             FileNotFoundError, ImageReadError: the image.
             ImageSizeError: the image has another size than the record says.
+            DataError: in training: a question without answers, or a caption that is to be written.
             PromptError: a prompt that cannot be built from the record.
         """
         record = dict(record)
@@ -262,12 +266,19 @@ class GroundingDatasetMapper:
 
     def _task_sample(self, record: Record, annotations: list[Record]) -> CaptionSample:
         """A question or a caption: no captions of other images stand around it."""
+        learnt = "answers" if record["task"] == "question" else "caption"
+        if learnt not in record:
+            raise DataError(
+                f"{record['file_name']}: a record of the task {record['task']!r} without "
+                f"{learnt!r} cannot be trained on: is it of a test set?"
+            )
         caption, kept = self._fitting(record, annotations)
         return grounding_sample(caption, kept, kind=record["task"])
 
     def _fitting(self, record: Record, annotations: list[Record]) -> tuple[str, list[Record]]:
         """The caption as far as it fits, and the annotations whose phrases are in it."""
         caption, fitting = cut_to_fit(record, annotations, self.tokenizer)
+        self.report.count(CUT, int(caption != record["caption"]), str(record["file_name"]))
         lost = len(annotations) - len(fitting)
         self.report.count(DROPPED_PHRASES, lost, str(record["file_name"]))
         kept = with_tokens(caption, fitting, self.tokenizer)

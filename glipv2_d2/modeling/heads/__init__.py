@@ -5,7 +5,7 @@ from .grounding import GroundingHead, GroundingOutput
 from .hourglass import StackedHourglass
 from .mask import LanguageMaskHead, MaskTargets
 from .mlm import MaskedLanguageHead
-from .task_head import RefiningHead, TaskHead, TrainingBatch, TrainingPass
+from .task_head import RefiningHead, TaskHead, TrainingBatch, TrainingPass, require_learnable
 from .vqa import VqaHead
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "TrainingBatch",
     "TrainingPass",
     "VqaHead",
+    "require_learnable",
 ]

@@ -248,7 +248,7 @@ def bit_masks(batched_input: dict, device: torch.device) -> torch.Tensor:
         ConfigError: it has boxes, but no `gt_masks`, or these are polygons, or not of the size of
             its "image".
     """
-    instances = batched_input.get("instances", ())
+    instances = batched_input["instances"]
     size = tuple(batched_input["image"].shape[-2:])
     image = batched_input.get("file_name", "a training image")
     if len(instances) == 0:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
-from ...language.prompt import Prompt
+from ...errors import ConfigError, DataError
+from ...language.prompt import TASKS, Prompt
 from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ..boxes import InclusiveBoxCoder
 from ..matcher import GroundingTargets
@@ -20,7 +21,7 @@ from .grounding import GroundingOutput
 if TYPE_CHECKING:
     from ..meta_arch.glip import GLIP
 
-__all__ = ["RefiningHead", "TaskHead", "TrainingBatch", "TrainingPass"]
+__all__ = ["RefiningHead", "TaskHead", "TrainingBatch", "TrainingPass", "require_learnable"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class TrainingBatch:
     """The B inputs of a training step and their texts, before anything is encoded.
 
     Attributes:
-        inputs: the dicts of the data loader, each with one prompt.
+        inputs: the dicts of the data loader, each with one prompt; "instances" are empty where
+            there were none.
         prompts: of each input.
         tokens: of the prompts as they are written; targets are made from these.
         gt_phrases: per image (G,) int64, the phrase of each box in the image's prompt.
-        grounded: (B,) bool, the images whose boxes are known ("instances"). The others have no
-            part in losses on boxes and their words.
+        grounded: (B,) bool, the images whose boxes are known: they came with "instances". The
+            others have no part in losses on boxes and their words.
         shown: what the language backbone reads: `tokens`, or what a head made of them.
         withheld: (B, T) bool, words that a head keeps from the model, which is to tell them. They
             take no part in losses on the words that are read.
@@ -47,9 +49,59 @@ class TrainingBatch:
     shown: TokenizedPrompts
     withheld: torch.Tensor
 
+    @classmethod
+    def of(
+        cls, inputs: list[dict], prompts: list[Prompt], tokens: TokenizedPrompts
+    ) -> TrainingBatch:
+        """The batch with its texts shown as they are written."""
+        device = tokens.mask.device
+        grounded = torch.tensor(["instances" in x for x in inputs], device=device)
+        inputs = [x if "instances" in x else {**x, "instances": _no_boxes(x)} for x in inputs]
+        phrases = [x["instances"].gt_classes.to(device) for x in inputs]
+        nothing = torch.zeros_like(tokens.mask)
+        return cls(inputs, prompts, tokens, phrases, grounded, shown=tokens, withheld=nothing)
+
     def showing(self, shown: TokenizedPrompts, withheld: torch.Tensor) -> TrainingBatch:
         """The same batch with other tokens shown; `withheld`: (B, T) bool, further such words."""
         return replace(self, shown=shown, withheld=self.withheld | withheld)
+
+
+def _no_boxes(batched_input: dict) -> Instances:
+    nothing = torch.empty(0, 4)
+    return Instances(
+        tuple(batched_input["image"].shape[-2:]),
+        gt_boxes=Boxes(nothing),
+        gt_classes=nothing[:, 0].long(),
+    )
+
+
+def require_learnable(
+    inputs: Sequence[dict], prompts: Sequence[Prompt], heads: Container[str]
+) -> None:
+    """Refuse training inputs from which a model would silently learn nothing.
+
+    Args:
+        inputs, prompts: see `TrainingBatch`.
+        heads: the model's task heads, by their attribute.
+
+    Raises:
+        ConfigError: a question or a caption, and the model has no head for it.
+        DataError: a question without "answers", or another prompt than these without "instances".
+    """
+    for x, prompt in zip(inputs, prompts):
+        image = x.get("file_name", "a training image")
+        head = TASKS.get(prompt.kind)
+        if head is not None and head not in heads:
+            raise ConfigError(
+                f"{image} comes with a {prompt.kind}, and the model has no head that learns from "
+                f"it: give it a model.{head}, or take the data set out of dataloader.train.datasets"
+            )
+        needed = "answers" if prompt.kind == "question" else "instances"
+        if prompt.kind != "caption" and needed not in x:
+            raise DataError(
+                f'{image} comes with a {prompt.kind} prompt and no "{needed}", so that there is '
+                "nothing to learn from it"
+            )
 
 
 @dataclass(frozen=True)

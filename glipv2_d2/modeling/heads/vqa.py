@@ -61,11 +61,10 @@ class VqaHead(TaskHead):
         self.classifier = nn.Linear(hidden, len(self.answers))
 
     def losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
-        """`loss_vqa`, of the inputs that have "answers"."""
-        inputs = run.batch.inputs
-        asked = [i for i, x in enumerate(inputs) if "answers" in x]
-        words, mask = run.words[asked], run.text.mask[asked]
-        return {"loss_vqa": self(words, mask, [inputs[i]["answers"] for i in asked])}
+        """`loss_vqa`, of the inputs whose prompt is a question."""
+        asked = [i for i, prompt in enumerate(run.batch.prompts) if prompt.kind == "question"]
+        answers = [run.batch.inputs[i]["answers"] for i in asked]
+        return {"loss_vqa": self(run.words[asked], run.text.mask[asked], answers)}
 
     def forward(
         self, words: torch.Tensor, mask: torch.Tensor, answers: Sequence[Mapping[str, float]]

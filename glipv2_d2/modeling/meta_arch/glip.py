@@ -12,7 +12,7 @@ from torch import nn
 
 from ...errors import PromptError
 from ...language.prompt import Prompt
-from ...language.tokenized import TokenizedPrompts, Tokenizer
+from ...language.tokenized import Tokenizer
 from ..boxes import to_inclusive
 from ..heads import (
     GroundingHead,
@@ -21,6 +21,7 @@ from ..heads import (
     TaskHead,
     TrainingBatch,
     TrainingPass,
+    require_learnable,
 )
 from ..levels import require_fitting_levels
 from ..losses import GroundingLosses
@@ -147,11 +148,14 @@ class GLIP(nn.Module):
                 out, before their masks are computed; default: the model's), "boxes_only" (True: no
                 task head adds anything, masks for instance); in training exactly one Prompt and
                 "instances" with `gt_boxes` and `gt_classes`, the index of each box's phrase in the
-                prompt, or, without a prompt, of its class in `training_datasets`.
+                prompt, or, without a prompt, of its class in `training_datasets`. Where the prompt
+                is a question or a caption, there may be no "instances": nothing is known about
+                boxes then; a question has "answers", `{answer: score in 0..1}`.
 
         Raises:
             PromptError: an input has neither a prompt nor is there a vocabulary; a prompt is too
                 long.
+            ConfigError, DataError: in training, see `require_learnable`.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -169,7 +173,7 @@ class GLIP(nn.Module):
         text = self.language_backbone(batch.shown)
         levels, words = self.neck(features, text)
         anchors = self.anchors(features)
-        targets = self.targets(batch.inputs, batch.tokens, batch.grounded)
+        targets = self.targets(batch)
         return TrainingPass(
             batch=batch,
             images=images,
@@ -277,20 +281,14 @@ class GLIP(nn.Module):
         """Per level (h * w, 4), inclusive, pixels."""
         return [to_inclusive(boxes.tensor) for boxes in self.anchor_generator(features)]
 
-    def targets(
-        self, batched_inputs: list[dict], tokens: TokenizedPrompts, grounded: torch.Tensor
-    ) -> GroundingTargets:
-        """The ground truth in the model's terms; see `TrainingBatch` for the arguments."""
-        boxes, words = [], []
-        for x, positive_map in zip(batched_inputs, tokens.positive_maps):
-            if "instances" in x:
-                instances = x["instances"].to(self.device)
-                boxes.append(to_inclusive(instances.gt_boxes.tensor))
-                words.append(positive_map[instances.gt_classes])
-            else:
-                boxes.append(self.pixel_mean.new_zeros(0, 4))
-                words.append(positive_map[:0])
-        return GroundingTargets(boxes, words, mask=tokens.mask & grounded[:, None])
+    def targets(self, batch: TrainingBatch) -> GroundingTargets:
+        """The ground truth in the model's terms."""
+        boxes = [x["instances"].gt_boxes.tensor.to(self.device) for x in batch.inputs]
+        return GroundingTargets(
+            boxes=[to_inclusive(b) for b in boxes],
+            tokens=[m[phrases] for m, phrases in zip(batch.tokens.positive_maps, batch.gt_phrases)],
+            mask=batch.tokens.mask & batch.grounded[:, None],
+        )
 
     def grounding_losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
         """GLIP's own losses; none where all that they train is frozen (a mask head's training)."""
@@ -309,16 +307,8 @@ class GLIP(nn.Module):
                     f"training takes exactly one prompt per image, got {1 + len(more)}"
                 )
             prompts.append(prompt)
-        tokens = self.tokenizer(prompts).to(self.device)
-        grounded = torch.tensor(["instances" in x for x in inputs], device=self.device)
-        none = torch.empty(0, dtype=torch.int64, device=self.device)
-        phrases = [
-            x["instances"].gt_classes.to(self.device) if "instances" in x else none for x in inputs
-        ]
-        nothing = torch.zeros_like(tokens.mask)
-        batch = TrainingBatch(
-            inputs, prompts, tokens, phrases, grounded, shown=tokens, withheld=nothing
-        )
+        require_learnable(inputs, prompts, self.task_heads)
+        batch = TrainingBatch.of(inputs, prompts, self.tokenizer(prompts).to(self.device))
         for head in self._heads_in_training():
             batch = head.prepare_text(batch, self.tokenizer)
         return batch

@@ -143,6 +143,7 @@ class BertLanguageBackbone(nn.Module):
             states.append(hidden)
         return states
 
+
 def build_bert(model: str, pretrained: bool, num_layers: int | None = None) -> PreTrainedModel:
     """An encoder of `transformers` in float32, without a pooler, which would get no gradient.
 

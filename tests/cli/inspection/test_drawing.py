@@ -54,3 +54,13 @@ def test_detections_crowds_and_empty_images(tmp_path):
     narrow = gray(tmp_path, annotations=[], caption="漢字 and Café")
     Image.new("L", (1, 300)).save(narrow["file_name"])
     assert draw_record(narrow, size=300).size[0] >= 300
+
+
+def test_a_question_with_its_answers_and_captions_to_compare_with(tmp_path):
+    """Gray below the picture, each on its line or behind the question."""
+    asked = gray(tmp_path, caption="why?", task="question", answers={"so": 1.0, "no": 0.3})
+    picture = np.asarray(draw_record(asked, size=400))[230:]
+    assert (picture == (110, 110, 110)).all(axis=-1).any()
+    unwritten = gray(tmp_path, task="caption", references=["a star " * 20, "a red star"])
+    assert draw_record(unwritten, size=400).height > draw_record(asked, size=400).height
+    assert draw_record(gray(tmp_path, task="caption"), size=400).height > 200

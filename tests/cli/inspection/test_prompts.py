@@ -26,3 +26,20 @@ def test_prompts_in_words(datasets, tokenizer):
     lines = describe_prompt(many, tokenizer, boxes=[0, 0, 0, 2], most=2)
     assert len(lines) == 5 and lines[3].startswith("  3: 'pig': 2 boxes")
     assert lines[4] == "  ... and 1 more"
+
+
+def test_prompts_of_questions_and_captions(datasets, tokenizer):
+    record = load_records(datasets[1])[3]
+    del record["annotations"]
+    asked = {**record, "task": "question", "caption": "is it? [MASK]", "answers": {"yes": 1.0}}
+    prompt, boxes = training_prompt(asked, tokenizer)
+    assert (prompt.kind, boxes) == ("question", [])
+    answer = Prompt.from_caption("is it? [MASK]", [[(7, 13)]], kind="question")
+    assert describe_prompt(answer, tokenizer) == [
+        "question prompt, 1 phrases, 6 of 256 tokens: 'is it? [MASK]'",
+        "  0: '[MASK]': tokens 4: [MASK]",
+    ]
+    unwritten = {key: value for key, value in record.items() if key != "caption"}
+    (prompt,) = evaluation_prompts({**unwritten, "task": "caption"}, tokenizer)
+    assert prompt == Prompt.unwritten()
+    assert describe_prompt(prompt, tokenizer) == ["caption prompt, 0 phrases, 2 of 256 tokens: ''"]

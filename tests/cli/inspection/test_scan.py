@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from glipv2_d2.cli.inspection import (
@@ -70,3 +71,25 @@ def test_a_limit_spreads_evenly(datasets):
     scan, records = scan_dataset(datasets[0], max_records=3)
     assert (scan.total, scan.records) == (12, 3)
     assert [r["image_id"] for r in records] == [0, 4, 8]
+
+
+def test_questions_are_counted_with_their_answers(images):
+    base = {"height": 60, "width": 80, "task": "question", "caption": "how many?"}
+    answers = [{"2": 1.0, "3": 0.3}, {"2": 0.6}, {"3": 0.9}, {}]
+    records = [
+        {**base, "file_name": str(images / f"{i}.png"), "image_id": i, "answers": scores}
+        for i, scores in enumerate(answers)
+    ]
+    DatasetCatalog.register("tiny_questions", lambda: records)
+    scan, _ = scan_dataset("tiny_questions")
+    lines = "\n".join(scan.lines())
+    assert "records of the task 'question': 4" in lines
+    assert "answers: 2; most: '2' 2, '3' 1" in lines
+    assert "problems: none" in lines and "test set" not in lines
+
+
+def test_questions_without_answers_are_a_test_set(images):
+    record = {"height": 60, "width": 80, "file_name": str(images / "0.png"), "image_id": 0}
+    DatasetCatalog.register("tiny_asked", lambda: [{**record, "task": "question", "caption": "?"}])
+    scan, _ = scan_dataset("tiny_asked")
+    assert scan.lines()[2].startswith("no annotations: a test set, for evaluation")

@@ -1,6 +1,7 @@
 """The cache of text features: what hits, what misses, what empties it."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ class CountingEncoder(nn.Module):
     def forward(self, tokens):
         self.asked.append([ids[mask].tolist() for ids, mask in zip(tokens.input_ids, tokens.mask)])
         self.shape = tuple(tokens.input_ids.shape)
+        self.causal = tokens.causal
         position = torch.arange(tokens.input_ids.shape[1])[:, None]
         hidden = self.linear(self.table(tokens.input_ids)) + position
         return TextFeatures(hidden, 2 * hidden * tokens.mask[..., None], tokens.mask)
@@ -279,3 +281,19 @@ def test_real_encoder_batch_equals_single():
         torch.testing.assert_close(
             together.embedded[i, :n], single.embedded[0], atol=1e-5, rtol=1e-5
         )
+
+
+def test_a_causal_text_has_features_of_its_own(cache, encoder):
+    """And says so to the encoder: the same words are read otherwise."""
+    tokens = batch(A, A, B)
+    cache.encode(tokens)
+    assert encoder.count() == 2
+    causal = replace(tokens, causal=torch.tensor([True, False, False]))
+    features = cache.encode(causal)
+    assert encoder.count() == 1 and encoder.causal.tolist() == [True]
+    assert features.causal.tolist() == [True, False, False]
+    cache.encode(replace(tokens, causal=torch.tensor([True, True, False])))
+    assert encoder.count() == 0
+    unseen = cache.encode(replace(tokens, seen_by_image=torch.tensor([False, True, True])))
+    assert encoder.count() == 0  # the image does not change what the language backbone reads
+    assert unseen.seen_by_image.tolist() == [False, True, True] and unseen.causal is None
