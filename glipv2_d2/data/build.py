@@ -91,10 +91,11 @@ def build_grounding_train_loader(
         records = training_records(
             name, report, check_files=check_files, excluded=excluded, with_masks=with_masks
         )
-        if tasks is not None and records.task not in (None, *tasks):
+        task = records.task
+        if tasks is not None and task is not None and task not in tasks:
             raise ConfigError(
-                f"the data set {name!r} has {records.task}s, and the model has no head that learns "
-                f"from them: give it a model.{TASKS[records.task]}, or take the data set out of "
+                f"the data set {name!r} has {task}s, and the model has no head that learns from "
+                f"them: give it a model.{TASKS[task]}, or take the data set out of "
                 "dataloader.train.datasets"
             )
         prepare(mapper, name, records)

@@ -176,7 +176,7 @@ def _check_task(record: Record) -> None:
         raise _Invalid("unknown task", f"the field 'task' is {task!r}, which is none of {[*TASKS]}")
     if task == "question" and "caption" not in record:
         raise _Invalid("missing field", "the field 'caption', the question, is missing")
-    scores = answers.items() if isinstance(answers, dict) else [answers]
+    scores: Iterable[Any] = answers.items() if isinstance(answers, dict) else [answers]
     for entry in scores:
         if not (isinstance(entry, tuple) and isinstance(entry[0], str) and _is_share(entry[1])):
             what = f"the field 'answers' gives each answer a score from 0 to 1, and has {entry!r}"

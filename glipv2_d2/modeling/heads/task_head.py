@@ -67,12 +67,9 @@ class TrainingBatch:
 
 
 def _no_boxes(batched_input: dict) -> Instances:
+    height, width = batched_input["image"].shape[-2:]
     nothing = torch.empty(0, 4)
-    return Instances(
-        tuple(batched_input["image"].shape[-2:]),
-        gt_boxes=Boxes(nothing),
-        gt_classes=nothing[:, 0].long(),
-    )
+    return Instances((height, width), gt_boxes=Boxes(nothing), gt_classes=nothing[:, 0].long())
 
 
 def require_learnable(
