@@ -68,8 +68,7 @@ def cider_d(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) 
     """Compute CIDEr-D of each caption (Vedantam et al. 2015), 0 to 10.
 
     How rare an n-gram is, is counted in the references: the number of images with it. So the score
-    of a caption depends on the others of the test set, and one image alone has 0. The Gaussian
-    penalty compares the numbers of bigrams.
+    of a caption depends on the others of the test set, and one image alone has 0.
 
     Args:
         candidates: one caption for each image.
@@ -91,11 +90,11 @@ def cider_d(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) 
 
 
 class _Weighted(NamedTuple):
-    """The tf-idf weights of a caption's n-grams, their norm for each n, the number of bigrams."""
+    """The tf-idf weights of a caption's n-grams, their norm for each n, the number of words."""
 
     values: dict[NGram, float]
     norms: np.ndarray
-    bigrams: int
+    length: int
 
 
 def _weighted(counts: Counter[NGram], weights: dict[NGram, float], unknown: float) -> _Weighted:
@@ -103,8 +102,8 @@ def _weighted(counts: Counter[NGram], weights: dict[NGram, float], unknown: floa
     squares = np.zeros(LONGEST)
     for ngram, value in values.items():
         squares[len(ngram) - 1] += value**2
-    bigrams = sum(count for ngram, count in counts.items() if len(ngram) == 2)
-    return _Weighted(values, np.sqrt(squares), bigrams)
+    length = sum(count for ngram, count in counts.items() if len(ngram) == 1)
+    return _Weighted(values, np.sqrt(squares), length)
 
 
 def _similarity(candidate: _Weighted, reference: _Weighted) -> float:
@@ -115,7 +114,7 @@ def _similarity(candidate: _Weighted, reference: _Weighted) -> float:
         products[len(ngram) - 1] += min(value, other) * other
     norms = candidate.norms * reference.norms
     cosines = np.divide(products, norms, out=np.zeros(LONGEST), where=norms > 0)
-    longer = candidate.bigrams - reference.bigrams
+    longer = candidate.length - reference.length
     return float(cosines.mean()) * math.exp(-(longer**2) / (2 * _SIGMA**2))
 
 

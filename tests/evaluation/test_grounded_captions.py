@@ -56,7 +56,7 @@ def test_recall_of_the_phrases_that_occur():
         image(
             1,
             ("A man sees two dogs", {"A man": [LEFT], "two dogs": [FAR, RIGHT]}),
-            ("the man is on a horse", {"the man": [LEFT], "a horse": [FAR]}),
+            ("the man is on a horse", {"the man": [RIGHT], "a horse": [FAR]}),
         ),
         image(2, ("a cat", {"a cat": [LEFT]})),
     ]

@@ -23,6 +23,10 @@ IMAGE_KEYS = (
     *("task", "question_id", "question_type", "answer_type", "answers", "human_answers"),
 )
 
+# What `load_mdetr_images` keeps of the captions of an image, and of their boxes.
+_OF_IMAGE = ("file_name", "height", "width", "dataset_name")
+_OF_BOX = ("bbox", "bbox_mode", "spans")
+
 
 def load_mdetr_json(
     json_file: str,
@@ -105,16 +109,15 @@ def load_mdetr_images(
             except RecordError as error:
                 report.unusable(error)
                 continue
-            image_id = entry.get("original_img_id", os.path.basename(entry["file_name"]))
-            keys = ("file_name", "height", "width", "dataset_name")
-            fields = {key: entry[key] for key in keys if key in entry}
-            new = {**fields, "image_id": image_id, "task": "caption"}
-            image = images.setdefault(
-                image_id, {**new, "references": [], "grounded_references": []}
-            )
-            image["references"].append(entry["caption"])
-            grounded = {key: entry[key] for key in ("caption", "annotations")}
-            image["grounded_references"].append(grounded)
+            key = entry.get("original_img_id", os.path.basename(entry["file_name"]))
+            if key not in images:
+                fields = {field: entry[field] for field in _OF_IMAGE if field in entry}
+                fields |= {"image_id": key, "task": "caption"}
+                images[key] = {**fields, "references": [], "grounded_references": []}
+            boxes = [{field: a[field] for field in _OF_BOX} for a in entry["annotations"]]
+            grounded = {"caption": entry["caption"], "annotations": boxes}
+            images[key]["references"].append(entry["caption"])
+            images[key]["grounded_references"].append(grounded)
     return list(images.values())
 
 
