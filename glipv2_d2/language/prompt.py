@@ -172,6 +172,11 @@ class Prompt:
         return self.kind != "caption"
 
     @property
+    def is_unwritten(self) -> bool:
+        """It is a caption that is to be written, or gone on with."""
+        return self.kind == "caption" and not self.spans
+
+    @property
     def answer_span(self) -> Span | None:
         """See the function `answer_span`; None for what is no question."""
         return answer_span(self.caption) if self.kind == "question" else None

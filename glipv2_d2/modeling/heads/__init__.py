@@ -5,10 +5,19 @@ from .grounding import GroundingHead, GroundingOutput
 from .hourglass import StackedHourglass
 from .mask import LanguageMaskHead, MaskTargets
 from .mlm import MaskedLanguageHead
-from .task_head import RefiningHead, TaskHead, TrainingBatch, TrainingPass, require_learnable
+from .task_head import (
+    AnsweringHead,
+    RefiningHead,
+    TaskHead,
+    TrainingBatch,
+    TrainingPass,
+    WritingHead,
+    require_learnable,
+)
 from .vqa import VqaHead
 
 __all__ = [
+    "AnsweringHead",
     "CaptionHead",
     "GroundingHead",
     "GroundingOutput",
@@ -21,5 +30,6 @@ __all__ = [
     "TrainingBatch",
     "TrainingPass",
     "VqaHead",
+    "WritingHead",
     "require_learnable",
 ]
