@@ -4,6 +4,8 @@
 CLIP-ViL_p: a VisualBERT on the last map of CLIP's image tower.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -45,7 +47,7 @@ class SingleStreamEncoder(nn.Module):
         grid_size: int | None = None,
     ):
         super().__init__()
-        body = build_bert(model, pretrained)
+        body: Any = build_bert(model, pretrained)
         config = body.config
         if config.hidden_size != text_channels:
             raise ConfigError(
@@ -57,7 +59,7 @@ class SingleStreamEncoder(nn.Module):
                 f"model.neck.model is a {config.model_type!r}, whose layers are not BERT's: use "
                 f"one of {', '.join(CAUSAL_TYPES)}"
             )
-        self.layers = body.encoder.layer
+        self.layers: nn.ModuleList = body.encoder.layer
         self.channels = channels
         self.grid_size = grid_size
         if grid_size is not None:
