@@ -15,6 +15,7 @@ from glip_commands.doctor import doctor
 from glip_commands.export import export
 from glip_commands.inspect import inspect
 from glip_commands.install_detectron2 import main as install
+from glip_commands.label import label
 from glip_commands.odinw import odinw
 from glip_commands.train import evaluate, train
 
@@ -40,7 +41,8 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 
 for _command in (
-    train, evaluate, detect, inspect, convert, export, odinw, demo, doctor, install_detectron2
+    train, evaluate, detect, inspect, label, convert, export, odinw, demo, doctor,
+    install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)
 

@@ -42,6 +42,15 @@ def noun_phrase_extractor(backend: str) -> Extractor:
     return NOUN_PHRASE_EXTRACTORS.get(backend)
 
 
+def question_phrases(question: str, extractor: Extractor) -> list[Span]:
+    """The phrases of a question that name something in the image.
+
+    What follows "what" or "which" names what is asked for: the answer stands for it, and a detector
+    that looks for "color" or "sport" finds anything.
+    """
+    return [span for span in extractor(question) if not _ASKED_FOR.search(question[: span[0]])]
+
+
 def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor]:
     """Decorator of 0.1; `NOUN_PHRASE_EXTRACTORS.register()` takes the function's name instead."""
     warnings.warn(
@@ -59,6 +68,8 @@ def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor
     return register
 
 
+# Before the noun that a question asks for: "what [color]", "which [room]", "what kind of [animal]".
+_ASKED_FOR = re.compile(r"\b(?:what|which)\s+(?:(?:kind|type|sort)s?\s+of\s+)?$", re.IGNORECASE)
 _ADVERB = re.compile(r"\w{3,}ly$")
 # Stops that end nothing belong to their word: "Mr.", "U.S.", "3.5".
 WORD = re.compile(
@@ -132,7 +143,11 @@ def _trim(chunk: list[int], words: list[str]) -> list[int]:
         if not (place or quantity or word == "of"):
             break
         chunk = chunk[:-1]
-    return [] if all(words[i] in lists.NUMBERS for i in chunk) else chunk
+    return [] if all(_is_number(words[i]) for i in chunk) else chunk
+
+
+def _is_number(word: str) -> bool:
+    return word in lists.NUMBERS or not any(map(str.isalpha, word))
 
 
 @NOUN_PHRASE_EXTRACTORS.register()
