@@ -33,7 +33,7 @@ from ..scenes.build import build_scenes
 from ..scenes.contact_sheet import draw_contact_sheet, sheet_items
 from ..scenes.oracles import composition_oracles
 from .demo_report import draw_loss, loss_summary, plain_numbers, write_summary
-from .detection.images import detect
+from .detection.images import detecting, process
 
 
 class DemoModel(NamedTuple):
@@ -143,13 +143,16 @@ def show_pictures(predictor: GroundingPredictor, names: dict[str, str], output: 
     for key, name in names.items():
         files = [Path(record["file_name"]) for record in DatasetCatalog.get(name)[:NUM_PICTURES]]
         classes = list(MetadataCatalog.get(name).thing_classes)
-        report = detect(predictor, files, classes, output / key)
+        report = process(
+            detecting(predictor, classes), files, output / key, batch_size=NUM_PICTURES
+        )
         pictures += [f"{key}/{image['picture']}" for image in report["images"]]
     captions = DatasetCatalog.get("scenes_val_grounding")
     record = next((r for r in captions if " left of " in r["caption"]), captions[0])
     spans = [annotation["spans"] for annotation in record["annotations"]]
     prompt = Prompt.from_caption(record["caption"], spans)
-    detect(predictor, [Path(record["file_name"])], prompt, output / "caption")
+    file = Path(record["file_name"])
+    process(detecting(predictor, prompt), [file], output / "caption", batch_size=1)
     (output / "caption" / "caption.txt").write_text(record["caption"] + "\n", encoding="utf-8")
     return pictures
 
