@@ -196,6 +196,11 @@ class _Text(nn.Module):
             self.graph = _load(path, manifest, TEXT_INPUTS, device)
 
     def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
+        if tokens.causal is not None:
+            raise PromptError(
+                "an exported model cannot read a caption word by word (a prompt of the kind "
+                '"caption"): ask the model itself, or give the caption as "grounding"'
+            )
         if self.graph is not None:
             words = self.graph(tokens.input_ids, tokens.mask)[0]
         else:
