@@ -1,4 +1,4 @@
-"""The two graphs of a GLIP: words from tokens, and predictions from an image and words.
+"""The graphs of a GLIP: words from tokens, predictions from an image and words, answers from words.
 
 `torch.export` traces with symbolic sizes. What makes the graphs hold for every size, and tracing
 take seconds and not hours, is kept here:
@@ -26,16 +26,19 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from ..errors import ExportError
 from ..language.tokenized import TokenizedPrompts
 from ..modeling import GLIP
+from ..modeling.heads import VqaHead
 from ..modeling.text import TextFeatures
 
-__all__ = ["IMAGE_INPUTS", "IMAGE_OUTPUTS", "TEXT_INPUTS", "TEXT_OUTPUTS", "ImagePath", "TextPath",
-           "evaluation", "export_image_path", "export_text_path", "read_words",
-           "tracing"]  # fmt: skip
+__all__ = ["ANSWER_INPUTS", "ANSWER_OUTPUTS", "IMAGE_INPUTS", "IMAGE_OUTPUTS", "TEXT_INPUTS",
+           "TEXT_OUTPUTS", "ImagePath", "TextPath", "evaluation", "export_answer_path",
+           "export_image_path", "export_text_path", "read_words", "tracing"]  # fmt: skip
 
 IMAGE_INPUTS = ("images", "words", "mask")
-IMAGE_OUTPUTS = ("logits", "deltas", "centerness")
+IMAGE_OUTPUTS = ("logits", "deltas", "centerness", "fused_words")
 TEXT_INPUTS = ("input_ids", "mask")
 TEXT_OUTPUTS = ("words",)
+ANSWER_INPUTS = ("fused_words", "mask")
+ANSWER_OUTPUTS = ("answer_logits",)
 
 # Sizes of the example in strides of the backbone: the coarsest stage has more than one window of
 # any Swin (12), and no two sizes are alike.
@@ -55,7 +58,7 @@ class ImagePath(nn.Module):
 
     def forward(
         self, images: torch.Tensor, words: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict.
 
         Args:
@@ -65,15 +68,17 @@ class ImagePath(nn.Module):
             mask: (B, T) bool, True for real tokens.
 
         Returns:
-            logits (B, N, T), deltas (B, N, 4) and centerness (B, N): see GroundingOutput.
+            logits (B, N, T), deltas (B, N, 4) and centerness (B, N): see GroundingOutput; and the
+            fused words (B, T, L), which the task heads read.
         """
         step = self.divisibility
         height, width = ((size + step - 1) // step * step for size in images.shape[-2:])
         right, below = width - images.shape[3], height - images.shape[2]
         images = nn.functional.pad(images, (0, right, 0, below))
         levels = list(self.backbone(images).values())
-        output = self.head(*self.neck(levels, TextFeatures(words, words, mask)))
-        return output.logits, output.deltas, output.centerness
+        levels, fused = self.neck(levels, TextFeatures(words, words, mask))
+        output = self.head(levels, fused)
+        return output.logits, output.deltas, output.centerness, fused
 
 
 class TextPath(nn.Module):
@@ -88,6 +93,18 @@ class TextPath(nn.Module):
         """input_ids (B, T) int64, mask (B, T) bool -> words (B, T, L)."""
         tokens = TokenizedPrompts(input_ids, mask, positive_maps=[])
         return getattr(self.language_backbone(tokens), self.reads)
+
+
+class AnswerPath(nn.Module):
+    """The VQA head of a GLIPv2, with plain tensors in and out."""
+
+    def __init__(self, head: VqaHead):
+        super().__init__()
+        self.head = head
+
+    def forward(self, fused_words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """fused_words (B, T, L), mask (B, T) bool -> scores before the sigmoid (B, answers)."""
+        return self.head.logits(fused_words, mask)
 
 
 def read_words(model: GLIP) -> str:
@@ -121,6 +138,18 @@ def export_text_path(model: GLIP) -> ExportedProgram:
     input_ids = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.int64)
     mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
     return _export(TextPath(model), (input_ids, mask), [(0, 1), (0, 1)])
+
+
+def export_answer_path(model: GLIP) -> ExportedProgram:
+    """The answer path as a program for any number of questions and tokens.
+
+    Raises:
+        ExportError: this PyTorch is too old.
+    """
+    head: Any = model.vqa_head
+    words = torch.zeros(2, _EXAMPLE_TOKENS, head.pooling.in_features)
+    mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
+    return _export(AnswerPath(head), (words, mask), [(0, 1), (0, 1)])
 
 
 def _export(

@@ -53,6 +53,7 @@ class Manifest:
         prompts: of an export for a fixed prompt, as Prompt's fields; empty: any prompt.
         inference: of the predictor: min_size, max_size, score_threshold, merge_iou.
         notes: how the export was made.
+        answers: that the answer graph scores, in its order; none: there is no such graph.
         version: of this file's format.
     """
 
@@ -79,6 +80,7 @@ class Manifest:
     notes: dict[str, str] = field(default_factory=dict)
     detections_per_image: int | None = None
     min_score: float = 0.0
+    answers: list[str] = field(default_factory=list)
     version: int = VERSION
 
     @classmethod
@@ -94,6 +96,7 @@ class Manifest:
                 "exporting needs Detectron2's DefaultAnchorGenerator with one anchor per position, "
                 f"as GLIP has; this model has a {type(anchors).__name__}"
             )
+        head: Any = getattr(model, "vqa_head", None)
         return cls(
             words=read_words(model),
             pixel_mean=model.pixel_mean.flatten().tolist(),
@@ -105,6 +108,7 @@ class Manifest:
             box_weights=list(post.box_coder.weights),
             scale_clamp=post.box_coder.scale_clamp,
             max_tokens=model.tokenizer.max_tokens,
+            answers=[] if head is None else head.answers,
             **{name: getattr(model, name) for name in OF_MODEL},
             **{name: getattr(post, name) for name in OF_POSTPROCESSOR},
             **more,
@@ -148,5 +152,5 @@ class Manifest:
         return {name: getattr(self, name) for name in names}
 
     def graph_file(self, name: str) -> str:
-        """File name of the graph "image" or "text"."""
+        """File name of the graph "image", "text" or "answer"."""
         return name + FORMATS[self.format]

@@ -16,12 +16,13 @@ __all__ = ["OPSET", "require", "save_onnx"]
 
 OPSET = 20  # DeformConv came with 19
 
-# Names of the free sizes, of the inputs of both graphs.
+# Names of the free sizes, of the inputs of all graphs.
 _SIZES = {
     "images": {0: "batch", 2: "height", 3: "width"},
     "words": {0: "batch", 1: "tokens"},
     "input_ids": {0: "batch", 1: "tokens"},
     "mask": {0: "batch", 1: "tokens"},
+    "fused_words": {0: "batch", 1: "tokens"},
 }
 
 

@@ -41,8 +41,8 @@ def export_glip(
 
     The folder gets `image.pt2` (or `image.onnx`), `export.json` and `tokenizer/`; and
     `text.pt2` (or `.onnx`), the language backbone, or, for fixed prompts, what it makes of them
-    in `prompts.safetensors`. docs/export.md describes them. Masks, and all that only training
-    needs, stay behind.
+    in `prompts.safetensors`; and `answer.pt2`, the VQA head, where the model has one.
+    docs/export.md describes them. Masks, captions, and all that only training needs, stay behind.
 
     Args:
         model: with its weights, on the CPU. folder: to be made.
@@ -71,8 +71,9 @@ def export_glip(
     if format == "onnx":
         require("onnx", "onnxscript")
     tokenizer = _exported_tokenizer(model)
-    if getattr(model, "mask_head", None) is not None:
-        logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
+    for head, what in (("mask_head", "finds boxes, no masks"), ("caption_head", "writes nothing")):
+        if getattr(model, head, None) is not None:
+            logger.warning("the model's %s is not exported: the export %s", head, what)
     stored = _encode(model, prompts) if prompts else None
     manifest = Manifest.of(
         model,
@@ -115,6 +116,9 @@ def _save_graphs(model: GLIP, manifest: Manifest, folder: Path) -> None:
     ]
     if not manifest.prompts:
         parts.append(("text", graphs.export_text_path, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS))
+    if manifest.answers:
+        inputs, outputs = graphs.ANSWER_INPUTS, graphs.ANSWER_OUTPUTS
+        parts.append(("answer", graphs.export_answer_path, inputs, outputs))
     for name, trace, inputs, outputs in parts:
         program, path = trace(model), folder / manifest.graph_file(name)
         if manifest.format == "onnx":

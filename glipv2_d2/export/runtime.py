@@ -21,12 +21,12 @@ from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
 from ..modeling.boxes import InclusiveBoxCoder
 from ..modeling.fusion import modulated_deform_conv2d
-from ..modeling.heads import GroundingOutput
+from ..modeling.heads import GroundingOutput, TaskHead, VqaHead
 from ..modeling.losses import GroundingLosses
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.postprocessing import GroundingPostprocessor
 from ..modeling.text import TextFeatures
-from .graphs import IMAGE_INPUTS, TEXT_INPUTS
+from .graphs import ANSWER_INPUTS, IMAGE_INPUTS, TEXT_INPUTS
 from .manifest import OF_MODEL, OF_POSTPROCESSOR, Manifest
 from .onnx_format import require
 from .package import PROMPTS_FILE, TOKENIZER_FOLDER
@@ -57,8 +57,8 @@ class ExportedGLIP(GLIP):
     """A GLIP whose layers are graphs in files; for inference.
 
     It is called like GLIP, and everything around the layers (padding, chunks of a vocabulary,
-    post-processing) is GLIP's own. An export for fixed prompts looks for these in inputs without
-    prompt, and refuses others.
+    post-processing) is GLIP's own, and so is what is made of the scores of answers. An export for
+    fixed prompts looks for these in inputs without prompt, and refuses others.
 
     Args:
         folder: of `export_glip`. device: where it runs.
@@ -79,8 +79,8 @@ class ExportedGLIP(GLIP):
         super().__init__(
             backbone=_Images(manifest),
             language_backbone=text,
-            neck=_HandOver(),
-            head=_Head(image_graph, manifest.strides),
+            neck=_Neck(image_graph),
+            head=_Head(manifest.strides),
             anchor_generator=_Anchors(manifest),
             losses=GroundingLosses(matcher=ATSSMatcher(), box_coder=coder),
             postprocessor=GroundingPostprocessor(
@@ -90,6 +90,9 @@ class ExportedGLIP(GLIP):
             pixel_std=manifest.pixel_std,
             **manifest.values(OF_MODEL),
         )
+        if manifest.answers:
+            path = folder / manifest.graph_file("answer")
+            self.vqa_head = _Answers(_load(path, manifest, ANSWER_INPUTS, device), manifest)
         self.manifest = manifest
         self.vocabulary_prompts = manifest.fixed_prompts()
         self.eval().to(device)
@@ -126,29 +129,48 @@ class _Images(Backbone):
         return {f"level{i}": ShapeSpec(stride=stride) for i, stride in enumerate(strides)}
 
 
-class _HandOver(nn.Module):
-    """In place of the neck, which is a part of the graph."""
+class _Neck(nn.Module):
+    """The graph, from images and the words of their prompts to predictions and fused words."""
+
+    def __init__(self, graph: Graph):
+        super().__init__()
+        self.graph = graph
 
     def forward(
         self, images: list[torch.Tensor], text: TextFeatures
-    ) -> tuple[list[torch.Tensor], TextFeatures]:
-        return images, text
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Of B pairs of image and prompt: the images with what is predicted of them, in place of
+        the fused levels; and the fused words, in exports of 0.1 the words as they were."""
+        *predictions, words = (*self.graph(images[0], text.hidden, text.mask), text.hidden)[:4]
+        return [images[0], *predictions], words
 
 
 class _Head(nn.Module):
-    """The graph, from images and the words of their prompts to predictions."""
+    """In place of the head, which is a part of the graph."""
 
-    def __init__(self, graph: Graph, strides: Sequence[int]):
+    def __init__(self, strides: Sequence[int]):
         super().__init__()
-        self.graph = graph
         self.strides = strides
         self.num_levels = len(strides)
         self.box_scales = [1.0] * len(strides)  # those of the model are in the graph
 
-    def forward(self, images: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
+    def forward(self, predictions: list[torch.Tensor], words: torch.Tensor) -> GroundingOutput:
         """Of B pairs of image and prompt."""
-        logits, deltas, centerness = self.graph(images[0], text.hidden, text.mask)
-        return GroundingOutput(logits, deltas, centerness, _level_sizes(images[0], self.strides))
+        images, logits, deltas, centerness = predictions
+        return GroundingOutput(logits, deltas, centerness, _level_sizes(images, self.strides))
+
+
+class _Answers(VqaHead):
+    """The VQA head, whose layers are a graph."""
+
+    def __init__(self, graph: Graph, manifest: Manifest):
+        TaskHead.__init__(self)
+        self.graph = graph
+        self.answers = manifest.answers
+
+    def logits(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See `VqaHead.logits`."""
+        return self.graph(words, mask)[0]
 
 
 class _Anchors(DefaultAnchorGenerator):
