@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
+import re
 from collections.abc import Sequence
 
 import torch
 from tokenizers import Encoding
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..errors import PromptError, UsageError, printable
@@ -23,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 # A training on millions of captions meets new emoji for ever: so many are named.
 UNKNOWN_WORDS_NAMED = 100
+# Spaces that tokens bring where people write none: "a dog ' s t - shirt ."
+_LOOSE = re.compile(r" ([.,!?;:)])| ?(['’]) ?(?=(?:s|t|re|ve|m|ll|d)\b)|(?<=\w) (-) (?=\w)")
+# Entries that BERT's vocabulary has for later use.
+_UNUSED = re.compile(r"\[unused\d+\]")
 
 
 class PromptTokenizer:
@@ -113,6 +120,29 @@ class PromptTokenizer:
     def num_tokens(self, caption: str) -> int:
         """The tokens of a caption, [CLS] and [SEP] included."""
         return len(self.encode(caption).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones.
+
+        `encode` makes the same tokens of it, where it would have written them so itself (never
+        "kit", "##e" for a kite).
+        """
+        plain = str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+        neat = _LOOSE.sub(r"\1\2\3", plain).strip()
+        return neat if self.encode(neat).ids == self.encode(plain).ids else plain.strip()
+
+    @functools.cached_property
+    def writable(self) -> Tensor:
+        """(V,) bool, the tokens that a caption may have: no special, mask or unused ones."""
+        names = self.tokenizer.convert_ids_to_tokens(list(range(self.vocabulary_size)))
+        banned = {*self.tokenizer.all_special_ids, self.mask_token_id}
+        return torch.tensor(
+            [i not in banned and not _UNUSED.fullmatch(name) for i, name in enumerate(names)]
+        )
 
     @property
     def num_special_tokens(self) -> int:

@@ -72,6 +72,15 @@ class BiAttention(nn.Module):
             pooled.add(scores, block, self.dropout if self.training else 0.0)
         return torch.cat(delta_visual, dim=1), self._text_update(pooled)
 
+    def read_image(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """The delta (B, T, L) of the text alone, without dropout; see `forward`."""
+        keys, _ = self._folded_keys(text)
+        pooled = _PooledImage()
+        for block in visual.split(block_rows(visual, keys.shape[2], keys), dim=1):
+            scores = _score_precision(block @ keys).unflatten(2, (self.num_heads, -1))
+            pooled.add(scores, block, 0.0)
+        return self._text_update(pooled)
+
     def _heads(self, linear: nn.Linear) -> torch.Tensor:
         """The weight (inner, in) of a projection as (heads, head_channels, in)."""
         return linear.weight.view(self.num_heads, -1, linear.in_features)
@@ -216,6 +225,22 @@ class BiAttentionFusion(nn.Module):
             self._add(visual, self.gamma_v, delta_visual),
             self._add(text, self.gamma_l, delta_text),
         )
+
+    def read_image(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """The text's side of `forward` at inference, for images that do not look at it.
+
+        Args:
+            visual: (B, N, C), normalized.
+            text: (B K, n, L), K texts of each image one after another.
+
+        Returns:
+            A tensor of the shape of `text`.
+        """
+        text = self.norm_l(text)
+        # No word's update depends on another's: the K texts are one to the image.
+        of_image = text.reshape(len(visual), -1, text.shape[-1])
+        delta = self.attention.read_image(visual, of_image).view_as(text)
+        return self._add(text, self.gamma_l, delta)
 
     def _add(self, x: torch.Tensor, gamma: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         # To one precision first: under autocast mixed operands are several times slower on CPU.

@@ -1,10 +1,13 @@
 """The fusion neck: language-aware deep fusion of GLIP (Section 3.2)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..text.attention import later_words
+from ..blocks import inference_dtype
+from ..text.attention import KeyValueCache, TextLayer, visible_words
 from ..text.clip_text import pre_norm_layer
 from ..text.features import TextFeatures
 from .bi_attention import BiAttentionFusion
@@ -15,7 +18,7 @@ __all__ = ["VLBlock", "VLTower"]
 
 def text_layer(
     channels: int, num_heads: int, ffn_channels: int, dropout: float, norm: str = "post"
-) -> nn.Module:
+) -> TextLayer:
     """A layer on the words.
 
     Args:
@@ -26,11 +29,15 @@ def text_layer(
         return pre_norm_layer(channels, num_heads, ffn_channels)
     if norm != "post":
         raise ValueError(f"text_norm={norm!r} is neither 'post' (BERT) nor 'pre' (CLIP)")
-    layer = nn.TransformerEncoderLayer(
-        channels, num_heads, ffn_channels, dropout, "gelu", layer_norm_eps=1e-12, batch_first=True
+    return TextLayer(
+        channels,
+        num_heads,
+        ffn_channels,
+        activation=nn.GELU(),
+        dropout=dropout,
+        layer_norm_eps=1e-12,
+        norm_first=False,
     )
-    layer.dropout = nn.Dropout(0.0)  # BERT has no dropout between its two feed-forward projections
-    return layer
 
 
 class VLBlock(nn.Module):
@@ -46,16 +53,21 @@ class VLBlock(nn.Module):
         self, features: list[torch.Tensor], words: torch.Tensor, text: TextFeatures
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Levels (B, C, h, w) and words (B, T, L) -> both anew; `text`: its masks are read."""
-        sizes = [f.shape[-2:] for f in features]
-        visual = torch.cat([f.flatten(2).transpose(1, 2) for f in features], dim=1)
-        visual, words = self.fusion(visual, words, text.mask, text.seen_by_image)
-        later = later_words(text.causal, words.shape[1])
-        if later is not None:
-            later = later.repeat_interleave(self.text_layer.self_attn.num_heads, dim=0)
-        words = self.text_layer(words, src_mask=later, src_key_padding_mask=~text.mask)
-        levels = visual.split([h * w for h, w in sizes], dim=1)
-        features = [v.unflatten(1, size).permute(0, 3, 1, 2) for v, size in zip(levels, sizes)]
-        return self.dynamic_conv(features), words
+        visual, words = self.fusion(_flat(features), words, text.mask, text.seen_by_image)
+        words = self.text_layer(words, visible_words(text.mask, text.causal))
+        return self.dynamic_conv(_like(features, visual)), words
+
+
+def _flat(features: list[torch.Tensor]) -> torch.Tensor:
+    """Levels (B, C, h, w) -> positions (B, N, C)."""
+    return torch.cat([f.flatten(2).transpose(1, 2) for f in features], dim=1)
+
+
+def _like(features: list[torch.Tensor], visual: torch.Tensor) -> list[torch.Tensor]:
+    """Positions (B, N, C) -> levels of these shapes."""
+    sizes = [f.shape[-2:] for f in features]
+    levels = visual.split([h * w for h, w in sizes], dim=1)
+    return [v.unflatten(1, size).permute(0, 3, 1, 2) for v, size in zip(levels, sizes)]
 
 
 class VLTower(nn.Module):
@@ -127,3 +139,39 @@ class VLTower(nn.Module):
             else:
                 features, words = block(features, words, text)
         return features, words
+
+    def read_images(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What a text that the image does not look at reads of it, in each block.
+
+        Args:
+            features: levels (B, C, h, w), fine to coarse.
+
+        Returns:
+            For each block (B, N, C), normalized; in inference in the precision of autocast.
+        """
+        read: list[torch.Tensor] = []
+        blocks: Any = self.blocks
+        for number, block in enumerate(blocks):
+            if read:
+                features = blocks[number - 1].dynamic_conv(_like(features, read[-1]))
+            read.append(block.fusion.norm_v(_flat(features)))
+        return [visual.to(inference_dtype(visual)) for visual in read]
+
+    def read_on(
+        self, words: torch.Tensor, images: list[torch.Tensor], cache: KeyValueCache
+    ) -> torch.Tensor:
+        """Fuse more words of causal texts that the images do not look at, as `forward` does.
+
+        Args:
+            words: (B K, n, L), K texts of each image one after another.
+            images: of `read_images`, of B images.
+            cache: of the words before these.
+
+        Returns:
+            The fused words (B K, n, L).
+        """
+        visible = cache.visible_to(words)
+        blocks: Any = self.blocks
+        for block, visual in zip(blocks, images):
+            words = block.text_layer(block.fusion.read_image(visual, words), visible, cache)
+        return words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -40,15 +40,21 @@ class CaptionHead(TaskHead):
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
 
     def check(self, model: GLIP) -> None:
-        """See `TaskHead.check`: the language backbone has words of its own, of this width."""
-        backbone = model.language_backbone
-        embedding = getattr(backbone, "word_embedding", None)
-        if embedding is None:
+        """See `TaskHead.check`: the words can be read one by one, see the image, and are compared
+        with those of the language backbone."""
+        backbone: Any = model.language_backbone
+        if not getattr(backbone, "can_be_causal", False):
             raise ConfigError(
-                f"a {type(backbone).__name__} cannot write captions: it has no `word_embedding`, "
-                "to which the next word is compared; use BertLanguageBackbone or "
+                f"a {type(backbone).__name__} cannot write captions, because it cannot read a text "
+                "word by word: use a BertLanguageBackbone with a BERT or RoBERTa, or a "
                 "ClipLanguageBackbone, or set model.caption_head to None"
             )
+        if not hasattr(model.neck, "read_images"):
+            raise ConfigError(
+                f"a model with the neck {type(model.neck).__name__} cannot write captions, because "
+                "its words do not see the image: use a VLTower, or set model.caption_head to None"
+            )
+        embedding = backbone.word_embedding
         size = len(self.bias), self.transform[0].in_features
         if tuple(embedding.shape) != size:
             raise ConfigError(

@@ -1,16 +1,17 @@
 """BERT-type encoders from Hugging Face as language backbones."""
 
 import logging
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from ...errors import ConfigError
+from ...errors import ConfigError, PromptError
 from ...language.pretrained_names import resolve_pretrained
 from ...language.tokenized import TokenizedPrompts
 from ...language.tokenizer import PromptTokenizer
-from .attention import later_words
+from .attention import KeyValueCache, attend, visible_words
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
@@ -18,6 +19,9 @@ from .pretrained import quiet_transformers, unavailable_message
 __all__ = ["BertLanguageBackbone"]
 
 logger = logging.getLogger(__name__)
+
+# The encoders of `transformers` that are built as BERT is; see `_read_causal`.
+CAUSAL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
 @LANGUAGE_BACKBONE_REGISTRY.register()
@@ -82,29 +86,72 @@ class BertLanguageBackbone(nn.Module):
     @property
     def word_embedding(self) -> torch.Tensor:
         """(V, L), one row for each token."""
-        return self.body.get_input_embeddings().weight
+        body: Any = self.body
+        return body.get_input_embeddings().weight
 
     def train(self, mode: bool = True) -> "BertLanguageBackbone":
         return super().train(mode and not self.frozen)
 
+    @property
+    def can_be_causal(self) -> bool:
+        """Whether the encoder has BERT's layers, which `_read_causal` runs."""
+        return self.body.config.model_type in CAUSAL_TYPES
+
     def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
-        """Tokens (B, T) -> TextFeatures (B, T, L)."""
-        averaging = self.num_layers_averaged > 1
-        seen = tokens.mask.long()
-        later = later_words(tokens.causal, tokens.mask.shape[1])
-        if later is not None:
-            # `transformers` takes a mask of four dimensions as it is: 0 where a word looks.
-            seen = (tokens.mask[:, None] & ~later)[:, None]
-            dtype = self.body.dtype
-            seen = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-        output = self.body(
-            input_ids=tokens.input_ids, attention_mask=seen, output_hidden_states=averaging
-        )
-        hidden = output.last_hidden_state
-        embedded = hidden
-        if averaging:
-            layers = torch.stack(output.hidden_states[-self.num_layers_averaged :], dim=1)
+        """Tokens (B, T) -> TextFeatures (B, T, L).
+
+        Raises:
+            PromptError: a causal prompt, and the encoder is of a type that cannot be.
+        """
+        averaged = self.num_layers_averaged
+        if tokens.causal is None:
+            output = self.body(
+                input_ids=tokens.input_ids,
+                attention_mask=tokens.mask.long(),
+                output_hidden_states=averaged > 1,
+            )
+            layers = output.hidden_states if averaged > 1 else [output.last_hidden_state]
+        else:
+            visible = visible_words(tokens.mask, tokens.causal)
+            layers = self._read_causal(tokens.input_ids, visible)
+        hidden = embedded = layers[-1]
+        if averaged > 1:
             # The official GLIP divides by n twice; its weights expect it.
-            embedded = layers.mean(dim=1) / self.num_layers_averaged
+            embedded = torch.stack(layers[-averaged:], dim=1).mean(dim=1) / averaged
         embedded = embedded * tokens.mask[..., None].to(embedded.dtype)
         return TextFeatures(hidden, embedded, tokens.mask, tokens.causal, tokens.seen_by_image)
+
+    def read_on(self, ids: torch.Tensor, cache: KeyValueCache) -> torch.Tensor:
+        """The `hidden` (B, n, L) of n more tokens (B, n) of causal texts; see `KeyValueCache`."""
+        return self._read_causal(ids, cache.visible_to(ids), cache)[-1]
+
+    def _read_causal(
+        self, ids: torch.Tensor, visible: torch.Tensor, cache: KeyValueCache | None = None
+    ) -> list[torch.Tensor]:
+        """The hidden states (B, n, L), that of the last layer last, where words see but some.
+
+        The modules of `transformers` in their order, with an attention of our own: what its models
+        take as mask and as cache differs between its versions and between types of encoders.
+        """
+        if not self.can_be_causal:
+            raise PromptError(
+                f"the language backbone's encoder is a {self.body.config.model_type!r}, which "
+                f"cannot read captions word by word: use one of {', '.join(CAUSAL_TYPES)}"
+            )
+        body: Any = self.body
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        positions = positions + (0 if cache is None else cache.length)
+        padding = body.embeddings.position_embeddings.padding_idx
+        if padding is not None:  # RoBERTa counts from the entry after that of padding
+            positions = positions + padding + 1
+        hidden = body.embeddings(input_ids=ids, position_ids=positions)
+        states = [hidden]
+        for layer in body.encoder.layer:
+            own = layer.attention.self
+            projected = own.query(hidden), own.key(hidden), own.value(hidden)
+            dropout = own.dropout.p if self.training else 0.0
+            attended = attend(own, projected, own.num_attention_heads, visible, dropout, cache)
+            attended = layer.attention.output(attended, hidden)
+            hidden = layer.output(layer.intermediate(attended), attended)
+            states.append(hidden)
+        return states

@@ -15,7 +15,9 @@ LANGUAGE_BACKBONE_REGISTRY.__doc__ = """
 Language backbones: modules with `tokenizer` (a `glipv2_d2.language.Tokenizer`), `out_channels` (L),
 `pretrained` (where their own weights came from, or None) and
 `forward(TokenizedPrompts) -> TextFeatures`. A class whose tokenizer is of another type than
-PromptTokenizer names it as `tokenizer_class`, which has `from_pretrained(model, max_tokens)`.
+PromptTokenizer names it as `tokenizer_class`, which has `from_pretrained(model, max_tokens)`. One
+that writes captions has `can_be_causal` (True), `word_embedding` (V, L) and
+`read_on(ids, KeyValueCache) -> hidden`.
 """
 
 

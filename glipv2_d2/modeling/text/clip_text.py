@@ -11,7 +11,7 @@ from ...language.pretrained_names import CLIP, resolve_pretrained
 from ...language.tokenized import TokenizedPrompts
 from ...language.tokenizer import PromptTokenizer
 from ..weights import WEIGHTS_REGISTRY
-from .attention import later_words
+from .attention import KeyValueCache, TextLayer, visible_words
 from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
@@ -21,20 +21,19 @@ __all__ = ["ClipLanguageBackbone", "pre_norm_layer"]
 
 def pre_norm_layer(
     channels: int, num_heads: int, ffn_channels: int, layer_norm_eps: float = 1e-12
-) -> nn.Module:
+) -> TextLayer:
     """A text layer of CLIP: pre-LayerNorm self-attention and feed-forward, quick GELU, no dropout.
 
     Args:
         layer_norm_eps: UniCL's and the official GLIP's by default; OpenAI's CLIP has 1e-5.
     """
-    layer = nn.TransformerEncoderLayer(
+    layer = TextLayer(
         channels,
         num_heads,
         ffn_channels,
         dropout=0.0,
         activation=QuickGELU(),
         layer_norm_eps=layer_norm_eps,
-        batch_first=True,
         norm_first=True,
     )
     for linear in (layer.self_attn.out_proj, layer.linear1, layer.linear2):
@@ -69,6 +68,8 @@ class ClipLanguageBackbone(nn.Module):
         CheckpointError: pretrained weights of another size than the arguments say.
     """
 
+    can_be_causal = True
+
     def __init__(
         self,
         *,
@@ -83,7 +84,6 @@ class ClipLanguageBackbone(nn.Module):
         frozen: bool = False,
     ):
         super().__init__()
-        self.num_heads = num_heads
         path = resolve_pretrained(model)
         try:
             self.tokenizer = PromptTokenizer.from_pretrained(path, max_tokens, mask_token_id)
@@ -136,13 +136,20 @@ class ClipLanguageBackbone(nn.Module):
 
     def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
         """Tokens (B, T) -> TextFeatures (B, T, L)."""
-        length = tokens.input_ids.shape[1]
-        hidden = self.token_embedding(tokens.input_ids) + self.positional_embedding[:length]
-        later = later_words(tokens.causal, length)
-        if later is not None:
-            later = later.repeat_interleave(self.num_heads, dim=0)
-        for layer in self.layers:
-            hidden = layer(hidden, src_mask=later, src_key_padding_mask=~tokens.mask)
-        hidden = self.final_norm(hidden)
+        hidden = self._read(tokens.input_ids, visible_words(tokens.mask, tokens.causal))
         embedded = hidden * tokens.mask[..., None].to(hidden.dtype)
         return TextFeatures(hidden, embedded, tokens.mask, tokens.causal, tokens.seen_by_image)
+
+    def read_on(self, ids: torch.Tensor, cache: KeyValueCache) -> torch.Tensor:
+        """The `hidden` (B, n, L) of n more tokens (B, n) of causal texts; see `KeyValueCache`."""
+        return self._read(ids, cache.visible_to(ids), cache)
+
+    def _read(
+        self, ids: torch.Tensor, visible: torch.Tensor, cache: KeyValueCache | None = None
+    ) -> torch.Tensor:
+        earlier = 0 if cache is None else cache.length
+        positions = self.positional_embedding[earlier : earlier + ids.shape[1]]
+        hidden = self.token_embedding(ids) + positions
+        for layer in self.layers:
+            hidden = layer(hidden, visible, cache)
+        return self.final_norm(hidden)

@@ -53,6 +53,7 @@ class ParallelClassBert(BertLanguageBackbone):
 
     tokenizer_class = ParallelClassTokenizer
     tokenizer: ParallelClassTokenizer
+    can_be_causal = False
 
     def __init__(self, *, pooling: str = "first", definitions: str | None = None, **options: Any):
         if pooling not in POOLING:

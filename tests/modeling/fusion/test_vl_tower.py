@@ -11,6 +11,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from glipv2_d2.modeling.fusion import VLTower
 from glipv2_d2.modeling.fusion.vl_tower import text_layer
 from glipv2_d2.modeling.text import TextFeatures
+from glipv2_d2.modeling.text.attention import visible_words
 
 CHANNELS, TEXT, HEADS, FFN, TOKENS = 16, 12, 3, 20, 6
 SIZES = ((4, 6), (2, 3), (1, 2))
@@ -68,7 +69,7 @@ def bert_layer(ours):
 
 # The second scale lets LayerNorm's epsilon decide: the variance of the rows is about 1e-10.
 @pytest.mark.parametrize("scale", [1.0, 1e-5])
-@pytest.mark.parametrize("gradients", [True, False])  # without, PyTorch takes its fused fast path
+@pytest.mark.parametrize("gradients", [True, False])
 def test_text_layer_is_berts(scale, gradients):
     torch.manual_seed(0)
     ours = text_layer(TEXT, HEADS, FFN, dropout=0.1).eval()
@@ -83,15 +84,19 @@ def test_text_layer_is_berts(scale, gradients):
     with torch.set_grad_enabled(gradients):
         expected = theirs(x, attention_mask=additive)
         expected = expected[0] if isinstance(expected, tuple) else expected
-        actual = ours(x, src_key_padding_mask=~text.mask)
+        actual = ours(x, visible_words(text.mask))
     # The outputs are LayerNorm's, of size 1; what padding holds is of no meaning.
     torch.testing.assert_close(actual[text.mask], expected[text.mask], atol=1e-5, rtol=1e-4)
 
 
 def test_text_layer_drops_where_bert_does():
+    """Of the attention's weights and of both updates; not inside the feed-forward."""
     layer = text_layer(TEXT, HEADS, FFN, dropout=0.3)
-    assert layer.self_attn.dropout == layer.dropout1.p == layer.dropout2.p == 0.3
-    assert layer.dropout.p == 0  # none inside the feed-forward
+    assert layer.self_attn.dropout == layer.dropout.p == 0.3
+    dropped = []
+    layer.dropout.register_forward_hook(lambda _, inputs, __: dropped.append(inputs[0].shape[-1]))
+    layer.train()(torch.randn(2, TOKENS, TEXT), visible_words(torch.ones(2, TOKENS).bool()))
+    assert dropped == [TEXT, TEXT]
 
 
 def test_pre_norm_text_layer_is_clips():
@@ -124,7 +129,7 @@ def test_pre_norm_text_layer_is_clips():
         words = text.hidden[row : row + 1, :count]
         expected = theirs(words, torch.zeros(1, 1, count, count))
         expected = expected[0] if isinstance(expected, tuple) else expected
-        actual = ours(text.hidden, src_key_padding_mask=~text.mask)[row : row + 1, :count]
+        actual = ours(text.hidden, visible_words(text.mask))[row : row + 1, :count]
         # Sums of some tens of products in another order; values up to about 10.
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
@@ -142,7 +147,7 @@ def test_block_order_is_fusion_then_text_then_image():
     for block in model.blocks:
         flat = torch.cat([f.flatten(2) for f in expected], dim=2).transpose(1, 2)
         flat, expected_words = block.fusion(flat, expected_words, text.mask)
-        expected_words = block.text_layer(expected_words, src_key_padding_mask=~text.mask)
+        expected_words = block.text_layer(expected_words, visible_words(text.mask))
         expected, start = [], 0
         for h, w in SIZES:
             part = flat[:, start : start + h * w].transpose(1, 2).reshape(2, CHANNELS, h, w)

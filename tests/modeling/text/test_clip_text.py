@@ -14,6 +14,7 @@ from glipv2_d2.language import Prompt
 from glipv2_d2.language.pretrained_names import clip_folder
 from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY, ClipLanguageBackbone
 from glipv2_d2.modeling.text import TextFeatures, clip_text
+from glipv2_d2.modeling.text.attention import visible_words
 from tests.support.tiny_clip import DIMENSIONS, tiny_clip
 
 CAPTIONS = ("a red kite above the sea", "dog", "two skateboarders, jumping")
@@ -67,7 +68,7 @@ def test_features(clip_encoder):
     assert not features.embedded[~batch.mask].any()
 
 
-@pytest.mark.parametrize("gradients", [True, False])  # without, PyTorch has a path of its own
+@pytest.mark.parametrize("gradients", [True, False])
 def test_causal_is_transformers_clip(theirs, tmp_path, gradients):
     """The same weights through our names: every token of a padded batch is CLIP's."""
     ours = ClipLanguageBackbone(
@@ -110,7 +111,7 @@ def test_a_naive_bidirectional_layer(clip_encoder):
     expected = x + layer.self_attn.out_proj(torch.cat(heads, dim=-1))
     inner = layer.linear1(norm(expected, layer.norm2))
     expected = expected + layer.linear2(inner * torch.sigmoid(1.702 * inner))
-    actual = layer(x, src_key_padding_mask=torch.zeros(1, 5, dtype=torch.bool))
+    actual = layer(x, visible_words(torch.ones(1, 5, dtype=torch.bool)))
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)  # another order of sums
 
 

@@ -1,0 +1,73 @@
+"""Tiny models that write captions, their images, and their next words without any cache."""
+
+import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
+
+from glipv2_d2.language.tokenized import TokenizedPrompts
+from glipv2_d2.modeling import GLIPv2
+from glipv2_d2.modeling.heads import CaptionHead
+from tests.support.tiny import tiny_config
+from tests.support.tiny_clip import clip_config
+
+
+def tiny_captioner(language: str = "bert"):
+    """A tiny GLIPv2 in evaluation mode, of "bert" or "clip" words; each image has a caption of its
+    own, as random weights go."""
+    config = {"bert": tiny_config, "clip": clip_config}[language]()
+    config._target_ = GLIPv2
+    config.caption_head = L(CaptionHead)(
+        text_channels="${..neck.text_channels}",
+        vocabulary_size={"bert": 30522, "clip": 49408}[language],
+        weight=1.0,
+    )
+    torch.manual_seed(0)
+    model = instantiate(config).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for block in model.neck.blocks:
+            block.fusion.gamma_l.fill_(3.0)  # the image matters
+            weight = block.dynamic_conv.offset.weight
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
+        embedding = model.language_backbone.word_embedding
+        embedding.copy_(torch.randn(embedding.shape, generator=generator))
+        end = model.tokenizer.encode("").ids[-1]
+        model.caption_head.bias[end] = 2.0  # captions end now and then
+    return model
+
+
+def tiny_features(model, count: int = 1, seed: int = 0):
+    """Levels of the pyramid of that many images of noise, each of a color of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    images = []
+    for _ in range(count):
+        noise = torch.randint(0, 100, (3, 64, 96), generator=generator)
+        images.append({"image": noise + torch.randint(0, 156, (3, 1, 1), generator=generator)})
+    with torch.no_grad():
+        return model.encode(images).features
+
+
+def caption_logits(model, features, ids):
+    """The logits of each next word (B, T, V) of texts (B, T), by `GLIP`'s own layers."""
+    seen = torch.zeros(len(ids), dtype=torch.bool)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    tokens = TokenizedPrompts(ids, mask, [], causal=~seen, seen_by_image=seen)
+    _, words = model.neck(features, model.language_backbone(tokens))
+    return model.caption_head.logits(words, model.language_backbone.word_embedding)
+
+
+class Recomputed:
+    """`NextWords` that reads image and text anew for every token."""
+
+    def __init__(self, model, features):
+        self.model, self.features = model, features
+        self.ids = None
+
+    def logits(self, ids):
+        rows = ids.flatten(0, 1)
+        self.ids = rows if self.ids is None else torch.cat((self.ids, rows), dim=1)
+        features = [level.repeat_interleave(ids.shape[1], dim=0) for level in self.features]
+        return caption_logits(self.model, features, self.ids)[:, -1].unflatten(0, ids.shape[:2])
+
+    def select(self, texts):
+        self.ids = self.ids[texts]
