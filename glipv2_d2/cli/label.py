@@ -71,8 +71,8 @@ def _run(args: argparse.Namespace) -> int:
             if len(done) % 100 == 0 or len(done) == len(images):
                 print(f"[{len(done)}/{len(images)}] images", flush=True)
     content = _mdetr_json(images, done, args.name)
-    with whole_file(args.output, "w") as file:
-        json.dump({"pseudo_labels": settings, **content}, file)
+    with whole_file(args.output, "w") as output:
+        json.dump({"pseudo_labels": settings, **content}, output)
     return _summary(args.output, journal.path, content, sum(map(len, images.values())))
 
 
@@ -125,7 +125,8 @@ def _mdetr_json(
 ) -> dict[str, list[Any]]:
     """The questions that could be labeled, with the boxes that were found."""
     root = MetadataCatalog.get(name).get("image_root", "")
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for file, records in images.items():
         of_image = labels[file]
         for record, boxes in zip(records, of_image.boxes):

@@ -101,7 +101,7 @@ def label_questions(
                 yield ImageLabels(0, 0, [image] * len(batch[i]))
             else:
                 boxes = [_boxes(question, found.get(i)) for question in asked[i]]
-                yield ImageLabels(*image.shape[:2], boxes)
+                yield ImageLabels(image.shape[0], image.shape[1], boxes)
 
 
 def most_given_answer(record: Record) -> str:

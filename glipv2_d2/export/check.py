@@ -29,7 +29,7 @@ def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str
 
     Returns:
         The largest absolute difference of "logits", "deltas" and "centerness", and of
-        "answer_logits" where the model answers questions.
+        "answer_logits" and "next_logits" where the model answers questions and writes captions.
 
     Raises:
         ExportError: a difference above TOLERANCE.
@@ -51,6 +51,11 @@ def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str
                 f"the levels of a {height}x{width} image are {sizes}, the export expects "
                 f"{expected}: this backbone cannot be exported"
             )
+        if exported.manifest.writes:
+            texts = tokens.input_ids[:, None, :2]  # two words that each prompt has
+            for found, of_model, features in ((ours, model, levels), (theirs, exported, [images])):
+                head: Any = of_model.caption_head
+                found["next_logits"] = head.next_words(of_model, features).logits(texts)
         for name, values in ours.items():
             difference = (values - theirs[name]).abs().max().item()
             differences[name] = max(differences.get(name, 0.0), difference)

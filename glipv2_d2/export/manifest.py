@@ -54,6 +54,7 @@ class Manifest:
         inference: of the predictor: min_size, max_size, score_threshold, merge_iou.
         notes: how the export was made.
         answers: that the answer graph scores, in its order; none: there is no such graph.
+        causal: the image and text graphs take captions, too, and are told which texts are some.
         version: of this file's format.
     """
 
@@ -81,6 +82,7 @@ class Manifest:
     detections_per_image: int | None = None
     min_score: float = 0.0
     answers: list[str] = field(default_factory=list)
+    causal: bool = False
     version: int = VERSION
 
     @classmethod
@@ -109,6 +111,7 @@ class Manifest:
             scale_clamp=post.box_coder.scale_clamp,
             max_tokens=model.tokenizer.max_tokens,
             answers=[] if head is None else head.answers,
+            causal=getattr(model, "caption_head", None) is not None,
             **{name: getattr(model, name) for name in OF_MODEL},
             **{name: getattr(post, name) for name in OF_POSTPROCESSOR},
             **more,
@@ -147,10 +150,15 @@ class Manifest:
         """The prompts that the export was made for; none: it takes any."""
         return [Prompt(**fields) for fields in self.prompts]
 
+    @property
+    def writes(self) -> bool:
+        """There are graphs that write captions, which no fixed prompt asks for."""
+        return self.causal and not self.prompts
+
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """Some of the settings, as arguments of what they came from."""
         return {name: getattr(self, name) for name in names}
 
     def graph_file(self, name: str) -> str:
-        """File name of the graph "image", "text" or "answer"."""
+        """File name of the graph "image", "text", "answer", "reading" or "caption"."""
         return name + FORMATS[self.format]

@@ -1,6 +1,6 @@
 """Use an exported GLIP like the model itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,19 +21,18 @@ from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
 from ..modeling.boxes import InclusiveBoxCoder
 from ..modeling.fusion import modulated_deform_conv2d
-from ..modeling.heads import GroundingOutput, TaskHead, VqaHead
+from ..modeling.heads import GroundingOutput
 from ..modeling.losses import GroundingLosses
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.postprocessing import GroundingPostprocessor
 from ..modeling.text import TextFeatures
-from .graphs import ANSWER_INPUTS, IMAGE_INPUTS, TEXT_INPUTS
+from .graphs import ANSWER_INPUTS, CAPTION_INPUTS, IMAGE_INPUTS, READING_INPUTS, TEXT_INPUTS
+from .heads import ExportedAnswers, ExportedCaptions, Graph
 from .manifest import OF_MODEL, OF_POSTPROCESSOR, Manifest
 from .onnx_format import require
 from .package import PROMPTS_FILE, TOKENIZER_FOLDER
 
 __all__ = ["ExportedGLIP", "load_exported"]
-
-Graph = Callable[..., tuple[torch.Tensor, ...]]
 
 
 def load_exported(folder: str | Path, device: str = "cpu", **options) -> GroundingPredictor:
@@ -79,7 +78,7 @@ class ExportedGLIP(GLIP):
         super().__init__(
             backbone=_Images(manifest),
             language_backbone=text,
-            neck=_Neck(image_graph),
+            neck=_Neck(image_graph, manifest.causal),
             head=_Head(manifest.strides),
             anchor_generator=_Anchors(manifest),
             losses=GroundingLosses(matcher=ATSSMatcher(), box_coder=coder),
@@ -92,7 +91,15 @@ class ExportedGLIP(GLIP):
         )
         if manifest.answers:
             path = folder / manifest.graph_file("answer")
-            self.vqa_head = _Answers(_load(path, manifest, ANSWER_INPUTS, device), manifest)
+            self.vqa_head = ExportedAnswers(
+                _load(path, manifest, ANSWER_INPUTS, device), manifest.answers
+            )
+        if manifest.writes:
+            reading, caption = (
+                _load(folder / manifest.graph_file(name), manifest, inputs, device)
+                for name, inputs in (("reading", READING_INPUTS), ("caption", CAPTION_INPUTS))
+            )
+            self.caption_head = ExportedCaptions(reading, caption)
         self.manifest = manifest
         self.vocabulary_prompts = manifest.fixed_prompts()
         self.eval().to(device)
@@ -132,16 +139,19 @@ class _Images(Backbone):
 class _Neck(nn.Module):
     """The graph, from images and the words of their prompts to predictions and fused words."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, takes_causal: bool):
         super().__init__()
         self.graph = graph
+        self.takes_causal = takes_causal
 
     def forward(
         self, images: list[torch.Tensor], text: TextFeatures
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Of B pairs of image and prompt: the images with what is predicted of them, in place of
         the fused levels; and the fused words, in exports of 0.1 the words as they were."""
-        *predictions, words = (*self.graph(images[0], text.hidden, text.mask), text.hidden)[:4]
+        causal = _causal(text) if self.takes_causal else ()
+        outputs = self.graph(images[0], text.hidden, text.mask, *causal)
+        *predictions, words = (*outputs, text.hidden)[:4]
         return [images[0], *predictions], words
 
 
@@ -160,17 +170,9 @@ class _Head(nn.Module):
         return GroundingOutput(logits, deltas, centerness, _level_sizes(images, self.strides))
 
 
-class _Answers(VqaHead):
-    """The VQA head, whose layers are a graph."""
-
-    def __init__(self, graph: Graph, manifest: Manifest):
-        TaskHead.__init__(self)
-        self.graph = graph
-        self.answers = manifest.answers
-
-    def logits(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """See `VqaHead.logits`."""
-        return self.graph(words, mask)[0]
+def _causal(text: TokenizedPrompts | TextFeatures) -> tuple[torch.Tensor]:
+    """The last input of the image and text graphs of a model that writes captions."""
+    return (torch.zeros_like(text.mask[:, 0]) if text.causal is None else text.causal,)
 
 
 class _Anchors(DefaultAnchorGenerator):
@@ -209,6 +211,7 @@ class _Text(nn.Module):
         except (OSError, ValueError) as error:
             raise ExportError(f"the export '{folder}' has no usable tokenizer: {error}") from error
         self.tokenizer = PromptTokenizer(tokenizer, manifest.max_tokens)
+        self.takes_causal = manifest.causal
         self.graph: Graph | None = None
         self.stored: dict[tuple[int, ...], torch.Tensor] = {}
         if manifest.prompts:
@@ -218,12 +221,18 @@ class _Text(nn.Module):
             self.graph = _load(path, manifest, TEXT_INPUTS, device)
 
     def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
+        if tokens.causal is not None and not self.takes_causal:
+            raise PromptError(
+                "this export is of a model without a caption head and does not read captions word "
+                "by word: ask for the phrases of a sentence (Prompt.from_caption, Prompt.parse)"
+            )
         if self.graph is not None:
-            words = self.graph(tokens.input_ids, tokens.mask)[0]
+            causal = _causal(tokens) if self.takes_causal else ()
+            words = self.graph(tokens.input_ids, tokens.mask, *causal)[0]
         else:
             found = [self._stored(ids[m]) for ids, m in zip(tokens.input_ids, tokens.mask)]
             words = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
-        return TextFeatures(hidden=words, embedded=words, mask=tokens.mask)
+        return TextFeatures(words, words, tokens.mask, tokens.causal, tokens.seen_by_image)
 
     def _stored(self, ids: torch.Tensor) -> torch.Tensor:
         try:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...errors import ConfigError
+from ..generation import FusedWords, NextWords
 from ..precision import at_least_float32, without_autocast
 from ..processes import mean_over_processes
 from .task_head import TaskHead, TrainingPass
@@ -89,6 +90,10 @@ class CaptionHead(TaskHead):
         # Not at least 1: of one word in N processes the mean is 1 / N.
         count = mean_over_processes(loss.new_tensor(float(len(labels)))).clamp(min=1e-6)
         return self.weight * loss / count
+
+    def next_words(self, model: GLIP, features: list[torch.Tensor]) -> NextWords:
+        """What tells the next words of captions of B images; see `write_captions`."""
+        return FusedWords(model, features)
 
     def logits(self, words: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Words (..., L) -> scores of the next word (..., V), in float32 at least.
