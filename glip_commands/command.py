@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +24,24 @@ class PackageCommand(click.Command):
                 raise
             raise click.ClickException(str(error)) from None
         return command(super().invoke)(context)
+
+
+def text_options(function: Callable) -> Callable:
+    """The options that `glip ask` and `glip caption` share."""
+    for option in reversed(
+        (
+            click.option("--config-file", required=True, help="path, or name of a shipped config"),
+            click.option("--weights", required=True, help=".safetensors or .pth"),
+            click.option("--output", help="folder for pictures and the report; default: none"),
+            click.option("--json", is_flag=True, help="print the report instead of the texts"),
+            click.option("--phrases", default="rules", help='finds phrases: "rules", "spacy", ...'),
+            click.option("--threshold", type=float, help="least score of a phrase's box"),
+            click.option("--batch-size", type=int, default=1),
+            click.option("--device", default="auto", help='"auto", "cpu", "cuda", ...'),
+        )
+    ):
+        function = option(function)
+    return function
 
 
 def run(name: str, options: dict[str, Any]) -> int:

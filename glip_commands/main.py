@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from glip_commands.ask import ask
+from glip_commands.caption import caption
 from glip_commands.convert import convert
 from glip_commands.demo import demo
 from glip_commands.detect import detect
@@ -41,7 +43,7 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 
 for _command in (
-    train, evaluate, detect, inspect, label, convert, export, odinw, demo, doctor,
+    train, evaluate, detect, ask, caption, inspect, label, convert, export, odinw, demo, doctor,
     install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)

@@ -11,7 +11,8 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"```mermaid\n.*?```", "", PAGE, flags=re.S)
 PICTURES = re.findall(r"```mermaid\n(.*?)```", PAGE, re.S)
 # What stands in backticks and is no name.
-COMMANDS = "glip|glip train|glip detect|inspect|convert|export|odinw|demo|import glipv2_d2|--help"
+COMMANDS = "glip|glip train|glip detect|ask|caption|inspect|label|convert|export|odinw|demo|--help"
+COMMANDS += "|import glipv2_d2"
 NO_NAMES = {*COMMANDS.split("|"), "predictor(image, prompt)", "[start, end)"}
 FOLDERS = {p.stem for p in (ROOT / "glipv2_d2").iterdir()} | {"glip_commands", "glipv2_d2"}
 

@@ -24,7 +24,8 @@ from detectron2.utils.logger import setup_logger
 from ..checkpoint import load_weights, read_safetensors_metadata
 from ..config import get_config
 from ..engine.evaluate import evaluate_test_sets, pair_test_sets
-from ..engine.predictor import GroundingPredictor, keep_best_phrase
+from ..engine.predictor import GroundingPredictor
+from ..engine.results import keep_best_phrase
 from ..engine.setup import resolve_device
 from ..errors import UsageError, UserError
 from ..language import Prompt

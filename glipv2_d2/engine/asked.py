@@ -1,15 +1,119 @@
 """What a user asks, in any of the forms that GroundingPredictor takes, as prompts of each image."""
 
-from collections.abc import Iterable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PromptError, UsageError
-from ..language.prompt import Prompt
-from ..language.prompt_text import read_prompt
+from ..language.prompt import Prompt, shorten
+from ..language.prompt_text import read_prompt, read_question
 from ..modeling import GLIP
+from ..modeling.generation import Decoding
+from ..modeling.heads import AnsweringHead
+from . import results
 
-__all__ = ["PromptLike", "prompts_per_image"]
+if TYPE_CHECKING:
+    from .predictor import GroundingPredictor
+
+__all__ = [
+    "PromptLike",
+    "Request",
+    "check_fraction",
+    "check_thresholds",
+    "to_answer",
+    "to_caption",
+    "to_detect",
+]
 
 PromptLike = str | Prompt | Sequence[str] | Sequence[Prompt]
+
+
+class Request(NamedTuple):
+    """What is asked of some images.
+
+    Attributes:
+        prompts: of each image.
+        options: further fields of the model's inputs.
+        read: what the user gets, of the model's output and its input.
+    """
+
+    prompts: list[list[Prompt]]
+    options: dict[str, Any]
+    read: Callable[[dict, dict], Any]
+
+
+def to_detect(
+    predictor: GroundingPredictor,
+    prompts: PromptLike | Sequence[PromptLike],
+    count: int,
+    score_threshold: float | None,
+    merge_iou: float | None,
+    masks: bool,
+) -> Request:
+    """What `GroundingPredictor.__call__` asks of `count` images."""
+    asked = prompts_per_image(prompts, count, predictor.glip, predictor.phrases)
+    if score_threshold is None:
+        score_threshold = predictor.score_threshold
+    merge_iou = predictor.merge_iou if merge_iou is None else merge_iou
+    check_thresholds(score_threshold, merge_iou)
+    options = {"min_score": score_threshold, "merge_iou": merge_iou, "boxes_only": not masks}
+    return Request(asked, options, results.detections)
+
+
+def to_answer(
+    predictor: GroundingPredictor,
+    questions: str | Prompt | Sequence[str | Prompt],
+    count: int,
+    score_threshold: float | None,
+    masks: bool,
+) -> Request:
+    """What `GroundingPredictor.answer` asks of `count` images."""
+    asked = questions_per_image(questions, count, predictor.glip, predictor.phrases)
+    return Request(asked, _of_phrases(predictor, score_threshold, masks), results.answer)
+
+
+def to_caption(
+    predictor: GroundingPredictor,
+    beginning: str,
+    count: int,
+    decoding: Decoding | None,
+    score_threshold: float | None,
+    masks: bool,
+) -> Request:
+    """What `GroundingPredictor.caption` asks of `count` images."""
+    options = _of_phrases(predictor, score_threshold, masks)
+    options["phrases"] = predictor.phrases
+    if decoding is not None:
+        options["decoding"] = decoding
+    return Request([[Prompt.unwritten(beginning)]] * count, options, results.caption)
+
+
+def _of_phrases(
+    predictor: GroundingPredictor, score_threshold: float | None, masks: bool
+) -> dict[str, Any]:
+    """The options of a question or caption."""
+    if score_threshold is None:
+        score_threshold = predictor.phrase_threshold
+    check_fraction("score_threshold", score_threshold)
+    return {"min_score": score_threshold, "boxes_only": not masks}
+
+
+def check_thresholds(score_threshold: Any, merge_iou: Any) -> None:
+    """Raise a UsageError where one of the two is none."""
+    check_fraction("score_threshold", score_threshold)
+    if merge_iou is not None:
+        check_fraction("merge_iou", merge_iou)
+        if merge_iou == 0:
+            raise UsageError("merge_iou must lie in (0, 1] or be None, got 0")
+
+
+def check_fraction(name: str, value: Any) -> None:
+    """Raise a UsageError where `value` is no number in [0, 1]."""
+    # NaN is in no interval.
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
+        raise UsageError(f"{name} must be a number in [0, 1] (0.35 for 35 %), got {value!r}")
 
 
 def prompts_per_image(
@@ -40,6 +144,49 @@ def prompts_per_image(
             "for all images, not in a list, or one per image"
         )
     return [_as_prompts(item, model, phrases) for item in asked]
+
+
+def questions_per_image(
+    questions: str | Prompt | Sequence[str | Prompt], count: int, model: GLIP, phrases: str
+) -> list[list[Prompt]]:
+    """The question about each of `count` images; see `GroundingPredictor.answer`.
+
+    Args:
+        model: its head says whether a question leaves its answer open, to be grounded.
+        phrases: back end that finds the phrases of a question without brackets.
+
+    Raises:
+        UsageError: not one question per image.
+        PromptError: a question that is empty, too long, or no question.
+    """
+    one = isinstance(questions, str | Prompt) or not isinstance(questions, Iterable)
+    asked: list[Any] = [questions] if one else list(questions)
+    if not one and len(asked) != count:
+        what = "questions are" if len(asked) > 1 else "question is"
+        raise UsageError(
+            f"{len(asked)} {what} given for {count} image{'s' * (count > 1)}: give one for all "
+            "images, not in a list, or one per image"
+        )
+    ground_answer = any(head.ground_answer for head in model.heads_of(AnsweringHead))
+    prompts = [_as_question(question, phrases, ground_answer) for question in asked]
+    model.tokenizer(prompts)  # one that is too long is refused before an image is read
+    return [[prompt] for prompt in prompts] * (count if one else 1)
+
+
+def _as_question(question: object, phrases: str, ground_answer: bool) -> Prompt:
+    if isinstance(question, str):
+        return read_question(question, phrases, ground_answer)
+    if not isinstance(question, Prompt):
+        raise PromptError(
+            f"a question is a text or a Prompt, got {question!r:.80} of type "
+            f"{type(question).__name__}"
+        )
+    if question.kind != "question":
+        raise PromptError(
+            f"{shorten(question.caption)!r} is no question but a prompt of kind {question.kind!r}: "
+            "make it with kind='question', or detect with it"
+        )
+    return question
 
 
 def _as_prompts(prompt: object, model: GLIP, phrases: str) -> list[Prompt]:

@@ -2,8 +2,8 @@
 
 import inspect
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +11,38 @@ import numpy as np
 import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-from torchvision.ops import nms
 
 from ..checkpoint import build_for_weights, load_weights
 from ..config import apply_overrides, get_config
 from ..errors import UsageError
 from ..images import AnyImage, bgr_array, listed
 from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
+from ..language.prompt import Prompt
 from ..modeling import GLIP
-from ..modeling.mask_output import paste_masks, rescale
-from ..modeling.meta_arch.inference import EncodedImages
+from ..modeling.generation import Decoding
 from ..modeling.precision import inference_autocast
 from ..modeling.tta import GLIPWithTTA
-from .asked import PromptLike, prompts_per_image
+from .asked import (
+    PromptLike,
+    Request,
+    check_fraction,
+    check_thresholds,
+    to_answer,
+    to_caption,
+    to_detect,
+)
+from .encoded_image import EncodedImage
+from .results import Answer, Caption
 from .setup import resolve_device
 
-__all__ = ["EncodedImage", "GroundingPredictor", "keep_best_phrase", "tta_in_proportion"]
+__all__ = ["GroundingPredictor", "tta_in_proportion"]
 
 # Of the usual size: 400, 500, ..., 1200 where that is 800.
 TTA_PERCENT = (50, 62.5, 75, 87.5, 100, 112.5, 125, 137.5, 150)
 
 
 class GroundingPredictor:
-    """Finds what a prompt names in images.
+    """Finds what a prompt names in images; answers questions and writes captions.
 
         predictor = GroundingPredictor.from_config("demo/scenes.py", "glip_scenes.safetensors")
         instances = predictor("photo.jpg", ["red star", "blue ring"])[0]
@@ -46,6 +55,9 @@ class GroundingPredictor:
         score_threshold: detections below it are left out, unless a call says otherwise.
         merge_iou: of boxes that overlap by more than this only the best stays, whatever their
             phrases, see `keep_best_phrase`; None: one object may have several phrases.
+        phrase_threshold: a question and a caption have at most one box of each phrase, the best;
+            it is left out where it scores less than this. It is lower than `score_threshold`: the
+            phrases of a caption are there, if the caption is true.
         batch_size: images that are read and handed to the model together. What is found in one
             does not depend on the others, see `GLIP.forward`.
         precision: "fp32", "bf16" or, on CUDA, "fp16".
@@ -66,6 +78,7 @@ class GroundingPredictor:
         max_size: int = 1333,
         score_threshold: float = 0.0,
         merge_iou: float | None = None,
+        phrase_threshold: float = 0.1,
         batch_size: int = 1,
         precision: str = "fp32",
         phrases: str = "rules",
@@ -78,6 +91,7 @@ class GroundingPredictor:
         self.min_size, self.max_size = min_size, max_size
         self.score_threshold = score_threshold
         self.merge_iou = merge_iou
+        self.phrase_threshold = phrase_threshold
         self.batch_size = batch_size
         self.precision = precision
         self.phrases = phrases
@@ -139,7 +153,6 @@ class GroundingPredictor:
         """
         self.model = tta_in_proportion(self.glip, self.min_size, self.max_size, flip=flip).eval()
 
-    @torch.no_grad()
     def __call__(
         self,
         images: AnyImage | Iterable[AnyImage],
@@ -177,26 +190,88 @@ class GroundingPredictor:
             ImageReadError, OSError: an image cannot be read.
         """
         images = listed(images)
-        asked = prompts_per_image(prompts, len(images), self.glip, self.phrases)
-        options = self._options(score_threshold, merge_iou, masks)
-        results = []
+        request = to_detect(self, prompts, len(images), score_threshold, merge_iou, masks)
+        return list(self._ask(images, request))
+
+    def answer(
+        self,
+        images: AnyImage | Iterable[AnyImage],
+        questions: str | Prompt | Sequence[str | Prompt],
+        *,
+        score_threshold: float | None = None,
+        masks: bool = True,
+    ) -> list[Answer]:
+        """Answer a question about each image, and find what it speaks of.
+
+            predictor.answer("photo.jpg", "what color is the star?")[0].answer
+
+        Args:
+            images: see `__call__`.
+            questions: one for all images, or a list with one for each. Its phrases are marked with
+                [brackets], or else its noun phrases are found; a Prompt of kind "question" has its
+                own.
+            score_threshold: in place of the predictor's `phrase_threshold`.
+            masks: see `__call__`.
+
+        Raises:
+            UsageError: see `__call__`.
+            PromptError: a question that is empty, or too long for the model.
+            ConfigError: the model has no `vqa_head`.
+            ImageReadError, OSError: an image cannot be read.
+        """
+        images = listed(images)
+        request = to_answer(self, questions, len(images), score_threshold, masks)
+        return list(self._ask(images, request))
+
+    def caption(
+        self,
+        images: AnyImage | Iterable[AnyImage],
+        beginning: str = "",
+        *,
+        decoding: Decoding | None = None,
+        score_threshold: float | None = None,
+        masks: bool = True,
+    ) -> list[Caption]:
+        """Write a caption for each image, and find what it speaks of.
+
+            predictor.caption("photo.jpg", decoding=Decoding(beam_size=5))[0].caption
+
+        Args:
+            images: see `__call__`.
+            beginning: the caption goes on from it.
+            decoding: how it is written; None: as the model's `caption_head` says.
+            score_threshold: in place of the predictor's `phrase_threshold`.
+            masks: see `__call__`.
+
+        Raises:
+            UsageError: see `__call__`; or a decoding that is not possible.
+            ConfigError: the model has no `caption_head`.
+            ImageReadError, OSError: an image cannot be read.
+        """
+        images = listed(images)
+        request = to_caption(self, beginning, len(images), decoding, score_threshold, masks)
+        return list(self._ask(images, request))
+
+    @torch.no_grad()
+    def _ask(self, images: list[AnyImage], request: Request) -> Iterator[Any]:
         for start in range(0, len(images), self.batch_size):
             inputs = [
-                {**self._input(images[i], f"images[{i}]"), "prompt": asked[i], **options}
+                {**self._input(images[i], f"images[{i}]"), "prompt": request.prompts[i]}
+                | request.options
                 for i in range(start, min(start + self.batch_size, len(images)))
             ]
             with inference_autocast(self.model.device, self.precision):
-                found = self.model.inference(inputs, do_postprocess=False)
-            results += [_output(instances, x) for instances, x in zip(found, inputs)]
-        return results
+                outputs = self.model.outputs(inputs)
+            yield from map(request.read, outputs, inputs)
 
     @torch.no_grad()
-    def set_image(self, image: AnyImage) -> "EncodedImage":
+    def set_image(self, image: AnyImage) -> EncodedImage:
         """Encode an image once, to ask about it any number of times.
 
             image = predictor.set_image("photo.jpg")
             stars = image.predict(["red star", "blue star"])
             ring = image.predict("a [blue ring] beside a star")
+            color = image.answer("what color is the ring?")
 
         It belongs to the caller: threads may have images of their own, or ask about one.
 
@@ -214,16 +289,6 @@ class GroundingPredictor:
             encoded = self.glip.encode([record])
         del record["image"]
         return EncodedImage(self, record, encoded)
-
-    def _options(
-        self, score_threshold: float | None, merge_iou: float | None, masks: bool
-    ) -> dict[str, Any]:
-        """The options of a call, as fields of the model's inputs."""
-        if score_threshold is None:
-            score_threshold = self.score_threshold
-        merge_iou = self.merge_iou if merge_iou is None else merge_iou
-        _check_thresholds(score_threshold, merge_iou)
-        return {"min_score": score_threshold, "merge_iou": merge_iou, "boxes_only": not masks}
 
     def _input(self, image: AnyImage, name: str) -> dict[str, Any]:
         pixels = bgr_array(image, name)
@@ -246,64 +311,18 @@ class GroundingPredictor:
         return record
 
 
-class EncodedImage:
-    """An image that was encoded once, see `GroundingPredictor.set_image`.
-
-    Args:
-        predictor: its options count as they are when `predict` is called; not so its weights.
-        record: the model's input without "image".
-        encoded: its pyramid.
-    """
-
-    def __init__(self, predictor: GroundingPredictor, record: dict, encoded: EncodedImages):
-        self._predictor = predictor
-        self._record = record
-        self._encoded = encoded
-
-    @torch.no_grad()
-    def predict(
-        self,
-        prompts: PromptLike,
-        *,
-        score_threshold: float | None = None,
-        merge_iou: float | None = None,
-        masks: bool = True,
-    ) -> Instances:
-        """Detect: what the predictor called with this image and these prompts returns."""
-        predictor, model = self._predictor, self._predictor.glip
-        (asked,) = prompts_per_image(prompts, 1, model, predictor.phrases)
-        options = predictor._options(score_threshold, merge_iou, masks)
-        inputs = {**self._record, "prompt": asked, **options}
-        with inference_autocast(model.device, predictor.precision):
-            (found,) = model.answer(self._encoded, [inputs])
-        return _output(found, inputs)
-
-
 def _check_options(device: torch.device, options: Mapping[str, Any]) -> None:
     """Raise what `GroundingPredictor` promises to raise; what is left out has a good default."""
     for name in ("min_size", "max_size", "batch_size"):
         value = options.get(name, 1)
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise UsageError(f"{name} must be a whole number from 1, got {value!r}")
-    _check_thresholds(options.get("score_threshold", 0), options.get("merge_iou"))
+    check_thresholds(options.get("score_threshold", 0), options.get("merge_iou"))
+    check_fraction("phrase_threshold", options.get("phrase_threshold", 0))
     if options.get("phrases", "rules") not in NOUN_PHRASE_EXTRACTORS:
         known = ", ".join(repr(name) for name, _ in NOUN_PHRASE_EXTRACTORS)
         raise UsageError(f"phrases must be one of {known}, got {options['phrases']!r}")
     inference_autocast(device, options.get("precision", "fp32"))
-
-
-def _check_thresholds(score_threshold: Any, merge_iou: Any) -> None:
-    _check_fraction("score_threshold", score_threshold)
-    if merge_iou is not None:
-        _check_fraction("merge_iou", merge_iou)
-        if merge_iou == 0:
-            raise UsageError("merge_iou must lie in (0, 1] or be None, got 0")
-
-
-def _check_fraction(name: str, value: Any) -> None:
-    # NaN is in no interval.
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
-        raise UsageError(f"{name} must be a number in [0, 1] (0.35 for 35 %), got {value!r}")
 
 
 def tta_in_proportion(
@@ -312,20 +331,3 @@ def tta_in_proportion(
     """GLIP's test-time augmentation (400 to 1200, at most 2000) for a model of another size."""
     sizes = [round(min_size * percent / 100) for percent in TTA_PERCENT]
     return GLIPWithTTA(model, min_sizes=sizes, max_size=round(max_size * 1.5), flip=flip)
-
-
-def _output(instances: Instances, batched_input: dict) -> Instances:
-    """What the predictor returns of detections in the model's input size, on the CPU."""
-    found = rescale(instances, batched_input).to("cpu")
-    if batched_input["merge_iou"] is not None:
-        found = keep_best_phrase(found, batched_input["merge_iou"])
-    return paste_masks(found)  # of those that are left
-
-
-def keep_best_phrase(instances: Instances, iou: float) -> Instances:
-    """Of boxes that overlap by more than `iou` keep the one with the best score.
-
-    A model that is asked for sixty names finds many of them in every object, with falling scores,
-    since GLIP suppresses overlaps within a class only.
-    """
-    return instances[nms(instances.pred_boxes.tensor, instances.scores, iou)]

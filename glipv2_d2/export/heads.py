@@ -1,12 +1,13 @@
 """The task heads of an exported GLIPv2."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
 from ..modeling import GLIP
-from ..modeling.generation import NextWords
+from ..modeling.generation import Decoding, NextWords
 from ..modeling.heads import CaptionHead, TaskHead, VqaHead
+from .manifest import Manifest
 
 __all__ = ["ExportedAnswers", "ExportedCaptions", "Graph"]
 
@@ -14,16 +15,13 @@ Graph = Callable[..., tuple[torch.Tensor, ...]]
 
 
 class ExportedAnswers(VqaHead):
-    """The VQA head, whose layers are a graph.
+    """The VQA head, whose layers are the graph "answer"."""
 
-    Args:
-        graph: "answer". answers: that it scores, in its order.
-    """
-
-    def __init__(self, graph: Graph, answers: Sequence[str]):
+    def __init__(self, graph: Graph, manifest: Manifest):
         TaskHead.__init__(self)  # no layers
         self.graph = graph
-        self.answers = list(answers)
+        self.answers = manifest.answers
+        self.ground_answer = manifest.ground_answer
 
     def logits(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """See `VqaHead.logits`."""
@@ -31,15 +29,12 @@ class ExportedAnswers(VqaHead):
 
 
 class ExportedCaptions(CaptionHead):
-    """The caption head, and all of the model that captions take, as two graphs.
+    """The caption head, and all of the model that captions take, as graphs of these names."""
 
-    Args:
-        reading, caption: the graphs of these names.
-    """
-
-    def __init__(self, reading: Graph, caption: Graph):
+    def __init__(self, reading: Graph, caption: Graph, manifest: Manifest):
         TaskHead.__init__(self)  # no layers
         self.reading, self.caption = reading, caption
+        self.decoding = Decoding(**manifest.decoding)
 
     def next_words(self, model: GLIP, features: list[torch.Tensor]) -> NextWords:
         """See `CaptionHead.next_words`."""

@@ -54,7 +54,9 @@ class Manifest:
         inference: of the predictor: min_size, max_size, score_threshold, merge_iou.
         notes: how the export was made.
         answers: that the answer graph scores, in its order; none: there is no such graph.
+        ground_answer: questions are asked with [MASK] at their end, whose boxes are the answer's.
         causal: the image and text graphs take captions, too, and are told which texts are some.
+        decoding: how captions are written by default.
         version: of this file's format.
     """
 
@@ -82,7 +84,9 @@ class Manifest:
     detections_per_image: int | None = None
     min_score: float = 0.0
     answers: list[str] = field(default_factory=list)
+    ground_answer: bool = False
     causal: bool = False
+    decoding: dict = field(default_factory=dict)
     version: int = VERSION
 
     @classmethod
@@ -98,7 +102,8 @@ class Manifest:
                 "exporting needs Detectron2's DefaultAnchorGenerator with one anchor per position, "
                 f"as GLIP has; this model has a {type(anchors).__name__}"
             )
-        head: Any = getattr(model, "vqa_head", None)
+        answers: Any = getattr(model, "vqa_head", None)
+        captions: Any = getattr(model, "caption_head", None)
         return cls(
             words=read_words(model),
             pixel_mean=model.pixel_mean.flatten().tolist(),
@@ -110,8 +115,10 @@ class Manifest:
             box_weights=list(post.box_coder.weights),
             scale_clamp=post.box_coder.scale_clamp,
             max_tokens=model.tokenizer.max_tokens,
-            answers=[] if head is None else head.answers,
-            causal=getattr(model, "caption_head", None) is not None,
+            answers=[] if answers is None else answers.answers,
+            ground_answer=answers is not None and answers.ground_answer,
+            causal=captions is not None,
+            decoding={} if captions is None else dataclasses.asdict(captions.decoding),
             **{name: getattr(model, name) for name in OF_MODEL},
             **{name: getattr(post, name) for name in OF_POSTPROCESSOR},
             **more,

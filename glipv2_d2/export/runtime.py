@@ -71,7 +71,11 @@ class ExportedGLIP(GLIP):
         folder = Path(folder)
         manifest = Manifest.read(folder)
         device = resolve_device(device)
-        image_graph = _load(folder / manifest.graph_file("image"), manifest, IMAGE_INPUTS, device)
+
+        def load(name: str, inputs: Sequence[str]) -> Graph:
+            return _load(folder / manifest.graph_file(name), manifest, inputs, device)
+
+        image_graph = load("image", IMAGE_INPUTS)
         text = _Text(folder, manifest, device)
         x, y, w, h = manifest.box_weights
         coder = InclusiveBoxCoder((x, y, w, h), manifest.scale_clamp)
@@ -90,16 +94,10 @@ class ExportedGLIP(GLIP):
             **manifest.values(OF_MODEL),
         )
         if manifest.answers:
-            path = folder / manifest.graph_file("answer")
-            self.vqa_head = ExportedAnswers(
-                _load(path, manifest, ANSWER_INPUTS, device), manifest.answers
-            )
+            self.vqa_head = ExportedAnswers(load("answer", ANSWER_INPUTS), manifest)
         if manifest.writes:
-            reading, caption = (
-                _load(folder / manifest.graph_file(name), manifest, inputs, device)
-                for name, inputs in (("reading", READING_INPUTS), ("caption", CAPTION_INPUTS))
-            )
-            self.caption_head = ExportedCaptions(reading, caption)
+            graphs = load("reading", READING_INPUTS), load("caption", CAPTION_INPUTS)
+            self.caption_head = ExportedCaptions(*graphs, manifest)
         self.manifest = manifest
         self.vocabulary_prompts = manifest.fixed_prompts()
         self.eval().to(device)

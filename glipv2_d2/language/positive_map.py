@@ -87,7 +87,7 @@ class ClassMap(NamedTuple):
     def build(cls, prompt: Prompt, positive_map: Tensor) -> ClassMap:
         """`positive_map`: (K, T) bool, of the prompt's phrases."""
         weights = positive_map.float()
-        ids = torch.tensor(prompt.class_ids, device=positive_map.device)
+        ids = torch.tensor(prompt.class_ids, dtype=torch.int64, device=positive_map.device)
         class_ids, phrase_class = ids.unique(return_inverse=True)
         return cls(weights / weights.sum(dim=1, keepdim=True), phrase_class, class_ids)
 

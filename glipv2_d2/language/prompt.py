@@ -158,6 +158,11 @@ class Prompt:
         return self.kind != "caption"
 
     @property
+    def is_unwritten(self) -> bool:
+        """It is a caption that is to be written, or gone on with."""
+        return self.kind == "caption" and not self.spans
+
+    @property
     def answer_span(self) -> Span | None:
         """The characters of the `MASK` that ends a question and stands for its answer (Appendix
         D.2), which the tokenizer's mask token is read for; None: there is none."""

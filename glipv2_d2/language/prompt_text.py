@@ -1,4 +1,4 @@
-"""What a person types as a prompt: names of classes, or a caption with phrases.
+"""What a person types as a prompt: names of classes, a caption with phrases, or a question.
 
 One rule for `GroundingPredictor`, `detect.py` and `export_model.py`:
 
@@ -22,11 +22,11 @@ from functools import lru_cache
 
 from ..errors import PromptError, UsageError, printable
 from . import word_lists as lists
-from .noun_phrases import WORD, ends_phrase, noun_phrase_extractor
-from .prompt import Prompt, clean_name
-from .spans import Span
+from .noun_phrases import WORD, ends_phrase, noun_phrase_extractor, question_phrases
+from .prompt import MASK, Prompt, clean_name
+from .spans import Span, span_problem
 
-__all__ = ["PROMPT_KINDS", "read_prompt"]
+__all__ = ["PROMPT_KINDS", "read_caption", "read_prompt", "read_question"]
 
 PROMPT_KINDS = ("auto", "classes", "caption")
 
@@ -85,6 +85,45 @@ def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> list[s
             found = [_without_article(text[start:end])]
         spans += [(start + a, start + b) for a, b in found]
     return _caption(text, spans)
+
+
+def read_question(text: str, backend: str = "rules", ground_answer: bool = False) -> Prompt:
+    """Read a question as a person types it.
+
+    Its phrases stand in [brackets], or else are found (`question_phrases`); it may have none.
+
+    Args:
+        text: the question.
+        backend: finds the phrases (`noun_phrase_extractor`).
+        ground_answer: end it with `MASK`, as a phrase for the answer.
+
+    Raises:
+        PromptError: it is empty, or has brackets that are nested, unbalanced or empty.
+        UsageError: an unknown back end.
+    """
+    extractor = noun_phrase_extractor(backend)
+    question = text.strip().removesuffix(MASK).rstrip()
+    if not question:
+        raise PromptError('the question is empty: give one, as "what color is the star?"')
+    if "[" in question or "]" in question:
+        parsed = Prompt.parse(question)
+        question, spans = parsed.caption, [of_phrase[0] for of_phrase in parsed.spans]
+    else:
+        spans = question_phrases(question, extractor)
+    if ground_answer:
+        question += f" {MASK}"
+        spans = [*spans, (len(question) - len(MASK), len(question))]
+    return Prompt.from_caption(question, [[span] for span in spans], kind="question")
+
+
+def read_caption(text: str, backend: str = "rules") -> Prompt:
+    """A caption that a model has written, with its noun phrases; it may have none, or be empty.
+
+    Raises:
+        UsageError: an unknown back end.
+    """
+    spans = [s for s in noun_phrase_extractor(backend)(text) if span_problem(text, s) is None]
+    return Prompt.from_caption(text, [[span] for span in spans], kind="caption")
 
 
 def _parts(text: str) -> list[Span]:

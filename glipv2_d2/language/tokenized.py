@@ -158,7 +158,7 @@ def check_length(prompt: Prompt, count: int, max_tokens: int) -> None:
     if count <= max_tokens:
         return
     if prompt.kind != "detection":
-        remedy = "shorten the caption"
+        remedy = f"shorten the {'question' if prompt.kind == 'question' else 'caption'}"
     elif len(prompt) > 1:
         remedy = "split the class names into several prompts (PromptTokenizer.split)"
     else:

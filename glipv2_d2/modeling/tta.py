@@ -11,9 +11,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.ops import batched_nms
 
-from ..language.prompt import Prompt, names_direction
+from ..errors import UsageError
+from ..language.prompt import names_direction
 from .mask_output import postprocess
 from .meta_arch import GLIP
+from .meta_arch.inference import prompts_to_ask
+from .vocabulary import prompts_of
 
 __all__ = ["GLIPWithTTA"]
 
@@ -93,10 +96,25 @@ class GLIPWithTTA(nn.Module):
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict], do_postprocess: bool = True) -> list:
         """As `GLIP.inference`; the input is the image that the views are made from."""
-        results = [self._detect(x) for x in batched_inputs]
+        results = [output["instances"] for output in self.outputs(batched_inputs)]
         if do_postprocess:
             return [{"instances": postprocess(r, x)} for r, x in zip(results, batched_inputs)]
         return results
+
+    @torch.no_grad()
+    def outputs(self, batched_inputs: list[dict]) -> list[dict]:
+        """As `GLIP.outputs`.
+
+        Raises:
+            UsageError: a question, or a caption to be written.
+        """
+        for prompts in prompts_to_ask(self.model, batched_inputs):
+            if any(prompt.kind == "question" or prompt.is_unwritten for prompt in prompts):
+                raise UsageError(
+                    "test-time augmentation merges the boxes of many views of an image; it neither "
+                    "answers questions nor writes captions: use the model itself"
+                )
+        return [{"instances": self._detect(x)} for x in batched_inputs]
 
     def _detect(self, inputs: dict) -> Instances:
         height, width = inputs["image"].shape[1:]
@@ -136,9 +154,7 @@ class GLIPWithTTA(nn.Module):
 
     def _views(self, inputs: dict) -> Iterator[tuple[dict, bool]]:
         image = inputs["image"].permute(1, 2, 0).cpu().numpy()
-        prompts = inputs.get("prompt")
-        prompts = self.model.vocabulary_prompts if prompts is None else prompts
-        prompts = [prompts] if isinstance(prompts, Prompt) else prompts
+        prompts = prompts_of(inputs, self.model.vocabulary_prompts)
         directed = any(names_direction(prompt.caption) for prompt in prompts)
         mirrored = (False, True) if self.flip and not directed else (False,)
         for resize in self.resizes:

@@ -7,15 +7,39 @@ come from Detectron2's catalog, each from its own data sets.
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import ConfigError, PromptError, printable
 from ..language.class_names import detection_classes
 from ..language.negatives import DROPPED_POSITIVES, DetectionPromptSampler, absent_class_ids
+from ..language.prompt import Prompt
 from ..language.tokenized import Tokenizer
 
-__all__ = ["TrainingVocabulary", "common_class_names", "difference"]
+__all__ = ["TrainingVocabulary", "common_class_names", "difference", "prompts_of"]
 
 logger = logging.getLogger(__name__)
+
+
+def prompts_of(batched_input: dict, vocabulary: list[Prompt]) -> list[Prompt]:
+    """The prompts of a model input; without its own those of the vocabulary.
+
+    Raises:
+        PromptError: none, or something that is no Prompt.
+    """
+    prompt = batched_input.get("prompt")
+    prompt = vocabulary if prompt is None else prompt
+    prompts: list[Any] = [prompt] if isinstance(prompt, Prompt | str) else list(prompt)
+    for item in prompts:
+        if not isinstance(item, Prompt):
+            raise PromptError(
+                f'"prompt" takes a Prompt or a list of them, got {item!r} of type '
+                f"{type(item).__name__}: make one with Prompt.from_classes or Prompt.parse"
+            )
+    if not prompts:
+        raise PromptError(
+            'no prompt: give each input a "prompt" (a Prompt), or call model.set_vocabulary([...])'
+        )
+    return prompts
 
 
 class TrainingVocabulary:

@@ -10,7 +10,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from glip_commands.main import main
-from glipv2_d2.cli.detection.images import detect
+from glipv2_d2.cli.detection.images import Found, process
 from glipv2_d2.language.phrase_list import PhraseList
 
 CONFIG = "tests/support/tiny_detect.py"
@@ -134,20 +134,18 @@ def test_no_image_at_all(tiny_weights, tmp_path, capsys):
 
 
 def test_masks_are_drawn_and_written(tmp_path, photos):
-    class Predictor:
-        batch_size = 1
+    def ask(images):
+        found = Instances((64, 80))
+        found.pred_boxes = Boxes(torch.tensor([[10.0, 10.0, 30.0, 40.0]]))
+        found.scores = torch.tensor([0.9])
+        found.pred_classes = torch.tensor([0])
+        found.pred_phrases = PhraseList(["cat"])
+        found.pred_masks = torch.zeros(1, 64, 80, dtype=torch.bool)
+        found.pred_masks[0, 10:40, 10:30] = True
+        return [Found(found)] * len(images)
 
-        def __call__(self, images, prompt):
-            found = Instances((64, 80))
-            found.pred_boxes = Boxes(torch.tensor([[10.0, 10.0, 30.0, 40.0]]))
-            found.scores = torch.tensor([0.9])
-            found.pred_classes = torch.tensor([0])
-            found.pred_phrases = PhraseList(["cat"])
-            found.pred_masks = torch.zeros(1, 64, 80, dtype=torch.bool)
-            found.pred_masks[0, 10:40, 10:30] = True
-            return [found] * len(images)
-
-    report = detect(Predictor(), [photos / "b.jpg"], ["cat"], tmp_path / "out")
+    photo = photos / "b.jpg"
+    report = process(ask, [photo], tmp_path / "out", batch_size=1, tell=lambda batch: None)
     (record,) = report["detections"]
     assert record["mask"]["size"] == [64, 80] and isinstance(record["mask"]["counts"], str)
     json.dumps(report)

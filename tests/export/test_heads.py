@@ -5,7 +5,7 @@ import torch
 
 from glipv2_d2 import Prompt
 from glipv2_d2.modeling.generation import Decoding, write_captions
-from tests.support.exported_model import image
+from tests.support.exported_model import assert_same_detections, image
 
 
 @torch.no_grad()
@@ -31,3 +31,21 @@ def test_captions_are_the_model_s_word_for_word(telling, loaded_telling, beam_si
     assert [x.caption for x in found] == [x.caption for x in expected]
     assert len({x.caption for x in found}) == 3
     assert [x.score for x in found] == pytest.approx([x.score for x in expected], abs=1e-5)
+
+
+@torch.no_grad()
+def test_questions_and_captions_of_one_batch(telling, loaded_telling):
+    """The same answers, captions and boxes, by the model's own inference."""
+    pixels = torch.from_numpy(image(64, 96).transpose(2, 0, 1).copy())
+    question = Prompt.from_caption(
+        "is there a cat? [MASK]", [[(11, 14)], [(16, 22)]], kind="question"
+    )
+    inputs = [{"image": pixels, "prompt": p} for p in (question, Prompt.unwritten("a red cat"))]
+    expected, found = telling(inputs), loaded_telling(inputs)
+    assert found[0]["answer"] == expected[0]["answer"]
+    assert found[1]["caption"] == expected[1]["caption"]
+    assert found[1]["prompt"] == expected[1]["prompt"]
+    for a, b in zip(found, expected):
+        assert_same_detections(a["instances"], b["instances"])
+    assert loaded_telling.vqa_head.ground_answer
+    assert loaded_telling.caption_head.decoding == telling.caption_head.decoding

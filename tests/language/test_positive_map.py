@@ -108,3 +108,9 @@ def test_scores_of_a_model_in_half_precision():
 def test_tokens_of_a_class_are_those_of_all_its_phrases():
     rows = class_map([5, 2, 5], [[1], [2, 3], [7]]).tokens_of(torch.tensor([5, 2, 5]))
     assert [row.nonzero().flatten().tolist() for row in rows] == [[1, 7], [2, 3], [1, 7]]
+
+
+def test_a_prompt_without_phrases_has_no_classes():
+    nothing = ClassMap.build(Prompt.unwritten(), torch.zeros(0, 9, dtype=torch.bool))
+    assert nothing.scores(torch.zeros(3, 9)).shape == (3, 0)
+    assert nothing.tokens_of(torch.empty(0, dtype=torch.int64)).shape == (0, 9)

@@ -7,7 +7,7 @@ from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 
 from glipv2_d2.errors import PromptError
 from glipv2_d2.language import Prompt, clean_name, prompt_text
-from glipv2_d2.language.prompt_text import read_prompt
+from glipv2_d2.language.prompt_text import read_caption, read_prompt, read_question
 
 # All of its names, synonyms too: "trash_can", "steering_wheel", "legging_(clothing)", "Lego", ...
 LVIS = sorted({name for category in LVIS_CATEGORIES for name in category["synonyms"]})
@@ -166,3 +166,38 @@ def test_what_is_not_asked_is_said_once(caplog):
     assert not caplog.records
     read_prompt("dog and cat")
     assert "asked for as one class each: 'dog and cat'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("what color is the star?", ["star"]),
+        ("What kind of animal is on the red sofa?", ["red sofa"]),
+        ("which room has a [bed]", ["bed"]),
+        ("how many red stars are there?", ["red stars"]),
+        ("what is it?? really?", []),
+        ("  is there a cat?  ", ["cat"]),
+    ],
+)
+def test_questions(text, names):
+    prompt = read_question(text)
+    assert prompt.kind == "question" and list(prompt.names) == names
+    assert prompt.caption == text.strip().replace("[", "").replace("]", "")
+    open_answer = read_question(text, ground_answer=True)
+    assert open_answer.caption == f"{prompt.caption} [MASK]"
+    assert open_answer.spans == (*prompt.spans, (open_answer.answer_span,))
+    assert read_question(open_answer.caption, ground_answer=True).caption == open_answer.caption
+
+
+@pytest.mark.parametrize("text", ["", "  ", "[MASK]", " [MASK] "])
+def test_an_empty_question_is_an_error(text):
+    with pytest.raises(PromptError, match="the question is empty"):
+        read_question(text, ground_answer=True)
+
+
+def test_captions_that_were_written():
+    prompt = read_caption("a red star left of a blue ring")
+    assert prompt.kind == "caption" and prompt.names == ("red star", "blue ring")
+    assert read_caption("") == Prompt.unwritten()
+    # Word lists know nothing of combining marks, at which a phrase would end inside a word.
+    assert len(read_caption("a \u0915\u0941\u0924\u094d\u0924\u093e star")) <= 2

@@ -90,6 +90,7 @@ def test_all_parts_go_to_a_device(tokenizer):
         (Prompt.from_classes(["cat", "dog"]), "with 2 phrases has 9 tokens, the limit is 8: split"),
         (Prompt.from_classes(["cat"]), "shorten the class name"),
         (Prompt.parse("a [cat]"), "shorten the caption"),
+        (Prompt.from_caption("a cat?", (), kind="question"), "shorten the question"),
     ],
 )
 def test_what_can_be_done_about_a_prompt_that_is_too_long(prompt, remedy):

@@ -7,6 +7,7 @@ from detectron2.config import instantiate
 from detectron2.structures import ImageList
 
 from glipv2_d2.modeling import GLIPv2
+from glipv2_d2.modeling.generation import Decoding
 from glipv2_d2.modeling.heads import CaptionHead, VqaHead
 from tests.support.tiny import tiny_config, tiny_model
 
@@ -33,8 +34,10 @@ def telling_model():
     config = tiny_config()
     config._target_ = GLIPv2
     config.neck.num_blocks = 1
-    config.vqa_head = L(VqaHead)(text_channels=32, answers=["yes", "no", "red"])
-    config.caption_head = L(CaptionHead)(text_channels=32, vocabulary_size=30522)
+    config.vqa_head = L(VqaHead)(text_channels=32, answers=["yes", "no", "red"], ground_answer=True)
+    config.caption_head = L(CaptionHead)(
+        text_channels=32, vocabulary_size=30522, decoding=L(Decoding)(beam_size=2, max_length=5)
+    )
     torch.manual_seed(0)
     model = instantiate(config).eval()
     with torch.no_grad():

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import colorsys
 import logging
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
 
 from ...errors import printable
+from ...language.prompt import Prompt
 
 # JPEG's limit is 65,535, that of its usual library a little less.
 LARGEST_SIDE = 65500
 SMALLEST_SIDE = 640  # of the longer side: below it no label can be read
+TEXT_SIZE = 0.03  # of the text below a picture, of the picture's width
 # They choose between shapes of the character before them and have none of their own.
 _JOINERS = dict.fromkeys((0x200D, 0xFE0E, 0xFE0F))
 
@@ -25,13 +32,18 @@ _JOINERS = dict.fromkeys((0x200D, 0xFE0E, 0xFE0F))
 _warn = lru_cache(maxsize=1024)(logging.getLogger(__name__).warning)
 
 
-def draw(pixels: np.ndarray, instances: Instances) -> np.ndarray:
+# A line of text below a picture: parts with the class whose color they have.
+Line = Sequence[tuple[str, int | None]]
+
+
+def draw(pixels: np.ndarray, instances: Instances, text: Sequence[Line] = ()) -> np.ndarray:
     """Draw boxes, phrases, scores and masks with Detectron2's Visualizer.
 
     Args:
         pixels: (H, W, 3) uint8, BGR.
         instances: with `pred_boxes`, `scores`, `pred_phrases`, `pred_classes` and maybe
             `pred_masks`.
+        text: lines that are written below it, broken where they are too long.
 
     Returns:
         (H, W, 3) uint8, RGB, enlarged where the image is too small for letters, and made smaller
@@ -50,7 +62,82 @@ def draw(pixels: np.ndarray, instances: Instances) -> np.ndarray:
         masks=instances.pred_masks.numpy() if instances.has("pred_masks") else None,
         assigned_colors=[_bright_color(class_id) for class_id in classes],
     )
-    return drawn.get_image()
+    picture = drawn.get_image()
+    return np.concatenate((picture, _written(text, picture.shape[1]))) if text else picture
+
+
+def colored_words(prompt: Prompt, instances: Instances) -> Line:
+    """The text of a prompt, the phrases that have a box in the color of their boxes.
+
+    Without the `MASK` that stands for the answer to a question.
+    """
+    shown = set(instances.pred_classes.tolist())
+    end = len(prompt.caption) if prompt.answer_span is None else prompt.answer_span[0]
+    classes: list[int | None] = [None] * len(prompt.caption)
+    for class_id, spans in zip(prompt.class_ids, prompt.spans):
+        for start, stop in spans if class_id in shown else ():
+            classes[start:stop] = [class_id] * (stop - start)
+    parts = groupby(zip(prompt.caption[:end].rstrip(), classes), key=itemgetter(1))
+    return [("".join(char for char, _ in chars), class_id) for class_id, chars in parts]
+
+
+def _written(text: Sequence[Line], width: int) -> np.ndarray:
+    """(h, width, 3) uint8, RGB: lines of text on black, broken between words."""
+    size = max(14, round(width * TEXT_SIZE))
+    margin, height = size // 2, round(size * 1.4)
+    placed: list[tuple[int, float, str, int | None]] = []  # row, x, part of a word, class
+    row = -1
+    for line in text:
+        row, x = row + 1, 0.0
+        for word in _words(line, size, width - 2 * margin):
+            length = sum(_font(part, size).getlength(part) for part, _ in word)
+            if x and x + length > width - 2 * margin:
+                row, x = row + 1, 0.0
+            for part, class_id in word:
+                if x or part.strip():  # no space begins a line
+                    placed.append((row, x, part, class_id))
+                    x += _font(part, size).getlength(part)
+    strip = Image.new("RGB", (width, (row + 1) * height + 2 * margin))
+    brush = ImageDraw.Draw(strip)
+    for row, x, part, class_id in placed:
+        color = (1.0, 1.0, 1.0) if class_id is None else _bright_color(class_id)
+        rgb = tuple(round(255 * value) for value in color)
+        place = (margin + x, margin + row * height)
+        brush.text(place, part, fill=rgb, font=_font(part, size))
+    return np.asarray(strip)
+
+
+def _words(line: Line, size: int, longest: float) -> Iterator[Line]:
+    """What is not broken: words with the punctuation at them, each white space; the characters of
+    what is too long, as in scripts without spaces."""
+    parts = [
+        (_drawable(part), class_id)
+        for text, class_id in line
+        for part in re.findall(r"\s+|\S+", text)
+    ]
+    for is_space, group in groupby(parts, key=lambda part: part[0].isspace()):
+        word = [(" ", None)] if is_space else list(group)
+        if sum(_font(part, size).getlength(part) for part, _ in word) <= longest:
+            yield word
+        else:
+            yield from ([(char, class_id)] for part, class_id in word for char in part)
+
+
+def _drawable(text: str) -> str:
+    """The text with "?" for characters that no font has."""
+    shown = text.translate(_JOINERS)
+    missing = _fonts(shown)[1]
+    if missing:
+        _warn(f"no font on this machine has all characters of {printable(repr(text))}")
+    return "".join("?" if char in missing else char for char in shown)
+
+
+@lru_cache(maxsize=1024)
+def _font(text: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font that has all characters of a text, or most."""
+    others = dict(_installed_fonts()) if _fonts(text)[0] else {}
+    paths = [others[family] for family in _fonts(text)[0]]
+    return ImageFont.truetype(paths[0] if paths else _usual_font().fname, size)
 
 
 class _Visualizer(Visualizer):

@@ -1,85 +1,126 @@
-"""Detect in image after image: whatever goes wrong with one of them, the rest goes on."""
+"""Image after image: whatever goes wrong with one of them, the rest goes on."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ...engine.predictor import GroundingPredictor
-from ...errors import PromptError, UserError
+from ...errors import ConfigError, PromptError, UserError
 from ...files import whole_file
 from ...images import read_image
-from ...language.prompt import Prompt
-from .drawing import draw
+from .drawing import Line, draw
 from .inputs import picture_paths
 from .journal import Entry, Journal
 
 
-def detect(
-    predictor: GroundingPredictor,
+class Found(NamedTuple):
+    """What is found in an image.
+
+    Attributes:
+        instances: as the predictor gives them.
+        fields: further fields of the image's record in the report.
+        text: lines that stand below the picture.
+    """
+
+    instances: Instances
+    fields: Mapping[str, Any] = {}
+    text: Sequence[Line] = ()
+
+
+Ask = Callable[[list[np.ndarray]], list[Found]]
+
+
+class Batch(NamedTuple):
+    """The entries of a batch of images, and of all `count` images so far, by file."""
+
+    entries: list[Entry]
+    so_far: Mapping[str, Entry]
+    count: int
+
+
+def process(
+    ask: Ask,
     files: Sequence[str | Path],
-    prompt: list[str] | Prompt,
-    output: str | Path,
+    output: str | Path | None,
+    *,
+    batch_size: int,
     journal: Journal | None = None,
+    tell: Callable[[Batch], None],
 ) -> dict[str, list]:
-    """Detect in images, write a picture for each, and collect the results.
+    """Ask about images, write a picture of each, and collect the results.
 
     Whatever goes wrong with one image is reported and counted, and the rest goes on.
 
     Args:
-        predictor: the model, with its batch size and threshold.
+        ask: what is found in some images.
         files: the images: files or addresses.
-        prompt: class names or a Prompt.
-        output: folder for the pictures; created.
+        output: folder for the pictures; created. None: no pictures.
+        batch_size: images that are asked about together.
         journal: entered; gets each result as it comes, and those that it has are not sought again.
+        tell: called after each batch.
 
     Returns:
-        The `images`, `detections` and `failed` of detections.json.
+        The `images`, `detections` and `failed` of the report.
 
     Raises:
-        UsageError: the pictures would go where the images are.
+        UsageError: the pictures would go where the images are; or a model that cannot be asked so.
         PromptError: the prompt cannot be used.
         OSError: the output folder or the journal cannot be written.
     """
-    output = Path(output)
     names = list(dict.fromkeys(str(file) for file in files))
     before = {} if journal is None else journal.entries
     entries = {name: before[name] for name in names if name in before}
-    given = {file: entry["image"]["picture"] for file, entry in before.items()}
-    pictures = picture_paths(names, output, given)
-    output.mkdir(parents=True, exist_ok=True)
+    pictures = {}
+    if output is not None:
+        given = {file: entry["image"]["picture"] for file, entry in before.items()}
+        pictures = picture_paths(names, Path(output), given)
+        Path(output).mkdir(parents=True, exist_ok=True)
     if journal is not None and entries:
         print(f"{len(entries)} of {len(names)} images are done already ({journal.path})")
     left = [name for name in names if name not in entries]
-    for start in range(0, len(left), predictor.batch_size):
-        batch = left[start : start + predictor.batch_size]
-        for entry in _entries(predictor, batch, prompt, pictures):
+    for start in range(0, len(left), batch_size):
+        batch = []
+        for entry in _entries(ask, left[start : start + batch_size], pictures):
+            batch.append(entry)
             entries[entry["file"]] = entry
             if journal is not None:
                 journal.add(entry)
             if entry["error"] is not None:
                 print(f"failed: {entry['file']}: {entry['error']}", file=sys.stderr, flush=True)
-        print(
-            f"[{len(entries)}/{len(names)}] "
-            f"{sum(len(entry['detections']) for entry in entries.values())} detections, "
-            f"{sum(entry['error'] is not None for entry in entries.values())} images failed",
-            flush=True,
-        )
+        tell(Batch(batch, entries, len(names)))
     return _report(entries[name] for name in names)
 
 
-def _entries(
-    predictor: GroundingPredictor,
-    files: Sequence[str],
-    prompt: list[str] | Prompt,
-    pictures: dict[str, Path],
-) -> Iterator[Entry]:
+def tell_progress(batch: Batch) -> None:
+    """Print how far it is."""
+    entries = batch.so_far.values()
+    print(
+        f"[{len(entries)}/{batch.count}] "
+        f"{sum(len(entry['detections']) for entry in entries)} detections, "
+        f"{sum(entry['error'] is not None for entry in entries)} images failed",
+        flush=True,
+    )
+
+
+def tell_field(name: str) -> Callable[[Batch], None]:
+    """Prints a field of each image's record."""
+
+    def tell(batch: Batch) -> None:
+        for entry in batch.entries:
+            if entry["image"] is not None:
+                print(f"{entry['file']}: {entry['image'][name]}", flush=True)
+
+    return tell
+
+
+def _entries(ask: Ask, files: Sequence[str], pictures: Mapping[str, Path]) -> Iterator[Entry]:
     """The results of a batch, one for each file, in another order where some cannot be read."""
     batch = []
     for file in files:
@@ -87,22 +128,24 @@ def _entries(
             batch.append((file, read_image(file)))
         except Exception as error:  # of a hundred decoders
             yield _entry(file, error=_message(error))
-    found = _found(predictor, [pixels for _, pixels in batch], prompt) if batch else []
-    for (file, pixels), instances in zip(batch, found):
-        if isinstance(instances, str):
-            yield _entry(file, error=instances)
+    results = _found(ask, [pixels for _, pixels in batch]) if batch else []
+    for (file, pixels), found in zip(batch, results):
+        if isinstance(found, str):
+            yield _entry(file, error=found)
             continue
+        path = pictures.get(file)
         record = {
             "file": file,
             "height": pixels.shape[0],
             "width": pixels.shape[1],
-            "picture": pictures[file].name,
-            "detections": len(instances),
+            "picture": path and path.name,
+            "detections": len(found.instances),
+            **found.fields,
         }
-        problem = _draw_into(pictures[file], pixels, instances)
-        if problem is not None:
+        problem = path and _draw_into(path, pixels, found)
+        if problem:
             record["picture"], problem = None, f"its picture cannot be written: {problem}"
-        yield _entry(file, record, _records(file, instances), problem)
+        yield _entry(file, record, _records(file, found.instances), problem)
 
 
 def _entry(
@@ -111,27 +154,25 @@ def _entry(
     return {"file": file, "image": image, "detections": list(detections), "error": error}
 
 
-def _found(
-    predictor: GroundingPredictor, images: list[np.ndarray], prompt: list[str] | Prompt
-) -> list[Instances | str]:
+def _found(ask: Ask, images: list[np.ndarray]) -> list[Found | str]:
     """What is found in each image, or why nothing could be sought: a batch that fails is tried
     again image by image."""
     try:
-        return predictor(images, prompt)
-    except PromptError:
+        return list(ask(images))
+    except (ConfigError, PromptError):
         raise  # of no image
     except Exception as error:  # out of memory, an image that is one pixel high, ...
         if len(images) == 1:
             height, width = images[0].shape[:2]
             size = f" (the image has {width}x{height} pixels)"
             return [_message(error) + ("" if isinstance(error, UserError) else size)]
-    return [found for image in images for found in _found(predictor, [image], prompt)]
+    return [found for image in images for found in _found(ask, [image])]
 
 
-def _draw_into(path: Path, pixels: np.ndarray, instances: Instances) -> str | None:
+def _draw_into(path: Path, pixels: np.ndarray, found: Found) -> str | None:
     """Write the picture; what went wrong, if anything did."""
     try:
-        picture = Image.fromarray(draw(pixels, instances))
+        picture = Image.fromarray(draw(pixels, found.instances, found.text))
         with whole_file(path) as file:
             picture.save(file, "JPEG", quality=92)
     except Exception as error:  # of fonts, of a full disk, of a side that JPEG does not allow

@@ -5,10 +5,18 @@ from .grounding import GroundingHead, GroundingOutput
 from .hourglass import StackedHourglass
 from .mask import LanguageMaskHead, MaskTargets
 from .mlm import MaskedLanguageHead
-from .task_head import RefiningHead, TaskHead, TrainingBatch, TrainingPass
+from .task_head import (
+    AnsweringHead,
+    RefiningHead,
+    TaskHead,
+    TrainingBatch,
+    TrainingPass,
+    WritingHead,
+)
 from .vqa import VqaHead
 
 __all__ = [
+    "AnsweringHead",
     "CaptionHead",
     "GroundingHead",
     "GroundingOutput",
@@ -21,4 +29,5 @@ __all__ = [
     "TrainingBatch",
     "TrainingPass",
     "VqaHead",
+    "WritingHead",
 ]

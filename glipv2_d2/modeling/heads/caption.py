@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,10 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...errors import ConfigError
-from ..generation import FusedWords, NextWords
+from ...language.prompt import Prompt
+from ..generation import Decoding, FusedWords, NextWords, Written, write_captions
 from ..precision import at_least_float32, without_autocast
 from ..processes import mean_over_processes
-from .task_head import TaskHead, TrainingPass
+from .task_head import TrainingPass, WritingHead
 
 if TYPE_CHECKING:
     from ..meta_arch.glip import GLIP
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["CaptionHead"]
 
 
-class CaptionHead(TaskHead):
+class CaptionHead(WritingHead):
     """Predicts each next word of a caption: unidirectional language modeling.
 
     As BERT's head of masked words: `transform` (linear, GELU, LayerNorm), then the product with the
@@ -30,11 +32,20 @@ class CaptionHead(TaskHead):
         text_channels: L, that of the word embedding.
         vocabulary_size: V, of the tokenizer.
         weight: factor of the loss.
+        decoding: see `WritingHead`; None: `Decoding()`.
     """
 
-    def __init__(self, *, text_channels: int, vocabulary_size: int, weight: float = 1.0):
+    def __init__(
+        self,
+        *,
+        text_channels: int,
+        vocabulary_size: int,
+        weight: float = 1.0,
+        decoding: Decoding | None = None,
+    ):
         super().__init__()
         self.weight = weight
+        self.decoding = decoding or Decoding()
         self.transform = nn.Sequential(
             nn.Linear(text_channels, text_channels), nn.GELU(), nn.LayerNorm(text_channels)
         )
@@ -94,6 +105,16 @@ class CaptionHead(TaskHead):
     def next_words(self, model: GLIP, features: list[torch.Tensor]) -> NextWords:
         """What tells the next words of captions of B images; see `write_captions`."""
         return FusedWords(model, features)
+
+    def write(
+        self,
+        model: GLIP,
+        features: list[torch.Tensor],
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+    ) -> list[Written]:
+        """See `WritingHead.write`."""
+        return write_captions(model, features, prompts, decoding)
 
     def logits(self, words: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Words (..., L) -> scores of the next word (..., V), in float32 at least.

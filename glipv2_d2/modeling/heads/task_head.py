@@ -18,9 +18,17 @@ from ..text.features import TextFeatures
 from .grounding import GroundingOutput
 
 if TYPE_CHECKING:
+    from ..generation import Decoding, Written
     from ..meta_arch.glip import GLIP
 
-__all__ = ["RefiningHead", "TaskHead", "TrainingBatch", "TrainingPass"]
+__all__ = [
+    "AnsweringHead",
+    "RefiningHead",
+    "TaskHead",
+    "TrainingBatch",
+    "TrainingPass",
+    "WritingHead",
+]
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,53 @@ class TaskHead(nn.Module):
 
     def losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
         """Weighted scalars by name."""
+        raise NotImplementedError
+
+
+class AnsweringHead(TaskHead):
+    """A task head that answers questions at inference.
+
+    Attributes:
+        ground_answer: the questions that it was trained with end with `MASK`, whose boxes are the
+            answer's.
+    """
+
+    ground_answer: bool
+
+    def answer(self, words: torch.Tensor, mask: torch.Tensor) -> list[list[tuple[str, float]]]:
+        """The best answers to Q questions.
+
+        Args:
+            words: fused, (Q, T, L). mask: (Q, T), True for real tokens.
+
+        Returns:
+            Per question at least one answer with its probability, best first.
+        """
+        raise NotImplementedError
+
+
+class WritingHead(TaskHead):
+    """A task head that writes captions at inference.
+
+    Attributes:
+        decoding: how, where an input does not say itself.
+    """
+
+    decoding: Decoding
+
+    def write(
+        self,
+        model: GLIP,
+        features: list[torch.Tensor],
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+    ) -> list[Written]:
+        """The captions of B images.
+
+        Args:
+            features: pyramid levels (B, C, h, w) before fusion.
+            prompts: of each image the beginning, see `Prompt.unwritten`.
+        """
         raise NotImplementedError
 
 

@@ -11,12 +11,14 @@ from torch import nn
 from ...errors import ConfigError
 from ..precision import at_least_float32, without_autocast
 from ..processes import mean_over_processes
-from .task_head import TaskHead, TrainingPass
+from .task_head import AnsweringHead, TrainingPass
 
 __all__ = ["VqaHead"]
 
+BEST = 5  # answers that are given to a question
 
-class VqaHead(TaskHead):
+
+class VqaHead(AnsweringHead):
     """Answers a question with one of a list of answers.
 
     Attention pooling of the fused words (a linear layer, a softmax over the words, their weighted
@@ -27,6 +29,7 @@ class VqaHead(TaskHead):
         answers: the list, 3,129 of them for VQAv2.
         hidden_channels: of the MLP; None: L.
         weight: factor of the loss.
+        ground_answer: see `AnsweringHead`; the predictor then ends each question with `MASK`.
 
     Raises:
         ConfigError: no answers, or one that is listed twice.
@@ -39,8 +42,10 @@ class VqaHead(TaskHead):
         answers: Sequence[str],
         hidden_channels: int | None = None,
         weight: float = 1.0,
+        ground_answer: bool = False,
     ):
         super().__init__()
+        self.ground_answer = ground_answer
         self.answers = list(answers)
         self.index = {answer: i for i, answer in enumerate(self.answers)}
         if not self.answers or len(self.index) < len(self.answers):
@@ -89,6 +94,16 @@ class VqaHead(TaskHead):
         # Not at least 1: of one question in N processes the mean is 1 / N.
         count = mean_over_processes(loss.new_tensor(float(len(gold)))).clamp(min=1e-6)
         return self.weight * loss / count
+
+    def answer(self, words: torch.Tensor, mask: torch.Tensor) -> list[list[tuple[str, float]]]:
+        """See `AnsweringHead.answer`; the best five. The probability of each is its own, as it is
+        trained: they do not sum to 1."""
+        probabilities = self.logits(words, mask).sigmoid()
+        best = probabilities.topk(min(BEST, len(self.answers)), dim=1)
+        return [
+            [(self.answers[i], p) for i, p in zip(indices, values)]
+            for indices, values in zip(best.indices.tolist(), best.values.tolist())
+        ]
 
     def logits(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Scores of the answers before the sigmoid, in float32 at least.

@@ -1,7 +1,7 @@
 """GLIP: grounded language-image pre-training (Li et al. 2022) as a Detectron2 meta-architecture."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -10,14 +10,13 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
-from ...errors import PromptError
+from ...errors import PromptError, UsageError
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ..boxes import to_inclusive
 from ..heads import (
     GroundingHead,
     GroundingOutput,
-    RefiningHead,
     TaskHead,
     TrainingBatch,
     TrainingPass,
@@ -30,12 +29,14 @@ from ..padding import by_padded_size
 from ..postprocessing import Detections, GroundingPostprocessor
 from ..precision import parameter_dtype
 from ..text import TextFeatureCache, TextFeatures
-from ..vocabulary import TrainingVocabulary
+from ..vocabulary import TrainingVocabulary, prompts_of
 from ..weights import WEIGHTS_REGISTRY
 from ..yacs import arguments_from
-from .inference import EncodedImages, InferencePass, groups_of_images
+from .inference import EncodedImages, InferencePass, outputs_of, prompts_to_ask
 
 __all__ = ["GLIP"]
+
+Role = TypeVar("Role", bound=TaskHead)
 
 
 @META_ARCH_REGISTRY.register()
@@ -127,6 +128,10 @@ class GLIP(nn.Module):
         """The heads of further tasks by their attribute; GLIP itself has none, see `GLIPv2`."""
         return {name: m for name, m in self.named_children() if isinstance(m, TaskHead)}
 
+    def heads_of(self, role: type[Role]) -> list[Role]:
+        """The task heads of one role at inference."""
+        return [head for head in self.task_heads.values() if isinstance(head, role)]
+
     def set_vocabulary(self, names: Sequence[str]) -> None:
         """Classes to look for in inputs without a prompt; `pred_classes` index `names`."""
         self.vocabulary_prompts = self.tokenizer.split(names, size=self.chunk_size)
@@ -138,20 +143,29 @@ class GLIP(nn.Module):
     def forward(self, batched_inputs: list[dict]) -> "dict[str, torch.Tensor] | list[dict]":
         """Detectron2's contract: losses in training, `[{"instances": Instances}]` otherwise.
 
-        What is found in an image does not depend on the others of the batch, see `by_padded_size`.
+        What is found in an image does not depend on the others of the batch, see `by_padded_size`;
+        which may be asked other things: to detect, a question, or for a caption. The output to a
+        question has "answer" (a string) and "answers" (the best with their probabilities), that to
+        `Prompt.unwritten` has "caption" and "caption_score" (the mean log-probability of its
+        tokens); both have "prompt", whose phrases `pred_classes` index: in it the answer's phrase,
+        where the question leaves one open, and the noun phrases of the caption.
 
         Args:
             batched_inputs: dicts with "image" (3, H, W), values 0..255, and optionally "height" and
                 "width" of the output (default: the image's own), "prompt" (a Prompt or a list of
                 them; default: the vocabulary), "min_score" (detections that score less are left
                 out, before their masks are computed; default: the model's), "boxes_only" (True: no
-                task head adds anything, masks for instance); in training exactly one Prompt and
+                task head adds anything to the boxes, masks for instance), "decoding" (how a caption
+                is written; default: the caption head's), "phrases" (what finds its noun phrases,
+                see `noun_phrase_extractor`; default: "rules"); in training exactly one Prompt and
                 "instances" with `gt_boxes` and `gt_classes`, the index of each box's phrase in the
                 prompt, or, without a prompt, of its class in `training_datasets`.
 
         Raises:
             PromptError: an input has neither a prompt nor is there a vocabulary; a prompt is too
                 long.
+            ConfigError: the model has no head for a question, or for a caption.
+            UsageError: an input without an image, or no inputs.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -194,6 +208,8 @@ class GLIP(nn.Module):
     ) -> list:
         """Detect, merge what an image's prompts found, let the task heads refine what is left.
 
+        Captions are written before they are grounded, questions answered beside it.
+
         As Detectron2's `GeneralizedRCNN.inference`.
 
         Args:
@@ -210,47 +226,30 @@ class GLIP(nn.Module):
         Raises:
             PromptError: see `forward`; or a class of `detected_instances` is in no prompt.
         """
-        inputs = [{**x, "prompt": self._prompts_of(x)} for x in _not_empty(batched_inputs)]
+        outputs = self.outputs(batched_inputs, detected_instances)
+        if do_postprocess:
+            pairs = zip(outputs, batched_inputs)
+            return [{**y, "instances": postprocess(y["instances"], x)} for y, x in pairs]
+        return [output["instances"] for output in outputs]
+
+    def outputs(
+        self, batched_inputs: list[dict], detected_instances: list[Instances] | None = None
+    ) -> list[dict[str, Any]]:
+        """What `forward` gives, with the Instances that `inference` gives without
+        post-processing."""
+        prompts = prompts_to_ask(self, _checked(batched_inputs))
+        inputs = [{**x, "prompt": asked} for x, asked in zip(batched_inputs, prompts)]
         known = () if detected_instances is None else (detected_instances,)
 
-        def run(inputs: list[dict], *known: list[Instances]) -> list[Instances]:
-            return self.answer(self.encode(inputs), inputs, *known)
+        def run(inputs: list[dict], *known: list[Instances]) -> list[dict[str, Any]]:
+            return outputs_of(self, self.encode(inputs), inputs, *known)
 
-        results = by_padded_size(run, self.backbone.size_divisibility, inputs, *known)
-        if do_postprocess:
-            return [{"instances": postprocess(r, x)} for r, x in zip(results, inputs)]
-        return results
+        return by_padded_size(run, self.backbone.size_divisibility, inputs, *known)
 
     def encode(self, batched_inputs: list[dict]) -> EncodedImages:
-        """What is computed of an image once, however often `answer` is asked about it."""
+        """What is computed of an image once, however often it is asked about (`outputs_of`)."""
         images = self.preprocess_image(batched_inputs)
         return EncodedImages(self.visual_features(images), images.image_sizes)
-
-    def answer(
-        self,
-        images: EncodedImages,
-        batched_inputs: list[dict],
-        detected_instances: list[Instances] | None = None,
-    ) -> list[Instances]:
-        """`inference` of encoded images, without post-processing.
-
-        Args:
-            images: B images of one padded size.
-            batched_inputs: of each; all but "image" is read.
-        """
-        prompts = [self._prompts_of(x) for x in batched_inputs]
-        refining = [head for head in self.task_heads.values() if isinstance(head, RefiningHead)]
-        results: list[Instances] = []
-        for group in groups_of_images(batched_inputs, prompts, self.prompt_batch_size):
-            inputs = batched_inputs[group]
-            heads = () if inputs[0].get("boxes_only") else refining
-            run = InferencePass(self, images.select(group), prompts[group], heads)
-            if detected_instances is None:
-                found = run.found([x.get("min_score", self.min_score) for x in inputs])
-            else:
-                found = run.known(detected_instances[group])
-            results += run.refine(found)
-        return results
 
     def detect(self, images: EncodedImages, prompts: list[list[Prompt]]) -> list[Detections]:
         """The detections of each image for all its prompts, best first, whatever they score."""
@@ -300,10 +299,10 @@ class GLIP(nn.Module):
 
     def training_batch(self, batched_inputs: list[dict]) -> TrainingBatch:
         """The inputs with their prompts, and what the language backbone is shown of these."""
-        inputs = [self.training_vocabulary.with_prompt(x) for x in _not_empty(batched_inputs)]
+        inputs = [self.training_vocabulary.with_prompt(x) for x in _checked(batched_inputs)]
         prompts = []
         for x in inputs:
-            (prompt, *more) = self._prompts_of(x)
+            (prompt, *more) = prompts_of(x, self.vocabulary_prompts)
             if more:
                 raise PromptError(
                     f"training takes exactly one prompt per image, got {1 + len(more)}"
@@ -327,27 +326,17 @@ class GLIP(nn.Module):
         """The task heads but those that are frozen: these have no loss, and change no text."""
         return [head for head in self.task_heads.values() if _is_trained(head)]
 
-    def _prompts_of(self, batched_input: dict) -> list[Prompt]:
-        prompt = batched_input.get("prompt")
-        prompt = self.vocabulary_prompts if prompt is None else prompt
-        prompts: list[Any] = [prompt] if isinstance(prompt, Prompt | str) else list(prompt)
-        for item in prompts:
-            if not isinstance(item, Prompt):
-                raise PromptError(
-                    f'"prompt" takes a Prompt or a list of them, got {item!r} of type '
-                    f"{type(item).__name__}: make one with Prompt.from_classes or Prompt.parse"
-                )
-        if not prompts:
-            raise PromptError(
-                'no prompt: give each input a "prompt" (a Prompt), '
-                "or call model.set_vocabulary([...])"
-            )
-        return prompts
 
-
-def _not_empty(batched_inputs: list[dict]) -> list[dict]:
+def _checked(batched_inputs: list[dict]) -> list[dict]:
+    """The batch itself, which has an input and in each an image."""
     if not batched_inputs:
-        raise ValueError("the batch is empty: give at least one input dict")
+        raise UsageError("the batch is empty: give at least one input dict")
+    for i, x in enumerate(batched_inputs):
+        if "image" not in x:
+            raise UsageError(
+                f'input {i} of the batch has no "image": whatever is asked, a question too, is '
+                "asked about one"
+            )
     return batched_inputs
 
 

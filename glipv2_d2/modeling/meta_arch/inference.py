@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from detectron2.structures import Instances
 
-from ...errors import PromptError
+from ...errors import ConfigError, PromptError
 from ...language.prompt import Prompt
-from ..heads import RefiningHead
+from ...language.prompt_text import read_caption
+from ..heads import AnsweringHead, RefiningHead, WritingHead
 from ..postprocessing import ClassMap, Detections, classes_asked_twice
+from ..vocabulary import prompts_of
 
 if TYPE_CHECKING:
+    from ..generation import Decoding, Written
     from .glip import GLIP
 
-__all__ = ["EncodedImages", "InferencePass", "groups_of_images"]
+__all__ = ["EncodedImages", "InferencePass", "groups_of_images", "outputs_of", "prompts_to_ask"]
 
 # Pairs of image and prompt whose fused features are kept until the detections are refined: at
 # 800 x 1333 pixels 23 MB each. LVIS has 31 prompts. Beyond that the neck runs once more for the
@@ -52,11 +56,13 @@ class Fused(NamedTuple):
     """What the neck makes of some pairs: levels (B, C, h, w) and words (B, T, L).
 
     Attributes:
+        mask: (B, T), the padding mask.
         class_maps: of each pair's prompt.
     """
 
     levels: list[torch.Tensor]
     words: torch.Tensor
+    mask: torch.Tensor
     class_maps: list[ClassMap]
 
 
@@ -67,7 +73,8 @@ class InferencePass:
         model: in evaluation mode.
         images: B images.
         prompts: of each image, one or several.
-        heads: that refine the detections.
+        refining: heads that add to the detections.
+        answering: heads that answer questions; the first of them is asked.
     """
 
     def __init__(
@@ -75,16 +82,35 @@ class InferencePass:
         model: GLIP,
         images: EncodedImages,
         prompts: list[list[Prompt]],
-        heads: Sequence[RefiningHead] = (),
+        refining: Sequence[RefiningHead] = (),
+        answering: Sequence[AnsweringHead] = (),
     ):
         self.model = model
         self.images = images
-        self.prompts = prompts
-        self.heads = heads
+        self.prompts = list(prompts)
+        self.refining = refining
+        self.answering = answering
         pairs = [Pair(i, k, p) for i, asked in enumerate(prompts) for k, p in enumerate(asked)]
         step = model.prompt_batch_size
         self.batches = [pairs[start : start + step] for start in range(0, len(pairs), step)]
         self._kept: dict[int, Fused] = {}
+
+    def answer(self) -> list[dict[str, Any]]:
+        """Of each image "answer", "answers" and "prompt" (see `GLIP.forward`); {} where it is asked
+        no question."""
+        told: list[dict[str, Any]] = [{} for _ in self.prompts]
+        for number, pairs in enumerate(self.batches):
+            rows = [row for row, pair in enumerate(pairs) if pair.prompt.kind == "question"]
+            if not rows:
+                continue
+            fused = self._fuse(number)
+            answers = self.answering[0].answer(fused.words[rows], fused.mask[rows])
+            for row, best in zip(rows, answers):
+                image, _, question = pairs[row]
+                prompt = _with_answer(question, best[0][0])
+                self.prompts[image] = [prompt]  # it names the detections
+                told[image] = {"answer": best[0][0], "answers": best, "prompt": prompt}
+        return told
 
     def detect(self) -> list[Detections]:
         """The detections of each image for all its prompts together, best first."""
@@ -136,8 +162,8 @@ class InferencePass:
     def refine(self, found: list[Instances]) -> list[Instances]:
         """The detections of each image with what the heads add to them, without `prompt_index`."""
         boxes = [x.pred_boxes.tensor for x in found]
-        added = [[b.new_zeros(len(b), *head.refined_shape) for b in boxes] for head in self.heads]
-        for number, pairs in enumerate(self.batches if self.heads else ()):
+        added = [[b.new_zeros(len(b), *h.refined_shape) for b in boxes] for h in self.refining]
+        for number, pairs in enumerate(self.batches if self.refining else ()):
             rows = [found[p.image].prompt_index == p.prompt_index for p in pairs]
             if not any(r.any() for r in rows):
                 continue
@@ -145,13 +171,13 @@ class InferencePass:
             own_boxes = [boxes[p.image][r] for p, r in zip(pairs, rows)]
             classes = [found[p.image].pred_classes[r] for p, r in zip(pairs, rows)]
             tokens = [of.tokens_of(c) for of, c in zip(fused.class_maps, classes)]
-            for head, of_images in zip(self.heads, added):
+            for head, of_images in zip(self.refining, added):
                 refined = head.refine(fused.levels, fused.words, own_boxes, tokens)
                 for pair, r, of_pair in zip(pairs, rows, refined):
                     of_images[pair.image][r] = of_pair.to(boxes[pair.image].dtype)
         for i, instances in enumerate(found):
             instances.remove("prompt_index")
-            for head, of_images in zip(self.heads, added):
+            for head, of_images in zip(self.refining, added):
                 head.attach(instances, of_images[i])
         return found
 
@@ -165,10 +191,95 @@ class InferencePass:
         class_maps = [ClassMap.build(p.prompt, m) for p, m in zip(pairs, tokens.positive_maps)]
         selected = [level[[pair.image for pair in pairs]] for level in self.images.features]
         levels, words = model.neck(selected, model.text_cache.encode(tokens))
-        fused = Fused(levels, words, class_maps)
-        if self.heads and (number == 0 or (number + 1) * len(pairs) <= PAIRS_KEPT):
+        fused = Fused(levels, words, tokens.mask, class_maps)
+        read_again = self.refining or self.answering
+        if read_again and (number == 0 or (number + 1) * len(pairs) <= PAIRS_KEPT):
             self._kept[number] = fused
         return fused
+
+
+def prompts_to_ask(model: GLIP, batched_inputs: Sequence[dict]) -> list[list[Prompt]]:
+    """The prompts of each input, all of which the model can answer.
+
+    Raises:
+        PromptError: see `prompts_of`; or a question or a caption to be written is not alone.
+        ConfigError: the model has no head for it.
+    """
+    asked = [prompts_of(x, model.vocabulary_prompts) for x in batched_inputs]
+    for prompts in asked:
+        for prompt in prompts:
+            if prompt.kind == "question":
+                what, role, setting = "a question is answered", AnsweringHead, "vqa_head"
+            elif prompt.is_unwritten:
+                what, role, setting = "a caption is written", WritingHead, "caption_head"
+            else:
+                continue
+            if not model.heads_of(role):
+                raise ConfigError(
+                    f"{what} by a model with model.{setting}, and this model has none: take a "
+                    "config that has it, with weights that were trained with it"
+                )
+            if len(prompts) > 1:
+                raise PromptError(f"{what} alone, not as one of an image's {len(prompts)} prompts")
+    return asked
+
+
+def outputs_of(
+    model: GLIP,
+    images: EncodedImages,
+    batched_inputs: list[dict],
+    detected_instances: list[Instances] | None = None,
+) -> list[dict[str, Any]]:
+    """`GLIP.outputs` of encoded images.
+
+    Args:
+        images: B images of one padded size.
+        batched_inputs: of each; all but "image" is read.
+        detected_instances: see `GLIP.inference`.
+    """
+    prompts = prompts_to_ask(model, batched_inputs)
+    written = _write(model, images, batched_inputs, prompts)
+    for i, caption in written.items():
+        finder = batched_inputs[i].get("phrases", "rules")
+        prompts[i] = [read_caption(caption.caption, finder)]
+    refining, answering = model.heads_of(RefiningHead), model.heads_of(AnsweringHead)
+    outputs: list[dict[str, Any]] = []
+    for group in groups_of_images(batched_inputs, prompts, model.prompt_batch_size):
+        inputs = batched_inputs[group]
+        heads = () if inputs[0].get("boxes_only") else refining
+        run = InferencePass(model, images.select(group), prompts[group], heads, answering)
+        answers = run.answer()
+        if detected_instances is None:
+            found = run.found([x.get("min_score", model.min_score) for x in inputs])
+        else:
+            found = run.known(detected_instances[group])
+        outputs += [{"instances": x, **more} for x, more in zip(run.refine(found), answers)]
+    for i, caption in written.items():
+        outputs[i]["caption"], outputs[i]["caption_score"] = caption
+        outputs[i]["prompt"] = prompts[i][0]
+    return outputs
+
+
+def _write(
+    model: GLIP, images: EncodedImages, batched_inputs: list[dict], prompts: list[list[Prompt]]
+) -> dict[int, Written]:
+    """The captions that are to be written, by the index of their image."""
+    to_write = [i for i, (prompt, *_) in enumerate(prompts) if prompt.is_unwritten]
+    if not to_write:
+        return {}
+    head = model.heads_of(WritingHead)[0]
+    rows: dict[Decoding, list[int]] = {}
+    for i in to_write:
+        rows.setdefault(batched_inputs[i].get("decoding", head.decoding), []).append(i)
+    written: dict[int, Written] = {}
+    step = model.prompt_batch_size
+    for decoding, of_decoding in rows.items():
+        for start in range(0, len(of_decoding), step):
+            batch = of_decoding[start : start + step]
+            features = [level[batch] for level in images.features]
+            captions = head.write(model, features, [prompts[i][0] for i in batch], decoding)
+            written.update(zip(batch, captions, strict=True))
+    return written
 
 
 def groups_of_images(
@@ -190,6 +301,13 @@ def groups_of_images(
             groups.append(slice(i, i + 1))
             pairs, before = len(asked), boxes_only
     return groups
+
+
+def _with_answer(question: Prompt, answer: str) -> Prompt:
+    """The question with the phrase of its open answer, if there is one, named by the answer."""
+    open_phrase = (question.answer_span,)
+    names = [answer if s == open_phrase else n for n, s in zip(question.names, question.spans)]
+    return replace(question, names=tuple(names))
 
 
 def _first_to_ask(prompts: Sequence[Prompt], classes: torch.Tensor) -> torch.Tensor:

@@ -10,8 +10,10 @@ from detectron2.structures import Boxes, Instances
 from matplotlib import font_manager
 
 from glipv2_d2.cli.detection import drawing
-from glipv2_d2.cli.detection.drawing import draw
+from glipv2_d2.cli.detection.drawing import colored_words, draw
+from glipv2_d2.language import Prompt
 from glipv2_d2.language.phrase_list import PhraseList
+from glipv2_d2.language.prompt_text import read_question
 
 GRAY = np.full((64, 80, 3), 100, np.uint8)
 
@@ -68,3 +70,61 @@ def test_variation_selectors_have_no_shape_of_their_own(caplog):
     heart = picture("\N{HEAVY BLACK HEART}\N{VARIATION SELECTOR-16}")
     np.testing.assert_array_equal(heart, picture("\N{HEAVY BLACK HEART}"))
     assert not caplog.records
+
+
+def boxes_of(*classes):
+    """Instances of these classes."""
+    found = Instances((64, 80))
+    found.pred_boxes = Boxes(torch.tensor([[5.0, 5.0, 70.0, 60.0]] * len(classes)).view(-1, 4))
+    found.scores = torch.full((len(classes),), 0.9)
+    found.pred_classes = torch.tensor(classes, dtype=torch.int64)
+    found.pred_phrases = PhraseList(["x"] * len(classes))
+    return found
+
+
+def strip(*text, instances=None):
+    """What stands below the picture."""
+    image = draw(GRAY, instances or boxes_of(), text)
+    np.testing.assert_array_equal(image[:512], draw(GRAY, instances or boxes_of()))
+    return image[512:]
+
+
+def colors(image):
+    """The colors of the letters, apart from their edges."""
+    values, counts = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
+    return {tuple(v) for v, count in zip(values.tolist(), counts) if count > 20 and sum(v)}
+
+
+def test_words_have_the_color_of_their_boxes():
+    caption = Prompt.from_caption("a cat sees a dog.", [[(2, 5)], [(13, 16)]], kind="caption")
+    line = colored_words(caption, boxes_of(0, 1))
+    assert line == [("a ", None), ("cat", 0), (" sees a ", None), ("dog", 1), (".", None)]
+    found = colors(strip(line))
+    expected = {tuple(round(255 * v) for v in drawing._bright_color(i)) for i in (0, 1)}
+    assert found == {(255, 255, 255), *expected}
+    assert colored_words(caption, boxes_of(1))[0] == ("a cat sees a ", None)
+    assert colored_words(Prompt.unwritten(), boxes_of()) == []
+
+
+def test_the_mark_of_an_open_answer_is_not_written():
+    question = read_question("where is the cat?", ground_answer=True)
+    line = colored_words(question, boxes_of(0, 1))
+    assert line == [("where is the ", None), ("cat", 0), ("?", None)]
+
+
+def test_lines_are_broken_between_words_and_where_a_word_is_too_long():
+    heights = [len(strip([(text, None)])) for text in ("cat", "cat " * 60, "c" * 240, "cat" * 5)]
+    one_line, words, letters, short = heights
+    assert words > one_line and letters > one_line and short == one_line
+    two = strip([("cat", None)], [("dog", 0)])
+    assert one_line < len(two) < words
+    right = strip([("cat " * 60, None)])[:, -5:]
+    assert not right.any()  # nothing runs over the edge
+
+
+def test_text_without_a_font_is_said(caplog):
+    with caplog.at_level(logging.WARNING):
+        chinese = strip([("红心?", None)])
+    assert "no font" in caplog.text and "'红心?'" in caplog.text
+    np.testing.assert_array_equal(chinese, strip([("???", None)]))
+    assert strip([("\N{WATCH}", None)]).any()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from glip_commands.main import main
 from glipv2_d2.cli import detect
+from glipv2_d2.cli.detection import command as command_line
 from glipv2_d2.cli.detection import images as detect_images
 from glipv2_d2.errors import PromptError
 from glipv2_d2.images import read_image, readable_suffixes
@@ -303,7 +304,7 @@ def test_file_names_that_are_no_text_are_no_end(command, colored_images, tmp_pat
 def test_a_prompt_in_a_locale_that_is_not_utf_8(monkeypatch):
     monkeypatch.setattr("os.fsencode", lambda text: text.encode("ascii", "surrogateescape"))
     typed = "红心, cat".encode().decode("ascii", "surrogateescape")
-    assert detect._typed(typed) == "红心, cat"
+    assert command_line.typed(typed) == "红心, cat"
     monkeypatch.setattr("os.fsencode", lambda text: text.encode("latin-1"))
-    assert detect._typed("红心".encode().decode("latin-1")) == "红心"
-    assert detect._typed("café") == "café"  # a terminal that really is Latin-1
+    assert command_line.typed("红心".encode().decode("latin-1")) == "红心"
+    assert command_line.typed("café") == "café"  # a terminal that really is Latin-1

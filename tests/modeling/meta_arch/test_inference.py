@@ -286,7 +286,8 @@ def test_an_encoded_image_is_asked_again(masks_model):
     images = masks_model.encode([question()])
     prompts = [PROMPT, TWICE, Prompt.from_classes(["cow"], [3])]
     for prompt in prompts:
-        (found,) = masks_model.answer(images, [{"prompt": prompt}])
+        (found,) = inference.outputs_of(masks_model, images, [{"prompt": prompt}])
+        found = found["instances"]
         (expected,) = detect_small(masks_model, question(prompt=prompt))
         assert len(found) > 5 and torch.equal(found.scores, expected.scores)
         assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)

@@ -1,0 +1,52 @@
+"""`glip ask`: answer a question about images, and find what it speaks of."""
+
+import argparse
+import os
+
+import numpy as np
+
+from ..engine.results import Answer
+from ..errors import UsageError
+from ..language.prompt_text import read_question
+from .detection.command import Task, read_images, run_task, stoppable, text_predictor, typed
+from .detection.drawing import Line, colored_words
+from .detection.images import Found, tell_field
+
+
+@stoppable
+def run(args: argparse.Namespace) -> int:
+    """Ask and write."""
+    question = typed(args.question)
+    if os.path.exists(question):  # unlike Path.exists, it takes a text of any length
+        raise UsageError(f"the question comes last, and '{question}' is a file or folder")
+    images = read_images(args)
+    read_question(question, args.phrases)  # refuses now, not once the model is there
+    predictor = text_predictor(args, images.overrides)
+
+    def ask(pixels: list[np.ndarray]) -> list[Found]:
+        return [_found(answer) for answer in predictor.answer(pixels, question)]
+
+    head = {"question": question, "threshold": predictor.phrase_threshold}
+    task = Task(
+        name="answers",
+        ask=ask,
+        settings={**head, "phrases": args.phrases},
+        head=head,
+        batch_size=predictor.batch_size,
+        tell=tell_field("answer"),
+    )
+    return run_task(task, images, args, args.json)
+
+
+def _found(answer: Answer) -> Found:
+    best = [[text, round(probability, 4)] for text, probability in answer.answers]
+    return Found(answer.instances, {"answer": answer.answer, "answers": best}, [_line(answer)])
+
+
+def _line(answer: Answer) -> Line:
+    """The question and its answer, in the colors of their boxes."""
+    prompt, instances = answer.prompt, answer.instances
+    boxes = set(instances.pred_classes.tolist())
+    phrases = zip(prompt.class_ids, prompt.spans)
+    color = next((i for i, s in phrases if s == (prompt.answer_span,) and i in boxes), None)
+    return [*colored_words(prompt, instances), (f" {answer.answer}", color)]

@@ -1,0 +1,178 @@
+"""What `glip detect`, `ask` and `caption` share: from a command line to pictures and a report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...config import resolve_config
+from ...engine.predictor import GroundingPredictor
+from ...errors import UsageError, printable
+from ...files import whole_file
+from .images import Ask, Batch, process
+from .inputs import Inputs, find_images, is_address, picture_paths, stamp
+from .journal import Journal
+
+
+class Images(NamedTuple):
+    """The images of a command line, and the values for the config beside them."""
+
+    inputs: Inputs
+    overrides: list[str]
+
+
+class Task(NamedTuple):
+    """What is asked of images.
+
+    Attributes:
+        name: of the report, `<name>.json`.
+        ask: what is found in some images.
+        settings: what the results depend on, besides image, config and weights.
+        head: the beginning of the report.
+        batch_size: images that are asked about together.
+        tell: called after each batch.
+    """
+
+    name: str
+    ask: Ask
+    settings: Mapping[str, Any]
+    head: Mapping[str, Any]
+    batch_size: int
+    tell: Callable[[Batch], None]
+
+
+def read_images(args: argparse.Namespace) -> Images:
+    """`args.given` as images apart from `key=value`, which a file or an address may have in its
+    name.
+
+    Raises:
+        UsageError: no image, or one that is not there; or its picture would go where it is.
+    """
+    given: Sequence[str] = args.given
+    overrides = [t for t in given if "=" in t and not is_address(t) and not Path(t).exists()]
+    files = [text for text in given if text not in overrides]
+    if not files:
+        raise UsageError(f"no image is given, only values for the config: {' '.join(overrides)}")
+    inputs = find_images(files)
+    if args.output is not None:
+        picture_paths(inputs.files, Path(args.output))  # refuses now, not once the model is there
+    return Images(inputs, overrides)
+
+
+def typed(text: str) -> str:
+    """An argument as it was typed, in UTF-8: where the locale says otherwise (LC_ALL=C), Python
+    reads it as something else."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeDecodeError:
+        if printable(text) != text:
+            raise UsageError(f"this is no text in UTF-8: {printable(text)}") from None
+        return text
+
+
+def text_predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredictor:
+    """The model that answers or writes."""
+    return GroundingPredictor.from_config(
+        args.config_file,
+        args.weights,
+        device=args.device,
+        batch_size=args.batch_size,
+        phrase_threshold=args.threshold,
+        phrases=args.phrases,
+        overrides=overrides,
+    )
+
+
+def stoppable(
+    run: Callable[[argparse.Namespace], int],
+) -> Callable[[argparse.Namespace], int]:
+    """The command with the exit status 130 where somebody stops it (Ctrl-C)."""
+
+    @wraps(run)
+    def stopped(args: argparse.Namespace) -> int:
+        try:
+            return run(args)
+        except KeyboardInterrupt:
+            kept = ": what is done is kept, the same command goes on from there"
+            print(f"stopped{kept if args.output is not None else ''}", file=sys.stderr)
+            return 130
+
+    return stopped
+
+
+def run_task(
+    task: Task, images: Images, args: argparse.Namespace, print_report: bool = False
+) -> int:
+    """Ask about all images; write pictures and report where there is an `args.output`.
+
+    Args:
+        print_report: print it, and nothing else, to standard output.
+
+    Returns:
+        The exit status, 1 where some images failed.
+    """
+    with redirect_stdout(sys.stderr) if print_report else nullcontext():
+        report = _asked(task, images, args)
+    if print_report:
+        print(json.dumps(report, indent=1))
+    _say_skipped(images.inputs)
+    if report["failed"]:
+        names = ", ".join(entry["file"] for entry in report["failed"])
+        failed = f"{len(report['failed'])} of {len(images.inputs.files)} images failed"
+        again = "" if args.output is None else " (the same command tries them again)"
+        print(f"{failed}{again}: {names}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _asked(task: Task, images: Images, args: argparse.Namespace) -> dict[str, Any]:
+    """The report; also written, with the pictures, where there is an `args.output`."""
+    inputs = images.inputs
+    head = {**task.head, "config": args.config_file, "weights": args.weights}
+    if args.output is None:
+        found = process(task.ask, inputs.files, None, batch_size=task.batch_size, tell=task.tell)
+        return {**head, **found, "skipped": inputs.skipped}
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    settings = {
+        **task.settings,
+        "config": [args.config_file, stamp(resolve_config(args.config_file))],
+        "overrides": images.overrides,
+        "weights": [args.weights, stamp(args.weights)],
+    }
+    journal = Journal(output / f"{task.name}.jsonl", settings)
+    if journal.other_settings:
+        changed = ", ".join(journal.other_settings)
+        print(f"{journal.path} is of a run with another {changed}: every image is done anew")
+    with journal:
+        found = process(
+            task.ask,
+            inputs.files,
+            output,
+            batch_size=task.batch_size,
+            journal=journal,
+            tell=task.tell,
+        )
+    report = {**head, **found, "skipped": inputs.skipped}
+    path = output / f"{task.name}.json"
+    with whole_file(path, "w") as file:
+        json.dump(report, file, indent=1)
+    pictures = sum(image["picture"] is not None for image in report["images"])
+    print(f"wrote {pictures} pictures and {path}")
+    if not report["failed"] and set(journal.entries) <= set(inputs.files):
+        journal.path.unlink()  # else another run of this folder is not done
+    return report
+
+
+def _say_skipped(inputs: Inputs, most: int = 10) -> None:
+    if inputs.skipped:
+        names = ", ".join(inputs.skipped[:most]) + ", ..." * (len(inputs.skipped) > most)
+        count = f"{len(inputs.skipped)} skipped, no images by their names"
+        print(f"{count} (all are in the report): {names}", file=sys.stderr)
