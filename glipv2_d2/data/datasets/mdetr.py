@@ -15,7 +15,13 @@ from ..report import Record, Report, reported
 from .coco_like import read_json
 
 # What evaluators and samplers may want to know of an image, where the file has it.
-IMAGE_KEYS = ("original_img_id", "original_id", "sentence_id", "task_id", "data_source")
+IMAGE_KEYS: tuple[str, ...] = (
+    "original_img_id",
+    "original_id",
+    "sentence_id",
+    "task_id",
+    "data_source",
+)
 # Of questions and captions as tasks of their own (pseudo labels of VQA, grounded captioning).
 IMAGE_KEYS += ("task", "question_id", "question_type", "answer_type", "answers", "human_answers")
 
