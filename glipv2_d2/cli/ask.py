@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     predictor = text_predictor(args, images.overrides)
 
     def ask(pixels: list[np.ndarray]) -> list[Found]:
-        return [_found(answer) for answer in predictor.answer(pixels, question)]
+        return [found_of_answer(answer) for answer in predictor.answer(pixels, question)]
 
     head = {"question": question, "threshold": predictor.phrase_threshold}
     task = Task(
@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     return run_task(task, images, args, args.json)
 
 
-def _found(answer: Answer) -> Found:
+def found_of_answer(answer: Answer) -> Found:
+    """What the report and the picture get of an answer."""
     best = [[text, round(probability, 4)] for text, probability in answer.answers]
     return Found(answer.instances, {"answer": answer.answer, "answers": best}, [_line(answer)])
 

@@ -25,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
     decoding = replace(_default(predictor), **given)
 
     def ask(pixels: list[np.ndarray]) -> list[Found]:
-        return [_found(x) for x in predictor.caption(pixels, beginning, decoding=decoding)]
+        return [
+            found_of_caption(x) for x in predictor.caption(pixels, beginning, decoding=decoding)
+        ]
 
     head = {
         "beginning": beginning,
@@ -55,7 +57,8 @@ def _default(predictor: GroundingPredictor) -> Decoding:
     return heads[0].decoding if heads else Decoding()  # that there is none is said when it is asked
 
 
-def _found(caption: Caption) -> Found:
+def found_of_caption(caption: Caption) -> Found:
+    """What the report and the picture get of a caption."""
     fields = {"caption": caption.caption, "caption_score": round(caption.score, 4)}
     words = colored_words(caption.prompt, caption.instances)
     return Found(caption.instances, fields, [words])
