@@ -190,6 +190,8 @@ def test_an_open_answer_needs_a_mask_token(tokenizer):
 def test_a_caption_to_be_written_is_begun_and_ended(tokenizer):
     assert tokens_of(tokenizer, Prompt.unwritten()) == "[CLS] [SEP]"
     assert tokens_of(tokenizer, Prompt.unwritten("a photo")) == "[CLS] a photo [SEP]"
+
+
 CAPTIONS_TO_READ_AGAIN = (
     "a red kite above two dogs.",
     "the dog's ball, a t-shirt and 3.5 (three and a half) kites; don't do not!",
