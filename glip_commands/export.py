@@ -26,7 +26,8 @@ def export(**options: Any) -> int:
         --output output/street --format onnx --prompt "person, bicycle, traffic light"
 
     The output is a folder with the graph from image to predictions, the language model as a second
-    graph, its tokenizer, and export.json with all settings. With --prompt the language model stays
-    out: what it makes of that prompt is stored instead. --check runs the result beside the model.
+    graph, further ones of answers and captions where the model has them, its tokenizer, and
+    export.json with all settings. With --prompt the language model and captions stay out: what it
+    makes of that prompt is stored instead. --check runs the result beside the model.
     """
     return run("export", options)

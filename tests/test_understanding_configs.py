@@ -97,7 +97,7 @@ def test_clip_vil_is_one_stream_on_the_last_map(path):
         model = instantiate(model)
     (level,) = model.backbone.output_shape().values()
     assert level.stride == 32 and level.channels == model.neck.channels
-    assert len(model.neck.layers.layer) == 12
+    assert len(model.neck.layers) == 12
     assert len(model.language_backbone.body.encoder.layer) == 0
     params = recipe(path).optimizer.params.copy()
     params.base_lr, params.weight_decay = recipe(path).optimizer.lr, 0.01

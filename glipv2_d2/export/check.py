@@ -1,11 +1,13 @@
 """Compare an export with the model that it was made from."""
 
+from typing import Any
+
 import torch
 
 from ..errors import ExportError
 from ..language.prompt import Prompt
 from ..modeling import GLIP
-from .graphs import IMAGE_OUTPUTS
+from ..modeling.text import TextFeatures
 from .runtime import ExportedGLIP
 
 __all__ = ["TOLERANCE", "check_export"]
@@ -26,7 +28,8 @@ def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str
     """Run both on random images of other sizes than the traced one and prompts of two lengths.
 
     Returns:
-        The largest absolute difference of "logits", "deltas" and "centerness".
+        The largest absolute difference of "logits", "deltas" and "centerness", and of
+        "answer_logits" and "next_logits" where the model answers questions and writes captions.
 
     Raises:
         ExportError: a difference above TOLERANCE.
@@ -34,26 +37,46 @@ def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str
     model = model.eval()
     prompts = exported.vocabulary_prompts or list(_PROMPTS)
     generator = torch.Generator().manual_seed(seed)
-    differences = dict.fromkeys(IMAGE_OUTPUTS, 0.0)
+    differences: dict[str, float] = {}
     for batch, *size in _CASES:
         asked = [prompts[i % len(prompts)] for i in range(batch)]
         tokens = model.tokenizer(asked)
         height, width = (n * exported.backbone.size_divisibility for n in size)
         images = torch.randn(batch, 3, height, width, generator=generator)
         levels = list(model.backbone(images).values())
-        ours = model.ground(levels, model.language_backbone(tokens))
-        theirs = exported.ground([images], exported.text_cache.encode(tokens))
-        if theirs.level_sizes != ours.level_sizes:
+        sizes, ours = _predict(model, levels, model.language_backbone(tokens))
+        expected, theirs = _predict(exported, [images], exported.text_cache.encode(tokens))
+        if expected != sizes:
             raise ExportError(
-                f"the levels of a {height}x{width} image are {ours.level_sizes}, the export "
-                f"expects {theirs.level_sizes}: this backbone cannot be exported"
+                f"the levels of a {height}x{width} image are {sizes}, the export expects "
+                f"{expected}: this backbone cannot be exported"
             )
-        for name in IMAGE_OUTPUTS:
-            difference = (getattr(ours, name) - getattr(theirs, name)).abs()
-            if name == "logits":  # those of padded tokens have no meaning
-                difference = difference.masked_fill(~tokens.mask[:, None], 0)
-            differences[name] = max(differences[name], difference.max().item())
+        if exported.manifest.writes:
+            texts = tokens.input_ids[:, None, :2]  # two words that each prompt has
+            for found, of_model, features in ((ours, model, levels), (theirs, exported, [images])):
+                head: Any = of_model.caption_head
+                found["next_logits"] = head.next_words(of_model, features).logits(texts)
+        for name, values in ours.items():
+            difference = (values - theirs[name]).abs().max().item()
+            differences[name] = max(differences.get(name, 0.0), difference)
     if not all(value <= TOLERANCE for value in differences.values()):
         found = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
         raise ExportError(f"the export differs from the model by more than {TOLERANCE}: {found}")
     return differences
+
+
+def _predict(
+    model: GLIP, features: list[torch.Tensor], text: TextFeatures
+) -> tuple[list[tuple[int, int]], dict[str, torch.Tensor]]:
+    """The sizes of the levels, and what is compared."""
+    levels, words = model.neck(features, text)
+    output = model.head(levels, words)
+    found = {
+        "logits": output.logits.masked_fill(~text.mask[:, None], 0),  # padding has no meaning
+        "deltas": output.deltas,
+        "centerness": output.centerness,
+    }
+    head: Any = getattr(model, "vqa_head", None)
+    if head is not None:
+        found["answer_logits"] = head.logits(words, text.mask)
+    return output.level_sizes, found

@@ -53,6 +53,10 @@ class Manifest:
         prompts: of an export for a fixed prompt, as Prompt's fields; empty: any prompt.
         inference: of the predictor: min_size, max_size, score_threshold, merge_iou.
         notes: how the export was made.
+        answers: that the answer graph scores, in its order; none: there is no such graph.
+        ground_answer: questions are asked with [MASK] at their end, whose boxes are the answer's.
+        causal: the image and text graphs take captions, too, and are told which texts are some.
+        decoding: how captions are written by default.
         version: of this file's format.
     """
 
@@ -79,6 +83,10 @@ class Manifest:
     notes: dict[str, str] = field(default_factory=dict)
     detections_per_image: int | None = None
     min_score: float = 0.0
+    answers: list[str] = field(default_factory=list)
+    ground_answer: bool = False
+    causal: bool = False
+    decoding: dict = field(default_factory=dict)
     version: int = VERSION
 
     @classmethod
@@ -94,6 +102,8 @@ class Manifest:
                 "exporting needs Detectron2's DefaultAnchorGenerator with one anchor per position, "
                 f"as GLIP has; this model has a {type(anchors).__name__}"
             )
+        answers: Any = getattr(model, "vqa_head", None)
+        captions: Any = getattr(model, "caption_head", None)
         return cls(
             words=read_words(model),
             pixel_mean=model.pixel_mean.flatten().tolist(),
@@ -105,6 +115,10 @@ class Manifest:
             box_weights=list(post.box_coder.weights),
             scale_clamp=post.box_coder.scale_clamp,
             max_tokens=model.tokenizer.max_tokens,
+            answers=[] if answers is None else answers.answers,
+            ground_answer=answers is not None and answers.ground_answer,
+            causal=captions is not None,
+            decoding={} if captions is None else dataclasses.asdict(captions.decoding),
             **{name: getattr(model, name) for name in OF_MODEL},
             **{name: getattr(post, name) for name in OF_POSTPROCESSOR},
             **more,
@@ -143,10 +157,15 @@ class Manifest:
         """The prompts that the export was made for; none: it takes any."""
         return [Prompt(**fields) for fields in self.prompts]
 
+    @property
+    def writes(self) -> bool:
+        """There are graphs that write captions, which no fixed prompt asks for."""
+        return self.causal and not self.prompts
+
     def values(self, names: Iterable[str]) -> dict[str, Any]:
         """Some of the settings, as arguments of what they came from."""
         return {name: getattr(self, name) for name in names}
 
     def graph_file(self, name: str) -> str:
-        """File name of the graph "image" or "text"."""
+        """File name of the graph "image", "text", "answer", "reading" or "caption"."""
         return name + FORMATS[self.format]

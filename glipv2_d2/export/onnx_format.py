@@ -16,12 +16,16 @@ __all__ = ["OPSET", "require", "save_onnx"]
 
 OPSET = 20  # DeformConv came with 19
 
-# Names of the free sizes, of the inputs of both graphs.
+# Names of the free sizes, of the inputs of all graphs.
 _SIZES = {
     "images": {0: "batch", 2: "height", 3: "width"},
     "words": {0: "batch", 1: "tokens"},
     "input_ids": {0: "batch", 1: "tokens"},
     "mask": {0: "batch", 1: "tokens"},
+    "causal": {0: "batch"},
+    "fused_words": {0: "batch", 1: "tokens"},
+    "read": {1: "batch", 2: "positions"},
+    "texts": {0: "batch", 1: "texts", 2: "tokens"},
 }
 
 
@@ -46,6 +50,7 @@ def save_onnx(
         ExportError: a package is missing, or an operator has no translation.
     """
     require("onnx", "onnxscript")
+    inputs = inputs[: len(program.graph_signature.user_inputs)]  # some models have fewer
     # The exporter writes its progress to standard output, and its notes to the log.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:

@@ -41,8 +41,9 @@ def export_glip(
 
     The folder gets `image.pt2` (or `image.onnx`), `export.json` and `tokenizer/`; and
     `text.pt2` (or `.onnx`), the language backbone, or, for fixed prompts, what it makes of them
-    in `prompts.safetensors`. docs/export.md describes them. Masks, and all that only training
-    needs, stay behind.
+    in `prompts.safetensors`; `answer.pt2`, the VQA head, where the model has one; and, where it
+    writes captions and answers any prompt, `reading.pt2` and `caption.pt2`. docs/export.md
+    describes them. Masks, and all that only training needs, stay behind.
 
     Args:
         model: with its weights, on the CPU. folder: to be made.
@@ -73,6 +74,11 @@ def export_glip(
     tokenizer = _exported_tokenizer(model)
     if getattr(model, "mask_head", None) is not None:
         logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
+    if any(prompt.causal for prompt in prompts):
+        raise ExportError(
+            "a caption is no fixed prompt, because writing it takes the language model: export "
+            "without prompts"
+        )
     stored = _encode(model, prompts) if prompts else None
     manifest = Manifest.of(
         model,
@@ -115,6 +121,14 @@ def _save_graphs(model: GLIP, manifest: Manifest, folder: Path) -> None:
     ]
     if not manifest.prompts:
         parts.append(("text", graphs.export_text_path, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS))
+    if manifest.answers:
+        inputs, outputs = graphs.ANSWER_INPUTS, graphs.ANSWER_OUTPUTS
+        parts.append(("answer", graphs.export_answer_path, inputs, outputs))
+    if manifest.writes:
+        inputs, outputs = graphs.READING_INPUTS, graphs.READING_OUTPUTS
+        parts.append(("reading", graphs.export_reading_path, inputs, outputs))
+        inputs, outputs = graphs.CAPTION_INPUTS, graphs.CAPTION_OUTPUTS
+        parts.append(("caption", graphs.export_caption_path, inputs, outputs))
     for name, trace, inputs, outputs in parts:
         program, path = trace(model), folder / manifest.graph_file(name)
         if manifest.format == "onnx":

@@ -1,6 +1,6 @@
 """Use an exported GLIP like the model itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,14 +26,13 @@ from ..modeling.losses import GroundingLosses
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.postprocessing import GroundingPostprocessor
 from ..modeling.text import TextFeatures
-from .graphs import IMAGE_INPUTS, TEXT_INPUTS
+from .graphs import ANSWER_INPUTS, CAPTION_INPUTS, IMAGE_INPUTS, READING_INPUTS, TEXT_INPUTS
+from .heads import ExportedAnswers, ExportedCaptions, Graph
 from .manifest import OF_MODEL, OF_POSTPROCESSOR, Manifest
 from .onnx_format import require
 from .package import PROMPTS_FILE, TOKENIZER_FOLDER
 
 __all__ = ["ExportedGLIP", "load_exported"]
-
-Graph = Callable[..., tuple[torch.Tensor, ...]]
 
 
 def load_exported(folder: str | Path, device: str = "cpu", **options) -> GroundingPredictor:
@@ -57,8 +56,8 @@ class ExportedGLIP(GLIP):
     """A GLIP whose layers are graphs in files; for inference.
 
     It is called like GLIP, and everything around the layers (padding, chunks of a vocabulary,
-    post-processing) is GLIP's own. An export for fixed prompts looks for these in inputs without
-    prompt, and refuses others.
+    post-processing) is GLIP's own, and so is what is made of the scores of answers. An export for
+    fixed prompts looks for these in inputs without prompt, and refuses others.
 
     Args:
         folder: of `export_glip`. device: where it runs.
@@ -72,15 +71,19 @@ class ExportedGLIP(GLIP):
         folder = Path(folder)
         manifest = Manifest.read(folder)
         device = resolve_device(device)
-        image_graph = _load(folder / manifest.graph_file("image"), manifest, IMAGE_INPUTS, device)
+
+        def load(name: str, inputs: Sequence[str]) -> Graph:
+            return _load(folder / manifest.graph_file(name), manifest, inputs, device)
+
+        image_graph = load("image", IMAGE_INPUTS)
         text = _Text(folder, manifest, device)
         x, y, w, h = manifest.box_weights
         coder = InclusiveBoxCoder((x, y, w, h), manifest.scale_clamp)
         super().__init__(
             backbone=_Images(manifest),
             language_backbone=text,
-            neck=_HandOver(),
-            head=_Head(image_graph, manifest.strides),
+            neck=_Neck(image_graph, manifest.causal),
+            head=_Head(manifest.strides),
             anchor_generator=_Anchors(manifest),
             losses=GroundingLosses(matcher=ATSSMatcher(), box_coder=coder),
             postprocessor=GroundingPostprocessor(
@@ -90,6 +93,11 @@ class ExportedGLIP(GLIP):
             pixel_std=manifest.pixel_std,
             **manifest.values(OF_MODEL),
         )
+        if manifest.answers:
+            self.vqa_head = ExportedAnswers(load("answer", ANSWER_INPUTS), manifest)
+        if manifest.writes:
+            graphs = load("reading", READING_INPUTS), load("caption", CAPTION_INPUTS)
+            self.caption_head = ExportedCaptions(*graphs, manifest)
         self.manifest = manifest
         self.vocabulary_prompts = manifest.fixed_prompts()
         self.eval().to(device)
@@ -126,29 +134,43 @@ class _Images(Backbone):
         return {f"level{i}": ShapeSpec(stride=stride) for i, stride in enumerate(strides)}
 
 
-class _HandOver(nn.Module):
-    """In place of the neck, which is a part of the graph."""
+class _Neck(nn.Module):
+    """The graph, from images and the words of their prompts to predictions and fused words."""
+
+    def __init__(self, graph: Graph, takes_causal: bool):
+        super().__init__()
+        self.graph = graph
+        self.takes_causal = takes_causal
 
     def forward(
         self, images: list[torch.Tensor], text: TextFeatures
-    ) -> tuple[list[torch.Tensor], TextFeatures]:
-        return images, text
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Of B pairs of image and prompt: the images with what is predicted of them, in place of
+        the fused levels; and the fused words, in exports of 0.1 the words as they were."""
+        causal = _causal(text) if self.takes_causal else ()
+        outputs = self.graph(images[0], text.hidden, text.mask, *causal)
+        *predictions, words = (*outputs, text.hidden)[:4]
+        return [images[0], *predictions], words
 
 
 class _Head(nn.Module):
-    """The graph, from images and the words of their prompts to predictions."""
+    """In place of the head, which is a part of the graph."""
 
-    def __init__(self, graph: Graph, strides: Sequence[int]):
+    def __init__(self, strides: Sequence[int]):
         super().__init__()
-        self.graph = graph
         self.strides = strides
         self.num_levels = len(strides)
         self.box_scales = [1.0] * len(strides)  # those of the model are in the graph
 
-    def forward(self, images: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
+    def forward(self, predictions: list[torch.Tensor], words: torch.Tensor) -> GroundingOutput:
         """Of B pairs of image and prompt."""
-        logits, deltas, centerness = self.graph(images[0], text.hidden, text.mask)
-        return GroundingOutput(logits, deltas, centerness, _level_sizes(images[0], self.strides))
+        images, logits, deltas, centerness = predictions
+        return GroundingOutput(logits, deltas, centerness, _level_sizes(images, self.strides))
+
+
+def _causal(text: TokenizedPrompts | TextFeatures) -> tuple[torch.Tensor]:
+    """The last input of the image and text graphs of a model that writes captions."""
+    return (torch.zeros_like(text.mask[:, 0]) if text.causal is None else text.causal,)
 
 
 class _Anchors(DefaultAnchorGenerator):
@@ -187,6 +209,7 @@ class _Text(nn.Module):
         except (OSError, ValueError) as error:
             raise ExportError(f"the export '{folder}' has no usable tokenizer: {error}") from error
         self.tokenizer = PromptTokenizer(tokenizer, manifest.max_tokens)
+        self.takes_causal = manifest.causal
         self.graph: Graph | None = None
         self.stored: dict[tuple[int, ...], torch.Tensor] = {}
         if manifest.prompts:
@@ -196,12 +219,18 @@ class _Text(nn.Module):
             self.graph = _load(path, manifest, TEXT_INPUTS, device)
 
     def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
+        if tokens.causal is not None and not self.takes_causal:
+            raise PromptError(
+                "this export is of a model without a caption head and does not read captions word "
+                "by word: ask for the phrases of a sentence (Prompt.from_caption, Prompt.parse)"
+            )
         if self.graph is not None:
-            words = self.graph(tokens.input_ids, tokens.mask)[0]
+            causal = _causal(tokens) if self.takes_causal else ()
+            words = self.graph(tokens.input_ids, tokens.mask, *causal)[0]
         else:
             found = [self._stored(ids[m]) for ids, m in zip(tokens.input_ids, tokens.mask)]
             words = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
-        return TextFeatures(hidden=words, embedded=words, mask=tokens.mask)
+        return TextFeatures(words, words, tokens.mask, tokens.causal, tokens.seen_by_image)
 
     def _stored(self, ids: torch.Tensor) -> torch.Tensor:
         try:

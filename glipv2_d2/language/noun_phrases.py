@@ -143,7 +143,11 @@ def _trim(chunk: list[int], words: list[str]) -> list[int]:
         if not (place or quantity or word == "of"):
             break
         chunk = chunk[:-1]
-    return [] if all(words[i] in lists.NUMBERS for i in chunk) else chunk
+    return [] if all(_is_number(words[i]) for i in chunk) else chunk
+
+
+def _is_number(word: str) -> bool:
+    return word in lists.NUMBERS or not any(map(str.isalpha, word))
 
 
 @NOUN_PHRASE_EXTRACTORS.register()

@@ -27,7 +27,7 @@ FUNCTION_WORDS = _words(
     "and or but nor so yet while when where whereas who whom than then if because although though "
     "i you he she it we they me him us them himself herself itself themselves something someone "
     "anything anyone everything everyone nothing there here not also just only too still already "
-    "almost again ago now today outdoors indoors somewhere everywhere back how why"
+    "almost again ago now today outdoors indoors somewhere everywhere back how why yes none"
 )
 # Verbs that captions are full of. Words that are mostly nouns ("park", "drink", "watch",
 # "fly", "stand", "show", "work") are left out in the form that they share with the noun.

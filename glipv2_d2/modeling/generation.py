@@ -16,7 +16,7 @@ from .text.attention import KeyValueCache
 if TYPE_CHECKING:
     from .meta_arch.glip import GLIP
 
-__all__ = ["Decoding", "NextWords", "Written", "search", "write_captions"]
+__all__ = ["Decoding", "FusedWords", "NextWords", "Written", "search", "write_captions"]
 
 NEVER = float("-inf")
 
@@ -135,7 +135,7 @@ def write_captions(
     # Beginnings of one length need no padding.
     for length in {len(start): None for start in starts}:
         rows = [i for i, start in enumerate(starts) if len(start) == length]
-        words = _FusedWords(model, [level[rows] for level in features])
+        words = model.caption_head.next_words(model, [level[rows] for level in features])
         ids = torch.tensor([starts[i] for i in rows], device=model.device)
         found = search(words, ids, end, tokenizer.writable.to(ids.device), decoding)
         for i, (tokens, score) in zip(rows, found):
@@ -153,7 +153,7 @@ def _check_room(prompt: Prompt, length: int, decoding: Decoding, max_tokens: int
     )
 
 
-class _FusedWords:
+class FusedWords:
     """The next words by the model itself; each token goes through it once.
 
     The images do not look at the text: their side of the tower is computed once and shared by all

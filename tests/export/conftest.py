@@ -8,7 +8,7 @@ import pytest
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.export import ExportedGLIP, export_glip
 from glipv2_d2.export.graphs import export_image_path
-from tests.support.exported_model import INFERENCE, small_model
+from tests.support.exported_model import INFERENCE, small_model, telling_model
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,24 @@ def loaded(exported):
 
 
 @pytest.fixture(scope="session")
+def telling():
+    """A model that answers questions and writes captions."""
+    return telling_model()
+
+
+@pytest.fixture(scope="session")
+def exported_telling(telling, tmp_path_factory):
+    """Folder of its export."""
+    return export_glip(telling, tmp_path_factory.mktemp("export") / "telling")
+
+
+@pytest.fixture(scope="session")
+def loaded_telling(exported_telling):
+    """It as it comes out of the files."""
+    return ExportedGLIP(exported_telling)
+
+
+@pytest.fixture(scope="session")
 def source_predictor(source_model):
     return GroundingPredictor(source_model, **INFERENCE)
 
@@ -52,5 +70,5 @@ def source_predictor(source_model):
 @pytest.fixture
 def image_read(loaded, monkeypatch):
     """Within it, a file with the image path is not read again."""
-    graph = loaded.head.graph
+    graph = loaded.neck.graph
     monkeypatch.setattr("glipv2_d2.export.runtime._torch_graph", lambda path, device: graph)

@@ -5,7 +5,7 @@ import torch
 from torch.export.passes import move_to_device_pass
 
 from glipv2_d2.errors import ExportError
-from glipv2_d2.export.graphs import ImagePath, TextPath, export_image_path
+from glipv2_d2.export.graphs import CaptionPath, ImagePath, TextPath, export_image_path
 from glipv2_d2.modeling.fusion import DyHead
 from tests.support.exported_model import ODD_SIZES, SIZES, inputs, padded, small_model
 
@@ -45,10 +45,11 @@ def test_the_model_is_left_as_it_was_and_nothing_stays_on_the_cpu_when_a_program
     program = export_image_path(model)
     assert model.neck.training and model.head.training and not model.backbone.training
     moved = move_to_device_pass(program, "meta").module()
-    logits, deltas, centerness = moved(*(x.to("meta") for x in inputs(1, 64, 96, 5)))
+    logits, deltas, centerness, words = moved(*(x.to("meta") for x in inputs(1, 64, 96, 5)))
     positions = 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2 + 1 * 1
     assert logits.device.type == "meta" and logits.shape == (1, positions, 5)
     assert deltas.shape == (1, positions, 4) and centerness.shape == (1, positions)
+    assert words.shape == (1, 5, 32)
 
 
 def test_text(source_model, exported):
@@ -60,6 +61,19 @@ def test_text(source_model, exported):
         mask[0, tokens - 1] = False
         with torch.no_grad():
             torch.testing.assert_close(program(ids, mask), path(ids, mask))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(1, 1, 1, 40), (2, 3, 5, 77), (3, 1, 12, 500)])
+def test_next_words_of_any_number_of_texts(telling, exported_telling, size):
+    images, texts, tokens, positions = size
+    generator = torch.Generator().manual_seed(0)
+    read = torch.randn(1, images, positions, 32, generator=generator)
+    ids = torch.randint(1000, 2000, (images, texts, tokens), generator=generator)
+    program = torch.export.load(exported_telling / "caption.pt2").module()
+    expected = CaptionPath(telling)(read, ids)
+    assert expected.shape == (images, texts, 30522)
+    torch.testing.assert_close(program(read, ids), expected, atol=2e-5, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -45,6 +45,8 @@ def test_what_cannot_be_exported(source_model, exported, tmp_path, monkeypatch):
         export_glip(source_model, exported)
     with pytest.raises(ExportError, match="'tflite'; choose one of torch, onnx"):
         export_glip(source_model, tmp_path / "x", format="tflite")
+    with pytest.raises(ExportError, match="a caption is no fixed prompt"):
+        export_glip(source_model, tmp_path / "x", prompts=[Prompt.unwritten()])
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxscript", None)
         with pytest.raises(ExportError, match="needs the package 'onnxscript'"):

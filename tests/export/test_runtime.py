@@ -5,7 +5,7 @@ import torch
 
 from glipv2_d2 import Prompt
 from glipv2_d2.engine import GroundingPredictor
-from glipv2_d2.errors import ExportError
+from glipv2_d2.errors import ExportError, PromptError
 from glipv2_d2.export import ExportedGLIP, export_glip, load_exported
 from tests.support.exported_model import INFERENCE, NAMES, assert_same_detections, image
 
@@ -40,6 +40,25 @@ def test_an_export_leaves_out_what_its_model_leaves_out(
     monkeypatch.setattr(source_model, "min_score", 0.25)
     loaded = ExportedGLIP(export_glip(source_model, tmp_path / "few"))
     assert (loaded.postprocessor.detections_per_image, loaded.min_score) == (3, 0.25)
+
+
+@torch.no_grad()
+def test_a_caption_is_grounded_as_by_the_model(telling, loaded_telling):
+    caption = Prompt.from_caption("a cat and a dog", [[(2, 5)], [(12, 15)]], kind="caption")
+    pixels = torch.from_numpy(image(64, 96).transpose(2, 0, 1).copy())
+    # Read as any sentence it is grounded in another way.
+    sentence = Prompt.from_caption("a cat and a dog", caption.spans)
+    inputs = [{"image": pixels, "prompt": prompt} for prompt in (caption, sentence)]
+    (found, other), (expected, _) = loaded_telling(inputs), telling(inputs)
+    assert_same_detections(found["instances"], expected["instances"])
+    assert not torch.equal(found["instances"].scores[:5], other["instances"].scores[:5])
+
+
+def test_a_caption_is_refused_by_an_export_without_a_caption_head(loaded):
+    caption = Prompt.from_caption("a cat", [[(2, 5)]], kind="caption")
+    pixels = torch.from_numpy(image(64, 96).transpose(2, 0, 1).copy())
+    with pytest.raises(PromptError, match="does not read captions word by word"):
+        loaded([{"image": pixels, "prompt": caption}])
 
 
 def test_a_truncated_graph(exported, tmp_path):

@@ -4,6 +4,7 @@ from glipv2_d2.errors import UsageError
 from glipv2_d2.language import read_prompt
 from glipv2_d2.language.noun_phrases import (
     noun_phrase_extractor,
+    question_phrases,
     register_noun_phrase_extractor,
 )
 
@@ -43,9 +44,26 @@ def test_rules(caption, expected):
     assert phrases(caption) == expected
 
 
-@pytest.mark.parametrize("caption", ["", "running quickly", "...", "of the"])
+@pytest.mark.parametrize(
+    "caption", ["", "running quickly", "...", "of the", "yes", "no", "none", "2", "10:30", "two"]
+)
 def test_nothing_found(caption):
     assert phrases(caption) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("what color is the star?", ["star"]),
+        ("What kind of animal is on the table?", ["table"]),
+        ("which room has a red sofa?", ["red sofa"]),
+        ("what is the man holding?", ["man"]),
+        ("how many stars are left of the ring?", ["stars", "ring"]),
+    ],
+)
+def test_what_a_question_asks_for_is_none_of_its_phrases(question, expected):
+    spans = question_phrases(question, noun_phrase_extractor("rules"))
+    assert [question[start:end] for start, end in spans] == expected
 
 
 def test_extractors_are_registered_by_their_names(extractors):

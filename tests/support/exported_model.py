@@ -2,9 +2,14 @@
 
 import numpy as np
 import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 from detectron2.structures import ImageList
 
-from tests.support.tiny import tiny_model
+from glipv2_d2.modeling import GLIPv2
+from glipv2_d2.modeling.generation import Decoding
+from glipv2_d2.modeling.heads import CaptionHead, VqaHead
+from tests.support.tiny import tiny_config, tiny_model
 
 INFERENCE = {"min_size": 96, "max_size": 160, "score_threshold": 0.1}
 NAMES = ["cat", "red kite", "traffic light"]
@@ -21,6 +26,26 @@ def small_model(**overrides):
     model = tiny_model(**{"neck.num_blocks": 1, **overrides}).eval()
     with torch.no_grad():
         model.head.bias0.fill_(0.0)
+    return model
+
+
+def telling_model():
+    """The same with answers, and with captions that differ between images and end now and then."""
+    config = tiny_config()
+    config._target_ = GLIPv2
+    config.neck.num_blocks = 1
+    config.vqa_head = L(VqaHead)(text_channels=32, answers=["yes", "no", "red"], ground_answer=True)
+    config.caption_head = L(CaptionHead)(
+        text_channels=32, vocabulary_size=30522, decoding=L(Decoding)(beam_size=2, max_length=5)
+    )
+    torch.manual_seed(0)
+    model = instantiate(config).eval()
+    with torch.no_grad():
+        model.head.bias0.fill_(0.0)
+        model.neck.blocks[0].fusion.gamma_l.fill_(3.0)
+        words = model.language_backbone.word_embedding
+        words.copy_(torch.randn(words.shape, generator=torch.Generator().manual_seed(1)))
+        model.caption_head.bias[model.tokenizer.encode("").ids[-1]] = 2.0
     return model
 
 

@@ -1,4 +1,4 @@
-"""What `glip detect` has found so far, in a file that outlives it."""
+"""What a command has found in images so far, in a file that outlives it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Journal:
     """One line of json per image, written as they come; a later run with equal settings goes on.
 
     The first line has the settings of the run. An entry is kept for a later run if nothing failed,
-    its image has not changed since, and its picture is there. A last line that was not written to
-    its end is left out.
+    its image has not changed since, and its picture, if it has one, is there. A last line that was
+    not written to its end is left out.
 
         with Journal(output / "detections.jsonl", settings) as journal:
             ...  # journal.entries has those of the run before
@@ -51,7 +51,8 @@ class Journal:
     def _is_valid(self, entry: Entry) -> bool:
         if entry["error"] is not None or entry["stamp"] != stamp(entry["file"]):
             return False
-        return (self.path.parent / entry["image"]["picture"]).is_file()
+        picture = entry["image"].get("picture")
+        return picture is None or (self.path.parent / picture).is_file()
 
     def __enter__(self) -> Journal:
         with whole_file(self.path, "w") as file:

@@ -42,7 +42,8 @@ def load_mdetr_json(
     Args:
         json_file: `images[]` with `id, file_name, height, width, caption` and
             `annotations[]` with `image_id, bbox` (xywh), `tokens_positive` ([start, end)
-            character spans of the caption) and optionally `iscrowd, segmentation`.
+            character spans of the caption) and optionally `iscrowd, segmentation`. With
+            `pseudo_labels` in it (`glip label`) nothing is known about boxes where it has none.
         image_root: the folder of the images, or one per `data_source` ("coco", "vg").
         dataset_name: goes into the records.
         report: takes what is left out; one of its own by default, which is logged.
@@ -77,6 +78,9 @@ def load_mdetr_json(
         for record in records:
             record["task"] = task
     boxes = sum(len(record["annotations"]) for record in records)
+    for record in records if "pseudo_labels" in content else ():
+        if not record["annotations"]:
+            del record["annotations"]
     text = "loaded %d captions with %d boxes from %s"
     logging.getLogger(__name__).info(text, len(records), boxes, json_file)
     return records

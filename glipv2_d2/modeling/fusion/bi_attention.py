@@ -237,8 +237,9 @@ class BiAttentionFusion(nn.Module):
             A tensor of the shape of `text`.
         """
         text = self.norm_l(text)
-        # No word's update depends on another's: the K texts are one to the image.
-        of_image = text.reshape(len(visual), -1, text.shape[-1])
+        # No word's update depends on another's: the K texts are one to the image. (`len` of a
+        # tensor would be a constant in exported graphs.)
+        of_image = text.reshape(visual.shape[0], -1, text.shape[-1])
         delta = self.attention.read_image(visual, of_image).view_as(text)
         return self._add(text, self.gamma_l, delta)
 

@@ -4,13 +4,15 @@
 CLIP-ViL_p: a VisualBERT on the last map of CLIP's image tower.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ...errors import ConfigError
-from ..text.attention import additive_mask, visible_words
-from ..text.bert import build_bert
+from ..text.attention import KeyValueCache, visible_words
+from ..text.bert import CAUSAL_TYPES, bert_layer, build_bert
 from ..text.features import TextFeatures
 
 __all__ = ["SingleStreamEncoder"]
@@ -30,7 +32,7 @@ class SingleStreamEncoder(nn.Module):
             25), for a ResNet; None: the tower has told the positions (ViT).
 
     Raises:
-        ConfigError: `text_channels` is not the encoder's width.
+        ConfigError: `text_channels` is not the encoder's width, or it has not BERT's layers.
     """
 
     reads = "hidden"
@@ -45,14 +47,19 @@ class SingleStreamEncoder(nn.Module):
         grid_size: int | None = None,
     ):
         super().__init__()
-        body = build_bert(model, pretrained)
+        body: Any = build_bert(model, pretrained)
         config = body.config
         if config.hidden_size != text_channels:
             raise ConfigError(
                 f"model.neck.text_channels is {text_channels}, and '{model}' is "
                 f"{config.hidden_size} wide: set it to that"
             )
-        self.layers = body.encoder
+        if config.model_type not in CAUSAL_TYPES:
+            raise ConfigError(
+                f"model.neck.model is a {config.model_type!r}, whose layers are not BERT's: use "
+                f"one of {', '.join(CAUSAL_TYPES)}"
+            )
+        self.layers: nn.ModuleList = body.encoder.layer
         self.channels = channels
         self.grid_size = grid_size
         if grid_size is not None:
@@ -80,19 +87,41 @@ class SingleStreamEncoder(nn.Module):
         Raises:
             ConfigError: it is not one map, of other channels, or larger than `grid_size`.
         """
+        cells = self._cells(features)
+        # The image in front: its sums are in one order for texts of any length.
+        fused = torch.cat([cells, text.hidden.to(cells.dtype)], dim=1)
+        visible = joint_attention(cells.shape[1], text)
+        for layer in self.layers:
+            fused = bert_layer(layer, fused, visible)
+        cells, words = fused.split([cells.shape[1], text.mask.shape[1]], dim=1)
+        return [cells.transpose(1, 2).unflatten(2, features[0].shape[-2:])], words
+
+    def read_images(self, features: list[torch.Tensor]) -> KeyValueCache:
+        """What a text that the image does not look at reads of it; see `VLTower.read_images`."""
+        cells, images = self._cells(features), KeyValueCache()
+        visible = torch.ones(1, 1, cells.shape[1], dtype=torch.bool, device=cells.device)
+        for layer in self.layers:
+            cells = bert_layer(layer, cells, visible, images)
+        return images
+
+    def read_on(
+        self, words: torch.Tensor, images: KeyValueCache, cache: KeyValueCache
+    ) -> torch.Tensor:
+        """Fuse more words of causal texts that the images do not look at; see `VLTower.read_on`."""
+        visible = F.pad(cache.visible_to(words), (images.length, 0), value=True)
+        for layer in self.layers:
+            words = bert_layer(layer, words, visible, cache, images)
+        return words
+
+    def _cells(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """The one map (B, C, h, w) as positions (B, N, L)."""
         self._check(features)
         (grid,) = features
         if self.grid_size is not None:
             height, width = grid.shape[-2:]
             positions = self.rows[:height, None] + self.columns[None, :width]
             grid = grid + positions.permute(2, 0, 1)
-        cells = self.projection(grid.flatten(2).transpose(1, 2))
-        # The image in front: its sums are in one order for texts of any length.
-        sequence = torch.cat([cells, text.hidden.to(cells.dtype)], dim=1)
-        mask = additive_mask(joint_attention(cells.shape[1], text), sequence.dtype)
-        fused = self.layers(sequence, attention_mask=mask).last_hidden_state
-        cells, words = fused.split([cells.shape[1], text.mask.shape[1]], dim=1)
-        return [cells.transpose(1, 2).unflatten(2, grid.shape[-2:])], words
+        return self.projection(grid.flatten(2).transpose(1, 2))
 
     def _check(self, features: list[torch.Tensor]) -> None:
         if len(features) != 1 or features[0].shape[1] != self.channels:
@@ -112,10 +141,11 @@ class SingleStreamEncoder(nn.Module):
 
 def joint_attention(num_cells: int, text: TextFeatures) -> torch.Tensor:
     """(B, N + T, N + T) bool, True where a position (first the N cells, then the words) looks."""
+    words = visible_words(text.mask, text.causal)
     length = text.mask.shape[1]
-    seen = F.pad(text.mask, (num_cells, 0), value=True)[:, None]
-    seen = seen.repeat(1, num_cells + length, 1)
-    seen[:, num_cells:, num_cells:] = visible_words(text.mask, text.causal)
+    of_words = F.pad(words.expand(-1, length, -1), (num_cells, 0), value=True)
+    of_cells = text.mask[:, None]
     if text.seen_by_image is not None:
-        seen[:, :num_cells, num_cells:] &= text.seen_by_image[:, None, None]
-    return seen
+        of_cells = of_cells & text.seen_by_image[:, None, None]
+    of_cells = F.pad(of_cells.expand(-1, num_cells, -1), (num_cells, 0), value=True)
+    return torch.cat([of_cells, of_words], dim=1)

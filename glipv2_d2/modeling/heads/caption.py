@@ -11,7 +11,7 @@ from torch import nn
 
 from ...errors import ConfigError
 from ...language.prompt import Prompt
-from ..generation import Decoding, Written, write_captions
+from ..generation import Decoding, FusedWords, NextWords, Written, write_captions
 from ..precision import at_least_float32, without_autocast
 from ..processes import mean_over_processes
 from .task_head import TrainingPass, WritingHead
@@ -101,6 +101,10 @@ class CaptionHead(WritingHead):
         # Not at least 1: of one word in N processes the mean is 1 / N.
         count = mean_over_processes(loss.new_tensor(float(len(labels)))).clamp(min=1e-6)
         return self.weight * loss / count
+
+    def next_words(self, model: GLIP, features: list[torch.Tensor]) -> NextWords:
+        """What tells the next words of captions of B images; see `write_captions`."""
+        return FusedWords(model, features)
 
     def write(
         self,

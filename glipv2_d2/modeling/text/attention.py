@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["KeyValueCache", "TextLayer", "additive_mask", "attend", "visible_words"]
+__all__ = ["KeyValueCache", "TextLayer", "attend", "visible_words"]
 
 
 def visible_words(mask: torch.Tensor, causal: torch.Tensor | None = None) -> torch.Tensor:
@@ -52,6 +52,10 @@ class KeyValueCache:
         self._layers[layer] = keys, values
         return keys, values
 
+    def of(self, layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values (B, heads, length, d) of a layer that has had words."""
+        return self._layers[layer]
+
     def select(self, texts: torch.Tensor) -> None:
         """Go on with these of the B texts, (B',) int64, each as often as it is named."""
         self._layers = {
@@ -66,6 +70,7 @@ def attend(
     visible: torch.Tensor,
     dropout: float = 0.0,
     cache: KeyValueCache | None = None,
+    front: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Multi-head attention of n words to themselves and to those before them in the cache.
 
@@ -74,6 +79,7 @@ def attend(
         projected: queries, keys and values, (B, n, L) each.
         visible: see `visible_words` and `KeyValueCache.visible_to`.
         dropout: of the attention weights.
+        front: keys and values, (B, heads, N, d), of N positions in front of all words.
 
     Returns:
         (B, n, L), the heads side by side, not yet projected.
@@ -81,6 +87,8 @@ def attend(
     query, keys, values = (x.unflatten(2, (num_heads, -1)).transpose(1, 2) for x in projected)
     if cache is not None:
         keys, values = cache.extend(layer, keys, values)
+    if front is not None:
+        keys, values = torch.cat((front[0], keys), 2), torch.cat((front[1], values), 2)
     attended = F.scaled_dot_product_attention(query, keys, values, visible[:, None], dropout)
     return attended.transpose(1, 2).flatten(2)
 
@@ -139,12 +147,3 @@ class TextLayer(nn.Module):
 
     def _feed_forward(self, words: torch.Tensor) -> torch.Tensor:
         return self.dropout(self.linear2(self.activation(self.linear1(words))))
-
-
-def additive_mask(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(B, Q, K) bool, True where a position looks -> (B, 1, Q, K), 0 there, elsewhere the minimum.
-
-    The layers of `transformers` take a mask of four dimensions as it is.
-    """
-    mask = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-    return mask[:, None]

@@ -16,7 +16,7 @@ from .build import LANGUAGE_BACKBONE_REGISTRY
 from .features import TextFeatures
 from .pretrained import quiet_transformers, unavailable_message
 
-__all__ = ["BertLanguageBackbone", "build_bert"]
+__all__ = ["CAUSAL_TYPES", "BertLanguageBackbone", "bert_layer", "build_bert"]
 
 logger = logging.getLogger(__name__)
 
@@ -115,11 +115,7 @@ class BertLanguageBackbone(nn.Module):
     def _read_causal(
         self, ids: torch.Tensor, visible: torch.Tensor, cache: KeyValueCache | None = None
     ) -> list[torch.Tensor]:
-        """The hidden states (B, n, L), that of the last layer last, where words see but some.
-
-        The modules of `transformers` in their order, with an attention of our own: what its models
-        take as mask and as cache differs between its versions and between types of encoders.
-        """
+        """The hidden states (B, n, L), that of the last layer last, where words see but some."""
         if not self.can_be_causal:
             raise PromptError(
                 f"the language backbone's encoder is a {self.body.config.model_type!r}, which "
@@ -131,17 +127,42 @@ class BertLanguageBackbone(nn.Module):
         padding = body.embeddings.position_embeddings.padding_idx
         if padding is not None:  # RoBERTa counts from the entry after that of padding
             positions = positions + padding + 1
-        hidden = body.embeddings(input_ids=ids, position_ids=positions)
-        states = [hidden]
+        states = [body.embeddings(input_ids=ids, position_ids=positions)]
         for layer in body.encoder.layer:
-            own = layer.attention.self
-            projected = own.query(hidden), own.key(hidden), own.value(hidden)
-            dropout = own.dropout.p if self.training else 0.0
-            attended = attend(own, projected, own.num_attention_heads, visible, dropout, cache)
-            attended = layer.attention.output(attended, hidden)
-            hidden = layer.output(layer.intermediate(attended), attended)
-            states.append(hidden)
+            states.append(bert_layer(layer, states[-1], visible, cache))
+        if cache is not None and not len(body.encoder.layer):
+            # Nothing else would count the words.
+            cache.extend(body.embeddings, states[0][:, None], states[0][:, None])
         return states
+
+
+def bert_layer(
+    layer: Any,
+    hidden: torch.Tensor,
+    visible: torch.Tensor,
+    cache: KeyValueCache | None = None,
+    images: KeyValueCache | None = None,
+) -> torch.Tensor:
+    """A BertLayer of `transformers` with an attention of our own.
+
+    What its models take as mask and as cache differs between its versions and between types of
+    encoders.
+
+    Args:
+        hidden: (B K, n, L). visible, cache: see `attend`.
+        images: what came through the layer of B images, in front of the words of K texts each.
+    """
+    own = layer.attention.self
+    projected = own.query(hidden), own.key(hidden), own.value(hidden)
+    dropout = own.dropout.p if own.training else 0.0
+    front = None
+    if images is not None:
+        keys, values = images.of(own)
+        count = len(hidden) // len(keys)
+        front = keys.repeat_interleave(count, 0), values.repeat_interleave(count, 0)
+    attended = attend(own, projected, own.num_attention_heads, visible, dropout, cache, front)
+    attended = layer.attention.output(attended, hidden)
+    return layer.output(layer.intermediate(attended), attended)
 
 
 def build_bert(model: str, pretrained: bool, num_layers: int | None = None) -> PreTrainedModel:

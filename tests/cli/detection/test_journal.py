@@ -29,6 +29,13 @@ def test_what_was_found_is_kept_and_what_failed_is_not(journal_path):
     assert names(journal_path) == ["a.png"]
 
 
+def test_an_entry_without_a_picture_is_kept(journal_path):
+    with Journal(journal_path, SETTINGS) as journal:
+        file = str(journal_path.parent / "b.png")
+        journal.add({"file": file, "image": {"height": 60}, "error": None})
+    assert names(journal_path) == ["a.png", "b.png"]
+
+
 def test_a_line_that_was_not_written_to_its_end_is_left_out(journal_path):
     with open(journal_path, "a") as file:
         file.write('{"file": "c.png')

@@ -49,6 +49,20 @@ def test_evaluation_phrases_and_uncompressed_masks(mdetr_json):
     assert records[0]["annotations"][0]["segmentation"]["size"] == [60, 80]
 
 
+def test_of_pseudo_labels_without_a_box_nothing_is_known_about_boxes(mdetr_json):
+    def without_boxes_of_the_first(content):
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 100]
+
+    def labeled(content):
+        without_boxes_of_the_first(content)
+        content["pseudo_labels"] = {"threshold": 0.5}
+
+    truth = load_mdetr_json(edited(mdetr_json, without_boxes_of_the_first), "")
+    assert [len(r["annotations"]) for r in truth[:2]] == [0, 2]
+    labels = load_mdetr_json(edited(mdetr_json, labeled), "")
+    assert "annotations" not in labels[0] and len(labels[1]["annotations"]) == 2
+
+
 def test_bad_files(tmp_path, mdetr_json):
     with pytest.raises(DataError, match=r"no annotation file .*missing\.json"):
         load_mdetr_json(str(tmp_path / "missing.json"), "")

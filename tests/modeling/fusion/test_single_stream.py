@@ -2,12 +2,18 @@
 
 import pytest
 import torch
+from detectron2.config import instantiate
 
+from glipv2_d2.config import get_config
 from glipv2_d2.errors import ConfigError
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.fusion import SingleStreamEncoder
+from glipv2_d2.modeling.generation import Decoding, search, write_captions
 from glipv2_d2.modeling.text import BertLanguageBackbone, TextFeatures
-from tests.support.tiny import tiny_bert_folder
+from glipv2_d2.modeling.text.attention import KeyValueCache
+from glipv2_d2.modeling.text.bert import bert_layer
+from tests.support.tiny import tiny_bert_folder, tiny_config
+from tests.support.tiny_captions import Recomputed, tiny_features
 
 CHANNELS, TEXT, TOKENS = 12, 32, 5
 
@@ -46,7 +52,9 @@ def test_the_layers_are_those_of_the_pretrained_encoder():
     tokens = whole.tokenizer([Prompt.from_classes(["a red kite above the sea"])])
     embedded = start(tokens).hidden
     assert not [name for name, _ in start.named_parameters() if "layer." in name]
-    actual = neck.eval().layers(embedded).last_hidden_state
+    actual, visible = embedded, tokens.mask[:, None]
+    for layer in neck.eval().layers:
+        actual = bert_layer(layer, actual, visible)
     # Six layers in float32, attention with and without a mask.
     torch.testing.assert_close(actual, whole(tokens).hidden, atol=1e-5, rtol=1e-5)
 
@@ -94,6 +102,51 @@ def test_a_caption_leaks_nothing(neck):
         assert torch.equal(other_words[0, :position], words[0, :position])
         assert (other_words[0, position:] != words[0, position:]).any(dim=1).all()
         assert (other_level[1] != level[1]).any() and (other_words[1] != words[1]).any()
+
+
+@torch.no_grad()
+def test_a_caption_read_word_by_word(neck):
+    """Two texts of each image; both sides are computed once, and give what they give together."""
+    features, _ = inputs()
+    hidden = torch.randn(4, TOKENS, TEXT)
+    mask = torch.ones(4, TOKENS, dtype=torch.bool)
+    texts = TextFeatures(hidden, hidden, mask, causal=mask[:, 0], seen_by_image=~mask[:, 0])
+    _, words = neck([features[0].repeat_interleave(2, 0)], texts)
+    images, cache = neck.read_images(features), KeyValueCache()
+    for start, end in ((0, 2), (2, 3), (3, TOKENS)):
+        read = neck.read_on(hidden[:, start:end], images, cache)
+        # Two layers in float32, over sequences of other lengths.
+        torch.testing.assert_close(read, words[:, start:end], atol=1e-5, rtol=1e-5)
+    assert cache.length == TOKENS and images.length == 12
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_captions_are_written_as_without_a_cache(beam_size):
+    """By a whole model, whose language backbone has no layers to count the words."""
+    recipe = get_config("captioning/clip_vil_caption.py").model
+    config = tiny_config()
+    config.backbone = config.backbone.bottom_up
+    config.backbone.out_features = ("res5",)
+    config.language_backbone.num_layers = 0
+    for key in ("_target_", "neck", "head", "anchor_generator", "caption_head"):
+        config[key] = recipe[key]
+    config.neck.update(channels=128, text_channels=TEXT)
+    torch.manual_seed(0)
+    model = instantiate(config).eval()
+    for parameter in (*model.neck.layers.parameters(), model.language_backbone.word_embedding):
+        torch.nn.init.normal_(parameter, std=0.5)
+    features = tiny_features(model, 2)
+    decoding = Decoding(beam_size=beam_size, max_length=6, min_length=4)
+    written = write_captions(model, features, [Prompt.unwritten()] * 2, decoding)
+    tokenizer = model.tokenizer
+    *start, end = tokenizer.encode("").ids
+    for i in range(2):
+        words = Recomputed(model, [level[i : i + 1] for level in features])
+        ((tokens, score),) = search(words, torch.tensor([start]), end, tokenizer.writable, decoding)
+        assert written[i].caption == tokenizer.decode(start + tokens)
+        # Two layers of float32, attended in another order.
+        assert written[i].score == pytest.approx(score, abs=1e-4)
 
 
 @torch.no_grad()

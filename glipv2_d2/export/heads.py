@@ -1,0 +1,56 @@
+"""The task heads of an exported GLIPv2."""
+
+from collections.abc import Callable
+
+import torch
+
+from ..modeling import GLIP
+from ..modeling.generation import Decoding, NextWords
+from ..modeling.heads import CaptionHead, TaskHead, VqaHead
+from .manifest import Manifest
+
+__all__ = ["ExportedAnswers", "ExportedCaptions", "Graph"]
+
+Graph = Callable[..., tuple[torch.Tensor, ...]]
+
+
+class ExportedAnswers(VqaHead):
+    """The VQA head, whose layers are the graph "answer"."""
+
+    def __init__(self, graph: Graph, manifest: Manifest):
+        TaskHead.__init__(self)  # no layers
+        self.graph = graph
+        self.answers = manifest.answers
+        self.ground_answer = manifest.ground_answer
+
+    def logits(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """See `VqaHead.logits`."""
+        return self.graph(words, mask)[0]
+
+
+class ExportedCaptions(CaptionHead):
+    """The caption head, and all of the model that captions take, as graphs of these names."""
+
+    def __init__(self, reading: Graph, caption: Graph, manifest: Manifest):
+        TaskHead.__init__(self)  # no layers
+        self.reading, self.caption = reading, caption
+        self.decoding = Decoding(**manifest.decoding)
+
+    def next_words(self, model: GLIP, features: list[torch.Tensor]) -> NextWords:
+        """See `CaptionHead.next_words`."""
+        return _NextWords(self.caption, self.reading(features[0])[0])
+
+
+class _NextWords:
+    """See `NextWords`; each text is read anew for its next word, what it reads of its image not."""
+
+    def __init__(self, graph: Graph, read: torch.Tensor):
+        self._graph, self._read = graph, read
+        self._texts = torch.empty(read.shape[1], 1, 0, dtype=torch.int64, device=read.device)
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        self._texts = torch.cat((self._texts, ids), dim=2)
+        return self._graph(self._read, self._texts)[0]
+
+    def select(self, texts: torch.Tensor) -> None:
+        self._texts = self._texts.flatten(0, 1)[texts].unflatten(0, (len(self._texts), -1))
