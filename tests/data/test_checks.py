@@ -168,7 +168,7 @@ def test_a_caption_that_is_not_utf8():
 def test_answers_without_scores(answers):
     (question,) = grounding([[2, 8]])
     question |= {"task": "question", "answers": answers}
-    with pytest.raises(DataError, match="'answers' is no mapping of answers to scores"):
+    with pytest.raises(DataError, match="'answers' gives each answer a score from 0 to 1"):
         check_records([question], "tiny", invalid="raise")
     question["answers"] = {"red": 1, "pink": 0.3, "": 0}
     assert check_records([question], "tiny", invalid="raise") == [question]

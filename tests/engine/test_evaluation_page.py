@@ -6,6 +6,7 @@ import shlex
 import sys
 
 import pytest
+import torch
 
 from glip_commands.main import main
 from glip_commands.train import parse
@@ -14,6 +15,7 @@ from glipv2_d2.engine.setup import load_config
 from tests.support import ROOT
 from tests.support import benchmark_tree as tree
 from tests.support.tiny_data import CONFIG
+from tests.support.tiny_understanding import tiny_understanding_model
 
 PAGE = (ROOT / "docs/evaluation.md").read_text()
 COMMANDS = [
@@ -41,6 +43,7 @@ def data(tmp_path_factory):
     for make in (tree.coco, tree.lvis, tree.flickr30k, tree.refcoco, tree.phrasecut, tree.odinw):
         make(root)
     tree.without_truth(root)
+    tree.questions(root)
     few_shot = ["fewshot_train_shot3_seed3", "fewshot_val_shot3_seed3"]
     tree.odinw(root, ["pothole"], few_shot, count=2)
     with tree.catalogs_at(root):
@@ -50,7 +53,12 @@ def data(tmp_path_factory):
 def named(argument, weights, folder):
     """An argument with the tiny model, its weights and a folder of the test in the page's place."""
     argument = re.sub(r"^configs/pretrain/glip_t(_a)?\.py$", str(CONFIG), argument)
+    if argument.startswith("configs/vqa/"):
+        argument = str(CONFIG.with_name("tiny_vqa.py"))
     argument = re.sub(r"(^|=)glip_\w+\.pth$", rf"\g<1>{weights}", argument)
+    if re.match(r"glipv2_\w+_vqa\.pth$", argument):
+        argument = str(weights.with_name("tiny_vqa.pth"))
+        torch.save(tiny_understanding_model().state_dict(), argument)
     if argument.endswith(".yaml"):
         definitions = weights.with_name("definitions.yaml")
         definitions.write_text("pothole: {clean_name: pothole, def_wiki: A hole., gpt3: [Deep.]}")
@@ -95,6 +103,9 @@ def test_a_command_of_the_page(
     else:
         arguments[arguments.index("--tune") + 1] = str(ROOT / "configs/finetune/odinw.py")
     assert main([program, *arguments]) == 0
+    if rest[-1].endswith("vqav2_test-dev"):
+        check_answers(tmp_path / "output", caplog.text)
+        return
     if rest[-1].endswith(("test-dev", "test_dev")):
         check_submission(tmp_path / "output", caplog.text)
         return
@@ -119,6 +130,16 @@ def check_submission(folder, log):
     assert {type(row["category_id"]) for row in rows} == {int}
     assert 80 < max(row["category_id"] for row in rows) <= largest
     assert all(len(row["bbox"]) == 4 and 0 <= row["score"] <= 1 for row in rows)
+
+
+def check_answers(folder, log):
+    """The file of questions without answers, as VQA's server takes it."""
+    assert not (folder / "last_results.json").exists()
+    path = folder / "inference/vqav2_test-dev_results.json"
+    assert "no accuracy can be computed here" in log and f"are in {path}" in log
+    rows = json.loads(path.read_text())
+    assert [row["question_id"] for row in rows] == [262148000, 262148001]
+    assert all(row.keys() == {"question_id", "answer"} for row in rows)
 
 
 def test_every_recipe_is_on_the_page():
