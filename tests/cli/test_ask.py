@@ -16,7 +16,7 @@ QUESTION = "what color is the [star]?"
 
 
 @pytest.fixture
-def photos(tmp_path):
+def odd_photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -43,9 +43,9 @@ def ask(understanding_weights):
     return run
 
 
-def test_a_folder(ask, photos, understanding_weights, tmp_path, capsys):
+def test_a_folder(ask, odd_photos, understanding_weights, tmp_path, capsys):
     output = tmp_path / "out"
-    assert ask(photos, QUESTION, "--output", output, "--batch-size", 2) == 1
+    assert ask(odd_photos, QUESTION, "--output", output, "--batch-size", 2) == 1
     printed = capsys.readouterr()
     assert "broken.png" in printed.err and "1 of 3 images failed" in printed.err
     report = json.loads((output / "answers.json").read_text())
@@ -59,22 +59,22 @@ def test_a_folder(ask, photos, understanding_weights, tmp_path, capsys):
         of_image = [d for d in report["detections"] if d["file"] == image["file"]]
         assert [d["phrase"] for d in of_image] == ["star", expected.answer]
         assert image["detections"] == 2 and "mask" in of_image[0]
-    assert [f["file"] for f in report["failed"]] == [str(photos / "broken.png")]
+    assert [f["file"] for f in report["failed"]] == [str(odd_photos / "broken.png")]
 
     # Only what failed is tried again.
-    assert ask(photos, QUESTION, "--output", output) == 1
+    assert ask(odd_photos, QUESTION, "--output", output) == 1
     assert "2 of 3 images are done already" in capsys.readouterr().out
-    assert ask(photos, "is it?", "--output", output) == 1
+    assert ask(odd_photos, "is it?", "--output", output) == 1
     assert "another question" in capsys.readouterr().out
 
 
-def test_the_report_alone_is_printed(ask, photos, capsys):
-    (photos / "broken.png").unlink()
-    assert ask(photos, "what is it?", "--json") == 0
+def test_the_report_alone_is_printed(ask, odd_photos, capsys):
+    (odd_photos / "broken.png").unlink()
+    assert ask(odd_photos, "what is it?", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert [image["picture"] for image in report["images"]] == [None, None]
     assert all(image["answer"] in ANSWERS for image in report["images"])
-    assert list(photos.parent.iterdir()) == [photos]
+    assert list(odd_photos.parent.iterdir()) == [odd_photos]
 
 
 @pytest.mark.parametrize(
@@ -94,15 +94,15 @@ def test_the_report_alone_is_printed(ask, photos, capsys):
         (["{photo}", QUESTION, "--phrases", "none"], "unknown noun-phrase extractor 'none'"),
     ],
 )
-def test_what_cannot_be_asked(ask, photos, capsys, words, message):
-    photo = str(photos / "\N{CAT FACE}.png")
+def test_what_cannot_be_asked(ask, odd_photos, capsys, words, message):
+    photo = str(odd_photos / "\N{CAT FACE}.png")
     assert ask(*(word.replace("{photo}", photo) for word in words)) == 2
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and not printed.out
     assert re.search(message, printed.err)
 
 
-def test_a_model_that_answers_nothing(tiny_weights, photos, capsys):
+def test_a_model_that_answers_nothing(tiny_weights, odd_photos, capsys):
     options = ["--config-file", "tests/support/tiny_detect.py", "--weights", str(tiny_weights)]
-    assert main(["ask", str(photos), QUESTION, *options]) == 2
+    assert main(["ask", str(odd_photos), QUESTION, *options]) == 2
     assert "model.vqa_head" in capsys.readouterr().err

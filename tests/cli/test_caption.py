@@ -14,7 +14,7 @@ CONFIG = "tests/support/tiny_understanding.py"
 
 
 @pytest.fixture
-def photos(tmp_path):
+def two_photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -29,9 +29,9 @@ def caption(understanding_weights):
     return lambda *words: main(["caption", *map(str, words), *weights])
 
 
-def test_a_folder(caption, photos, understanding_weights, tmp_path, capsys):
+def test_a_folder(caption, two_photos, understanding_weights, tmp_path, capsys):
     output = tmp_path / "out"
-    assert caption(photos, "--output", output, "--batch-size", 2) == 0
+    assert caption(two_photos, "--output", output, "--batch-size", 2) == 0
     report = json.loads((output / "captions.json").read_text())
     assert report["decoding"]["max_length"] == 6  # the model's own
     predictor = GroundingPredictor.from_config(CONFIG, understanding_weights, device="cpu")
@@ -47,14 +47,14 @@ def test_a_folder(caption, photos, understanding_weights, tmp_path, capsys):
     assert sorted(path.name for path in output.iterdir()) == ["a.jpg", "b.jpg", "captions.json"]
 
 
-def test_how_it_is_written(caption, photos, understanding_weights, capsys):
+def test_how_it_is_written(caption, two_photos, understanding_weights, capsys):
     options = ["--beginning", "a", "--max-length", 3, "--top-p", 0.9, "--seed", 7, "--json"]
-    assert caption(photos / "a.png", *options) == 0
+    assert caption(two_photos / "a.png", *options) == 0
     report = json.loads(capsys.readouterr().out)
     decoding = Decoding(beam_size=1, max_length=3, top_p=0.9, seed=7)
     assert Decoding(**report["decoding"]) == decoding and report["beginning"] == "a"
     predictor = GroundingPredictor.from_config(CONFIG, understanding_weights, device="cpu")
-    (expected,) = predictor.caption(photos / "a.png", "a", decoding=decoding)
+    (expected,) = predictor.caption(two_photos / "a.png", "a", decoding=decoding)
     assert report["images"][0]["caption"] == expected.caption
 
 
@@ -67,13 +67,13 @@ def test_how_it_is_written(caption, photos, understanding_weights, capsys):
         (["--max-length", 300], "set a smaller max_length"),
     ],
 )
-def test_what_cannot_be_written(caption, photos, capsys, words, message):
-    assert caption(photos, *words) == 2
+def test_what_cannot_be_written(caption, two_photos, capsys, words, message):
+    assert caption(two_photos, *words) == 2
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.count("\n") == 1 and not printed.out
 
 
-def test_a_model_that_writes_nothing(tiny_weights, photos, capsys):
+def test_a_model_that_writes_nothing(tiny_weights, two_photos, capsys):
     options = ["--config-file", "tests/support/tiny_detect.py", "--weights", str(tiny_weights)]
-    assert main(["caption", str(photos), *options]) == 2
+    assert main(["caption", str(two_photos), *options]) == 2
     assert "model.caption_head" in capsys.readouterr().err

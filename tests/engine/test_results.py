@@ -23,7 +23,7 @@ def image(height=32, width=40, seed=0):
 
 
 @pytest.fixture(scope="module")
-def predictor():
+def describer():
     model = tiny_understanding_model()
     del model.neck.blocks[1:]  # what is asked is the same, and a call takes half the time
     return GroundingPredictor(model, min_size=32, max_size=64, batch_size=2, score_threshold=0.9)
@@ -39,21 +39,21 @@ def same(found, expected):
     torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor, atol=1e-3, rtol=1e-5)
 
 
-def test_an_answer_has_the_best_box_of_each_phrase(predictor):
-    (found,) = predictor.answer(image(), QUESTION)
+def test_an_answer_has_the_best_box_of_each_phrase(describer):
+    (found,) = describer.answer(image(), QUESTION)
     assert isinstance(found, Answer) and found.answer == found.answers[0][0]
     assert found.prompt.caption == f"{QUESTION} [MASK]"
     assert found.instances.image_size == (32, 40)
     assert list(found.instances.pred_phrases) == ["star", found.answer]  # in the order of the text
     assert found.instances.pred_masks.shape == (2, 32, 40)
-    everything = predictor(image(), found.prompt, score_threshold=0.1)[0]
+    everything = describer(image(), found.prompt, score_threshold=0.1)[0]
     for phrase in (0, 1):
         best = everything.scores[everything.pred_classes == phrase].max()
         assert found.instances.scores[phrase] == best
 
 
-def test_a_caption_has_the_best_box_of_each_phrase(predictor):
-    (found,) = predictor.caption(image())
+def test_a_caption_has_the_best_box_of_each_phrase(describer):
+    (found,) = describer.caption(image())
     assert isinstance(found, Caption) and found.score < 0
     assert found.prompt.caption == found.caption and found.prompt.kind == "caption"
     classes = found.instances.pred_classes.tolist()
@@ -61,60 +61,60 @@ def test_a_caption_has_the_best_box_of_each_phrase(predictor):
     assert set(found.instances.pred_phrases) <= set(found.prompt.names)
 
 
-def test_thresholds_and_masks(predictor):
-    (found,) = predictor.answer(image(), QUESTION)
+def test_thresholds_and_masks(describer):
+    (found,) = describer.answer(image(), QUESTION)
     between = found.instances.scores.mean().item()
-    (fewer,) = predictor.answer(image(), QUESTION, score_threshold=between, masks=False)
+    (fewer,) = describer.answer(image(), QUESTION, score_threshold=between, masks=False)
     assert len(fewer.instances) == 1 and not fewer.instances.has("pred_masks")
     assert fewer.answers == found.answers
-    strict = GroundingPredictor(predictor.model, min_size=32, max_size=64, phrase_threshold=1.0)
+    strict = GroundingPredictor(describer.model, min_size=32, max_size=64, phrase_threshold=1.0)
     assert len(strict.answer(image(), QUESTION)[0].instances) == 0
     assert len(strict.caption(image())[0].instances) == 0
     for bad in (35, "0.5"):
         with pytest.raises(UsageError, match="phrase_threshold must"):
-            GroundingPredictor(predictor.model, phrase_threshold=bad)
+            GroundingPredictor(describer.model, phrase_threshold=bad)
         with pytest.raises(UsageError, match="score_threshold must"):
-            predictor.answer(image(), QUESTION, score_threshold=bad)
+            describer.answer(image(), QUESTION, score_threshold=bad)
 
 
-def test_batches_equal_single_images(predictor):
+def test_batches_equal_single_images(describer):
     images = [image(32, 40, 1), image(32, 60, 2), image(32, 40, 3)]
     questions = [QUESTION, "is there a cat?", "how many dogs are there?"]
-    for pixels, question, answer in zip(images, questions, predictor.answer(images, questions)):
-        same(answer, predictor.answer(pixels, question)[0])
-    for pixels, caption in zip(images, predictor.caption(images, "a")):
+    for pixels, question, answer in zip(images, questions, describer.answer(images, questions)):
+        same(answer, describer.answer(pixels, question)[0])
+    for pixels, caption in zip(images, describer.caption(images, "a")):
         assert caption.caption.startswith("a")
-        same(caption, predictor.caption(pixels, "a")[0])
+        same(caption, describer.caption(pixels, "a")[0])
 
 
-def test_an_encoded_image_answers_and_has_a_caption(predictor):
+def test_an_encoded_image_answers_and_has_a_caption(describer):
     calls = []
-    encoded = predictor.set_image(image())
-    hook = predictor.model.backbone.register_forward_hook(lambda *args: calls.append(1))
+    encoded = describer.set_image(image())
+    hook = describer.model.backbone.register_forward_hook(lambda *args: calls.append(1))
     decoding = Decoding(beam_size=1, max_length=2)
     answer = encoded.answer(QUESTION, masks=False)
     captions = [encoded.caption(), encoded.caption("a", decoding=decoding, score_threshold=0.5)]
     hook.remove()
     assert not calls
-    same(answer, predictor.answer(image(), QUESTION, masks=False)[0])
-    same(captions[0], predictor.caption(image())[0])
-    expected = predictor.caption(image(), "a", decoding=decoding, score_threshold=0.5)
+    same(answer, describer.answer(image(), QUESTION, masks=False)[0])
+    same(captions[0], describer.caption(image())[0])
+    expected = describer.caption(image(), "a", decoding=decoding, score_threshold=0.5)
     same(captions[1], expected[0])
 
 
-def test_threads_share_a_predictor(predictor):
+def test_threads_share_a_predictor(describer):
     """Four threads ask for boxes, answers and captions, as one after the other."""
-    encoded = predictor.set_image(image())
+    encoded = describer.set_image(image())
     kinds = [
-        lambda: predictor.answer(image(seed=1), QUESTION)[0],
+        lambda: describer.answer(image(seed=1), QUESTION)[0],
         lambda: encoded.answer("is there a cat?"),
         lambda: encoded.caption("a cat"),
-        lambda: predictor.caption(image(seed=2))[0],
+        lambda: describer.caption(image(seed=2))[0],
     ]
     expected = [kind() for kind in kinds]
 
     def work(thread):
-        predictor.model.text_cache.clear()
+        describer.model.text_cache.clear()
         encoded.predict(["cat", "dog"])
         return [(k, kinds[k]()) for k in ((thread + call) % len(kinds) for call in range(4))]
 
@@ -134,18 +134,18 @@ def test_threads_share_a_predictor(predictor):
         "?",
     ],
 )
-def test_odd_questions_are_answered(predictor, question):
-    (found,) = predictor.answer(image(), question)
+def test_odd_questions_are_answered(describer, question):
+    (found,) = describer.answer(image(), question)
     assert found.answer in ANSWERS
     assert found.prompt.caption == question.replace("[", "").replace("]", "") + " [MASK]"
     if "[" in question:
         assert found.prompt.names[:2] == ("star", "ring")
 
 
-def test_an_image_with_nothing_in_it(predictor):
+def test_an_image_with_nothing_in_it(describer):
     black = np.zeros((32, 40, 3), np.uint8)
-    assert predictor.answer(black, QUESTION)[0].answer in ANSWERS
-    assert predictor.caption(black)[0].caption
+    assert describer.answer(black, QUESTION)[0].answer in ANSWERS
+    assert describer.caption(black)[0].caption
 
 
 @pytest.mark.parametrize(
@@ -162,39 +162,39 @@ def test_an_image_with_nothing_in_it(predictor):
         (Prompt.from_classes(["cat"]), PromptError, "'cat' is no question but .* 'detection'"),
     ],
 )
-def test_what_is_no_question(predictor, question, error, message):
+def test_what_is_no_question(describer, question, error, message):
     unread = ["none.png", "none.png"]  # it is refused before an image is read
     with pytest.raises(error, match=message):
-        predictor.answer(unread, question)
+        describer.answer(unread, question)
 
 
 @pytest.mark.parametrize("images", [[], None])
-def test_a_question_without_an_image(predictor, images):
+def test_a_question_without_an_image(describer, images):
     with pytest.raises(UsageError, match="image"):
-        predictor.answer(images, QUESTION)
+        describer.answer(images, QUESTION)
 
 
-def test_a_prompt_is_asked_as_it_is(predictor):
+def test_a_prompt_is_asked_as_it_is(describer):
     prompt = Prompt.from_caption(QUESTION, [[(18, 22)]], kind="question")
-    (found,) = predictor.answer(image(), prompt)
+    (found,) = describer.answer(image(), prompt)
     assert found.prompt == prompt
 
 
-def test_a_model_that_does_not_ground_its_answers_is_asked_the_question_alone(predictor):
-    model = copy.deepcopy(predictor.model)
+def test_a_model_that_does_not_ground_its_answers_is_asked_the_question_alone(describer):
+    model = copy.deepcopy(describer.model)
     model.vqa_head.ground_answer = False
     plain = GroundingPredictor(model, min_size=32, max_size=64)
     (found,) = plain.answer(image(), QUESTION)
     assert found.prompt.caption == QUESTION and set(found.instances.pred_phrases) == {"star"}
 
 
-def test_models_that_cannot(predictor):
+def test_models_that_cannot(describer):
     plain = GroundingPredictor(tiny_model(), min_size=32, max_size=64)
     with pytest.raises(ConfigError, match=r"model\.vqa_head"):
         plain.answer(image(), QUESTION)
     with pytest.raises(ConfigError, match=r"model\.caption_head"):
         plain.set_image(image()).caption()
-    augmented = GroundingPredictor(predictor.model, min_size=32, max_size=64)
+    augmented = GroundingPredictor(describer.model, min_size=32, max_size=64)
     augmented.use_test_time_augmentation()
     for ask in (augmented.caption, lambda images: augmented.answer(images, QUESTION)):
         with pytest.raises(UsageError, match="test-time augmentation"):
