@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12   the interpreter that .venv is made with (3.10 or newer)
 #   ITERS=30            make demo: short training, for CI
-#   MODEL=glipv2        make demo: the GLIPv2, with masks
+#   MODEL=glip          make demo: the plain GLIP, boxes alone
 #   ARGS="-k prompt"    more arguments for make test and make train-demo
 #   WORKERS=2           make test: processes, one thread each
 #   GPUS=1              make train-demo: on that many GPUs
@@ -22,7 +22,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo        install, render the data, show the trained model, train a small one"
 	@echo "make demo ITERS=30   the same with a short training"
-	@echo "make demo MODEL=glipv2   the GLIPv2: masks, and the losses of its pre-training"
+	@echo "make demo MODEL=glip     the plain GLIP: boxes alone, no answers and captions"
 	@echo "make train-demo  the full training, to output/scenes/glip_scenes.safetensors"
 	@echo "make test        unit tests"
 	@echo "make lint        ruff (style and format) and mypy"

@@ -3,14 +3,13 @@
 import argparse
 import os
 
-import numpy as np
-
+from ..engine.predictor import GroundingPredictor
 from ..engine.results import Answer
 from ..errors import UsageError
 from ..language.prompt_text import read_question
-from .detection.command import Task, read_images, run_task, stoppable, text_predictor, typed
+from .detection.command import Task, read_given, run_task, stoppable, text_predictor, typed
 from .detection.drawing import Line, colored_words
-from .detection.images import Found, tell_field
+from .detection.images import Ask, Found, tell_field
 
 
 @stoppable
@@ -19,23 +18,24 @@ def run(args: argparse.Namespace) -> int:
     question = typed(args.question)
     if os.path.exists(question):  # unlike Path.exists, it takes a text of any length
         raise UsageError(f"the question comes last, and '{question}' is a file or folder")
-    images = read_images(args)
+    given = read_given(args)
     read_question(question, args.phrases)  # refuses now, not once the model is there
-    predictor = text_predictor(args, images.overrides)
-
-    def ask(pixels: list[np.ndarray]) -> list[Found]:
-        return [_found(answer) for answer in predictor.answer(pixels, question)]
-
+    predictor = text_predictor(args, given.overrides)
     head = {"question": question, "threshold": predictor.phrase_threshold}
     task = Task(
         name="answers",
-        ask=ask,
+        ask=answering(predictor, question),
         settings={**head, "phrases": args.phrases},
         head=head,
         batch_size=predictor.batch_size,
         tell=tell_field("answer"),
     )
-    return run_task(task, images, args, args.json)
+    return run_task(task, given, args, args.json)
+
+
+def answering(predictor: GroundingPredictor, question: str) -> Ask:
+    """Answers a question about images."""
+    return lambda images: [_found(answer) for answer in predictor.answer(images, question)]
 
 
 def _found(answer: Answer) -> Found:

@@ -3,30 +3,24 @@
 import argparse
 from dataclasses import asdict, replace
 
-import numpy as np
-
 from ..engine.predictor import GroundingPredictor
 from ..engine.results import Caption
 from ..modeling.generation import Decoding
 from ..modeling.heads import WritingHead
-from .detection.command import Task, read_images, run_task, stoppable, text_predictor, typed
+from .detection.command import Task, read_given, run_task, stoppable, text_predictor, typed
 from .detection.drawing import colored_words
-from .detection.images import Found, tell_field
+from .detection.images import Ask, Found, tell_field
 
 
 @stoppable
 def run(args: argparse.Namespace) -> int:
     """Write captions, and what they speak of."""
     beginning = typed(args.beginning)
-    images = read_images(args)
-    given = _given(args)
-    Decoding(**given)  # refuses now, not once the model is there
-    predictor = text_predictor(args, images.overrides)
-    decoding = replace(_default(predictor), **given)
-
-    def ask(pixels: list[np.ndarray]) -> list[Found]:
-        return [_found(x) for x in predictor.caption(pixels, beginning, decoding=decoding)]
-
+    given = read_given(args)
+    fields = _fields(args)
+    Decoding(**fields)  # refuses now, not once the model is there
+    predictor = text_predictor(args, given.overrides)
+    decoding = replace(_default(predictor), **fields)
     head = {
         "beginning": beginning,
         "decoding": asdict(decoding),
@@ -34,20 +28,29 @@ def run(args: argparse.Namespace) -> int:
     }
     task = Task(
         name="captions",
-        ask=ask,
+        ask=captioning(predictor, beginning, decoding),
         settings={**head, "phrases": args.phrases},
         head=head,
         batch_size=predictor.batch_size,
         tell=tell_field("caption"),
     )
-    return run_task(task, images, args, args.json)
+    return run_task(task, given, args, args.json)
 
 
-def _given(args: argparse.Namespace) -> dict:
+def captioning(
+    predictor: GroundingPredictor, beginning: str = "", decoding: Decoding | None = None
+) -> Ask:
+    """Writes captions of images."""
+    return lambda images: [
+        _found(caption) for caption in predictor.caption(images, beginning, decoding=decoding)
+    ]
+
+
+def _fields(args: argparse.Namespace) -> dict:
     """The fields of a Decoding that the command line says."""
-    fields = ("beam_size", "max_length", "top_p", "seed")
-    given = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
-    return {"beam_size": 1, **given} if args.top_p is not None else given  # no beams are sampled
+    names = ("beam_size", "max_length", "top_p", "seed")
+    fields = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {"beam_size": 1, **fields} if args.top_p is not None else fields  # no beams are sampled
 
 
 def _default(predictor: GroundingPredictor) -> Decoding:

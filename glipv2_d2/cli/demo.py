@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,6 @@ import torch
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
-from detectron2.structures import Boxes, Instances
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
@@ -25,15 +23,13 @@ from ..checkpoint import load_weights, read_safetensors_metadata
 from ..config import get_config
 from ..engine.evaluate import evaluate_test_sets, pair_test_sets
 from ..engine.predictor import GroundingPredictor
-from ..engine.results import keep_best_phrase
 from ..engine.setup import resolve_device
 from ..errors import UsageError, UserError
-from ..language import Prompt
+from ..scenes.answered_questions import wording_oracle
 from ..scenes.build import build_scenes
-from ..scenes.contact_sheet import draw_contact_sheet, sheet_items
 from ..scenes.oracles import composition_oracles
+from .demo_pictures import NUM_PICTURES, draw_sheet, show_pictures
 from .demo_report import draw_loss, loss_summary, plain_numbers, write_summary
-from .detection.images import detect
 
 
 class DemoModel(NamedTuple):
@@ -52,21 +48,23 @@ MODELS = {
         weights="weights/glip_scenes.safetensors",
         made="`make train-demo`",
         training="configs/demo/scenes.py",
-        output="output/demo",
+        output="output/demo_glip",
     ),
     "glipv2": DemoModel(
         config="configs/demo/scenes_glipv2_mask.py",
         weights="weights/glipv2_scenes.safetensors",
-        made="the commands of docs/glipv2.md",
-        training="configs/demo/scenes_glipv2.py",
-        output="output/demo_glipv2",
+        made="the commands of docs/vl_understanding.md",
+        training="configs/demo/scenes_glipv2_vl.py",
+        output="output/demo",
     ),
 }
 # Below so many iterations the demo is a test of the machinery, and uses fewer images, too.
 QUICK_ITERS, QUICK_IMAGES = 100, 100
 # Where the data sets are registered.
 DATA = Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
-NUM_PICTURES = 4  # of each test set
+# Questions and captions of each test set: a part that two cores get through in a minute.
+MOST_TEXTS = 200
+BATCH_SIZE = 8  # of the training
 # Before and after the short training: enough images to see that it learns.
 CHECK_IMAGES = 100
 
@@ -104,24 +102,37 @@ def _print_progress(done: int, total: int) -> None:
 
 
 def load_test_config(path: str, output: Path, images: int | None):
-    """The config `path` with its test sets cut down to their first `images`.
+    """The config `path` with its test sets cut down to their first records.
+
+    Args:
+        path, output: of the config; for the cut annotation files.
+        images: records of each test set; None: all images, and `MOST_TEXTS` questions and captions.
 
     Returns:
-        (config, names of the data sets by test set).
+        (config, names of the data sets by test set: "val", "novel", and those of a GLIPv2).
     """
     config = get_config(path)
     names = {}
-    for key, (loader, _) in zip(("val", "novel"), pair_test_sets(config.dataloader).values()):
-        if images is not None:
-            loader.dataset = register_first(loader.dataset, images, output / "quick")
+    for loader, _ in pair_test_sets(config.dataloader).values():
+        key = loader.dataset.removeprefix("scenes_")
+        count = images if images or key in ("val", "novel") else MOST_TEXTS
+        if count is not None:
+            loader.dataset = register_first(loader.dataset, count, output / "quick")
         names[key] = loader.dataset
     config.train.output_dir = str(output / "evaluation")
     return config, names
 
 
 def register_first(name: str, count: int, folder: Path) -> str:
-    """Register the first images of a COCO data set as a data set of their own; returns its name."""
+    """Register the first records of a data set as a data set of their own; returns its name."""
+    part = f"{name}_first_{count}"
     metadata = MetadataCatalog.get(name)
+    if part in DatasetCatalog.list():
+        return part
+    if metadata.evaluator_type != "coco":
+        DatasetCatalog.register(part, lambda: DatasetCatalog.get(name)[:count])
+        MetadataCatalog.get(part).set(evaluator_type=metadata.evaluator_type)
+        return part
     content = json.loads(Path(metadata.json_file).read_text(encoding="utf-8"))
     content["images"] = content["images"][:count]
     kept = {image["id"] for image in content["images"]}
@@ -129,49 +140,13 @@ def register_first(name: str, count: int, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(content), encoding="utf-8")
-    part = f"{name}_first_{count}"
-    if part not in DatasetCatalog.list():
-        more = {"evaluated_classes": metadata.evaluated_classes}
-        register_coco_instances(part, more, str(path), metadata.image_root)
+    more = {"evaluated_classes": metadata.evaluated_classes}
+    register_coco_instances(part, more, str(path), metadata.image_root)
     return part
 
 
-def show_pictures(predictor: GroundingPredictor, names: dict[str, str], output: Path) -> list[str]:
-    """Detect on a few images of each test set, all 64 names asked, and one caption."""
-    shutil.rmtree(output, ignore_errors=True)  # of an earlier run
-    pictures = []
-    for key, name in names.items():
-        files = [Path(record["file_name"]) for record in DatasetCatalog.get(name)[:NUM_PICTURES]]
-        classes = list(MetadataCatalog.get(name).thing_classes)
-        report = detect(predictor, files, classes, output / key)
-        pictures += [f"{key}/{image['picture']}" for image in report["images"]]
-    captions = DatasetCatalog.get("scenes_val_grounding")
-    record = next((r for r in captions if " left of " in r["caption"]), captions[0])
-    spans = [annotation["spans"] for annotation in record["annotations"]]
-    prompt = Prompt.from_caption(record["caption"], spans)
-    detect(predictor, [Path(record["file_name"])], prompt, output / "caption")
-    (output / "caption" / "caption.txt").write_text(record["caption"] + "\n", encoding="utf-8")
-    return pictures
-
-
-def best_phrases(results: list[dict], iou: float) -> list[dict]:
-    """Of COCO results that overlap in an image the best one, as the pictures show them."""
-    by_image = defaultdict(list)
-    for result in results:
-        by_image[result["image_id"]].append(result)
-    kept = []
-    for found in by_image.values():
-        boxes = torch.tensor([result["bbox"] for result in found])
-        instances = Instances((0, 0))  # the size of the image plays no role here
-        instances.pred_boxes = Boxes(torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1))
-        instances.scores = torch.tensor([result["score"] for result in found])
-        instances.row = torch.arange(len(found))
-        kept += [found[i] for i in keep_best_phrase(instances, iou).row.tolist()]
-    return kept
-
-
 def use(config, names, args, watch: Stopwatch) -> dict:
-    """The first half: shipped weights on pictures and on both test sets."""
+    """The first half: shipped weights on pictures and on the test sets."""
     print(f"weights: {args.weights}")
     for key, value in read_safetensors_metadata(args.weights).items():
         print(f"  {key}: {value}")
@@ -191,14 +166,24 @@ def use(config, names, args, watch: Stopwatch) -> dict:
     print(f"pictures: {args.output / 'pictures'}")
 
     results = dict(zip(names, evaluate_test_sets(config.dataloader, model).values()))
+    known: list[dict] = []
     for key, name in names.items():
-        results[key]["images"] = len(DatasetCatalog.get(name))
+        records = DatasetCatalog.get(name)
+        results[key]["records"] = len(records)
+        results[key]["of"] = len(DatasetCatalog.get(f"scenes_{key}"))
+        if "vqa" in results[key]:
+            known = known or DatasetCatalog.get("scenes_train_vqa_grounding")
+            oracle = wording_oracle(known, records)
+            results[key]["wording_oracle"] = {k: 100 * share for k, share in oracle.items()}
     results["novel"]["oracle"] = composition_oracles(names["novel"])
-    found = Path(config.train.output_dir) / "inference_novel" / "coco_instances_results.json"
-    drawn = best_phrases(json.loads(found.read_text()), inference.merge_iou)
-    items = sheet_items(names["novel"], drawn, 12, inference.score_threshold)
-    draw_contact_sheet(items).save(args.output / "contact_sheet.jpg", quality=90)
-    return {**results, "pictures": pictures}
+    draw_sheet(
+        Path(config.train.output_dir) / "inference_novel" / "coco_instances_results.json",
+        names["novel"],
+        inference.merge_iou,
+        inference.score_threshold,
+        args.output / "contact_sheet.jpg",
+    )
+    return {"tests": results, "pictures": pictures}
 
 
 def train(config, args) -> dict:
@@ -217,6 +202,7 @@ def train(config, args) -> dict:
     _glip(
         "train", "--config-file", path,
         "--num-gpus", "1" if config.train.device == "cuda" else "0", "train.init_checkpoint=",
+        "train.trained_parts=null", f"dataloader.train.total_batch_size={BATCH_SIZE}",
         f"train.max_iter={args.iters}", f"train.output_dir={folder}", "train.eval_period=-1",
         "train.log_period=10",
         f"lr_multiplier.warmup_iters={max(1, args.iters // 10)}",
@@ -227,7 +213,7 @@ def train(config, args) -> dict:
     return {
         "config": path,
         "iterations": args.iters,
-        "batch_size": config.dataloader.train.total_batch_size,
+        "batch_size": BATCH_SIZE,
         "images": len(DatasetCatalog.get(some)),
         "loss": loss_summary(curve),
         "val": {"before": {"bbox": {"AP50": before}}, "after": {"bbox": {"AP50": after}}},
@@ -264,7 +250,7 @@ def run(args: argparse.Namespace) -> int:
         build_scenes(DATA / "scenes", progress=_print_progress)
     config, names = load_test_config(MODELS[args.model].config, args.output, args.images)
     config.train.device = args.device
-    with watch.step("use", "2/3 Use: the shipped weights on pictures, val and novel"):
+    with watch.step("use", "2/3 Use: the shipped weights on pictures and test sets"):
         metrics = use(config, names, args, watch)
     pictures = metrics.pop("pictures")
     with watch.step("train", f"3/3 Train from scratch, {args.iters} iterations"):

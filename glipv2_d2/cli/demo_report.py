@@ -3,10 +3,28 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
-_TERMS = (
-    "total_loss", "loss_token", "loss_box", "loss_centerness", "loss_contrast", "loss_mlm",
+from .demo_pictures import Picture
+
+# (row, test set by the end of its name, path of the number in its results)
+_NUMBERS = (
+    ("boxes, AP50", "", ("bbox", "AP50")),
+    ("masks, AP50", "", ("segm", "AP50")),
+    ("boxes, AP50 of a color-blind oracle", "", ("oracle", "color_blind", "AP50")),
+    ("boxes, AP50 of a shape-blind oracle", "", ("oracle", "shape_blind", "AP50")),
+    ("answers, accuracy", "_vqa_grounding", ("vqa", "accuracy")),
+    *((f"answers, accuracy: {kind}", "_vqa_grounding", ("vqa", f"accuracy-question_type:{kind}"))
+      for kind in ("color", "shape", "count", "yes/no", "relation")),
+    ("answers, accuracy by the words alone", "_vqa_grounding", ("wording_oracle", "all")),
+    ("box of the answer, R@1", "_vqa_grounding", ("vqa", "answer_R@1")),
+    ("captions, CIDEr", "_grounded_caption", ("caption", "CIDEr")),
+    ("captions, colored shapes in each", "_grounded_caption", ("scene_captions", "entities")),
+    ("captions whose colored shapes are all there", "_grounded_caption",
+     ("scene_captions", "true_captions")),
+    ("box of a colored shape, R@1", "_grounded_caption", ("scene_captions", "entity_R@1")),
 )  # fmt: skip
+_COUNTS = (("images", ""), ("questions", "_vqa_grounding"), ("captions", "_grounded_caption"))
 
 
 def draw_loss(metrics: Path, target: Path, before: float, after: float) -> list[dict]:
@@ -29,7 +47,8 @@ def draw_loss(metrics: Path, target: Path, before: float, after: float) -> list[
     entries = [line for line in lines if "total_loss" in line]
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     iterations = [entry["iteration"] + 1 for entry in entries]
-    for term in _TERMS:
+    names = list(dict.fromkeys(name for entry in entries for name in entry))
+    for term in ["total_loss", *(name for name in names if name.startswith("loss_"))]:
         if all(term in entry for entry in entries):
             width = 2.5 if term == "total_loss" else 1.2
             axes.plot(iterations, [e[term] for e in entries], label=term, linewidth=width)
@@ -61,24 +80,23 @@ def plain_numbers(value):
     return value
 
 
-def write_summary(metrics: dict, notes: dict, pictures: list[str], target: Path) -> str:
+def write_summary(
+    metrics: dict, notes: dict, pictures: dict[str, list[Picture]], target: Path
+) -> str:
     """Write the summary as Markdown.
 
     Args:
         metrics: what metrics.json holds.
         notes: the header of the weights file.
-        pictures: the pictures of detections, relative to `pictures/`.
+        pictures: see `show_pictures`; in `pictures/`.
         target: the file to write; pictures are linked relative to it.
 
     Returns:
         The table of results alone, for the console.
     """
-    table = _results_table(metrics)
-    shown = "\n".join(f"![{name}](pictures/{name})" for name in pictures)
+    table = _results_table(metrics["tests"])
     trained = metrics["train"]
     before, after = (trained["val"][k]["bbox"]["AP50"] for k in ("before", "after"))
-    caption = (target.parent / "pictures" / "caption" / "caption.txt").read_text().strip()
-    drawn = next((target.parent / "pictures" / "caption").glob("*.jpg"))
     made = "\n".join(f"- {key}: `{value}`" for key, value in sorted(notes.items()) if value)
     short = " A short form: fewer test images and iterations." if metrics["quick"] else ""
     seconds = ", ".join(f"{key} {value:.0f}" for key, value in metrics["seconds"].items())
@@ -92,7 +110,7 @@ pairs never shown in training. Tests ask for all 64 names.{short}
 `val` has the 52 pairs of training, `novel` the 12 others among distractors that share their color
 or shape. An oracle has perfect boxes, but sees only the shapes (color-blind) or only the colors
 (shape-blind); what exceeds the better one is composition: words combined as never before.
-
+{_TEXTS if "questions" in pictures else ""}
 ## Use
 
 Truth (left) and what the shipped model finds (right) on `novel`; green is right, red is wrong.
@@ -100,12 +118,12 @@ Pictures show the best phrase of each object alone; the AP counts all that the m
 
 ![contact sheet](contact_sheet.jpg)
 
-{shown}
+{_linked(pictures["names"])}
 
-A caption instead of a list: *{caption}*
+A caption instead of a list:
 
-![caption](pictures/caption/{drawn.name})
-
+{_linked(pictures["caption"])}
+{_text_pictures(pictures)}
 How the shipped weights were made:
 
 {made}
@@ -124,20 +142,55 @@ Seconds: {seconds}. Machine: {metrics["machine"]}.
     return table
 
 
-def _results_table(metrics: dict) -> str:
-    val, novel = metrics["val"], metrics["novel"]
-    kinds = {"bbox": "AP50", "segm": "AP50 of masks"}
-    kinds = {kind: label for kind, label in kinds.items() if kind in val}
-    rows = [("shipped weights on val", val), ("shipped weights on novel", novel)]
-    lines = [
-        f"| | {' | '.join(kinds.values())} | images |",
-        f"|---|{'---:|' * len(kinds)}---:|",
-    ]
-    for name, result in rows:
-        numbers = " | ".join(f"{result[kind]['AP50']:.1f}" for kind in kinds)
-        lines.append(f"| {name} | {numbers} | {result['images']} |")
-    for name, oracle in novel["oracle"].items():
-        label = f"{name.replace('_', '-')} oracle on novel"
-        others = " |" * (len(kinds) - 1)
-        lines.append(f"| {label} | {oracle['AP50']:.1f} |{others} {novel['images']} |")
+_TEXTS = """
+Questions are answered by the words alone as most of those in training that begin with the same
+words. R@1: the best box overlaps a true one, IoU >= 0.5.
+"""
+
+
+def _text_pictures(pictures: dict[str, list[Picture]]) -> str:
+    """Questions and captions, in the colors of the boxes; nothing for a model without."""
+    if "questions" not in pictures:
+        return ""
+    return f"""
+## Ask and caption
+
+Questions, a type each, as `glip ask` draws them: the words and the answer have the colors of their
+boxes.
+
+{_linked(pictures["questions"])}
+
+Captions, as `glip caption` draws them:
+
+{_linked(pictures["captions"])}
+"""
+
+
+def _linked(pictures: list[Picture]) -> str:
+    return "\n\n".join(f"*{text}*\n\n![{text}](pictures/{path})" for path, text in pictures)
+
+
+def _results_table(tests: dict[str, dict]) -> str:
+    lines = ["| shipped weights | `val` | `novel` |", "|---|---:|---:|"]
+    for label, kind, path in _NUMBERS:
+        cells = [_number(tests.get(split + kind, {}), path) for split in ("val", "novel")]
+        if any(cells):
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    for label, kind in _COUNTS:
+        if results := [tests[s + kind] for s in ("val", "novel") if s + kind in tests]:
+            cells = [_count(result["records"], result["of"]) for result in results]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _number(results: dict, path: tuple[str, ...]) -> str:
+    value: Any = results
+    for key in path:
+        if key not in value:
+            return ""
+        value = value[key]
+    return f"{value:.1f}"
+
+
+def _count(records: int, of: int) -> str:
+    return f"{records}" if records == of else f"the first {records} of {of}"

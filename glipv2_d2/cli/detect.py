@@ -5,8 +5,8 @@ import argparse
 from ..engine.predictor import GroundingPredictor
 from ..language.prompt import Prompt
 from ..language.prompt_text import read_prompt
-from .detection.command import Task, read_images, run_task, stoppable, typed
-from .detection.images import Found, tell_progress
+from .detection.command import Task, read_given, run_task, stoppable, typed
+from .detection.images import detecting, tell_progress
 
 
 def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredictor:
@@ -30,13 +30,13 @@ def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredi
 def run(args: argparse.Namespace) -> int:
     """Detect and write."""
     args.prompt = typed(args.prompt)
-    images = read_images(args)
+    given = read_given(args)
     prompt = read_prompt(args.prompt, args.kind, args.phrases)
-    predictor = _predictor(args, images.overrides)
+    predictor = _predictor(args, given.overrides)
     threshold = predictor.score_threshold
     task = Task(
         name="detections",
-        ask=lambda pixels: [Found(instances) for instances in predictor(pixels, prompt)],
+        ask=detecting(predictor, prompt),
         settings={
             "prompt": args.prompt,
             "kind": args.kind,
@@ -53,4 +53,4 @@ def run(args: argparse.Namespace) -> int:
         batch_size=predictor.batch_size,
         tell=tell_progress,
     )
-    return run_task(task, images, args)
+    return run_task(task, given, args)

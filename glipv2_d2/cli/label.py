@@ -24,20 +24,14 @@ from ..errors import DataError, UsageError
 from ..files import whole_file
 from ..language.noun_phrases import noun_phrase_extractor
 from ..language.prompt import MASK
+from .detection.command import stoppable
 from .detection.inputs import stamp
 from .detection.journal import Journal
 
 
+@stoppable
 def run(args: argparse.Namespace) -> int:
     """Label and write."""
-    try:
-        return _run(args)
-    except KeyboardInterrupt:
-        print("stopped: what is done is kept, the same command goes on from there", file=sys.stderr)
-        return 130
-
-
-def _run(args: argparse.Namespace) -> int:
     if args.output.suffix != ".json":
         raise UsageError(f"--output is a .json file, got '{args.output}'")
     extractor = noun_phrase_extractor(args.phrases)

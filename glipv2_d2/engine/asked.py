@@ -160,7 +160,8 @@ def questions_per_image(
         PromptError: a question that is empty, too long, or no question.
     """
     one = isinstance(questions, str | Prompt) or not isinstance(questions, Iterable)
-    asked: list[Any] = [questions] if one else list(questions)
+    given: Any = questions
+    asked = [given] if one else list(given)
     if not one and len(asked) != count:
         what = "questions are" if len(asked) > 1 else "question is"
         raise UsageError(

@@ -217,7 +217,7 @@ def _outputs(model: nn.Module, evaluator: DatasetEvaluator) -> Callable[[list[di
     """
     if not isinstance(model, GLIP | GLIPWithTTA):
         return model
-    if getattr(evaluator, "boxes_only", False):
+    if all(getattr(single, "boxes_only", False) for single in _members(evaluator)):
         return lambda inputs: model([{**x, "boxes_only": True} for x in inputs])
     if getattr(evaluator, "roi_masks", False):
         return lambda inputs: [
@@ -227,9 +227,14 @@ def _outputs(model: nn.Module, evaluator: DatasetEvaluator) -> Callable[[list[di
     return model
 
 
+def _members(evaluator: DatasetEvaluator) -> Sequence[DatasetEvaluator]:
+    """The evaluators of Detectron2's DatasetEvaluators; or the one itself."""
+    return getattr(evaluator, "_evaluators", [evaluator])
+
+
 def _tables(name: str, evaluator: DatasetEvaluator, result: Mapping) -> list[Table]:
     """What the evaluator printed, or, of a foreign one, what it returned."""
-    evaluators = getattr(evaluator, "_evaluators", [evaluator])  # of DatasetEvaluators
+    evaluators = _members(evaluator)
     tables = [table for single in evaluators for table in getattr(single, "tables", ())]
     if not all(hasattr(single, "tables") for single in evaluators):
         tables = []

@@ -1,6 +1,5 @@
 """What GroundingPredictor returns, on the CPU and in the image's own pixels."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +55,7 @@ class Caption(NamedTuple):
     prompt: Prompt
 
 
-def detections(output: Mapping[str, Any], batched_input: Mapping[str, Any]) -> Instances:
+def detections(output: dict[str, Any], batched_input: dict[str, Any]) -> Instances:
     """Of `GLIP.outputs` for an input, whose "merge_iou" counts."""
     found = rescale(output["instances"], batched_input).to("cpu")
     if batched_input["merge_iou"] is not None:
@@ -64,19 +63,19 @@ def detections(output: Mapping[str, Any], batched_input: Mapping[str, Any]) -> I
     return paste_masks(found)  # of those that are left
 
 
-def answer(output: Mapping[str, Any], batched_input: Mapping[str, Any]) -> Answer:
+def answer(output: dict[str, Any], batched_input: dict[str, Any]) -> Answer:
     """Of `GLIP.outputs` for an input with a question."""
     instances = _of_text(output, batched_input)
     return Answer(output["answer"], output["answers"], instances, output["prompt"])
 
 
-def caption(output: Mapping[str, Any], batched_input: Mapping[str, Any]) -> Caption:
+def caption(output: dict[str, Any], batched_input: dict[str, Any]) -> Caption:
     """Of `GLIP.outputs` for an input with a caption to be written."""
     instances = _of_text(output, batched_input)
     return Caption(output["caption"], output["caption_score"], instances, output["prompt"])
 
 
-def _of_text(output: Mapping[str, Any], batched_input: Mapping[str, Any]) -> Instances:
+def _of_text(output: dict[str, Any], batched_input: dict[str, Any]) -> Instances:
     found = rescale(output["instances"], batched_input).to("cpu")
     return paste_masks(best_of_each_phrase(found))
 

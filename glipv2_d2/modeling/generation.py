@@ -161,10 +161,11 @@ class FusedWords:
     """
 
     def __init__(self, model: GLIP, features: list[torch.Tensor]):
-        self._backbone: Any = model.language_backbone
-        self._neck: Any = model.neck
-        self._head: Any = model.caption_head
-        self._images = self._neck.read_images(features)
+        parts: Any = model
+        self._backbone = parts.language_backbone
+        self._neck = parts.neck
+        self._head = parts.caption_head
+        self._images = parts.neck.read_images(features)
         self._of_backbone, self._of_neck = KeyValueCache(), KeyValueCache()
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:

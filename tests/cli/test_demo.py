@@ -21,16 +21,6 @@ def settled(arguments):
     return demo._settled(Namespace(**command.make_context("glip demo", arguments).params))
 
 
-def test_best_phrase_of_overlapping_results():
-    results = [
-        {"image_id": 1, "bbox": [0.0, 0.0, 10.0, 10.0], "score": 0.4, "category_id": 1},
-        {"image_id": 1, "bbox": [0.0, 0.0, 10.0, 11.0], "score": 0.6, "category_id": 2},
-        {"image_id": 2, "bbox": [0.0, 0.0, 10.0, 10.0], "score": 0.3, "category_id": 1},
-    ]
-    kept = demo.best_phrases(results, 0.7)
-    assert [(r["image_id"], r["category_id"]) for r in kept] == [(1, 2), (2, 1)]
-
-
 @pytest.mark.parametrize(("name", "kind"), [("glip", GLIP), ("glipv2", GLIPv2)])
 def test_a_model_has_its_own_weights_configs_and_folder(name, kind):
     args = settled(["--model", name])
@@ -42,42 +32,53 @@ def test_a_model_has_its_own_weights_configs_and_folder(name, kind):
     assert args.output == Path(model.output).resolve() and model.output not in others
 
 
-def test_glipv2_trains_with_its_losses_and_is_shown_with_masks():
+def test_glipv2_learns_all_of_its_tasks_but_masks():
     shown, trained = (
         get_config(path).model
         for path in (demo.MODELS["glipv2"].config, demo.MODELS["glipv2"].training)
     )
     assert shown.mask_head is not None
-    assert trained.contrast is not None and trained.mlm_head is not None
+    for model in (shown, trained):
+        assert model.vqa_head.ground_answer and model.caption_head is not None
 
 
-def test_first_images_of_each_test_set(scenes, tmp_path):
+def test_first_records_of_each_test_set(scenes, tmp_path):
     path = demo.MODELS["glipv2"].config
     config, names = demo.load_test_config(path, tmp_path, 2)
     assert {key: len(DatasetCatalog.get(name)) for key, name in names.items()} == {
-        "val": 2, "novel": 1
+        "val": 2, "novel": 1, "val_vqa_grounding": 2, "novel_vqa_grounding": 2,
+        "val_grounded_caption": 2, "novel_grounded_caption": 1,
     }  # fmt: skip
     pairs = pair_test_sets(config.dataloader).values()
     assert [loader.dataset for loader, _ in pairs] == list(names.values())
-    assert [evaluator.dataset_name for _, evaluator in pairs] == list(names.values())
+    assert [evaluated(evaluator) for _, evaluator in pairs] == [{name} for name in names.values()]
     _, whole = demo.load_test_config(path, tmp_path, None)
-    assert whole == {"val": "scenes_val", "novel": "scenes_novel"}
+    assert whole["val"] == "scenes_val" and whole["novel"] == "scenes_novel"
+    assert whole["val_vqa_grounding"] == f"scenes_val_vqa_grounding_first_{demo.MOST_TEXTS}"
+
+
+def evaluated(evaluator):
+    """The data sets of an evaluator's node, or of those that it combines."""
+    return {node.dataset_name for node in evaluator.get("evaluators", [evaluator])}
 
 
 def test_glipv2_in_use(scenes, tmp_path):
-    """The first half of the demo on two images: pictures, boxes, masks and their AP."""
-    args = settled(["--model", "glipv2", "--output", str(tmp_path)])
+    """The first half of the demo on a record of each test set: four tasks and their numbers."""
+    args = settled(["--output", str(tmp_path)])
     config, names = demo.load_test_config(demo.MODELS["glipv2"].config, args.output, 1)
     config.train.device = "cpu"
     config.model.postprocessor.detections_per_prompt = 10
     found = demo.use(config, names, args, demo.Stopwatch())
-    for key in ("val", "novel"):
-        assert found[key]["images"] == 1
+    tests = found["tests"]
+    for split in ("val", "novel"):
         # Trained on such scenes: a part of them is found, outlines and all.
-        assert found[key]["bbox"]["AP50"] > 30 and found[key]["segm"]["AP50"] > 30
-    assert len(found["pictures"]) == 2
-    drawn = [*found["pictures"], "caption/caption.txt"]
-    assert all((tmp_path / "pictures" / name).is_file() for name in drawn)
+        assert tests[split]["bbox"]["AP50"] > 30 and tests[split]["segm"]["AP50"] > 30
+        asked, written = (tests[f"{split}_{k}"] for k in ("vqa_grounding", "grounded_caption"))
+        assert asked["vqa"]["accuracy"] in (0, 100) and asked["wording_oracle"]["all"] in (0, 100)
+        assert {"caption", "grounded_caption", "scene_captions"} < set(written)
+        assert written["scene_captions"]["entities"] >= 1
+        assert (asked["records"], asked["of"]) == (1, 12 if split == "val" else 3)
+    assert set(found["pictures"]) == {"names", "caption", "questions", "captions"}
     assert (tmp_path / "contact_sheet.jpg").stat().st_size > 1000
 
 
@@ -86,8 +87,9 @@ def test_command_line(tmp_path, capsys):
     weights.write_bytes(b"")
     short = settled(["--iters", "30", "--weights", str(weights)])
     assert short.images == demo.QUICK_IMAGES
-    assert settled(["--weights", str(weights)]).images is None
-    for model, made in (("glip", "make train-demo"), ("glipv2", "docs/glipv2.md")):
+    whole = settled(["--weights", str(weights)])
+    assert (whole.images, whole.model) == (None, "glipv2")
+    for model, made in (("glip", "make train-demo"), ("glipv2", "docs/vl_understanding.md")):
         with pytest.raises(UsageError, match=made):
             settled(["--model", model, "--weights", str(tmp_path / "none")])
     assert main(["demo", "--weights", str(weights), "--device", "foo"]) == 2

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from glipv2_d2.cli.demo_pictures import Picture
 from glipv2_d2.cli.demo_report import (
     _results_table,
     draw_loss,
@@ -12,14 +13,21 @@ from glipv2_d2.cli.demo_report import (
     write_summary,
 )
 
+PICTURES = {
+    "names": [Picture("val/0.jpg", "val: all names")],
+    "caption": [Picture("c/1.jpg", "a red star")],
+}
 
-def metrics():
-    ap = {"bbox": {"AP50": 61.0}, "images": 4}
+
+def detection(ap50, **more):
+    return {"bbox": {"AP50": ap50}, "records": 4, "of": 4, **more}
+
+
+def metrics(**tests):
     oracle = {"color_blind": {"AP50": 30.0}, "shape_blind": {"AP50": 25.5}}
     halves = {"before": {"bbox": {"AP50": 0.0}}, "after": {"bbox": {"AP50": 7.5}}}
     return {
-        "val": ap,
-        "novel": {"bbox": {"AP50": 45.0}, "images": 4, "oracle": oracle},
+        "tests": {"val": detection(61.0), "novel": detection(45.0, oracle=oracle)} | tests,
         "train": {
             "config": "configs/demo/x.py",
             "iterations": 30,
@@ -35,40 +43,61 @@ def metrics():
     }
 
 
+def texts():
+    """The results of questions and captions."""
+    accuracy = {"accuracy": 80.0, "accuracy-question_type:count": 61.0, "answer_R@1": 70.0}
+    asked = {"vqa": accuracy, "wording_oracle": {"all": 29.0}, "records": 300, "of": 1200}
+    written = {
+        "caption": {"CIDEr": 120.0}, "records": 4, "of": 4,
+        "scene_captions": {"entities": 2.5, "true_captions": 75.0, "entity_R@1": 66.6},
+    }  # fmt: skip
+    return {"val_vqa_grounding": asked, "novel_vqa_grounding": asked} | {
+        "val_grounded_caption": written, "novel_grounded_caption": written
+    }  # fmt: skip
+
+
 def test_summary(tmp_path):
-    caption = tmp_path / "pictures" / "caption"
-    caption.mkdir(parents=True)
-    (caption / "caption.txt").write_text("a red star\n")
-    (caption / "1.jpg").write_bytes(b"")
     target = tmp_path / "README.md"
-    table = write_summary(metrics(), {"seed": "42"}, ["val/0.jpg"], target)
-    assert "| shipped weights on novel | 45.0 | 4 |" in table
+    table = write_summary(metrics(), {"seed": "42"}, PICTURES, target)
+    assert "| boxes, AP50 | 61.0 | 45.0 |" in table
     text = target.read_text()
     parts = ("A small GLIP on", "configs/demo/x.py from scratch", "0.0 before, 7.5 after")
     assert "(The whole training: `make train-demo`.)" in text
-    for part in (table, *parts, "a red star", "- seed: `42`", "short form"):
+    for part in (table, *parts, "*a red star*", "- seed: `42`", "short form"):
         assert part in text
     assert "pictures/val/0.jpg" in text and "contact_sheet.jpg" in text and "loss.png" in text
+    assert "glip ask" not in text and "R@1" not in text
 
 
-@pytest.mark.parametrize("name", ["GLIP", "GLIPv2"])
-def test_the_summary_names_the_model(name, tmp_path):
-    caption = tmp_path / "pictures" / "caption"
-    caption.mkdir(parents=True)
-    for file in ("caption.txt", "1.jpg"):
-        (caption / file).touch()
-    write_summary({**metrics(), "model": name}, {}, [], tmp_path / "README.md")
-    assert f"A small {name} on rendered scenes" in (tmp_path / "README.md").read_text()
+def test_summary_of_four_tasks(tmp_path):
+    pictures = PICTURES | {
+        "questions": [Picture("q/0.jpg", "how many stars? 2 (true: 3)")],
+        "captions": [Picture("w/0.jpg", "a blue ring")],
+    }
+    target = tmp_path / "README.md"
+    write_summary({**metrics(**texts()), "model": "GLIPv2"}, {}, pictures, target)
+    text = target.read_text()
+    assert "A small GLIPv2 on rendered scenes" in text
+    for part in ("*how many stars? 2 (true: 3)*", "![a blue ring](pictures/w/0.jpg)", "R@1"):
+        assert part in text
 
 
-def test_masks_have_a_column_of_their_own():
-    numbers = metrics()
-    numbers["val"]["segm"], numbers["novel"]["segm"] = {"AP50": 50.0}, {"AP50": 33.3}
-    lines = _results_table(numbers).splitlines()
-    assert lines[0] == "| | AP50 | AP50 of masks | images |"
-    assert "| shipped weights on novel | 45.0 | 33.3 | 4 |" in lines
-    assert "| shape-blind oracle on novel | 25.5 | | 4 |" in lines
-    assert {line.count("|") for line in lines} == {5}
+def test_the_table_has_what_the_model_can():
+    lines = _results_table(metrics()["tests"]).splitlines()
+    assert "| boxes, AP50 of a shape-blind oracle |  | 25.5 |" in lines
+    assert lines[-1] == "| images | 4 | 4 |" and len(lines) == 6
+    lines = _results_table(metrics(**texts())["tests"]).splitlines()
+    assert "| answers, accuracy: count | 61.0 | 61.0 |" in lines
+    assert "| answers, accuracy by the words alone | 29.0 | 29.0 |" in lines
+    assert "| captions whose colored shapes are all there | 75.0 | 75.0 |" in lines
+    assert "| questions | the first 300 of 1200 | the first 300 of 1200 |" in lines
+    assert {line.count("|") for line in lines} == {4}
+
+
+def test_masks_have_a_row_of_their_own():
+    val, novel = detection(61.0, segm={"AP50": 50.0}), detection(45.0, segm={"AP50": 33.3})
+    lines = _results_table({"val": val, "novel": novel}).splitlines()
+    assert "| masks, AP50 | 50.0 | 33.3 |" in lines
 
 
 def test_loss_curve(tmp_path):

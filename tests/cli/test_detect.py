@@ -145,7 +145,7 @@ def test_masks_are_drawn_and_written(tmp_path, photos):
         return [Found(found)] * len(images)
 
     photo = photos / "b.jpg"
-    report = process(ask, [photo], tmp_path / "out", batch_size=1, tell=lambda batch: None)
+    report = process(ask, [photo], tmp_path / "out", batch_size=1)
     (record,) = report["detections"]
     assert record["mask"]["size"] == [64, 80] and isinstance(record["mask"]["counts"], str)
     json.dumps(report)

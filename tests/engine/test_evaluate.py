@@ -2,7 +2,7 @@
 
 import pytest
 from detectron2.config import LazyCall as L
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.structures import ROIMasks
 from omegaconf import OmegaConf
 from torch import nn
@@ -85,7 +85,11 @@ def test_an_evaluator_gets_the_masks_that_it_asks_for(augmented):
     model = tiny_masks_model()
     model = GLIPWithTTA(model, min_sizes=(64,), flip=False) if augmented else model
     loader = L(questions)()
-    evaluators = {"none": L(BoxesOnly)(), "small": L(SmallMasks)(), "any": L(PastedMasks)()}
+    combined = L(DatasetEvaluators)(evaluators=[L(BoxesOnly)()])
+    evaluators = {
+        "none": L(BoxesOnly)(), "small": L(SmallMasks)(), "any": L(PastedMasks)(),
+        "combined": combined,
+    }  # fmt: skip
     further = {k: {"test": loader, "evaluator": v} for k, v in evaluators.items()}
     config = OmegaConf.create({"further_tests": further}, flags={"allow_objects": True})
     results = evaluate_test_sets(config, model.train())

@@ -190,3 +190,35 @@ def test_an_open_answer_needs_a_mask_token(tokenizer):
 def test_a_caption_to_be_written_is_begun_and_ended(tokenizer):
     assert tokens_of(tokenizer, Prompt.unwritten()) == "[CLS] [SEP]"
     assert tokens_of(tokenizer, Prompt.unwritten("a photo")) == "[CLS] a photo [SEP]"
+
+
+CAPTIONS_TO_READ_AGAIN = (
+    "a red kite above two dogs.",
+    "the dog's ball, a t-shirt and 3.5 (three and a half) kites; don't do not!",
+    "skateboarders: \u00e9t\u00e9 -- 'wow' ... ok?!",
+    "two small blue-green stars to the left of a large ring",
+)
+
+
+@pytest.mark.parametrize("caption", CAPTIONS_TO_READ_AGAIN)
+@pytest.mark.parametrize("name", ["minilm", "openai/clip-vit-base-patch32"])
+def test_what_is_decoded_becomes_the_same_tokens(name, caption):
+    tokenizer = PromptTokenizer.from_pretrained(name)
+    ids = tokenizer.encode(caption).ids
+    text = tokenizer.decode(ids)
+    assert tokenizer.encode(text).ids == ids
+    assert text == text.strip() and "[SEP]" not in text and "<|" not in text
+
+
+def test_decoded_text_has_no_spaces_that_nobody_writes(tokenizer):
+    for caption in ("a man's t-shirt, red.", "it's blue; isn't it?", "a dog"):
+        assert tokenizer.decode(tokenizer.encode(caption).ids) == caption
+
+
+def test_writable_tokens(tokenizer):
+    words = tokenizer.tokenizer.convert_tokens_to_ids
+    assert not tokenizer.writable[words(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])].any()
+    assert not tokenizer.writable[words(["[unused0]", "[unused98]"])].any()
+    assert tokenizer.writable[words(["kite", "##s", ".", "["])].all()
+    clip = PromptTokenizer.from_pretrained("openai/clip-vit-base-patch32", mask_token_id=49404)
+    assert (~clip.writable).nonzero().flatten().tolist() == [49404, 49406, 49407]

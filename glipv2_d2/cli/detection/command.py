@@ -21,7 +21,7 @@ from .inputs import Inputs, find_images, is_address, picture_paths, stamp
 from .journal import Journal
 
 
-class Images(NamedTuple):
+class Given(NamedTuple):
     """The images of a command line, and the values for the config beside them."""
 
     inputs: Inputs
@@ -48,22 +48,22 @@ class Task(NamedTuple):
     tell: Callable[[Batch], None]
 
 
-def read_images(args: argparse.Namespace) -> Images:
+def read_given(args: argparse.Namespace) -> Given:
     """`args.given` as images apart from `key=value`, which a file or an address may have in its
     name.
 
     Raises:
         UsageError: no image, or one that is not there; or its picture would go where it is.
     """
-    given: Sequence[str] = args.given
-    overrides = [t for t in given if "=" in t and not is_address(t) and not Path(t).exists()]
-    files = [text for text in given if text not in overrides]
+    words: Sequence[str] = args.given
+    overrides = [t for t in words if "=" in t and not is_address(t) and not Path(t).exists()]
+    files = [text for text in words if text not in overrides]
     if not files:
         raise UsageError(f"no image is given, only values for the config: {' '.join(overrides)}")
     inputs = find_images(files)
     if args.output is not None:
         picture_paths(inputs.files, Path(args.output))  # refuses now, not once the model is there
-    return Images(inputs, overrides)
+    return Given(inputs, overrides)
 
 
 def typed(text: str) -> str:
@@ -107,9 +107,7 @@ def stoppable(
     return stopped
 
 
-def run_task(
-    task: Task, images: Images, args: argparse.Namespace, print_report: bool = False
-) -> int:
+def run_task(task: Task, given: Given, args: argparse.Namespace, print_report: bool = False) -> int:
     """Ask about all images; write pictures and report where there is an `args.output`.
 
     Args:
@@ -119,22 +117,22 @@ def run_task(
         The exit status, 1 where some images failed.
     """
     with redirect_stdout(sys.stderr) if print_report else nullcontext():
-        report = _asked(task, images, args)
+        report = _asked(task, given, args)
     if print_report:
         print(json.dumps(report, indent=1))
-    _say_skipped(images.inputs)
+    _say_skipped(given.inputs)
     if report["failed"]:
         names = ", ".join(entry["file"] for entry in report["failed"])
-        failed = f"{len(report['failed'])} of {len(images.inputs.files)} images failed"
+        failed = f"{len(report['failed'])} of {len(given.inputs.files)} images failed"
         again = "" if args.output is None else " (the same command tries them again)"
         print(f"{failed}{again}: {names}", file=sys.stderr)
         return 1
     return 0
 
 
-def _asked(task: Task, images: Images, args: argparse.Namespace) -> dict[str, Any]:
+def _asked(task: Task, given: Given, args: argparse.Namespace) -> dict[str, Any]:
     """The report; also written, with the pictures, where there is an `args.output`."""
-    inputs = images.inputs
+    inputs = given.inputs
     head = {**task.head, "config": args.config_file, "weights": args.weights}
     if args.output is None:
         found = process(task.ask, inputs.files, None, batch_size=task.batch_size, tell=task.tell)
@@ -144,7 +142,7 @@ def _asked(task: Task, images: Images, args: argparse.Namespace) -> dict[str, An
     settings = {
         **task.settings,
         "config": [args.config_file, stamp(resolve_config(args.config_file))],
-        "overrides": images.overrides,
+        "overrides": given.overrides,
         "weights": [args.weights, stamp(args.weights)],
     }
     journal = Journal(output / f"{task.name}.jsonl", settings)

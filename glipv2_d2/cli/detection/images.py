@@ -12,9 +12,11 @@ from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from ...engine.predictor import GroundingPredictor
 from ...errors import ConfigError, PromptError, UserError
 from ...files import whole_file
 from ...images import read_image
+from ...language.prompt import Prompt
 from .drawing import Line, draw
 from .inputs import picture_paths
 from .journal import Entry, Journal
@@ -38,11 +40,38 @@ Ask = Callable[[list[np.ndarray]], list[Found]]
 
 
 class Batch(NamedTuple):
-    """The entries of a batch of images, and of all `count` images so far, by file."""
+    """The entries of a batch of images, and of all of `total` images so far, by file."""
 
     entries: list[Entry]
     so_far: Mapping[str, Entry]
-    count: int
+    total: int
+
+
+def detecting(predictor: GroundingPredictor, prompt: list[str] | Prompt) -> Ask:
+    """Finds what a prompt names."""
+    return lambda images: [Found(instances) for instances in predictor(images, prompt)]
+
+
+def tell_progress(batch: Batch) -> None:
+    """Print how far it is."""
+    entries = batch.so_far.values()
+    print(
+        f"[{len(entries)}/{batch.total}] "
+        f"{sum(len(entry['detections']) for entry in entries)} detections, "
+        f"{sum(entry['error'] is not None for entry in entries)} images failed",
+        flush=True,
+    )
+
+
+def tell_field(name: str) -> Callable[[Batch], None]:
+    """Prints a field of each image's record."""
+
+    def tell(batch: Batch) -> None:
+        for entry in batch.entries:
+            if entry["image"] is not None:
+                print(f"{entry['file']}: {entry['image'][name]}", flush=True)
+
+    return tell
 
 
 def process(
@@ -52,7 +81,7 @@ def process(
     *,
     batch_size: int,
     journal: Journal | None = None,
-    tell: Callable[[Batch], None],
+    tell: Callable[[Batch], None] = tell_progress,
 ) -> dict[str, list]:
     """Ask about images, write a picture of each, and collect the results.
 
@@ -70,7 +99,8 @@ def process(
         The `images`, `detections` and `failed` of the report.
 
     Raises:
-        UsageError: the pictures would go where the images are; or a model that cannot be asked so.
+        UsageError: the pictures would go where the images are.
+        ConfigError: the model has no head for what is asked.
         PromptError: the prompt cannot be used.
         OSError: the output folder or the journal cannot be written.
     """
@@ -98,28 +128,6 @@ def process(
     return _report(entries[name] for name in names)
 
 
-def tell_progress(batch: Batch) -> None:
-    """Print how far it is."""
-    entries = batch.so_far.values()
-    print(
-        f"[{len(entries)}/{batch.count}] "
-        f"{sum(len(entry['detections']) for entry in entries)} detections, "
-        f"{sum(entry['error'] is not None for entry in entries)} images failed",
-        flush=True,
-    )
-
-
-def tell_field(name: str) -> Callable[[Batch], None]:
-    """Prints a field of each image's record."""
-
-    def tell(batch: Batch) -> None:
-        for entry in batch.entries:
-            if entry["image"] is not None:
-                print(f"{entry['file']}: {entry['image'][name]}", flush=True)
-
-    return tell
-
-
 def _entries(ask: Ask, files: Sequence[str], pictures: Mapping[str, Path]) -> Iterator[Entry]:
     """The results of a batch, one for each file, in another order where some cannot be read."""
     batch = []
@@ -138,12 +146,12 @@ def _entries(ask: Ask, files: Sequence[str], pictures: Mapping[str, Path]) -> It
             "file": file,
             "height": pixels.shape[0],
             "width": pixels.shape[1],
-            "picture": path and path.name,
+            "picture": None if path is None else path.name,
             "detections": len(found.instances),
             **found.fields,
         }
-        problem = path and _draw_into(path, pixels, found)
-        if problem:
+        problem = None if path is None else _draw_into(path, pixels, found)
+        if problem is not None:
             record["picture"], problem = None, f"its picture cannot be written: {problem}"
         yield _entry(file, record, _records(file, found.instances), problem)
 

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from ...errors import ConfigError, PromptError
 from ...language.prompt import Prompt
 from ...language.prompt_text import read_caption
-from ..heads import AnsweringHead, RefiningHead, WritingHead
+from ..heads import AnsweringHead, RefiningHead, TaskHead, WritingHead
 from ..postprocessing import ClassMap, Detections, classes_asked_twice
 from ..vocabulary import prompts_of
 
@@ -206,6 +206,7 @@ def prompts_to_ask(model: GLIP, batched_inputs: Sequence[dict]) -> list[list[Pro
         ConfigError: the model has no head for it.
     """
     asked = [prompts_of(x, model.vocabulary_prompts) for x in batched_inputs]
+    role: type[TaskHead]
     for prompts in asked:
         for prompt in prompts:
             if prompt.kind == "question":

@@ -1,4 +1,4 @@
-"""The loss of the next word, and language backbones that the head refuses."""
+"""The caption head: the next word's logits and loss, and the models that it refuses."""
 
 import math
 from types import SimpleNamespace
@@ -6,11 +6,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 from torch import nn
 
 from glipv2_d2.errors import ConfigError
 from glipv2_d2.language import Prompt
+from glipv2_d2.modeling import GLIPv2
+from glipv2_d2.modeling.fusion import DyHead
 from glipv2_d2.modeling.heads import CaptionHead, caption
+from tests.support.tiny import tiny_config
+from tests.support.tiny_captions import tiny_captioner, tiny_features
 
 VOCABULARY = 20
 
@@ -117,16 +123,58 @@ def test_the_word_embedding_is_the_language_backbones():
     assert table.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(
-    ("backbone", "message"),
-    [
-        ({}, "a SimpleNamespace cannot write captions.*model.caption_head to None"),
-        ({"word_embedding": torch.empty(21, 8)}, r"vocabulary_size 20 .*is \(21, 8\): set them"),
-        ({"word_embedding": torch.empty(20, 4)}, r"text_channels 8.*is \(20, 4\): set them"),
-    ],
-)
-def test_language_backbones_that_are_refused(backbone, message):
-    fitting = SimpleNamespace(word_embedding=embedding())
-    small_head().check(SimpleNamespace(language_backbone=fitting))
+def test_each_word_but_the_last_tells_the_next_one():
+    """Of the captions of a batch alone, up to the end token, by the model's own words."""
+    model = tiny_captioner()
+    prompts = [Prompt.from_classes(["cat"]), Prompt.unwritten("a dog"), Prompt.unwritten("a")]
+    tokens = model.tokenizer(prompts)
+    with torch.no_grad():
+        text = model.language_backbone(tokens)
+        _, words = model.neck(tiny_features(model, 3), text)
+        embedding = model.language_backbone.word_embedding
+        run = SimpleNamespace(
+            batch=SimpleNamespace(prompts=prompts, tokens=tokens),
+            text=text,
+            words=words,
+            word_embedding=embedding,
+        )
+        (loss,) = model.caption_head.losses(run).values()
+        logits = model.caption_head.logits(words, embedding)
+    pairs = [(row, place) for row, length in ((1, 4), (2, 3)) for place in range(length - 1)]
+    expected = [
+        F.cross_entropy(logits[row, place], tokens.input_ids[row, place + 1])
+        for row, place in pairs
+    ]
+    assert len(expected) == 5
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+def config(**options):
+    model = tiny_config()
+    model._target_ = GLIPv2
+    model.caption_head = L(CaptionHead)(
+        **{"text_channels": 32, "vocabulary_size": 30522, **options}, weight=1.0
+    )
+    return model
+
+
+def refused(model, message):
     with pytest.raises(ConfigError, match=message):
-        small_head().check(SimpleNamespace(language_backbone=SimpleNamespace(**backbone)))
+        instantiate(model)
+
+
+def test_refuses_words_of_another_size():
+    refused(config(vocabulary_size=100), r"vocabulary_size 100 .*is \(30522, 32\)")
+
+
+def test_refuses_a_backbone_that_cannot_be_causal():
+    model = config()
+    model.language_backbone.name = "ParallelClassBert"
+    refused(model, "a ParallelClassBert cannot write captions.*word by word.*BertLanguageBackbone")
+
+
+def test_refuses_a_tower_without_fusion():
+    model = config()
+    model.neck = L(DyHead)(num_blocks=1, channels=32, offset_rule="resized")
+    model.head.text_channels = 32
+    refused(model, "the neck DyHead cannot write captions.*VLTower")

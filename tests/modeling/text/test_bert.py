@@ -1,6 +1,7 @@
 """The BERT language backbone."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,16 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
-from transformers import BertConfig, BertModel, DistilBertConfig
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
+from glipv2_d2.errors import PromptError
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.pretrained_names import resolve_pretrained
 from glipv2_d2.modeling.text import BertLanguageBackbone, TextFeatures
@@ -143,3 +152,57 @@ def test_an_encoder_without_pooler_or_token_types_fits(tmp_path):
     backbone = BertLanguageBackbone(model=str(folder), pretrained=False).eval()
     tokens = backbone.tokenizer([Prompt.from_classes(["cat", "dog"])])
     assert backbone(tokens).hidden.shape == (1, tokens.mask.shape[1], 32)
+
+
+def test_causal_is_a_decoder_of_transformers(bert):
+    """The same weights in a BertModel that is a decoder: every word of a padded batch."""
+    config = BertConfig.from_pretrained(tiny_bert_folder(), is_decoder=True)
+    theirs = BertModel(config, add_pooling_layer=False).eval()
+    theirs.load_state_dict(bert.body.state_dict(), strict=False)
+    batch = tokens(bert, "a red kite above the sea", "dog", "two skateboarders, jumping")
+    with torch.no_grad():
+        expected = theirs(input_ids=batch.input_ids, attention_mask=batch.mask.long())
+        actual = bert(replace(batch, causal=torch.ones(3, dtype=torch.bool)))
+        bidirectional = bert(batch)
+    expected = expected.last_hidden_state[batch.mask]
+    # Two layers of float32; features of about 1.
+    torch.testing.assert_close(actual.hidden[batch.mask], expected, atol=1e-5, rtol=1e-4)
+    assert (bidirectional.hidden[batch.mask] - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_causal_flag_of_no_prompt_changes_nothing(count):
+    """Two forms of the same layers: that of transformers and that of causal batches."""
+    backbone = build(num_layers_averaged=count).eval()
+    batch = tokens(backbone, "a red kite above the sea", "dog")
+    with torch.no_grad():
+        expected = backbone(batch)
+        actual = backbone(replace(batch, causal=torch.zeros(2, dtype=torch.bool)))
+    for name in ("hidden", "embedded"):
+        a, b = getattr(actual, name)[batch.mask], getattr(expected, name)[batch.mask]
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_roberta_counts_positions_from_its_padding():
+    torch.manual_seed(0)
+    backbone = build()
+    config = RobertaConfig(
+        vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, pad_token_id=0,
+    )  # fmt: skip
+    backbone.body = RobertaModel(config, add_pooling_layer=False)
+    backbone.eval()
+    batch = tokens(backbone, "a red kite above the sea", "dog")
+    with torch.no_grad():
+        expected = backbone(batch).hidden[batch.mask]
+        actual = backbone(replace(batch, causal=torch.zeros(2, dtype=torch.bool)))
+    torch.testing.assert_close(actual.hidden[batch.mask], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_encoder_of_another_type_cannot_be_causal():
+    backbone = build()
+    backbone.body = DistilBertModel(DistilBertConfig(dim=32, n_layers=1, n_heads=2, hidden_dim=64))
+    assert not backbone.can_be_causal
+    caption = backbone.tokenizer([Prompt.unwritten("dog")])
+    with pytest.raises(PromptError, match="'distilbert'.*word by word.*use one of bert, roberta"):
+        backbone(caption)
