@@ -184,7 +184,7 @@ def _check_task(record: Record) -> None:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, NUMBERS) and 0 <= value <= 1
+    return isinstance(value, NUMBERS) and bool(0 <= value <= 1)
 
 
 def _check_caption(record: Record) -> None:

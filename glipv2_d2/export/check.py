@@ -60,8 +60,8 @@ def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str
             difference = (values - theirs[name]).abs().max().item()
             differences[name] = max(differences.get(name, 0.0), difference)
     if not all(value <= TOLERANCE for value in differences.values()):
-        found = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-        raise ExportError(f"the export differs from the model by more than {TOLERANCE}: {found}")
+        shown = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+        raise ExportError(f"the export differs from the model by more than {TOLERANCE}: {shown}")
     return differences
 
 

@@ -119,16 +119,13 @@ def _save_graphs(model: GLIP, manifest: Manifest, folder: Path) -> None:
     parts: list[tuple[str, Callable, Sequence[str], Sequence[str]]] = [
         ("image", graphs.export_image_path, graphs.IMAGE_INPUTS, graphs.IMAGE_OUTPUTS)
     ]
+    answer = "answer", graphs.export_answer_path, graphs.ANSWER_INPUTS, graphs.ANSWER_OUTPUTS
+    reading = "reading", graphs.export_reading_path, graphs.READING_INPUTS, graphs.READING_OUTPUTS
+    caption = "caption", graphs.export_caption_path, graphs.CAPTION_INPUTS, graphs.CAPTION_OUTPUTS
     if not manifest.prompts:
         parts.append(("text", graphs.export_text_path, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS))
-    if manifest.answers:
-        inputs, outputs = graphs.ANSWER_INPUTS, graphs.ANSWER_OUTPUTS
-        parts.append(("answer", graphs.export_answer_path, inputs, outputs))
-    if manifest.writes:
-        inputs, outputs = graphs.READING_INPUTS, graphs.READING_OUTPUTS
-        parts.append(("reading", graphs.export_reading_path, inputs, outputs))
-        inputs, outputs = graphs.CAPTION_INPUTS, graphs.CAPTION_OUTPUTS
-        parts.append(("caption", graphs.export_caption_path, inputs, outputs))
+    parts += [answer] if manifest.answers else []
+    parts += [reading, caption] if manifest.writes else []
     for name, trace, inputs, outputs in parts:
         program, path = trace(model), folder / manifest.graph_file(name)
         if manifest.format == "onnx":

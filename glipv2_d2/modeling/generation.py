@@ -121,6 +121,7 @@ def write_captions(
             "that was trained with one (model.caption_head of a GLIPv2)"
         )
     tokenizer: Any = model.tokenizer
+    head: Any = model.caption_head
     starts: list[list[int]] = []
     for prompt in prompts:
         if not prompt.causal or len(prompt):
@@ -135,7 +136,7 @@ def write_captions(
     # Beginnings of one length need no padding.
     for length in {len(start): None for start in starts}:
         rows = [i for i, start in enumerate(starts) if len(start) == length]
-        words = model.caption_head.next_words(model, [level[rows] for level in features])
+        words = head.next_words(model, [level[rows] for level in features])
         ids = torch.tensor([starts[i] for i in rows], device=model.device)
         found = search(words, ids, end, tokenizer.writable.to(ids.device), decoding)
         for i, (tokens, score) in zip(rows, found):

@@ -9,7 +9,8 @@ from glipv2_d2.errors import ConfigError, PromptTooLongError, UsageError
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.generation import Decoding, Written, search, write_captions
 from tests.support.tiny import tiny_model
-from tests.support.tiny_captions import Recomputed, tiny_captioner, tiny_features
+from tests.support.tiny_captions import tiny_captioner, tiny_features
+from tools.benchmark.captions import Recomputed
 
 GREEDY = Decoding(beam_size=1, max_length=8)
 BEAM = Decoding(beam_size=3, max_length=8)

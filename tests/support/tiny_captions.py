@@ -1,10 +1,9 @@
-"""Tiny models that write captions, their images, and their next words without any cache."""
+"""Tiny models that write captions, and their images."""
 
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 
-from glipv2_d2.language.tokenized import TokenizedPrompts
 from glipv2_d2.modeling import GLIPv2
 from glipv2_d2.modeling.heads import CaptionHead
 from tests.support.tiny import tiny_config
@@ -45,29 +44,3 @@ def tiny_features(model, count: int = 1, seed: int = 0):
         images.append({"image": noise + torch.randint(0, 156, (3, 1, 1), generator=generator)})
     with torch.no_grad():
         return model.encode(images).features
-
-
-def caption_logits(model, features, ids):
-    """The logits of each next word (B, T, V) of texts (B, T), by `GLIP`'s own layers."""
-    seen = torch.zeros(len(ids), dtype=torch.bool)
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    tokens = TokenizedPrompts(ids, mask, [], causal=~seen, seen_by_image=seen)
-    _, words = model.neck(features, model.language_backbone(tokens))
-    return model.caption_head.logits(words, model.language_backbone.word_embedding)
-
-
-class Recomputed:
-    """`NextWords` that reads image and text anew for every token."""
-
-    def __init__(self, model, features):
-        self.model, self.features = model, features
-        self.ids = None
-
-    def logits(self, ids):
-        rows = ids.flatten(0, 1)
-        self.ids = rows if self.ids is None else torch.cat((self.ids, rows), dim=1)
-        features = [level.repeat_interleave(ids.shape[1], dim=0) for level in self.features]
-        return caption_logits(self.model, features, self.ids)[:, -1].unflatten(0, ids.shape[:2])
-
-    def select(self, texts):
-        self.ids = self.ids[texts]

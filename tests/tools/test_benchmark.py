@@ -195,16 +195,6 @@ def test_flops_of_what_the_counter_does_not_know():
     assert counted["total"] * 1e9 == 2 * 7 * 4 * 8
 
 
-def test_flops_of_the_fused_encoder_layer_are_those_of_the_plain_one():
-    layer = nn.TransformerEncoderLayer(16, 2, 40, dropout=0.0, activation="gelu", batch_first=True)
-    words = torch.randn(2, 7, 16)
-    plain = count_flops(lambda: layer.train()(words))
-    with torch.no_grad():
-        fused = count_flops(lambda: layer.eval()(words))
-    assert any("_transformer_encoder_layer_fwd" in name for name in fused)
-    assert fused["total"] == pytest.approx(plain["total"])
-
-
 def test_losses_of_glipv2_are_measured_one_by_one(monkeypatch):
     model, seen = instantiate(tiny_glipv2_config()), []
     forward, parts = model.forward, (model.contrast, model.mlm_head)
@@ -345,6 +335,22 @@ def test_report_of_a_run(tmp_path, monkeypatch, capsys):
     command = speed["ours"]["command"]
     assert "--only speed --prompts twenty --batch 2" in command
     assert command in page and "--output" not in command and "--candidates 300" in command
+
+
+def test_captions_of_a_run(tmp_path):
+    """Both ways write the same, at each beam size; they are timed without the pyramid."""
+    assert run(tmp_path, "--only", "captions", "--batch", "2") == 0
+    results = json.loads((tmp_path / "report" / "benchmark.json").read_text())
+    rows = results["parts"]["captions"]
+    assert [(row["beam"], row["batch"], row["same"]) for row in rows] == [
+        (1, 2, "yes"), (5, 2, "yes"),
+    ]  # fmt: skip
+    for row in rows:
+        seconds = row["seconds"]
+        assert row["times_recomputed"] == seconds["recomputed"] / seconds["cached"] > 1
+        assert row["recomputed_per_token"] * 21 == pytest.approx(seconds["recomputed"])
+    page = (tmp_path / "report" / "benchmark.md").read_text()
+    assert "## Captions" in page and "--only captions" in page
 
 
 def test_grounding_dino_beside_ours(tmp_path, monkeypatch):

@@ -12,7 +12,8 @@ tools/benchmark/official.py); that both give the same outputs is checked before 
 Parts: speed (seconds, FLOPs, share of the machine's peak), gdino (Grounding DINO beside it),
 stages, lvis, memory (peak of each side in a process of its own), train (a training step), losses
 (what GLIPv2's add to one; only where it is asked for), compile (torch.compile over several image
-sizes), agreement (half precisions against float32), profile (the operations that take the time).
+sizes), agreement (half precisions against float32), profile (the operations that take the time),
+captions (with what is kept from word to word and without; only where it is asked for).
 All sides of a table are measured in turns in one run. benchmark.md and benchmark.json are left in
 the output folder, written anew after each part.
 """
@@ -30,6 +31,7 @@ import torch
 from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.errors import ConfigError, command
 
+from .captions import measure_captions
 from .compiling import measure_compile
 from .inference import measure_half, measure_lvis, measure_speed, measure_stages
 from .losses import measure_losses
@@ -45,9 +47,10 @@ from .workload import PROMPTS
 
 PARTS = (
     "speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement",
-    "profile",
+    "profile", "captions",
 )  # fmt: skip
-FULL_PARTS = tuple(part for part in PARTS if part != "losses")  # it takes a GLIPv2
+# Losses take a GLIPv2; captions without what is kept take an hour at full size.
+FULL_PARTS = tuple(part for part in PARTS if part not in ("losses", "captions"))
 QUICK_PARTS = tuple(p for p in FULL_PARTS if p != "compile")  # compiling alone takes minutes
 PRECISIONS = ("float32", "bf16", "fp16")
 # What --quick changes, where nothing else is asked for.
@@ -115,7 +118,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    listed = f"parts, of {','.join(PARTS)}; default: all but losses"
+    listed = f"parts, of {','.join(PARTS)}; default: all but losses and captions"
     add("--only", type=_choices(PARTS), help=listed)
     add("--quick", action="store_true", help="a small model and image, under a minute")
     add("--output", type=Path, default=Path("output/benchmark"), help="folder of the report")
@@ -298,6 +301,10 @@ class Run:
         for side in self.sides("ours-bf16") or ["ours"]:
             rows = measure_profile(self.bench, kind, batch, side, self.args.output)
             self.add("profile", rows, prompts=kind, batch=batch)
+
+    def captions(self) -> None:
+        for batch in self.args.batch:
+            self.add("captions", measure_captions(self.bench, self.settings, batch), batch=batch)
 
     def _command(self, part: str | None = None, **options) -> str:
         """The command line of this run, narrowed to one part and one case."""

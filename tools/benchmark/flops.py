@@ -2,8 +2,8 @@
 
 2 per multiply-add. Counted: matrix products, convolutions, CUDA's attention kernels; by hand:
 deformable convolution (its matrix product and its bilinear samples), embedding_bag (a multiply-add
-per value that is gathered), PyTorch's fused encoder layer and the CPU's attention kernel. Not
-counted, as usual: norms, activations, softmax and other element-wise work.
+per value that is gathered) and the CPU's attention kernel. Not counted, as usual: norms,
+activations, softmax and other element-wise work.
 """
 
 import math
@@ -25,17 +25,6 @@ def _embedding_bag(table, indices, *_, out_shape=None, **__) -> int:
     return 2 * math.prod(indices) * table[1]
 
 
-def _encoder_layer(src, embed_dim, num_heads, qkv, *rest, out_shape=None, **_) -> int:
-    """Self-attention and feed-forward of (B, T, L); the feed-forward's weights follow the norms."""
-    batch, tokens, width = src
-    inner = next(
-        (s[0] for s in rest if isinstance(s, list | tuple | torch.Size) and len(s) == 2
-         and s[1] == width and s[0] != width), 4 * width,
-    )  # fmt: skip
-    projections = 4 * width * width + 2 * width * inner
-    return 2 * batch * tokens * (projections + 2 * tokens * width)
-
-
 def _cpu_attention(query, key, value, *_, out_shape=None, **__) -> int:
     """The scores and the weighted sum of (B, heads, T, L): torch's counter knows CUDA's kernels."""
     scores = math.prod(query[:-1]) * key[-2]
@@ -50,7 +39,6 @@ def _mapping() -> dict:
     }
     # Which of PyTorch's private kernels runs depends on its version.
     kernels = {
-        "_transformer_encoder_layer_fwd": _encoder_layer,
         "_scaled_dot_product_flash_attention_for_cpu": _cpu_attention,
     }
     for name, formula in kernels.items():

@@ -106,10 +106,10 @@ class OfficialTextLayer(nn.Module):
     def forward(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Words (B, T, L), mask (B, T) of 0 and 1 -> (B, T, L)."""
         source = self.source
-        attended = source.dropout1(self._attend(words, mask))
+        attended = source.dropout(self._attend(words, mask))
         words = source.norm1(attended + words)
         inner = _clamp(F.gelu(_clamp(source.linear1(words))))
-        inner = _clamp(source.dropout2(source.linear2(inner)))
+        inner = _clamp(source.dropout(source.linear2(inner)))
         return _clamp(source.norm2(inner + words))
 
     def _attend(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

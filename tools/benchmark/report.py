@@ -212,4 +212,14 @@ SECTIONS: dict[str, tuple[str, str, str]] = {
         "profile_trace.json.gz has every call in order, for chrome://tracing or Perfetto.",
         "side | prompt | batch | operation | calls | ms = ms:.3g | share = share:.0%",
     ),
+    "captions": (
+        "Captions",
+        "Seconds per image for a caption of 20 tokens, without the pyramid (its own column). "
+        "Cached: the image's side of the tower once, each word once. Recomputed: the tower and the "
+        "language backbone anew for each token.",
+        "beam | batch | pyramid = seconds.pyramid:.3g | image side = seconds.image side:.3g | "
+        "cached = seconds.cached:.3g | of it a token = per_token:.3g | "
+        "recomputed = seconds.recomputed:.3g | a token = recomputed_per_token:.3g | "
+        "x recomputed = times_recomputed:.1f | same captions = same",
+    ),
 }

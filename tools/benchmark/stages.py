@@ -1,8 +1,7 @@
 """Where a model spends its time: stages by the names of its modules.
 
 The model is not touched but for the `forward` of the modules in question, which is wrapped while
-the measurement lasts: forward *hooks* would switch off the fused form of PyTorch's encoder layers
-and thereby change what is measured.
+the measurement lasts.
 """
 
 import functools
