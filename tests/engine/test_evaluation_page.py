@@ -6,7 +6,6 @@ import shlex
 import sys
 
 import pytest
-import torch
 
 from glip_commands.main import main
 from glip_commands.train import parse
@@ -15,7 +14,6 @@ from glipv2_d2.engine.setup import load_config
 from tests.support import ROOT
 from tests.support import benchmark_tree as tree
 from tests.support.tiny_data import CONFIG
-from tests.support.tiny_understanding import tiny_understanding_model
 
 PAGE = (ROOT / "docs/evaluation.md").read_text()
 COMMANDS = [
@@ -40,10 +38,10 @@ SHORT = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("datasets")
-    for make in (tree.coco, tree.lvis, tree.flickr30k, tree.refcoco, tree.phrasecut, tree.odinw):
+    for make in (tree.coco, tree.lvis, tree.flickr30k, tree.refcoco, tree.phrasecut, tree.odinw,
+                 tree.karpathy, tree.questions):  # fmt: skip
         make(root)
     tree.without_truth(root)
-    tree.questions(root)
     few_shot = ["fewshot_train_shot3_seed3", "fewshot_val_shot3_seed3"]
     tree.odinw(root, ["pothole"], few_shot, count=2)
     with tree.catalogs_at(root):
@@ -53,12 +51,9 @@ def data(tmp_path_factory):
 def named(argument, weights, folder):
     """An argument with the tiny model, its weights and a folder of the test in the page's place."""
     argument = re.sub(r"^configs/pretrain/glip_t(_a)?\.py$", str(CONFIG), argument)
-    if argument.startswith("configs/vqa/"):
-        argument = str(CONFIG.with_name("tiny_vqa.py"))
-    argument = re.sub(r"(^|=)glip_\w+\.pth$", rf"\g<1>{weights}", argument)
-    if re.match(r"glipv2_\w+_vqa\.pth$", argument):
-        argument = str(weights.with_name("tiny_vqa.pth"))
-        torch.save(tiny_understanding_model().state_dict(), argument)
+    if argument.startswith(("configs/vqa/", "configs/captioning/")):
+        argument = str(CONFIG.with_name("tiny_understanding_train.py"))
+    argument = re.sub(r"(^|=)glip(v2)?_\w+\.pth$", rf"\g<1>{weights}", argument)
     if argument.endswith(".yaml"):
         definitions = weights.with_name("definitions.yaml")
         definitions.write_text("pothole: {clean_name: pothole, def_wiki: A hole., gpt3: [Deep.]}")
@@ -73,8 +68,9 @@ def identity(command):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=identity)
 def test_a_command_of_the_page(
-    command, data, tiny_weights, tiny_data, tmp_path, monkeypatch, caplog, capsys
-):
+    command, data, tiny_weights, understanding_weights, tiny_data, tmp_path, monkeypatch, caplog,
+    capsys,
+):  # fmt: skip
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["program"])
     caplog.set_level("INFO")
@@ -90,7 +86,9 @@ def test_a_command_of_the_page(
     glip, program, *rest = command
     assert glip == "glip"
     short = next(more for mark, more in SHORT.items() if mark in command)
-    arguments = [named(a, tiny_weights, tmp_path / "output") for a in rest] + short
+    of_v2 = any(argument.startswith("glipv2_") for argument in rest)
+    weights = understanding_weights if of_v2 else tiny_weights
+    arguments = [named(a, weights, tmp_path / "output") for a in rest] + short
     if program == "odinw":
         assert main(["odinw", *arguments]) == 0
         assert "\n| Model | Shot | Split | PascalVOC |" in capsys.readouterr().out
@@ -105,6 +103,9 @@ def test_a_command_of_the_page(
     assert main([program, *arguments]) == 0
     if rest[-1].endswith("vqav2_test-dev"):
         check_answers(tmp_path / "output", caplog.text)
+        return
+    if rest[-1].endswith("captions_test"):
+        check_captions(tmp_path / "output", caplog.text)
         return
     if rest[-1].endswith(("test-dev", "test_dev")):
         check_submission(tmp_path / "output", caplog.text)
@@ -142,11 +143,19 @@ def check_answers(folder, log):
     assert all(row.keys() == {"question_id", "answer"} for row in rows)
 
 
+def check_captions(folder, log):
+    """The file of images without captions, as COCO's server takes it."""
+    assert not (folder / "last_results.json").exists()
+    assert "has no reference captions: its 2 captions are in" in log
+    path = folder / "inference/coco_2014_captions_test_predictions.json"
+    rows = json.loads(path.read_text())
+    assert [row["image_id"] for row in rows] == [581, 582]
+    assert all(row.keys() == {"image_id", "caption"} for row in rows)
+
+
 def test_every_recipe_is_on_the_page():
     used = {argument.split("/")[-1] for command in COMMANDS for argument in command}
-    # The sweep's own, and those of captioning, which test_caption_recipes.py runs.
-    others = {"odinw.py", "coco_caption.py", "flickr30k_caption.py"}
-    assert RECIPES - others <= used
+    assert RECIPES - {"odinw.py"} <= used  # that one is the sweep's own
 
 
 def test_a_recipe_of_ones_own(tiny_data, tmp_path, monkeypatch):

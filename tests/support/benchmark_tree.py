@@ -72,7 +72,7 @@ def coco(root, count=3):
 
 
 def without_truth(root, count=2):
-    """Test-dev of COCO and LVIS: images and categories, no annotations."""
+    """Test-dev of COCO and LVIS and test2014 of COCO's captions: images, no annotations."""
     things = [c for c in COCO_CATEGORIES if c["isthing"]]
     images = [_image(581 + i, f"{581 + i:012d}.jpg") for i in range(count)]
     categories = [{"id": c["id"], "name": c["name"], "supercategory": "x"} for c in things]
@@ -84,6 +84,10 @@ def without_truth(root, count=2):
         image["coco_url"] = f"http://images.cocodataset.org/test2017/{name}"
     content["categories"] = [dict(c) for c in LVIS_CATEGORIES]
     write_json(root / "lvis/lvis_v1_image_info_test_dev.json", content)
+    images = [_image(581 + i, f"COCO_test2014_{581 + i:012d}.jpg") for i in range(count)]
+    write_json(root / "coco/annotations/image_info_test2014.json", {"info": {}, "images": images})
+    for image in images:
+        write_image(root / "coco/test2014" / image["file_name"], image["id"])
 
 
 def lvis(root, count=2):

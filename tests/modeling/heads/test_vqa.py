@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from glipv2_d2.checkpoint import check_weights
-from glipv2_d2.errors import CheckpointError, ConfigError
+from glipv2_d2.errors import CheckpointError, ConfigError, DataError
 from glipv2_d2.modeling.heads import VqaHead, vqa
 
 ANSWERS = ["red", "blue", "2", "yes"]
@@ -123,6 +123,15 @@ def test_half_precision_words_give_a_float32_loss():
 def test_lists_of_answers_that_are_refused(answers, message):
     with pytest.raises(ConfigError, match=rf"model.vqa_head.answers {message}"):
         small_head(answers)
+
+
+def test_a_list_in_a_file(tmp_path):
+    path = tmp_path / "answers.json"
+    path.write_text('{"blue": 1, "red": 0}')
+    head = small_head(str(path))
+    assert head.answers == ["red", "blue"] and len(head.classifier.weight) == 2
+    with pytest.raises(DataError, match="answer list .*none.json' is not there"):
+        small_head(str(tmp_path / "none.json"))
 
 
 def test_an_empty_answer_is_one():

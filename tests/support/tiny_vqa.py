@@ -1,4 +1,0 @@
-"""A LazyConfig: the tiny model that answers, with the tiny training."""
-
-from .tiny_train import dataloader, inference, lr_multiplier, optimizer, train
-from .tiny_understanding import model
