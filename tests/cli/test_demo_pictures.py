@@ -22,7 +22,8 @@ def test_best_phrase_of_overlapping_results():
 
 @pytest.fixture(scope="module")
 def demo_predictor():
-    return GroundingPredictor(tiny_understanding_model(), min_size=64, max_size=96)
+    model = tiny_understanding_model()
+    return GroundingPredictor(model, min_size=64, max_size=96, score_threshold=0.5, merge_iou=0.5)
 
 
 def test_pictures_of_four_tasks(scenes, demo_predictor, tmp_path):
