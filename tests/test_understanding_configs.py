@@ -83,6 +83,17 @@ def test_rates_of_glipv2(path):
     assert optimizer.params.lr_by_prefix == {GLIPV2[path][1]: 1e-4}
 
 
+def test_answer_lists_lie_with_the_other_data(monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", "elsewhere")
+    for path in (*GLIPV2, *CLIP_VIL):
+        answers = recipe(path).model.get("vqa_head", {}).get("answers", "")
+        folder = "gqa" if "gqa" in path else "vqav2"
+        assert not isinstance(answers, str) or answers in ("", f"elsewhere/{folder}/answers.json")
+    assert recipe(RESNET).model.vqa_head.answers == "elsewhere/vqav2/answers.json"
+    monkeypatch.delenv("DETECTRON2_DATASETS")
+    assert recipe(RESNET).model.vqa_head.answers == "datasets/vqav2/answers.json"
+
+
 def test_no_run_writes_over_another_one():
     folders = [recipe(path).train.output_dir for path in (*GLIPV2, *CLIP_VIL)]
     assert len(set(folders)) == len(folders)

@@ -21,15 +21,15 @@ def test_best_phrase_of_overlapping_results():
 
 
 @pytest.fixture(scope="module")
-def predictor():
+def demo_predictor():
     model = tiny_understanding_model()
     return GroundingPredictor(model, min_size=64, max_size=96, score_threshold=0.5, merge_iou=0.5)
 
 
-def test_pictures_of_four_tasks(scenes, predictor, tmp_path):
+def test_pictures_of_four_tasks(scenes, demo_predictor, tmp_path):
     (tmp_path / "old").mkdir()
     names = {key: f"scenes_{key}" for key in ("val", "val_vqa_grounding", "val_grounded_caption")}
-    shown = show_pictures(predictor, names, tmp_path)
+    shown = show_pictures(demo_predictor, names, tmp_path)
     assert set(shown) == {"names", "caption", "questions", "captions"}
     assert [len(shown[key]) for key in ("names", "caption", "captions")] == [4, 1, 4]
     pictures = [picture for kind in shown.values() for picture in kind]
@@ -39,13 +39,18 @@ def test_pictures_of_four_tasks(scenes, predictor, tmp_path):
     assert not (tmp_path / "old").exists()
 
 
-def test_a_question_of_each_type_with_its_answer(scenes, predictor, tmp_path):
-    shown = show_pictures(predictor, {"val_vqa_grounding": "scenes_val_vqa_grounding"}, tmp_path)
+def test_a_question_of_each_type_with_its_answer(scenes, demo_predictor, tmp_path):
+    shown = show_pictures(
+        demo_predictor, {"val_vqa_grounding": "scenes_val_vqa_grounding"}, tmp_path
+    )
     kinds = [Path(picture.path).parent.name for picture in shown["questions"]]
     assert kinds == sorted(set(kinds)) and len(kinds) > 1
     for _, text in shown["questions"]:
         assert "? " in text and text.endswith(")") and "(true: " in text and "[MASK]" not in text
 
 
-def test_a_model_without_these_heads_shows_names_and_a_caption(scenes, predictor, tmp_path):
-    assert set(show_pictures(predictor, {"val": "scenes_val"}, tmp_path)) == {"names", "caption"}
+def test_a_model_without_these_heads_shows_names_and_a_caption(scenes, demo_predictor, tmp_path):
+    assert set(show_pictures(demo_predictor, {"val": "scenes_val"}, tmp_path)) == {
+        "names",
+        "caption",
+    }

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support.tiny import lively, tiny_model
+from tests.support.tiny_captions import tiny_captioner, tiny_features
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -26,3 +27,15 @@ def shared_model():
 def model(shared_model):
     """A copy of `shared_model`, free to be changed."""
     return copy.deepcopy(shared_model)
+
+
+@pytest.fixture(scope="module", params=["bert", "clip"])
+def captioner(request):
+    """A tiny model that writes captions, of BERT's words and of CLIP's."""
+    return tiny_captioner(request.param)
+
+
+@pytest.fixture(scope="module")
+def features(captioner):
+    """What `captioner` sees in four images."""
+    return tiny_features(captioner, 4)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from glipv2_d2.language import Prompt
-from tests.support.tiny_captions import tiny_captioner, tiny_features
 
 CAPTION = "a red kite above two dogs"
 # Of other kinds and lengths, so that the caption is padded and not alone.
@@ -20,16 +19,6 @@ WORDS = re.compile(
     r"body\.embeddings|token_embedding|body\.encoder\.layer\.\d+\.(attention\.)?output"
     r"|layers\.\d+|final_norm"
 )
-
-
-@pytest.fixture(scope="module", params=["bert", "clip"])
-def captioner(request):
-    return tiny_captioner(request.param)
-
-
-@pytest.fixture(scope="module")
-def features(captioner):
-    return tiny_features(captioner, 1 + len(OTHERS))
 
 
 def batch(model, first):

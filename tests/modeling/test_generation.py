@@ -9,23 +9,13 @@ from glipv2_d2.errors import ConfigError, PromptTooLongError, UsageError
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.generation import Decoding, Written, search, write_captions
 from tests.support.tiny import tiny_model
-from tests.support.tiny_captions import tiny_captioner, tiny_features
+from tests.support.tiny_captions import tiny_captioner
 from tools.benchmark.captions import Recomputed
 
 GREEDY = Decoding(beam_size=1, max_length=8)
 BEAM = Decoding(beam_size=3, max_length=8)
 NUCLEUS = Decoding(beam_size=1, max_length=8, top_p=0.8, temperature=1.5, seed=3)
 UNWRITTEN = Prompt.unwritten()
-
-
-@pytest.fixture(scope="module", params=["bert", "clip"])
-def captioner(request):
-    return tiny_captioner(request.param)
-
-
-@pytest.fixture(scope="module")
-def features(captioner):
-    return tiny_features(captioner, 4)
 
 
 def recomputed(model, features, prompts, decoding):
