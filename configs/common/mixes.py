@@ -36,3 +36,7 @@ GQA_QUESTIONS = 1_075_000  # balanced, train and val
 SNLI_VE_SENTENCES = 529_500
 COCO_CAPTIONS = 566_700  # of Karpathy's train and restval
 GROUNDED_CAPTIONS = COCO_CAPTIONS + 149_000  # and of Flickr30k
+
+# The lists of answers, written by datasets/prepare_vqa_answers.py.
+VQAV2_ANSWERS = "${oc.env:DETECTRON2_DATASETS,datasets}/vqav2/answers.json"
+GQA_ANSWERS = "${oc.env:DETECTRON2_DATASETS,datasets}/gqa/answers.json"

@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from .data.vqav2 import answers
-from .mixes import COCO_CAPTIONS, VQAV2_QUESTIONS
+from .mixes import COCO_CAPTIONS, VQAV2_ANSWERS, VQAV2_QUESTIONS
 from .models.glipv2_mask import add_mask_head
 from .models.understanding import add_caption_head, add_vqa_head
 
@@ -74,7 +73,7 @@ def vqa_stage(recipe, dataloader, stage="vqa", *, lr=1e-5):
 
     `lr`: see `_fine_tune`.
     """
-    add_vqa_head(recipe.model, answers=answers)
+    add_vqa_head(recipe.model, answers=VQAV2_ANSWERS)
     return _fine_tune(recipe, dataloader, stage, "vqa_head", VQAV2_QUESTIONS, lr)
 
 

@@ -87,8 +87,9 @@ def best_phrases(results: list[dict], iou: float) -> list[dict]:
 
 
 def _names(predictor: GroundingPredictor, name: str, output: Path, folder: str) -> list[Picture]:
+    files = _first_files(name)  # reading them fills in the names of their classes
     classes = list(MetadataCatalog.get(name).thing_classes)
-    images = _draw(detecting(predictor, classes), _first_files(name), output / folder)
+    images = _draw(detecting(predictor, classes), files, output / folder)
     return [Picture(f"{folder}/{i['picture']}", f"all names, {folder}") for i in images]
 
 

@@ -125,7 +125,7 @@ def test_an_image_that_cannot_be_read_is_left_out_and_tried_again(
 @pytest.mark.parametrize(
     ("fields", "options", "message"),
     [
-        ({"task": None}, (), "not one of questions"),
+        ({"task": "caption"}, (), "not one of questions"),
         ({"answers": {}}, (), "no question of data set 'questions' has an answer"),
         ({}, ("--phrases", "mine"), "unknown noun-phrase extractor 'mine'"),
         ({}, ("--threshold", "5"), "score_threshold must be a number in"),

@@ -5,8 +5,5 @@
 
 from .coco import dataloader
 
-# Written by datasets/prepare_vqa_answers.py.
-answers = "${oc.env:DETECTRON2_DATASETS,datasets}/vqav2/answers.json"
-
 dataloader.train.datasets = ["vqav2_train", "vqav2_val_without_dev"]
 dataloader.test.dataset = "vqav2_dev"

@@ -13,7 +13,8 @@ from glipv2_d2.modeling.text import BertLanguageBackbone, TextFeatures
 from glipv2_d2.modeling.text.attention import KeyValueCache
 from glipv2_d2.modeling.text.bert import bert_layer
 from tests.support.tiny import tiny_bert_folder, tiny_config
-from tests.support.tiny_captions import Recomputed, tiny_features
+from tests.support.tiny_captions import tiny_features
+from tools.benchmark.captions import Recomputed
 
 CHANNELS, TEXT, TOKENS = 12, 32, 5
 
