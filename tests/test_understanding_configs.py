@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog
 from omegaconf import OmegaConf
 
 from glipv2_d2.config import apply_overrides, get_config, resolve_config
@@ -73,6 +74,18 @@ def test_a_recipe_of_glipv2_adds_its_head_to_the_first_stage(path):
     assert own == pretrained
     if head == "caption_head":
         assert recipe(path).model.caption_head.vocabulary_size == vocabulary
+
+
+@pytest.mark.parametrize("path", [*GLIPV2, *CLIP_VIL])
+def test_the_data_sets_are_registered(path):
+    loaders = recipe(path).dataloader
+    train = [entry if isinstance(entry, str) else entry[0] for entry in loaders.train.datasets]
+    assert {*train, loaders.test.dataset} <= set(DatasetCatalog.list())
+
+
+def test_a_model_that_grounds_answers_is_asked_with_the_mask():
+    assert recipe("vqa/glipv2_t_grounded_vqa.py").model.vqa_head.ground_answer is True
+    assert recipe("vqa/glipv2_t_vqa.py").model.vqa_head.ground_answer is False
 
 
 @pytest.mark.parametrize("path", GLIPV2)

@@ -172,6 +172,11 @@ def _question_splits(root: str) -> Iterator[tuple[str, str, str, dict[str, Any]]
         json_file = f"vqav2/v2_OpenEnded_mscoco_{file}_questions.json"
         options = {"format": "vqa", "evaluator_type": "vqa", "reader_options": reader_options}
         yield f"vqav2_{split}", json_file, f"coco/{images}", options
+    # With the boxes of `glip label vqav2_<split> --output vqav2/grounded_<split>.json`.
+    for split in ("train", "val_without_dev", "dev"):
+        images = VQAV2_SPLITS[split][1]
+        options = {"format": "mdetr", "evaluator_type": "vqa"}
+        yield f"vqav2_grounded_{split}", f"vqav2/grounded_{split}.json", f"coco/{images}", options
     for split in ("train", "val", "testdev"):
         options = {"format": "gqa", "evaluator_type": "vqa"}
         yield f"gqa_{split}", f"gqa/questions/{split}_balanced_questions.json", _GQA, options
