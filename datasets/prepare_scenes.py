@@ -11,9 +11,11 @@ writes below DIR (default: scenes in $DETECTRON2_DATASETS, that is datasets/scen
     annotations/SPLIT_{questions,vqa}.json   VQAv2 questions and answers of each split
     annotations/SPLIT_captions.json          COCO captions
     annotations/SPLIT_{vqa,caption}_grounding.json   both with the boxes of their words, as MDETR's
+    annotations/{train,val}_{old,new}.json, train_old_grounding.json   the parts without and with
+                                         anything pink and any moon (docs/transfer.md)
     manifest.json                        the arguments; a complete folder is not rendered again
 
-A folder that an earlier version has rendered gets the questions and captions that it lacks.
+A folder that an earlier version has rendered gets the files that it lacks.
 """
 
 from __future__ import annotations

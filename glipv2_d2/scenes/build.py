@@ -15,11 +15,13 @@ from pathlib import Path
 
 from ..errors import DataError, UsageError
 from ..files import whole_file
-from .language_files import FILES, LANGUAGE_FORMAT, language_files
+from .language_files import FILES, language_files
 from .photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path
 from .records import SPLITS, detection_json, grounding_json, render_to_disk
+from .transfer_files import TRANSFER_FILES, transfer_files
 
 FORMAT = 2  # raise it whenever the same arguments give other pictures
+DERIVED_FORMAT = 2  # the same for what follows from their boxes and captions
 MANIFEST = "manifest.json"
 _OWN_FOLDERS = ("train", "val", "novel", "annotations")
 
@@ -37,7 +39,8 @@ def build_scenes(
 ) -> bool:
     """Render the data set, unless the folder already holds exactly this one.
 
-    A folder with the right pictures gets the questions and captions that it lacks.
+    A folder with the right pictures gets the files that it lacks of those that follow from them:
+    questions, captions, and the parts of `transfer_files`.
 
     Args:
         output: the folder; made if absent.
@@ -71,7 +74,7 @@ def build_scenes(
             _prepare_folder(root, arguments)
             _render_all(root, counts, seed, size, workers, progress)
             _write_json(root / MANIFEST, _manifest(root, arguments))
-        _write_language(root, seed)
+        _write_derived(root, seed)
         _write_json(root / MANIFEST, _whole_manifest(root, arguments))
     except OSError as error:
         raise DataError(
@@ -95,7 +98,8 @@ def _is_rendered(root: Path, arguments: dict) -> bool:
     manifest = _read_manifest(root)
     if manifest is None or not manifest["complete"]:
         return False
-    manifest.pop("language", None)
+    for name in ("derived", "language"):  # until 0.2 "language"
+        manifest.pop(name, None)
     return manifest == _manifest(root, arguments)
 
 
@@ -129,12 +133,16 @@ def _render_all(root, counts, seed, size, workers, progress) -> None:
             _write_json(path, grounding_json(split, scenes, size))
 
 
-def _write_language(root: Path, seed: int) -> None:
-    """Write the questions and captions of all splits, from their boxes alone."""
+def _write_derived(root: Path, seed: int) -> None:
+    """Write what follows from the boxes and captions of each split."""
     for split in SPLITS:
-        detection = json.loads((root / "annotations" / f"{split}.json").read_text("utf-8"))
-        for name, content in language_files(split, detection, seed).items():
-            _write_json(root / "annotations" / f"{split}_{name}.json", content)
+        folder = root / "annotations"
+        detection = json.loads((folder / f"{split}.json").read_text("utf-8"))
+        captions = folder / f"{split}_grounding.json"
+        grounding = json.loads(captions.read_text("utf-8")) if captions.is_file() else None
+        files = language_files(split, detection, seed) | transfer_files(split, detection, grounding)
+        for name, content in files.items():
+            _write_json(folder / f"{split}_{name}.json", content)
 
 
 @contextmanager
@@ -196,10 +204,10 @@ def _manifest(root: Path, arguments: dict) -> dict:
 
 
 def _whole_manifest(root: Path, arguments: dict) -> dict:
-    """Of all: also the questions and captions."""
-    names = [f"{split}_{name}" for split in SPLITS for name in FILES]
-    language = {"format": LANGUAGE_FORMAT, "files": _lengths(root, names)}
-    return {**_manifest(root, arguments), "language": language}
+    """Of all: also what follows from it."""
+    names = [f"{split}_{name}" for split in SPLITS for name in FILES + TRANSFER_FILES[split]]
+    derived = {"format": DERIVED_FORMAT, "files": _lengths(root, names)}
+    return {**_manifest(root, arguments), "derived": derived}
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -14,7 +14,6 @@ from .descriptions import describe
 from .questions import Question, ask_about
 from .truth import Scene, scenes_of
 
-LANGUAGE_FORMAT = 1  # raise it whenever the same scenes give other questions or captions
 FILES = ("questions", "vqa", "vqa_grounding", "captions", "caption_grounding")
 
 

@@ -5,7 +5,10 @@ names asked, the 52 base classes occur), `scenes_val_grounding` and `scenes_nove
 evaluated on the 12 pairs that training never shows). Of each split there are questions
 (`scenes_{split}_vqa`, with boxes `scenes_{split}_vqa_grounding`) and captions
 (`scenes_{split}_caption`, with boxes `scenes_{split}_caption_grounding`), which in tests are to be
-written; `scenes_{val,novel}_grounded_caption` compares their boxes, too.
+written; `scenes_{val,novel}_grounded_caption` compares their boxes, too. For the transfer to
+classes that a model does not know there are `scenes_{train,val}_old`, in which nothing is pink or a
+moon (40 classes; captions: `scenes_train_old_grounding`), and `scenes_{train,val}_new`, of which
+only such things are annotated (12 classes).
 `datasets/prepare_scenes.py` renders them.
 """
 
@@ -49,6 +52,10 @@ CATEGORY_IDS = {pair: index for index, pair in enumerate(ALL_PAIRS, start=1)}
 ALL_CLASSES = tuple(map(" ".join, ALL_PAIRS))
 BASE_CLASSES = tuple(map(" ".join, BASE_PAIRS))
 NOVEL_CLASSES = tuple(" ".join(pair) for pair in ALL_PAIRS if pair in HELD_OUT_PAIRS)
+# A model that is pre-trained without one color and one shape is adapted to them (docs/transfer.md).
+NEW_PAIRS = tuple(pair for pair in BASE_PAIRS if "pink" in pair or "moon" in pair)
+OLD_PAIRS = tuple(pair for pair in BASE_PAIRS if pair not in NEW_PAIRS)
+NEW_CLASSES, OLD_CLASSES = (tuple(map(" ".join, pairs)) for pairs in (NEW_PAIRS, OLD_PAIRS))
 # What a question about a scene can be answered with (scenes/questions.py).
 SCENES_ANSWERS = (
     *COLORS,
@@ -64,6 +71,10 @@ _DETECTION = {
     "train": (BASE_PAIRS, BASE_CLASSES),
     "val": (ALL_PAIRS, BASE_CLASSES),
     "novel": (ALL_PAIRS, NOVEL_CLASSES),
+    "train_old": (OLD_PAIRS, OLD_CLASSES),
+    "val_old": (OLD_PAIRS, OLD_CLASSES),
+    "train_new": (NEW_PAIRS, NEW_CLASSES),
+    "val_new": (NEW_PAIRS, NEW_CLASSES),
 }
 
 
@@ -88,9 +99,9 @@ def register_all_scenes(root: str) -> None:
 
 def _texts(annotations: str) -> Iterator[tuple[str, Callable[..., list], str, str, dict[str, Any]]]:
     """(name, reader, file, evaluator type, options of the reader) of captions and questions."""
-    for split in ("train", "val"):
+    for split in ("train", "val", "train_old"):
         yield f"{split}_grounding", load_mdetr_json, f"{split}_grounding", "grounding", {}
-    for split in _DETECTION:
+    for split in PAIRS_OF_SPLIT:
         answers = {"annotations": os.path.join(annotations, f"{split}_vqa.json")}
         yield f"{split}_vqa", load_vqa_json, f"{split}_questions", "vqa", answers
         yield f"{split}_vqa_grounding", load_mdetr_json, f"{split}_vqa_grounding", "vqa", {}
