@@ -47,7 +47,7 @@ from .setup import (
 )
 from .trainer import build_trainer, train
 
-__all__ = ["do_test", "do_train", "launch_training", "main"]
+__all__ = ["begin", "do_test", "do_train", "launch_training", "main"]
 
 logger = logging.getLogger(__name__)
 
@@ -160,11 +160,6 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
             train(trainer, start_iter, cfg.train.max_iter)
     except TrainingEnded as reason:
         logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
-    except Stopped as stopped:
-        if comm.is_main_process():
-            command_line = resuming_command(args.num_machines)
-            logger.warning("The training was %s; to go on: %s", stopped, command_line)
-        sys.exit(stopped.status)
 
 
 def build_hooks(
@@ -216,11 +211,11 @@ def build_hooks(
     ]
 
 
-def main(args: argparse.Namespace) -> None:
-    """Train or evaluate, in one process of the job.
+def begin(args: argparse.Namespace) -> DictConfig:
+    """The config of a job that is ready to run, with its log begun and its test data looked at.
 
     Args:
-        args: the options of glip_commands/train.py.
+        args: see `main`.
     """
     cfg = load_config(args)
     if args.eval_only and not cfg.train.init_checkpoint:
@@ -236,7 +231,24 @@ def main(args: argparse.Namespace) -> None:
         evaluation_precision(cfg)  # refuses now, not after the training
     if not args.eval_only:
         require_masks(cfg)
-        do_train(args, cfg)
+    return cfg
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train or evaluate, in one process of the job.
+
+    Args:
+        args: the options of glip_commands/train.py.
+    """
+    cfg = begin(args)
+    if not args.eval_only:
+        try:
+            do_train(args, cfg)
+        except Stopped as stopped:
+            if comm.is_main_process():
+                command_line = resuming_command(args.num_machines)
+                logger.warning("The training was %s; to go on: %s", stopped, command_line)
+            sys.exit(stopped.status)
         return
     model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
     GLIPCheckpointer(model, strict=True).load(cfg.train.init_checkpoint)

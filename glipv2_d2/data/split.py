@@ -1,0 +1,106 @@
+"""A data set in two parts, for training and validation: by image, seeded, stratified by class."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .report import Record
+
+__all__ = ["Split", "equal_images", "split_records"]
+
+_EMPTY = -1  # the "class" of images without boxes
+
+
+class Split(NamedTuple):
+    """The records of both parts, each in their order before."""
+
+    train: list[Record]
+    val: list[Record]
+
+
+def split_records(records: Sequence[Record], share: float, seed: int = 0) -> Split:
+    """Split detection records so that each class has about its share of images in both parts.
+
+    Images of equal content stay together. Iterative stratification (Sechidis et al., "On the
+    Stratification of Multi-Label Data", 2011): the images of the rarest class are dealt out first,
+    each to the part that lacks most images of this class. A class with few images is in the
+    training part alone.
+
+    Args:
+        records: their files are read where several have one size.
+        share: of the validation part, in (0, 1). That part gets an image at least.
+        seed: of the order in which images are dealt out.
+
+    Raises:
+        ValueError: all images have the same content, so that nothing can be split.
+    """
+    groups = equal_images(records)
+    if len(groups) < 2:
+        raise ValueError("images of equal content cannot be split")
+    order = list(range(len(groups)))
+    random.Random(seed).shuffle(order)
+    labels = {g: _labels(records[i] for i in groups[g]) for g in order}
+    in_val = _dealt_out(labels, share) or {_least_missed(labels)}
+    chosen = {i for g in in_val for i in groups[g]}
+    parts = Split([], [])
+    for i, record in enumerate(records):
+        parts[i in chosen].append(record)
+    return parts
+
+
+def equal_images(records: Sequence[Record]) -> list[list[int]]:
+    """Group records by the content of their image files; positions in `records`.
+
+    Only files of one size are read.
+    """
+    by_size = defaultdict(list)
+    for i, record in enumerate(records):
+        by_size[os.path.getsize(record["file_name"])].append(i)
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for i, record in enumerate(records):
+        size = os.path.getsize(record["file_name"])
+        digest = _digest(record["file_name"]) if len(by_size[size]) > 1 else b""
+        groups[size, digest].append(i)
+    return list(groups.values())
+
+
+def _digest(path: str) -> bytes:
+    return hashlib.blake2b(Path(path).read_bytes()).digest()
+
+
+def _labels(records: Iterable[Record]) -> Counter:
+    """How many of a group's images have a class."""
+    counts: Counter = Counter()
+    for record in records:
+        classes = {a["category_id"] for a in record["annotations"] if not a.get("iscrowd", 0)}
+        counts.update(classes or {_EMPTY})
+    return counts
+
+
+def _dealt_out(labels: dict[int, Counter], share: float) -> set[int]:
+    """The groups of the validation part."""
+    totals = sum(labels.values(), Counter())
+    lacking = {c: [n * (1 - share), n * share] for c, n in totals.items()}
+    left, in_val = dict(labels), set()
+    while left:
+        having = Counter(c for counts in left.values() for c in counts)
+        rarest = min(having, key=lambda c: (having[c], c))
+        for group in [g for g, counts in left.items() if rarest in counts]:
+            part = lacking[rarest][1] > lacking[rarest][0]
+            if part:
+                in_val.add(group)
+            for label, count in left.pop(group).items():
+                lacking[label][part] -= count
+    return in_val
+
+
+def _least_missed(labels: dict[int, Counter]) -> int:
+    """The group whose rarest class has the most images."""
+    totals = sum(labels.values(), Counter())
+    return max(labels, key=lambda g: min(totals[c] for c in labels[g]))
