@@ -107,7 +107,11 @@ def _curve(args: argparse.Namespace) -> int:
 def _by_test_set(config: DictConfig, results: Results) -> Results:
     """What `do_test` returned, under the test set's name where there is only one, too."""
     named = pair_test_sets(config.dataloader)
-    return {str(config.dataloader.test.get("dataset", "test")): results} if set(named) == {""} else results
+    return (
+        {str(config.dataloader.test.get("dataset", "test")): results}
+        if set(named) == {""}
+        else results
+    )
 
 
 def _values(results: Results, metric: str) -> dict[str, float]:
