@@ -44,6 +44,23 @@ def text_options(function: Callable) -> Callable:
     return function
 
 
+def listed(kind: Callable[[str], Any], *known: Any) -> Callable:
+    """A callback: values with commas between them, of those that are known."""
+
+    def parse(_: click.Context, __: click.Parameter, text: str) -> tuple:
+        values = []
+        for part in filter(None, text.split(",")):
+            if known and part not in map(str, known):
+                raise click.BadParameter(f"{part!r} is none of {', '.join(map(str, known))}")
+            try:
+                values.append(kind(part))
+            except ValueError:
+                raise click.BadParameter(f"{part!r} is no {kind.__name__}") from None
+        return tuple(values)
+
+    return parse
+
+
 def run(name: str, options: dict[str, Any]) -> int:
     """The exit status of `glipv2_d2.cli.<name>.run`, which takes the options of a command."""
     return import_module(f"glipv2_d2.cli.{name}").run(Namespace(**options))

@@ -1,26 +1,11 @@
 """`glip odinw`: see glipv2_d2/cli/odinw.py."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run
-
-
-def _listed(kind: Callable[[str], Any], *known: Any) -> Callable:
-    """A callback: values with commas between them, of those that are known."""
-
-    def parse(_: click.Context, __: click.Parameter, text: str) -> tuple:
-        values = []
-        for part in filter(None, text.split(",")):
-            if known and part not in map(str, known):
-                raise click.BadParameter(f"{part!r} is none of {', '.join(map(str, known))}")
-            values.append(kind(part))
-        return tuple(values)
-
-    return parse
+from glip_commands.command import PackageCommand, listed, run
 
 
 @click.command(cls=PackageCommand, short_help="Evaluate or fine-tune on all of ODinW-13 or -35.")
@@ -28,13 +13,13 @@ def _listed(kind: Callable[[str], Any], *known: Any) -> Callable:
 @click.option("--config-file", required=True, help="LazyConfig of the model")
 @click.option("--weights", required=True, help="what train.init_checkpoint takes")
 @click.option("--suite", type=click.Choice([13, 35]), default=13)
-@click.option("--only", default="", callback=_listed(str), help="names of data sets: A,B")
+@click.option("--only", default="", callback=listed(str), help="names of data sets: A,B")
 @click.option(
-    "--shots", default="0", callback=_listed(str, "0", 1, 3, 5, 10, "all"),
+    "--shots", default="0", callback=listed(str, "0", 1, 3, 5, 10, "all"),
     help="some of 0,1,3,5,10,all; 0, zero-shot, is the default",
 )  # fmt: skip
 @click.option(
-    "--seeds", default="3,30,300", callback=_listed(int, 3, 30, 300),
+    "--seeds", default="3,30,300", callback=listed(int, 3, 30, 300),
     help="of the few-shot files; default: 3,30,300",
 )  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output/odinw"),

@@ -6,6 +6,7 @@ from .fit import check_weights, published_config
 from .formats import WEIGHT_FORMATS, WeightFormat, find_format
 from .formats.glip import OfficialGlip, convert_official_glip
 from .loading import converted
+from .merging import merge_weights
 from .reading import read_checkpoint, read_safetensors_metadata, weight_names
 from .resuming import FoundCheckpoint, checkpoints_in, find_checkpoint
 from .writing import release_state, save_safetensors
@@ -25,6 +26,7 @@ __all__ = [
     "find_checkpoint",
     "find_format",
     "load_weights",
+    "merge_weights",
     "published_config",
     "random_parts",
     "read_checkpoint",
