@@ -47,7 +47,6 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 for _command in (
     train, evaluate, finetune, detect, ask, caption, inspect, label, convert, merge, export, odinw,
     demo, doctor, install_detectron2,
-    doctor, install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)
 
