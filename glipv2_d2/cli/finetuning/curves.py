@@ -50,12 +50,14 @@ def draw_learning(
     figure = Figure(figsize=(8, 6))
     upper, lower = figure.subplots(2, 1, sharex=True)
     losses = metrics.get("total_loss", [])
-    upper.plot(*zip(*losses) if losses else ((), ()), color="tab:gray")
-    upper.set(ylabel="loss (median of 20)", ylim=(0, None))
+    upper.plot([i for i, _ in losses], [loss for _, loss in losses], color="tab:gray")
+    top = max((loss for _, loss in losses), default=1.0)
+    upper.set(ylabel="loss (median of 20)", ylim=(0, 1.1 * top))
     for name, value in before.items():
-        points = [(0, value), *(metrics.get(f"{name}/bbox/AP") or metrics.get("bbox/AP", []))]
+        alone = metrics.get("bbox/AP", []) if len(before) == 1 else []
+        points = [(0, value), *metrics.get(f"{name}/bbox/AP", alone)]
         lower.plot(*zip(*points), marker="o", markersize=4, label=name)
-    lower.set(xlabel="iteration", ylabel="AP", ylim=(0, None))
+    lower.set(xlabel="iteration", ylabel="AP", ylim=(0, 102))
     lower.legend()
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
@@ -71,8 +73,8 @@ def draw_precision(curves: Mapping[str, Curve], all_classes: Curve, path: Path) 
     figure = Figure(figsize=(7, 5.5))
     axes = figure.subplots()
     for name in order[:MOST_CLASSES]:
-        axes.plot(curves[name].recall, _falling(curves[name]), label=name, linewidth=1.2)
-    axes.plot(all_classes.recall, _falling(all_classes), label="all", color="black", linewidth=2.5)
+        axes.plot(*_falling(curves[name]), label=name, linewidth=1.2)
+    axes.plot(*_falling(all_classes), label="all", color="black", linewidth=2.5)
     shown = f", {MOST_CLASSES} of {len(order)} classes" if len(order) > MOST_CLASSES else ""
     axes.set(
         xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=f"IoU 0.5{shown}"
@@ -82,9 +84,10 @@ def draw_precision(curves: Mapping[str, Curve], all_classes: Curve, path: Path) 
     save(figure, path)
 
 
-def _falling(curve: Curve) -> np.ndarray:
-    """The precision as COCO has it: at each recall the best of this or a higher one."""
-    return np.maximum.accumulate(curve.precision[::-1])[::-1]
+def _falling(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """Recall from 0 on, and precision as COCO has it: the best of this or a higher recall."""
+    precision = np.maximum.accumulate(curve.precision[::-1])[::-1]
+    return np.append(0, curve.recall), np.append(precision[:1], precision)
 
 
 def draw_confusion(matrix: np.ndarray, names: Sequence[str], path: Path) -> None:

@@ -18,7 +18,7 @@ from ...language.class_names import detection_classes
 from .own_data import write_records
 
 NONE = "none"
-MOST_OLD = 200  # images of each set, which is evaluated again and again
+MOST_OLD = 100  # images of each set, which is evaluated again and again
 
 
 class OldSet(NamedTuple):

@@ -91,7 +91,8 @@ def write_report(story: Story) -> str:
     with whole_file(story.folder / "report.md", "w") as file:
         file.write(page)
     write_json(story.folder / "report.json", _numbers(story, tables, threshold, use))
-    return "\n".join([*summary, "", f"use it: {shlex.join(use)}"])
+    left_out = [f"left out, or doubtful: {note}" for note in story.data.notes]
+    return "\n".join([*summary, *left_out, "", f"use it: {shlex.join(use)}"])
 
 
 def _aps(point: Point, val: str) -> dict[str, float]:
@@ -214,7 +215,7 @@ def _page(story: Story, summary: Sequence[str], tables: Mapping[str, Table], use
         "```text\n" + "\n".join(lines(story.plan)) + "\n```",
         f"Made by `{story.command}` in {story.seconds / 60:.0f} minutes; {files}.",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 def _numbers(

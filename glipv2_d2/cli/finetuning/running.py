@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 # The weights are evaluated at these shares of what was learned, besides all and nothing of it.
 ALPHAS = (0.25, 0.5, 0.75)
+_CALLED = {"before": "the base", "after": "the best of the training"}
 # Loggers that are heard in the console; log.txt has all.
 AUDIBLE = ("glipv2_d2.cli", "glipv2_d2.engine.patience", "detectron2.utils.events")
 TRAINED = "trained"
@@ -167,7 +168,8 @@ def _evaluate(
     model: nn.Module = build_for_weights(cfg.model, cfg.train.init_checkpoint)
     model.load_state_dict(weights)
     sets = ", ".join(name or cfg.own.val for name in pair_test_sets(cfg.dataloader))
-    logger.info("Evaluating %s on %s", name, sets)
+    called = _CALLED.get(name) or f"weights between base and tuned model, {name}"
+    logger.info("Evaluating %s on %s", called, sets)
     do_test(cfg, model.to(cfg.train.device))
 
 
