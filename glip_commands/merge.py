@@ -12,7 +12,8 @@ from glip_commands.command import PackageCommand, listed, run
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("tuned", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(path_type=Path))
-@click.argument("opts", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...")
+@click.argument("opts", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...",
+                callback=lambda _, __, words: list(words))  # fmt: skip
 @click.option(
     "--alpha",
     default="",
@@ -23,16 +24,22 @@ from glip_commands.command import PackageCommand, listed, run
 @click.option("--config-file", default="", help="of the model; needed by --curve")
 @click.option(
     "--eval",
-    "recipe",
     default="",
     metavar="FILE",
     help="--curve: evaluate by this recipe in place of the config's test sets",
 )
 @click.option(
     "--old",
+    metavar="NAME,...",
     default="",
     callback=listed(str),
-    help="--curve: names of further test sets, of what the base could do: A,B",
+    help="--curve: data sets to evaluate on beside these: what the base could do",
+)
+@click.option(
+    "--register",
+    metavar="FILE.py",
+    multiple=True,
+    help="--curve: run it first: it registers data sets",
 )
 @click.option("--metric", default="bbox/AP", help="--curve: of the table and the picture")
 @click.option("--force", is_flag=True, help="overwrite OUTPUT")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import PackageCommand, listed
 
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 _WHAT = [
@@ -21,6 +21,14 @@ _WHAT = [
         ["--eval"], metavar="FILE", default="",
         help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
         "config's test sets; in training too (train.eval_period)",
+    ),
+    click.Option(
+        ["--old"], metavar="NAME,...", default="", callback=listed(str),
+        help="data sets to evaluate on beside these: what the model could do before",
+    ),
+    click.Option(
+        ["--register"], metavar="FILE.py", multiple=True,
+        help="run it first: it registers data sets",
     ),
 ]  # fmt: skip
 _TRAINING = [

@@ -20,7 +20,7 @@ from ..checkpoint import (
     read_checkpoint,
 )
 from ..config import apply_overrides, get_config
-from ..engine.evaluate import add_test_set, pair_test_sets, require_test_data
+from ..engine.evaluate import pair_test_sets, require_test_data
 from ..engine.setup import load_config, setup_logging
 from ..engine.training import do_test
 from ..errors import CheckpointError, ConfigError, UsageError
@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
         return _curve(args)
     if len(args.alpha) != 1:
         raise UsageError("give one --alpha, 0.5 for instance; or --curve, which evaluates several")
-    if unused := [option for option in ("recipe", "old") if getattr(args, option)]:
-        raise UsageError(f"--{unused[0].replace('recipe', 'eval')} needs --curve")
+    if unused := [option for option in ("eval", "old", "register") if getattr(args, option)]:
+        raise UsageError(f"--{unused[0]} needs --curve")
     check_target(args.output, args.force, args.base, args.tuned)
     config = apply_overrides(get_config(args.config_file), args.opts) if args.config_file else None
     if config is None and args.opts:
@@ -81,12 +81,7 @@ def _curve(args: argparse.Namespace) -> int:
         raise UsageError("--curve needs --config-file: the model, and the test sets")
     if args.output.suffix or args.output.is_file():
         raise UsageError(f"with --curve OUTPUT is a folder, not a file as '{args.output}'")
-    options = {"tune": "", "eval": args.recipe, "eval_only": True, "num_gpus": args.num_gpus}
-    config = load_config(
-        argparse.Namespace(config_file=args.config_file, opts=list(args.opts), **options)
-    )
-    for name in args.old:
-        add_test_set(config.dataloader, name)
+    config = load_config(argparse.Namespace(**vars(args), tune="", eval_only=True))
     require_test_data(config.dataloader)
     base, tuned = (_weights(path, config) for path in (args.base, args.tuned))
     model = build_for_weights(config.model, args.tuned).to(config.train.device)

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import logging
+import runpy
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from ..data import GroundingDatasetMapper
 from ..errors import ConfigError, user_message
 from ..language.prompt import TASKS
 from ..modeling import GLIP
+from .evaluate import add_test_set
 from .freezing import is_within
 from .recipes import add_recipe
 
@@ -44,10 +46,14 @@ logger = logging.getLogger(__name__)
 def load_config(args: argparse.Namespace) -> DictConfig:
     """Load `--config-file`, add `--tune` and `--eval`, then the overrides; set the device.
 
+    Before it come the files of `--register`, at last the test sets of `--old`.
+
     Raises:
         ConfigError: a file is not there, the config lacks a part that training needs, a recipe
             does not fit it, or an override cannot be read.
     """
+    for file in args.register:
+        runpy.run_path(file)
     path = resolve_config(args.config_file)
     args.config_file = path
     config = get_config(path)
@@ -60,6 +66,8 @@ def load_config(args: argparse.Namespace) -> DictConfig:
         config.train.device = "auto"
     unknown = _unknown_keys(config, args.opts)
     config = apply_overrides(config, args.opts)
+    for name in args.old:
+        add_test_set(config.dataloader, name)
     if unknown:
         # Not an error: a new keyword of some L(...) call is a legitimate override.
         logger.warning(
