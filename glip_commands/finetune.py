@@ -30,6 +30,9 @@ MODES = ("full", "head", "linear", "prompt", "language")
     help="data set that is trained on beside one's own; default: those of the config, where they "
     "are on the disk; none: none",
 )  # fmt: skip
+@click.option(
+    "--register", multiple=True, metavar="FILE.py", help="run it first: it registers such a NAME"
+)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output/finetune"))
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="for the training")
 @click.option("--max-iter", type=click.IntRange(min=1), help="iterations, in place of --minutes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import runpy
 import shlex
 import sys
 import time
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig
 
 from .. import model_zoo
 from ..checkpoint import read_safetensors_metadata
@@ -29,7 +29,7 @@ from .finetuning.own_data import OwnData, read_own_data, write_records
 from .finetuning.plan import Setting
 from .finetuning.report import Story, write_report
 from .finetuning.result import Point, choose, write_model
-from .finetuning.running import ALPHAS, Job, carry_out, results_of, write_json
+from .finetuning.running import ALPHAS, Job, carry_out, options, results_of, write_json
 from .finetuning.trial import measure_pace
 
 NOTES = "finetune.json"
@@ -147,7 +147,7 @@ def _identity(args: argparse.Namespace, base: Base) -> dict[str, Any]:
         known[key] = given and [str(Path(given).resolve()), stamp(given)]
     known["weights"] = [base.weights, stamp(base.weights)]
     known["config"] = base.config
-    known.update(old=list(args.old), replay=list(args.replay), overrides=list(args.opts))
+    known.update({key: list(getattr(args, key)) for key in ("old", "replay", "register", "opts")})
     return json.loads(json.dumps(known))
 
 
@@ -175,6 +175,8 @@ def _prepared_before(folder: Path, identity: dict[str, Any]) -> Prepared | None:
 def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
     """Look at the data, split them, plan, and write the config."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
+    for file in args.register:
+        runpy.run_path(file)
     prefix = re.sub(r"\W+", "_", folder.name)
     given = [f"{prefix}_given", f"{prefix}_given_val"]
     _register(given[0], args.train, args.images, args.format)
@@ -197,8 +199,9 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
     mix = find_replay(args.replay, config, say) if forgetful else []
     replay = plan.replay_weights(len(data.train), mix)
     task = Task(
-        base.config, base.weights, args.mode, *names, replay, old, forgetful, list(args.opts)
-    )
+        base.config, base.weights, args.mode, *names, replay, old, forgetful,
+        [str(Path(file).resolve()) for file in args.register], list(args.opts),
+    )  # fmt: skip
     settings = [_replay_line(mix, args.mode), *_planned(args, folder, task, data)]
     watched = [each.name for each in old]
     return Prepared(
@@ -231,7 +234,7 @@ def _planned(args: argparse.Namespace, folder: Path, task: Task, data: OwnData) 
     settings = [*plan.settings_by_data(data, config, args.mode, machine), *plan.parts(config, data)]
     write_config(path, folder, task, settings)
     say("some steps, to see how fast this machine is")
-    config = _loaded(path, gpus)
+    config = load_config(options(str(path), gpus))
     pace = measure_pace(config, machine.processes)
     settings += plan.settings_by_time(
         data,
@@ -245,17 +248,12 @@ def _planned(args: argparse.Namespace, folder: Path, task: Task, data: OwnData) 
     return settings
 
 
-def _loaded(path: Path, gpus: int) -> DictConfig:
-    options = {"opts": [], "tune": "", "eval": "", "eval_only": False, "num_gpus": gpus}
-    return load_config(argparse.Namespace(config_file=str(path), **options))
-
-
 def _story(
     args: argparse.Namespace, base: Base, folder: Path, prepared: Prepared, finished: bool,
     seconds: float,
 ) -> Story:  # fmt: skip
     """Everything that the report tells; writes the result."""
-    config = _loaded(folder / "config.py", 0)
+    config = load_config(options(str(folder / "config.py"), 0))
     records = [load_records(name) for name in (prepared.train, prepared.val)]
     with open(folder / "data" / f"{prepared.train}.json", encoding="utf-8") as file:
         classes = [entry["name"] for entry in json.load(file)["categories"]]

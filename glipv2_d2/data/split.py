@@ -29,8 +29,8 @@ def split_records(records: Sequence[Record], share: float, seed: int = 0) -> Spl
 
     Images of equal content stay together. Iterative stratification (Sechidis et al., "On the
     Stratification of Multi-Label Data", 2011): the images of the rarest class are dealt out first,
-    each to the part that lacks most images of this class. A class with few images is in the
-    training part alone.
+    each to the validation part if one of its classes lacks more images there, and there is room. A
+    class with few images is in the training part alone.
 
     Args:
         records: their files are read where several have one size.
@@ -46,7 +46,8 @@ def split_records(records: Sequence[Record], share: float, seed: int = 0) -> Spl
     order = list(range(len(groups)))
     random.Random(seed).shuffle(order)
     labels = {g: _labels(records[i] for i in groups[g]) for g in order}
-    in_val = _dealt_out(labels, share) or {_least_missed(labels)}
+    sizes = {g: len(groups[g]) for g in order}
+    in_val = _dealt_out(labels, sizes, share) or {_least_missed(labels)}
     chosen = {i for g in in_val for i in groups[g]}
     parts = Split([], [])
     for i, record in enumerate(records):
@@ -83,19 +84,22 @@ def _labels(records: Iterable[Record]) -> Counter:
     return counts
 
 
-def _dealt_out(labels: dict[int, Counter], share: float) -> set[int]:
+def _dealt_out(labels: dict[int, Counter], sizes: dict[int, int], share: float) -> set[int]:
     """The groups of the validation part."""
     totals = sum(labels.values(), Counter())
     lacking = {c: [n * (1 - share), n * share] for c, n in totals.items()}
+    room = round(sum(sizes.values()) * share)
     left, in_val = dict(labels), set()
     while left:
         having = Counter(c for counts in left.values() for c in counts)
         rarest = min(having, key=lambda c: (having[c], c))
         for group in [g for g, counts in left.items() if rarest in counts]:
-            part = lacking[rarest][1] > lacking[rarest][0]
+            counts = left.pop(group)
+            part = any(lacking[c][1] > lacking[c][0] for c in counts) and sizes[group] <= room
             if part:
                 in_val.add(group)
-            for label, count in left.pop(group).items():
+                room -= sizes[group]
+            for label, count in counts.items():
                 lacking[label][part] -= count
     return in_val
 

@@ -14,8 +14,7 @@ BOX, OTHER, NOWHERE = [0, 0, 10, 10], [20, 20, 10, 10], [40, 40, 5, 5]
 
 @pytest.fixture
 def truth(tmp_path):
-    """Image 1: a cat at BOX and a dog at OTHER; image 2: a dog at BOX, and a crowd of them at OTHER;
-    image 3: nothing."""
+    """Image 1: a cat at BOX, a dog at OTHER; image 2: a dog at BOX, a crowd of them at OTHER."""
     objects = [(1, 3, BOX, 0), (1, 7, OTHER, 0), (2, 7, BOX, 0), (2, 7, OTHER, 1)]
     content = {
         "images": [

@@ -19,6 +19,8 @@ _HEAD = '''\
 What `glip finetune` chose stands below, each with its reason.
 """
 
+import runpy
+
 from glipv2_d2.config import apply_overrides, get_config
 from glipv2_d2.data import register_coco_dataset
 from glipv2_d2.engine.evaluate import add_test_set
@@ -38,6 +40,7 @@ class Task(NamedTuple):
         replay: entries of `dataloader.train.datasets`.
         old: sets that measure forgetting.
         watched: whether they are evaluated during the training, too.
+        register: files of `--register`.
         overrides: `key=value` of the command line.
     """
 
@@ -49,6 +52,7 @@ class Task(NamedTuple):
     replay: list[list]
     old: list[OldSet]
     watched: bool
+    register: list[str]
     overrides: list[str]
 
 
@@ -65,6 +69,7 @@ def write_config(path: Path, folder: Path, task: Task, settings: Sequence[Settin
     metric = f"{task.val}/bbox/AP" if watched else "bbox/AP"
     own = {name: f"{folder / 'data' / name}.json" for name in (task.train, task.val)}
     lines = [_HEAD.format(path=path)]
+    lines += [f"runpy.run_path({file!r})" for file in task.register]
     for name, file in own.items():
         lines.append(f"register_coco_dataset({name!r}, {file!r}, '')")
     for old in task.old:

@@ -102,10 +102,14 @@ def config_of(job: Job) -> DictConfig:
 
 
 def _options(job: Job) -> Namespace:
+    return options(job.config, job.gpus, bool(checkpoints_in(Path(job.folder) / "training")))
+
+
+def options(config: str, gpus: int, resume: bool = False) -> Namespace:
+    """What `glip train --config-file CONFIG` gives to the engine."""
     return Namespace(
-        config_file=job.config, opts=[], tune="", eval="", eval_only=False,
-        resume=bool(checkpoints_in(Path(job.folder) / "training")),
-        num_gpus=job.gpus, num_machines=1,
+        config_file=config, register=[], opts=[], tune="", eval="", old=[], eval_only=False,
+        resume=resume, num_gpus=gpus, num_machines=1,
     )  # fmt: skip
 
 
