@@ -40,6 +40,7 @@ from .setup import (
     make_deterministic,
     require_free_folder,
     require_masks,
+    require_micro_batches,
     setup_logging,
     start_data_at,
     tell_tasks,
@@ -236,6 +237,7 @@ def main(args: argparse.Namespace) -> None:
         evaluation_precision(cfg)  # refuses now, not after the training
     if not args.eval_only:
         require_masks(cfg)
+        require_micro_batches(cfg)
         do_train(args, cfg)
         return
     model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
