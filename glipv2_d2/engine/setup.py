@@ -34,6 +34,7 @@ __all__ = [
     "make_deterministic",
     "require_free_folder",
     "require_masks",
+    "require_micro_batches",
     "resolve_device",
     "setup_logging",
     "start_data_at",
@@ -140,6 +141,24 @@ def require_masks(config: DictConfig) -> None:
             "model.mask_head is trained on masks, and the training data come without: set "
             "dataloader.train.mapper.use_masks=True and train on data sets with segmentations, or "
             "model.mask_head=null"
+        )
+
+
+def require_micro_batches(config: DictConfig) -> None:
+    """`train.micro_batches` divides the batch of each process: said before anything is built.
+
+    Raises:
+        ConfigError: it does not, or is no number of parts.
+    """
+    count = config.train.get("micro_batches", 1)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(f"train.micro_batches is a number from 1 on, got {count!r}")
+    size, world = config.dataloader.train.get("total_batch_size"), comm.get_world_size()
+    if size and count > 1 and size % (world * count):  # other loaders may not say it
+        raise ConfigError(
+            f"train.micro_batches={count} does not divide the batch of a process: "
+            f"dataloader.train.total_batch_size={size} must be a multiple of the number of "
+            f"processes x micro_batches, {world} x {count}"
         )
 
 

@@ -40,6 +40,7 @@ from .setup import (
     make_deterministic,
     require_free_folder,
     require_masks,
+    require_micro_batches,
     setup_logging,
     start_data_at,
     tell_tasks,
@@ -230,6 +231,7 @@ def begin(args: argparse.Namespace) -> DictConfig:
         evaluation_precision(cfg)  # refuses now, not after the training
     if not args.eval_only:
         require_masks(cfg)
+        require_micro_batches(cfg)
     return cfg
 
 

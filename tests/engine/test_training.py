@@ -139,6 +139,17 @@ def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
     assert {v.dtype for v in weights(folder).values() if v.is_floating_point()} == {torch.float32}
 
 
+def test_micro_batches_change_nothing_but_the_memory(run_train_net):
+    """A run may even go on with another number of them."""
+    whole = run_train_net(output="whole")
+    parts = run_train_net("train.micro_batches=4", output="parts")
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+    for name in ("model_final.pth", "model_0000002.pth"):
+        (parts / name).unlink()
+    run_train_net("--resume", "train.micro_batches=2", output="parts")
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -157,6 +168,8 @@ def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
         ),
         (["train.weight_decay_steps=[2]"], r"train.weight_decay_steps must .*: \[2\]"),
         (["train.log_period=0"], "train.log_period must be at least 1, got 0"),
+        (["train.micro_batches=0"], "train.micro_batches is a number from 1 on, got 0"),
+        (["train.micro_batches=3"], "train.micro_batches=3 does not divide .*=4 must be a multi"),
     ],
 )
 def test_a_refused_setting_is_named(run_train_net, options, message):

@@ -26,9 +26,10 @@ from ..levels import require_fitting_levels
 from ..losses import GroundingLosses
 from ..mask_output import postprocess
 from ..matcher import GroundingTargets
-from ..padding import by_padded_size
+from ..padding import by_padded_size, pad_beside
 from ..postprocessing import Detections, GroundingPostprocessor
 from ..precision import parameter_dtype
+from ..processes import whole_batch
 from ..text import PromptEmbeddings, TextFeatureCache, TextFeatures
 from ..vocabulary import TrainingVocabulary, prompts_of
 from ..weights import WEIGHTS_REGISTRY
@@ -261,13 +262,17 @@ class GLIP(nn.Module):
         return InferencePass(self, images, prompts).detect()
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalized images, padded right and below with zeros to a common size."""
+        """Normalized images, padded right and below with zeros to a common size.
+
+        It is that of the whole batch, where this is a micro-batch: the losses count padding, too.
+        """
         dtype = parameter_dtype(self)
         digits = torch.promote_types(dtype, torch.float32)
         images = [x["image"].to(self.device).to(digits) for x in batched_inputs]
         images = [((image - self.pixel_mean) / self.pixel_std).to(dtype) for image in images]
         # The strides of P6 and P7 need no divisibility: the pyramid's last levels round up.
-        return ImageList.from_tensors(images, self.backbone.size_divisibility)
+        padded = ImageList.from_tensors(images, self.backbone.size_divisibility)
+        return pad_beside(padded, whole_batch(batched_inputs), self.backbone.size_divisibility)
 
     def visual_features(self, images: ImageList) -> list[torch.Tensor]:
         """Pyramid levels (B, C, h, w), fine to coarse."""
