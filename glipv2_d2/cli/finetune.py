@@ -9,18 +9,22 @@ import runpy
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from detectron2.config import instantiate
 
 from .. import model_zoo
 from ..checkpoint import read_safetensors_metadata
 from ..config import get_config, resolve_config
-from ..data import register_coco_dataset
+from ..data import register_detection_dataset
+from ..data.datasets.detection_formats import export_splits
 from ..data.loading import load_records
 from ..engine.setup import load_config
 from ..errors import ConfigError, UsageError
+from ..files import whole_file
 from .detection.inputs import stamp
 from .finetuning import plan
 from .finetuning.config_file import Task, write_config
@@ -28,7 +32,7 @@ from .finetuning.kept import find_old_sets, find_replay
 from .finetuning.own_data import OwnData, read_own_data, write_records
 from .finetuning.plan import Setting
 from .finetuning.report import Story, write_report
-from .finetuning.result import Point, choose, write_model
+from .finetuning.result import MODEL_FILE, Point, choose, write_result
 from .finetuning.running import ALPHAS, Job, carry_out, options, results_of, write_json
 from .finetuning.trial import measure_pace
 
@@ -178,15 +182,11 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
     for file in args.register:
         runpy.run_path(file)
     prefix = re.sub(r"\W+", "_", folder.name)
-    given = [f"{prefix}_given", f"{prefix}_given_val"]
-    _register(given[0], args.train, args.images, args.format)
-    if args.val is not None:
-        images = args.images if args.val_images is None else args.val_images
-        _register(given[1], args.val, images, args.format)
     config = get_config(base.config)
     say("Data:")
     data = read_own_data(
-        given[0], given[1] if args.val is not None else None,
+        *_register(args, prefix),
+        tokenizer=instantiate(config.dataloader.train.mapper.tokenizer),
         seed=args.seed, picture=folder / "data.png", say=say,
     )  # fmt: skip
     names = f"{prefix}_train", f"{prefix}_val"
@@ -209,8 +209,19 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
     )
 
 
-def _register(name: str, path: str, images: str, format: str) -> None:
-    register_coco_dataset(name, path, images)
+def _register(args: argparse.Namespace, prefix: str) -> tuple[str, str | None]:
+    """The names of what was given: to train on, and to validate on, if there is any."""
+    train, val = f"{prefix}_given", f"{prefix}_given_val"
+    register_detection_dataset(train, args.train, args.images, args.format)
+    if args.val is not None:
+        images = args.images if args.val_images is None else args.val_images
+        register_detection_dataset(val, args.val, images, args.format)
+        return train, val
+    if "val" in export_splits(args.train):
+        say(f"{args.train} has a part to validate on")
+        register_detection_dataset(val, args.train, args.images, args.format, split="val")
+        return train, val
+    return train, None
 
 
 def _replay_line(mix: list, mode: str) -> Setting:
@@ -248,6 +259,21 @@ def _planned(args: argparse.Namespace, folder: Path, task: Task, data: OwnData) 
     return settings
 
 
+def _use(args: argparse.Namespace, base: Base, result: Path, classes: Sequence[str]) -> str:
+    """The command that uses the result, but for the threshold."""
+    words = ["glip", "detect", "IMAGE_OR_FOLDER", "--config-file", base.config]
+    if result.name != MODEL_FILE:
+        return shlex.join([*words, "--weights", base.weights, "--prompt", str(result)])
+    names = result.with_name("classes.txt")
+    with whole_file(names, "w") as file:
+        file.write("".join(f"{name}\n" for name in classes))
+    command = shlex.join([*words, "--weights", str(result), "--kind", "classes"])
+    overrides = [text for text in args.opts if text.startswith(("model.", "inference."))]
+    few = len(classes) <= MOST_NAMES
+    prompt = shlex.quote(", ".join(classes)) if few else f'"$(cat {shlex.quote(str(names))})"'
+    return " ".join([command, *map(shlex.quote, overrides), "--prompt", prompt])
+
+
 def _story(
     args: argparse.Namespace, base: Base, folder: Path, prepared: Prepared, finished: bool,
     seconds: float,
@@ -262,25 +288,12 @@ def _story(
     results = {a: results_of(folder, name, prepared.val) for a, name in found.items()}
     points = {a: Point.of(a, r, prepared.val) for a, r in results.items() if r is not None}
     alpha = choose(points)
-    target = folder / "model.safetensors"
     notes = {"config": base.config, "fine_tuned": Path(base.weights).name, "mode": args.mode,
              "alpha": f"{alpha:g}", "classes": ", ".join(classes)}  # fmt: skip
-    write_model(config, folder / "training" / "model_best.pth", alpha, target, notes)
-    used = [
-        "glip",
-        "detect",
-        "IMAGE_OR_FOLDER",
-        "--config-file",
-        base.config,
-        "--weights",
-        str(target),
-        "--kind",
-        "classes",
-        "--prompt",
-        ", ".join(classes),
-    ]
+    result = write_result(config, folder, alpha, notes)
     command = shlex.join(["glip", *sys.argv[1:]])
+    use = _use(args, base, result, classes)
     return Story(
         folder, command, args.mode, data, prepared.val, prepared.plan, results[0.0], results[1.0],
-        points, alpha, finished, used, target.name, seconds,
+        points, alpha, finished, use, result.name, seconds,
     )  # fmt: skip

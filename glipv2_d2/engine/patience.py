@@ -92,6 +92,8 @@ class Patience(Evaluation):
         going_on = self._evaluated < self.trainer.max_iter
         if going_on:
             self._judge_rates(value)
+        told = "the best so far" if improved else f"the best is {state['best']:.2f}"
+        logger.info("After %d iterations: %s %.2f, %s", self._evaluated, self._name, value, told)
         if improved:
             self._checkpointer.save("model_best", last=False, iteration=self._evaluated - 1)
         if going_on and self._stop is not None and state["below"] >= self._stop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from ...data.datasets.coco_writer import coco_writer
 from ...data.split import equal_images, split_records
 from ...errors import DataError
 from ...language.class_names import detection_classes
+from ...language.tokenized import Tokenizer
 from ..inspection import scan_dataset
 from .pictures import draw_records
 
@@ -66,11 +67,20 @@ class OwnData(NamedTuple):
         return min(counts.values(), default=0)
 
 
-def read_own_data(train: str, val: str | None, *, seed: int, picture: Path, say: Any) -> OwnData:
+def read_own_data(
+    train: str,
+    val: str | None,
+    *,
+    tokenizer: Tokenizer,
+    seed: int,
+    picture: Path,
+    say: Callable[[str], None],
+) -> OwnData:
     """Read and check the registered data sets, and split the first where there is no second.
 
     Args:
         train, val: registered names.
+        tokenizer: of the base, for names that it does not know.
         seed: of the split.
         picture: where the contact sheet goes.
         say: takes the lines for people.
@@ -78,7 +88,7 @@ def read_own_data(train: str, val: str | None, *, seed: int, picture: Path, say:
     Raises:
         DataError: nothing can be trained on, or the sets have different classes.
     """
-    records, classes, notes = _looked_at(train, say)
+    records, classes, notes = _looked_at(train, tokenizer, say)
     if not any(record["annotations"] for record in records):
         raise DataError(f"no image of {train!r} has a box: there is nothing to learn")
     draw_records(records, classes, SHEET_IMAGES, seed).save(picture)
@@ -86,29 +96,28 @@ def read_own_data(train: str, val: str | None, *, seed: int, picture: Path, say:
     if val is None:
         data = _split(records, classes, notes, seed)
     else:
-        others, _, more = _looked_at(val, say, classes)
+        others, named, more = _looked_at(val, tokenizer, say)
+        others = _in_vocabulary(val, others, named, classes)
         data = _apart(records, others, classes, [*notes, *more])
     say(f"{len(data.train)} images to train on, {len(data.val)} to validate on: {data.measured}")
     return data
 
 
 def _looked_at(
-    name: str, say: Any, classes: Sequence[str] | None = None
+    name: str, tokenizer: Tokenizer, say: Callable[[str], None]
 ) -> tuple[list[Record], list[str], list[str]]:
     """The usable records of a data set, its classes, and what is to be said of it."""
-    scan, records = scan_dataset(name, check_images=True)
+    scan, records = scan_dataset(name, check_images=True, tokenizer=tokenizer)
     for line in scan.lines():
         say(line)
-    found = detection_classes(name)
-    if not found:
+    classes = detection_classes(name)
+    if not classes:
         raise DataError(f"{name!r} is a data set of captions: glip finetune learns classes")
-    if classes is not None:
-        records = _in_vocabulary(name, records, found, classes)
     problems = scan.problems
     notes = [
         f"{count} x {kind}; the first: {first}" for kind, (count, first) in problems.kinds.items()
     ]
-    return records, list(classes or found), [*notes, *problems.warnings]
+    return records, list(classes), [*notes, *problems.warnings]
 
 
 def _in_vocabulary(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from .own_data import OwnData
 from .trial import Pace
@@ -73,6 +73,7 @@ def settings_by_data(
         *_precision(config, machine),
         _size(data, config),
         *_chunks(data, config),
+        *_first_stage(data, config, mode),
     ]
 
 
@@ -138,6 +139,13 @@ def _chunks(data: OwnData, config: DictConfig) -> list[Setting]:
         return []
     why = f"{count} classes are asked for in {-(-count // size)} prompts of up to {size} names"
     return [Setting("vocabulary", why)]
+
+
+def _first_stage(data: OwnData, config: DictConfig, mode: str) -> list[Setting]:
+    key = "model.backbone.bottom_up.frozen_stages"
+    if mode != "full" or len(data.train) >= 1000 or OmegaConf.select(config, key) is None:
+        return []
+    return [Setting("frozen stages", "the first stage stays, as in GLIP's fine-tuning", key, 1)]
 
 
 def parts(config: DictConfig, data: OwnData) -> list[Setting]:
@@ -218,6 +226,7 @@ def settings_by_time(
     lower, stop = (3, 8) if few else (2, 4)
     total = iterations * pace.step + iterations // period * pace.evaluation
     return [
+        *_memory(pace),
         Setting(
             "iterations",
             f"{why}; a step takes {pace.step:.2f} s here: {_duration(total)} with evaluations",
@@ -239,6 +248,13 @@ def settings_by_time(
             {"lower_rate": lower, "stop": stop},
         ),
     ]
+
+
+def _memory(pace: Pace) -> list[Setting]:
+    if pace.micro_batches == 1:
+        return []
+    why = "more images at once do not fit into this GPU; the gradient is that of the whole batch"
+    return [Setting("micro-batches", why, "train.micro_batches", pace.micro_batches)]
 
 
 def _fitting(seconds: float, pace: Pace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +39,7 @@ class Story(NamedTuple):
         points: by alpha, the base (0) and the tuned model (1) among them.
         alpha: of the result.
         finished: whether the training came to its end.
-        use: how the result is used, without images and threshold.
+        use: the command that uses the result, without the threshold.
         result: file of the result.
         seconds: of the whole run, as far as it is known.
     """
@@ -56,7 +55,7 @@ class Story(NamedTuple):
     points: Mapping[float, Point]
     alpha: float
     finished: bool
-    use: Sequence[str]
+    use: str
     result: str
     seconds: float
 
@@ -80,19 +79,19 @@ def write_report(story: Story) -> str:
     image_ids = [record["image_id"] for record in DatasetCatalog.get(story.val)]
     errors = matches.of_images(image_ids, drawn)
     draw_examples(story.val, results, errors, drawn, story.folder)
-    use = [*story.use, "--threshold", f"{math.floor(100 * drawn) / 100:.2f}", "--output", "found"]
+    use = f"{story.use} --threshold {math.floor(100 * drawn) / 100:.2f} --output found"
     summary = _summary(story, threshold, precision, recall)
     tables = {
         "classes": _class_table(story, matches),
         "confusions": _confusions(matrix, classes),
         "kept": _kept_table(story),
     }
-    page = _page(story, summary, tables, shlex.join(use))
+    page = _page(story, summary, tables, use)
     with whole_file(story.folder / "report.md", "w") as file:
         file.write(page)
     write_json(story.folder / "report.json", _numbers(story, tables, threshold, use))
     left_out = [f"left out, or doubtful: {note}" for note in story.data.notes]
-    return "\n".join([*summary, *left_out, "", f"use it: {shlex.join(use)}"])
+    return "\n".join([*summary, *left_out, "", f"use it: {use}"])
 
 
 def _aps(point: Point, val: str) -> dict[str, float]:
@@ -219,14 +218,14 @@ def _page(story: Story, summary: Sequence[str], tables: Mapping[str, Table], use
 
 
 def _numbers(
-    story: Story, tables: Mapping[str, Table], threshold: float, use: Sequence[str]
+    story: Story, tables: Mapping[str, Table], threshold: float, use: str
 ) -> dict[str, Any]:
     return plain_numbers({
         "mode": story.mode,
         "command": story.command,
         "finished": story.finished,
         "result": story.result,
-        "use": list(use),
+        "use": use,
         "images": {"train": len(story.data.train), "val": len(story.data.val)},
         "measured": story.data.measured,
         "notes": story.data.notes,

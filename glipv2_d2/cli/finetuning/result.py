@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from ...checkpoint import (
-    GLIPCheckpointer,
-    build_for_weights,
-    merge_weights,
-    release_state,
-    save_safetensors,
-)
+from ...checkpoint import merge_weights, release_state, save_prompt, save_safetensors
+from ...engine.transfer import PROMPT_FILE
+from .running import built
+
+MODEL_FILE = "model.safetensors"
 
 # So much AP on one's own validation set may be given for what the base knew.
 GIVEN = 1.0
@@ -69,23 +67,21 @@ def choose(points: Mapping[float, Point]) -> float:
     return max(allowed, key=lambda point: (point.mean_old, point.alpha)).alpha
 
 
-def write_model(
-    config: DictConfig, best: Path, alpha: float, target: Path, notes: Mapping[str, object]
-) -> None:
-    """Write the result as a release file.
+def write_result(
+    config: DictConfig, folder: Path, alpha: float, notes: Mapping[str, object]
+) -> Path:
+    """Write the result into the folder of the run: a release file, or that of a tuned prompt.
 
     Args:
         config: of the training.
-        best: checkpoint of the tuned model.
+        folder: with `training/model_best.pth`.
         alpha: share of what was learned.
-        target: `.safetensors`.
         notes: of the file's header.
     """
-    base = config.train.init_checkpoint
-    model = build_for_weights(config.model, best)
-    GLIPCheckpointer(model, strict=True).load(str(best), checkpointables=[])
+    model, prompts = built(config, folder / "training" / "model_best.pth")
+    if prompts:
+        return save_prompt(model, folder / PROMPT_FILE, prompts, name=folder.name, notes=notes)
     if alpha < 1:
-        tuned = {name: value.clone() for name, value in model.state_dict().items()}
-        GLIPCheckpointer(model, strict=True).load(base, checkpointables=[])
-        model.load_state_dict(merge_weights(model.state_dict(), tuned, alpha))
-    save_safetensors(release_state(model), target, notes)
+        base, _ = built(config, config.train.init_checkpoint)
+        model.load_state_dict(merge_weights(base.state_dict(), model.state_dict(), alpha))
+    return save_safetensors(release_state(model), folder / MODEL_FILE, notes)

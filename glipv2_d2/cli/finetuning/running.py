@@ -21,7 +21,9 @@ from ...checkpoint import GLIPCheckpointer, build_for_weights, checkpoints_in, m
 from ...compat import launch
 from ...engine.evaluate import add_test_set, pair_test_sets
 from ...engine.training import begin, do_test, do_train
+from ...engine.transfer import add_tuned_prompts
 from ...files import whole_file
+from ...language.prompt import Prompt
 from ...signals import Stopped, passed_to_processes
 
 logger = logging.getLogger(__name__)
@@ -108,8 +110,8 @@ def _options(job: Job) -> Namespace:
 def options(config: str, gpus: int, resume: bool = False) -> Namespace:
     """What `glip train --config-file CONFIG` gives to the engine."""
     return Namespace(
-        config_file=config, register=[], opts=[], tune="", eval="", old=[], eval_only=False,
-        resume=resume, num_gpus=gpus, num_machines=1,
+        config_file=config, register=[], opts=[], tune="", eval="", mode=None, old=[],
+        eval_only=False, resume=resume, num_gpus=gpus, num_machines=1,
     )  # fmt: skip
 
 
@@ -133,9 +135,19 @@ def _audible(record: logging.LogRecord) -> bool:
 
 def _weights(cfg: DictConfig, path: str) -> dict[str, torch.Tensor]:
     """All weights of the model with those of a file, on the CPU."""
-    model = build_for_weights(cfg.model, path)
-    GLIPCheckpointer(model, strict=True).load(path, checkpointables=[])
+    model, _ = built(cfg, path)
     return model.state_dict()
+
+
+def built(cfg: DictConfig, path: str | Path) -> tuple[nn.Module, list[Prompt]]:
+    """The model with the weights of a file, and the prompts that the training tunes.
+
+    A prompt that the file does not have is as it was before the training.
+    """
+    model = build_for_weights(cfg.model, path)
+    prompts = add_tuned_prompts(cfg, model)
+    GLIPCheckpointer(model, strict=True).load(str(path), checkpointables=[])
+    return model, prompts
 
 
 def _train(job: Job, cfg: DictConfig) -> None:
@@ -169,7 +181,8 @@ def _evaluate(
     cfg.train.output_dir = str(target)
     for old in job.old:
         add_test_set(cfg.dataloader, old)
-    model: nn.Module = build_for_weights(cfg.model, cfg.train.init_checkpoint)
+    model = build_for_weights(cfg.model, cfg.train.init_checkpoint)
+    add_tuned_prompts(cfg, model)
     model.load_state_dict(weights)
     sets = ", ".join(name or cfg.own.val for name in pair_test_sets(cfg.dataloader))
     called = _CALLED.get(name) or f"weights between base and tuned model, {name}"

@@ -21,6 +21,7 @@ from ...engine.evaluate import pair_test_sets
 from ...engine.freezing import freeze_all_but
 from ...engine.trainer import build_trainer
 from ...engine.training import evaluation_precision
+from ...engine.transfer import add_tuned_prompts
 from ...errors import ConfigError
 
 STEPS = 3  # after one that warms up
@@ -50,6 +51,7 @@ def measure_pace(config: DictConfig, processes: int) -> Pace:
     node = copy.deepcopy(config.dataloader.train)
     node.num_workers, node.total_batch_size = 0, batch
     model = build_for_weights(config.model, config.train.init_checkpoint).to(config.train.device)
+    add_tuned_prompts(config, model)
     GLIPCheckpointer(model).load(config.train.init_checkpoint, checkpointables=[])
     evaluation = _seconds_of_evaluation(config, model) / processes
     parts = config.train.get("trained_parts")
@@ -57,23 +59,20 @@ def measure_pace(config: DictConfig, processes: int) -> Pace:
         freeze_all_but(model, parts)
     with named_setting("dataloader.train"):
         loader = instantiate(node)
-    micro_batches = 1
-    while True:
+    for micro_batches in (count for count in range(1, batch + 1) if batch % count == 0):
         config.train.micro_batches = micro_batches
         try:
             step = _seconds_of_step(config, model, loader, workers)
         except torch.cuda.OutOfMemoryError:
-            if micro_batches >= batch:
-                raise ConfigError(
-                    "not even one image fits into the memory of this GPU: make images smaller "
-                    "(inference.min_size, dataloader.train.mapper.augmentations), freeze more "
-                    "(--mode head), or train on another one"
-                ) from None
-            micro_batches = min(2 * micro_batches, batch)
             model.zero_grad()
             torch.cuda.empty_cache()
         else:
             return Pace(step, evaluation, micro_batches)
+    raise ConfigError(
+        "not even one image at a time fits into the memory of this GPU: make images smaller "
+        "(inference.min_size, dataloader.train.mapper.augmentations), freeze more (--mode head), "
+        "or train on another GPU"
+    )
 
 
 def _seconds_of_step(config: DictConfig, model: nn.Module, loader, workers: int) -> float:

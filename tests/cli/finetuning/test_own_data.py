@@ -30,12 +30,14 @@ def own(tmp_path):
 
 
 @pytest.fixture
-def read(tmp_path):
+def read(tmp_path, tokenizer):
     """read(train, val=None) -> (data, what was said)."""
 
     def call(train, val=None):
         said = []
-        data = read_own_data(train, val, seed=0, picture=tmp_path / "data.png", say=said.append)
+        data = read_own_data(
+            train, val, tokenizer=tokenizer, seed=0, picture=tmp_path / "data.png", say=said.append
+        )
         return data, "\n".join(said)
 
     return call
@@ -96,7 +98,7 @@ def test_classes_of_both_sets_are_matched_by_name(own, read, tmp_path):
         with open(tmp_path / f"val/{i:03d}.png", "ab") as file:
             file.write(b" ")
     data, _ = read(train, val)
-    assert len(data.train) == 10 and data.boxes_by_class("val") == {1: 3, 2: 4}
+    assert len(data.train) == 10 and data.boxes_by_class("val") == {1: 4, 2: 3}
 
 
 def test_a_class_that_only_the_validation_set_has(own, read):
