@@ -124,22 +124,23 @@ def find_base(weights: str, config: str | None) -> Base:
         UsageError: neither file nor name, or nothing says which config it is.
     """
     if weights in model_zoo.names():
-        path = str(model_zoo.find_weights(weights).resolve())
-        return Base(resolve_config(config or model_zoo.config_name(weights)), path)
-    if not Path(weights).is_file():
+        found = model_zoo.find_weights(weights).resolve()
+        config = config or model_zoo.config_name(weights)
+    elif not Path(weights).is_file():
         raise UsageError(
             f"there is no file '{weights}', and no published model has that name; there are: "
             f"{', '.join(model_zoo.names())}"
         )
-    path = Path(weights).resolve()
-    if config is None and path.suffix == ".safetensors":
-        config = read_safetensors_metadata(path).get("config")
+    else:
+        found = Path(weights).resolve()
+    if config is None and found.suffix == ".safetensors":
+        config = read_safetensors_metadata(found).get("config")
     if config is None:
         raise UsageError(
             f"'{weights}' does not say of which model it is: give --config-file, for instance "
             "pretrain/glip_t.py"
         )
-    return Base(resolve_config(config), str(path))
+    return Base(resolve_config(config), str(found))
 
 
 def _identity(args: argparse.Namespace, base: Base) -> dict[str, Any]:
@@ -280,13 +281,14 @@ def _story(
 ) -> Story:  # fmt: skip
     """Everything that the report tells; writes the result."""
     config = load_config(options(str(folder / "config.py"), 0))
-    records = [load_records(name) for name in (prepared.train, prepared.val)]
+    train, val = (load_records(name) for name in (prepared.train, prepared.val))
     with open(folder / "data" / f"{prepared.train}.json", encoding="utf-8") as file:
         classes = [entry["name"] for entry in json.load(file)["categories"]]
-    data = OwnData(classes, *records, prepared.measured, prepared.notes)
+    data = OwnData(classes, train, val, prepared.measured, prepared.notes)
     found = {0.0: "before", 1.0: "after", **{a: f"merged/{a:g}" for a in ALPHAS}}
-    results = {a: results_of(folder, name, prepared.val) for a, name in found.items()}
-    points = {a: Point.of(a, r, prepared.val) for a, r in results.items() if r is not None}
+    made = {a: results_of(folder, name, prepared.val) for a, name in found.items()}
+    results = {a: result for a, result in made.items() if result is not None}
+    points = {a: Point.of(a, result, prepared.val) for a, result in results.items()}
     alpha = choose(points)
     notes = {"config": base.config, "fine_tuned": Path(base.weights).name, "mode": args.mode,
              "alpha": f"{alpha:g}", "classes": ", ".join(classes)}  # fmt: skip

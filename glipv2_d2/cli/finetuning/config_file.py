@@ -69,9 +69,9 @@ def write_config(path: Path, folder: Path, task: Task, settings: Sequence[Settin
     metric = f"{task.val}/bbox/AP" if watched else "bbox/AP"
     own = {name: f"{folder / 'data' / name}.json" for name in (task.train, task.val)}
     lines = [_HEAD.format(path=path)]
-    lines += [f"runpy.run_path({file!r})" for file in task.register]
-    for name, file in own.items():
-        lines.append(f"register_coco_dataset({name!r}, {file!r}, '')")
+    lines += [f"runpy.run_path({script!r})" for script in task.register]
+    for name, json_file in own.items():
+        lines.append(f"register_coco_dataset({name!r}, {json_file!r}, '')")
     for old in task.old:
         if old.file:
             more = ""

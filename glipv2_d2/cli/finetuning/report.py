@@ -158,13 +158,13 @@ def _class_table(story: Story, matches: Matches) -> Table:
 
 def _confusions(matrix: np.ndarray, classes: Sequence[str]) -> Table:
     """The most frequent ones between two classes."""
-    rows = [
-        [classes[row], classes[column], int(count)]
+    found = [
+        (int(count), classes[row], classes[column])
         for (row, column), count in np.ndenumerate(matrix[:-1, :-1])
         if row != column and count
     ]
-    rows.sort(key=lambda row: -row[2])
-    return Table("Confusions", ["true", "found", "how often"], rows[:MOST_CONFUSIONS])
+    rows = sorted(found, reverse=True)[:MOST_CONFUSIONS]
+    return Table("Confusions", ["how often", "true", "found"], rows)
 
 
 def _kept_table(story: Story) -> Table:

@@ -15,7 +15,6 @@ import torch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
-from torch import nn
 
 from ...checkpoint import GLIPCheckpointer, build_for_weights, checkpoints_in, merge_weights
 from ...compat import launch
@@ -139,8 +138,8 @@ def _weights(cfg: DictConfig, path: str) -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
-def built(cfg: DictConfig, path: str | Path) -> tuple[nn.Module, list[Prompt]]:
-    """The model with the weights of a file, and the prompts that the training tunes.
+def built(cfg: DictConfig, path: str | Path) -> tuple[Any, list[Prompt]]:
+    """The model, a `GLIP` where prompts are tuned, with the weights of a file; and these prompts.
 
     A prompt that the file does not have is as it was before the training.
     """
