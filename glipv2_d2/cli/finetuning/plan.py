@@ -226,6 +226,7 @@ def settings_by_time(
     lower, stop = (3, 8) if few else (2, 4)
     total = iterations * pace.step + iterations // period * pace.evaluation
     return [
+        Setting("trained", f"{pace.trained:.3g} of {pace.parameters:.3g} million parameters"),
         *_memory(pace),
         Setting(
             "iterations",

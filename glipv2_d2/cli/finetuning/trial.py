@@ -29,11 +29,19 @@ BATCHES = 2  # of each test set, after one
 
 
 class Pace(NamedTuple):
-    """Seconds of a training step and of an evaluation on all test sets; how a batch is split."""
+    """What the trial found.
+
+    Attributes:
+        step, evaluation: seconds of a training step, and of an evaluation on all test sets.
+        micro_batches: into how many parts a batch is split, so that it fits.
+        trained, parameters: millions of parameters that are trained, and of all.
+    """
 
     step: float
     evaluation: float
     micro_batches: int = 1
+    trained: float = 0.0
+    parameters: float = 0.0
 
 
 def measure_pace(config: DictConfig, processes: int) -> Pace:
@@ -67,12 +75,18 @@ def measure_pace(config: DictConfig, processes: int) -> Pace:
             model.zero_grad()
             torch.cuda.empty_cache()
         else:
-            return Pace(step, evaluation, micro_batches)
+            return Pace(step, evaluation, micro_batches, *_millions(model))
     raise ConfigError(
         "not even one image at a time fits into the memory of this GPU: make images smaller "
         "(inference.min_size, dataloader.train.mapper.augmentations), freeze more (--mode head), "
         "or train on another GPU"
     )
+
+
+def _millions(model: nn.Module) -> tuple[float, float]:
+    """Parameters that are trained, and all."""
+    counts = [(p.numel() / 1e6, p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in counts if trained), sum(n for n, _ in counts)
 
 
 def _seconds_of_step(config: DictConfig, model: nn.Module, loader, workers: int) -> float:
