@@ -13,14 +13,23 @@ from typing import Any, NamedTuple
 from ...errors import DataError, UsageError
 from ..report import Record, RecordError, Report
 from .coco_like import load_json
+from .cvat import read_cvat
+from .label_studio import read_label_studio
 from .labeled_images import ImageFolder, LabeledImages, load_labeled_images
+from .labelme import read_labelme
 from .odvg import load_odvg
 from .pascal_voc import parse_xml, read_voc
 from .register import register_coco_dataset, register_reader
 from .yolo import NAME_LISTS, SPLITS, read_yolo, splits_of_yaml, yaml_of
 
 # Formats whose readers are called as `load_labeled_images` says.
-_READERS: dict[str, Callable[..., LabeledImages]] = {"voc": read_voc, "yolo": read_yolo}
+_READERS: dict[str, Callable[..., LabeledImages]] = {
+    "cvat": read_cvat,
+    "label_studio": read_label_studio,
+    "labelme": read_labelme,
+    "voc": read_voc,
+    "yolo": read_yolo,
+}
 DETECTION_FORMATS = ("coco", "odvg", *sorted(_READERS))
 
 _HEAD = 1 << 20  # bytes of a json that are looked at
