@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +57,7 @@ def register_detection_dataset(
     *,
     classes: Sequence[str] | None = None,
     split: str | None = None,
+    reader_options: Mapping[str, Any] | None = None,
     **metadata: Any,
 ) -> None:
     """Register boxes, and masks where there are any, as a labeling tool exports them.
@@ -74,6 +75,7 @@ def register_detection_dataset(
             their order; of ODVG its label map; of the others those that are used, in this order,
             and annotations of others are left out and counted.
         split: `"train"`, `"val"` or `"test"` of an export that has several; None: `"train"`.
+        reader_options: further arguments of the format's reader, of `load_coco_style_json` say.
         metadata: goes into `MetadataCatalog` besides `evaluator_type="coco"`.
 
     Raises:
@@ -82,7 +84,9 @@ def register_detection_dataset(
             the name is registered with other arguments.
     """
     found = find_export(path, format, split)
-    options: dict[str, Any] = {} if classes is None else {"classes": list(classes)}
+    options = dict(reader_options or {})
+    if classes is not None:
+        options["classes"] = list(classes)
     root = _image_root(found) if image_root is None else os.fspath(image_root)
     if found.format == "coco":
         register_coco_dataset(name, found.path, root, reader_options=options, **metadata)

@@ -17,8 +17,8 @@ from tests.support.detection_exports import labelme, labelme_content, shape, wri
 
 
 @pytest.fixture
-def read(tmp_path):
-    """read(the content of a.json) -> (records, report)."""
+def read_json(tmp_path):
+    """read_json(the content of a.json) -> (records, report)."""
     write_images(tmp_path / "images")
 
     def _read(content, name="a.json"):
@@ -30,8 +30,8 @@ def read(tmp_path):
     return _read
 
 
-def drawn(read, *shapes):
-    records, report = read(labelme_content("a.png", shapes))
+def drawn(read_json, *shapes):
+    records, report = read_json(labelme_content("a.png", shapes))
     return records[0]["annotations"], report
 
 
@@ -41,9 +41,9 @@ def png(mask):
     return base64.b64encode(file.getvalue()).decode()
 
 
-def test_shapes(read):
+def test_shapes(read_json):
     found, report = drawn(
-        read,
+        read_json,
         shape("a", (9, 8), (1, 2)),  # corners in any order
         shape("b", (1, 2), (5, 2), (5, 7), kind="polygon"),
         shape("c", (20, 20), (23, 24), kind="circle"),  # center and a point of the line
@@ -60,14 +60,14 @@ def test_shapes(read):
     assert not report.kinds
 
 
-def test_a_group_is_one_object(read):
+def test_a_group_is_one_object(read_json):
     left = shape("a", (1, 2), (5, 2), (5, 7), kind="polygon", group_id=3)
     right = shape("a", (20, 2), (25, 2), (25, 9), kind="polygon", group_id=3)
     other = shape("b", (0, 0), (2, 2), group_id=3)
-    found, _ = drawn(read, left, other, right, shape("a", (30, 30), (40, 40)))
+    found, _ = drawn(read_json, left, other, right, shape("a", (30, 30), (40, 40)))
     assert [a["bbox"] for a in found] == [[1, 2, 24, 7], [0, 0, 2, 2], [30, 30, 10, 10]]
     assert len(found[0]["segmentation"]) == 2
-    found, _ = drawn(read, left, shape("a", (6, 6), (9, 9), group_id=3))
+    found, _ = drawn(read_json, left, shape("a", (6, 6), (9, 9), group_id=3))
     assert found[0]["bbox"] == [1, 2, 8, 7] and "segmentation" not in found[0]
 
 
@@ -84,33 +84,33 @@ def test_a_group_is_one_object(read):
         ("a", "no json object"),
     ],
 )
-def test_a_shape_that_cannot_be_used(read, given, kind):
-    found, report = drawn(read, given)
+def test_a_shape_that_cannot_be_used(read_json, given, kind):
+    found, report = drawn(read_json, given)
     assert found == [] and report.kinds[kind][0] == report.annotations == 1
     assert "a.json: shape" in report.kinds[kind][1]
 
 
 @pytest.mark.parametrize("path", ["images/a.png", "images\\a.png", "C:\\old\\a.png", "a.png"])
-def test_an_image_is_found_by_its_path(read, tmp_path, path):
-    (record,), _ = read({**labelme_content("a.png", []), "imagePath": path})
+def test_an_image_is_found_by_its_path(read_json, tmp_path, path):
+    (record,), _ = read_json({**labelme_content("a.png", []), "imagePath": path})
     assert record["file_name"] == str(tmp_path / "images" / "a.png")
 
 
-def test_an_image_that_was_renamed_has_the_name_of_its_json(read, tmp_path):
-    (record,), _ = read({**labelme_content("a.png", []), "imagePath": "old.png"})
+def test_an_image_that_was_renamed_has_the_name_of_its_json(read_json, tmp_path):
+    (record,), _ = read_json({**labelme_content("a.png", []), "imagePath": "old.png"})
     assert record["file_name"] == str(tmp_path / "images" / "a.png")
 
 
-def test_an_image_that_is_only_in_the_json(read, tmp_path):
+def test_an_image_that_is_only_in_the_json(read_json, tmp_path):
     pixels = (tmp_path / "images" / "b.png").read_bytes()
     content = {**labelme_content("a.png", []), "imagePath": "lost.png"}
     content["imageData"] = base64.b64encode(pixels).decode()
     del content["imageHeight"]
-    (record,), _ = read(content)
+    (record,), _ = read_json(content)
     assert (record["height"], record["width"]) == (48, 64)
     expected = read_record_image({"file_name": str(tmp_path / "images" / "b.png")})
     assert np.array_equal(read_record_image(record), expected)
-    _, report = read(json.dumps(content).replace("/", "\\/"))
+    _, report = read_json(json.dumps(content).replace("/", "\\/"))
     assert "'imageData' is escaped" in report.kinds["bad imageData"][1]
 
 
