@@ -183,8 +183,124 @@ def odvg(folder):
     return path
 
 
+def cvat_text(shapes, meta=""):
+    """An xml of the three images; `shapes`: image -> the elements in it."""
+    images = "".join(
+        f"""  <image id="{i}" name="parts/{name}" width="{width}" height="{height}">
+{shapes.get(name, "")}  </image>
+"""
+        for i, (name, ((height, width), _)) in enumerate(IMAGES.items())
+    )
+    labels = "".join(f"<label><name>{n}</name><type>any</type></label>" for n in NAMES)
+    return f"""<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <task><id>1</id><name>parts</name><labels>{labels}{meta}</labels></task>
+  </meta>
+{images}</annotations>
+"""
+
+
+def cvat(folder):
+    """CVAT for images 1.1, of a task with a sub-folder."""
+    write_images(folder / "images" / "parts")
+    shapes = {
+        image: "".join(
+            f"""    <box label="{NAMES[label]}" source="manual" occluded="0" z_order="0"
+      xtl="{x}.00" ytl="{y}.00" xbr="{x + w}.00" ybr="{y + h}.00">
+      <attribute name="x">y</attribute></box>
+"""
+            for label, x, y, w, h in boxes
+        )
+        for image, (_, boxes) in IMAGES.items()
+    }
+    path = folder / "annotations.xml"
+    path.write_text(cvat_text(shapes))
+    return path
+
+
+def region(image, label, x, y, w, h):
+    """A rectangle of Label Studio, in percent."""
+    height, width = IMAGES[image][0]
+    box = {"x": 100 * x / width, "y": 100 * y / height, "width": 100 * w / width,
+           "height": 100 * h / height, "rotation": 0}  # fmt: skip
+    return {**box, "rectanglelabels": [NAMES[label]]}
+
+
+def size_of(image):
+    return {"original_height": IMAGES[image][0][0], "original_width": IMAGES[image][0][1]}
+
+
+def task(number, image, regions, **more):
+    """A task of Label Studio's JSON, uploaded, with one annotation."""
+    results = [
+        {**size_of(image), "image_rotation": 0, "value": value, "id": f"r{n}", "from_name": "label",
+         "to_name": "image", "type": "rectanglelabels", "origin": "manual"}
+        for n, value in enumerate(regions)
+    ]  # fmt: skip
+    annotation = {"id": number, "completed_by": 1, "result": results, "was_cancelled": False,
+                  "ground_truth": False, "created_at": "2024-05-06T07:08:09.1Z"}  # fmt: skip
+    return {"id": number, "annotations": [annotation], "file_upload": f"0a1b2c3d-{image}",
+            "drafts": [], "predictions": [], "data": {"image": f"/data/upload/7/0a1b2c3d-{image}"},
+            "meta": {}, "project": 7, **more}  # fmt: skip
+
+
+def label_studio(folder):
+    """JSON, beside the images as Label Studio keeps them: with eight characters before the name."""
+    write_images(folder / "images", prefix="0a1b2c3d-")
+    tasks = [
+        task(number, image, [region(image, *box) for box in boxes])
+        for number, (image, (_, boxes)) in enumerate(IMAGES.items(), 1)
+    ]
+    path = folder / "project-7-at-2024-05-06-07-08.json"
+    path.write_text(json.dumps(tasks))
+    return path
+
+
+def label_studio_min(folder):
+    """JSON-MIN of images from a local storage; an image without regions has no list of them."""
+    write_images(folder / "photos" / "some parts")
+    tasks = []
+    for number, (image, (_, boxes)) in enumerate(IMAGES.items(), 1):
+        url = f"/data/local-files/?d=photos/some%20parts/{image}"
+        entry = {"image": url, "id": number, "annotator": 1, "annotation_id": number,
+                 "created_at": "2024-05-06T07:08:09.1Z", "lead_time": 2.5}  # fmt: skip
+        if boxes:
+            entry["label"] = [{**region(image, *box), **size_of(image)} for box in boxes]
+        tasks.append(entry)
+    path = folder / "min.json"
+    path.write_text(json.dumps(tasks))
+    return path
+
+
+def shape(label, *points, kind="rectangle", **more):
+    """A shape of labelme."""
+    fields = {"group_id": None, "description": "", "shape_type": kind, "flags": {}, **more}
+    return {"label": label, "points": [list(point) for point in points], **fields}
+
+
+def labelme_content(image, shapes):
+    height, width = IMAGES[image][0]
+    return {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": image,
+            "imageData": None, "imageHeight": height, "imageWidth": width}  # fmt: skip
+
+
+def labelme(folder):
+    """A json beside each image, drawn from the lower right corner to the upper left one."""
+    write_images(folder)
+    for image, (_, boxes) in IMAGES.items():
+        shapes = [shape(NAMES[c], (x + w, y + h), (x, y)) for c, x, y, w, h in boxes]
+        text = json.dumps(labelme_content(image, shapes), indent=2)
+        (folder / image).with_suffix(".json").write_text(text)
+    return folder
+
+
 WRITERS = {
     "coco": (coco, roboflow_coco),
+    "cvat": (cvat,),
+    "label_studio": (label_studio, label_studio_min),
+    "labelme": (labelme,),
     "odvg": (odvg,),
     "voc": (voc, roboflow_voc),
     "yolo": (yolo, roboflow_yolo, cvat_yolo),

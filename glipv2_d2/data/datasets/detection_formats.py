@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +13,23 @@ from typing import Any, NamedTuple
 from ...errors import DataError, UsageError
 from ..report import Record, RecordError, Report
 from .coco_like import load_json
+from .cvat import read_cvat
+from .label_studio import read_label_studio
 from .labeled_images import ImageFolder, LabeledImages, load_labeled_images
+from .labelme import read_labelme
 from .odvg import load_odvg
 from .pascal_voc import parse_xml, read_voc
 from .register import register_coco_dataset, register_reader
 from .yolo import NAME_LISTS, SPLITS, read_yolo, splits_of_yaml, yaml_of
 
 # Formats whose readers are called as `load_labeled_images` says.
-_READERS: dict[str, Callable[..., LabeledImages]] = {"voc": read_voc, "yolo": read_yolo}
+_READERS: dict[str, Callable[..., LabeledImages]] = {
+    "cvat": read_cvat,
+    "label_studio": read_label_studio,
+    "labelme": read_labelme,
+    "voc": read_voc,
+    "yolo": read_yolo,
+}
 DETECTION_FORMATS = ("coco", "odvg", *sorted(_READERS))
 
 _HEAD = 1 << 20  # bytes of a json that are looked at
@@ -48,6 +57,7 @@ def register_detection_dataset(
     *,
     classes: Sequence[str] | None = None,
     split: str | None = None,
+    reader_options: Mapping[str, Any] | None = None,
     **metadata: Any,
 ) -> None:
     """Register boxes, and masks where there are any, as a labeling tool exports them.
@@ -65,6 +75,7 @@ def register_detection_dataset(
             their order; of ODVG its label map; of the others those that are used, in this order,
             and annotations of others are left out and counted.
         split: `"train"`, `"val"` or `"test"` of an export that has several; None: `"train"`.
+        reader_options: further arguments of the format's reader, of `load_coco_style_json` say.
         metadata: goes into `MetadataCatalog` besides `evaluator_type="coco"`.
 
     Raises:
@@ -73,7 +84,9 @@ def register_detection_dataset(
             the name is registered with other arguments.
     """
     found = find_export(path, format, split)
-    options: dict[str, Any] = {} if classes is None else {"classes": list(classes)}
+    options = dict(reader_options or {})
+    if classes is not None:
+        options["classes"] = list(classes)
     root = _image_root(found) if image_root is None else os.fspath(image_root)
     if found.format == "coco":
         register_coco_dataset(name, found.path, root, reader_options=options, **metadata)

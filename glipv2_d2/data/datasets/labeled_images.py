@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 from detectron2.structures import BoxMode
+from pycocotools import mask as mask_util
 
 from ...errors import DataError, ImageReadError, MissingImageError
 from ...images import readable_suffixes
@@ -38,11 +40,14 @@ class LabeledImages(NamedTuple):
     Attributes:
         records: `file_name, height, width, annotations`; annotations as `labeled_box` makes them.
         names: number -> class name, where labels are numbers, empty where nothing names them;
-            None: labels are names, and those that occur are the classes, in alphabetical order.
+            None: labels are names.
+        listed: the classes that the file lists; empty: where labels are names, those that occur
+            are the classes, in alphabetical order.
     """
 
     records: Iterable[Record]
     names: Mapping[Label, str] | None = None
+    listed: Sequence[str] = ()
 
 
 def load_labeled_images(
@@ -73,7 +78,7 @@ def load_labeled_images(
         records = list(_each_image_once(found.records, path, report))
         if found.names is None and classes is not None:
             report.warn(_keep_classes(records, classes))
-        numbers, names = _vocabulary(found.names, classes, records, path)
+        numbers, names = _vocabulary(found, classes, records, path)
         for image_id, record in enumerate(records, 1):
             record["image_id"] = image_id
             record["annotations"] = list(_with_class(record["annotations"], numbers, report))
@@ -108,15 +113,16 @@ def _keep_classes(records: Sequence[Record], classes: Sequence[str]) -> str | No
 
 
 def _vocabulary(
-    given: Mapping[Label, str] | None,
+    found: LabeledImages,
     classes: Sequence[str] | None,
     records: Sequence[Record],
     path: str,
 ) -> tuple[dict[Label, int], list[str]]:
     """(label -> class id, class names)."""
+    given = found.names
     if given is None:
         used = {a["label"] for record in records for a in record["annotations"]}
-        given = {name: name for name in classes or sorted(used, key=str)}
+        given = {name: name for name in classes or found.listed or sorted(used, key=str)}
     elif classes is not None:
         if given and len(classes) != len(given):
             raise DataError(
@@ -171,8 +177,35 @@ def labeled_polygon(label: Label, points: Sequence[Point], crowd: bool = False) 
     if len(points) < 3:
         raise ValueError(f"a polygon has three points or more, this one has {len(points)}")
     flat = [round(float(v), 2) for point in points for v in point]
-    xs, ys = flat[::2], flat[1::2]
-    return labeled_box(label, (min(xs), min(ys), max(xs), max(ys)), [flat], crowd)
+    return labeled_box(label, around(points), [flat], crowd)
+
+
+def labeled_mask(
+    label: Label, mask: np.ndarray, left: int, top: int, height: int, width: int
+) -> Record:
+    """An annotation with the mask of a part of its image, and the box around that part.
+
+    Args:
+        label: see `LabeledImages`.
+        mask: (h, w) bool.
+        left, top: where it lies in the image.
+        height, width: of the image.
+
+    Raises:
+        ValueError: it reaches beyond the image.
+    """
+    (h, w) = mask.shape
+    if min(left, top) < 0 or left + w > width or top + h > height:
+        raise ValueError(f"a mask of {w}x{h} at {left}, {top} reaches beyond {width}x{height}")
+    whole = np.zeros((height, width), dtype=np.uint8, order="F")
+    whole[top : top + h, left : left + w] = mask
+    return labeled_box(label, (left, top, left + w, top + h), mask_util.encode(whole))
+
+
+def around(points: Iterable[Point]) -> list[float]:
+    """x0, y0, x1, y1 of the box around points."""
+    xs, ys = zip(*points)
+    return [min(xs), min(ys), max(xs), max(ys)]
 
 
 def rotated(points: Iterable[Point], center: Point, degrees: float) -> list[Point]:

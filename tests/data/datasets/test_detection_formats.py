@@ -27,7 +27,7 @@ from tests.support.detection_exports import (
 EXPORTS = pytest.mark.parametrize(
     ("kind", "write"), [pytest.param(*e, id=e[1].__name__) for e in every_export()]
 )
-NAMED = ("voc",)  # formats whose labels are names
+NAMED = ("cvat", "label_studio", "labelme", "voc")  # formats whose labels are names
 
 
 def boxes_of(name):
