@@ -218,7 +218,7 @@ def test_checkpointing_recomputes_the_layers_and_gives_identical_gradients(causa
             if isinstance(module, nn.Dropout):
                 module.p = 0.3
         layer = model.body.encoder.layer[0].intermediate
-        layer.register_forward_hook(lambda *_: calls.append(use_checkpoint))
+        layer.register_forward_hook(lambda *_, mode=use_checkpoint: calls.append(mode))
         torch.manual_seed(1)
         features = model(replace(tokens(model, "a red kite", "dog"), causal=causal))
         parameters = list(model.parameters())

@@ -223,7 +223,9 @@ def test_checkpointing_recomputes_the_layers_and_gives_identical_gradients():
     results, calls = [], []
     for use_checkpoint in (False, True):
         model = tiny_clip(use_checkpoint=use_checkpoint).train()
-        model.layers[0].linear1.register_forward_hook(lambda *_: calls.append(use_checkpoint))
+        model.layers[0].linear1.register_forward_hook(
+            lambda *_, mode=use_checkpoint: calls.append(mode)
+        )
         hidden = model(tokens(model, *CAPTIONS)).hidden
         results.append(torch.autograd.grad(hidden.pow(3).sum(), list(model.parameters())))
     assert calls == [False, True, True]
