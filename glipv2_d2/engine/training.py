@@ -31,6 +31,7 @@ from .ema import ModelEMA
 from .evaluate import evaluate_test_sets, require_test_data
 from .freezing import FrozenParts, freeze_all_but, parameter_table
 from .hooks import Evaluation, WeightDecayStepHook, Writer, build_writers
+from .optim import build_optimizer
 from .patience import Patience, TrainingEnded
 from .predictor import tta_in_proportion
 from .saving import Saving, resuming_command
@@ -137,8 +138,7 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
         checkpointer.add_checkpointable("ema", ema)
 
     cfg.optimizer.params.model = model
-    with named_setting("optimizer"):
-        optimizer = instantiate(cfg.optimizer)
+    optimizer = build_optimizer(cfg.optimizer)
     with named_setting("dataloader.train"):
         train_loader = instantiate(cfg.dataloader.train)
     ddp_model = create_ddp_model(model, **cfg.train.ddp)
