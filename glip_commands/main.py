@@ -15,6 +15,7 @@ from glip_commands.demo import demo
 from glip_commands.detect import detect
 from glip_commands.doctor import doctor
 from glip_commands.export import export
+from glip_commands.few_shot import few_shot
 from glip_commands.inspect import inspect
 from glip_commands.install_detectron2 import main as install
 from glip_commands.label import label
@@ -44,8 +45,8 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 
 for _command in (
-    train, evaluate, detect, ask, caption, inspect, label, convert, merge, export, odinw, demo,
-    doctor, install_detectron2,
+    train, evaluate, detect, ask, caption, inspect, label, convert, merge, export, odinw,
+    few_shot, demo, doctor, install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)
 
