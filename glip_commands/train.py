@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, listed
+from glip_commands.command import MODES, PackageCommand, listed
 
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 _WHAT = [
@@ -29,6 +29,11 @@ _WHAT = [
     click.Option(
         ["--register"], metavar="FILE.py", multiple=True,
         help="run it first: it registers data sets",
+    ),
+    click.Option(
+        ["--mode"], type=click.Choice(MODES),
+        help="what of the model is trained, see glipv2_d2.engine.transfer.set_mode (default: what "
+        "the config says); in an evaluation, what was",
     ),
 ]  # fmt: skip
 _TRAINING = [
@@ -73,7 +78,8 @@ def train(**options: Any) -> int:
     This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights,
     clipping of the full gradient, mixed precision on CPU too, several test sets, several CPU
     processes (--num-gpus 0 --num-processes 2), recipes that are added to a config (--eval, --tune;
-    see docs/evaluation.md), early ends, and a checkpointer that refuses weights of another model.
+    see docs/evaluation.md), modes of transfer (--mode), early ends, and a checkpointer that refuses
+    weights of another model.
     In a clone, `python train_net.py` is the same. KEY=VALUE sets a value of the config.
     """
     from glipv2_d2.engine.training import launch_training

@@ -15,7 +15,8 @@ from ..errors import ConfigError, DataError
 from ..language.prompt import TASKS
 from .datasets.refexp import record_image_key
 from .loading import load_records, shared_dataset, training_records
-from .mappers.grounding import GroundingDatasetMapper, class_names
+from .mappers.grounding import GroundingDatasetMapper
+from .mappers.vocabulary import class_names
 from .report import LEFT_OUT, REPLACED, WITHOUT_MASK, Record, Report
 from .samplers import MixingSampler, SampleStream
 from .shared_records import share_records

@@ -18,7 +18,7 @@ from ..checkpoint import (
     find_checkpoint,
     random_parts,
 )
-from ..config import apply_overrides, get_config, resolve_config
+from ..config import apply_overrides, get_config, resolve_config, target_of
 from ..data import GroundingDatasetMapper
 from ..errors import ConfigError, user_message
 from ..language.prompt import TASKS
@@ -26,6 +26,7 @@ from ..modeling import GLIP
 from .evaluate import add_test_set
 from .freezing import is_within
 from .recipes import add_recipe
+from .transfer import set_mode
 
 __all__ = [
     "find_resumed",
@@ -44,13 +45,13 @@ logger = logging.getLogger(__name__)
 
 
 def load_config(args: argparse.Namespace) -> DictConfig:
-    """Load `--config-file`, add `--tune` and `--eval`, then the overrides; set the device.
+    """Load `--config-file`, add `--tune`, `--eval`, `--mode` and the overrides; set the device.
 
     Before it come the files of `--register`, at last the test sets of `--old`.
 
     Raises:
-        ConfigError: a file is not there, the config lacks a part that training needs, a recipe
-            does not fit it, or an override cannot be read.
+        ConfigError: a file is not there, the config lacks a part that training needs, a recipe or
+            mode does not fit it, or an override cannot be read.
     """
     for file in args.register:
         runpy.run_path(file)
@@ -61,6 +62,8 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     for recipe in (args.tune, args.eval):
         if recipe:
             add_recipe(config, recipe)
+    if args.mode:
+        set_mode(config, args.mode)
     # What Detectron2 takes in a file means "where there is one"; an override is meant literally.
     if config.train.get("device", "cuda") == "cuda":
         config.train.device = "auto"
@@ -130,7 +133,7 @@ def require_masks(config: DictConfig) -> None:
     if config.model.get("mask_head") is None or not trains_masks:
         return
     mapper = OmegaConf.select(config, "dataloader.train.mapper")
-    if mapper is None or _target(mapper) is not GroundingDatasetMapper:
+    if mapper is None or target_of(mapper) is not GroundingDatasetMapper:
         return  # another mapper may have another name for it
     if not mapper.get("use_masks", False):
         raise ConfigError(
@@ -252,15 +255,8 @@ def tell_tasks(config: DictConfig, model: nn.Module) -> None:
 
 def _told(node: DictConfig, name: str, value: Any) -> bool:
     """Whether what `node` builds takes an argument of this name; it is set then."""
-    takes = name in inspect.signature(_target(node)).parameters
+    takes = name in inspect.signature(target_of(node)).parameters
     if takes:
         with open_dict(node):
             node[name] = value
     return takes
-
-
-def _target(node: DictConfig):
-    from detectron2.utils.registry import locate
-
-    target = node["_target_"]
-    return locate(target) if isinstance(target, str) else target

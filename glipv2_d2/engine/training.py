@@ -29,7 +29,7 @@ from ..seeding import seed as draw_anew
 from ..signals import Stopped, StopSignals, passed_to_processes
 from .ema import ModelEMA
 from .evaluate import evaluate_test_sets, require_test_data
-from .freezing import FrozenParts, freeze_all_but
+from .freezing import FrozenParts, freeze_all_but, parameter_table
 from .hooks import Evaluation, WeightDecayStepHook, Writer, build_writers
 from .patience import Patience, TrainingEnded
 from .predictor import tta_in_proportion
@@ -46,6 +46,7 @@ from .setup import (
     warn_of_random_parts,
 )
 from .trainer import build_trainer, train
+from .transfer import add_tuned_prompts, write_prompt_file
 
 __all__ = ["do_test", "do_train", "launch_training", "main"]
 
@@ -116,15 +117,11 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
     start_iter = found.iteration + 1 if found else 0
     weights = found.path if found else cfg.train.init_checkpoint
     model = build_for_weights(cfg.model, weights).to(cfg.train.device)
+    tuned = add_tuned_prompts(cfg, model)
     parts = cfg.train.get("trained_parts")
     frozen = [] if parts is None else freeze_all_but(model, parts)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
     logger.info("Model:\n%s", model)
-    logger.info(
-        "%.2f million parameters: %.2f million are trained, %.2f million are frozen",
-        *(count / 1e6 for count in (total, trained, total - trained)),
-    )
+    logger.info("What is trained:\n%s", parameter_table(model))
 
     checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
     if not found:  # before the data, which may take minutes: a wrong file is refused now
@@ -165,6 +162,8 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
             command_line = resuming_command(args.num_machines)
             logger.warning("The training was %s; to go on: %s", stopped, command_line)
         sys.exit(stopped.status)
+    if tuned and comm.is_main_process():
+        write_prompt_file(cfg, model, tuned)
 
 
 def build_hooks(

@@ -43,6 +43,18 @@ def sweep(data, tiny_weights, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def before(data, tmp_path):
+    """Arguments: the same images with other classes are what the model could do before."""
+    other, register = tmp_path / "other.json", tmp_path / "mine.py"
+    other.write_text(data.read_text().replace("green star", "star"))
+    register.write_text(
+        "from glipv2_d2.data import register_coco_dataset\n"
+        f"register_coco_dataset('before', {str(other)!r}, {str(data.parent)!r})\n"
+    )
+    return "--old", "before", "--register", str(register)
+
+
+@pytest.fixture
 def pretended(monkeypatch):
     """`glip train` leaves an AP that grows with the shots and the seed; returns its commands."""
     commands = []
@@ -97,13 +109,8 @@ def test_subsets_runs_and_tables(sweep, pretended, data, tmp_path, capsys):
     assert len(rows) == 9 and rows[-1]["tune"] == "head" and rows[-1]["test"] == "11.0"
 
 
-def test_what_is_forgotten(sweep, pretended, data, tmp_path):
-    register = tmp_path / "mine.py"
-    register.write_text(
-        "from glipv2_d2.data import register_coco_dataset\n"
-        f"register_coco_dataset('before', {str(data)!r}, {str(data.parent)!r})\n"
-    )
-    arguments = ("--shots", "0,1", "--seeds", "3", "--old", "before", "--register", str(register))
+def test_what_is_forgotten(sweep, pretended, before, tmp_path):
+    arguments = ("--shots", "0,1", "--seeds", "3", *before)
     assert sweep(*arguments, "--metric", "AP50") == 0
     assert all(c[c.index("--old") + 1] == "before" for c in pretended if "--eval-only" in c)
     assert not any("--old" in c for c in pretended if "--eval-only" not in c)
@@ -155,10 +162,8 @@ def test_bad_input(sweep, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_tasks_that_do_not_fit(sweep, data, tmp_path, capsys):
-    other = tmp_path / "other.json"
-    other.write_text(data.read_text().replace("green star", "star"))
-    assert sweep("--data", "a", str(data), str(data), str(other)) == 2
+def test_tasks_that_do_not_fit(sweep, data, before, capsys):
+    assert sweep("--data", "a", str(data), str(data), "before", *before[2:]) == 2
     error = capsys.readouterr().err
     assert "the data sets of 'a' have other classes" in error and "'star'" in error
     twice = ("--data", "a", *[str(data)] * 3) * 2
@@ -171,8 +176,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_ends_in_the_same_tables(sweep, monkeypatch, tmp_path):
-    """Through the code of `glip train` in this process."""
+def test_a_killed_sweep_ends_in_the_same_tables(sweep, before, monkeypatch, tmp_path):
+    """Through the code of `glip train` in this process; a tuned prompt changes nothing else."""
     steps, commands = [], []
     step = GLIPTrainer.run_step
 
@@ -190,7 +195,8 @@ def test_a_killed_sweep_ends_in_the_same_tables(sweep, monkeypatch, tmp_path):
     monkeypatch.setattr(running, "execute", execute)
     monkeypatch.setattr(training, "launch_training", lambda args: training.main(args) or 0)
     monkeypatch.setattr(GLIPTrainer, "run_step", run_step)
-    arguments = ("--shots", "0,5", "--seeds", "30", "--epochs", "2", *QUICK)
+    arguments = ("--shots", "0,5", "--seeds", "30", "--epochs", "2", "--mode", "prompt", *before)
+    arguments += QUICK
     killed_after = 3
     with catalogs_put_back():
         with pytest.raises(Killed):
@@ -206,4 +212,12 @@ def test_a_killed_sweep_ends_in_the_same_tables(sweep, monkeypatch, tmp_path):
     for name in ("table.md", "table.csv", "averages.md", "averages.csv"):
         texts = [(tmp_path / folder / name).read_text() for folder in ("sweep", "whole")]
         assert texts[0] == texts[1]
-    assert (tmp_path / "sweep/averages.md").read_text().startswith("| Tune | Split | 0 | 5 |")
+
+    def found(setting, data, folder="sweep"):
+        evaluated = tmp_path / folder / setting / "pets/evaluation/inference"
+        return (evaluated / data / "coco_instances_results.json").read_bytes()
+
+    tuned = "prompt_5_shot_seed30"
+    assert found(tuned, "test") == found(tuned, "test", "whole") != found("zero_shot", "test")
+    assert found(tuned, "before") == found("zero_shot", "before")
+    assert (tmp_path / "sweep" / tuned / "pets/training/prompt.safetensors").is_file()
