@@ -22,7 +22,7 @@ QUICK = (
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def tiny_json(tmp_path_factory):
     """A json of five images, with boxes of three classes in four of them."""
     folder = tmp_path_factory.mktemp("tiny_data")
     write_tiny_data(folder, images=5)
@@ -30,32 +30,32 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def sweep(data, tiny_weights, tmp_path, monkeypatch):
-    """sweep(*arguments) -> the exit status; one task by default."""
-    monkeypatch.setenv("TINY_DATA", str(data.parent))
+def few_shot(tiny_json, tiny_weights, tmp_path, monkeypatch):
+    """few_shot(*arguments) -> the exit status; one task by default."""
+    monkeypatch.setenv("TINY_DATA", str(tiny_json.parent))
 
     def run(*arguments, output="sweep"):
         fixed = ["--config-file", str(CONFIG), "--weights", str(tiny_weights), "--num-gpus", "0"]
-        task = [] if "--data" in arguments else ["--data", "pets", *[str(data)] * 3]
+        task = [] if "--data" in arguments else ["--data", "pets", *[str(tiny_json)] * 3]
         return main(["few-shot", *fixed, *task, "--output", str(tmp_path / output), *arguments])
 
     return run
 
 
 @pytest.fixture
-def before(data, tmp_path):
+def before(tiny_json, tmp_path):
     """Arguments: the same images with other classes are what the model could do before."""
     other, register = tmp_path / "other.json", tmp_path / "mine.py"
-    other.write_text(data.read_text().replace("green star", "star"))
+    other.write_text(tiny_json.read_text().replace("green star", "star"))
     register.write_text(
         "from glipv2_d2.data import register_coco_dataset\n"
-        f"register_coco_dataset('before', {str(other)!r}, {str(data.parent)!r})\n"
+        f"register_coco_dataset('before', {str(other)!r}, {str(tiny_json.parent)!r})\n"
     )
     return "--old", "before", "--register", str(register)
 
 
 @pytest.fixture
-def pretended(monkeypatch):
+def made_up(monkeypatch):
     """`glip train` leaves an AP that grows with the shots and the seed; returns its commands."""
     commands = []
 
@@ -78,9 +78,9 @@ def pretended(monkeypatch):
     return commands
 
 
-def test_subsets_runs_and_tables(sweep, pretended, data, tmp_path, capsys):
-    assert sweep("--shots", "0,1,3", "--seeds", "3,30", "--mode", "full,head") == 0
-    assert len(pretended) == 1 + 2 * 2 * 2 * 2
+def test_subsets_runs_and_tables(few_shot, made_up, tiny_json, tmp_path, capsys):
+    assert few_shot("--shots", "0,1,3", "--seeds", "3,30", "--mode", "full,head") == 0
+    assert len(made_up) == 1 + 2 * 2 * 2 * 2
     printed = capsys.readouterr().out
     assert "pets_train: fewer than 3 images have: green star (2)" in printed
     files = sorted(path.name for path in (tmp_path / "sweep/data/pets").iterdir())
@@ -89,7 +89,7 @@ def test_subsets_runs_and_tables(sweep, pretended, data, tmp_path, capsys):
     records = few_shot_records(DatasetCatalog.get("pets_val"), 1, 30)
     assert [image["id"] for image in content["images"]] == [r["image_id"] for r in records]
     assert [category["name"] for category in content["categories"]] == list(NAMES)
-    training = pretended[1]
+    training = made_up[1]
     assert "dataloader.train.datasets=[['pets_fewshot_train_shot1_seed3',8]]" in training
     assert "dataloader.test.dataset='pets_fewshot_val_shot1_seed3'" in training
     # What each process of a run registers.
@@ -109,32 +109,32 @@ def test_subsets_runs_and_tables(sweep, pretended, data, tmp_path, capsys):
     assert len(rows) == 9 and rows[-1]["tune"] == "head" and rows[-1]["test"] == "11.0"
 
 
-def test_what_is_forgotten(sweep, pretended, before, tmp_path):
+def test_what_is_forgotten(few_shot, made_up, before, tmp_path):
     arguments = ("--shots", "0,1", "--seeds", "3", *before)
-    assert sweep(*arguments, "--metric", "AP50") == 0
-    assert all(c[c.index("--old") + 1] == "before" for c in pretended if "--eval-only" in c)
-    assert not any("--old" in c for c in pretended if "--eval-only" not in c)
+    assert few_shot(*arguments, "--metric", "AP50") == 0
+    assert all(c[c.index("--old") + 1] == "before" for c in made_up if "--eval-only" in c)
+    assert not any("--old" in c for c in made_up if "--eval-only" not in c)
     averages = (tmp_path / "sweep/averages.md").read_text().splitlines()
     assert averages[2:] == [
         "| full | test | 20.0 | 30.0 ± 0.0 |",
         "| full | before | 70.0 | 60.0 ± 0.0 |",
     ]
     # Another metric of the same runs; other data are another sweep.
-    assert sweep(*arguments, "--metric", "AP") == 0 and len(pretended) == 3
+    assert few_shot(*arguments, "--metric", "AP") == 0 and len(made_up) == 3
     assert "| full | before | 50.0 | 40.0 ± 0.0 |" in (tmp_path / "sweep/averages.md").read_text()
 
 
-def test_several_tasks_and_all_data(sweep, pretended, data, tmp_path, capsys):
-    tasks = ("--data", "a", *[str(data)] * 3, "--data", "b", "a_train", "a_val", "a_test")
-    assert sweep(*tasks, "--shots", "2,all", "--seeds", "7", "--only-files") == 0
-    assert not pretended
+def test_several_tasks_and_all_data(few_shot, made_up, tiny_json, tmp_path, capsys):
+    tasks = ("--data", "a", *[str(tiny_json)] * 3, "--data", "b", "a_train", "a_val", "a_test")
+    assert few_shot(*tasks, "--shots", "2,all", "--seeds", "7", "--only-files") == 0
+    assert not made_up
     assert capsys.readouterr().out.splitlines()[-4:] == [
         "2_shot_seed7 a", "2_shot_seed7 b", "all_data a", "all_data b",
     ]  # fmt: skip
-    assert sweep(*tasks, "--shots", "2,all", "--seeds", "7", "--images", str(data.parent)) == 0
-    trained = [
-        t for c in pretended if "--tune" in c for t in c if t.startswith("dataloader.train.d")
-    ]
+    assert (
+        few_shot(*tasks, "--shots", "2,all", "--seeds", "7", "--images", str(tiny_json.parent)) == 0
+    )
+    trained = [t for c in made_up if "--tune" in c for t in c if t.startswith("dataloader.train.d")]
     assert trained == [
         "dataloader.train.datasets=[['a_fewshot_train_shot2_seed7',8]]",
         "dataloader.train.datasets=[['b_fewshot_train_shot2_seed7',8]]",
@@ -157,17 +157,17 @@ def test_several_tasks_and_all_data(sweep, pretended, data, tmp_path, capsys):
         (("fish",), "'fish' is no override"),
     ],
 )
-def test_bad_input(sweep, arguments, message, capsys):
-    assert sweep(*arguments) == 2
+def test_bad_input(few_shot, arguments, message, capsys):
+    assert few_shot(*arguments) == 2
     assert message in capsys.readouterr().err
 
 
-def test_tasks_that_do_not_fit(sweep, data, before, capsys):
-    assert sweep("--data", "a", str(data), str(data), "before", *before[2:]) == 2
+def test_tasks_that_do_not_fit(few_shot, tiny_json, before, capsys):
+    assert few_shot("--data", "a", str(tiny_json), str(tiny_json), "before", *before[2:]) == 2
     error = capsys.readouterr().err
     assert "the data sets of 'a' have other classes" in error and "'star'" in error
-    twice = ("--data", "a", *[str(data)] * 3) * 2
-    assert sweep(*twice) == 2
+    twice = ("--data", "a", *[str(tiny_json)] * 3) * 2
+    assert few_shot(*twice) == 2
     assert "each task has a name of its own; given: a, a" in capsys.readouterr().err
 
 
@@ -176,7 +176,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_ends_in_the_same_tables(sweep, before, monkeypatch, tmp_path):
+def test_a_killed_sweep_ends_in_the_same_tables(few_shot, before, monkeypatch, tmp_path):
     """Through the code of `glip train` in this process; a tuned prompt changes nothing else."""
     steps, commands = [], []
     step = GLIPTrainer.run_step
@@ -200,22 +200,22 @@ def test_a_killed_sweep_ends_in_the_same_tables(sweep, before, monkeypatch, tmp_
     killed_after = 3
     with catalogs_put_back():
         with pytest.raises(Killed):
-            sweep(*arguments)
+            few_shot(*arguments)
         killed_after = None
-        assert sweep(*arguments) == 0
+        assert few_shot(*arguments) == 0
     resumed = steps[3:]
     assert resumed[0] > 0  # it goes on
     assert sum("--eval-only" in c for c in commands) == 2  # what was finished is not repeated
     steps.clear()
-    assert sweep(*arguments, output="whole") == 0
+    assert few_shot(*arguments, output="whole") == 0
     assert steps[-len(resumed) :] == resumed
     for name in ("table.md", "table.csv", "averages.md", "averages.csv"):
         texts = [(tmp_path / folder / name).read_text() for folder in ("sweep", "whole")]
         assert texts[0] == texts[1]
 
-    def found(setting, data, folder="sweep"):
+    def found(setting, name, folder="sweep"):
         evaluated = tmp_path / folder / setting / "pets/evaluation/inference"
-        return (evaluated / data / "coco_instances_results.json").read_bytes()
+        return (evaluated / name / "coco_instances_results.json").read_bytes()
 
     tuned = "prompt_5_shot_seed30"
     assert found(tuned, "test") == found(tuned, "test", "whole") != found("zero_shot", "test")
