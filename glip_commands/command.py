@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+# Of `glipv2_d2.engine.transfer`, which is not imported for a help page.
+MODES = ("full", "head", "linear", "prompt", "language")
+
 
 class PackageCommand(click.Command):
     """A command whose function uses `glipv2_d2`; its result is the exit status.
@@ -59,6 +62,27 @@ def listed(kind: Callable[[str], Any], *known: Any) -> Callable:
         return tuple(values)
 
     return parse
+
+
+def sweep_options(function: Callable) -> Callable:
+    """The options that `glip odinw` and `glip few-shot` share."""
+    for option in reversed(
+        (
+            click.argument("opts", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),
+            click.option("--config-file", required=True, help="LazyConfig of the model"),
+            click.option("--weights", required=True, help="what train.init_checkpoint takes"),
+            click.option(
+                "--mode", "modes", default="full", callback=listed(str, *MODES),
+                help=f"of fine-tuning, one or several: {','.join(MODES)} (default: full)",
+            ),
+            click.option("--epochs", type=int, default=200, help="of fine-tuning, at most"),
+            click.option("--keep-weights", is_flag=True, help="of fine-tuned models"),
+            click.option("--num-gpus", type=int, default=1, help="0: CPU"),
+            click.option("--num-processes", type=int, default=1, help="on CPU"),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
 
 
 def run(name: str, options: dict[str, Any]) -> int:

@@ -15,6 +15,7 @@ from glip_commands.demo import demo
 from glip_commands.detect import detect
 from glip_commands.doctor import doctor
 from glip_commands.export import export
+from glip_commands.few_shot import few_shot
 from glip_commands.finetune import finetune
 from glip_commands.inspect import inspect
 from glip_commands.install_detectron2 import main as install
@@ -46,7 +47,7 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 for _command in (
     train, evaluate, finetune, detect, ask, caption, inspect, label, convert, merge, export, odinw,
-    demo, doctor, install_detectron2,
+    few_shot, demo, doctor, install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, listed
+from glip_commands.command import MODES, PackageCommand, listed
 
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 _WHAT = [
@@ -31,7 +31,7 @@ _WHAT = [
         help="run it first: it registers data sets",
     ),
     click.Option(
-        ["--mode"], type=click.Choice(["full", "head", "linear", "prompt", "language"]),
+        ["--mode"], type=click.Choice(MODES),
         help="what of the model is trained, see glipv2_d2.engine.transfer.set_mode (default: what "
         "the config says); in an evaluation, what was",
     ),

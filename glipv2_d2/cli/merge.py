@@ -81,7 +81,7 @@ def _curve(args: argparse.Namespace) -> int:
         raise UsageError("--curve needs --config-file: the model, and the test sets")
     if args.output.suffix or args.output.is_file():
         raise UsageError(f"with --curve OUTPUT is a folder, not a file as '{args.output}'")
-    config = load_config(argparse.Namespace(**vars(args), tune="", eval_only=True))
+    config = load_config(argparse.Namespace(**vars(args), tune="", mode=None, eval_only=True))
     require_test_data(config.dataloader)
     base, tuned = (_weights(path, config) for path in (args.base, args.tuned))
     model = build_for_weights(config.model, args.tuned).to(config.train.device)
