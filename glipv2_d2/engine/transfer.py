@@ -101,11 +101,12 @@ def _set_tuned_prompt(config: DictConfig) -> None:
             "a prompt is tuned on prompts that the data loader writes: dataloader.train.mapper "
             "must be a GroundingDatasetMapper"
         )
-    sized = OmegaConf.select(config, "dataloader.test.mapper", default={})
     for key in _mappers(config.dataloader):
         _update(config, f"{key}.tuned_datasets", "${dataloader.train.datasets}")
-        if "chunk_size" in sized and key != "dataloader.test.mapper":
+        if key != "dataloader.test.mapper":
             _update(config, f"{key}.chunk_size", "${dataloader.test.mapper.chunk_size}")
+        elif "chunk_size" not in config.dataloader.test.mapper:
+            _update(config, f"{key}.chunk_size", None)
     for key, value in PROMPT_TUNING.items():
         _update(config, f"optimizer.{key}", value)
 
