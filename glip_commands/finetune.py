@@ -5,9 +5,7 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run
-
-MODES = ("full", "head", "linear", "prompt", "language")
+from glip_commands.command import MODES, PackageCommand, run
 
 
 @click.command(cls=PackageCommand, short_help="Adapt a model to one's own classes.")

@@ -1,11 +1,11 @@
-"""Images that two data sets share: a validation set must not have been trained on."""
+"""Images of equal content: a validation set must not have been trained on."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,16 +41,40 @@ def same_images(first: Iterable[Record], second: Iterable[Record]) -> list[tuple
     return result
 
 
+def equal_images(records: Sequence[Record]) -> list[list[int]]:
+    """Group records by the content of their images, byte by byte.
+
+    Only files of one size are read.
+
+    Args:
+        records: with `file_name` or `image_source`.
+
+    Returns:
+        Positions in `records`, each once.
+
+    Raises:
+        OSError, DataError: an image is not there.
+    """
+    sizes = [_size(record) for record in records]
+    count = Counter(sizes)
+    groups: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    for i, (record, size) in enumerate(zip(records, sizes)):
+        groups[size, _hash(record) if count[size] > 1 else b""].append(i)
+    return list(groups.values())
+
+
 def _by_size(records: Iterable[Record]) -> dict[int, dict[str, Record]]:
     """Bytes -> the file names with a record of each."""
     result: dict[int, dict[str, Record]] = defaultdict(dict)
     for record in records:
         with suppress(OSError, DataError):
-            source = record.get("image_source")
-            path = record["file_name"]
-            size = os.path.getsize(path) if source is None else len(image_bytes(source))
-            result[size][path] = record
+            result[_size(record)][record["file_name"]] = record
     return result
+
+
+def _size(record: Record) -> int:
+    source = record.get("image_source")
+    return os.path.getsize(record["file_name"]) if source is None else len(image_bytes(source))
 
 
 def _hash(record: Record) -> bytes:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from .report import Record
+from .same_images import equal_images
 
-__all__ = ["Split", "equal_images", "split_records"]
+__all__ = ["Split", "split_records"]
 
 _EMPTY = -1  # the "class" of images without boxes
 
@@ -53,26 +51,6 @@ def split_records(records: Sequence[Record], share: float, seed: int = 0) -> Spl
     for i, record in enumerate(records):
         parts[i in chosen].append(record)
     return parts
-
-
-def equal_images(records: Sequence[Record]) -> list[list[int]]:
-    """Group records by the content of their image files; positions in `records`.
-
-    Only files of one size are read.
-    """
-    by_size = defaultdict(list)
-    for i, record in enumerate(records):
-        by_size[os.path.getsize(record["file_name"])].append(i)
-    groups: dict[tuple, list[int]] = defaultdict(list)
-    for i, record in enumerate(records):
-        size = os.path.getsize(record["file_name"])
-        digest = _digest(record["file_name"]) if len(by_size[size]) > 1 else b""
-        groups[size, digest].append(i)
-    return list(groups.values())
-
-
-def _digest(path: str) -> bytes:
-    return hashlib.blake2b(Path(path).read_bytes()).digest()
 
 
 def _labels(records: Iterable[Record]) -> Counter:

@@ -4,7 +4,7 @@ import base64
 import shutil
 
 from glipv2_d2.data.containers import ImageSource
-from glipv2_d2.data.same_images import same_images
+from glipv2_d2.data.same_images import equal_images, same_images
 
 
 def records(*paths):
@@ -34,3 +34,15 @@ def test_images_within_other_files(images, tmp_path):
     source = ImageSource("base64", str(tmp_path / "a.json"), 0, len(text), "")
     inside = [{"file_name": "a.png", "image_source": source}]
     assert same_images(inside, records(images / "3.png")) == [("a.png", str(images / "3.png"))]
+
+
+def test_records_of_equal_images_are_grouped(images, tmp_path):
+    for name in ("a.png", "b.png"):
+        shutil.copy(images / "3.png", tmp_path / name)
+    text = base64.b64encode((images / "3.png").read_bytes())
+    (tmp_path / "a.json").write_bytes(text)
+    source = ImageSource("base64", str(tmp_path / "a.json"), 0, len(text), "")
+    inside = [{"file_name": "c.png", "image_source": source}]
+    some = records(tmp_path / "a.png", images / "3.png", images / "4.png", tmp_path / "b.png")
+    assert equal_images([*some, *inside]) == [[0, 1, 3, 4], [2]]
+    assert equal_images([]) == []

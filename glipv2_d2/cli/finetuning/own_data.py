@@ -12,11 +12,12 @@ from detectron2.structures import BoxMode
 
 from ...data.build import relabel
 from ...data.datasets.coco_writer import coco_writer
-from ...data.split import equal_images, split_records
+from ...data.same_images import equal_images, same_images
+from ...data.split import split_records
+from ...data.survey import survey
 from ...errors import DataError
 from ...language.class_names import detection_classes
 from ...language.tokenized import Tokenizer
-from ..inspection import scan_dataset
 from .pictures import draw_records
 
 Record = dict[str, Any]
@@ -107,17 +108,17 @@ def _looked_at(
     name: str, tokenizer: Tokenizer, say: Callable[[str], None]
 ) -> tuple[list[Record], list[str], list[str]]:
     """The usable records of a data set, its classes, and what is to be said of it."""
-    scan, records = scan_dataset(name, check_images=True, tokenizer=tokenizer)
-    for line in scan.lines():
+    found = survey(name, check_images=True, tokenizer=tokenizer)
+    for line in found.lines():
         say(line)
     classes = detection_classes(name)
     if not classes:
         raise DataError(f"{name!r} is a data set of captions: glip finetune learns classes")
-    problems = scan.problems
+    problems = found.problems
     notes = [
         f"{count} x {kind}; the first: {first}" for kind, (count, first) in problems.kinds.items()
     ]
-    return records, list(classes), [*notes, *problems.warnings]
+    return found.usable, list(classes), [*notes, *problems.warnings]
 
 
 def _in_vocabulary(
@@ -154,18 +155,11 @@ def _split(records: list[Record], classes: list[str], notes: list[str], seed: in
 
 def _apart(train: list[Record], val: list[Record], classes: list[str], notes: list[str]) -> OwnData:
     """Without training images that the validation set has, too."""
-    both = [*val, *train]
-    shared = {
-        i - len(val)
-        for group in equal_images(both)
-        if min(group) < len(val) <= max(group)
-        for i in group
-        if i >= len(val)
-    }
-    kept = [record for i, record in enumerate(train) if i not in shared]
+    shared = dict(same_images(train, val))
+    kept = [record for record in train if record["file_name"] not in shared]
     measured = "the validation set that was given"
     if shared:
-        first = train[min(shared)]["file_name"]
+        first = next(iter(shared))
         told = f"{len(shared)} training images are in the validation set, too (the first: {first})"
         if not kept:
             raise DataError(

@@ -12,9 +12,9 @@ from PIL import Image
 from ...errors import UserError
 from ...evaluation.coco_matches import ImageErrors
 from ...scenes.contact_sheet import draw_contact_sheet, sheet_items
-from ..inspection import draw_record
+from ..inspection import contact_sheet, draw_record
 
-_CELL, _GAP = 360, 8
+_CELL = 360
 EXAMPLES = 6  # best ones, and worst ones
 
 
@@ -33,23 +33,7 @@ def draw_records(
             continue
         if len(tiles) == count:
             break
-    return _grid(tiles)
-
-
-def _grid(tiles: Sequence[Image.Image], columns: int = 4) -> Image.Image:
-    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
-    widths = [max(tile.width for tile in tiles[i::columns]) for i in range(len(rows[0]))]
-    heights = [max(tile.height for tile in row) for row in rows]
-    size = (sum(widths) + _GAP * len(widths), sum(heights) + _GAP * len(heights))
-    sheet = Image.new("RGB", size, (255, 255, 255))
-    top = 0
-    for row, height in zip(rows, heights):
-        left = 0
-        for tile, width in zip(row, widths):
-            sheet.paste(tile, (left, top))
-            left += width + _GAP
-        top += height + _GAP
-    return sheet
+    return contact_sheet(tiles, columns=4, width=_CELL)
 
 
 def draw_examples(
