@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+# Of `glipv2_d2.engine.transfer`, which is not imported for a help page.
+MODES = ("full", "head", "linear", "prompt", "language")
+
 
 class PackageCommand(click.Command):
     """A command whose function uses `glipv2_d2`; its result is the exit status.
@@ -40,6 +43,44 @@ def text_options(function: Callable) -> Callable:
             click.option("--device", default="auto", help='"auto", "cpu", "cuda", ...'),
         )
     ):
+        function = option(function)
+    return function
+
+
+def listed(kind: Callable[[str], Any], *known: Any) -> Callable:
+    """A callback: values with commas between them, of those that are known."""
+
+    def parse(_: click.Context, __: click.Parameter, text: str) -> tuple:
+        values = []
+        for part in filter(None, text.split(",")):
+            if known and part not in map(str, known):
+                raise click.BadParameter(f"{part!r} is none of {', '.join(map(str, known))}")
+            try:
+                values.append(kind(part))
+            except ValueError:
+                raise click.BadParameter(f"{part!r} is no {kind.__name__}") from None
+        return tuple(values)
+
+    return parse
+
+
+def sweep_options(function: Callable) -> Callable:
+    """The options that `glip odinw` and `glip few-shot` share."""
+    for option in reversed(
+        (
+            click.argument("opts", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),
+            click.option("--config-file", required=True, help="LazyConfig of the model"),
+            click.option("--weights", required=True, help="what train.init_checkpoint takes"),
+            click.option(
+                "--mode", "modes", default="full", callback=listed(str, *MODES),
+                help=f"of fine-tuning, one or several: {','.join(MODES)} (default: full)",
+            ),
+            click.option("--epochs", type=int, default=200, help="of fine-tuning, at most"),
+            click.option("--keep-weights", is_flag=True, help="of fine-tuned models"),
+            click.option("--num-gpus", type=int, default=1, help="0: CPU"),
+            click.option("--num-processes", type=int, default=1, help="on CPU"),
+        )
+    ):  # fmt: skip
         function = option(function)
     return function
 

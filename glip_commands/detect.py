@@ -13,7 +13,11 @@ from glip_commands.command import PackageCommand, run
 )  # fmt: skip
 @click.option("--config-file", required=True, help="path, or name of a shipped config")
 @click.option("--weights", required=True, help=".safetensors or .pth, official GLIP too")
-@click.option("--prompt", required=True, help='"cat, dog" or "a [kite] above a [dog]"')
+@click.option(
+    "--prompt",
+    required=True,
+    help='"cat, dog", "a [kite] above a [dog]", or a file of a tuned prompt',
+)
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
 @click.option("--phrases", default="rules", help='finds phrases: "rules", "nltk", "spacy", ...')
 @click.option("--output", required=True, help="folder for pictures and detections.json")
@@ -41,7 +45,8 @@ def detect(**options: Any) -> int:
     How --prompt is read (--kind overrides it): with [brackets] it is a caption and the brackets
     mark its phrases, "a [red kite] above a [dog]"; names between commas, semicolons, stops or line
     ends, and a name alone, are classes as they are written, "trash can, dog"; a sentence is a
-    caption whose noun phrases are found, "a man riding a horse".
+    caption whose noun phrases are found, "a man riding a horse". A name that ends in .safetensors
+    is the file of a tuned prompt, which `glip train --mode prompt` leaves.
 
     Written are a picture with labeled boxes per image, and in the end detections.json:
 

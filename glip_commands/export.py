@@ -13,7 +13,9 @@ from glip_commands.command import PackageCommand, run
 @click.option("--weights", required=True, help=".safetensors or .pth, official GLIP too")
 @click.option("--output", required=True, help="folder; made here")
 @click.option("--format", type=click.Choice(["torch", "onnx"]), default="torch")
-@click.option("--prompt", help='the only one that the export answers, "cat, dog"')
+@click.option(
+    "--prompt", help='the only one that the export answers, "cat, dog", or a tuned one\'s file'
+)
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
 @click.option("--check", is_flag=True, help="compare with the model afterwards")
 def export(**options: Any) -> int:

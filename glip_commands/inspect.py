@@ -9,11 +9,17 @@ from glip_commands.command import PackageCommand, run
 
 
 @click.command(cls=PackageCommand, short_help="Check and show a data set before training on it.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, metavar="NAME|PATH")
 @click.option("--register", metavar="FILE.py", help="run it first: it registers NAME")
-@click.option("--json", help="annotations of a data set that is not registered")
-@click.option("--images", default="", help="its image folder")
-@click.option("--format", default="coco", help="its format: coco, mdetr, odvg, ...")
+@click.option("--json", hidden=True, help="PATH, as it was given in 0.1")
+@click.option("--images", help="image folder of PATH (default: beside the annotations)")
+@click.option("--format", help="format of PATH: coco, yolo, voc, mdetr, ... (default: it is told)")
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), help="of a PATH that has several"
+)
+@click.option(
+    "--against", metavar="NAME|PATH", help="a data set that must not have the same images"
+)
 @click.option(
     "--option",
     "options",
@@ -33,12 +39,17 @@ from glip_commands.command import PackageCommand, run
 )
 @click.option("--check-images", is_flag=True, help="read the header of every image too")
 def inspect(**options: Any) -> int:
-    """Check and show the data set NAME, or that of --json, before training on it.
+    """Check and show a data set before training on it.
 
     \b
     glip inspect coco_2017_val --output output/inspect
     glip inspect my_train --register my_config.py --output output/inspect
-    glip inspect --json captions.json --images images --format mdetr
+    glip inspect export/data.yaml --split val --against export/data.yaml
+    glip inspect captions.json --images images --format mdetr
+
+    PATH is the file or the unpacked folder of an export: COCO json, YOLO, Pascal VOC, ODVG, and
+    those of Roboflow, CVAT (for images), Label Studio (JSON, JSON-MIN) and labelme; with --format
+    also one of captions.
 
     It reads and checks every record (fields, boxes inside their image, spans inside their caption,
     files that exist), counts, draws samples with the phrases in the colors of their boxes, and

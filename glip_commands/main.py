@@ -15,9 +15,12 @@ from glip_commands.demo import demo
 from glip_commands.detect import detect
 from glip_commands.doctor import doctor
 from glip_commands.export import export
+from glip_commands.few_shot import few_shot
+from glip_commands.finetune import finetune
 from glip_commands.inspect import inspect
 from glip_commands.install_detectron2 import main as install
 from glip_commands.label import label
+from glip_commands.merge import merge
 from glip_commands.odinw import odinw
 from glip_commands.train import evaluate, train
 
@@ -43,8 +46,8 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 
 for _command in (
-    train, evaluate, detect, ask, caption, inspect, label, convert, export, odinw, demo, doctor,
-    install_detectron2,
+    train, evaluate, finetune, detect, ask, caption, inspect, label, convert, merge, export, odinw,
+    few_shot, demo, doctor, install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import MODES, PackageCommand, listed
 
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 _WHAT = [
@@ -21,6 +21,19 @@ _WHAT = [
         ["--eval"], metavar="FILE", default="",
         help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
         "config's test sets; in training too (train.eval_period)",
+    ),
+    click.Option(
+        ["--old"], metavar="NAME,...", default="", callback=listed(str),
+        help="data sets to evaluate on beside these: what the model could do before",
+    ),
+    click.Option(
+        ["--register"], metavar="FILE.py", multiple=True,
+        help="run it first: it registers data sets",
+    ),
+    click.Option(
+        ["--mode"], type=click.Choice(MODES),
+        help="what of the model is trained, see glipv2_d2.engine.transfer.set_mode (default: what "
+        "the config says); in an evaluation, what was",
     ),
 ]  # fmt: skip
 _TRAINING = [
@@ -65,7 +78,8 @@ def train(**options: Any) -> int:
     This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights,
     clipping of the full gradient, mixed precision on CPU too, several test sets, several CPU
     processes (--num-gpus 0 --num-processes 2), recipes that are added to a config (--eval, --tune;
-    see docs/evaluation.md), early ends, and a checkpointer that refuses weights of another model.
+    see docs/evaluation.md), modes of transfer (--mode), early ends, and a checkpointer that refuses
+    weights of another model.
     In a clone, `python train_net.py` is the same. KEY=VALUE sets a value of the config.
     """
     from glipv2_d2.engine.training import launch_training

@@ -17,9 +17,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
+from typing import Any
 
 from detectron2.config import CfgNode, LazyConfig
 from detectron2.config import __file__ as CONFIG_PACKAGE
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf, ValueNode
 
 from .errors import ConfigError, UsageError
@@ -32,6 +34,7 @@ __all__ = [
     "load_model_config",
     "named_setting",
     "resolve_config",
+    "target_of",
 ]
 
 
@@ -205,6 +208,12 @@ def load_model_config(name: str | Path) -> DictConfig:
             f"{', '.join(sorted(map(str, config))) or 'nothing'})"
         )
     return config.model
+
+
+def target_of(node: DictConfig) -> Any:
+    """What an `L(...)` node calls: the function or class itself, also where it is named."""
+    target = node["_target_"]
+    return locate(target) if isinstance(target, str) else target
 
 
 def _config_roots() -> list[Path]:

@@ -26,6 +26,7 @@ __all__ = [
     "FOLDER_VARIABLE",
     "HUB",
     "PublishedModel",
+    "config_name",
     "find_weights",
     "get",
     "get_config",
@@ -73,13 +74,22 @@ def names() -> list[str]:
     return list(_MODELS)
 
 
+def config_name(name: str) -> str:
+    """The name of a published model's config, as `resolve_config` takes it.
+
+    Raises:
+        ConfigError: no such model; it lists the names.
+    """
+    return _published(name).config
+
+
 def get_config(name: str) -> DictConfig:
     """The whole LazyConfig of a published model.
 
     Raises:
         ConfigError: no such model; it lists the names.
     """
-    return load_config(_published(name).config)
+    return load_config(config_name(name))
 
 
 def get(name: str, weights: str | Path | None = None, **options) -> "GroundingPredictor":

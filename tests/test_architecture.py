@@ -11,7 +11,9 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"```mermaid\n.*?```", "", PAGE, flags=re.S)
 PICTURES = re.findall(r"```mermaid\n(.*?)```", PAGE, re.S)
 # What stands in backticks and is no name.
-COMMANDS = "glip|glip train|glip detect|ask|caption|label|inspect|convert|export|odinw|demo"
+COMMANDS = (
+    "glip|glip train|glip detect|ask|caption|label|inspect|convert|merge|export|odinw|few-shot|demo"
+)
 CALLS = {"import glipv2_d2", "--help", "predictor(image, prompt)"}
 NO_NAMES = {*COMMANDS.split("|"), *CALLS, "[start, end)"}
 FOLDERS = {p.stem for p in (ROOT / "glipv2_d2").iterdir()} | {"glip_commands", "glipv2_d2"}

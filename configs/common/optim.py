@@ -22,4 +22,7 @@ optimizer = L(torch.optim.AdamW)(
     lr=1e-4,
     betas=(0.9, 0.999),
     weight_decay=1e-4,
+    # True: one kernel steps all parameters of a group, on CUDA and CPU; a resumed run goes on as it
+    # began.
+    fused=None,
 )

@@ -18,6 +18,9 @@ train = dict(
     # Deterministic algorithms where PyTorch has them, with a warning where it has not.
     deterministic=False,
     amp=dict(enabled=True, precision="bf16"),  # precision: "bf16" or "fp16"
+    # Parts of a process's batch that go through the model one after another: losses and gradients
+    # are those of the whole batch, memory is that of a part, a step takes a forward pass more.
+    micro_batches=1,
     clip_grad=1.0,  # norm of the whole model's gradient; 0 turns it off
     weight_decay_steps=(),  # fractions of the run at which weight decay falls to a tenth (GLIP-L)
     ema=dict(enabled=True, decay=0.999, warmup=True),  # evaluated and released in place of the last
@@ -27,7 +30,7 @@ train = dict(
     checkpointer=dict(period=5000, max_to_keep=5),
     eval_period=5000,  # 0: at the end only; -1: never
     # A metric such as "bbox/AP50" keeps model_best.pth, too (of several test sets:
-    # "scenes_val/bbox/AP50").
+    # "scenes_val/bbox/AP50"). Of a list of them the mean decides.
     best_metric="",
     # For fine-tuning on few images: after so many evaluations without a new best_metric the rates
     # are divided by ten (lower_rate), the training ends (stop); None: never.

@@ -2,12 +2,15 @@
 
 `glip odinw` evaluates a suite with it. `evaluation.caption_knowledge=True`: the words
 that the 35-set's configs write around some names; `evaluation.select=minival` where there is one.
+Data sets of one's own: `evaluation.val=my_val evaluation.test=my_test`.
 """
 
 from ..common.eval import evaluation, evaluator, loader, model
 
 evaluation.dataset = "odinw_Aquarium"
 evaluation.select = "val"
+evaluation.val = "${evaluation.dataset}_${evaluation.select}"
+evaluation.test = "${evaluation.dataset}_test"
 evaluation.caption_knowledge = False
 
 
@@ -18,5 +21,5 @@ def _split(name, folder):
     )
 
 
-dataloader = _split("${evaluation.dataset}_${evaluation.select}", "inference/val")
-dataloader["further_tests"] = dict(test=_split("${evaluation.dataset}_test", "inference/test"))
+dataloader = _split("${evaluation.val}", "inference/val")
+dataloader["further_tests"] = dict(test=_split("${evaluation.test}", "inference/test"))

@@ -6,6 +6,8 @@ from .fit import check_weights, published_config
 from .formats import WEIGHT_FORMATS, WeightFormat, find_format
 from .formats.glip import OfficialGlip, convert_official_glip
 from .loading import converted
+from .merging import merge_weights
+from .prompt_file import fingerprint, load_prompt, read_prompt_file, save_prompt
 from .reading import read_checkpoint, read_safetensors_metadata, weight_names
 from .resuming import FoundCheckpoint, checkpoints_in, find_checkpoint
 from .writing import release_state, save_safetensors
@@ -24,12 +26,17 @@ __all__ = [
     "converted",
     "find_checkpoint",
     "find_format",
+    "fingerprint",
+    "load_prompt",
     "load_weights",
+    "merge_weights",
     "published_config",
     "random_parts",
     "read_checkpoint",
+    "read_prompt_file",
     "read_safetensors_metadata",
     "release_state",
+    "save_prompt",
     "save_safetensors",
     "weight_names",
 ]

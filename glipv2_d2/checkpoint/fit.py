@@ -12,6 +12,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..language.prompt import TASKS
+from ..modeling.text.prompt_embeddings import offsets_in
 
 __all__ = ["check_fit", "check_weights", "excused_keys", "published_config"]
 
@@ -35,9 +36,14 @@ _GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head", *TASKS.values())
 def check_weights(
     model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str, strict: bool
 ) -> None:
-    """Compare a state dict with a model, see `check_fit`; its `excused_keys` may be missing."""
+    """Compare a state dict with a model, see `check_fit`; its `excused_keys` may be missing, and
+    tuned prompts may be in one of the two alone."""
     own = {name: value for name, value in model.state_dict().items() if name not in _CONSTANTS}
     given = {name: value for name, value in state.items() if name not in _CONSTANTS}
+    for name in offsets_in(model, given):
+        if name not in own or name not in given:
+            own.pop(name, None)
+            given.pop(name, None)
     check_fit(own, given, source=source, strict=strict, optional=excused_keys(model))
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..files import give_usual_mode
+from ..files import whole_file
 from .fit import excused_keys
 
 __all__ = ["release_state", "save_safetensors"]
@@ -42,10 +42,11 @@ def release_state(model: nn.Module, dtype: torch.dtype = torch.float16) -> dict[
 def save_safetensors(
     state: Mapping[str, torch.Tensor], path: str | Path, metadata: Mapping[str, object]
 ) -> Path:
-    """Write weights and the notes about their making (stored as strings in the file's header)."""
+    """Write weights and the notes about their making (stored as strings in the file's header); a
+    file of that name stays until the new one is whole."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     notes = {str(key): str(value) for key, value in metadata.items()}
-    save_file(dict(state), str(path), metadata={"format": "pt", **notes})
-    give_usual_mode(path)
+    with whole_file(path) as file:
+        save_file(dict(state), file.name, metadata={"format": "pt", **notes})
     return path

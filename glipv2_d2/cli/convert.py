@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import instantiate
@@ -48,10 +49,31 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: the source cannot be read, is of another model, or is no official GLIP.
     """
     source, target = args.source, args.target
-    _check_target(source, target, args.force)
+    check_target(target, args.force, source)
     if args.config_file is None and args.overrides:
         raise UsageError(f"'{args.overrides[0]}' sets a value of a config: give --config-file")
     state, notes = _converted(source) if args.config_file is None else _release(args)
+    write_weights(state, target, notes)
+    print(json.dumps(notes, indent=2))
+    return 0
+
+
+def check_target(target: Path, force: bool, *sources: Path) -> None:
+    """Whether weights may be written to a file.
+
+    Raises:
+        ConfigError: it has another suffix, is there already, or is one of the sources.
+    """
+    if target.suffix not in (".safetensors", ".pth"):
+        raise ConfigError(f"the target must end in .safetensors or .pth, got '{target.name}'")
+    if target.exists() and any(path.exists() and target.samefile(path) for path in sources):
+        raise ConfigError("the target is the source, which would be overwritten")
+    if target.exists() and not force:
+        raise ConfigError(f"'{target}' is there already; --force overwrites it")
+
+
+def write_weights(state: State, target: Path, notes: Mapping[str, Any]) -> None:
+    """Write weights with notes to a `.safetensors` or `.pth` file, and print its size."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".pth":
         with whole_file(target) as file:
@@ -61,17 +83,6 @@ def run(args: argparse.Namespace) -> int:
     values = sum(value.numel() for value in state.values()) / 1e6
     size = target.stat().st_size / 1e6
     print(f"{target}: {len(state)} tensors, {values:.2f} million values, {size:.1f} MB")
-    print(json.dumps(notes, indent=2))
-    return 0
-
-
-def _check_target(source: Path, target: Path, force: bool) -> None:
-    if target.suffix not in (".safetensors", ".pth"):
-        raise ConfigError(f"the target must end in .safetensors or .pth, got '{target.name}'")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise ConfigError("the target is the source, which would be overwritten")
-    if target.exists() and not force:
-        raise ConfigError(f"'{target}' is there already; --force overwrites it")
 
 
 def _release(args: argparse.Namespace) -> tuple[State, dict]:

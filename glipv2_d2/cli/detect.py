@@ -2,11 +2,14 @@
 
 import argparse
 
+from ..checkpoint import read_prompt_file
+from ..engine.asked import PromptLike
 from ..engine.predictor import GroundingPredictor
 from ..language.prompt import Prompt
 from ..language.prompt_text import read_prompt
 from .detection.command import Task, read_given, run_task, stoppable, typed
 from .detection.images import detecting, tell_progress
+from .detection.inputs import stamp
 
 
 def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredictor:
@@ -31,14 +34,23 @@ def run(args: argparse.Namespace) -> int:
     """Detect and write."""
     args.prompt = typed(args.prompt)
     given = read_given(args)
-    prompt = read_prompt(args.prompt, args.kind, args.phrases)
+    tuned = args.prompt.endswith(".safetensors")
+    prompt: PromptLike
+    kind = "tuned"
+    if tuned:
+        read_prompt_file(args.prompt)  # refuses now, not once the model is there
+    else:
+        prompt = read_prompt(args.prompt, args.kind, args.phrases)
+        kind = prompt.kind if isinstance(prompt, Prompt) else "classes"
     predictor = _predictor(args, given.overrides)
+    if tuned:
+        prompt = predictor.load_prompt(args.prompt)
     threshold = predictor.score_threshold
     task = Task(
         name="detections",
         ask=detecting(predictor, prompt),
         settings={
-            "prompt": args.prompt,
+            "prompt": [args.prompt, stamp(args.prompt)] if tuned else args.prompt,
             "kind": args.kind,
             "phrases": args.phrases,
             "threshold": threshold,
@@ -47,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         },
         head={
             "prompt": args.prompt,
-            "kind": prompt.kind if isinstance(prompt, Prompt) else "classes",
+            "kind": kind,
             "threshold": threshold,
         },
         batch_size=predictor.batch_size,

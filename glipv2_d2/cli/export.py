@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from ..checkpoint import build_for_weights, load_weights
+from ..checkpoint import build_for_weights, load_prompt, load_weights
 from ..config import apply_overrides, get_config
 from ..errors import ExportError
 from ..export import ExportedGLIP, check_export, export_glip
@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prompts(model: GLIP, text: str, kind: str) -> list[Prompt]:
+    if text.endswith(".safetensors"):
+        return load_prompt(model, text)
     prompt = read_prompt(text, kind)
     if isinstance(prompt, Prompt):
         return [prompt]

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import setup_logger
+from PIL import Image
 
 from ..config import named_setting
-from ..data import register_coco_dataset, register_grounding_dataset
+from ..data import (
+    GROUNDING_FORMATS,
+    detect_format,
+    register_detection_dataset,
+    register_grounding_dataset,
+)
+from ..data.same_images import same_images
 from ..data.samplers import UNUSABLE
+from ..data.survey import DataSurvey, survey
 from ..errors import DataError, UsageError
 from ..language.class_names import detection_classes
 from ..language.tokenizer import PromptTokenizer
 from .inspection import (
-    Scan,
+    contact_sheet,
     describe_prompt,
     draw_record,
     evaluation_prompts,
-    scan_dataset,
     training_prompt,
 )
 
@@ -33,45 +42,66 @@ Record = dict[str, Any]
 def run(args: argparse.Namespace) -> int:
     """Inspect."""
     if (args.name is None) == (args.json is None):
-        raise UsageError("give either the NAME of a registered data set or --json")
+        raise UsageError("give either the NAME of a registered data set or the PATH of one")
     setup_logger(name="glipv2_d2")
-    name = _register(args)
+    if args.register is not None:
+        runpy.run_path(args.register)
+    reader_options = dict(_option(text) for text in args.options)
+    given = args.json or args.name
+    name = _registered(given, args.images, args.format, args.split, reader_options)
     with named_setting("--tokenizer, --max-tokens"):
         tokenizer = PromptTokenizer.from_pretrained(args.tokenizer, args.max_tokens)
-    scan, records = scan_dataset(
-        name, max_records=args.max_records, check_images=args.check_images, tokenizer=tokenizer
-    )
-    lines = scan.lines() + _show(scan, records, tokenizer, args)
+    options = {"max_records": args.max_records, "check_images": args.check_images}
+    found = survey(name, tokenizer=tokenizer, **options)
+    if args.against is not None:
+        _compare(found, survey(_registered(args.against)))
+    lines = found.lines() + _show(found, tokenizer, args)
     print("\n".join(lines))
     if args.output is not None:
         text = "\n".join(lines) + "\n"
         (args.output / "report.txt").write_text(text, encoding="utf-8")
         print(f"pictures and this text: {args.output}")
-    return 1 if scan.problems.kinds or scan.problems.warnings else 0
+    return 1 if found.problems.kinds or found.problems.warnings else 0
 
 
-def _register(args: argparse.Namespace) -> str:
-    if args.register is not None:
-        runpy.run_path(args.register)
-    if args.json is None:
-        if args.name not in DatasetCatalog.list():
-            raise DataError(
-                f"there is no data set named {args.name!r}; register it in a file and give that "
-                "with --register, or give --json, --images and --format"
-            )
-        return args.name
-    options = dict(_option(text) for text in args.options)
-    path = Path(args.json)
-    name = path.stem if "*" not in path.stem else path.parent.name or "shards"
-    if name in DatasetCatalog.list():
-        name += "_inspected"
-    if args.format == "coco":
-        register_coco_dataset(name, args.json, args.images, reader_options=options)
-    else:
-        register_grounding_dataset(
-            name, args.json, args.images, args.format, reader_options=options
+def _registered(
+    given: str,
+    images: str | None = None,
+    format: str | None = None,
+    split: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """The name of a data set: itself, or that under which the file or folder is registered now."""
+    if given in DatasetCatalog.list():
+        return given
+    if format is None and not os.path.exists(given):
+        raise DataError(
+            f"there is no data set named {given!r}, nor a file or folder: register it in a file "
+            "and give that with --register, or give the PATH of an export"
         )
+    path = Path(given)
+    name = path.stem if "*" not in path.stem else path.parent.name or "shards"
+    name += "" if split is None else f"_{split}"
+    while name in DatasetCatalog.list():
+        name += "_inspected"
+    format = format or detect_format(given)
+    if format in GROUNDING_FORMATS:
+        images = os.path.dirname(given) if images is None else images
+        register_grounding_dataset(name, given, images, format, reader_options=options)
+    else:
+        register_detection_dataset(name, given, images, format, split=split, reader_options=options)
     return name
+
+
+def _compare(found: DataSurvey, other: DataSurvey) -> None:
+    """Warn of images that two data sets share."""
+    if shared := same_images(found.usable, other.usable):
+        first, second = shared[0]
+        found.problems.warn(
+            f"{len(shared)} of {len(found.images)} images are in {other.name!r} too, whatever "
+            f"their names, the first: {first!r} is {second!r}. What is trained on must not be "
+            "tested on: remove them from one of the two"
+        )
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -84,28 +114,27 @@ def _option(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _show(
-    scan: Scan, records: list[Record], tokenizer: PromptTokenizer, args: argparse.Namespace
-) -> list[str]:
+def _show(found: DataSurvey, tokenizer: PromptTokenizer, args: argparse.Namespace) -> list[str]:
     """Pictures of some records, and their prompts in words."""
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-    names = detection_classes(scan.name) or ()
+    names = detection_classes(found.name) or ()
     random.seed(args.seed)
     # Rather records with something to see.
-    chosen = [r for r in records if r.get("annotations")] or records
+    chosen = [r for r in found.usable if r.get("annotations")] or found.usable
     chosen = random.sample(chosen, min(args.samples, len(chosen)))
     lines: list[str] = []
+    pictures: list[Image.Image] = []
     told: set[str] = set()
     for number, record in enumerate(chosen):
         lines.append("")
         lines.append(f"sample {number}: image {record.get('image_id')!r} ({record['file_name']})")
         try:
             if args.output is not None:
-                picture = args.output / f"{number:03d}.png"
-                draw_record(record, names).save(picture)
-                lines.append(f"picture: {picture.name}")
-            if scan.annotated:
+                pictures.append(draw_record(record, names))
+                pictures[-1].save(args.output / f"{number:03d}.png")
+                lines.append(f"picture: {number:03d}.png")
+            if found.annotated:
                 options = {"negative_captions": args.negative_captions}
                 prompt, boxes = training_prompt(record, tokenizer, **options)
                 lines.append("training, a " + describe_prompt(prompt, tokenizer, boxes)[0])
@@ -113,7 +142,10 @@ def _show(
             lines += _test_lines(record, tokenizer, args.chunk_size, told)
         except UNUSABLE as error:
             lines.append(f"problem: {error}")
-            scan.problems.record("sample", record["file_name"], str(error))
+            found.problems.record("sample", record["file_name"], str(error))
+    if len(pictures) > 1:
+        contact_sheet(pictures).save(args.output / "samples.png")
+        lines += ["", "all pictures: samples.png"]
     return lines
 
 

@@ -12,6 +12,7 @@ What is wrong with a data set goes into its `Report`. A format of one's own is a
 
 from .build import build_grounding_test_loader, build_grounding_train_loader
 from .checks import check_records
+from .datasets.detection_formats import detect_format, register_detection_dataset
 from .datasets.mdetr import load_mdetr_json
 from .datasets.register import GROUNDING_FORMATS, register_coco_dataset, register_grounding_dataset
 from .images import read_record_image
@@ -29,9 +30,11 @@ __all__ = [
     "build_grounding_test_loader",
     "build_grounding_train_loader",
     "check_records",
+    "detect_format",
     "load_mdetr_json",
     "load_records",
     "read_record_image",
     "register_coco_dataset",
+    "register_detection_dataset",
     "register_grounding_dataset",
 ]

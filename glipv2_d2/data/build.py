@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
+import torch
 from detectron2.data import build_detection_train_loader
+from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
@@ -15,7 +17,10 @@ from ..errors import ConfigError, DataError
 from ..language.prompt import TASKS
 from .datasets.refexp import record_image_key
 from .loading import load_records, shared_dataset, training_records
-from .mappers.grounding import GroundingDatasetMapper, class_names
+from .mappers.grounding import GroundingDatasetMapper
+from .mappers.vocabulary import class_names
+from .reader import RecordIndex
+from .records import Records
 from .report import LEFT_OUT, REPLACED, WITHOUT_MASK, Record, Report
 from .samplers import MixingSampler, SampleStream
 from .shared_records import share_records
@@ -37,6 +42,7 @@ def build_grounding_train_loader(
     invalid: str = "drop",
     check_files: bool = False,
     exclude_images_of: Sequence[str] = (),
+    repeat_threshold: float | None = None,
     tasks: Collection[str] | None = None,
 ) -> Iterable[list[Record]]:
     """An endless loader over a mix of detection and grounding data sets.
@@ -62,6 +68,10 @@ def build_grounding_train_loader(
         exclude_images_of: names of data sets whose images must not be trained on, for instance
             `["refcoco_val", "refcoco_testA"]`; see `image_key`. In a data set that is read by
             offset (TSV, tar, lazy ODVG) the next record takes the place of one that is left out.
+        repeat_threshold: images of classes that are in less than this share of a detection data
+            set's images are seen more often than its others, by the square root of the lack (LVIS,
+            Appendix B.2; Detectron2's `RepeatFactorTrainingSampler`); None or 0: all equally often.
+            How much of an epoch is of each data set stays as the weights say.
         tasks: those of `TASKS` that the model has a head for, which a training tells; None: they
             are not known now, and the model refuses a batch with another one.
 
@@ -71,7 +81,8 @@ def build_grounding_train_loader(
     Raises:
         DataError: a data set cannot be used, see `check_records`, too many of its images are
             missing, a class name cannot be asked for, or there is not one box in all data sets.
-        ConfigError: a data set has questions or captions, and `tasks` has not.
+        ConfigError: a data set has questions or captions, and `tasks` has not; or the classes of
+            one that is read by offset would have to be counted.
     """
     entries = _entries(datasets)
     world = comm.get_world_size()
@@ -105,9 +116,9 @@ def build_grounding_train_loader(
             f"no image of {[part.name for part in parts]} has a box: there is nothing to learn but "
             "that nothing is there. Are the annotations in another file?"
         )
-    sampler = MixingSampler(
-        [len(part) for part in parts], [w for _, w in entries], shuffle=shuffle, seed=seed
-    )
+    repeats = _repeat_factors(parts, repeat_threshold) if repeat_threshold else None
+    sizes, weights = [len(part) for part in parts], [weight for _, weight in entries]
+    sampler = MixingSampler(sizes, weights, shuffle=shuffle, seed=seed, repeat_factors=repeats)
     _log_mix(entries, parts)
     batch_size = total_batch_size // world
     stream = SampleStream(parts, sampler, batch_size, start_iteration, mapper=mapper, report=report)
@@ -118,6 +129,41 @@ def build_grounding_train_loader(
         aspect_ratio_grouping=aspect_ratio_grouping,
         num_workers=num_workers,
     )
+
+
+def _repeat_factors(parts: Sequence[Records], threshold: float) -> list[torch.Tensor | None]:
+    """Of each data set, see `MixingSampler`; None for captions, which have no classes."""
+    if not 0 < threshold <= 1:
+        raise ValueError(f"repeat_threshold is a share of the images in (0, 1], got {threshold}")
+    by_frequency = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
+    counted = [part for part in parts if part.num_classes is not None and part.task is None]
+    for part in counted:
+        if isinstance(part.records, RecordIndex):
+            raise ConfigError(
+                "dataloader.train.repeat_threshold counts the classes of all images first, and "
+                f"the data set {part.name!r} is read by offset while it is trained on: use its "
+                "json, or set repeat_threshold=null"
+            )
+
+    def factors_of(part: Records) -> torch.Tensor:
+        return by_frequency([_classes(record) for record in part.records], threshold)
+
+    # On each machine once, since all records are read for it.
+    _, found = share_records(lambda: ((), {part.name: factors_of(part) for part in counted}))
+    for name, factors in found.items():
+        text = "data set %r: of %d images %d are seen more often than others, up to %.1f times"
+        more = int((factors > factors.min()).sum())
+        logging.getLogger(__name__).info(
+            text, name, len(factors), more, float(factors.max() / factors.min())
+        )
+    return [found.get(part.name) for part in parts]
+
+
+def _classes(record: Record) -> Record:
+    """Its classes, one annotation each; captions have none."""
+    annotations = () if "caption" in record else record["annotations"]
+    ids = {annotation["category_id"] for annotation in annotations}
+    return {"annotations": [{"category_id": class_id} for class_id in ids]}
 
 
 def _excluded_images(names: Sequence[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Bytes out of large files by offset: rows of a TSV, members of a tar.
+"""Bytes out of other files by offset: rows of a TSV, members of a tar, texts of a json.
 
 `os.pread` has no file position, so that data workers, which share the descriptors of the process
 they were forked from, do not disturb each other.
@@ -21,6 +21,7 @@ from ..files import whole_file
 
 TSV = "tsv"
 TAR = "tar"
+BASE64 = "base64"
 
 _OPEN_FILES = 64
 _CHUNK = 1 << 18
@@ -31,10 +32,11 @@ class ImageSource(NamedTuple):
     """Where the bytes of an image lie; the field `image_source` of a record.
 
     Attributes:
-        kind: `"tsv"` (a row whose last column is base64) or `"tar"`.
+        kind: `"tsv"` (a row whose last column is base64), `"tar"`, or `"base64"` (a text in a
+            json).
         path: the container.
-        offset: of the row, or of the member's content.
-        size: of a member in bytes; not used for a row, which ends with its line.
+        offset: of the row, or of the content.
+        size: of the content in bytes; not used for a row, which ends with its line.
         key: the first column of the row (empty: not compared), or the member's name.
     """
 
@@ -54,6 +56,8 @@ def image_bytes(source: ImageSource) -> bytes:
     """
     if source.kind == TAR:
         return read_bytes(source.path, source.offset, source.size)
+    if source.kind == BASE64:
+        return _decoded(read_bytes(source.path, source.offset, source.size), source.path)
     columns = read_row(source.path, source.offset)
     key = columns[0].decode("utf-8", "replace")
     if source.key and key != source.key:
@@ -61,13 +65,15 @@ def image_bytes(source: ImageSource) -> bytes:
             f"{source.path}: the row at byte {source.offset} has the key {key[:60]!r}, "
             f"expected {source.key!r}: the index (.lineidx) belongs to another file"
         )
+    where = f"{source.path}: row {source.key!r} at byte {source.offset}: the last column"
+    return _decoded(columns[-1], where)
+
+
+def _decoded(text: bytes, where: str) -> bytes:
     try:
-        return base64.b64decode(columns[-1], validate=True)
+        return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise DataError(
-            f"{source.path}: row {source.key!r} at byte {source.offset}: the last column is no "
-            f"base64: {error}"
-        ) from None
+        raise DataError(f"{where} is no base64: {error}") from None
 
 
 def read_bytes(path: str, offset: int, size: int) -> bytes:

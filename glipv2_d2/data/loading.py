@@ -239,7 +239,7 @@ def read_dataset(name: str, report: Report | None = None) -> Sequence[Record]:
     if name not in DatasetCatalog.list():
         raise DataError(
             f"there is no data set named {name!r}: register it first, for instance with "
-            "glipv2_d2.data.register_coco_dataset or register_grounding_dataset"
+            "glipv2_d2.data.register_detection_dataset or register_grounding_dataset"
         )
     with reported(f"data set {name!r}", report) as report:
         try:
@@ -313,7 +313,10 @@ def _check_class_names(name: str) -> None:
 
 def _readable_by_us(name: str) -> str | None:
     """ "coco" or "lvis" where the metadata says what our reader needs."""
-    kind = MetadataCatalog.get(name).get("evaluator_type")
+    metadata = MetadataCatalog.get(name)
+    kind = metadata.get("evaluator_type")
+    if metadata.get("format", "coco") != "coco":  # YOLO, Pascal VOC, ...
+        return None
     paths = _metadata_path(name, "json_file"), _metadata_path(name, "image_root")
     return kind if kind in ("coco", "lvis") and None not in paths else None
 

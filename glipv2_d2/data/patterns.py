@@ -29,6 +29,8 @@ _NOT_OURS = "unknown image"  # annotations of images that somebody took out of t
 _REMEDIES = {
     "unknown class": "'category_id' must be the number in 'id' of one of 'categories', not a name",
     _NOT_OURS: "'image_id' must be the 'id' of one of 'images'",
+    "box not normalized": "divide x and width by the image's width, y and height by its height",
+    "unlisted class": "is the list of class names that of these labels?",
     "missing image file": "is the image folder the right one?",
 }
 _BOXES = (

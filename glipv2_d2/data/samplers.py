@@ -43,6 +43,9 @@ class MixingSampler(Sampler):
             random half of it, another one each epoch.
         shuffle: without it the order is that of the data sets.
         seed: of the order; None shares a random one between the processes.
+        repeat_factors: of each data set (n,), how often each image is seen compared with the
+            others of its data set, whose share of an epoch stays as its weight says; None: all
+            equally often.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class MixingSampler(Sampler):
         *,
         shuffle: bool = True,
         seed: int | None = None,
+        repeat_factors: Sequence[torch.Tensor | None] | None = None,
     ):
         for weight in weights:
             if not weight > 0:
                 raise ValueError(f"the weight of a data set must be positive, got {weight}")
         self.sizes = list(sizes)
+        self.repeat_factors = repeat_factors or [None] * len(sizes)
         self.shuffle = shuffle
         self.seed = comm.shared_random_seed() if seed is None else int(seed)
         # Samples of each in an epoch; at least one, or it would never be seen.
@@ -74,14 +79,17 @@ class MixingSampler(Sampler):
         generator.manual_seed((self.seed + number * 1_000_003) % (1 << 63))
         parts, start = [], 0
         kind = torch.int32 if sum(self.sizes) < 1 << 31 else torch.int64
-        for size, count in zip(self.sizes, self.counts):
+        for size, count, factors in zip(self.sizes, self.counts, self.repeat_factors):
             whole, rest = divmod(count, size) if size else (0, 0)
             images = torch.arange(start, start + size, dtype=kind)
+            start += size
+            if factors is not None:
+                parts.append(images.repeat_interleave(_times_seen(factors, count, generator)))
+                continue
             parts += [images] * whole
             if rest:
                 some = torch.randperm(size, generator=generator)[:rest]
                 parts.append(images[some.sort().values])
-            start += size
         indices = torch.cat(parts)
         if self.shuffle:
             indices = indices[torch.randperm(len(indices), generator=generator)]
@@ -99,6 +107,22 @@ class MixingSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         return self.stream()
+
+
+def _times_seen(factors: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """How often each image is seen in an epoch of `count` samples, (n,) int64.
+
+    Systematic sampling: on average in proportion to `factors`, and always its average rounded up or
+    down, where Detectron2 rounds each for itself and epochs differ in length.
+    """
+    order = torch.randperm(len(factors), generator=generator)
+    ends = factors.double()[order].cumsum(0)
+    ends = ends * (count / ends[-1])
+    ends[-1] = count  # without rounding errors
+    steps = (ends + torch.rand((), generator=generator, dtype=ends.dtype)).floor().long()
+    times = torch.empty_like(order)
+    times[order] = steps.diff(prepend=steps.new_zeros(1))
+    return times
 
 
 class SampleStream(IterableDataset):

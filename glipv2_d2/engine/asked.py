@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -134,7 +135,7 @@ def prompts_per_image(
     if not isinstance(prompts, Iterable):
         raise PromptError(_kinds_message([prompts]))
     asked = list(prompts)
-    if not asked or _are_class_names(asked):
+    if not asked or _are_tuned(asked) or _are_class_names(asked):
         return [_as_prompts(asked, model, phrases)] * count
     if len(asked) != count:
         what = "caption" if isinstance(asked[0], str) else "prompt"
@@ -202,7 +203,7 @@ def _as_prompts(prompt: object, model: GLIP, phrases: str) -> list[Prompt]:
     made = [item for item in items if isinstance(item, Prompt)]
     texts = [item for item in items if isinstance(item, str)]
     if len(made) == len(items):
-        return made
+        return _numbered_on(made) if _are_tuned(made) else made
     if len(texts) < len(items):
         raise PromptError(_kinds_message(items))
     if _are_class_names(texts):
@@ -213,6 +214,23 @@ def _as_prompts(prompt: object, model: GLIP, phrases: str) -> list[Prompt]:
             "in one caption, or give their names as a list of classes"
         )
     return _as_prompts(texts[0], model, phrases)
+
+
+def _are_tuned(items: Sequence) -> bool:
+    """Whether these are all tuned prompts, as their files give them."""
+    return all(isinstance(item, Prompt) and item.embedding_id is not None for item in items)
+
+
+def _numbered_on(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Tuned prompts with the classes of each file numbered after those of the files before it."""
+    first: dict[str, int] = {}
+    numbered, count = [], 0
+    for prompt in prompts:
+        start = first.setdefault(str(prompt.embedding_id).rpartition("/")[0], count)
+        ids = tuple(start + i for i in prompt.class_ids)
+        count = max(count, *(i + 1 for i in ids))
+        numbered.append(replace(prompt, class_ids=ids))
+    return numbered
 
 
 def _are_class_names(items: Sequence) -> bool:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import (
@@ -16,17 +17,19 @@ from detectron2.evaluation import (
     print_csv_format,
 )
 from detectron2.utils.file_io import PathManager
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torch import nn
 
 from ..config import named_setting
 from ..errors import ConfigError, DataError
+from ..evaluation import build_evaluator
 from ..evaluation.tables import Table, metric_tables, write_results
 from ..modeling import GLIP, GLIPWithTTA
 from ..modeling.mask_output import rescale
 from .image_headers import dataset_names, require_test_images
 
 __all__ = [
+    "add_test_set",
     "evaluate_test_sets",
     "in_original_size",
     "missing_files",
@@ -112,6 +115,26 @@ def _several_as_in_0_1(loaders: Any, evaluators: Any) -> dict[str, TestSet]:
         stacklevel=3,
     )
     return several
+
+
+def add_test_set(dataloader: DictConfig, name: str) -> None:
+    """Evaluate on one more data set as on the config's own test set, in place.
+
+    Args:
+        dataloader: as for `pair_test_sets`.
+        name: a registered data set; its metadata says how it is evaluated.
+
+    Raises:
+        ConfigError: a test set has this name already.
+    """
+    if name in pair_test_sets(dataloader) or name == dataloader.test.get("dataset"):
+        raise ConfigError(f"{name!r} is a test set already")
+    test = copy.deepcopy(dataloader.test)
+    test.dataset = name
+    folder = "${train.output_dir}/inference/" + name
+    test_set = {"test": test, "evaluator": L(build_evaluator)(dataset_name=name, output_dir=folder)}
+    with open_dict(dataloader):
+        dataloader.further_tests = {**(dataloader.get("further_tests") or {}), name: test_set}
 
 
 def missing_files(names: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import ConfigError
 
-__all__ = ["FrozenParts", "freeze_all_but", "is_within"]
+__all__ = ["FrozenParts", "freeze_all_but", "is_within", "parameter_table"]
 
 
 def is_within(name: str, part: str) -> bool:
@@ -76,6 +76,19 @@ def _frozen_modules(
             yield from _frozen_modules(child, parts, f"{path}.")
         else:
             yield child
+
+
+def parameter_table(model: nn.Module) -> str:
+    """How many parameters of a model and of each of its parts are trained, as lines of text."""
+    rows = [("all", list(model.parameters()))]
+    rows += [(name, list(part.parameters())) for name, part in model.named_children()]
+    lines = ["parameters".ljust(24) + "total".rjust(15) + "trained".rjust(15)]
+    for name, parameters in rows:
+        total = sum(p.numel() for p in parameters)
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        if total:
+            lines.append(f"{name:24s}{total:15,}{trained:15,}")
+    return "\n".join(lines)
 
 
 class FrozenParts(HookBase):

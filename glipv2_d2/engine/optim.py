@@ -4,12 +4,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from detectron2.config import instantiate
 from detectron2.solver.build import reduce_param_groups
+from omegaconf import DictConfig
 from torch import nn
 
+from ..config import named_setting
+from ..errors import ConfigError
 from .freezing import is_within
 
-__all__ = ["AdamWAndSGD", "GradientClipper", "get_glip_optimizer_params"]
+__all__ = ["AdamWAndSGD", "GradientClipper", "build_optimizer", "get_glip_optimizer_params"]
 
 _NORM_TYPES = (
     nn.modules.batchnorm._BatchNorm,
@@ -18,6 +22,24 @@ _NORM_TYPES = (
     nn.LayerNorm,
     nn.LocalResponseNorm,
 )
+
+
+def build_optimizer(config: DictConfig) -> torch.optim.Optimizer:
+    """The optimizer of a config, whose `params.model` is set.
+
+    Raises:
+        ConfigError: PyTorch cannot fuse it here (`fused=True`), or an argument is refused.
+    """
+    with named_setting("optimizer"):
+        try:
+            return instantiate(config)
+        except RuntimeError as error:
+            if not config.get("fused"):
+                raise
+            reason = str(error).strip().rstrip(".")
+            raise ConfigError(
+                f"optimizer.fused=True is not possible here: {reason}; set optimizer.fused=null"
+            ) from error
 
 
 def get_glip_optimizer_params(

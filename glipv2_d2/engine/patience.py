@@ -7,7 +7,7 @@ after 8. The best model is the result.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from detectron2.engine.hooks import LRScheduler
 from detectron2.utils import comm
@@ -36,7 +36,8 @@ class Patience(Evaluation):
     is resumed. Place it in every process.
 
     Args:
-        metric: name in the event storage, higher is better, e.g. `"bbox/AP"`.
+        metric: name in the event storage, higher is better, e.g. `"bbox/AP"`; or several, whose
+            mean decides, e.g. of LVIS and Flickr30k (GLIPv2, Figure 10).
         scheduler: the hook that sets the rates.
         checkpointer: saves `model_best.pth` in the main process.
         period, evaluate, saving: see `Evaluation`.
@@ -46,12 +47,12 @@ class Patience(Evaluation):
         stop: the training ends after so many evaluations in a row below the best; None: never.
 
     Raises:
-        ConfigError (after an evaluation): it does not give the metric.
+        ConfigError: no name; after an evaluation: it does not give the metric.
     """
 
     def __init__(
         self,
-        metric: str,
+        metric: str | Sequence[str],
         scheduler: LRScheduler,
         checkpointer: GLIPCheckpointer,
         period: int,
@@ -65,7 +66,13 @@ class Patience(Evaluation):
         super().__init__(period, evaluate, saving)
         self._scheduler = scheduler
         self._checkpointer = checkpointer
-        self._metric = metric
+        several = isinstance(metric, Sequence) and not isinstance(metric, str)
+        self._metrics = list(metric) if several else [metric]
+        if not all(isinstance(name, str) and name for name in self._metrics):
+            raise ConfigError(
+                "train.best_metric is the name of a metric or a list of names, got "
+                f"{', '.join(map(repr, self._metrics))}"
+            )
         self._lower_rate = lower_rate
         self._stop = stop
         self._factor = factor
@@ -85,11 +92,13 @@ class Patience(Evaluation):
         going_on = self._evaluated < self.trainer.max_iter
         if going_on:
             self._judge_rates(value)
+        told = "the best so far" if improved else f"the best is {state['best']:.2f}"
+        logger.info("After %d iterations: %s %.2f, %s", self._evaluated, self._name, value, told)
         if improved:
             self._checkpointer.save("model_best", last=False, iteration=self._evaluated - 1)
         if going_on and self._stop is not None and state["below"] >= self._stop:
             raise TrainingEnded(
-                f"{self._metric} was below its best, {state['best']:.2f}, for {state['below']} "
+                f"{self._name} was below its best, {state['best']:.2f}, for {state['below']} "
                 "evaluations in a row"
             )
 
@@ -104,18 +113,29 @@ class Patience(Evaluation):
             state["flat"] = 0
             self._multiply_rates()
 
+    @property
+    def _name(self) -> str:
+        names = self._metrics
+        return names[0] if len(names) == 1 else f"the mean of {' and '.join(names)}"
+
     def _value(self) -> float:
-        """The metric, which the main process has, in every process."""
-        value = None
+        """The metric, which the main process has, in every process; the mean of several."""
+        values: list[float | None] = []
         if comm.is_main_process():
-            value = self.trainer.storage.latest().get(self._metric, (None,))[0]
-        value = comm.all_gather(value)[0]
-        if value is None:
-            raise ConfigError(
-                f"train.best_metric is '{self._metric}', which the evaluation does not give; it "
-                f"gives: {self._known()}"
-            )
-        return -math.inf if math.isnan(value) else float(value)
+            latest = self.trainer.storage.latest()
+            values = [latest.get(name, (None,))[0] for name in self._metrics]
+        values = comm.all_gather(values)[0]
+        for name, value in zip(self._metrics, values):
+            if value is None:
+                raise ConfigError(
+                    f"train.best_metric is '{name}', which the evaluation does not give; it gives: "
+                    f"{self._known()}"
+                )
+        mean = sum(values) / len(values)
+        if len(values) > 1:
+            each = ", ".join(f"{n} {value:.2f}" for n, value in zip(self._metrics, values))
+            logger.info("%s: their mean, %.2f, tells which checkpoint is the best", each, mean)
+        return -math.inf if math.isnan(mean) else float(mean)
 
     def _known(self) -> str:
         return ", ".join(sorted(name for name in self.trainer.storage.latest() if "/" in name))
@@ -130,6 +150,6 @@ class Patience(Evaluation):
         logger.info(
             "Iteration %d: no better %s, the learning rates are multiplied by %g",
             self.trainer.iter,
-            self._metric,
+            self._name,
             self._factor,
         )

@@ -12,7 +12,7 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
-from ..checkpoint import build_for_weights, load_weights
+from ..checkpoint import build_for_weights, load_prompt, load_weights
 from ..config import apply_overrides, get_config
 from ..errors import UsageError
 from ..images import AnyImage, bgr_array, listed
@@ -145,6 +145,20 @@ class GroundingPredictor:
         load_weights(model, weights)
         return cls(model.to(device), **settings)
 
+    def load_prompt(self, path: str | Path, name: str | None = None) -> list[Prompt]:
+        """Load what was learned about a prompt (`glip train --mode prompt`).
+
+            pets = predictor.load_prompt("pets.safetensors")
+            instances = predictor("photo.jpg", [*pets, *predictor.load_prompt("signs.safetensors")])
+
+        Args, errors: see `load_prompt` of `glipv2_d2.checkpoint`.
+
+        Returns:
+            Prompts. A list of such is asked of every image; the classes of a second file are
+            numbered after those of the first.
+        """
+        return load_prompt(self.glip, path, name)
+
     def use_test_time_augmentation(self, *, flip: bool = True) -> None:
         """From now on show every image in several sizes and mirrored, and merge what is found.
 
@@ -171,9 +185,10 @@ class GroundingPredictor:
                 reads it: "trash can, cat" and "trash can" are class names, a sentence is a caption
                 with its phrases in [brackets] or found by the noun-phrase extractor
                 (language/prompt_text.py); a list of class names, which is split into as many
-                prompts as the token limit asks for; a Prompt. Or a list with one for each image. In
-                a list of strings those without brackets are class names, for all images; those with
-                brackets are captions, one for each image; both in one list are refused.
+                prompts as the token limit asks for; a Prompt; the prompts of `load_prompt`. Or a
+                list with one for each image. In a list of strings those without brackets are class
+                names, for all images; those with brackets are captions, one for each image; both in
+                one list are refused.
             score_threshold, merge_iou: in place of the predictor's; a `merge_iou` of 1 merges
                 nothing.
             masks: False leaves out the masks of a model that has them.

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import logging
+import runpy
 from typing import Any
 
 import torch
@@ -17,13 +18,15 @@ from ..checkpoint import (
     find_checkpoint,
     random_parts,
 )
-from ..config import apply_overrides, get_config, resolve_config
+from ..config import apply_overrides, get_config, resolve_config, target_of
 from ..data import GroundingDatasetMapper
 from ..errors import ConfigError, user_message
 from ..language.prompt import TASKS
 from ..modeling import GLIP
+from .evaluate import add_test_set
 from .freezing import is_within
 from .recipes import add_recipe
+from .transfer import set_mode
 
 __all__ = [
     "find_resumed",
@@ -31,6 +34,7 @@ __all__ = [
     "make_deterministic",
     "require_free_folder",
     "require_masks",
+    "require_micro_batches",
     "resolve_device",
     "setup_logging",
     "start_data_at",
@@ -42,12 +46,16 @@ logger = logging.getLogger(__name__)
 
 
 def load_config(args: argparse.Namespace) -> DictConfig:
-    """Load `--config-file`, add `--tune` and `--eval`, then the overrides; set the device.
+    """Load `--config-file`, add `--tune`, `--eval`, `--mode` and the overrides; set the device.
+
+    Before it come the files of `--register`, at last the test sets of `--old`.
 
     Raises:
-        ConfigError: a file is not there, the config lacks a part that training needs, a recipe
-            does not fit it, or an override cannot be read.
+        ConfigError: a file is not there, the config lacks a part that training needs, a recipe or
+            mode does not fit it, or an override cannot be read.
     """
+    for file in args.register:
+        runpy.run_path(file)
     path = resolve_config(args.config_file)
     args.config_file = path
     config = get_config(path)
@@ -55,11 +63,15 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     for recipe in (args.tune, args.eval):
         if recipe:
             add_recipe(config, recipe)
+    if args.mode:
+        set_mode(config, args.mode)
     # What Detectron2 takes in a file means "where there is one"; an override is meant literally.
     if config.train.get("device", "cuda") == "cuda":
         config.train.device = "auto"
     unknown = _unknown_keys(config, args.opts)
     config = apply_overrides(config, args.opts)
+    for name in args.old:
+        add_test_set(config.dataloader, name)
     if unknown:
         # Not an error: a new keyword of some L(...) call is a legitimate override.
         logger.warning(
@@ -122,13 +134,31 @@ def require_masks(config: DictConfig) -> None:
     if config.model.get("mask_head") is None or not trains_masks:
         return
     mapper = OmegaConf.select(config, "dataloader.train.mapper")
-    if mapper is None or _target(mapper) is not GroundingDatasetMapper:
+    if mapper is None or target_of(mapper) is not GroundingDatasetMapper:
         return  # another mapper may have another name for it
     if not mapper.get("use_masks", False):
         raise ConfigError(
             "model.mask_head is trained on masks, and the training data come without: set "
             "dataloader.train.mapper.use_masks=True and train on data sets with segmentations, or "
             "model.mask_head=null"
+        )
+
+
+def require_micro_batches(config: DictConfig) -> None:
+    """`train.micro_batches` divides the batch of each process: said before anything is built.
+
+    Raises:
+        ConfigError: it does not, or is no number of parts.
+    """
+    count = config.train.get("micro_batches", 1)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(f"train.micro_batches is a number from 1 on, got {count!r}")
+    size, world = config.dataloader.train.get("total_batch_size"), comm.get_world_size()
+    if size and count > 1 and size % (world * count):  # other loaders may not say it
+        raise ConfigError(
+            f"train.micro_batches={count} does not divide the batch of a process: "
+            f"dataloader.train.total_batch_size={size} must be a multiple of the number of "
+            f"processes x micro_batches, {world} x {count}"
         )
 
 
@@ -244,15 +274,8 @@ def tell_tasks(config: DictConfig, model: nn.Module) -> None:
 
 def _told(node: DictConfig, name: str, value: Any) -> bool:
     """Whether what `node` builds takes an argument of this name; it is set then."""
-    takes = name in inspect.signature(_target(node)).parameters
+    takes = name in inspect.signature(target_of(node)).parameters
     if takes:
         with open_dict(node):
             node[name] = value
     return takes
-
-
-def _target(node: DictConfig):
-    from detectron2.utils.registry import locate
-
-    target = node["_target_"]
-    return locate(target) if isinstance(target, str) else target

@@ -12,9 +12,12 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 from omegaconf import DictConfig
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from ..compat import PRECISIONS
 from ..errors import ConfigError, TrainingDiverged
+from ..modeling.processes import MicroBatches
 from ..signals import starting_workers
 from .optim import GradientClipper
 
@@ -59,9 +62,13 @@ class GLIPTrainer(SimpleTrainer):
         clip_norm: largest norm of the whole model's gradient; None or 0: no clipping.
         precision: of autocast, "bf16" or "fp16"; None: float32. The model's first parameter says on
             which device.
+        micro_batches: parts of a batch that go through the model one after another, see
+            `MicroBatches`. Losses and gradients are those of the whole batch for a model that
+            counts by `mean_over_processes`, as GLIP does; of another one they are averaged.
 
     Raises:
-        ConfigError: another precision; in a step: none of the losses depends on what is trained.
+        ConfigError: another precision; micro-batches of a model with BatchNorm that is trained; in
+            a step: none of the losses depends on what is trained.
         TrainingDiverged: in a step: a loss or, but in fp16, the gradient is not finite.
     """
 
@@ -72,19 +79,24 @@ class GLIPTrainer(SimpleTrainer):
         optimizer: torch.optim.Optimizer,
         clip_norm: float | None = None,
         precision: str | None = None,
+        micro_batches: int = 1,
     ):
+        if micro_batches > 1:
+            _refuse_batch_norm(model)
         if precision is not None and precision not in PRECISIONS:
             raise ConfigError(f"train.amp.precision must be 'bf16' or 'fp16', got '{precision}'")
         self.batches = BatchRecorder(loader)
         super().__init__(model, self.batches, optimizer)
-        device = next(model.parameters()).device.type
+        self.micro_batches = micro_batches
+        device = next(model.parameters()).device
+        self._devices = [device] if device.type == "cuda" else []  # whose random numbers are drawn
         self.autocast: AbstractContextManager = nullcontext()
         if precision is not None:
-            self.autocast = torch.autocast(device, dtype=PRECISIONS[precision])
+            self.autocast = torch.autocast(device.type, dtype=PRECISIONS[precision])
         # The scaler skips a step that overflowed and lowers its scale, so that an infinite gradient
         # is routine there and fatal elsewhere.
         scales = precision == "fp16"
-        self.grad_scaler = torch.amp.GradScaler(device, enabled=scales)
+        self.grad_scaler = torch.amp.GradScaler(device.type, enabled=scales)
         self.clipper = GradientClipper(
             optimizer, clip_norm, on_nonfinite=None if scales else self._stop_at_gradient
         )
@@ -94,18 +106,8 @@ class GLIPTrainer(SimpleTrainer):
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        with self.autocast:
-            losses = self.model(batch)
-        if isinstance(losses, torch.Tensor):
-            losses = {"total_loss": losses}
-        trained = [name for name, loss in losses.items() if loss.requires_grad]
-        if not trained:
-            raise ConfigError(
-                f"nothing that is trained contributes to the losses ({', '.join(losses)}): name "
-                "parts of the model on which they depend in train.trained_parts, or null for all"
-            )
         self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses[name] for name in trained)).backward()
+        losses, trained = self._backward(batch)
         if hasattr(self, "after_backward"):  # Detectron2's head: a hook point of its own
             self.after_backward()
         self._log(losses, trained, data_time)
@@ -114,6 +116,45 @@ class GLIPTrainer(SimpleTrainer):
         self.grad_scaler.update()
         if math.isfinite(self.clipper.last_norm):
             get_event_storage().put_scalar("grad_norm", self.clipper.last_norm)
+
+    def _backward(self, batch: list[dict]) -> tuple[dict[str, torch.Tensor], list[str]]:
+        """Backward passes of all micro-batches.
+
+        Returns:
+            The losses of the batch, and the names of those that depend on what is trained.
+        """
+        micro_batches = MicroBatches(batch, self.micro_batches)
+        count = len(micro_batches)
+        if count > 1:
+            with torch.no_grad(), torch.random.fork_rng(self._devices):
+                for index in range(count):
+                    with micro_batches.turn(index, telling=True) as inputs, self.autocast:
+                        self.model(inputs)
+        sums: dict[str, torch.Tensor] = {}
+        trained: list[str] = []
+        for index in range(count):
+            with self._averaging(index == count - 1):  # of gradients, over the processes
+                with micro_batches.turn(index, telling=False) as inputs, self.autocast:
+                    losses = self.model(inputs)
+                if isinstance(losses, torch.Tensor):
+                    losses = {"total_loss": losses}
+                trained = [name for name, loss in losses.items() if loss.requires_grad]
+                if not trained:
+                    raise ConfigError(
+                        "nothing that is trained contributes to the losses "
+                        f"({', '.join(losses)}): name parts of the model on which they depend in "
+                        "train.trained_parts, or null for all"
+                    )
+                self.grad_scaler.scale(sum(losses[name] for name in trained) / count).backward()
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0) + loss.detach() / count
+        return sums, trained
+
+    def _averaging(self, wanted: bool) -> AbstractContextManager:
+        """Whether the gradients of the next backward pass are averaged over the processes."""
+        if wanted or not isinstance(self.model, DistributedDataParallel):
+            return nullcontext()
+        return self.model.no_sync()
 
     def _log(self, losses: dict[str, torch.Tensor], trained: list[str], data_time: float) -> None:
         """Write the means over the processes, each of which checks its own losses.
@@ -162,11 +203,23 @@ def build_trainer(
     optimizer: torch.optim.Optimizer,
     train_config: DictConfig,
 ) -> GLIPTrainer:
-    """Build the trainer that `train.amp` and `train.clip_grad` of a config ask for."""
+    """Build the trainer that `train.amp`, `clip_grad` and `micro_batches` of a config ask for."""
     amp = train_config.amp
     precision = amp.get("precision", "bf16") if amp.enabled else None
     clip_norm = train_config.get("clip_grad", None)
-    return GLIPTrainer(model, loader, optimizer, clip_norm, precision)
+    count = train_config.get("micro_batches", 1)
+    return GLIPTrainer(model, loader, optimizer, clip_norm, precision, count)
+
+
+def _refuse_batch_norm(model: nn.Module) -> None:
+    """Its statistics are of one micro-batch, whatever is done about the losses."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and any(p.requires_grad for p in module.parameters()):
+            raise ConfigError(
+                f"train.micro_batches cannot equal the whole batch: {name} is a BatchNorm, whose "
+                'statistics are of one micro-batch; use norm="FrozenBN" or "GN", freeze it '
+                "(train.trained_parts), or set train.micro_batches=1"
+            )
 
 
 def train(trainer: TrainerBase, start_iter: int, max_iter: int) -> None:

@@ -29,8 +29,9 @@ from ..seeding import seed as draw_anew
 from ..signals import Stopped, StopSignals, passed_to_processes
 from .ema import ModelEMA
 from .evaluate import evaluate_test_sets, require_test_data
-from .freezing import FrozenParts, freeze_all_but
+from .freezing import FrozenParts, freeze_all_but, parameter_table
 from .hooks import Evaluation, WeightDecayStepHook, Writer, build_writers
+from .optim import build_optimizer
 from .patience import Patience, TrainingEnded
 from .predictor import tta_in_proportion
 from .saving import Saving, resuming_command
@@ -40,14 +41,16 @@ from .setup import (
     make_deterministic,
     require_free_folder,
     require_masks,
+    require_micro_batches,
     setup_logging,
     start_data_at,
     tell_tasks,
     warn_of_random_parts,
 )
 from .trainer import build_trainer, train
+from .transfer import add_tuned_prompts, write_prompt_file
 
-__all__ = ["do_test", "do_train", "launch_training", "main"]
+__all__ = ["begin", "do_test", "do_train", "launch_training", "main"]
 
 logger = logging.getLogger(__name__)
 
@@ -116,15 +119,11 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
     start_iter = found.iteration + 1 if found else 0
     weights = found.path if found else cfg.train.init_checkpoint
     model = build_for_weights(cfg.model, weights).to(cfg.train.device)
+    tuned = add_tuned_prompts(cfg, model)
     parts = cfg.train.get("trained_parts")
     frozen = [] if parts is None else freeze_all_but(model, parts)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
     logger.info("Model:\n%s", model)
-    logger.info(
-        "%.2f million parameters: %.2f million are trained, %.2f million are frozen",
-        *(count / 1e6 for count in (total, trained, total - trained)),
-    )
+    logger.info("What is trained:\n%s", parameter_table(model))
 
     checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
     if not found:  # before the data, which may take minutes: a wrong file is refused now
@@ -139,8 +138,7 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
         checkpointer.add_checkpointable("ema", ema)
 
     cfg.optimizer.params.model = model
-    with named_setting("optimizer"):
-        optimizer = instantiate(cfg.optimizer)
+    optimizer = build_optimizer(cfg.optimizer)
     with named_setting("dataloader.train"):
         train_loader = instantiate(cfg.dataloader.train)
     ddp_model = create_ddp_model(model, **cfg.train.ddp)
@@ -160,11 +158,8 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
             train(trainer, start_iter, cfg.train.max_iter)
     except TrainingEnded as reason:
         logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
-    except Stopped as stopped:
-        if comm.is_main_process():
-            command_line = resuming_command(args.num_machines)
-            logger.warning("The training was %s; to go on: %s", stopped, command_line)
-        sys.exit(stopped.status)
+    if tuned and comm.is_main_process():
+        write_prompt_file(cfg, model, tuned)
 
 
 def build_hooks(
@@ -216,11 +211,11 @@ def build_hooks(
     ]
 
 
-def main(args: argparse.Namespace) -> None:
-    """Train or evaluate, in one process of the job.
+def begin(args: argparse.Namespace) -> DictConfig:
+    """The config of a job that is ready to run, with its log begun and its test data looked at.
 
     Args:
-        args: the options of glip_commands/train.py.
+        args: see `main`.
     """
     cfg = load_config(args)
     if args.eval_only and not cfg.train.init_checkpoint:
@@ -236,7 +231,25 @@ def main(args: argparse.Namespace) -> None:
         evaluation_precision(cfg)  # refuses now, not after the training
     if not args.eval_only:
         require_masks(cfg)
-        do_train(args, cfg)
+        require_micro_batches(cfg)
+    return cfg
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train or evaluate, in one process of the job.
+
+    Args:
+        args: the options of glip_commands/train.py.
+    """
+    cfg = begin(args)
+    if not args.eval_only:
+        try:
+            do_train(args, cfg)
+        except Stopped as stopped:
+            if comm.is_main_process():
+                command_line = resuming_command(args.num_machines)
+                logger.warning("The training was %s; to go on: %s", stopped, command_line)
+            sys.exit(stopped.status)
         return
     model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
     GLIPCheckpointer(model, strict=True).load(cfg.train.init_checkpoint)

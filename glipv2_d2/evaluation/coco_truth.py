@@ -7,6 +7,8 @@ import io
 import math
 from typing import Any
 
+from detectron2.data import MetadataCatalog
+from detectron2.structures import BoxMode
 from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 
@@ -18,6 +20,7 @@ from ..data.datasets.coco_like import (
     read_json,
 )
 from ..data.entries import plain_number
+from ..data.loading import read_dataset
 from ..data.report import RecordError, Report
 
 Record = dict[str, Any]
@@ -41,14 +44,56 @@ def load_coco_truth(json_file: str) -> COCO:
     """
     fields = {"images", "annotations", "categories"}
     content = read_json(json_file, fields, "COCO's format", optional={"annotations"})
-    ids, _ = read_categories(content["categories"], json_file)
+    return _truth(content, json_file, Report(f"the ground truth in {json_file}"))
+
+
+def truth_of_records(name: str) -> COCO:
+    """Load the ground truth of a registered data set of any format, as `load_coco_truth`.
+
+    Args:
+        name: in Detectron2's catalogs, with classes; its records are read as for training.
+
+    Raises:
+        DataError: as the reader.
+    """
+    report = Report(f"the ground truth of data set {name!r}")
+    records = read_dataset(name, report)
+    metadata = MetadataCatalog.get(name)
+    categories = {n: i for i, n in metadata.thing_dataset_id_to_contiguous_id.items()}
+    content = {
+        "images": [
+            {"id": r["image_id"], **{key: r[key] for key in ("file_name", "height", "width")}}
+            for r in records
+        ],
+        "annotations": [
+            {**a, "image_id": r["image_id"], "category_id": categories[a["category_id"]],
+             "bbox": _xywh(a["bbox"], a["bbox_mode"])}
+            for r in records for a in r["annotations"]
+        ],
+        "categories": [
+            {"id": categories[n], "name": name} for n, name in enumerate(metadata.thing_classes)
+        ],
+    }  # fmt: skip
+    return _truth(content, metadata.json_file, report)
+
+
+def _xywh(box: Any, mode: BoxMode) -> Any:
+    """The box in COCO's form; one that is not four numbers as it is, for the checks."""
+    if mode == BoxMode.XYXY_ABS:
+        with contextlib.suppress(TypeError, ValueError):
+            x0, y0, x1, y1 = box
+            return [x0, y0, x1 - x0, y1 - y0]
+    return box
+
+
+def _truth(content: Record, source: str, report: Report) -> COCO:
+    ids, _ = read_categories(content["categories"], source)
     contiguous = {category: index for index, category in enumerate(ids)}
-    report = Report(f"the ground truth in {json_file}")
-    images, by_image = coco_entries(content, contiguous, json_file, report)
+    images, by_image = coco_entries(content, contiguous, source, report)
     annotations = [
         annotation
         for key, image in images.items()
-        for annotation in _annotations(image, by_image[key], contiguous, json_file, report)
+        for annotation in _annotations(image, by_image[key], contiguous, source, report)
     ]
     report.clipped = 0  # they are kept as they are
     report.log()

@@ -7,15 +7,11 @@ data sets.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from detectron2.data import MetadataCatalog
 
 from ..data.datasets.coco_like import load_json
@@ -23,6 +19,7 @@ from ..data.datasets.odinw import ODINW_ROWS
 from ..errors import DataError
 from ..files import whole_file
 from .tables import Table
+from .transfer import TransferLine, TransferRun, summarize, transfer_table
 
 # The columns of GLIPv2's Tables 11 and 12, in their order.
 PAPER_COLUMNS = {
@@ -43,51 +40,12 @@ PAPER_COLUMNS = {
 _FIELDS = ("image_id", "category_id", "bbox", "score")
 
 
-class ODinWRun(NamedTuple):
-    """One evaluation of one data set.
-
-    Attributes:
-        dataset: a name of ODinW's table, for instance `"Aquarium"`.
-        split: `"val"` or `"test"`.
-        ap: COCO's AP in percent.
-        shots: training images of each class; 0 for zero-shot, None for all data.
-        seed: of the few-shot file; None for zero-shot and all data.
-    """
-
-    dataset: str
-    split: str
-    ap: float
-    shots: int | None = 0
-    seed: int | None = None
-
-
-class Score(NamedTuple):
-    """A mean, and the standard deviation over seeds; None without seeds."""
-
-    mean: float
-    std: float | None = None
-
-    def __str__(self) -> str:
-        if np.isnan(self.mean):
-            return "-"
-        return f"{self.mean:.1f}" + ("" if self.std is None else f" ± {self.std:.1f}")
-
-
-class ODinWLine(NamedTuple):
-    """A line of the table: a setting with the score of each data set and their average."""
-
-    split: str
-    shots: int | None
-    scores: dict[str, Score]
-    average: Score
-
-
 def odinw_run(
     dataset_name: str,
     results: Mapping[str, Mapping[str, float]],
     shots: int | None = 0,
     seed: int | None = None,
-) -> ODinWRun:
+) -> TransferRun:
     """Make a run from what the COCO evaluator returned for a registered data set.
 
     `minival`, the smaller validation set on which the official configs select the models of some
@@ -101,7 +59,7 @@ def odinw_run(
         raise DataError(f"{dataset_name!r} is no data set of ODinW: its metadata has no odinw_name")
     split = dataset_name.rsplit("_", 1)[-1]
     split = {"minival": "val"}.get(split, split)
-    return ODinWRun(dataset, split, float(results["bbox"]["AP"]), shots, seed)
+    return TransferRun(dataset, split, float(results["bbox"]["AP"]), shots, seed)
 
 
 def odinw_report(
@@ -130,13 +88,8 @@ def odinw_columns(suite: int = 13) -> dict[str, str]:
     raise ValueError(f"ODinW has suites of 13 and 35 data sets, not {suite!r}")
 
 
-def summarize_odinw(runs: Iterable[ODinWRun], suite: int = 13) -> list[ODinWLine]:
-    """Make a line for each setting: zero-shot, each number of shots, all data; test before val.
-
-    The average of a few-shot setting is the mean over its seeds of the averages over the data
-    sets, with the (population) standard deviation over the seeds, which the papers do not
-    define more closely. As long as a data set or a seed of one is missing, the average is NaN and
-    what is missing is logged: an average over fewer data sets is not the benchmark's number.
+def summarize_odinw(runs: Iterable[TransferRun], suite: int = 13) -> list[TransferLine]:
+    """`summarize` for a suite.
 
     Args:
         runs: in any order; data sets outside the suite are left out.
@@ -147,85 +100,17 @@ def summarize_odinw(runs: Iterable[ODinWRun], suite: int = 13) -> list[ODinWLine
     """
     columns = odinw_columns(suite)
     known = {row.name for row in ODINW_ROWS}
-    settings: dict[tuple, dict[tuple, float]] = {}
-    for run in runs:
-        if run.dataset not in known:
-            raise DataError(f"ODinW has no data set {run.dataset!r}")
-        if run.dataset not in columns:
-            continue
-        values = settings.setdefault((run.split, run.shots), {})
-        if (run.dataset, run.seed) in values:
-            raise DataError(f"two runs of the same setting: {run}")
-        values[run.dataset, run.seed] = run.ap
-    order = sorted(settings, key=lambda s: (s[1] is None, s[1] or 0, s[0] != "test", s[0]))
-    return [_line(split, shots, settings[split, shots], list(columns)) for split, shots in order]
-
-
-def _line(split, shots, values, datasets) -> ODinWLine:
-    seeds = sorted({seed for _, seed in values}, key=lambda seed: (seed is not None, seed))
-    missing = [
-        name if seed is None else f"{name} (seed {seed})"
-        for name in datasets
-        for seed in seeds
-        if (name, seed) not in values
-    ]
-    if missing:
-        logging.getLogger(__name__).warning(
-            "ODinW %s, %s shots: no average, as these are missing: %s",
-            split,
-            "all" if shots is None else shots,
-            ", ".join(missing),
-        )
-    scores = {
-        name: _score([values[name, seed] for seed in seeds if (name, seed) in values], seeds)
-        for name in datasets
-    }
-    averages = [] if missing else [np.mean([values[n, s] for n in datasets]) for s in seeds]
-    return ODinWLine(split, shots, scores, _score(averages, seeds))
-
-
-def _score(values: Sequence[float], seeds: Sequence[int | None]) -> Score:
-    if not len(values):
-        return Score(float("nan"))
-    return Score(float(np.mean(values)), None if seeds == [None] else float(np.std(values)))
+    runs = list(runs)
+    if strangers := [run.dataset for run in runs if run.dataset not in known]:
+        raise DataError(f"ODinW has no data set {strangers[0]!r}")
+    return summarize([run for run in runs if run.dataset in columns], list(columns), "ODinW")
 
 
 def odinw_table(
-    lines: Sequence[ODinWLine], suite: int = 13, heading: Mapping[str, str] | None = None
+    lines: Sequence[TransferLine], suite: int = 13, heading: Mapping[str, str] | None = None
 ) -> Table:
-    """Make the table as in GLIPv2's Tables 11 and 12, with the split as a column of its own.
-
-    Args:
-        lines: of `summarize_odinw`.
-        suite: the same.
-        heading: leading columns, for instance `{"Model": "GLIP-T", "Tune": "Full"}`.
-    """
-    heading = dict(heading or {})
-    columns = odinw_columns(suite)
-    rows = [
-        [*heading.values(), "All" if shots is None else str(shots), split]
-        + [*(scores[name] for name in columns), average]
-        for split, shots, scores, average in lines
-    ]
-    titles = [*heading, "Shot", "Split", *columns.values(), "Avg"]
-    return Table(f"ODinW-{suite}", titles, rows)
-
-
-def odinw_csv(
-    lines: Sequence[ODinWLine], suite: int = 13, heading: Mapping[str, str] | None = None
-) -> str:
-    """Write the table as CSV in full precision, with a column of deviations beside each mean."""
-    table = odinw_table(lines, suite, heading)
-    first = len(heading or {}) + 2  # of the columns with scores
-    titles = [title for name in table.columns[first:] for title in (name, f"{name} std")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*table.columns[:first], *titles])
-    for row in table.rows:
-        values = [value for score in row[first:] for value in score]
-        gaps = (value is None or np.isnan(value) for value in values)
-        writer.writerow([*row[:first], *("" if gap else v for v, gap in zip(values, gaps))])
-    return text.getvalue()
+    """Make the table as in GLIPv2's Tables 11 and 12, see `transfer_table`."""
+    return transfer_table(f"ODinW-{suite}", lines, odinw_columns(suite), heading or {})
 
 
 def write_evalai(

@@ -20,7 +20,7 @@ from pycocotools.cocoeval import COCOeval
 from ..data.entries import plain_id
 from ..language.class_names import class_labels
 from .build import EVALUATORS
-from .coco_truth import load_coco_truth
+from .coco_truth import load_coco_truth, truth_of_records
 from .collect import ImageLedger, checked_instances, log_results_file
 from .tables import Table, metric_tables
 
@@ -104,7 +104,10 @@ class SubsetCOCOEvaluator(COCOEvaluator):
             super().__init__(name, *args, use_fast_impl=use_fast_impl, **kwargs)
         self._metadata = _with_plain_ids(metadata)
         if json_file := metadata.get("json_file"):
-            self._coco_api = load_coco_truth(os.fspath(json_file))
+            other = metadata.get("format", "coco") != "coco"  # YOLO, Pascal VOC, ...
+            self._coco_api = (
+                truth_of_records(dataset_name) if other else load_coco_truth(os.fspath(json_file))
+            )
             self._do_evaluation = "annotations" in self._coco_api.dataset
         self._ledger = ImageLedger(sorted(self._coco_api.getImgIds()), dataset_name)
 

@@ -44,8 +44,8 @@ def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str
         height, width = (n * exported.backbone.size_divisibility for n in size)
         images = torch.randn(batch, 3, height, width, generator=generator)
         levels = list(model.backbone(images).values())
-        sizes, ours = _predict(model, levels, model.language_backbone(tokens))
-        expected, theirs = _predict(exported, [images], exported.text_cache.encode(tokens))
+        sizes, ours = _predict(model, levels, model.text_features(tokens))
+        expected, theirs = _predict(exported, [images], exported.text_features(tokens))
         if expected != sizes:
             raise ExportError(
                 f"the levels of a {height}x{width} image are {sizes}, the export expects "

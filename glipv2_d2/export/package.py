@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from ..errors import ExportError
 from ..files import give_usual_mode
-from ..language.prompt import Prompt
+from ..language.prompt import Prompt, shorten
 from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
 from . import graphs
@@ -79,6 +79,7 @@ def export_glip(
             "a caption is no fixed prompt, because writing it takes the language model: export "
             "without prompts"
         )
+    _check_tuned(model, prompts)
     stored = _encode(model, prompts) if prompts else None
     manifest = Manifest.of(
         model,
@@ -103,6 +104,23 @@ def export_glip(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return folder
+
+
+def _check_tuned(model: GLIP, prompts: Sequence[Prompt]) -> None:
+    """Refuse what an export would lose of tuned prompts: it finds its words by their tokens."""
+    tuned = list(model.prompt_embeddings.parameters())
+    if tuned and not prompts:
+        raise ExportError(
+            "the model has tuned prompts, whose words only an export for fixed prompts has: name "
+            "them (--prompt FILE, prompts=load_prompt(model, FILE))"
+        )
+    captions = [prompt.caption for prompt in prompts]
+    twice = next((text for text in captions if captions.count(text) > 1), None)
+    if tuned and twice is not None:
+        raise ExportError(
+            f"two of the prompts read {shorten(twice)!r}, and an export can have but one of them: "
+            "write two exports"
+        )
 
 
 def _exported_tokenizer(model: GLIP) -> PromptTokenizer:
@@ -152,7 +170,7 @@ def _encode(model: GLIP, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     with graphs.evaluation(model):
         for i, prompt in enumerate(prompts):
             tokens = model.tokenizer([prompt]).to(model.device)
-            words = getattr(model.language_backbone(tokens), graphs.read_words(model))
+            words = getattr(model.text_features(tokens), graphs.read_words(model))
             stored[f"{i}.input_ids"] = tokens.input_ids[0].cpu()
             stored[f"{i}.words"] = words[0].float().cpu().contiguous()
             stored[f"{i}.positive_map"] = tokens.positive_maps[0].cpu()

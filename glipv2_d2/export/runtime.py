@@ -108,6 +108,10 @@ class ExportedGLIP(GLIP):
         super().train(False)
         return self
 
+    def text_features(self, tokens: TokenizedPrompts) -> TextFeatures:
+        """See GLIP.text_features; what was learned about a prompt is in the export's words."""
+        return self.text_cache.encode(tokens)
+
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:
         """See GLIP.forward, in evaluation mode."""

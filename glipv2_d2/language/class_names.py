@@ -9,6 +9,8 @@ the data is told.
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -55,6 +57,37 @@ def written_alike(names: Sequence[str]) -> list[tuple[int, ...]]:
     for i, key in enumerate(keys):
         ids.setdefault(key, []).append(i)
     return [tuple(ids[key]) for key in keys]
+
+
+def near_duplicates(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that are written differently and are perhaps one class.
+
+    They are the same without spaces, punctuation and a plural's ending, or, where they are not
+    short and have no digits, differ by one letter. Those that a prompt writes alike are no such
+    pairs: `alike_warning` tells them.
+    """
+    keys = ["".join(filter(str.isalnum, name.casefold())) for name in names]
+    alike = written_alike(names)
+    return [
+        (names[i], names[j])
+        for i, j in itertools.combinations(range(len(names)), 2)
+        if j not in alike[i] and _nearly_equal(keys[i], keys[j])
+    ]
+
+
+_LETTERS = 6  # "house" and "mouse" are two classes
+
+
+def _nearly_equal(a: str, b: str) -> bool:
+    if abs(len(a) - len(b)) > 2:
+        return False
+    short, long = sorted((a, b), key=len)
+    if short == long or long in (f"{short}s", f"{short}es"):
+        return True
+    if len(short) < _LETTERS or not short.isalpha() or not long.isalpha():
+        return False
+    same = len(os.path.commonprefix([short, long]))
+    return long[same + 1 :] in (short[same:], short[same + 1 :])
 
 
 def bare_name(name: str) -> str | None:

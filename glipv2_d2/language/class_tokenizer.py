@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import PromptError
 from .prompt import SEPARATOR, Prompt
-from .tokenized import TokenizedPrompts
+from .tokenized import TokenizedPrompts, embedding_ids
 from .tokenizer import PromptTokenizer
 
 __all__ = ["ParallelClassTokenizer"]
@@ -69,7 +69,7 @@ class ParallelClassTokenizer(PromptTokenizer):
             own = [[span in phrase for span in spans] for phrase in prompt.spans]
             maps.append(torch.zeros(len(prompt), size[1], dtype=torch.bool))
             maps[-1][:, : len(spans)] = torch.tensor(own)
-        return TokenizedPrompts(input_ids, mask, maps)
+        return TokenizedPrompts(input_ids, mask, maps, embedding_ids=embedding_ids(prompts))
 
     def split(
         self,

@@ -99,11 +99,13 @@ class Prompt:
         own_span: the `[start, end)` characters of the caption that are about the image, where
             captions of other images stand around it (only these words are masked for masked
             language modeling); None: all of it.
+        embedding_id: the tuned embedding that its words carry, see `PromptEmbeddings`; None: the
+            words as the language backbone reads them.
 
     Raises:
         PromptError: empty caption (but for a caption that is to be written), no phrases, a span
-            that is empty, out of range, or begins or ends inside a word, or fields of different
-            lengths.
+            that is empty, out of range, or begins or ends inside a word, fields of different
+            lengths, or a question or caption with an `embedding_id`.
     """
 
     caption: str
@@ -112,6 +114,7 @@ class Prompt:
     names: tuple[str, ...]
     class_ids: tuple[int, ...]
     own_span: Span | None = None
+    embedding_id: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -152,6 +155,11 @@ class Prompt:
             problem = span_problem(self.caption, self.own_span)
             if problem:
                 raise PromptError(f"own_span of the prompt {shorten(self.caption)!r}: {problem}")
+        if self.embedding_id is not None and self.kind in TASKS:
+            raise PromptError(
+                f"the {self.kind} {shorten(self.caption)!r} carries the tuned embedding "
+                f"{self.embedding_id!r}: these are for class names and phrases, so leave it out"
+            )
 
     def __len__(self) -> int:
         """The number of phrases K."""

@@ -28,6 +28,7 @@ class TokenizedPrompts:
             outside `Prompt.own_span`. None where words are not to be masked.
         causal: (B,) bool, the prompts in which no word sees a later one; None: none of them.
         seen_by_image: (B,) bool, the prompts that the image attends to; None: all of them.
+        embedding_ids: B tuned embeddings, or None for a prompt that has none; None: no prompt has.
     """
 
     input_ids: Tensor
@@ -36,6 +37,7 @@ class TokenizedPrompts:
     own_words: Tensor | None = None
     causal: Tensor | None = None
     seen_by_image: Tensor | None = None
+    embedding_ids: Sequence[str | None] | None = None
 
     @classmethod
     def collate(
@@ -79,6 +81,7 @@ class TokenizedPrompts:
             own,
             torch.tensor(causal) if any(causal) else None,
             None if all(seen) else torch.tensor(seen),
+            embedding_ids(prompts),
         )
 
     def __len__(self) -> int:
@@ -98,7 +101,14 @@ class TokenizedPrompts:
             moved(self.own_words),
             moved(self.causal),
             moved(self.seen_by_image),
+            self.embedding_ids,
         )
+
+
+def embedding_ids(prompts: Sequence[Prompt]) -> list[str | None] | None:
+    """The tuned embeddings of prompts, see `TokenizedPrompts`."""
+    ids = [prompt.embedding_id for prompt in prompts]
+    return None if ids.count(None) == len(ids) else ids
 
 
 class Tokenizer(Protocol):

@@ -10,7 +10,7 @@ from torch import nn
 from .contrast_targets import ContrastTargets, batch_targets
 from .heads.task_head import TaskHead, TrainingPass
 from .precision import without_autocast
-from .processes import gather_rows, mean_over_processes
+from .processes import gather_rows, join_rows
 from .text import TextFeatures
 
 __all__ = ["ContrastTargets", "RegionWordContrast", "sample_positions"]
@@ -118,8 +118,9 @@ class RegionWordContrast(TaskHead):
         )
         images, positions, regions = _take(features, images, positions)
         with without_autocast(regions.device.type):
-            regions = self._embed(self.region_projection, regions)
-            words = self._embed(self.word_projection, text.hidden[targets.words])
+            # Of all micro-batches of the process, each of which computes the process's loss.
+            regions = join_rows(self._embed(self.region_projection, regions))
+            words = join_rows(self._embed(self.word_projection, text.hidden[targets.words]))
             row_targets, column_targets = batch_targets(targets, images, positions)
             # Each process takes its own rows and its own columns of the matrix of all processes.
             # Its share of the sums is divided by the mean count: the mean of the shares over the
@@ -203,5 +204,6 @@ def _cross_entropy(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor
     target = positive[with_positives].to(logits.dtype)
     target = target / target.sum(dim=1, keepdim=True)
     total = F.cross_entropy(logits[with_positives], target, reduction="sum")
+    counts = torch.cat(gather_rows(target.new_tensor([len(target)])))
     # The smallest divisor keeps a batch without positives at 0 instead of 0 / 0.
-    return total / mean_over_processes(target.new_tensor(len(target))).clamp(min=1e-6)
+    return total / counts.mean().clamp(min=1e-6)

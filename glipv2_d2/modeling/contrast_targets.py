@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from detectron2.utils import comm
 from ..language.class_names import bare_name
 from ..language.prompt import Prompt
 from .heads.task_head import TrainingPass
-from .processes import gather_rows
+from .processes import gather_rows, of_micro_batches
 
 __all__ = ["ContrastTargets", "batch_targets", "positions_inside"]
 
@@ -104,15 +105,19 @@ def batch_targets(
     """The shares of one process of the positives of Eq. 4, in which all processes take part.
 
     Args:
-        images, positions: (r,) int64, this process' regions, as indices of `targets.matches`.
+        targets: of the images that the model has got: of one micro-batch, where there are several.
+        images, positions: int64, their regions, as indices of `targets.matches`.
 
     Returns:
-        Masks (r, W) of this process' regions and all W words, and (w, R) of its w words and all R
-        regions. Words are those of `targets.words` in its order, processes in the order of ranks.
+        Masks (r, W) of the r regions of this process (those of all its micro-batches, in order) and
+        all W words, and (w, R) of its w words and all R regions. Words are those of `targets.words`
+        in its order, processes in the order of ranks.
     """
     phrases = targets.region_phrases(images, positions)
-    labels = _NameLabels.build(targets, images, phrases)
-    own, same_image = _own_targets(targets, images, phrases)
+    told = _NameLabels.build(targets, images, phrases), *_own_targets(targets, images, phrases)
+    names, owns, same_images = zip(*of_micro_batches(told))
+    labels = _NameLabels.joined(names, [own.shape for own in owns])
+    own, same_image = torch.block_diag(*owns), torch.block_diag(*same_images)
     num_regions, num_words = own.shape
     sizes = torch.cat(gather_rows(images.new_tensor([[num_regions, num_words]]))).tolist()
     rows, columns = [], []
@@ -161,6 +166,20 @@ class _NameLabels(NamedTuple):
             column += int(taking_part.sum())
         none = images.new_empty((0, 2))
         return cls(torch.cat((none, *regions)), torch.cat((none, *words)))
+
+    @classmethod
+    def joined(
+        cls, parts: Sequence["_NameLabels"], sizes: Sequence[Sequence[int]]
+    ) -> "_NameLabels":
+        """Labels of regions and words that are laid one behind the other.
+
+        Args:
+            sizes: the numbers of regions and of words of each part.
+        """
+        rows, columns = ([0, *accumulate(numbers)] for numbers in zip(*sizes))
+        regions = [p.regions + p.regions.new_tensor([first, 0]) for p, first in zip(parts, rows)]
+        words = [p.words + p.words.new_tensor([first, 0]) for p, first in zip(parts, columns)]
+        return cls(torch.cat(regions), torch.cat(words))
 
 
 @functools.lru_cache(maxsize=1 << 16)

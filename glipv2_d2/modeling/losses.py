@@ -74,7 +74,7 @@ class GroundingLosses:
         matches = self.match(anchors, targets) if matches is None else matches
         positive = matches >= 0
         boxes = torch.cat([b[row[row >= 0]] for b, row in zip(targets.boxes, matches)])
-        num_positive = mean_over_processes(positive.sum().float()).clamp(min=1.0)
+        num_positive = mean_over_processes(positive.sum().float(), least=1.0)
         token_loss = self._token_loss(output.logits, matches, targets) / num_positive
 
         all_anchors = torch.cat(anchors).expand_as(output.deltas)

@@ -1,9 +1,12 @@
-"""Images of different sizes in one batch, each padded as if it were alone."""
+"""Images of different sizes: each padded as if it were alone, or as beside others."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["by_padded_size"]
+import torch.nn.functional as F
+from detectron2.structures import ImageList
+
+__all__ = ["by_padded_size", "pad_beside"]
 
 
 def by_padded_size(
@@ -34,3 +37,17 @@ def by_padded_size(
         found = run(*([values[i] for i in rows] for values in (batched_inputs, *more)))
         results.update(zip(rows, found, strict=True))
     return [results[i] for i in range(len(batched_inputs))]
+
+
+def pad_beside(images: ImageList, batched_inputs: Sequence[dict], stride: int) -> ImageList:
+    """Images padded with zeros to the size that they have in the batch of `batched_inputs`.
+
+    Args:
+        images: padded to a common size already.
+        batched_inputs: dicts with "image" (3, H, W), these images among them.
+        stride: sides are padded to multiples of it.
+    """
+    sides = zip(*(x["image"].shape[-2:] for x in batched_inputs))
+    height, width = (-(-max(lengths) // max(stride, 1)) * max(stride, 1) for lengths in sides)
+    room = (0, width - images.tensor.shape[-1], 0, height - images.tensor.shape[-2])
+    return ImageList(F.pad(images.tensor, room), images.image_sizes) if any(room) else images

@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, BoxMode, pairwise_iou
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as mask_util
 
+from ..data.images import read_record_image
 from ..errors import UsageError
 from ..evaluation.coco_truth import compressed_rle
 
@@ -171,8 +172,9 @@ def sheet_items(
     count: int = 12,
     score_threshold: float = 0.3,
     seed: int = 0,
+    chosen: Sequence[int] | None = None,
 ) -> list[SheetItem]:
-    """Choose images of a data set at random, with the results of a detector.
+    """Images of a data set, chosen at random, with the results of a detector.
 
     Args:
         dataset_name: a registered detection data set.
@@ -182,6 +184,7 @@ def sheet_items(
         count: number of images, at most.
         score_threshold: predictions below are not drawn.
         seed: of the choice.
+        chosen: the positions of the images in the data set; None: `count` at random.
     """
     records = DatasetCatalog.get(dataset_name)
     metadata = MetadataCatalog.get(dataset_name)
@@ -193,9 +196,10 @@ def sheet_items(
         if result["score"] >= score_threshold:
             label = names[ids[result["category_id"]]]
             by_image.setdefault(result["image_id"], []).append((result, label))
-    chosen = np.random.default_rng(seed).permutation(len(records))[:count]
+    if chosen is None:
+        chosen = sorted(np.random.default_rng(seed).permutation(len(records))[:count])
     items = []
-    for record in (records[i] for i in sorted(chosen)):
+    for record in (records[i] for i in chosen):
         size = (record["height"], record["width"])
         truth = [
             LabeledBox(
@@ -209,7 +213,7 @@ def sheet_items(
             LabeledBox(_corners(r["bbox"]), label, r["score"], _mask(r, size))
             for r, label in by_image.get(record["image_id"], [])
         ]
-        image = Image.open(record["file_name"]).convert("RGB")
+        image = Image.fromarray(read_record_image(record, "RGB"))
         items.append(SheetItem(image, truth, found))
     return items
 

@@ -154,9 +154,20 @@ def test_training_may_start_from_an_official_model_of_another_kind(unfused, tmp_
 
 
 def test_the_file_is_named_when_conversion_fails(official, tmp_path):
-    torch.save({**official, "rpn.tunable_linear.weight": torch.ones(2, 32)}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="w.pth.*prompt-tuned"):
+    torch.save({**official, "rpn.head.log_scale_2": torch.ones(2, 32)}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="w.pth.*log_scale_2.*no place"):
         load_weights(tiny_model(), tmp_path / "w.pth")
+
+
+def test_every_loader_takes_the_offsets_of_a_prompt_tuned_official_model(official, tmp_path):
+    offsets = torch.full((1000, 32), 0.25)
+    torch.save({**official, "rpn.tunable_linear.weight": offsets}, tmp_path / "w.pth")
+    ours, stock = tiny_model(), tiny_model()
+    load_weights(ours, tmp_path / "w.pth")
+    DetectionCheckpointer(stock).load(str(tmp_path / "w.pth"))
+    for model in (ours, stock):
+        assert torch.equal(model.prompt_embeddings.default, offsets)
+        assert not model.prompt_embeddings.default.requires_grad
 
 
 def test_a_truncated_release(released, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from glip_commands.main import main
+from tests.support.detection_exports import roboflow_yolo
 
 
 @pytest.fixture
@@ -46,7 +47,12 @@ def test_a_coco_json(annotated, capsys):
     assert "hot_dog 3" in printed and "2, 1 without boxes" in printed
     assert "'hot dog': 1 boxes, tokens" in printed and "hot dog" in printed
     assert "test: the same 1 prompts as above" in printed
-    assert sorted(p.name for p in output.glob("*.png")) == ["000.png", "001.png", "002.png"]
+    assert sorted(p.name for p in output.glob("*.png")) == [
+        "000.png",
+        "001.png",
+        "002.png",
+        "samples.png",
+    ]
     assert (output / "report.txt").read_text() in printed
 
 
@@ -57,6 +63,18 @@ def test_a_coco_json(annotated, capsys):
 def test_other_formats(annotated, capsys, name, kind, expected):
     assert main(arguments(annotated, name, kind, "--samples", "1")) == 0
     assert expected in capsys.readouterr().out
+
+
+def test_an_export_by_its_path_and_a_split_that_shares_images(tmp_path, capsys):
+    folder = str(roboflow_yolo(tmp_path))
+    assert main(["inspect", folder, "--split", "val", "--samples", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 usable records of 2" in printed and "classes: 2, 0 without boxes" in printed
+    assert main(["inspect", folder, "--split", "val", "--against", folder, "--samples", "1"]) == 1
+    assert "warning: 2 of 2 images are in " in (printed := capsys.readouterr().out)
+    assert "train/images/a.png'. What is trained on must not be tested on" in printed
+    assert main(["inspect", folder, "--split", "test"]) == 2
+    assert "there is no '../test/images'" in capsys.readouterr().err
 
 
 def test_problems_are_the_exit_status(annotated, capsys):
@@ -106,7 +124,10 @@ def test_a_registered_name(annotated, capsys):
     assert main(["inspect", "my_inspected", "--register", str(annotated / "my.py")]) == 0
     assert "my_inspected: 3 usable records" in capsys.readouterr().out
     assert main(["inspect", "nothing_of_this_name"]) == 2
-    assert "no data set named 'nothing_of_this_name'; register it" in capsys.readouterr().err
+    assert (
+        "no data set named 'nothing_of_this_name', nor a file or folder: register"
+        in capsys.readouterr().err
+    )
     assert main(["inspect"]) == 2
     assert "give either the NAME" in capsys.readouterr().err
     assert main(arguments(annotated, "odvg.jsonl", "odvg", "--option", "lazy")) == 2

@@ -62,7 +62,7 @@ def pretended(monkeypatch):
             files.mkdir(parents=True)
             (files / "coco_instances_results.json").write_text(json.dumps([TRUTH]))
             seed = next((s for s in (300, 30, 3) if f"seed{s}/" in str(folder)), 0)
-            select = f"{values['evaluation.dataset']}_{values['evaluation.select']}"
+            select = values["evaluation.val"]
             results = {s: {"bbox": {"AP": b + seed / 15}} for s, b in (("test", 10), (select, 20))}
             (folder / "last_results.json").write_text(json.dumps(results))
         else:
@@ -78,14 +78,16 @@ def test_a_sweep_ends_in_the_table(sweep, pretended, tmp_path, capsys):
     table = sweep()
     assert len(pretended) == 13
     lines = table.splitlines()
-    assert lines[2].startswith("| tiny_train | 0 | test | 10.0 |") and lines[2].endswith("10.0 |")
-    assert lines[3].startswith("| tiny_train | 0 | val | 20.0 |")
+    assert lines[2].startswith("| tiny_train | - | 0 | test | 10.0 |") and lines[2].endswith(
+        "10.0 |"
+    )
+    assert lines[3].startswith("| tiny_train | - | 0 | val | 20.0 |")
     assert (tmp_path / "sweep/table.md").read_text() == table
-    assert "tiny_train,0,test,10.0" in (tmp_path / "sweep/table.csv").read_text()
+    assert "tiny_train,-,0,test,10.0" in (tmp_path / "sweep/table.csv").read_text()
     submitted = json.loads((tmp_path / "sweep/evalai_zero_shot.json").read_text())
     assert len(submitted) == 13 and submitted["pothole"] == [TRUTH]
-    command = next(c for c in pretended if "evaluation.dataset=odinw_EgoHands_generic" in c)
-    assert "evaluation.select=minival" in command
+    command = next(c for c in pretended if "evaluation.test=odinw_EgoHands_generic_test" in c)
+    assert "evaluation.val=odinw_EgoHands_generic_minival" in command
     assert "evaluation.caption_knowledge=False" in command
     capsys.readouterr()
     assert sweep() == table
@@ -97,7 +99,7 @@ def test_an_interrupted_run_is_done_again(sweep, pretended, tmp_path, monkeypatc
     only = ("--only", "pothole,Packages,Aquarium")
 
     def interrupted(arguments, log):
-        if "evaluation.dataset=odinw_Packages" in arguments:
+        if "evaluation.val=odinw_Packages_val" in arguments:
             raise KeyboardInterrupt
         return pretend(arguments, log)
 
@@ -107,8 +109,8 @@ def test_an_interrupted_run_is_done_again(sweep, pretended, tmp_path, monkeypatc
         sweep(*only)
     assert len(pretended) == 1
     table = sweep(*only, "evaluation.num_workers=2")
-    done = [next(t for t in c if t.startswith("evaluation.dataset")) for c in pretended]
-    assert done == [f"evaluation.dataset=odinw_{n}" for n in ("Aquarium", "Packages", "pothole")]
+    done = [next(t for t in c if t.startswith("evaluation.val=")) for c in pretended]
+    assert done == [f"evaluation.val=odinw_{n}_val" for n in ("Aquarium", "Packages", "pothole")]
     assert table.splitlines()[2].endswith("| - |")  # three data sets are not the benchmark
 
 
@@ -116,7 +118,7 @@ def test_the_suite_of_35(sweep, pretended):
     table = sweep("--suite", "35")
     assert len(pretended) == 35
     assert all("evaluation.caption_knowledge=True" in command for command in pretended)
-    assert any("evaluation.dataset=odinw35_CottontailRabbits" in command for command in pretended)
+    assert any("evaluation.test=odinw35_CottontailRabbits_test" in command for command in pretended)
     assert table.splitlines()[2].endswith("| 10.0 |")
 
 
@@ -146,6 +148,24 @@ def test_all_data(sweep, pretended):
     assert [("--tune" in command) for command in pretended] == [False, True, False]
     assert "dataloader.train.datasets=[['odinw_pothole_train',1]]" in pretended[1]
     assert "train.patience.stop=4" in pretended[1]
+
+
+def test_several_modes(sweep, pretended, tmp_path):
+    table = sweep(
+        "--shots", "0,3", "--seeds", "3,30", "--only", "pothole", "--mode", "full,prompt"
+    )  # fmt: skip
+    assert len(pretended) == 9  # zero-shot once
+    folder = tmp_path / "sweep/prompt_3_shot_seed30/pothole"
+    training, evaluation = (c for c in pretended if f"train.output_dir={folder}" in " ".join(c))
+    for words in (training, evaluation):  # a tuned prompt has the name of its training set
+        assert words[words.index("--mode") + 1] == "prompt"
+        assert "dataloader.train.datasets=[['odinw_pothole_fewshot_train_shot3_seed30',4]]" in words
+    assert not any("--mode" in c for c in pretended[:5])
+    rows = [[word.strip() for word in line.split("|")[2:5]] for line in table.splitlines()[2:]]
+    assert rows[::2] == [["-", "0", "test"], ["full", "3", "test"], ["prompt", "3", "test"]]
+    assert {p.name for p in (tmp_path / "sweep").glob("evalai_*")} == {
+        "evalai_zero_shot.json", "evalai_3_shot.json", "evalai_prompt_3_shot.json",
+    }  # fmt: skip
 
 
 def test_missing_data(sweep, pretended, odinw_root, tmp_path, capsys):
@@ -193,8 +213,9 @@ def test_real_runs(sweep, tiny_weights, monkeypatch, tmp_path):
         "dataloader.train.mapper.augmentations=[]",
     )  # fmt: skip
     assert len(commands) == 3
-    rows = [line.split("|")[2:4] for line in table.splitlines()[2:]]
-    assert rows == [[" 0 ", " test "], [" 0 ", " val "], [" 3 ", " test "], [" 3 ", " val "]]
+    rows = [line.split("|")[2:5] for line in table.splitlines()[2:]]
+    settings = (("-", 0, "test"), ("-", 0, "val"), ("full", 3, "test"), ("full", 3, "val"))
+    assert rows == [[f" {word} " for word in setting] for setting in settings]
     trained = tmp_path / "sweep/3_shot_seed30/pothole/training"
     best, last = (read_checkpoint(trained / f"model_{n}.pth") for n in ("best", "final"))
     assert last["iteration"] == 3  # two epochs of two images, four copies, batches of four

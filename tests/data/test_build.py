@@ -1,5 +1,6 @@
 import json
 import re
+from collections import Counter
 from itertools import islice
 
 import numpy as np
@@ -13,6 +14,7 @@ from glipv2_d2.data import (
     build_grounding_test_loader,
     build_grounding_train_loader,
     load_records,
+    register_grounding_dataset,
 )
 from glipv2_d2.data.build import relabel
 from glipv2_d2.errors import ConfigError, DataError
@@ -119,9 +121,9 @@ def test_a_batch_of_the_test_loader_holds_images_of_like_shapes(coco_json, datas
 
 
 def test_bad_arguments(datasets, tokenizer, monkeypatch):
-    def build(names, batch=4):
+    def build(names, batch=4, **options):
         return build_grounding_train_loader(
-            names, mapper=make_mapper(tokenizer), total_batch_size=batch
+            names, mapper=make_mapper(tokenizer), total_batch_size=batch, **options
         )
 
     with pytest.raises(ValueError, match="list of training data sets is empty"):
@@ -136,6 +138,8 @@ def test_bad_arguments(datasets, tokenizer, monkeypatch):
         build(["missing"])
     with pytest.raises(ValueError, match="positive multiple"):
         build(datasets[0], batch=0)
+    with pytest.raises(ValueError, match=r"repeat_threshold is .* in \(0, 1\], got 2"):
+        build(datasets[0], repeat_threshold=2)
     monkeypatch.setattr(comm, "get_world_size", lambda: 3)
     with pytest.raises(ValueError, match="number of processes, 3"):
         build(datasets[0])
@@ -311,4 +315,39 @@ def test_images_of_questions_can_be_excluded(datasets, task_sets, tokenizer):
             mapper=make_mapper(tokenizer),
             total_batch_size=4,
             exclude_images_of=[datasets[0]],
+        )
+
+
+def test_images_of_rare_classes_are_seen_more_often_within_their_data_set(
+    coco_json, datasets, tokenizer, caplog
+):
+    content = json.loads(coco_json.read_text())
+    for i, annotation in enumerate(content["annotations"]):
+        annotation["category_id"] = 2 if i == 10 else 1
+    coco_json.write_text(json.dumps(content))
+    with caplog.at_level("INFO", "glipv2_d2"):
+        loader = build_grounding_train_loader(
+            list(datasets), mapper=make_mapper(tokenizer), total_batch_size=24, seed=0,
+            repeat_threshold=1 / 3,
+        )  # fmt: skip
+    seen = Counter(key for batch in islice(loader, 26) for key in keys(batch))
+    # One of twelve images has the class, sqrt(1/3 / (1/12)) = 2: 2/13 of the data set's half.
+    assert seen[datasets[0], 10] == pytest.approx(26 * 12 * 2 / 13, abs=5)
+    assert sum(count for (name, _), count in seen.items() if name == datasets[0]) == 26 * 12
+    assert all(seen[datasets[1], 100 + i] == 26 for i in range(12))
+    assert "of 12 images 1 are seen more often than others, up to 2.0 times" in caplog.text
+
+
+def test_classes_are_not_counted_of_what_is_read_while_it_is_trained_on(
+    images, tmp_path, tokenizer
+):
+    line = {"filename": "1.png", "height": 60, "width": 80, "detection": {"instances": []}}
+    line["detection"]["instances"] = [{"bbox": [1, 1, 9, 9], "label": 0, "category": "cat"}]
+    path = tmp_path / "boxes.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    options = {"lazy": True, "label_map": {"0": "cat"}}
+    register_grounding_dataset("boxes", str(path), str(images), "odvg", reader_options=options)
+    with pytest.raises(ConfigError, match="'boxes' is read by offset while .*repeat_threshold=nul"):
+        build_grounding_train_loader(
+            "boxes", mapper=make_mapper(tokenizer), total_batch_size=1, repeat_threshold=0.1
         )

@@ -68,3 +68,12 @@ def test_an_image_row_says_whose_it_is(tmp_path):
     assert image_bytes(ImageSource(TSV, str(path), 0, 0, "")) == b"image"  # not compared
     with pytest.raises(DataError, match="has the key 'k', expected 'j'"):
         image_bytes(ImageSource(TSV, str(path), 0, 0, "j"))
+
+
+def test_a_text_of_base64_within_a_file(tmp_path):
+    path = tmp_path / "a.json"
+    text = base64.b64encode(b"image")
+    path.write_bytes(b'{"imageData": "' + text + b'"}')
+    assert image_bytes(ImageSource("base64", str(path), 15, len(text), "")) == b"image"
+    with pytest.raises(DataError, match="a.json is no base64"):
+        image_bytes(ImageSource("base64", str(path), 14, len(text), ""))

@@ -10,7 +10,7 @@ from multiprocessing.reduction import ForkingPickler
 import pytest
 from detectron2.utils import comm
 
-from glipv2_d2.cli.inspection import draw_record, scan_dataset
+from glipv2_d2.cli.inspection import draw_record
 from glipv2_d2.data import (
     GroundingDatasetMapper,
     build_grounding_test_loader,
@@ -18,6 +18,7 @@ from glipv2_d2.data import (
     register_grounding_dataset,
 )
 from glipv2_d2.data.report import LEFT_OUT, REPLACED
+from glipv2_d2.data.survey import survey
 from glipv2_d2.errors import DataError
 from tests.support.pretraining_files import (
     BOXES,
@@ -211,12 +212,12 @@ def test_the_test_loader_reads_them_too(large, tokenizer):
 
 
 def test_inspecting_them(large):
-    scan, records = scan_dataset("large_tsv", check_images=True)
-    assert (scan.total, scan.records, scan.captions) == (4, 3, 3)
-    assert scan.problems.kinds["too few boxes"][0] == 1
-    scan, records = scan_dataset("large_tar", max_records=2)
-    assert (scan.total, scan.records) == (5, 2)
-    assert draw_record(records[1], size=160).width == 360
+    found = survey("large_tsv", check_images=True)
+    assert (found.total, len(found.usable), found.captions) == (4, 3, 3)
+    assert found.problems.kinds["too few boxes"][0] == 1
+    found = survey("large_tar", max_records=2)
+    assert (found.total, len(found.usable)) == (5, 2)
+    assert draw_record(found.usable[1], size=160).width == 360
 
 
 def test_the_loader_can_be_sent_to_spawned_workers(large, tokenizer):

@@ -1,3 +1,4 @@
+import math
 import random
 import re
 from itertools import islice
@@ -197,3 +198,31 @@ def test_what_was_asked_to_be_left_out_never_stops_the_run():
     )
     assert all(record % 2 for record in islice(stream, 300))
     assert stream.report.totals()[REPLACED] > 100
+
+
+def test_repeat_factors_share_an_epoch_of_the_size_that_the_weight_says():
+    factors = torch.tensor([1.0, 1.0, 4.0, 2.0])
+    sampler = MixingSampler([3, 4], [2, 1.5], seed=0, repeat_factors=[None, factors])
+    epochs = [sampler.epoch(number).tolist() for number in range(400)]
+    assert {len(epoch) for epoch in epochs} == {2 * 3 + 6}
+    assert all(epoch.count(i) == 2 for epoch in epochs for i in range(3))
+    # 6 samples of an epoch in the ratios 1 : 1 : 4 : 2, each number rounded up or down.
+    for image, mean in zip(range(3, 7), (0.75, 0.75, 3.0, 1.5)):
+        times = [epoch.count(image) for epoch in epochs]
+        assert set(times) == {math.floor(mean), math.ceil(mean)}
+        assert sum(times) / len(times) == pytest.approx(mean, abs=0.1)
+
+
+def test_repeat_factors_resume_and_are_shared_as_other_epochs(monkeypatch):
+    factors = torch.rand(9, generator=torch.Generator().manual_seed(0)) + 1
+    options = {"sizes": [9], "weights": [1.3], "seed": 5, "repeat_factors": [factors]}
+    alone = indices(monkeypatch, 0, 1, 60, **options)
+    shares = [indices(monkeypatch, rank, 2, 30, **options) for rank in range(2)]
+    assert alone == [share[step] for step in range(30) for share in shares]
+    assert list(islice(MixingSampler(**options).stream(17), 13)) == shares[1][17:]
+
+
+def test_equal_repeat_factors_are_none():
+    """Every image once, whatever the rounding of the cumulated shares."""
+    sampler = MixingSampler([1000], [1], seed=0, repeat_factors=[torch.full((1000,), 1.7)])
+    assert sorted(sampler.epoch(0).tolist()) == list(range(1000))

@@ -91,7 +91,7 @@ def test_a_command_of_the_page(
     arguments = [named(a, weights, tmp_path / "output") for a in rest] + short
     if program == "odinw":
         assert main(["odinw", *arguments]) == 0
-        assert "\n| Model | Shot | Split | PascalVOC |" in capsys.readouterr().out
+        assert "\n| Model | Tune | Shot | Split | PascalVOC |" in capsys.readouterr().out
         return
     if "train.output_dir" not in " ".join(rest):
         arguments.append(f"train.output_dir={tmp_path / 'output'}")

@@ -5,10 +5,19 @@ import math
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 from torch import nn
 
 from glipv2_d2.engine.freezing import freeze_all_but
-from glipv2_d2.engine.optim import AdamWAndSGD, GradientClipper, get_glip_optimizer_params
+from glipv2_d2.engine.optim import (
+    AdamWAndSGD,
+    GradientClipper,
+    build_optimizer,
+    get_glip_optimizer_params,
+)
+from glipv2_d2.engine.trainer import GLIPTrainer
+from glipv2_d2.errors import ConfigError
+from tests.support.two_processes import TwoLosses, batch
 
 
 class Toy(nn.Module):
@@ -218,3 +227,26 @@ def test_nonfinite_gradient_is_reported_and_zero_means_no_clipping():
     weight.grad = torch.tensor([float("nan")])
     optimizer.step()
     assert len(seen) == 1 and math.isnan(seen[0])
+
+
+def test_what_cannot_be_fused_is_one_error():
+    """On this machine everything can, so with another switch that excludes it."""
+    config = L(torch.optim.AdamW)(params=[torch.zeros(1)], fused=True, foreach=True)
+    with pytest.raises(
+        ConfigError, match="optimizer.fused=True is not possible here: .*fused=null"
+    ):
+        build_optimizer(config)
+    config.foreach = None
+    assert build_optimizer(config).param_groups[0]["fused"] is True
+
+
+@pytest.mark.parametrize("precision", [None, "fp16"])
+def test_a_fused_training_is_the_same(precision):
+    """Under clipping and a gradient scaler, on CPU."""
+    results = []
+    for fused in (None, True):
+        model = TwoLosses()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=fused)
+        GLIPTrainer(model, [batch(i, 4) for i in range(4)], optimizer, 0.1, precision).train(0, 4)
+        results.append(model.linear.weight.detach())
+    torch.testing.assert_close(*results, atol=1e-6, rtol=1e-5)  # one kernel rounds otherwise

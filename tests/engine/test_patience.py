@@ -29,7 +29,8 @@ class Trainer(TrainerBase):
         saving = Saving(checkpointer, StopSignals(), period=100)
 
         def evaluate():
-            return {"bbox": {"AP": next(self.values)}}
+            value = next(self.values)
+            return value if isinstance(value, dict) else {"bbox": {"AP": value}}
 
         self.patience = Patience(metric, rates, checkpointer, 1, evaluate, saving, **limits)
         self.register_hooks([rates, self.patience])
@@ -84,3 +85,30 @@ def test_a_resumed_run_remembers(tmp_path):
 def test_an_unknown_metric(tmp_path):
     with pytest.raises(ConfigError, match="'bbox/AP51', which the evaluation.*gives: bbox/AP"):
         Trainer([1, 2, 3], tmp_path, metric="bbox/AP51").train(0, 3)
+
+
+def test_the_mean_of_several_metrics_decides(tmp_path, caplog):
+    values = [{"lvis": {"AP": a}, "flickr": {"R@1": r}} for a, r in ((5, 80), (20, 70), (9, 78))]
+    both = ["lvis/AP", "flickr/R@1"]
+    with caplog.at_level("INFO", "glipv2_d2"):
+        Trainer(values, tmp_path / "both", metric=both).train(0, 3)
+    assert best(tmp_path / "both") == 1  # 42.5, 45, 43.5
+    assert "lvis/AP 20.00, flickr/R@1 70.00: their mean, 45.00, tells" in caplog.text
+    Trainer(values, tmp_path / "one", metric=both[1:]).train(0, 3)
+    assert best(tmp_path / "one") == 0
+    with pytest.raises(
+        TrainingEnded, match="the mean of lvis/AP and flickr/R@1 was below .* 45.00"
+    ):
+        Trainer(values, tmp_path / "stopped", metric=both, stop=1).train(0, 4)
+
+
+def test_an_undefined_metric_among_several_is_no_best(tmp_path):
+    values = [{"a": {"AP": 1.0}, "b": {"AP": 1.0}}, {"a": {"AP": 90.0}, "b": {"AP": math.nan}}]
+    Trainer(values, tmp_path, metric=["a/AP", "b/AP"]).train(0, 2)
+    assert best(tmp_path) == 0
+
+
+@pytest.mark.parametrize("metrics", [["a/AP", 3], ["a/AP", ""], 3])
+def test_what_is_no_list_of_names_is_refused(metrics, tmp_path):
+    with pytest.raises(ConfigError, match="name of a metric or a list of names, got ('a/AP', )?"):
+        Trainer([], tmp_path, metric=metrics)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog
 from torch import nn
 
 from glip_commands.train import parse
@@ -64,3 +65,23 @@ def test_a_loader_of_another_kind_is_told_nothing():
     config.dataloader.train._target_ = "detectron2.data.build_detection_train_loader"
     tell_tasks(config, instantiate(tiny_tasks_config()))
     assert "tasks" not in config.dataloader.train
+
+
+def test_further_test_sets_are_evaluated_as_the_configs_own(tmp_path):
+    register = tmp_path / "mine.py"
+    register.write_text(
+        "from glipv2_d2.data import register_coco_dataset\n"
+        "register_coco_dataset('my_old', 'old.json', 'images')\n"
+    )
+    command = ["--config-file", "demo/scenes.py", "--register", str(register), "--old", "my_old"]
+    config = load_config(parse([*command, "dataloader.test.num_workers=3"]))
+    assert "my_old" in DatasetCatalog
+    added = config.dataloader.further_tests.my_old
+    assert (added.test.dataset, added.test.num_workers) == ("my_old", 3)
+    assert added.test.mapper.augmentations == config.dataloader.test.mapper.augmentations
+    assert added.evaluator.dataset_name == "my_old"
+    assert added.evaluator.output_dir == f"{config.train.output_dir}/inference/my_old"
+    assert config.dataloader.test.dataset == "scenes_val"
+    for taken in ("scenes_val", "my_old,my_old"):
+        with pytest.raises(ConfigError, match=f"'{taken[:6]}.*' is a test set already"):
+            load_config(parse(["--config-file", "demo/scenes.py", "--old", taken]))

@@ -30,7 +30,7 @@ def test_trains_evaluates_and_writes_what_it_did(run_train_net):
     assert (folder / "config.yaml").exists()
     log = (folder / "log.txt").read_text()
     # Of this package: what is trained on, how large the model is, its tables.
-    assert "Training on tiny: " in log and "million parameters" in log
+    assert "Training on tiny: " in log and "What is trained:" in log
     assert "over 3 of the 3 classes" in log
     history = json.loads((folder / "results.json").read_text())
     assert [entry["iterations"] for entry in history] == [4, 2]
@@ -139,6 +139,17 @@ def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
     assert {v.dtype for v in weights(folder).values() if v.is_floating_point()} == {torch.float32}
 
 
+def test_micro_batches_change_nothing_but_the_memory(run_train_net):
+    """A run may even go on with another number of them."""
+    whole = run_train_net(output="whole")
+    parts = run_train_net("train.micro_batches=4", output="parts")
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+    for name in ("model_final.pth", "model_0000002.pth"):
+        (parts / name).unlink()
+    run_train_net("--resume", "train.micro_batches=2", output="parts")
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -157,6 +168,8 @@ def test_mixed_precision_on_cpu(run_train_net, monkeypatch, precision):
         ),
         (["train.weight_decay_steps=[2]"], r"train.weight_decay_steps must .*: \[2\]"),
         (["train.log_period=0"], "train.log_period must be at least 1, got 0"),
+        (["train.micro_batches=0"], "train.micro_batches is a number from 1 on, got 0"),
+        (["train.micro_batches=3"], "train.micro_batches=3 does not divide .*=4 must be a multi"),
     ],
 )
 def test_a_refused_setting_is_named(run_train_net, options, message):
@@ -185,7 +198,7 @@ def test_a_part_is_trained_resumed_and_evaluated(run_train_net, tmp_path, caplog
     changed = {name for name, v in saved["model"].items() if not torch.equal(v, before[name])}
     assert changed and all(name.startswith("head.") for name in changed)
     assert set(saved["ema"]["shadow"]) == {n for n in before if n.startswith("head.")}
-    assert caplog.text.count("million are trained, ") == 2  # once a run
+    assert caplog.text.count("What is trained:") == 2  # once a run
     assert sorted(losses(folder)) == [0, 1, 2, 3]
     with pytest.raises(ConfigError, match="--resume from '.*': the checkpoint's moving average"):
         run_train_net("--resume", *options, "train.trained_parts=[head,neck]", "train.max_iter=5")

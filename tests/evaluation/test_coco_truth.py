@@ -13,7 +13,6 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
-from glipv2_d2.cli.inspection import scan_dataset
 from glipv2_d2.data import (
     GroundingDatasetMapper,
     build_grounding_test_loader,
@@ -21,6 +20,7 @@ from glipv2_d2.data import (
     load_records,
     register_coco_dataset,
 )
+from glipv2_d2.data.survey import survey
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import build_evaluator
 from glipv2_d2.evaluation.coco_truth import load_coco_truth
@@ -106,7 +106,7 @@ def test_what_annotation_tools_write(tool, register, write_export, tokenizer):
         assert results["bbox"][metric] == pytest.approx(100)
     if tool in MASKED:
         assert results["segm"]["AP"] == pytest.approx(100)
-    assert scan_dataset(name)[0].problems.kinds == {}
+    assert survey(name).problems.kinds == {}
 
 
 def each(field, change):
@@ -212,9 +212,9 @@ def test_what_has_none_is_refused_in_the_same_words_everywhere(case, write_expor
     )
     with pytest.raises(DataError, match=rf"{message}.*invalid='drop'"):
         load_records("no_meaning", invalid="raise")
-    scan, records = scan_dataset("no_meaning")
-    assert any(message in line for line in scan.lines())
-    assert message in caplog.text and sum(len(r["annotations"]) for r in records) == 3
+    found = survey("no_meaning")
+    assert any(message in line for line in found.lines())
+    assert message in caplog.text and sum(len(r["annotations"]) for r in found.usable) == 3
     caplog.clear()
     truth = load_coco_truth(path)
     assert [a["id"] for a in truth.dataset["annotations"]] == [1, 2, 3]

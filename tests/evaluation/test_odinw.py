@@ -9,14 +9,13 @@ from detectron2.data import MetadataCatalog
 
 from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation.odinw import (
-    ODinWRun,
     odinw_columns,
-    odinw_csv,
     odinw_run,
     odinw_table,
     summarize_odinw,
     write_evalai,
 )
+from glipv2_d2.evaluation.transfer import TransferRun, scores_csv
 
 NAMES = list(odinw_columns(13))
 # Table 11 of GLIPv2, the line of GLIP-T, in the order of its columns.
@@ -24,7 +23,7 @@ GLIP_T = [56.2, 12.5, 18.4, 70.2, 50.0, 73.8, 72.3, 57.8, 26.3, 56.0, 49.6, 17.7
 
 
 def zero_shot(split="test"):
-    return [ODinWRun(name, split, ap) for name, ap in zip(NAMES, GLIP_T)]
+    return [TransferRun(name, split, ap) for name, ap in zip(NAMES, GLIP_T)]
 
 
 def test_zero_shot_average_is_the_papers():
@@ -38,7 +37,7 @@ def few_shot(shots=3):
     """Two data sets vary with the seed: 10, 20, 30 and 60, 40, 50; the others are 0."""
     values = {"Aquarium": (10, 20, 30), "pothole": (60, 40, 50)}
     return [
-        ODinWRun(name, "test", values.get(name, (0, 0, 0))[k], shots, seed)
+        TransferRun(name, "test", values.get(name, (0, 0, 0))[k], shots, seed)
         for name in NAMES
         for k, seed in enumerate((3, 30, 300))
     ]
@@ -75,7 +74,9 @@ def test_lines_are_ordered_and_printed_for_test_and_val():
     assert table[2].endswith("| 44.1 | 46.5 |")
     assert "| 20.0 ± 8.2 |" in table[4]
     assert table[6].startswith("| GLIP-T | All | test |")
-    rows = list(csv.DictReader(io.StringIO(odinw_csv(lines, heading={"Model": "GLIP-T"}))))
+    rows = list(
+        csv.DictReader(io.StringIO(scores_csv(odinw_table(lines, heading={"Model": "GLIP-T"}))))
+    )
     assert [row["Shot"] for row in rows] == ["0", "0", "3", "10", "All"]
     assert float(rows[2]["Aquarium"]) == 20
     assert float(rows[2]["Aquarium std"]) == pytest.approx((200 / 3) ** 0.5)
@@ -91,16 +92,16 @@ def test_an_incomplete_sweep_has_no_average(caplog):
     assert str(line.average) == "-"
     assert "thermalDogsAndPeople (seed 300)" in caplog.text
     assert odinw_table([line]).markdown().splitlines()[2].endswith("| - |")
-    assert odinw_csv([line]).splitlines()[1].endswith(",,")
+    assert scores_csv(odinw_table([line])).splitlines()[1].endswith(",,")
 
 
 def test_the_35():
     columns = odinw_columns(35)
     assert len(columns) == 35
     assert set(NAMES) <= set(columns)
-    (line,) = summarize_odinw([ODinWRun(name, "test", 7.0) for name in columns], suite=35)
+    (line,) = summarize_odinw([TransferRun(name, "test", 7.0) for name in columns], suite=35)
     assert line.average.mean == pytest.approx(7)
-    (line,) = summarize_odinw([ODinWRun(name, "test", 7.0) for name in columns], suite=13)
+    (line,) = summarize_odinw([TransferRun(name, "test", 7.0) for name in columns], suite=13)
     assert set(line.scores) == set(NAMES)
 
 
@@ -121,7 +122,7 @@ def test_bad_runs_are_named():
     with pytest.raises(DataError, match="two runs of the same setting"):
         summarize_odinw(zero_shot() + zero_shot()[:1])
     with pytest.raises(DataError, match="no data set 'Atlantis'"):
-        summarize_odinw([ODinWRun("Atlantis", "test", 1.0)])
+        summarize_odinw([TransferRun("Atlantis", "test", 1.0)])
     with pytest.raises(ValueError, match="13 and 35"):
         summarize_odinw([], suite=14)
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from glipv2_d2.evaluation.odinw import Score
 from glipv2_d2.evaluation.tables import Table, metric_tables, write_results
+from glipv2_d2.evaluation.transfer import Score
 
 TABLE = Table("Recall", ("category", "phrases", "R@1"), [["all", 12, 50.126], ["cat", 3, np.nan]])
 

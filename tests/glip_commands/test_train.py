@@ -2,9 +2,10 @@
 
 import pytest
 
+from glip_commands.command import MODES
 from glip_commands.main import main
 from glip_commands.train import parse
-from glipv2_d2.engine import training
+from glipv2_d2.engine import training, transfer
 
 
 @pytest.fixture
@@ -37,3 +38,7 @@ def test_options_may_stand_behind_overrides():
     args = parse(["--config-file", "a.py", *given])
     assert args.resume and args.num_gpus == 0
     assert args.opts == ["train.max_iter=3", "optimizer.lr=-1"]
+
+
+def test_the_modes_of_transfer_are_all_offered():
+    assert tuple(transfer.MODES) == MODES

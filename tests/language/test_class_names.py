@@ -13,6 +13,7 @@ from glipv2_d2.language.class_names import (
     bare_name,
     class_labels,
     detection_classes,
+    near_duplicates,
     root_class_warning,
     written_alike,
 )
@@ -134,3 +135,12 @@ def test_whoever_reads_the_data_is_told_once(coco_json, images, caplog):
     assert len(lines) == 2 and all("data set 'tiny_doubtful'" in line for line in lines)
     assert "'zoo' (id 0), the supercategory of 'cat', 'dog', 'Dog'" in lines[0]
     assert "'dog' (id 2) = 'Dog' (id 3)" in lines[1]
+
+
+def test_names_that_are_perhaps_one_class():
+    names = ["helmet", "Helmets", "hel-met", "helmat", "box", "boxes", "house", "mouse",
+             "zone 1", "zone 2", "bolt", "Bolt"]  # fmt: skip
+    pairs = near_duplicates(names)
+    assert ("helmet", "Helmets") in pairs and ("helmet", "hel-met") in pairs
+    assert ("helmet", "helmat") in pairs and ("box", "boxes") in pairs
+    assert not {"house", "mouse", "zone 1", "zone 2", "bolt"} & {n for pair in pairs for n in pair}

@@ -37,6 +37,7 @@ model = L(GLIP)(
         pretrained=True,
         num_layers_averaged=1,
         max_tokens=256,
+        use_checkpoint=False,
         frozen=False,
     ),
     neck=L(VLTower)(

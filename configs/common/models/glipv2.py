@@ -45,6 +45,7 @@ def use_clip_text(model):
         num_layers=12,
         max_tokens=256,
         mask_token_id=49404,
+        use_checkpoint=False,
         frozen=False,
     )
     model.neck.text_channels = 512

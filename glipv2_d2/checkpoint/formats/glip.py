@@ -20,7 +20,7 @@ from .registry import WEIGHT_FORMATS, WeightFormat, Weights
 __all__ = ["OfficialGlip", "convert_official_glip"]
 
 _TOWER = "rpn.head.dyhead_tower."
-_TUNABLE = "rpn.tunable_linear.weight"
+_OFFSETS = "prompt_embeddings.default"
 
 # Where a key begins in the official model -> in ours. {N+1} counts one on from what N matched.
 _PREFIXES = (
@@ -34,6 +34,7 @@ _PREFIXES = (
     (r"rpn\.head\.dot_product_projection_text\.", "head.text_projection."),
     (r"rpn\.head\.(?=(bbox_pred|centerness)\.)", "head."),
     (r"rpn\.head\.(?=(log_scale|bias_lang|bias0)$)", "head."),
+    (r"rpn\.tunable_linear\.weight$", _OFFSETS),
 )
 
 # Inside one entry of the tower: its beginning there -> in our block.
@@ -86,7 +87,6 @@ class OfficialGlip(WeightFormat):
             r"rpn\.loss_evaluator\.shallow_.*",
             "shallow contrastive projections, a loss of pre-training only",
         ),
-        (re.escape(_TUNABLE), "offsets of prompt tuning, all zero: the model was not prompt-tuned"),
     )
     parts = {
         "backbone.bottom_up": ("backbone.body.",),
@@ -114,7 +114,7 @@ def convert_official_glip(state_dict: Weights) -> dict[str, torch.Tensor]:
 
     Raises:
         CheckpointError: not an official GLIP; a name that is neither mapped nor explained; a part
-            of a joined tensor is missing; offsets of prompt tuning that are not zero.
+            of a joined tensor is missing.
     """
     state = dict(zip(plain_names(state_dict), state_dict.values()))
     known = OfficialGlip()
@@ -123,7 +123,6 @@ def convert_official_glip(state_dict: Weights) -> dict[str, torch.Tensor]:
             f"not the weights of an official GLIP: none of their {len(state)} names begins with "
             f"'{_TOWER}'; give the 'model' entry of a released file"
         )
-    _refuse_tuned_prompts(state)
     fused = any(name.startswith(_TOWER) and ".b_attn." in name for name in state)
     converted: dict[str, torch.Tensor] = {}
     joined: dict[str, dict[int, torch.Tensor]] = {}
@@ -138,6 +137,8 @@ def convert_official_glip(state_dict: Weights) -> dict[str, torch.Tensor]:
         else:
             joined.setdefault(target, {})[part] = value
     converted.update((name, _join(name, parts)) for name, parts in joined.items())
+    if _OFFSETS in converted and not converted[_OFFSETS].any():
+        del converted[_OFFSETS]  # as it was initialized: the model was not prompt-tuned
     return converted
 
 
@@ -198,16 +199,6 @@ def _join(name: str, parts: Mapping[int, torch.Tensor]) -> torch.Tensor:
 
 def _part_name(name: str, part: int) -> str:
     return f"the {_QKV_PARTS[part]}" if "in_proj" in name else f"rpn.head.scales.{part}.scale"
-
-
-def _refuse_tuned_prompts(state: Weights) -> None:
-    offsets = state.get(_TUNABLE)
-    if offsets is not None and bool(offsets.any()):
-        raise CheckpointError(
-            f"'{_TUNABLE}' is not zero: this official GLIP was prompt-tuned, and learned offsets "
-            "of the prompt are not supported by this model yet; give the weights of the model "
-            "before prompt tuning"
-        )
 
 
 def _unknown_message(name: str, value: torch.Tensor) -> str:

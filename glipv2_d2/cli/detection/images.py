@@ -12,11 +12,11 @@ from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from ...engine.asked import PromptLike
 from ...engine.predictor import GroundingPredictor
 from ...errors import ConfigError, PromptError, UserError
 from ...files import whole_file
 from ...images import read_image
-from ...language.prompt import Prompt
 from .drawing import Line, draw
 from .inputs import picture_paths
 from .journal import Entry, Journal
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     total: int
 
 
-def detecting(predictor: GroundingPredictor, prompt: list[str] | Prompt) -> Ask:
+def detecting(predictor: GroundingPredictor, prompt: PromptLike) -> Ask:
     """Finds what a prompt names."""
     return lambda images: [Found(instances) for instances in predictor(images, prompt)]
 

@@ -67,6 +67,30 @@ def draw_record(record: Record, class_names: Sequence[str] = (), size: int = 720
     return _with_text(image, words, _title(record))
 
 
+def contact_sheet(
+    pictures: Sequence[Image.Image], columns: int = 3, width: int = 480
+) -> Image.Image:
+    """Several pictures as one, in rows.
+
+    Args:
+        pictures: one at least.
+        columns: pictures in a row.
+        width: of each, in pixels.
+    """
+    small = [p.resize((width, max(round(p.height * width / p.width), 1))) for p in pictures]
+    rows = [small[start : start + columns] for start in range(0, len(small), columns)]
+    step = width + _MARGIN
+    heights = [max(p.height for p in row) + _MARGIN for row in rows]
+    size = (step * len(rows[0]) + _MARGIN, sum(heights) + _MARGIN)
+    sheet = Image.new("RGB", size, (255, 255, 255))
+    top = _MARGIN
+    for row, height in zip(rows, heights):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (_MARGIN + column * step, top))
+        top += height
+    return sheet
+
+
 def _caption_words(record: Record) -> tuple[list[_Word], list[tuple[str, Color]]]:
     """The caption in words, and (number of the phrase, color) for each annotation.
 

@@ -2,92 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from detectron2.data import MetadataCatalog
-
-from ...data.datasets.odinw import odinw_names
-from ...errors import ConfigError
+from ...data.few_shot import few_shot_split
 
 ALL = "all"
 # GLIP's README: so often an epoch sees each image; few images would else give very short epochs.
-COPIES = {1: 8, 3: 4, 5: 2, 10: 1, None: 1}
+COPIES = {1: 8, 3: 4, 5: 2, 10: 1}
+ZERO_SHOT = "-"  # the mode of a run that tunes nothing
+
+
+class SweepData(NamedTuple):
+    """The registered data sets of one task.
+
+    Attributes:
+        name: in tables and of folders, e.g. `"Aquarium"`.
+        prefix: of the names of its few-shot subsets, e.g. `"odinw_Aquarium"`.
+        select: the split that chooses the model, in the names of these: `"val"` or `"minival"`.
+        train, val, test: names of the whole sets.
+    """
+
+    name: str
+    prefix: str
+    select: str
+    train: str
+    val: str
+    test: str
+
+    @property
+    def whole(self) -> tuple[str, str, str]:
+        return self.train, self.val, self.test
+
+    def few_shot(self, base: str, shots: int, seed: int) -> str:
+        """The registered name of a subset; `base`: `"train"` or `select`."""
+        return f"{self.prefix}_{few_shot_split(base, shots, seed)}"
 
 
 class Run(NamedTuple):
     """One data set in one setting.
 
     Attributes:
-        dataset: name in ODinW's table, e.g. `"Aquarium"`.
-        prefix: of its registered names, e.g. `"odinw_Aquarium"`.
-        select: split that chooses the model, `"val"` or `"minival"`.
+        data: the data sets.
+        mode: of transfer, see `engine.transfer`; `ZERO_SHOT`.
         shots: images of each class; 0 for zero-shot, None for all data.
         seed: of the few-shot files; None for zero-shot and all data.
     """
 
-    dataset: str
-    prefix: str
-    select: str
+    data: SweepData
+    mode: str
     shots: int | None
     seed: int | None
 
     @property
+    def dataset(self) -> str:
+        return self.data.name
+
+    @property
     def setting(self) -> str:
-        """Folder of the setting: `zero_shot`, `3_shot_seed30` or `all_data`."""
+        """Folder of the setting: `zero_shot`, `3_shot_seed30`, `prompt_all_data`."""
         if self.shots == 0:
             return "zero_shot"
-        return "all_data" if self.shots is None else f"{self.shots}_shot_seed{self.seed}"
+        tuned = "" if self.mode == "full" else f"{self.mode}_"
+        return tuned + ("all_data" if self.shots is None else f"{self.shots}_shot_seed{self.seed}")
 
     def folder(self, output: Path) -> Path:
         return output / self.setting / self.dataset
+
+    @property
+    def copies(self) -> int:
+        """How often an epoch sees each training image."""
+        if not self.shots:
+            return 1
+        return next((COPIES[k] for k in sorted(COPIES, reverse=True) if k <= self.shots), 1)
 
     def training_sets(self) -> tuple[str, str] | None:
         """Names of the training set and of the one that chooses; None for zero-shot."""
         if self.shots == 0:
             return None
-        if self.shots is None:
-            return f"{self.prefix}_train", f"{self.prefix}_{self.select}"
-        files = f"shot{self.shots}_seed{self.seed}"
-        return (
-            f"{self.prefix}_fewshot_train_{files}",
-            f"{self.prefix}_fewshot_{self.select}_{files}",
-        )
+        if self.shots is None or self.seed is None:
+            return self.data.train, self.data.val
+        bases = ("train", self.data.select)
+        train, choose = (self.data.few_shot(base, self.shots, self.seed) for base in bases)
+        return train, choose
 
     def needed(self) -> list[str]:
         """All data sets that the run reads."""
-        names = [f"{self.prefix}_{self.select}", f"{self.prefix}_test"]
-        return [*(self.training_sets() or ()), *names]
+        return [*(self.training_sets() or ()), self.data.val, self.data.test]
 
 
 def plan_runs(
-    suite: int, shots: Sequence[str], seeds: Sequence[int], only: Sequence[str] = ()
+    datasets: Iterable[SweepData], shots: Sequence[str], seeds: Sequence[int], modes: Sequence[str]
 ) -> list[Run]:
-    """The runs of a sweep: setting after setting, each in the order of the suite.
+    """The runs of a sweep: setting after setting, each in the order of the data sets.
 
     Args:
-        suite: 13 or 35.
-        shots: of `"0"`, `"1"`, `"3"`, `"5"`, `"10"`, `"all"`.
+        datasets: in the order of the table.
+        shots: `"0"` for zero-shot, a number of images of each class, or `"all"`.
         seeds: of the few-shot files.
-        only: names of ODinW's table; all data sets of the suite by default.
-
-    Raises:
-        ConfigError: a data set that the suite does not have.
+        modes: ways of transfer; zero-shot there is nothing to transfer.
     """
-    datasets = []
-    for test, select in zip(odinw_names(suite, "test"), odinw_names(suite, "select")):
-        name = MetadataCatalog.get(test).odinw_name
-        datasets.append((name, test.removesuffix("_test"), select.rsplit("_", 1)[-1]))
-    known = [name for name, _, _ in datasets]
-    if strangers := [name for name in only if name not in known]:
-        raise ConfigError(
-            f"ODinW-{suite} has no data set {strangers[0]!r}; it has: {', '.join(known)}"
-        )
-    datasets = [entry for entry in datasets if not only or entry[0] in only]
+    datasets = list(datasets)
     runs = []
-    for word in dict.fromkeys(shots):
-        count = None if word == ALL else int(word)
-        for seed in dict.fromkeys(seeds) if count else (None,):
-            runs += [Run(*entry, count, seed) for entry in datasets]
-    return runs
+    for mode in dict.fromkeys(modes):
+        for word in dict.fromkeys(shots):
+            count = None if word == ALL else int(word)
+            own_mode = ZERO_SHOT if count == 0 else mode
+            for seed in dict.fromkeys(seeds) if count else (None,):
+                runs += [Run(data, own_mode, count, seed) for data in datasets]
+    return list(dict.fromkeys(runs))

@@ -8,17 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog
 
-from ...data.datasets.coco_like import read_json
 from ...errors import UserError
-from ...evaluation.odinw import ODinWRun
 from ...files import whole_file
-from .plan import COPIES, Run
+from .plan import Run
 
 RESULT = "result.json"
 TRAINED = "trained"
@@ -43,6 +41,9 @@ class Settings:
         caption_knowledge: use it (zero-shot only; models are fine-tuned with the plain names).
         epochs, batch: of fine-tuning.
         keep_weights: do not remove the fine-tuned weights of a finished run.
+        old: data sets that every model is evaluated on, too: what could be done before.
+        register: Python files that register the data sets, for `glip train`.
+        data: what the results depend on of the data: file -> size and time.
     """
 
     config: str
@@ -54,6 +55,9 @@ class Settings:
     epochs: int = 200
     batch: int = 4
     keep_weights: bool = False
+    old: tuple[str, ...] = ()
+    register: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """What results depend on; a sweep that is taken up again must have the same."""
@@ -67,35 +71,48 @@ class Settings:
             "batch": self.batch,
         }
         if weights.is_file():
-            known["weights_size_and_time"] = [weights.stat().st_size, weights.stat().st_mtime_ns]
+            known["weights_size_and_time"] = size_and_time(weights)
+        # A sweep of the suite, as it was before there were others, has neither.
+        known.update({k: v for k, v in (("old", list(self.old)), ("data", self.data)) if v})
         return known
+
+    @property
+    def common(self) -> list[str]:
+        """Arguments of every `glip train`."""
+        registered = [word for file in self.register for word in ("--register", file)]
+        return ["--config-file", self.config, *self.machine, *registered]
+
+
+def size_and_time(path: Path) -> list[int]:
+    """Of a file, by which a change of it is noticed."""
+    return [path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def evaluation_command(run: Run, settings: Settings, weights: str) -> list[str]:
-    """Arguments of `glip train` that evaluate a run's model on both splits."""
+    """Arguments of `glip train` that evaluate a run's model on both splits, and on the old sets."""
     knowledge = settings.caption_knowledge and run.shots == 0
+    old = ("--old", ",".join(settings.old)) if settings.old else ()
     return [
-        *("--config-file", settings.config, "--eval", "configs/eval/odinw.py"),
-        *("--eval-only", *settings.machine, *settings.opts),
-        f"evaluation.dataset={run.prefix}",
-        f"evaluation.select={run.select}",
+        *settings.common,
+        *("--eval", "configs/eval/odinw.py", "--eval-only", *_mode(run), *old),
+        *settings.opts,
+        f"evaluation.val={run.data.val}",
+        f"evaluation.test={run.data.test}",
         f"evaluation.caption_knowledge={knowledge}",
+        *_trained_on(run),
         f"train.init_checkpoint={weights}",
         f"train.output_dir={run.folder(settings.output) / 'evaluation'}",
     ]
 
 
-def training_command(run: Run, settings: Settings, sets: tuple[str, str]) -> list[str]:
+def training_command(run: Run, settings: Settings) -> list[str]:
     """Arguments of `glip train` that fine-tune a run's model, or go on where that stopped."""
-    train, select = sets
-    copies = COPIES[run.shots]
-    source = MetadataCatalog.get(train).json_file
-    images = len(read_json(source, {"images"}, "COCO's format")["images"])
-    epoch = max(-(-images * copies // settings.batch), 1)
+    train, select = run.training_sets() or ("", "")
+    epoch = max(-(-len(DatasetCatalog.get(train)) * run.copies // settings.batch), 1)
     lower_rate, stop = PATIENCE["all" if run.shots is None else "few"]
     return [
-        *("--config-file", settings.config, "--tune", "configs/finetune/odinw.py"),
-        *("--resume", *settings.machine),
+        *settings.common,
+        *("--tune", "configs/finetune/odinw.py", *_mode(run), "--resume"),
         f"train.max_iter={epoch * settings.epochs}",
         f"train.eval_period={epoch}",
         f"train.checkpointer.period={5 * epoch}",
@@ -103,25 +120,27 @@ def training_command(run: Run, settings: Settings, sets: tuple[str, str]) -> lis
         f"train.patience.stop={stop}",
         f"dataloader.train.total_batch_size={settings.batch}",
         *settings.opts,
-        f"dataloader.train.datasets=[['{train}',{copies}]]",
+        *_trained_on(run),
         f"dataloader.test.dataset='{select}'",
         f"train.init_checkpoint={settings.weights}",
         f"train.output_dir={run.folder(settings.output) / 'training'}",
     ]
 
 
+def _mode(run: Run) -> list[str]:
+    return ["--mode", run.mode] if run.shots != 0 and run.mode != "full" else []
+
+
+def _trained_on(run: Run) -> list[str]:
+    """The training set; in the evaluation, too, where a tuned prompt has its name."""
+    sets = run.training_sets()
+    return [f"dataloader.train.datasets=[['{sets[0]}',{run.copies}]]"] if sets else []
+
+
 def finished(run: Run, output: Path) -> dict[str, Any] | None:
     """The result of a run; None if it has not been finished."""
     path = run.folder(output) / RESULT
     return json.loads(path.read_text()) if path.is_file() else None
-
-
-def odinw_runs(run: Run, result: Mapping[str, Any]) -> list[ODinWRun]:
-    """Both splits of a finished run, for the table."""
-    return [
-        ODinWRun(run.dataset, split, result[split]["bbox"]["AP"], run.shots, run.seed)
-        for split in ("test", "val")
-    ]
 
 
 def coco_results(run: Run, output: Path) -> Path:
@@ -133,7 +152,8 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
     """Do a run, or what is left of one that was interrupted.
 
     Returns:
-        Split -> results of the COCO evaluator; this is what `result.json` then holds.
+        Split or old data set -> results of its evaluator, and the `"seconds"`; this is what
+        `result.json` then holds.
 
     Raises:
         RunFailed: `glip train` ended with an error.
@@ -141,14 +161,15 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
     folder = run.folder(settings.output)
     folder.mkdir(parents=True, exist_ok=True)
     weights, start = settings.weights, time.time()
-    if sets := run.training_sets():
+    if run.training_sets():
         weights = str(folder / "training" / "model_best.pth")
         if not (folder / TRAINED).is_file():
-            _run(training_command(run, settings, sets), folder / "training.txt")
+            _run(training_command(run, settings), folder / "training.txt")
             (folder / TRAINED).touch()
     _run(evaluation_command(run, settings, weights), folder / "evaluation.txt")
     results = json.loads((folder / "evaluation" / "last_results.json").read_text())
-    result = {"val": results[f"{run.prefix}_{run.select}"], "test": results["test"]}
+    result = {"val": results[run.data.val], "test": results["test"]}
+    result.update((name, results[name]) for name in settings.old)
     result["seconds"] = round(time.time() - start, 1)
     with whole_file(folder / RESULT, "w") as file:  # a half-written one is no result
         json.dump(result, file, indent=2)

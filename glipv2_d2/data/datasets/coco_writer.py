@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from detectron2.structures import BoxMode
 
 from ...files import whole_file
 
@@ -66,13 +68,35 @@ class CocoWriter:
         image = {"id": key, "file_name": file_name, "height": height, "width": width, **fields}
         self.images.append(image)
         for category, box, *crowd in boxes:
-            self.boxes += 1
-            entry = {
-                "id": self.boxes,
-                "image_id": key,
-                "category_id": category,
-                "bbox": [round(float(v), 2) for v in box],
-                "area": round(float(box[2] * box[3]), 2),
-                "iscrowd": int(bool(crowd and crowd[0])),
-            }
-            self.file.write((",\n" if self.boxes > 1 else "\n") + json.dumps(entry))
+            self._annotation(key, category, box, bool(crowd and crowd[0]))
+
+    def add_record(self, record: Mapping[str, Any]) -> None:
+        """An image with the boxes and masks of its detection record, by contiguous class ids."""
+        self.add(record["file_name"], record["height"], record["width"], ())
+        key = self.images[-1]["id"]
+        for annotation in record["annotations"]:
+            box = BoxMode.convert(
+                list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS
+            )
+            mask = annotation.get("segmentation")
+            if isinstance(mask, Mapping) and isinstance(mask["counts"], bytes):
+                mask = {**mask, "counts": mask["counts"].decode("ascii")}
+            more = {"segmentation": mask} if mask else {}
+            crowd = bool(annotation.get("iscrowd", 0))
+            self._annotation(key, annotation["category_id"] + 1, box, crowd, **more)
+
+    def _annotation(
+        self, image: int, category: int, box: Sequence[float], crowd: bool, **fields: Any
+    ) -> None:
+        self.boxes += 1
+        entry = {
+            "id": self.boxes,
+            "image_id": image,
+            "category_id": category,
+            "bbox": [round(float(v), 2) for v in box],
+            "iscrowd": int(crowd),
+            **fields,
+        }
+        if "segmentation" not in fields:  # whose area readers compute
+            entry["area"] = round(float(box[2] * box[3]), 2)
+        self.file.write((",\n" if self.boxes > 1 else "\n") + json.dumps(entry))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ..few_shot import few_shot_split
 from ..reader import Reader
 from .coco_like import load_coco_style_json
 
@@ -81,7 +82,7 @@ def _few_shot_files(minival: bool) -> list[tuple[str, str]]:
     """(split, its base split) of the few-shot files, for instance fewshot_train_shot1_seed3."""
     bases = ("train", "val", "minival") if minival else ("train", "val")
     return [
-        (f"fewshot_{base}_shot{shots}_seed{seed}", base)
+        (few_shot_split(base, shots, seed), base)
         for base in bases
         for shots in SHOTS
         for seed in SEEDS

@@ -91,7 +91,7 @@ def register_grounding_dataset(
         )
     load = GROUNDING_FORMATS.get(format)
     fields = {"evaluator_type": "grounding", "format": format, **metadata}
-    _register(name, load, json_file, image_root, reader_options, fields)
+    register_reader(name, load, json_file, image_root, reader_options, fields)
 
 
 def register_coco_dataset(
@@ -118,10 +118,10 @@ def register_coco_dataset(
         DataError: the name is registered with other arguments; the message has both.
     """
     fields = {"evaluator_type": "coco", **metadata}
-    _register(name, load_coco_style_json, json_file, image_root, reader_options, fields)
+    register_reader(name, load_coco_style_json, json_file, image_root, reader_options, fields)
 
 
-def _register(
+def register_reader(
     name: str,
     load: Callable[..., Sequence[Any]],
     json_file: str,

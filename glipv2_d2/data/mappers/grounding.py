@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 
 from ...errors import DataError, PromptError
-from ...language.class_knowledge import knowledge_prompts
 from ...language.class_names import detection_classes
 from ...language.negatives import (
     DROPPED_POSITIVES,
@@ -36,6 +34,7 @@ from .captions import (
     with_tokens,
 )
 from .instances import make_instances
+from .vocabulary import VocabularyPrompts, class_names
 
 DROPPED_PHRASES = "boxes dropped because their phrase lies behind the token limit"
 DROPPED_TOKENLESS = "boxes dropped because the tokenizer leaves nothing of their phrase"
@@ -77,6 +76,9 @@ class GroundingDatasetMapper:
         chunk_size: at most so many names in a prompt at test time; None: as many as fit.
         caption_knowledge: at test time write the words around a class name that the metadata of the
             data set tells (`caption_knowledge`, some data sets of ODinW); see `class_knowledge`.
+        tuned_datasets: data sets with the same classes, as `datasets` of the loader of training
+            data, for which a prompt is tuned: these classes are asked for as at test time in
+            training, too, and with the prompt's embedding wherever they are the data set's.
         use_masks: give `gt_masks`, for records whose annotations have segmentations.
         recompute_boxes: boxes from the augmented masks (tighter after a crop).
         dataset_name: for records that do not name their data set.
@@ -101,6 +103,7 @@ class GroundingDatasetMapper:
         full_captions_prob: float = 1.0,
         chunk_size: int | None = None,
         caption_knowledge: bool = False,
+        tuned_datasets: str | Sequence[str | Sequence] = (),
         use_masks: bool = False,
         recompute_boxes: bool = False,
         dataset_name: str | None = None,
@@ -111,9 +114,13 @@ class GroundingDatasetMapper:
         self.augmentations = T.AugmentationList(list(augmentations))
         self.tokenizer = tokenizer
         self.image_format = image_format
-        self.separator = separator
-        self.chunk_size = chunk_size
-        self.caption_knowledge = caption_knowledge
+        self.vocabulary = VocabularyPrompts(
+            tokenizer,
+            chunk_size=chunk_size,
+            separator=separator,
+            caption_knowledge=caption_knowledge,
+            tuned_datasets=tuned_datasets,
+        )
         self.use_masks = use_masks
         self.recompute_boxes = recompute_boxes
         self.dataset_name = dataset_name
@@ -133,7 +140,6 @@ class GroundingDatasetMapper:
             separator=separator,
         )
         self._samplers: dict[str, DetectionPromptSampler] = {}
-        self._chunks: dict[str, list[Prompt]] = {}
         self._caption_pools: dict[str | None, Sequence[tuple[str, str]]] = {}
 
     def prepare(self, dataset_name: str, records: Sequence[Record]) -> None:
@@ -148,18 +154,22 @@ class GroundingDatasetMapper:
                 are captions.
 
         Raises:
-            DataError: boxes without class names, or a class that cannot be asked for.
+            DataError: boxes without class names, a class that cannot be asked for, or data on which
+                the prompt of `tuned_datasets` cannot be tuned.
         """
+        tuned = self.is_train and bool(self.vocabulary.tuned_datasets)
+        if tuned:
+            self.vocabulary.require_tuned(dataset_name)
         captions = has_captions(records)
         if captions and self.most_negatives(dataset_name):
             self._caption_pools[dataset_name] = CaptionPool(records)
         if captions and detection_classes(dataset_name) is None:
             return
         try:
-            if self.is_train:
+            if self.is_train and not tuned:
                 self._prompt_sampler(dataset_name)
             else:
-                self._vocabulary_prompts(dataset_name)
+                self.vocabulary(dataset_name)
         except PromptError as error:
             raise DataError(
                 f"{error}. The class is one of data set {dataset_name!r}: rename it in the files "
@@ -221,7 +231,7 @@ class GroundingDatasetMapper:
         else:
             name = record.get("dataset_name", self.dataset_name)
             if name is not None:
-                record["prompt"] = self._vocabulary_prompts(name)
+                record["prompt"] = self.vocabulary(name)
         aug_input = T.AugInput(image)
         self.augmentations(aug_input)
         record["image"] = _to_tensor(aug_input.image)
@@ -250,16 +260,17 @@ class GroundingDatasetMapper:
                 "so its class names are unknown: use build_grounding_train_loader, or give the "
                 "mapper a dataset_name"
             )
-        sampler = self._prompt_sampler(name)
-        sampled = sampler(
-            {a["category_id"] for a in annotations},
+        positives = {a["category_id"] for a in annotations}
+        if self.vocabulary.tuned_datasets:
+            prompt = self.vocabulary.training_prompt(name, positives)
+            return CaptionSample(prompt, _of_phrases(prompt, annotations))
+        sampled = self._prompt_sampler(name)(
+            positives,
             absent_class_ids(record, name),
             # A crowd box is not trained on, but what is in it must not be called absent.
             excluded_ids={a["category_id"] for a in crowd},
         )
-        phrases = {class_id: k for k, class_id in enumerate(sampled.prompt.class_ids)}
-        asked = [a for a in annotations if a["category_id"] in phrases]
-        kept = [{**a, "category_id": phrases[a["category_id"]]} for a in asked]
+        kept = _of_phrases(sampled.prompt, annotations)
         lost = len(annotations) - len(kept)
         self.report.count(DROPPED_POSITIVES, lost, str(record["file_name"]))
         return CaptionSample(sampled.prompt, kept)
@@ -314,31 +325,12 @@ class GroundingDatasetMapper:
             self._samplers[name] = self._make_sampler(class_names(name))
         return self._samplers[name]
 
-    def _vocabulary_prompts(self, name: str) -> list[Prompt]:
-        if name not in self._chunks:
-            names, size = class_names(name), self.chunk_size
-            knowledge = MetadataCatalog.get(name).get("caption_knowledge")
-            if self.caption_knowledge and knowledge:
-                prompts = knowledge_prompts(names, knowledge, size, self.separator)
-            else:
-                prompts = self.tokenizer.split(names, size=size, separator=self.separator)
-            self._chunks[name] = prompts
-        return self._chunks[name]
 
-
-def class_names(dataset_name: str) -> Sequence[str]:
-    """The names of a detection data set, by contiguous class id.
-
-    Raises:
-        DataError: the data set has no `thing_classes`.
-    """
-    names = detection_classes(dataset_name)
-    if not names:
-        raise DataError(
-            f"the data set {dataset_name!r} has no class names: set "
-            "MetadataCatalog.get(name).thing_classes, or load it first (COCO json sets them then)"
-        )
-    return names
+def _of_phrases(prompt: Prompt, annotations: list[Record]) -> list[Record]:
+    """The annotations of classes that a prompt asks for, numbered by its phrases."""
+    phrases = {class_id: k for k, class_id in enumerate(prompt.class_ids)}
+    asked = [a for a in annotations if a["category_id"] in phrases]
+    return [{**a, "category_id": phrases[a["category_id"]]} for a in asked]
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:

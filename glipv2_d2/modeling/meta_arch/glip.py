@@ -12,7 +12,7 @@ from torch import nn
 
 from ...errors import PromptError, UsageError
 from ...language.prompt import Prompt
-from ...language.tokenized import Tokenizer
+from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ..boxes import to_inclusive
 from ..heads import (
     GroundingHead,
@@ -26,10 +26,11 @@ from ..levels import require_fitting_levels
 from ..losses import GroundingLosses
 from ..mask_output import postprocess
 from ..matcher import GroundingTargets
-from ..padding import by_padded_size
+from ..padding import by_padded_size, pad_beside
 from ..postprocessing import Detections, GroundingPostprocessor
 from ..precision import parameter_dtype
-from ..text import TextFeatureCache, TextFeatures
+from ..processes import whole_batch
+from ..text import PromptEmbeddings, TextFeatureCache, TextFeatures
 from ..vocabulary import TrainingVocabulary, prompts_of
 from ..weights import WEIGHTS_REGISTRY
 from ..yacs import arguments_from
@@ -102,6 +103,7 @@ class GLIP(nn.Module):
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.text_cache = TextFeatureCache(language_backbone)
+        self.prompt_embeddings = PromptEmbeddings()  # for tuned prompts
         self.training_vocabulary = TrainingVocabulary(training_datasets, self.tokenizer)
         self.vocabulary_prompts: list[Prompt] = []
         if vocabulary is not None:
@@ -184,7 +186,7 @@ class GLIP(nn.Module):
         batch = self.training_batch(batched_inputs)
         images = self.preprocess_image(batch.inputs)
         features = self.visual_features(images)
-        text = self.language_backbone(batch.shown)
+        text = self.text_features(batch.shown)
         levels, words = self.neck(features, text)
         anchors = self.anchors(features)
         targets = self.targets(batch)
@@ -260,17 +262,26 @@ class GLIP(nn.Module):
         return InferencePass(self, images, prompts).detect()
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalized images, padded right and below with zeros to a common size."""
+        """Normalized images, padded right and below with zeros to a common size.
+
+        It is that of the whole batch, where this is a micro-batch: the losses count padding, too.
+        """
         dtype = parameter_dtype(self)
         digits = torch.promote_types(dtype, torch.float32)
         images = [x["image"].to(self.device).to(digits) for x in batched_inputs]
         images = [((image - self.pixel_mean) / self.pixel_std).to(dtype) for image in images]
         # The strides of P6 and P7 need no divisibility: the pyramid's last levels round up.
-        return ImageList.from_tensors(images, self.backbone.size_divisibility)
+        padded = ImageList.from_tensors(images, self.backbone.size_divisibility)
+        return pad_beside(padded, whole_batch(batched_inputs), self.backbone.size_divisibility)
 
     def visual_features(self, images: ImageList) -> list[torch.Tensor]:
         """Pyramid levels (B, C, h, w), fine to coarse."""
         return list(self.backbone(images.tensor).values())
+
+    def text_features(self, tokens: TokenizedPrompts) -> TextFeatures:
+        """The words of prompts before fusion, those of tuned prompts with what was learned."""
+        encode = self.language_backbone if self.training else self.text_cache.encode
+        return self.prompt_embeddings(encode(tokens), tokens.embedding_ids)
 
     def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
         """Fusion neck and head on B pairs of image and prompt."""
@@ -291,7 +302,8 @@ class GLIP(nn.Module):
 
     def grounding_losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
         """GLIP's own losses; none where all that they train is frozen (a mask head's training)."""
-        if not _is_trained(self.backbone, self.language_backbone, self.neck, self.head):
+        encoders = self.backbone, self.language_backbone, self.prompt_embeddings
+        if not _is_trained(*encoders, self.neck, self.head):
             return {}
         return self.losses(run.output, run.anchors, run.targets, run.matches)
 

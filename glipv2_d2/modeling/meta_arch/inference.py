@@ -190,7 +190,7 @@ class InferencePass:
         # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
         class_maps = [ClassMap.build(p.prompt, m) for p, m in zip(pairs, tokens.positive_maps)]
         selected = [level[[pair.image for pair in pairs]] for level in self.images.features]
-        levels, words = model.neck(selected, model.text_cache.encode(tokens))
+        levels, words = model.neck(selected, model.text_features(tokens))
         fused = Fused(levels, words, tokens.mask, class_maps)
         read_again = self.refining or self.answering
         if read_again and (number == 0 or (number + 1) * len(pairs) <= PAIRS_KEPT):

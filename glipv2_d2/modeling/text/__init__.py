@@ -10,12 +10,14 @@ from .cache import TextFeatureCache
 from .clip_text import ClipLanguageBackbone
 from .features import TextFeatures
 from .parallel_classes import ParallelClassBert
+from .prompt_embeddings import PromptEmbeddings
 
 __all__ = [
     "LANGUAGE_BACKBONE_REGISTRY",
     "BertLanguageBackbone",
     "ClipLanguageBackbone",
     "ParallelClassBert",
+    "PromptEmbeddings",
     "TextFeatureCache",
     "TextFeatures",
     "build_language_backbone",

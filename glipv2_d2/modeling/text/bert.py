@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from ...errors import ConfigError, PromptError
@@ -39,6 +40,7 @@ class BertLanguageBackbone(nn.Module):
         num_layers_averaged: `embedded` is the mean of the last n layers (divided by n once more, as
             the official GLIP does; official configs have n = 1).
         max_tokens: longest prompt, [CLS] and [SEP] included.
+        use_checkpoint: recompute the layers' activations in the backward pass to save memory.
         frozen: no gradients, and evaluation mode always.
 
     Raises:
@@ -53,6 +55,7 @@ class BertLanguageBackbone(nn.Module):
         num_layers: int | None = None,
         num_layers_averaged: int = 1,
         max_tokens: int = 256,
+        use_checkpoint: bool = False,
         frozen: bool = False,
     ):
         super().__init__()
@@ -65,6 +68,12 @@ class BertLanguageBackbone(nn.Module):
         self.out_channels: int = self.body.config.hidden_size  # L
         self.pretrained: str | None = model if pretrained else None
         self.num_layers_averaged = num_layers_averaged
+        self.use_checkpoint = use_checkpoint
+        if use_checkpoint:
+            # Under its new name from transformers 5 on.
+            old = self.body.gradient_checkpointing_enable
+            enable = getattr(self.body, "activation_checkpointing_enable", old)
+            enable({"use_reentrant": False})  # the other way fails with DistributedDataParallel
         self.frozen = frozen
         if frozen:
             self.requires_grad_(False)
@@ -129,7 +138,11 @@ class BertLanguageBackbone(nn.Module):
             positions = positions + padding + 1
         states = [body.embeddings(input_ids=ids, position_ids=positions)]
         for layer in body.encoder.layer:
-            states.append(bert_layer(layer, states[-1], visible, cache))
+            arguments = layer, states[-1], visible, cache
+            if self.use_checkpoint and self.training:
+                states.append(checkpoint(bert_layer, *arguments, use_reentrant=False))
+            else:
+                states.append(bert_layer(*arguments))
         if cache is not None and not len(body.encoder.layer):
             # Nothing else would count the words.
             cache.extend(body.embeddings, states[0][:, None], states[0][:, None])

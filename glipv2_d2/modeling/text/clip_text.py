@@ -3,6 +3,7 @@
 import torch
 from timm.layers import QuickGELU
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextModel
 
 from ...errors import ConfigError
@@ -61,6 +62,7 @@ class ClipLanguageBackbone(nn.Module):
         layer_norm_eps: 1e-12 in UniCL, 1e-5 in OpenAI's CLIP.
         mask_token_id: what stands for a masked word (see `CLIP_MASK_TOKEN_ID`); None: nothing
             does, or the tokenizer's own mask token.
+        use_checkpoint: recompute the layers' activations in the backward pass to save memory.
         frozen: no gradients, and evaluation mode always.
 
     Raises:
@@ -81,6 +83,7 @@ class ClipLanguageBackbone(nn.Module):
         max_tokens: int = 256,
         layer_norm_eps: float = 1e-12,
         mask_token_id: int | None = CLIP_MASK_TOKEN_ID,
+        use_checkpoint: bool = False,
         frozen: bool = False,
     ):
         super().__init__()
@@ -100,6 +103,7 @@ class ClipLanguageBackbone(nn.Module):
         self.pretrained: str | None = model if pretrained else None
         if pretrained:
             self._load_clip(model)
+        self.use_checkpoint = use_checkpoint
         self.frozen = frozen
         if frozen:
             self.requires_grad_(False)
@@ -151,5 +155,8 @@ class ClipLanguageBackbone(nn.Module):
         positions = self.positional_embedding[earlier : earlier + ids.shape[1]]
         hidden = self.token_embedding(ids) + positions
         for layer in self.layers:
-            hidden = layer(hidden, visible, cache)
+            if self.use_checkpoint and self.training:
+                hidden = checkpoint(layer, hidden, visible, cache, use_reentrant=False)
+            else:
+                hidden = layer(hidden, visible, cache)
         return self.final_norm(hidden)

@@ -7,7 +7,9 @@ from detectron2.config import instantiate
 from glipv2_d2.checkpoint import OfficialGlip, convert_official_glip, find_format
 from glipv2_d2.config import load_model_config
 from glipv2_d2.errors import CheckpointError
+from glipv2_d2.language import Prompt
 from tests.support.official_weights import official_state
+from tests.support.tiny import tiny_model
 from tools.parity.generated_weights import manifest
 
 
@@ -56,7 +58,6 @@ def test_every_entry_of_the_official_models_has_its_place(name):
         "rpn.head.mlm_head.decoder.weight",
         "rpn.loss_evaluator.shallow_contrastive_projection_text.weight",
         "rpn.resizer.fc.weight",
-        "rpn.tunable_linear.weight",
         "rpn.anchor_generator.cell_anchors.4",
         "rpn.head.cls_logits.bias",
     ],
@@ -97,10 +98,28 @@ def test_an_unknown_name_is_an_error_that_says_it(name, official):
         convert_official_glip({**official, name: torch.zeros(2)})
 
 
-def test_prompt_tuned_models_are_refused(official):
-    tuned = {**official, "rpn.tunable_linear.weight": torch.eye(3)}
-    with pytest.raises(CheckpointError, match="prompt-tuned.*not supported"):
-        convert_official_glip(tuned)
+def test_offsets_of_prompt_tuning_are_for_every_prompt(official, fused):
+    """The official forward: `tunable_linear.weight[:T]` is added to `hidden` and `embedded`."""
+    offsets = torch.randn(1000, 32, generator=torch.Generator().manual_seed(0))
+    model = tiny_model(seed=1)
+    model.load_state_dict({**official, "rpn.tunable_linear.weight": offsets})
+    tokens = model.tokenizer([Prompt.from_classes(["cat", "red kite"]), Prompt.parse("a [dog]")])
+    plain = model.language_backbone(tokens)
+    tuned = model.eval().text_features(tokens)
+    for field in ("hidden", "embedded"):
+        own, expected = (
+            getattr(tuned, field),
+            getattr(plain, field) + offsets[: plain.mask.shape[1]],
+        )
+        torch.testing.assert_close(own[tokens.mask], expected[tokens.mask])
+    assert convert_official_glip(official).keys() == model.state_dict().keys() - {
+        "prompt_embeddings.default"
+    }
+
+
+def test_offsets_that_are_all_zero_are_none(official, fused):
+    untuned = {**official, "rpn.tunable_linear.weight": torch.zeros(1000, 32)}
+    assert_same(convert_official_glip(untuned), fused.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from glipv2_d2.cli.inspection import (
+    contact_sheet,
     draw_record,
 )
 from glipv2_d2.cli.inspection.drawing import COLORS
@@ -64,3 +65,11 @@ def test_a_question_with_its_answers_and_captions_to_compare_with(tmp_path):
     unwritten = gray(tmp_path, task="caption", references=["a star " * 20, "a red star"])
     assert draw_record(unwritten, size=400).height > draw_record(asked, size=400).height
     assert draw_record(gray(tmp_path, task="caption"), size=400).height > 200
+
+
+def test_a_contact_sheet_keeps_the_shape_of_each_picture():
+    tall, wide = (Image.new("RGB", size, "red") for size in ((100, 300), (300, 100)))
+    sheet = contact_sheet([tall, wide, wide], columns=2, width=30)
+    assert sheet.size == (2 * 30 + 3 * 10, 90 + 10 + 3 * 10)  # a margin of 10 around each
+    assert sheet.getpixel((11, 99)) == sheet.getpixel((51, 19)) == (255, 0, 0)
+    assert sheet.getpixel((51, 25)) == sheet.getpixel((45, 15)) == (255, 255, 255)

@@ -206,3 +206,23 @@ def test_an_encoder_of_another_type_cannot_be_causal():
     caption = backbone.tokenizer([Prompt.unwritten("dog")])
     with pytest.raises(PromptError, match="'distilbert'.*word by word.*use one of bert, roberta"):
         backbone(caption)
+
+
+@pytest.mark.parametrize("causal", [None, torch.tensor([True, False])])
+def test_checkpointing_recomputes_the_layers_and_gives_identical_gradients(causal):
+    """Dropout included; both ways to read, by transformers and word by word."""
+    results, calls = [], []
+    for use_checkpoint in (False, True):
+        model = build(use_checkpoint=use_checkpoint).train()
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.3
+        layer = model.body.encoder.layer[0].intermediate
+        layer.register_forward_hook(lambda *_, mode=use_checkpoint: calls.append(mode))
+        torch.manual_seed(1)
+        features = model(replace(tokens(model, "a red kite", "dog"), causal=causal))
+        parameters = list(model.parameters())
+        results.append(torch.autograd.grad(features.hidden.pow(3).sum(), parameters))
+    assert calls == [False, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+    assert sum(g.abs().sum() for g in results[0]) > 0

@@ -217,3 +217,16 @@ def test_registered_and_unavailable(monkeypatch):
     monkeypatch.setattr(clip_text.PromptTokenizer, "from_pretrained", fail)
     with pytest.raises(ConfigError, match="pip install open_clip_torch"):
         ClipLanguageBackbone(pretrained=False)
+
+
+def test_checkpointing_recomputes_the_layers_and_gives_identical_gradients():
+    results, calls = [], []
+    for use_checkpoint in (False, True):
+        model = tiny_clip(use_checkpoint=use_checkpoint).train()
+        model.layers[0].linear1.register_forward_hook(
+            lambda *_, mode=use_checkpoint: calls.append(mode)
+        )
+        hidden = model(tokens(model, *CAPTIONS)).hidden
+        results.append(torch.autograd.grad(hidden.pow(3).sum(), list(model.parameters())))
+    assert calls == [False, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(*results))

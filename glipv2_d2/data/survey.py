@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from detectron2.data import MetadataCatalog
+from detectron2.structures import BoxMode
 
-from ...data.images import record_image_problem
-from ...data.loading import checked_records, is_annotated, read_dataset
-from ...data.reader import RecordIndex
-from ...data.records import Records
-from ...data.report import Report
-from ...errors import DataError, printable
-from ...language.class_names import class_labels, detection_classes
-from ...language.spans import phrase_key
+from ..errors import DataError, printable
+from ..language.class_names import class_labels, detection_classes, near_duplicates
+from ..language.spans import phrase_key
+from .images import record_image_problem
+from .loading import checked_records, is_annotated, read_dataset
+from .reader import RecordIndex
+from .records import Records
+from .report import Report
 
 Record = dict[str, Any]
 
+# COCO's sizes: the sides of squares of their largest areas.
+_SIDES = {"small": 32, "medium": 96}
+
 
 @dataclass
-class Scan:
+class DataSurvey:
     """What a data set holds.
 
     Attributes:
         name: of the data set.
         total: records in it; more than were looked at if there is a limit.
-        records: usable records, those that were looked at.
+        usable: the checked records, those that were looked at.
         annotated: False for a test set without annotations, whose truth a server keeps.
         problems: what was left out.
         images: distinct image files.
+        image_sizes: records by (height, width) of their image, where it is known.
         boxes, crowds: annotations that are trained on, and crowd boxes, which are not.
         boxes_per_record: one number for each record.
+        box_sides: of each box the side of a square of its area, in pixels of the image.
+        masks: boxes with a mask.
         captions: records with a caption, or a question.
         tasks: records of each task, of those that have one.
         answers: how often each answer is the best of a question.
@@ -49,13 +58,16 @@ class Scan:
 
     name: str
     total: int = 0
-    records: int = 0
+    usable: list[Record] = field(default_factory=list)
     annotated: bool = True
     problems: Report = field(default_factory=Report)
     images: set[str] = field(default_factory=set)
+    image_sizes: Counter = field(default_factory=Counter)
     boxes: int = 0
     crowds: int = 0
     boxes_per_record: list[int] = field(default_factory=list)
+    box_sides: list[float] = field(default_factory=list)
+    masks: int = 0
     captions: int = 0
     tasks: Counter = field(default_factory=Counter)
     answers: Counter = field(default_factory=Counter)
@@ -66,10 +78,22 @@ class Scan:
     longest: int = 0
     unknown: Counter = field(default_factory=Counter)
 
+    @property
+    def near_duplicates(self) -> list[tuple[str, str]]:
+        """Pairs of class names that are perhaps one class, see `near_duplicates`."""
+        return near_duplicates(list(self.classes))
+
+    @property
+    def size_counts(self) -> dict[str, int]:
+        """Boxes that are small, medium and large, by COCO's areas."""
+        sides = np.array(self.box_sides)
+        counts, _ = np.histogram(sides, [0, *_SIDES.values(), np.inf])
+        return dict(zip((*_SIDES, "large"), counts.tolist()))
+
     def lines(self, most: int = 10) -> list[str]:
-        """For people; at most `most` classes and kinds of problems are named."""
-        result = [f"{self.name}: {self.records} usable records of {self.total}"]
-        if self.records:
+        """For people; at most `most` classes are named, and every kind of problem."""
+        result = [f"{self.name}: {len(self.usable)} usable records of {self.total}"]
+        if self.usable:
             result += self._counts(most)
         if self.problems.clipped:
             result.append(f"boxes clipped at the border of their image: {self.problems.clipped}")
@@ -83,7 +107,7 @@ class Scan:
 
     def _counts(self, most: int) -> list[str]:
         per = self.boxes_per_record
-        result = [f"images: {len(self.images)}"]
+        result = [f"images: {len(self.images)}{self._told_image_sizes()}"]
         if not self.annotated:
             what = f", {len(self.classes)} classes" if self.classes else ""
             return [
@@ -95,6 +119,14 @@ class Scan:
             f"boxes: {self.boxes}, and {self.crowds} crowd boxes; per record {min(per)} to "
             f"{max(per)}, median {statistics.median(per):g}, {per.count(0)} records without",
         ]
+        if self.box_sides:
+            low, median, high = np.percentile(self.box_sides, (5, 50, 95))
+            counts = ", ".join(f"{count} {name}" for name, count in self.size_counts.items())
+            result.append(
+                f"box sizes: {counts} (COCO's); the side of a square of their area is {low:.0f} to "
+                f"{high:.0f} pixels (but for 5 % at both ends), median {median:.0f}; "
+                f"{self.masks} boxes have a mask"
+            )
         for task, count in self.tasks.items():
             result.append(f"records of the task {task!r}: {count}")
         if self.answers:
@@ -117,19 +149,34 @@ class Scan:
             common = ", ".join(f"{name} {count}" for name, count in self.classes.most_common(most))
             empty = sum(count == 0 for count in self.classes.values())
             result.append(f"classes: {len(self.classes)}, {empty} without boxes; most: {common}")
+        if pairs := self.near_duplicates:
+            told = ", ".join(f"{a!r} and {b!r}" for a, b in pairs[:most])
+            result.append(f"class names that are perhaps one class, {len(pairs)}: {told}")
         if self.absent is not None:
             result.append(f"federated: {self.absent} verified-absent classes over all records")
         return result
 
+    def _told_image_sizes(self) -> str:
+        if not self.image_sizes:
+            return ""
+        (height, width), count = self.image_sizes.most_common(1)[0]
+        if len(self.image_sizes) == 1:
+            return f", all of {width}x{height}"
+        sides = [side for size in self.image_sizes for side in size]
+        return (
+            f", of {len(self.image_sizes)} sizes with sides of {min(sides)} to {max(sides)} "
+            f"pixels, {count} of them {width}x{height}"
+        )
 
-def scan_dataset(
+
+def survey(
     name: str,
     *,
     max_records: int | None = None,
     check_images: bool = False,
     tokenizer: Any = None,
-) -> tuple[Scan, list[Record]]:
-    """Read and check a registered data set.
+) -> DataSurvey:
+    """Read and check a registered data set, and count what it holds.
 
     Args:
         name: in `DatasetCatalog`.
@@ -137,9 +184,6 @@ def scan_dataset(
         check_images: read the header of each image and compare its size with the record's.
         tokenizer: a `PromptTokenizer`: count the
             captions that are too long, and the words that the language model does not know.
-
-    Returns:
-        The counts, and the usable records.
 
     Raises:
         DataError: the data set is unknown, cannot be read at all, or nothing of it is usable.
@@ -149,16 +193,16 @@ def scan_dataset(
     if check_images:
         records = list(_with_images(records, report))
     report.log()
-    scan = Scan(name, total=total, problems=report)
+    result = DataSurvey(name, total, records, problems=report)
     names = class_labels(MetadataCatalog.get(name)) if detection_classes(name) else ()
-    scan.classes.update(dict.fromkeys(names, 0))
-    scan.annotated = any(map(is_annotated, records))
+    result.classes.update(dict.fromkeys(names, 0))
+    result.annotated = any(map(is_annotated, records))
     if tokenizer is not None:
-        scan.unknown = Counter(word for name in names for word in tokenizer.unknown_words(name))
+        result.unknown = Counter(word for name in names for word in tokenizer.unknown_words(name))
     for record in records:
-        _count(record, names, scan, tokenizer)
-    if scan.annotated and not (scan.boxes or scan.absent or scan.tasks):
-        report.warn(f"none of {scan.records} records has a box: alone they cannot be trained on")
+        _count(record, names, result, tokenizer)
+    if result.annotated and not (result.boxes or result.absent or result.tasks):
+        report.warn(f"none of {len(records)} records has a box: alone they cannot be trained on")
     if not records:
         reason = (
             f"nothing of it can be used: {report.summary()}"
@@ -166,7 +210,7 @@ def scan_dataset(
             else "it has no records"
         )
         raise DataError(f"data set {name!r}: {reason}")
-    return scan, records
+    return result
 
 
 def _records(name: str, most: int | None, report: Report) -> tuple[list[Record], int]:
@@ -194,26 +238,33 @@ def _with_images(records: Sequence[Record], report: Report) -> Iterator[Record]:
             yield record
 
 
-def _count(record: Record, names: Sequence[str], scan: Scan, tokenizer: Any) -> None:
+def _count(record: Record, names: Sequence[str], result: DataSurvey, tokenizer: Any) -> None:
     single = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
-    scan.records += 1
-    scan.images.add(record["file_name"])
-    scan.boxes += len(single)
-    scan.crowds += len(record.get("annotations", ())) - len(single)
-    scan.boxes_per_record.append(len(single))
+    result.images.add(record["file_name"])
+    result.boxes += len(single)
+    result.crowds += len(record.get("annotations", ())) - len(single)
+    result.boxes_per_record.append(len(single))
+    if "height" in record:
+        result.image_sizes[record["height"], record["width"]] += 1
+    for annotation in single:
+        x0, y0, x1, y1 = BoxMode.convert(
+            list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS
+        )
+        result.box_sides.append(math.sqrt((x1 - x0) * (y1 - y0)))
+        result.masks += bool(annotation.get("segmentation"))
     if "task" in record:
-        scan.tasks[record["task"]] += 1
+        result.tasks[record["task"]] += 1
     if answers := record.get("answers"):
-        scan.answers[max(answers, key=answers.__getitem__)] += 1
+        result.answers[max(answers, key=answers.__getitem__)] += 1
     if "neg_category_ids" in record:
-        scan.absent = (scan.absent or 0) + len(record["neg_category_ids"])
+        result.absent = (result.absent or 0) + len(record["neg_category_ids"])
     if "caption" not in record:
-        scan.classes.update(names[a["category_id"]] for a in single if names)
+        result.classes.update(names[a["category_id"]] for a in single if names)
         return
-    scan.captions += 1
-    scan.phrases += len({phrase_key(a["spans"]) for a in single})
+    result.captions += 1
+    result.phrases += len({phrase_key(a["spans"]) for a in single})
     if tokenizer is not None:
         tokens = tokenizer.num_tokens(record["caption"])
-        scan.longest = max(scan.longest, tokens)
-        scan.unknown.update(tokenizer.unknown_words(record["caption"]))
-        scan.too_long = (scan.too_long or 0) + (tokens > tokenizer.max_tokens)
+        result.longest = max(result.longest, tokens)
+        result.unknown.update(tokenizer.unknown_words(record["caption"]))
+        result.too_long = (result.too_long or 0) + (tokens > tokenizer.max_tokens)
