@@ -150,7 +150,7 @@ def add_tuned_prompts(config: DictConfig, model: nn.Module) -> list[Prompt]:
     return prompts
 
 
-def write_prompt_file(config: DictConfig, model: GLIP, prompts: list[Prompt]) -> Path:
+def write_prompt_file(config: DictConfig, model: nn.Module, prompts: list[Prompt]) -> Path:
     """Leave the prompts that a training has tuned in its output folder.
 
     Args:
@@ -158,6 +158,7 @@ def write_prompt_file(config: DictConfig, model: GLIP, prompts: list[Prompt]) ->
             `train.best_metric`, or else the last.
         prompts: of `add_tuned_prompts`.
     """
+    assert isinstance(model, GLIP)  # `add_tuned_prompts` refuses others
     folder = Path(config.train.output_dir)
     best = folder / "model_best.pth"
     result = best if best.is_file() else folder / "model_final.pth"

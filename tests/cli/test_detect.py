@@ -2,15 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
 
 from glip_commands.main import main
+from glipv2_d2.checkpoint import load_weights, save_prompt
 from glipv2_d2.cli.detection.images import Found, process
+from glipv2_d2.config import get_config
+from glipv2_d2.language import Prompt
 from glipv2_d2.language.phrase_list import PhraseList
 
 CONFIG = "tests/support/tiny_detect.py"
@@ -45,6 +50,24 @@ def test_folder(tiny_weights, photos, tmp_path, capsys):
     assert set(first) == {"file", "phrase", "class_id", "score", "box"}
     assert first["phrase"] == ["cat", "red kite"][first["class_id"]]
     assert "[2/3]" in capsys.readouterr().out
+
+
+def test_a_tuned_prompt(tiny_weights, photos, tmp_path, capsys):
+    model = instantiate(get_config(CONFIG).model)
+    load_weights(model, tiny_weights)
+    prompt = replace(Prompt.from_classes(["cat", "red kite"]), embedding_id="pets/0")
+    offsets = torch.zeros(model.tokenizer.num_tokens(prompt.caption), 32)
+    model.prompt_embeddings.add("pets/0", offsets)
+    file = save_prompt(model, tmp_path / "pets.prompt.safetensors", [prompt], name="pets")
+    options = ("--threshold", "0.0")
+    assert run(tiny_weights, photos / "b.jpg", tmp_path / "tuned", *options, prompt=str(file)) == 0
+    assert run(tiny_weights, photos / "b.jpg", tmp_path / "plain", *options) == 0
+    reports = [
+        json.loads((tmp_path / n / "detections.json").read_text()) for n in ("tuned", "plain")
+    ]
+    assert reports[0]["kind"] == "tuned" and reports[0]["detections"] == reports[1]["detections"]
+    assert run(tiny_weights, photos, tmp_path / "x", prompt="no.safetensors") == 2
+    assert "error: there is no prompt file 'no.safetensors'" in capsys.readouterr().err
 
 
 def test_unreadable_images_are_named_counted_and_do_not_stop_the_rest(

@@ -3,6 +3,7 @@
 import io
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from detectron2.structures import ROIMasks, pairwise_iou
 from PIL import Image
 
 from glipv2_d2 import Prompt, add_glip_config
-from glipv2_d2.checkpoint import release_state, save_safetensors
+from glipv2_d2.checkpoint import release_state, save_prompt, save_safetensors
 from glipv2_d2.engine.predictor import GroundingPredictor
 from glipv2_d2.errors import CheckpointError, ConfigError, PromptError, UserError
 from tests.support.official_weights import official_state
@@ -46,6 +47,30 @@ def same(a, b):
     torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(a.scores, b.scores, atol=1e-5, rtol=1e-4)
     assert list(a.pred_phrases) == list(b.pred_phrases)
+
+
+def test_tuned_prompts_are_asked_of_every_image_and_their_classes_numbered_on(tmp_path):
+    source = tiny_model()
+    for name, names in (("pets", NAMES), ("signs", ["stop", "exit"])):
+        tuned = source.tokenizer.split(names, size=2)
+        tuned = [replace(p, embedding_id=f"{name}/{i}") for i, p in enumerate(tuned)]
+        for seed, prompt in enumerate(tuned):
+            length = source.tokenizer.num_tokens(prompt.caption)
+            generator = torch.Generator().manual_seed(seed)
+            offsets = torch.randn(length, 32, generator=generator)
+            source.prompt_embeddings.add(prompt.embedding_id, offsets)
+        save_prompt(source, tmp_path / f"{name}.safetensors", tuned, name=name)
+    model = tiny_model(**{"postprocessor.score_threshold": 0.0})
+    predictor = GroundingPredictor(model, min_size=64, max_size=128)
+    pets, signs = (predictor.load_prompt(tmp_path / f"{n}.safetensors") for n in ("pets", "signs"))
+    images = [image(seed=0), image(seed=1)]
+    for alone in predictor(images, pets):
+        assert {*zip(alone.pred_classes.tolist(), alone.pred_phrases)} == {*enumerate(NAMES)}
+    both = predictor.set_image(images[0]).predict([*pets, *signs])
+    every = {*enumerate([*NAMES, "stop", "exit"])}
+    assert {*zip(both.pred_classes.tolist(), both.pred_phrases)} == every
+    mixed = predictor(images, [signs, "cat, dog"])  # one for each image, a plain one among them
+    assert [{*found.pred_phrases} for found in mixed] == [{"stop", "exit"}, {"cat", "dog"}]
 
 
 def test_class_list(predictor):

@@ -1,8 +1,10 @@
 """From a model to a folder and back to detections."""
 
+import copy
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from glip_commands.main import main
 from glipv2_d2 import Prompt
 from glipv2_d2.checkpoint import release_state, save_safetensors
+from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError, PromptError
 from glipv2_d2.export import check_export, export_glip, load_exported
 from glipv2_d2.language.class_tokenizer import ParallelClassTokenizer
@@ -38,6 +41,24 @@ def test_fixed_prompt(source_model, source_predictor, traced, image_read, tmp_pa
         (expected,) = source_model([{"image": pixels, "prompt": prompts}])
     assert_same_detections(found["instances"], expected["instances"])
     assert check_export(source_model, loaded.model)["logits"] < 1e-4
+
+
+def test_a_tuned_prompt(source_model, traced, image_read, tmp_path):
+    model = copy.deepcopy(source_model)
+    prompts = [replace(p, embedding_id="pets/0") for p in model.tokenizer.split(NAMES)]
+    generator = torch.Generator().manual_seed(0)
+    offsets = torch.randn(int(model.tokenizer(prompts).mask.sum()), 32, generator=generator)
+    model.prompt_embeddings.add("pets/0", offsets)
+    folder = export_glip(model, tmp_path / "tuned", prompts=prompts, inference=INFERENCE)
+    loaded = load_exported(folder)
+    expected = GroundingPredictor(model, **INFERENCE)(image(64, 80), prompts)[0]
+    assert_same_detections(loaded(image(64, 80), prompts)[0], expected)
+    assert check_export(model, loaded.model)["logits"] < 1e-4
+    with pytest.raises(ExportError, match="has tuned prompts.*--prompt FILE"):
+        export_glip(model, tmp_path / "any")
+    both = [*prompts, replace(prompts[0], embedding_id=None)]
+    with pytest.raises(ExportError, match="two of the prompts read 'cat. red kite.*two exports"):
+        export_glip(model, tmp_path / "both", prompts=both)
 
 
 def test_what_cannot_be_exported(source_model, exported, tmp_path, monkeypatch):

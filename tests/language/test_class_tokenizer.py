@@ -1,5 +1,6 @@
 import logging
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,11 @@ def test_tokens_are_classes(classes):
     words, mask = classes.words([dog, cat])
     assert words.tolist() == [[101, 3899, 102], [101, 4937, 102]] and mask.all()
     assert classes.mask_token_id is None and tokens.own_words is None
+
+
+def test_tuned_prompts_keep_their_ids(classes):
+    tuned = replace(Prompt.from_classes(["cat", "dog"]), embedding_id="pets/0")
+    assert classes([tuned]).embedding_ids == ["pets/0"]
 
 
 def test_a_box_of_two_classes_has_the_tokens_of_both(classes):

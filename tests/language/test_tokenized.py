@@ -1,7 +1,9 @@
 """The protocol: a tokenizer of the user's own, from the sampler of prompts to class scores."""
 
+import pickle
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,6 +54,14 @@ def test_a_vocabulary_is_cut_under_its_limit(words):
     assert prompts[2].class_ids == (108, 109)
     with pytest.raises(PromptTooLongError, match="has 13 tokens, the limit is 12: shorten the cl"):
         words.split(["cat", "dog " * 12])
+
+
+def test_tuned_prompts_keep_their_ids(words):
+    plain = Prompt.from_classes(["cat"])
+    tuned = replace(plain, embedding_id="pets/0")
+    assert words([plain, tuned]).to("cpu").embedding_ids == [None, "pets/0"]
+    assert words([plain]).embedding_ids is None
+    assert pickle.loads(pickle.dumps(tuned)) == tuned != plain and len({tuned, plain}) == 2
 
 
 def test_a_vocabulary_fits_though_a_name_was_counted_too_low(words, monkeypatch):

@@ -133,8 +133,10 @@ class VLTower(nn.Module):
             The fused levels, and the fused words (B, T, L) that the head classifies with.
         """
         words = text.hidden
+        # A frozen tower, in evaluation mode, hands gradients on to a prompt that is tuned.
+        recomputes = self.use_checkpoint and (self.training or words.requires_grad)
         for block in self.blocks:
-            if self.use_checkpoint and self.training:
+            if recomputes:
                 features, words = checkpoint(block, features, words, text, use_reentrant=False)
             else:
                 features, words = block(features, words, text)

@@ -213,7 +213,7 @@ def test_checkpointing_gives_identical_losses_and_gradients():
     assert results[0][1].abs().max() > 0
 
 
-def test_checkpointing_recomputes_in_training_only(monkeypatch):
+def test_checkpointing_recomputes_where_gradients_are_handed_on(monkeypatch):
     from glipv2_d2.modeling.fusion import vl_tower
 
     calls = []
@@ -224,5 +224,10 @@ def test_checkpointing_recomputes_in_training_only(monkeypatch):
     model = tower(use_checkpoint=True)
     model.eval()(*inputs())
     assert not calls
+    features, text = inputs()
+    text.hidden.requires_grad_()  # a prompt that is tuned, through a frozen tower
+    model(features, text)
+    assert len(calls) == 2
+    calls.clear()
     model.train()(*inputs())
     assert len(calls) == 2
