@@ -4,7 +4,12 @@ import json
 
 import pytest
 
-from glipv2_d2.data import register_coco_dataset, register_grounding_dataset
+from glipv2_d2.data import (
+    register_coco_dataset,
+    register_detection_dataset,
+    register_grounding_dataset,
+)
+from tests.support.detection_exports import every_export
 from tests.support.pretraining_files import (
     BOXES,
     CAPTION,
@@ -102,3 +107,23 @@ def test_train_and_evaluate(run_train_net, jpegs, make):
     assert len(values) == 1 and 0 < values[0] < 100
     metrics = (folder / "metrics.json").read_text()
     assert "bbox/AP" in metrics
+
+
+def test_train_on_the_export_of_every_labeling_tool(run_train_net, tmp_path):
+    """All at once, evaluated on one that has no json of COCO's."""
+    names = []
+    for _, write in every_export():
+        names.append(write.__name__)
+        (tmp_path / names[-1]).mkdir()
+        register_detection_dataset(names[-1], write(tmp_path / names[-1]))
+    folder = run_train_net(
+        "train.max_iter=2",
+        "train.eval_period=2",
+        f"dataloader.train.datasets={names}",
+        "dataloader.train.total_batch_size=12",
+        "dataloader.test.dataset=label_studio",
+        "dataloader.evaluator.dataset_name=label_studio",
+    )
+    values = losses(folder)
+    assert len(values) == 2 and all(0 < value < 100 for value in values.values())
+    assert "bbox/AP" in (folder / "metrics.json").read_text()

@@ -58,6 +58,8 @@ def roboflow_coco(folder):
     for split in ("train", "valid"):
         write_images(folder / split)
         content = coco_content()
+        for category in content["categories"]:
+            category["supercategory"] = "parts"
         content["categories"].insert(0, {"id": 0, "name": "parts", "supercategory": "none"})
         text = json.dumps(content, indent=1).replace("\n", "\r\n")
         (folder / split / "_annotations.coco.json").write_bytes(b"\xef\xbb\xbf" + text.encode())

@@ -188,17 +188,14 @@ def labeled_mask(
     Args:
         label: see `LabeledImages`.
         mask: (h, w) bool.
-        left, top: where it lies in the image.
+        left, top: where it lies in the image; what lies beyond the image is not kept.
         height, width: of the image.
-
-    Raises:
-        ValueError: it reaches beyond the image.
     """
     (h, w) = mask.shape
-    if min(left, top) < 0 or left + w > width or top + h > height:
-        raise ValueError(f"a mask of {w}x{h} at {left}, {top} reaches beyond {width}x{height}")
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + w, width), min(top + h, height)
     whole = np.zeros((height, width), dtype=np.uint8, order="F")
-    whole[top : top + h, left : left + w] = mask
+    if x0 < x1 and y0 < y1:
+        whole[y0:y1, x0:x1] = mask[y0 - top : y1 - top, x0 - left : x1 - left]
     return labeled_box(label, (left, top, left + w, top + h), mask_util.encode(whole))
 
 

@@ -156,8 +156,7 @@ def _joined(parts: Sequence[Record]) -> Record:
     corners = [(x, y, x + w, y + h) for x, y, w, h in (part["bbox"] for part in parts)]
     points = [point for x0, y0, x1, y1 in corners for point in ((x0, y0), (x1, y1))]
     masks = [part.get("segmentation") for part in parts]
-    polygons = (
-        [p for mask in masks for p in mask] if all(isinstance(m, list) for m in masks) else None
-    )
-    box = labeled_box(parts[0]["label"], around(points), polygons)
+    polygons = [mask for mask in masks if isinstance(mask, list)]
+    joined = sum(polygons, []) if len(polygons) == len(parts) else None
+    box = labeled_box(parts[0]["label"], around(points), joined)
     return {**box, "where": parts[0]["where"]}

@@ -2,8 +2,10 @@
 
 import os
 
+import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as mask_util
 
 from glipv2_d2.data.datasets.labeled_images import (
     ImageFolder,
@@ -12,6 +14,7 @@ from glipv2_d2.data.datasets.labeled_images import (
     corner_points,
     ellipse_points,
     labeled_box,
+    labeled_mask,
     labeled_polygon,
     load_labeled_images,
     read_annotations,
@@ -70,6 +73,16 @@ def test_boxes_are_kept_to_hundredths():
     assert labeled_polygon(0, [(1, 2), (3, 2), (3, 7)], crowd=True)["iscrowd"] == 1
     with pytest.raises(ValueError, match="three points or more, this one has 2"):
         labeled_polygon(0, [(1, 2), (3, 2)])
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "kept"),
+    [(2, 1, 3), (-1, 1, 1), (2, -1, 1), (7, 1, 2), (2, 5, 2), (9, 9, 0), (-9, 0, 0)],
+)
+def test_a_mask_that_reaches_beyond_its_image_is_cut(left, top, kept):
+    found = labeled_mask("a", np.array([[1, 1], [1, 0]], dtype=bool), left, top, 6, 8)
+    assert mask_util.decode(found["segmentation"]).sum() == kept
+    assert found["bbox"] == [left, top, 2, 2]  # the checks cut the box, and count it
 
 
 def test_annotations_that_are_not_in_form_are_counted():

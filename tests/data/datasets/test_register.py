@@ -16,6 +16,7 @@ from glipv2_d2.data import (
 )
 from glipv2_d2.errors import ConfigError, DataError
 from tests.support.benchmark_tree import catalogs_at
+from tests.support.detection_exports import coco
 
 README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
 
@@ -72,13 +73,16 @@ def test_captions_are_no_boxes():
         register_coco_dataset("some", "a.json", "images")
 
 
-def test_the_readmes_config_is_loaded_twice(tmp_path):
+def test_the_readmes_config_is_loaded_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        coco(tmp_path / "my").rename(tmp_path / "my" / f"{split}.json")
     block = re.search(r"```python\n(# my_config.py\n.*?)```", README, re.DOTALL).group(1)
     path = tmp_path / "my_config.py"
     path.write_text(block)
     for _ in range(2):
         assert get_config(path).dataloader.train.datasets == ["my_train"]
-    assert "my_val" in DatasetCatalog.list()
+    assert len(DatasetCatalog.get("my_val")) == 3
 
 
 def test_a_config_that_registers_by_detectron2_is_told_how(tmp_path):
