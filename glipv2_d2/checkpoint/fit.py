@@ -12,13 +12,14 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..language.prompt import TASKS
+from ..modeling.heads.vqa import OTHER_ANSWERS
 
 __all__ = ["check_fit", "check_weights", "excused_keys", "published_config"]
 
 logger = logging.getLogger(__name__)
 
 # Constants of the config, not weights; older files lack them or carry them.
-_CONSTANTS = ("pixel_mean", "pixel_std")
+_CONSTANTS = ("pixel_mean", "pixel_std", "vqa_head.answers_digest")
 
 # (width of the patch embedding, blocks of the tower, with deep fusion) -> shipped config. GLIP-T
 # (B) and (C) have the model of GLIP-T.
@@ -38,7 +39,11 @@ def check_weights(
     """Compare a state dict with a model, see `check_fit`; its `excused_keys` may be missing."""
     own = {name: value for name, value in model.state_dict().items() if name not in _CONSTANTS}
     given = {name: value for name, value in state.items() if name not in _CONSTANTS}
-    check_fit(own, given, source=source, strict=strict, optional=excused_keys(model))
+    other = [k for k, value in own.items() if k in given and given[k].shape != value.shape]
+    of_answers = all(name.startswith("vqa_head.classifier.") for name in other)
+    remedy = OTHER_ANSWERS if other and of_answers else ""
+    optional = excused_keys(model)
+    check_fit(own, given, source=source, strict=strict, optional=optional, remedy=remedy)
 
 
 def check_fit(

@@ -222,7 +222,8 @@ def phrasecut(root, splits=("val", "test")):
 # Those that `questions` writes.
 QUESTION_SETS = (
     *(f"vqav2_{split}" for split in ("train", "val", "dev", "val_without_dev", "test-dev")),
-    *("gqa_train", "gqa_val", "gqa_testdev", "snli_ve_train", "snli_ve_dev", "snli_ve_test"),
+    *(f"gqa_{split}" for split in ("train", "val", "testdev", "submission")),
+    *(f"snli_ve_{split}" for split in ("train", "dev", "test")),
 )
 
 
@@ -260,10 +261,12 @@ def questions(root):
         write_json(root / f"vqav2/v2_mscoco_{split}_annotations.json", {"annotations": annotations})
     write_image(root / "gqa/images/2345.jpg", 5)
     write_image(root / "flickr30k/flickr30k_images/1000.jpg", 1000)
+    asked_of_gqa = {f"0{i}": {"imageId": "2345", "question": text} for i, text in enumerate(asked)}
+    write_json(root / "gqa/questions/submission_all_questions.json", asked_of_gqa)
     for split in ("train", "val", "testdev"):
         types = {"structural": "query", "semantic": "attr", "detailed": "directOf"}
-        fields = {"imageId": "2345", "types": types, "answer": "red"}
-        content = {f"0{i}": {**fields, "question": text} for i, text in enumerate(asked)}
+        fields = {"types": types, "answer": "red"}
+        content = {number: {**entry, **fields} for number, entry in asked_of_gqa.items()}
         write_json(root / f"gqa/questions/{split}_balanced_questions.json", content)
     for split in ("train", "dev", "test"):
         fields = {"Flickr30K_ID": "1000", "gold_label": "neutral", "sentence2": "A dog sleeps."}
