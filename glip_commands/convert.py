@@ -18,6 +18,10 @@ from glip_commands.command import PackageCommand, run
     "--precision", type=click.Choice(["float16", "float32"]), default="float16",
     help="of a release file (default: float16)",
 )  # fmt: skip
+@click.option(
+    "--without", multiple=True, metavar="PART",
+    help="of a release file: leave this part out, to be trained anew (vqa_head); may be repeated",
+)  # fmt: skip
 @click.option("--command", default="", help="note in a release file: the command that trained it")
 @click.option("--machine", default="", help='note: such as "2 CPU cores" or "one H200"')
 @click.option("--hours", type=float, help="note: how long the training took")
@@ -40,6 +44,7 @@ def convert(**options: Any) -> int:
     small and with notes on how it was made. The averaged weights are taken where the checkpoint has
     them, stored as float16, without a frozen language backbone that comes with its own pretrained
     weights. A .pth is for programs that do not read safetensors, such as Detectron2's
-    DefaultPredictor. KEY=VALUE sets a value of the config.
+    DefaultPredictor. KEY=VALUE sets a value of the config. A training that starts from a file
+    without a part (--without vqa_head) begins that part anew.
     """
     return run("convert", options)

@@ -30,12 +30,16 @@ PACKED_PAIRS = dict(
     negative_captions={"cc15m_sbu_train": 20}, plain_caption_prob=0.4, full_captions_prob=0.5
 )
 
-# Questions and captions of an epoch.
+# Images, phrases, questions and captions of an epoch.
+COCO_IMAGES = 118_287
+LVIS_IMAGES = 100_170
+PHRASECUT_PHRASES = 310_816
+FLICKR30K_CAPTIONS = 149_000
 VQAV2_QUESTIONS = 647_500  # of train2014, and of val2014 without the development split
 GQA_QUESTIONS = 1_075_000  # balanced, train and val
 SNLI_VE_SENTENCES = 529_500
 COCO_CAPTIONS = 566_700  # of Karpathy's train and restval
-GROUNDED_CAPTIONS = COCO_CAPTIONS + 149_000  # and of Flickr30k
+GROUNDED_CAPTIONS = COCO_CAPTIONS + FLICKR30K_CAPTIONS
 
 # The lists of answers, written by datasets/prepare_vqa_answers.py.
 VQAV2_ANSWERS = "${oc.env:DETECTRON2_DATASETS,datasets}/vqav2/answers.json"

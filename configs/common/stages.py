@@ -68,25 +68,43 @@ def mask_stage(recipe, dataloader, *, max_iter=120_800, **head):
     return _go_on(recipe._replace(dataloader=dataloader), "mask")
 
 
+def finetune_stage(recipe, dataloader, stage, *, samples, epochs, lr):
+    """The whole model fine-tuned on boxes, and on masks where it has a mask head (Appendix D.2).
+
+    The paper states `epochs` and `lr` and no more. Chosen: the losses of GLIP and of the masks
+    alone; batches of 32, the language backbone at the rate of the rest and, with class names, their
+    own order, as GLIP's command for COCO (README of microsoft/GLIP); images, warm-up and the steps
+    of the rate as in the pre-training.
+
+    Args:
+        samples: images, or captions, of an epoch.
+    """
+    train = dataloader.train
+    train.mapper.shuffle = False
+    train.mapper.use_masks = recipe.model.get("mask_head") is not None
+    recipe.train.trained_parts = None
+    return _fine_tune(recipe, dataloader, stage, samples=epochs * samples, batch=32, lr=lr)
+
+
 def vqa_stage(recipe, dataloader, stage="vqa", *, lr=1e-5):
     """A head for questions, and the whole model fine-tuned on VQAv2 (Appendix D.2).
 
-    `lr`: see `_fine_tune`.
+    `lr`: see `_learn_task`.
     """
     add_vqa_head(recipe.model, answers=VQAV2_ANSWERS)
-    return _fine_tune(recipe, dataloader, stage, "vqa_head", VQAV2_QUESTIONS, lr)
+    return _learn_task(recipe, dataloader, stage, "vqa_head", VQAV2_QUESTIONS, lr)
 
 
 def caption_stage(recipe, dataloader, stage="caption", *, captions=COCO_CAPTIONS, lr=1e-5):
     """A head for captions, and the whole model fine-tuned on them (Appendix D.2).
 
-    Cross-entropy alone, as the paper. `captions`: of an epoch. `lr`: see `_fine_tune`.
+    Cross-entropy alone, as the paper. `captions`: of an epoch. `lr`: see `_learn_task`.
     """
     add_caption_head(recipe.model, vocabulary_size=recipe.model.mlm_head.vocabulary_size)
-    return _fine_tune(recipe, dataloader, stage, "caption_head", captions, lr)
+    return _learn_task(recipe, dataloader, stage, "caption_head", captions, lr)
 
 
-def _fine_tune(recipe, dataloader, stage, head, samples, lr):
+def _learn_task(recipe, dataloader, stage, head, samples, lr):
     """The losses of GLIP, where there are boxes, and that of the head, from the first stage on.
 
     The paper states neither rates nor length nor sizes of images. Chosen: the rates of its
@@ -94,11 +112,18 @@ def _fine_tune(recipe, dataloader, stage, head, samples, lr):
     batches of 64, images as in the pre-training. It starts from the first stage, since that has
     learnt masked words; which one the paper takes is not stated either.
     """
-    recipe.model.contrast = recipe.model.mlm_head = None
+    new = {head: 1e-4}
+    return _fine_tune(recipe, dataloader, stage, samples=5 * samples, batch=64, lr=lr, new=new)
+
+
+def _fine_tune(recipe, dataloader, stage, *, samples, batch, lr, new=None):
+    """So many samples in batches of `batch` at the rate `lr`; `new`: the rates of new parts."""
+    pretraining = {head: None for head in ("contrast", "mlm_head") if head in recipe.model}
+    recipe.model.update(pretraining)
     recipe.optimizer.lr = lr
-    recipe.optimizer.params.lr_by_prefix = {head: 1e-4}
-    recipe.train.max_iter = 5 * samples // 64
-    dataloader.train.total_batch_size = 64
+    recipe.optimizer.params.lr_by_prefix = new or {}
+    recipe.train.max_iter = samples // batch
+    dataloader.train.total_batch_size = batch
     return _go_on(recipe._replace(dataloader=dataloader), stage)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..language.prompt import TASKS
+from ..modeling.heads.vqa import OTHER_ANSWERS
 from ..modeling.text.prompt_embeddings import offsets_in
 
 __all__ = ["check_fit", "check_weights", "excused_keys", "published_config"]
@@ -19,7 +20,7 @@ __all__ = ["check_fit", "check_weights", "excused_keys", "published_config"]
 logger = logging.getLogger(__name__)
 
 # Constants of the config, not weights; older files lack them or carry them.
-_CONSTANTS = ("pixel_mean", "pixel_std")
+_CONSTANTS = ("pixel_mean", "pixel_std", "vqa_head.answers_digest")
 
 # (width of the patch embedding, blocks of the tower, with deep fusion) -> shipped config. GLIP-T
 # (B) and (C) have the model of GLIP-T.
@@ -44,7 +45,11 @@ def check_weights(
         if name not in own or name not in given:
             own.pop(name, None)
             given.pop(name, None)
-    check_fit(own, given, source=source, strict=strict, optional=excused_keys(model))
+    other = [k for k, value in own.items() if k in given and given[k].shape != value.shape]
+    of_answers = all(name.startswith("vqa_head.classifier.") for name in other)
+    remedy = OTHER_ANSWERS if other and of_answers else ""
+    optional = excused_keys(model)
+    check_fit(own, given, source=source, strict=strict, optional=optional, remedy=remedy)
 
 
 def check_fit(

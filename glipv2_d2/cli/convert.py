@@ -27,6 +27,7 @@ from ..checkpoint import (
     save_safetensors,
 )
 from ..config import apply_overrides, get_config, load_model_config
+from ..engine.freezing import is_within
 from ..errors import CheckpointError, ConfigError, UsageError
 from ..files import whole_file
 
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     check_target(target, args.force, source)
     if args.config_file is None and args.overrides:
         raise UsageError(f"'{args.overrides[0]}' sets a value of a config: give --config-file")
+    if args.config_file is None and args.without:
+        raise UsageError("--without leaves out a part of a release file: give --config-file")
     state, notes = _converted(source) if args.config_file is None else _release(args)
     write_weights(state, target, notes)
     print(json.dumps(notes, indent=2))
@@ -90,7 +93,15 @@ def _release(args: argparse.Namespace) -> tuple[State, dict]:
     config = apply_overrides(get_config(args.config_file), args.overrides)
     model = _build(config.model, str(args.source))
     load_weights(model, args.source)
-    return release_state(model, PRECISIONS[args.precision]), _notes(args, config)
+    state = release_state(model, PRECISIONS[args.precision])
+    for part in args.without:
+        inside = [name for name in state if is_within(name, part)]
+        if not inside:
+            parts = ", ".join(sorted({name.split(".")[0] for name in state}))
+            raise UsageError(f"--without {part}: the weights have no such part; they have {parts}")
+        for name in inside:
+            del state[name]
+    return state, _notes(args, config)
 
 
 def _build(model: DictConfig, checkpoint: str) -> nn.Module:

@@ -21,7 +21,9 @@ class Records(RecordIndex):
     are checked when they are read.
 
     With masks to train on, every box has a mask. The boxes without count as crowds: they are not
-    trained on, and what is in them is not called absent from the image either.
+    trained on, and what is in them is not called absent from the image either. The boxes of
+    questions and captions need none: where they have no mask at all, they train the rest of the
+    model.
 
     Args:
         records: what is read.
@@ -29,14 +31,15 @@ class Records(RecordIndex):
         report: takes what is left out of a record that is read; it has the running counts
             `LEFT_OUT` and, with masks, `WITHOUT_MASK`.
         excluded: of an index, the images that are left out, by `record_image_key`.
-        with_masks: boxes without a mask become crowds.
+        with_masks: boxes without a mask become crowds, see above.
         teaches: some record has a box, classes that are verified to be absent, or a task.
 
     Attributes:
         task: of the first record; None: it has none.
 
     Raises:
-        DataError: masks are asked for, and no annotation that was looked at has one.
+        DataError: masks are asked for, and no annotation that was looked at has one, but for
+            questions and captions.
     """
 
     def __init__(
@@ -53,16 +56,14 @@ class Records(RecordIndex):
         self.name = name
         self.report = report
         self.excluded = excluded
-        self.with_masks = False
         self.teaches = teaches
         self.num_classes = num_classes(name)
         self.source = records.source if isinstance(records, RecordIndex) else f"data set {name!r}"
         self.has_captions = has_captions(records)
         # What is read by offset has captions to be grounded.
         self.task = None if isinstance(records, RecordIndex) else records[0].get("task")
-        if with_masks:
-            self._require_masks()
-        self.with_masks = with_masks
+        self.with_masks = False  # while they are looked at
+        self.with_masks = with_masks and self._has_masks()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -88,13 +89,18 @@ class Records(RecordIndex):
         checked = check_record(record, where, report, num_classes=self.num_classes)
         return {**checked, "dataset_name": self.name}
 
-    def _require_masks(self) -> None:
+    def _has_masks(self) -> bool:
+        """Whether there are masks to train on; that there are none is refused, or told."""
         looked_at = evenly(len(self), LOOKED_AT)
         records = self.usable(Report(), looked_at)  # the others count when they are trained on
         annotations = [a for record in records for a in record.get("annotations", ())]
         boxes = sum(not a.get("iscrowd", 0) for a in annotations)
         lacking = sum(map(_lacks_mask, annotations))
         if boxes and lacking == boxes:
+            if self.task is not None:
+                text = "data set %r: the boxes of its %ss have no masks and train all but these"
+                logging.getLogger(__name__).info(text, self.name, self.task)
+                return False
             raise DataError(
                 f"data set {self.name!r}: masks are to be trained on (use_masks=True), but none of "
                 f"{boxes} annotations that were looked at has a segmentation: take the data set "
@@ -103,6 +109,7 @@ class Records(RecordIndex):
         if lacking:
             text = "data set %r: %d of %d annotations that were looked at have no segmentation"
             logging.getLogger(__name__).warning(text, self.name, lacking, boxes)
+        return True
 
 
 def num_classes(name: str) -> int | None:

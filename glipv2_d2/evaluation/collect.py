@@ -6,8 +6,9 @@ import itertools
 import json
 import logging
 import os
+import zipfile
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -216,15 +217,12 @@ def checked_instances(output: Mapping[str, Any], image_id: Hashable) -> Instance
     return instances
 
 
-def log_results_file(dataset_name: str, path: str | None, num_images: int) -> None:
+def log_results_file(dataset_name: str, paths: Sequence[str], num_images: int) -> None:
     """Log where the predictions on a test set without annotations are, for its server."""
-    if path is None:
-        kept = "and were not written: give the evaluator an output_dir"
+    if paths:
+        kept = f"are in {' and '.join(paths)}, in the format of its server"
     else:
-        kept = (
-            f"are in {path}, in the format of its server (COCO's: in a zip, under the name that "
-            "https://cocodataset.org/#upload asks for; LVIS's: https://eval.ai)"
-        )
+        kept = "were not written: give the evaluator an output_dir"
     logging.getLogger(__name__).warning(
         "%s has no annotations, so no AP can be computed here. The predictions on its %d images %s",
         dataset_name,
@@ -237,7 +235,41 @@ def write_json_rows(path: str, rows: Iterable[Any]) -> None:
     """Write a json list with one entry per line, without holding all of it."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with whole_file(path, "w") as file:
-        file.write("[")
-        for index, row in enumerate(rows):
-            file.write(("," if index else "") + "\n" + json.dumps(row))
-        file.write("\n]\n")
+        file.writelines(_json_lines(rows))
+
+
+def write_submission(folder: str, name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write predictions as COCO's server takes them: boxes and masks, each in a zip of its own.
+
+    A mask goes without its box, of which pycocotools would take the area.
+
+    Args:
+        folder: gets `bbox/<name>.zip` with `<name>.json` in it and, where there are masks,
+            `segm/<name>.zip`.
+        name: as https://cocodataset.org/#upload asks for.
+        rows: in COCO's results format.
+
+    Returns:
+        The files.
+    """
+    paths = []
+    for task, field in (("bbox", "bbox"), ("segm", "segmentation")):
+        if task == "segm" and not any(field in row for row in rows):
+            continue
+        fields = ("image_id", "category_id", field, "score")
+        path = os.path.join(folder, task, f"{name}.zip")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open(f"{name}.json", "w", force_zip64=True) as entry:
+                for line in _json_lines({key: row[key] for key in fields} for row in rows):
+                    entry.write(line.encode())
+        paths.append(path)
+    return paths
+
+
+def _json_lines(rows: Iterable[Any]) -> Iterator[str]:
+    """A json list as text, an entry at a time."""
+    yield "["
+    for index, row in enumerate(rows):
+        yield ("," if index else "") + "\n" + json.dumps(row)
+    yield "\n]\n"

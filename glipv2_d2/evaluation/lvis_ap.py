@@ -98,13 +98,13 @@ class LVISFederatedEvaluator(GatheringEvaluator):
         else:
             detections = detections.take(np.lexsort((detections.place, detections.image)))
         truth = self.truth
-        path = None
+        paths = []
         if self._output_dir:
             rows = detections.results(truth.image_ids, truth.category_ids, truth.sizes)
-            path = os.path.join(self._output_dir, "lvis_instances_results.json")
-            write_json_rows(path, rows)
+            paths.append(os.path.join(self._output_dir, "lvis_instances_results.json"))
+            write_json_rows(paths[0], rows)
         if not len(truth.image):
-            log_results_file(self.dataset_name, path, len(truth.image_ids))
+            log_results_file(self.dataset_name, paths, len(truth.image_ids))
             return {}
         results: Results = {}
         for task in ("bbox",) if detections.counts is None else ("bbox", "segm"):

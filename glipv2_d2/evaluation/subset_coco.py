@@ -21,7 +21,7 @@ from ..data.entries import plain_id
 from ..language.class_names import class_labels
 from .build import EVALUATORS
 from .coco_truth import load_coco_truth, truth_of_records
-from .collect import ImageLedger, checked_instances, log_results_file
+from .collect import ImageLedger, checked_instances, log_results_file, write_submission
 from .tables import Table, metric_tables
 
 # metric: (IoU threshold or None for their mean, label of the area range)
@@ -61,10 +61,11 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         classes: names of the classes to average over, each of all classes that have it; default:
             `evaluated_classes` of the metadata, or all classes where there is no such entry.
         use_fast_impl: Detectron2's compiled evaluation; default: where it is there.
+        submission: name of the files for COCO's server, such as
+            `"detections_test-dev2017_glip_results"`; see `write_submission`. None: there are none.
         kwargs: as for `COCOEvaluator`.
 
-    A test set whose json has no annotations gives `{}`, and `coco_instances_results.json` for
-    the server that has them.
+    A test set whose json has no annotations gives `{}`, and `coco_instances_results.json`.
 
     Raises:
         ValueError: no classes, or one that the data set does not have.
@@ -81,6 +82,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         *args,
         classes: Sequence[str] | None = None,
         use_fast_impl: bool | None = None,
+        submission: str | None = None,
         **kwargs,
     ):
         metadata = MetadataCatalog.get(dataset_name)
@@ -95,6 +97,7 @@ class SubsetCOCOEvaluator(COCOEvaluator):
                 f"thing_classes {known}"
             )
         self.dataset_name = dataset_name
+        self.submission = submission
         self.classes = list(classes)
         # Contiguous class ids, since names need not be unique.
         self.class_ids = [i for i, name in enumerate(known) if name in set(classes)]
@@ -145,14 +148,27 @@ class SubsetCOCOEvaluator(COCOEvaluator):
         rank = {image_id: index for index, image_id in enumerate(self._ledger.image_ids)}
         everyone = [_copied(prediction) for part in parts for prediction in part]
         everyone.sort(key=lambda prediction: rank[prediction["image_id"]])
+        paths = self._submit(everyone)  # pycocotools would add fields to them
         alone = copy.copy(self)
         alone._predictions, alone._distributed = everyone, False
         results = super(SubsetCOCOEvaluator, alone).evaluate(img_ids)
         if not self._do_evaluation:
-            folder = self._output_dir
-            path = os.path.join(folder, "coco_instances_results.json") if folder else None
-            log_results_file(self.dataset_name, path, len(everyone))
+            log_results_file(self.dataset_name, paths, len(everyone))
         return results
+
+    def _submit(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Write the files for the server, if they are asked for; the files that it takes."""
+        folder = self._output_dir
+        if not folder or not self.submission:
+            return [os.path.join(folder, "coco_instances_results.json")] if folder else []
+        ids = self._metadata.get("thing_dataset_id_to_contiguous_id") or {}
+        of_json = {class_id: category_id for category_id, class_id in ids.items()}
+        rows = [
+            {**row, "category_id": of_json.get(row["category_id"], row["category_id"])}
+            for prediction in predictions
+            for row in prediction.get("instances", ())
+        ]
+        return write_submission(folder, self.submission, rows)
 
     def _tasks_from_predictions(self, predictions: Sequence[Mapping]) -> list[str]:
         tasks = super()._tasks_from_predictions(predictions)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.data import MetadataCatalog
 from torchvision.ops import box_iou
 
 from ..data.datasets.vqa import TYPES
@@ -54,8 +55,9 @@ class VQAEvaluator(RecordEvaluator):
     boxes (IoU >= 0.5): `answer_R@1` over the answers' `[MASK]`, `entity_R@1` over the other spans.
     A span for which nothing is predicted is a miss.
 
-    `<data set>_results.json` is for the server: a list of `question_id` and `answer`. It is all
-    there is of a test set without answers.
+    `<data set>_results.json` is for the server: a list of `question_id` and `answer`, or what
+    `answer_fields` of the metadata call these (GQA: `questionId`, `prediction`). It is all there is
+    of a test set without answers.
 
     Args:
         dataset_name: a registered data set whose records are questions.
@@ -117,17 +119,17 @@ class VQAEvaluator(RecordEvaluator):
         if self._output_dir:
             path = os.path.join(self._output_dir, f"{self.dataset_name}_results.json")
             ids = (record.get("question_id", record["image_id"]) for record in self.records)
-            rows = (
-                {"question_id": i, "answer": kept["answer"]} for i, kept in zip(ids, predictions)
-            )
-            write_json_rows(path, rows)
+            metadata = MetadataCatalog.get(self.dataset_name)
+            fields = metadata.get("answer_fields", ("question_id", "answer"))
+            pairs = zip(ids, (kept["answer"] for kept in predictions))
+            write_json_rows(path, (dict(zip(fields, pair)) for pair in pairs))
         if not self.has_answers:
             kept = f"are in {path}" if path else "were not written: give the evaluator a folder"
             text = "%s has no answers, so no accuracy can be computed here. Those of the model %s"
             logging.getLogger(__name__).warning(text, self.dataset_name, kept)
             return {}
-        pairs = list(zip(self.records, predictions))
-        scores = [_accuracy(record, prediction["answer"]) for record, prediction in pairs]
+        judged = list(zip(self.records, predictions))
+        scores = [_accuracy(record, prediction["answer"]) for record, prediction in judged]
         results = {"accuracy": 100 * float(np.mean(scores))}
         table = [["all", len(scores), results["accuracy"]]]
         for kind in TYPES:
@@ -141,7 +143,7 @@ class VQAEvaluator(RecordEvaluator):
                 table.append([f"{kind}: {value}", len(group), mean])
         title = f"VQA, {self.dataset_name}"
         self.log_tables(Table(title, ["questions", "number", "accuracy"], table))
-        results |= self._recalls(hit for pair in pairs for hit in _hits(*pair))
+        results |= self._recalls(hit for pair in judged for hit in _hits(*pair))
         return {"vqa": results}
 
     def _recalls(self, hits: Iterator[tuple[str, bool]]) -> dict[str, float]:

@@ -4,7 +4,8 @@ import dataclasses
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -60,6 +61,30 @@ def export_glip(
         PromptError: a prompt is too long.
     """
     folder = Path(folder)
+    _require_exportable(model, folder, format, prompts)
+    tokenizer = _exported_tokenizer(model)
+    if getattr(model, "mask_head", None) is not None:
+        logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
+    stored = _encode(model, prompts) if prompts else None
+    manifest = Manifest.of(
+        model,
+        format=format,
+        prompts=[dataclasses.asdict(prompt) for prompt in prompts],
+        inference=dict(inference or {}),
+        notes={**(notes or {}), "torch": torch.__version__},
+    )
+    with _whole_folder(folder) as unfinished:
+        _save_graphs(model, manifest, unfinished)
+        if stored is not None:
+            save_file(stored, unfinished / PROMPTS_FILE)
+            give_usual_mode(unfinished / PROMPTS_FILE)
+        _save_tokenizer(tokenizer, unfinished / TOKENIZER_FOLDER)
+        manifest.write(unfinished)
+    return folder
+
+
+def _require_exportable(model: GLIP, folder: Path, format: str, prompts: Sequence[Prompt]) -> None:
+    """Refuse what cannot be done before anything is traced."""
     if format not in FORMATS:
         raise ExportError(f"the format is {format!r}; choose one of {', '.join(FORMATS)}")
     if folder.exists():
@@ -71,39 +96,26 @@ def export_glip(
         )
     if format == "onnx":
         require("onnx", "onnxscript")
-    tokenizer = _exported_tokenizer(model)
-    if getattr(model, "mask_head", None) is not None:
-        logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
     if any(prompt.causal for prompt in prompts):
         raise ExportError(
             "a caption is no fixed prompt, because writing it takes the language model: export "
             "without prompts"
         )
     _check_tuned(model, prompts)
-    stored = _encode(model, prompts) if prompts else None
-    manifest = Manifest.of(
-        model,
-        format=format,
-        prompts=[dataclasses.asdict(prompt) for prompt in prompts],
-        inference=dict(inference or {}),
-        notes={**(notes or {}), "torch": torch.__version__},
-    )
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder that has another name until all of it is there; nothing is left of a failure."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Under another name until all of it is there.
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.parent))
     try:
-        _save_graphs(model, manifest, unfinished)
-        if stored is not None:
-            save_file(stored, unfinished / PROMPTS_FILE)
-            give_usual_mode(unfinished / PROMPTS_FILE)
-        _save_tokenizer(tokenizer, unfinished / TOKENIZER_FOLDER)
-        manifest.write(unfinished)
+        yield unfinished
         unfinished.chmod(0o755)
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    return folder
 
 
 def _check_tuned(model: GLIP, prompts: Sequence[Prompt]) -> None:

@@ -4,11 +4,19 @@ import re
 
 import pytest
 import torch
+from detectron2.config import instantiate
 
 from glip_commands.main import main
-from glipv2_d2.checkpoint import load_weights, read_checkpoint, read_safetensors_metadata
+from glipv2_d2.checkpoint import (
+    GLIPCheckpointer,
+    load_weights,
+    read_checkpoint,
+    read_safetensors_metadata,
+)
 from glipv2_d2.cli import convert
+from glipv2_d2.config import get_config
 from glipv2_d2.engine.ema import ModelEMA
+from glipv2_d2.errors import CheckpointError
 from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
 
@@ -135,3 +143,33 @@ def test_a_release_file_that_cannot_be_made(checkpoint, tmp_path, capsys):
     assert "safetensors or .pth" in capsys.readouterr().err
     assert release(tmp_path / "none.pth", tmp_path / "w.pth") == 2
     assert "none.pth" in capsys.readouterr().err
+
+
+UNDERSTANDING = "tests/support/tiny_understanding.py"
+
+
+def test_a_head_is_left_out_to_be_trained_anew_for_other_answers(
+    understanding_weights, tmp_path, capsys
+):
+    target = tmp_path / "rest.safetensors"
+    options = ("--config-file", UNDERSTANDING, "--precision", "float32")
+    assert run(understanding_weights, target, *options, "--without", "vqa_head") == 0
+    whole, rest = (read_checkpoint(path)["model"] for path in (understanding_weights, target))
+    assert {name.split(".")[0] for name in whole.keys() - rest.keys()} == {"vqa_head"}
+
+    node = get_config(UNDERSTANDING).model
+    node.vqa_head.answers = ["another", "list"]
+    model = instantiate(node)
+    GLIPCheckpointer(model).load(str(target), checkpointables=[])
+    assert all(torch.equal(value, rest[n]) for n, value in model.state_dict().items() if n in rest)
+    with pytest.raises(CheckpointError, match="--without vqa_head"):
+        GLIPCheckpointer(model).load(str(understanding_weights), checkpointables=[])
+
+    again = tmp_path / "again.safetensors"
+    assert run(target, again, *options, "--without", "vqa_head") == 2  # not all weights
+    assert run(understanding_weights, again, *options, "--without", "vqa") == 2
+    assert "--without vqa: the weights have no such part; they have backbone" in (
+        capsys.readouterr().err
+    )
+    assert run(understanding_weights, again, "--without", "vqa_head") == 2
+    assert "give --config-file" in capsys.readouterr().err

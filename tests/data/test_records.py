@@ -34,6 +34,17 @@ def test_a_data_set_without_masks_is_refused():
     masked([record()], "empty")
 
 
+def test_boxes_of_questions_and_captions_need_no_masks(caplog):
+    caplog.set_level("INFO")
+    grounded = {"file_name": "b.png", "task": "question", "annotations": [{"spans": [[0, 2]]}]}
+    records = masked([grounded], "asked")
+    assert records[0] == grounded and records.report.totals() == {WITHOUT_MASK: 0}
+    assert "'asked': the boxes of its questions have no masks" in caplog.text
+    # Where there are some they are learnt from.
+    some = [{**grounded, "annotations": [{"segmentation": SQUARE}]}, grounded]
+    assert masked(some, "asked")[1]["annotations"][0]["iscrowd"] == 1
+
+
 def test_boxes_without_mask_become_crowds_and_are_counted():
     original = record(SQUARE, [], None)
     records = masked([original, record(SQUARE)], "some")

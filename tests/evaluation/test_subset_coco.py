@@ -1,9 +1,12 @@
+import json
 import math
+import zipfile
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
+from pycocotools.cocoeval import COCOeval
 
 from glipv2_d2.evaluation import SubsetCOCOEvaluator, build_evaluator
 from glipv2_d2.evaluation.subset_coco import has_fast_coco_eval
@@ -127,3 +130,38 @@ def test_masks_give_the_stock_numbers(tmp_path):
     for task in ours:
         assert ours[task] == pytest.approx(expected[task], nan_ok=True)
         assert ours[task]["AP"] > 0
+
+
+def test_the_server_computes_the_same_from_the_submission(tmp_path):
+    """By pycocotools, which would take the area of a mask from a box beside it."""
+    with benchmark("coco", tmp_path) as (name, _, outputs):
+        DatasetCatalog.get(name)
+        evaluator = SubsetCOCOEvaluator(
+            name, distributed=False, output_dir=str(tmp_path / "out"), submission="detections_x"
+        )
+        results = evaluate(evaluator, outputs)
+    for task, field in (("bbox", "bbox"), ("segm", "segmentation")):
+        with zipfile.ZipFile(tmp_path / f"out/{task}/detections_x.zip") as archive:
+            assert archive.namelist() == ["detections_x.json"]
+            rows = json.loads(archive.read("detections_x.json"))
+        assert {frozenset(row) for row in rows} == {
+            frozenset(("image_id", "category_id", field, "score"))
+        }
+        truth = evaluator._coco_api
+        server = COCOeval(truth, truth.loadRes(rows), task)
+        server.evaluate()
+        server.accumulate()
+        server.summarize()
+        for number, metric in enumerate(("AP", "AP50", "AP75", "APs", "APm", "APl")):
+            value = results[task][metric]
+            expected = 100 * server.stats[number] if server.stats[number] >= 0 else math.nan
+            assert value == pytest.approx(expected, nan_ok=True), (task, metric)
+
+
+def test_a_model_without_masks_submits_boxes_alone(register, tmp_path):
+    name = register("subset_boxes", CLASSES, IMAGES)
+    evaluator = SubsetCOCOEvaluator(
+        name, distributed=False, output_dir=str(tmp_path), submission="detections_x"
+    )
+    evaluate(evaluator, OUTPUTS)
+    assert [path.parent.name for path in tmp_path.glob("*/*.zip")] == ["bbox"]

@@ -8,6 +8,7 @@ from glipv2_d2.errors import DataError
 from glipv2_d2.evaluation import VQAEvaluator, build_evaluator
 from glipv2_d2.evaluation.vqa import vqa_accuracy
 from glipv2_d2.language import Prompt
+from tests.support import benchmark_tree as tree
 from tests.support.benchmark_predictions import instances, record, registered
 
 NOTHING = instances([], [])
@@ -96,6 +97,17 @@ def test_types_have_the_mean_over_their_questions(tmp_path):
     assert rows[0] == {
         "image_id": 4, "caption": "what is it?", "answer": "1", "answers": [["1", 0.5], ["2", 0.25]]
     }  # fmt: skip
+
+
+def test_gqas_server_has_its_own_names(tmp_path):
+    tree.questions(tmp_path)
+    with tree.catalogs_at(tmp_path):
+        evaluator = build_evaluator("gqa_submission", str(tmp_path), distributed=False)
+        assert answered(evaluator, {"00": "yes", "01": "red"}) == {}
+    assert json.loads((tmp_path / "gqa_submission_results.json").read_text()) == [
+        {"questionId": "00", "prediction": "yes"},
+        {"questionId": "01", "prediction": "red"},
+    ]
 
 
 def test_one_right_answer_and_soft_scores():

@@ -51,8 +51,8 @@ def _annotation(number, image, box, **fields):
     }
 
 
-def coco(root, count=3):
-    """instances_val2017.json with the 80 categories."""
+def coco(root, count=3, split="val2017"):
+    """instances_<split>.json with the 80 categories."""
     things = [c for c in COCO_CATEGORIES if c["isthing"]]
     images = [_image(139 + i, f"{139 + i:012d}.jpg") for i in range(count)]
     annotations = [
@@ -66,9 +66,9 @@ def coco(root, count=3):
         "annotations": annotations,
         "categories": [{"id": c["id"], "name": c["name"]} for c in things],
     }
-    write_json(root / "coco/annotations/instances_val2017.json", content)
+    write_json(root / f"coco/annotations/instances_{split}.json", content)
     for image in images:
-        write_image(root / "coco/val2017" / image["file_name"], image["id"])
+        write_image(root / "coco" / split / image["file_name"], image["id"])
 
 
 def without_truth(root, count=2):
@@ -90,8 +90,8 @@ def without_truth(root, count=2):
         write_image(root / "coco/test2014" / image["file_name"], image["id"])
 
 
-def lvis(root, count=2):
-    """lvis_v1_val.json and minival with the 1,203 categories; images by coco_url."""
+def lvis(root, count=2, splits=("val", "minival")):
+    """lvis_v1_<split>.json with the 1,203 categories; images by coco_url."""
     images = []
     for i in range(count):
         name = f"{139 + i:012d}.jpg"
@@ -109,14 +109,14 @@ def lvis(root, count=2):
         "annotations": annotations,
         "categories": [dict(c) for c in LVIS_CATEGORIES],
     }
-    for split in ("val", "minival"):
+    for split in splits:
         write_json(root / f"lvis/lvis_v1_{split}.json", content)
 
 
-def flickr30k(root, count=2):
-    """separateGT and mergedGT of val and test, and the files of Flickr30k Entities."""
+def flickr30k(root, count=2, splits=("val", "test")):
+    """separateGT and mergedGT of each split, and the files of Flickr30k Entities."""
     entities = root / "flickr30k/Flickr30kEntities"
-    for number, split in enumerate(("val", "test")):
+    for number, split in enumerate(splits):
         images, annotations = [], []
         for i in range(count):
             original = 1000 * (number + 1) + i
@@ -222,7 +222,8 @@ def phrasecut(root, splits=("val", "test")):
 # Those that `questions` writes.
 QUESTION_SETS = (
     *(f"vqav2_{split}" for split in ("train", "val", "dev", "val_without_dev", "test-dev")),
-    *("gqa_train", "gqa_val", "gqa_testdev", "snli_ve_train", "snli_ve_dev", "snli_ve_test"),
+    *(f"gqa_{split}" for split in ("train", "val", "testdev", "submission")),
+    *(f"snli_ve_{split}" for split in ("train", "dev", "test")),
 )
 
 
@@ -260,10 +261,12 @@ def questions(root):
         write_json(root / f"vqav2/v2_mscoco_{split}_annotations.json", {"annotations": annotations})
     write_image(root / "gqa/images/2345.jpg", 5)
     write_image(root / "flickr30k/flickr30k_images/1000.jpg", 1000)
+    asked_of_gqa = {f"0{i}": {"imageId": "2345", "question": text} for i, text in enumerate(asked)}
+    write_json(root / "gqa/questions/submission_all_questions.json", asked_of_gqa)
     for split in ("train", "val", "testdev"):
         types = {"structural": "query", "semantic": "attr", "detailed": "directOf"}
-        fields = {"imageId": "2345", "types": types, "answer": "red"}
-        content = {f"0{i}": {**fields, "question": text} for i, text in enumerate(asked)}
+        fields = {"types": types, "answer": "red"}
+        content = {number: {**entry, **fields} for number, entry in asked_of_gqa.items()}
         write_json(root / f"gqa/questions/{split}_balanced_questions.json", content)
     for split in ("train", "dev", "test"):
         fields = {"Flickr30K_ID": "1000", "gold_label": "neutral", "sentence2": "A dog sleeps."}

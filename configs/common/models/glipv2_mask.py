@@ -5,6 +5,10 @@ from detectron2.modeling.poolers import ROIPooler
 
 from glipv2_d2.modeling.heads import LanguageMaskHead, StackedHourglass
 
+# Of H. The paper is silent on normalization; without it a head of this depth starts at a loss of
+# hundreds.
+LARGE_MASK_HEAD = dict(channels=384, num_scales=2, num_layers=4, norm="GN")
+
 
 def add_mask_head(
     model, *, channels=256, num_scales=1, num_layers=1, norm="", canonical_box_size=224

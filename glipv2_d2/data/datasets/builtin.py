@@ -177,9 +177,12 @@ def _question_splits(root: str) -> Iterator[tuple[str, str, str, dict[str, Any]]
         images = VQAV2_SPLITS[split][1]
         options = {"format": "mdetr", "evaluator_type": "vqa"}
         yield f"vqav2_grounded_{split}", f"vqav2/grounded_{split}.json", f"coco/{images}", options
-    for split in ("train", "val", "testdev"):
+    # The server wants the answers to all questions of val, testdev, test and challenge in one file.
+    gqa = {split: f"{split}_balanced" for split in ("train", "val", "testdev")}
+    for split, file in (gqa | {"submission": "submission_all"}).items():
         options = {"format": "gqa", "evaluator_type": "vqa"}
-        yield f"gqa_{split}", f"gqa/questions/{split}_balanced_questions.json", _GQA, options
+        options["answer_fields"] = ("questionId", "prediction")
+        yield f"gqa_{split}", f"gqa/questions/{file}_questions.json", _GQA, options
     for split in ("train", "dev", "test"):
         options = {"format": "snli_ve", "evaluator_type": "vqa"}
         json_file = f"snli_ve/snli_ve_{split}.jsonl"

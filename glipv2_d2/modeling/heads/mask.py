@@ -17,6 +17,7 @@ from detectron2.structures.boxes import matched_pairwise_iou
 from torch import nn
 
 from ...errors import ConfigError
+from ...language.prompt import TASKS
 from ..boxes import to_continuous
 from ..precision import at_least_float32, without_autocast
 from ..processes import mean_over_processes
@@ -47,22 +48,24 @@ class MaskTargets(NamedTuple):
     def of(cls, run: TrainingPass) -> "MaskTargets":
         """Those of a training pass.
 
+        The boxes of a question or a caption may come without masks: nothing is learnt from them.
+
         Raises:
             ConfigError: see `bit_masks`.
         """
-        anchors = torch.cat(run.anchors)
-        predicted, matched = [], []
-        for deltas, index in zip(run.output.deltas.detach(), run.matches):
-            decoded = run.box_coder.decode(deltas[index >= 0], anchors[index >= 0])
-            predicted.append(to_continuous(decoded))
-            matched.append(index[index >= 0])
-        return cls(
-            boxes=[to_continuous(boxes) for boxes in run.targets.boxes],
-            masks=[bit_masks(x, run.words.device) for x in run.batch.inputs],
-            tokens=run.targets.tokens,
-            predicted=predicted,
-            matched=matched,
-        )
+        anchors, device = torch.cat(run.anchors), run.words.device
+        images = []
+        batch, targets = run.batch, run.targets
+        known = zip(batch.inputs, batch.prompts, targets.boxes, targets.tokens)
+        for (x, prompt, boxes, tokens), deltas, index in zip(known, run.output.deltas, run.matches):
+            if prompt.kind in TASKS and not x["instances"].has("gt_masks"):
+                x = {**x, "instances": x["instances"][:0]}
+                boxes, tokens, index = boxes[:0], tokens[:0], torch.full_like(index, -1)
+            positive = index >= 0
+            predicted = run.box_coder.decode(deltas[positive].detach(), anchors[positive])
+            boxes, predicted = to_continuous(boxes), to_continuous(predicted)
+            images.append((boxes, bit_masks(x, device), tokens, predicted, index[positive]))
+        return cls(*map(list, zip(*images)))
 
 
 class LanguageMaskHead(RefiningHead):

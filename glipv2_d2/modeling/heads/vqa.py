@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...errors import ConfigError
+from ...errors import CheckpointError, ConfigError
 from ...language.answers import read_answers
 from ..precision import at_least_float32, without_autocast
 from ..processes import mean_over_processes
 from .task_head import AnsweringHead, TrainingPass
 
-__all__ = ["VqaHead"]
+__all__ = ["OTHER_ANSWERS", "VqaHead"]
 
 BEST = 5  # answers that are given to a question
+# What can be done with weights for another list.
+OTHER_ANSWERS = (
+    "give model.vqa_head.answers the list that the weights were trained with, in its order; or, to "
+    "train the head anew for this one, leave it out of the file by `glip convert FILE "
+    "NEW.safetensors --config-file CONFIG_OF_FILE --without vqa_head`"
+)
 
 
 class VqaHead(AnsweringHead):
@@ -32,10 +42,17 @@ class VqaHead(AnsweringHead):
         weight: factor of the loss.
         ground_answer: see `AnsweringHead`; the predictor then ends each question with `MASK`.
 
+    Attributes:
+        answers_digest: of the list and its order, a number that is kept with the weights, since
+            these answer nonsense with another list of the same length.
+
     Raises:
         ConfigError: no answers, or one that is listed twice.
         DataError: there is no such file, or it holds no such list (`read_answers`).
+        CheckpointError (when weights are loaded): they were trained with another list.
     """
+
+    answers_digest: torch.Tensor
 
     def __init__(
         self,
@@ -57,6 +74,7 @@ class VqaHead(AnsweringHead):
                 + (f", of them {twice[:3]} more than once" if twice else "")
                 + ": give each possible answer once"
             )
+        self.register_buffer("answers_digest", torch.tensor(_digest(self.answers)))
         self.weight = weight
         hidden = hidden_channels or text_channels
         self.pooling = nn.Linear(text_channels, 1)
@@ -64,6 +82,23 @@ class VqaHead(AnsweringHead):
             nn.Linear(text_channels, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()
         )
         self.classifier = nn.Linear(hidden, len(self.answers))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any
+    ) -> None:
+        """Called by `load_state_dict`, of which ours and Detectron2's checkpointers are users."""
+        key = f"{prefix}answers_digest"
+        if key not in state_dict:
+            state_dict[key] = self.answers_digest  # so that it is not called missing
+            if f"{prefix}classifier.weight" in state_dict:
+                text = "the weights of %s do not tell their list of answers: it is not compared"
+                logging.getLogger(__name__).info(text, prefix.removesuffix("."))
+        elif int(state_dict[key]) != _digest(self.answers):
+            raise CheckpointError(
+                f"the weights were trained with another list of {len(self.answers)} answers, or "
+                f"with these in another order: {OTHER_ANSWERS}"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
         """`loss_vqa`, of the inputs whose prompt is a question."""
@@ -120,3 +155,9 @@ class VqaHead(AnsweringHead):
             scores = self.pooling(words)[..., 0].masked_fill(~mask, float("-inf"))
             pooled = (scores.softmax(dim=1)[:, None] @ words)[:, 0]
             return at_least_float32(self.classifier(self.mlp(pooled)))
+
+
+def _digest(answers: Sequence[str]) -> int:
+    """A number of 64 bits that depends on the answers and their order."""
+    digest = hashlib.sha256(json.dumps(list(answers)).encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

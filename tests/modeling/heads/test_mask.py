@@ -1,5 +1,6 @@
 """The mask head against plain loops over regions, tokens and pixels."""
 
+import copy
 import math
 
 import pytest
@@ -11,9 +12,11 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 
 from glipv2_d2.config import get_config
 from glipv2_d2.errors import ConfigError
+from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.heads import LanguageMaskHead, MaskTargets, StackedHourglass
 from glipv2_d2.modeling.heads import mask as mask_module
 from glipv2_d2.modeling.heads.mask import bit_masks, crop_masks
+from tests.support.tiny import tiny_input, tiny_masks_input, tiny_tasks_config
 
 C, L, T = 8, 12, 5
 HEIGHT, WIDTH = 64, 96
@@ -303,3 +306,24 @@ def test_the_mask_stage_starts_near_the_loss_of_a_guess(name):
     (loss * 2**10).backward()
     assert all(p.grad.isfinite().all() for p in started.parameters())
     assert sum(p.grad.square().sum() for p in started.parameters()).sqrt() < 10 * 2**10
+
+
+@pytest.mark.parametrize("kind", ["question", "caption"])
+def test_the_boxes_of_a_text_may_come_without_masks(kind):
+    """The loss of masks is that of the other image, and the boxes are learnt from."""
+    torch.manual_seed(0)
+    model = instantiate(tiny_tasks_config(contrast=None)).train()
+    masked, grounded = tiny_masks_input(), tiny_input(seed=1)
+    grounded["prompt"] = Prompt.from_caption("a kite", [[(2, 6)]], kind=kind)
+    grounded["answers"] = {"red": 1.0}
+    grounded["instances"].gt_classes[:] = 0
+    both, alone = model([masked, grounded]), model([masked])
+    torch.testing.assert_close(both["loss_mask"], alone["loss_mask"], atol=1e-5, rtol=0)
+    assert alone["loss_mask"] > 0
+    moved = copy.deepcopy(grounded)
+    moved["instances"].gt_boxes.tensor[:, 2:] -= 8
+    assert model([masked, moved])["loss_box"] != both["loss_box"]
+    assert model([grounded])["loss_mask"] == 0
+    detection = tiny_input(seed=1)
+    with pytest.raises(ConfigError, match="image_1.png has 2 boxes but no gt_masks"):
+        model([masked, detection])

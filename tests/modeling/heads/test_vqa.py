@@ -143,3 +143,35 @@ def test_weights_of_a_head_for_another_list():
     shapes = r"classifier.weight: \(2, 8\) in the file, \(4, 8\) in the model"
     with pytest.raises(CheckpointError, match=f"x.pth .*another size.*{shapes}.*config"):
         check_weights(small_head(), state, source="x.pth", strict=False)
+
+
+def test_weights_of_the_same_answers_in_another_order_are_refused():
+    state = small_head(["blue", "red", "2", "yes"]).state_dict()
+    with pytest.raises(CheckpointError, match="list of 4 answers, or .* order: give .*--without"):
+        small_head().load_state_dict(state)
+    state = small_head().state_dict()
+    assert state["answers_digest"].dtype == torch.int64
+    small_head().half().load_state_dict(state)
+
+
+def test_older_weights_do_not_tell_their_answers(caplog):
+    state = small_head().state_dict()
+    del state["answers_digest"]
+    small_head().load_state_dict(state)  # strict: nothing is missing
+    caplog.set_level("INFO")
+    nn.ModuleDict({"vqa_head": small_head()}).load_state_dict(
+        {f"vqa_head.{name}": value for name, value in state.items()}
+    )
+    assert "the weights of vqa_head do not tell their list of answers" in caplog.text
+
+
+def test_a_model_for_another_number_of_answers_has_a_remedy():
+    own, other = (
+        nn.ModuleDict({"vqa_head": small_head(answers), "neck": nn.Linear(2, 2)})
+        for answers in (ANSWERS, ["red", "blue"])
+    )
+    with pytest.raises(CheckpointError, match="x.pth .*another size.*; give .*--without vqa_head"):
+        check_weights(own, other.state_dict(), source="x.pth", strict=False)
+    other["neck"] = nn.Linear(2, 3)  # not the answers alone
+    with pytest.raises(CheckpointError, match="; give the config"):
+        check_weights(own, other.state_dict(), source="x.pth", strict=False)
