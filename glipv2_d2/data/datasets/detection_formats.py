@@ -106,9 +106,11 @@ def _load_odvg_boxes(
     *,
     report: Report,
     classes: Sequence[str] | None = None,
+    **options: Any,
 ) -> list[Record]:
-    label_map = None if classes is None else {str(i): name for i, name in enumerate(classes)}
-    records = list(load_odvg(path, image_root, dataset_name, report=report, label_map=label_map))
+    if classes is not None:
+        options["label_map"] = {str(label): name for label, name in enumerate(classes)}
+    records = list(load_odvg(path, image_root, dataset_name, report=report, **options))
     if any("caption" in record for record in records):
         raise DataError(
             f"{path} has captions ('grounding' lines): register_grounding_dataset(..., "

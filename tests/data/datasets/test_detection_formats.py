@@ -1,5 +1,7 @@
 """What labeling tools export is recognized, read alike, trained on and scored."""
 
+import json
+
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
@@ -18,6 +20,7 @@ from tests.support.detection_exports import (
     NAMES,
     coco,
     every_export,
+    odvg,
     roboflow_coco,
     roboflow_yolo,
     voc,
@@ -151,3 +154,20 @@ def test_classes_that_do_not_fit_their_numbers(tmp_path):
     register_detection_dataset("named", yolo(tmp_path), classes=["one"])
     with pytest.raises(DataError, match="2 classes are numbered .*'bolt', 'nut'.* 1 names are"):
         load_records("named")
+
+
+def test_captions_are_no_boxes(tmp_path):
+    path = odvg(tmp_path)
+    line = {"filename": "a.png", "height": 60, "width": 80, "grounding": {"caption": "a nut"}}
+    path.write_text(path.read_text() + json.dumps(line) + "\n")
+    register_detection_dataset("mixed", path)
+    with pytest.raises(DataError, match="has captions .*register_grounding_dataset"):
+        load_records("mixed")
+
+
+def test_a_label_map(tmp_path):
+    path = odvg(tmp_path)
+    (tmp_path / "map.json").write_text('{"0": "bolt", "1": "nut", "2": "cog"}')
+    register_detection_dataset("mapped", path, reader_options={"label_map": "map.json"})
+    assert boxes_of("mapped") == EXPECTED
+    assert MetadataCatalog.get("mapped").thing_classes == [*NAMES, "cog"]
