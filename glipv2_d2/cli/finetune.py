@@ -186,7 +186,7 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
     config = get_config(base.config)
     say("Data:")
     data = read_own_data(
-        *_register(args, prefix),
+        *register(args, prefix),
         tokenizer=instantiate(config.dataloader.train.mapper.tokenizer),
         seed=args.seed, picture=folder / "data.png", say=say,
     )  # fmt: skip
@@ -210,7 +210,7 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
     )
 
 
-def _register(args: argparse.Namespace, prefix: str) -> tuple[str, str | None]:
+def register(args: argparse.Namespace, prefix: str) -> tuple[str, str | None]:
     """The names of what was given: to train on, and to validate on, if there is any."""
     train, val = f"{prefix}_given", f"{prefix}_given_val"
     register_detection_dataset(train, args.train, args.images, args.format)
