@@ -204,6 +204,8 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
         [str(Path(file).resolve()) for file in args.register], list(args.opts),
     )  # fmt: skip
     settings = [_replay_line(mix, args.mode), *_planned(args, folder, task, data)]
+    if args.opts:
+        settings.append(Setting("as you say", " ".join(args.opts)))
     watched = [each.name for each in old]
     return Prepared(
         *names, watched, [] if forgetful else watched, data.measured, data.notes, settings
@@ -296,6 +298,6 @@ def _story(
     command = shlex.join(["glip", *sys.argv[1:]])
     use = _use(args, base, result, classes)
     return Story(
-        folder, command, args.mode, data, prepared.val, prepared.plan, results[0.0], results[1.0],
+        folder, command, args.mode, data, prepared.val, prepared.plan, results[0.0], results[alpha],
         points, alpha, finished, use, result.name, seconds,
     )  # fmt: skip
