@@ -186,7 +186,7 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
     config = get_config(base.config)
     say("Data:")
     data = read_own_data(
-        *_register(args, prefix),
+        *register(args, prefix),
         tokenizer=instantiate(config.dataloader.train.mapper.tokenizer),
         seed=args.seed, picture=folder / "data.png", say=say,
     )  # fmt: skip
@@ -204,13 +204,15 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
         [str(Path(file).resolve()) for file in args.register], list(args.opts),
     )  # fmt: skip
     settings = [_replay_line(mix, args.mode), *_planned(args, folder, task, data)]
+    if args.opts:
+        settings.append(Setting("as you say", " ".join(args.opts)))
     watched = [each.name for each in old]
     return Prepared(
         *names, watched, [] if forgetful else watched, data.measured, data.notes, settings
     )
 
 
-def _register(args: argparse.Namespace, prefix: str) -> tuple[str, str | None]:
+def register(args: argparse.Namespace, prefix: str) -> tuple[str, str | None]:
     """The names of what was given: to train on, and to validate on, if there is any."""
     train, val = f"{prefix}_given", f"{prefix}_given_val"
     register_detection_dataset(train, args.train, args.images, args.format)
@@ -296,6 +298,6 @@ def _story(
     command = shlex.join(["glip", *sys.argv[1:]])
     use = _use(args, base, result, classes)
     return Story(
-        folder, command, args.mode, data, prepared.val, prepared.plan, results[0.0], results[1.0],
+        folder, command, args.mode, data, prepared.val, prepared.plan, results[0.0], results[alpha],
         points, alpha, finished, use, result.name, seconds,
     )  # fmt: skip

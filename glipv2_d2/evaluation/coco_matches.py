@@ -55,26 +55,27 @@ class Matches(NamedTuple):
         images, categories: (N,) ids.
         scores: (N,).
         hits: (N,) bool, whether an object of the detection's class was matched.
-        objects: how many an image has of a category, by (image id, category id).
+        of_category, of_image: how many objects there are, by id.
     """
 
     images: np.ndarray
     categories: np.ndarray
     scores: np.ndarray
     hits: np.ndarray
-    objects: Counter
+    of_category: Counter
+    of_image: Counter
 
     def curve(self, category: int | None = None) -> Curve:
         """Of one class, or of all detections together."""
         chosen = slice(None) if category is None else self.categories == category
         scores, hits = self.scores[chosen], self.hits[chosen]
-        total = sum(n for (_, c), n in self.objects.items() if category in (None, c))
+        total = self.of_category.total() if category is None else self.of_category[category]
         order = np.argsort(-scores, kind="stable")
         right = np.cumsum(hits[order])
         precision = right / np.arange(1, len(order) + 1)
         return Curve(right / max(total, 1), precision, scores[order])
 
-    def of_images(self, image_ids: Sequence[Any], threshold: float) -> list[ImageErrors]:
+    def errors(self, image_ids: Sequence[Any], threshold: float) -> list[ImageErrors]:
         """The errors of each image.
 
         Args:
@@ -84,9 +85,8 @@ class Matches(NamedTuple):
         errors = []
         for image in image_ids:
             hits = self.hits[(self.images == image) & (self.scores >= threshold)]
-            objects = sum(n for (i, _), n in self.objects.items() if i == image)
             right = int(hits.sum())
-            errors.append(ImageErrors(right, len(hits) - right, objects - right))
+            errors.append(ImageErrors(right, len(hits) - right, self.of_image[image] - right))
         return errors
 
 
@@ -98,10 +98,13 @@ def match_detections(truth: COCO, results: Sequence[Result]) -> Matches:
         results: `coco_instances_results.json` of an evaluation; boxes are compared.
     """
     rows: list[tuple] = []
-    objects: Counter = Counter()
+    of_category: Counter = Counter()
+    of_image: Counter = Counter()
     for entry in _evaluated(truth, results, by_class=True):
         image, category = entry["image_id"], entry["category_id"]
-        objects[image, category] += int((np.asarray(entry["gtIgnore"]) == 0).sum())
+        objects = int((np.asarray(entry["gtIgnore"]) == 0).sum())
+        of_category[category] += objects
+        of_image[image] += objects
         for match, ignored, score in zip(
             entry["dtMatches"][0], entry["dtIgnore"][0], entry["dtScores"]
         ):
@@ -110,7 +113,7 @@ def match_detections(truth: COCO, results: Sequence[Result]) -> Matches:
     images, categories, scores, hits = zip(*rows) if rows else ((), (), (), ())
     return Matches(
         np.array(images), np.array(categories), np.array(scores, float), np.array(hits, bool),
-        objects,
+        of_category, of_image,
     )  # fmt: skip
 
 

@@ -13,10 +13,12 @@ from glip_commands.finetune import finetune
 from glip_commands.main import main
 from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.cli import finetune as command
+from glipv2_d2.cli.finetuning.own_data import read_own_data
 from glipv2_d2.config import get_config
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import UsageError
 from tests.support.benchmark_tree import catalogs_put_back
+from tests.support.detection_exports import every_export
 from tests.support.tiny_data import CONFIG, NAMES, write_tiny_data
 
 PICTURES = ("data", "precision_recall", "confusion", "best", "worst", "learning")
@@ -169,8 +171,20 @@ def test_few_images_are_measured_on_themselves(start, own_data, tmp_path, capsys
 
 
 def parsed(*arguments):
-    given = ["--train", "x.json", "--weights", "w.pth", *arguments]
-    return Namespace(**finetune.make_context("glip finetune", list(arguments and given)).params)
+    given = ["--train", "x.json", "--weights", "w.pth", *map(str, arguments)]
+    return Namespace(**finetune.make_context("glip finetune", given).params)
+
+
+@pytest.mark.parametrize("export", [write for _, write in every_export()])
+def test_exports_are_taken_as_they_are(export, tmp_path, tokenizer):
+    train, val = command.register(parsed("--train", export(tmp_path / "export")), "mine")
+    if export.__name__ in ("roboflow_coco", "roboflow_yolo"):  # has a folder for it
+        assert val == "mine_given_val"
+    data = read_own_data(
+        train, None, tokenizer=tokenizer, seed=0, picture=tmp_path / "data.png", say=print
+    )
+    assert data.classes == ["bolt", "nut"] and data.boxes_by_class("train") == {0: 3, 1: 3}
+    assert len(data.train) == 3
 
 
 def test_options_that_contradict():

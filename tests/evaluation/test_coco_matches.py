@@ -79,11 +79,11 @@ def test_the_curve_gives_the_ap_of_pycocotools(truth):
 
 def test_errors_of_each_image(truth):
     matches = match_detections(truth, RESULTS)
-    errors = matches.of_images([1, 2, 3], 0.5)
+    errors = matches.errors([1, 2, 3], 0.5)
     assert errors == [(1, 1, 1), (0, 0, 1), (0, 1, 0)]  # right, wrong, missed
     assert [e.share for e in errors] == [2 / 3, 1, 1]
-    assert matches.of_images([3], 0.65) == [(0, 0, 0)]
-    assert matches.of_images([3], 0.65)[0].share == 0
+    assert matches.errors([3], 0.65) == [(0, 0, 0)]
+    assert matches.errors([3], 0.65)[0].share == 0
 
 
 def test_which_class_is_found_for_which(truth):
@@ -96,5 +96,5 @@ def test_which_class_is_found_for_which(truth):
 def test_no_detection_at_all(truth):
     matches = match_detections(truth, [])
     assert np.isnan(matches.curve().best()).all()
-    assert matches.of_images([1], 0.5) == [(0, 0, 2)]
+    assert matches.errors([1], 0.5) == [(0, 0, 2)]
     assert confusion_matrix(truth, [], 0.5)[:, 2].tolist() == [1, 2, 0]

@@ -23,8 +23,9 @@ from .pictures import draw_records
 Record = dict[str, Any]
 
 # Below it every image is trained on, and measured again.
-LEAST_TO_SPLIT = 5
+LEAST_TO_SPLIT = 10
 VAL_SHARE, MOST_VAL = 0.2, 500
+MOST_NAMED = 10
 SHEET_IMAGES = 12
 
 
@@ -90,8 +91,8 @@ def read_own_data(
         DataError: nothing can be trained on, or the sets have different classes.
     """
     records, classes, notes = _looked_at(train, tokenizer, say)
-    if not any(record["annotations"] for record in records):
-        raise DataError(f"no image of {train!r} has a box: there is nothing to learn")
+    records, classes, without = _learnable(train, records, classes)
+    notes += without
     draw_records(records, classes, SHEET_IMAGES, seed).save(picture)
     say(f"pictures: {picture}")
     if val is None:
@@ -121,6 +122,29 @@ def _looked_at(
     return found.usable, list(classes), [*notes, *problems.warnings]
 
 
+def _learnable(
+    name: str, records: list[Record], classes: list[str]
+) -> tuple[list[Record], list[str], list[str]]:
+    """Without classes that have no box, as Roboflow adds one; and what is to be said of them."""
+    used = _classes_of(records)
+    if not used:
+        raise DataError(f"no image of {name!r} has a box: there is nothing to learn")
+    absent = [repr(text) for i, text in enumerate(classes) if i not in used]
+    if not absent:
+        return records, classes, []
+    told = ", ".join(absent[:MOST_NAMED]) + ", ..." * (len(absent) > MOST_NAMED)
+    numbers = {old: new for new, old in enumerate(sorted(used))}
+    kept = [
+        {**record, "annotations": [
+            {**annotation, "category_id": numbers[annotation["category_id"]]}
+            for annotation in record["annotations"] if annotation["category_id"] in numbers
+        ]}
+        for record in records
+    ]  # fmt: skip
+    learned = [classes[i] for i in numbers]
+    return kept, learned, [f"{len(absent)} classes without a box: {told}"]
+
+
 def _in_vocabulary(
     name: str, records: list[Record], found: Sequence[str], classes: Sequence[str]
 ) -> list[Record]:
@@ -128,8 +152,8 @@ def _in_vocabulary(
     if strange := sorted(used - set(classes)):
         raise DataError(
             f"the validation set {name!r} has boxes of classes that the training set does not "
-            f"name: {', '.join(map(repr, strange[:10]))}; the training set names: "
-            f"{', '.join(map(repr, classes[:10]))}. Give both the same names"
+            f"have: {', '.join(map(repr, strange[:MOST_NAMED]))}; it has: "
+            f"{', '.join(map(repr, classes[:MOST_NAMED]))}. Give both the same names"
         )
     return relabel(records, name, classes)
 
@@ -146,7 +170,7 @@ def _split(records: list[Record], classes: list[str], notes: list[str], seed: in
     measured = f"split off by image and class with seed {seed}"
     unseen = _classes_of(train) - _classes_of(val)
     if unseen:
-        names = ", ".join(repr(classes[i]) for i in sorted(unseen)[:10])
+        names = ", ".join(repr(classes[i]) for i in sorted(unseen)[:MOST_NAMED])
         measured += f"; {len(unseen)} classes have too few images to be measured: {names}"
     if len(val) < 10:
         measured += f"; an AP over {len(val)} image(s) says little"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ...checkpoint import build_for_weights
 from .own_data import OwnData
 from .trial import Pace
 
@@ -158,10 +159,9 @@ def parts(config: DictConfig, data: OwnData) -> list[Setting]:
         return [Setting("masks", why, "dataloader.train.mapper.use_masks", True)]
     if config.train.trained_parts is not None:
         return []
-    trained = [
-        str(key) for key, part in config.model.items()
-        if isinstance(part, DictConfig) and "_target_" in part and key != "mask_head"
-    ]  # fmt: skip
+    model = build_for_weights(config.model, config.train.init_checkpoint)
+    named = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    trained = sorted({name.partition(".")[0] for name in named} - {"mask_head"})
     why = "not all boxes have one, so that the mask head stays as it is"
     return [Setting("masks", why, "train.trained_parts", trained)]
 

@@ -14,6 +14,7 @@ from ...evaluation.coco_matches import Matches, confusion_matrix, match_detectio
 from ...evaluation.coco_truth import load_coco_truth
 from ...evaluation.tables import Table
 from ...files import whole_file
+from ...language.class_names import class_labels
 from ..demo_report import plain_numbers
 from .curves import draw_confusion, draw_learning, draw_precision, read_metrics
 from .own_data import OwnData
@@ -35,7 +36,7 @@ class Story(NamedTuple):
         data: what it was trained on.
         val: name of the validation set.
         plan: the settings.
-        before, after: results by test set.
+        before, after: results by test set, of the base and of what came out.
         points: by alpha, the base (0) and the tuned model (1) among them.
         alpha: of the result.
         finished: whether the training came to its end.
@@ -77,7 +78,7 @@ def write_report(story: Story) -> str:
     metrics = read_metrics(story.folder / "training" / "metrics.json")
     draw_learning(metrics, _aps(story.points[0.0], story.val), story.folder / "learning.png")
     image_ids = [record["image_id"] for record in DatasetCatalog.get(story.val)]
-    errors = matches.of_images(image_ids, drawn)
+    errors = matches.errors(image_ids, drawn)
     draw_examples(story.val, results, errors, drawn, story.folder)
     use = f"{story.use} --threshold {math.floor(100 * drawn) / 100:.2f} --output found"
     summary = _summary(story, threshold, precision, recall)
@@ -140,11 +141,9 @@ def _class_table(story: Story, matches: Matches) -> Table:
     data, rows = story.data, []
     trained, measured = (data.boxes_by_class(part) for part in ("train", "val"))
     results = [story.before, story.after]
-    for i, name in enumerate(data.classes):
-        aps = [
-            r[story.val].get("bbox", {}).get(f"AP-{name}" if len(data.classes) > 1 else "AP")
-            for r in results
-        ]
+    for i, name in enumerate(class_labels(MetadataCatalog.get(story.val))):
+        key = f"AP-{name}" if len(data.classes) > 1 else "AP"
+        aps = [r[story.val].get("bbox", {}).get(key) for r in results]
         score, precision, recall = matches.curve(i + 1).best()
         aps = [math.nan if ap is None else float(ap) for ap in aps]
         numbers = (score, 100 * precision, 100 * recall)

@@ -52,11 +52,11 @@ def test_a_part_is_split_off(own, read, tmp_path):
 
 
 def test_unreadable_images_are_left_out_and_told(own, read, tmp_path):
-    name = own("a")
+    name = own("a", images=12)
     (tmp_path / "a/003.png").write_bytes(b"no image")
     (tmp_path / "a/004.png").unlink()
     data, said = read(name)
-    assert len(data.train) + len(data.val) == 8
+    assert len(data.train) + len(data.val) == 10
     told = "\n".join(data.notes)
     assert "1 x unreadable image" in told and "003.png" in told
     assert "1 x missing image file" in told and "004.png" in told and "004.png" in said
@@ -105,15 +105,23 @@ def test_a_class_that_only_the_validation_set_has(own, read):
     def other_name(content):
         content["categories"][0]["name"] = "red disc"
 
-    with pytest.raises(
-        DataError, match="does not name: 'red disc'; the training set names: 'red c"
-    ):
+    with pytest.raises(DataError, match="does not have: 'red disc'; it has: 'red circle'"):
         read(own("train"), own("val", other_name, images=4))
 
 
 def test_data_without_a_box(own, read):
     with pytest.raises(DataError, match="no image of 'a' has a box"):
         read(own("a", lambda content: content["annotations"].clear()))
+
+
+def test_classes_without_a_box_are_left_out_and_told(own, read):
+    def with_root(content):  # as Roboflow writes it
+        content["categories"].insert(0, {"id": 0, "name": "shapes", "supercategory": "none"})
+
+    data, _ = read(own("a", with_root))
+    assert data.classes == list(NAMES) and "1 classes without a box: 'shapes'" in data.notes
+    boxes = data.boxes_by_class("train") + data.boxes_by_class("val")
+    assert boxes == {0: 6, 1: 6, 2: 6}
 
 
 def test_what_is_written_is_what_was_read(own, read, tmp_path):

@@ -3,10 +3,12 @@
 import pytest
 from detectron2.structures import BoxMode
 
+from glipv2_d2.checkpoint import build_for_weights
 from glipv2_d2.cli.finetuning import plan
 from glipv2_d2.cli.finetuning.own_data import OwnData
 from glipv2_d2.cli.finetuning.trial import Pace
 from glipv2_d2.config import get_config
+from glipv2_d2.engine.freezing import freeze_all_but
 
 CPU = plan.Machine(gpus=0, processes=1, cpus=2, bf16=False)
 
@@ -119,10 +121,13 @@ def test_what_is_replayed_is_half_of_all():
 def test_a_mask_head_needs_masks():
     config = get_config("demo/scenes_glipv2_mask.py")
     config.train.trained_parts = None
+    config.train.init_checkpoint = "weights/glipv2_scenes.safetensors"
     without = own_data(3)
     (setting,) = plan.parts(config, without)
     assert setting.key == "train.trained_parts" and "mask_head" not in setting.value
     assert {"backbone", "neck", "head", "vqa_head"} <= set(setting.value)
+    model = build_for_weights(config.model, config.train.init_checkpoint)
+    freeze_all_but(model, setting.value)  # there is something to train in each
     for record in without.train:
         record["annotations"][0]["segmentation"] = [[0, 0, 9, 0, 9, 9]]
     (setting,) = plan.parts(config, without)
