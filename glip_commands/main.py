@@ -18,6 +18,7 @@ from glip_commands.export import export
 from glip_commands.inspect import inspect
 from glip_commands.install_detectron2 import main as install
 from glip_commands.label import label
+from glip_commands.lr_find import lr_find
 from glip_commands.odinw import odinw
 from glip_commands.train import evaluate, train
 
@@ -43,8 +44,8 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 
 for _command in (
-    train, evaluate, detect, ask, caption, inspect, label, convert, export, odinw, demo, doctor,
-    install_detectron2,
+    train, lr_find, evaluate, detect, ask, caption, inspect, label, convert, export, odinw, demo,
+    doctor, install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)
 

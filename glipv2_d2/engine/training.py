@@ -47,6 +47,7 @@ from .setup import (
     tell_tasks,
     warn_of_random_parts,
 )
+from .tracking import build_trackers, require_trackers
 from .trainer import build_trainer, train
 
 __all__ = ["do_test", "do_train", "launch_training", "main"]
@@ -106,12 +107,68 @@ def do_test(
         )
 
 
-def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
+def build_hooks(
+    cfg: DictConfig,
+    model: nn.Module,
+    ema: ModelEMA | None,
+    checkpointer: GLIPCheckpointer,
+    stop: StopSignals,
+    start_iter: int,
+) -> list[HookBase | None]:
+    """The hooks of a run, in the order in which they act."""
+    period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
+    decay_steps = cfg.train.get("weight_decay_steps", ())
+    patience = cfg.train.get("patience", {})
+    patient = any(limit is not None for limit in patience.values())
+    if patient and (not best or period < 0):
+        raise ConfigError("train.patience needs train.best_metric and train.eval_period")
+    with named_setting("lr_multiplier"):
+        rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
+    with named_setting("train.checkpointer"):
+        saving = Saving(checkpointer, stop, **cfg.train.checkpointer)
+    evaluation = None
+    if period >= 0:
+        kind: Callable[..., Evaluation] = Evaluation
+        if best:
+            kind = partial(Patience, best, rates, checkpointer, **patience)
+        with named_setting("train.patience"):
+            evaluation = kind(period, lambda: do_test(cfg, model, ema, stop), saving)
+    seed, average = cfg.train.get("seed", -1), None
+    seeding = hooks.CallbackHook(before_step=lambda t: draw_anew(seed, comm.get_rank(), t.iter))
+    if ema is not None:
+        average = hooks.CallbackHook(after_step=lambda _: ema.update())
+    writer = None
+    if comm.is_main_process():
+        folder = cfg.train.output_dir
+        writers = build_writers(folder, cfg.train.max_iter, start_iter)
+        writers += build_trackers(cfg.train.get("writers", ()), folder, start_iter)
+        writer = Writer(writers, cfg.train.log_period)
+    return [
+        hooks.IterationTimer(),
+        # What the model draws (dropout, samples) depends on the iteration, not on those before it:
+        # a resumed run draws what it would have drawn.
+        seeding if seed >= 0 else None,
+        rates,
+        WeightDecayStepHook(decay_steps) if decay_steps else None,
+        average,  # before the checkpointer and the evaluation, which use it
+        writer,
+        saving,
+        evaluation,
+        hooks.CallbackHook(after_train=lambda _: writer.end()) if writer else None,
+    ]
+
+
+def do_train(
+    args: argparse.Namespace,
+    cfg: DictConfig,
+    make_hooks: Callable[..., list[HookBase | None]] = build_hooks,
+) -> None:
     """Train from `train.init_checkpoint`, or with `--resume` from the last checkpoint.
 
     Args:
         cfg: with `model`, `dataloader.{train,test,evaluator}`, `optimizer`,
             `lr_multiplier` and `train` (see configs/common/train.py).
+        make_hooks: what happens beside the steps; takes what `build_hooks` takes.
     """
     found = find_resumed(cfg) if args.resume else None
     # The checkpoint stores the iteration that it finished.
@@ -148,7 +205,7 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
     trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
     checkpointer.add_checkpointable("trainer", trainer)
     stop = StopSignals(patient=comm.get_world_size() > 1)
-    hooks_of_run = build_hooks(cfg, model, ema, checkpointer, stop, start_iter)
+    hooks_of_run = make_hooks(cfg, model, ema, checkpointer, stop, start_iter)
     trainer.register_hooks([FrozenParts(frozen), *hooks_of_run])
 
     if found:
@@ -166,55 +223,6 @@ def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
             command_line = resuming_command(args.num_machines)
             logger.warning("The training was %s; to go on: %s", stopped, command_line)
         sys.exit(stopped.status)
-
-
-def build_hooks(
-    cfg: DictConfig,
-    model: nn.Module,
-    ema: ModelEMA | None,
-    checkpointer: GLIPCheckpointer,
-    stop: StopSignals,
-    start_iter: int,
-) -> list[HookBase | None]:
-    """The hooks of a run, in the order in which they act."""
-    period, best = cfg.train.eval_period, cfg.train.get("best_metric", "")
-    decay_steps = cfg.train.get("weight_decay_steps", ())
-    patience = cfg.train.get("patience", {})
-    patient = any(limit is not None for limit in patience.values())
-    if patient and (not best or period < 0):
-        raise ConfigError("train.patience needs train.best_metric and train.eval_period")
-    with named_setting("lr_multiplier"):
-        rates = hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier))
-    with named_setting("train.checkpointer"):
-        saving = Saving(checkpointer, stop, **cfg.train.checkpointer)
-    evaluation = None
-    if period >= 0:
-        kind: Callable[..., Evaluation] = Evaluation
-        if best:
-            kind = partial(Patience, best, rates, checkpointer, **patience)
-        with named_setting("train.patience"):
-            evaluation = kind(period, lambda: do_test(cfg, model, ema, stop), saving)
-    seed, average = cfg.train.get("seed", -1), None
-    seeding = hooks.CallbackHook(before_step=lambda t: draw_anew(seed, comm.get_rank(), t.iter))
-    if ema is not None:
-        average = hooks.CallbackHook(after_step=lambda _: ema.update())
-    writer = None
-    if comm.is_main_process():
-        writers = build_writers(cfg.train.output_dir, cfg.train.max_iter, start_iter)
-        writer = Writer(writers, cfg.train.log_period)
-    return [
-        hooks.IterationTimer(),
-        # What the model draws (dropout, samples) depends on the iteration, not on those before it:
-        # a resumed run draws what it would have drawn.
-        seeding if seed >= 0 else None,
-        rates,
-        WeightDecayStepHook(decay_steps) if decay_steps else None,
-        average,  # before the checkpointer and the evaluation, which use it
-        writer,
-        saving,
-        evaluation,
-        hooks.CallbackHook(after_train=lambda _: writer.end()) if writer else None,
-    ]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -238,6 +246,7 @@ def main(args: argparse.Namespace) -> None:
     if not args.eval_only:
         require_masks(cfg)
         require_micro_batches(cfg)
+        require_trackers(cfg.train.get("writers", ()))
         do_train(args, cfg)
         return
     model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
@@ -245,18 +254,21 @@ def main(args: argparse.Namespace) -> None:
     do_test(cfg, model)
 
 
-def launch_training(args: argparse.Namespace) -> int:
+def launch_training(
+    args: argparse.Namespace, run: Callable[[argparse.Namespace], None] | None = None
+) -> int:
     """Run `main` in the processes that the options ask for.
 
     Args:
         args: the options of glip_commands/train.py.
+        run: in place of `main`; can be imported by its name.
 
     Returns:
         The exit status.
     """
     with passed_to_processes():
         launch(
-            main,
+            run or main,
             args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
