@@ -92,6 +92,8 @@ setup(
         "clip": CLIP,
         "export": EXPORT,
         "captions": CAPTIONS,
+        "wandb": ["wandb>=0.17"],
+        "mlflow": ["mlflow>=2.10"],
         "test": TEST + DEMO + CLIP + EXPORT,  # the tests render scenes
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },

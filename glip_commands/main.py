@@ -20,6 +20,7 @@ from glip_commands.finetune import finetune
 from glip_commands.inspect import inspect
 from glip_commands.install_detectron2 import main as install
 from glip_commands.label import label
+from glip_commands.lr_find import lr_find
 from glip_commands.merge import merge
 from glip_commands.odinw import odinw
 from glip_commands.train import evaluate, train
@@ -46,8 +47,8 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 
 for _command in (
-    train, evaluate, finetune, detect, ask, caption, inspect, label, convert, merge, export, odinw,
-    few_shot, demo, doctor, install_detectron2,
+    train, lr_find, evaluate, finetune, detect, ask, caption, inspect, label, convert, merge,
+    export, odinw, few_shot, demo, doctor, install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)
 

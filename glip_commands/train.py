@@ -11,12 +11,14 @@ import click
 from glip_commands.command import MODES, PackageCommand, listed
 
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
-_WHAT = [
+CONFIG = [
     click.Argument(
         ["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...",
         callback=lambda _, __, words: list(words),
     ),
     click.Option(["--config-file"], default="", metavar="FILE", help="LazyConfig, or its name"),
+]  # fmt: skip
+_EVALUATION = [
     click.Option(
         ["--eval"], metavar="FILE", default="",
         help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
@@ -45,7 +47,7 @@ _TRAINING = [
     click.Option(["--eval-only"], is_flag=True, help="no training: what `glip eval` does"),
 ]  # fmt: skip
 _WEIGHTS = click.Option(["--weights"], metavar="FILE", help="for train.init_checkpoint=FILE")
-_WHERE = [
+WHERE = [
     click.Option(["--num-gpus"], type=int, default=1, help="per machine; 0: CPU (default: 1)"),
     click.Option(["--num-machines"], type=int, default=1, help="total number of machines"),
     click.Option(["--machine-rank"], type=int, default=0, help="of this machine; unique"),
@@ -64,7 +66,7 @@ _WHERE = [
 
 @click.command(
     cls=PackageCommand,
-    params=[*_WHAT, *_TRAINING, *_WHERE],
+    params=[*CONFIG, *_EVALUATION, *_TRAINING, *WHERE],
     short_help="Train a model that a LazyConfig describes.",
 )
 def train(**options: Any) -> int:
@@ -90,7 +92,7 @@ def train(**options: Any) -> int:
 @click.command(
     "eval",
     cls=PackageCommand,
-    params=[*_WHAT, _WEIGHTS, *_WHERE],
+    params=[*CONFIG, *_EVALUATION, _WEIGHTS, *WHERE],
     short_help="Evaluate a model on its test sets.",
 )
 def evaluate(weights: str | None, **options: Any) -> int:

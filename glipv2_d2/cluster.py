@@ -47,9 +47,10 @@ def place_in_job(
 
     Raises:
         UsageError: the environment speaks of several processes, but does not say all that is needed
-            to join them; or torchrun and `num_machines` contradict each other.
+            to join them, or has no number where one is expected; or torchrun and `num_machines`
+            contradict each other.
     """
-    of_torchrun = "LOCAL_RANK" in environment and int(environment.get("WORLD_SIZE", 1)) > 1
+    of_torchrun = "LOCAL_RANK" in environment and _number(environment, "WORLD_SIZE", 1) > 1
     if num_machines > 1:
         if of_torchrun:
             raise UsageError(
@@ -60,25 +61,31 @@ def place_in_job(
         return None
     if of_torchrun:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        rank, size, local_rank, local_size = (int(environment[name]) for name in names)
+        if missing := [n for n in (*names, "MASTER_ADDR", "MASTER_PORT") if not environment.get(n)]:
+            raise UsageError(
+                f"the environment says that this is one of {environment['WORLD_SIZE']} processes, "
+                f"and lacks {', '.join(missing)}: start them with torchrun, which sets all of it, "
+                "or unset LOCAL_RANK"
+            )
+        rank, size, local_rank, local_size = (_number(environment, name) for name in names)
         return Place("torchrun", rank, size, local_rank, local_size, "env://")
-    if int(environment.get("WORLD_SIZE", 1)) > 1 and "RANK" in environment:
+    if _number(environment, "WORLD_SIZE", 1) > 1 and "RANK" in environment:
         raise UsageError(
             f"the environment says that this is process {environment['RANK']} of "
             f"{environment['WORLD_SIZE']} (RANK, WORLD_SIZE); without LOCAL_RANK it cannot join "
             "the others: start it with torchrun; or unset RANK, and for several machines give "
             "--num-machines, --machine-rank and --dist-url"
         )
-    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
+    if _number(environment, "SLURM_STEP_NUM_TASKS", 1) > 1 and "SLURM_PROCID" in environment:
         return _of_srun(environment)
     return None
 
 
 def _of_srun(environment: Mapping[str, str]) -> Place:
-    rank, size = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
-    machines = int(environment.get("SLURM_STEP_NUM_NODES", 1))
+    rank, size = (_number(environment, n) for n in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
+    machines = _number(environment, "SLURM_STEP_NUM_NODES", 1)
     machine, local_rank = (
-        int(environment.get(name, 0)) for name in ("SLURM_NODEID", "SLURM_LOCALID")
+        _number(environment, name, 0) for name in ("SLURM_NODEID", "SLURM_LOCALID")
     )
     local_size = size // machines
     if size % machines or rank != machine * local_size + local_rank:
@@ -87,10 +94,26 @@ def _of_srun(environment: Mapping[str, str]) -> Place:
             "after the other: use --ntasks-per-node and --distribution=block"
         )
     # Any task may name the first machine; the port depends on the step, so that two do not meet.
-    host = environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"])
-    step = int(environment.get("SLURM_JOB_ID", 0)) + int(environment.get("SLURM_STEP_ID", 0))
+    host = environment.get("MASTER_ADDR") or _first_host(environment.get("SLURM_STEP_NODELIST", ""))
+    if not host:
+        raise UsageError(
+            "srun does not say on which machine the job begins (SLURM_STEP_NODELIST): set "
+            "MASTER_ADDR to its address"
+        )
+    step = sum(_number(environment, name, 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     port = environment.get("MASTER_PORT") or 15000 + step % 15000
     return Place("srun", rank, size, local_rank, local_size, f"tcp://{host}:{port}")
+
+
+def _number(environment: Mapping[str, str], name: str, absent: int | None = None) -> int:
+    text = environment.get(name) or absent
+    try:
+        return int(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"the environment variable {name} is {text!r}, where the number of processes or of one "
+            "of them is expected: unset it, or start the processes with torchrun or srun"
+        ) from None
 
 
 def _first_host(nodes: str) -> str:

@@ -13,7 +13,10 @@ from glipv2_d2.engine.saving import resuming_command
 from glipv2_d2.errors import UsageError
 from tests.support.two_processes import two_process_main
 
-TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+TORCHRUN = {
+    "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4",
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
+}  # fmt: skip
 SRUN = {
     "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2",
     "SLURM_PROCID": "3", "SLURM_NODEID": "1", "SLURM_LOCALID": "1",
@@ -65,6 +68,11 @@ def test_machines_of_the_users_own_arrangement():
         (1, {"RANK": "1", "WORLD_SIZE": "2"}, "process 1 of 2 .*: start it with torchrun"),
         (1, {**SRUN, "SLURM_STEP_NUM_TASKS": "5"}, "5 tasks on 2 machines, not as many on each"),
         (1, {**SRUN, "SLURM_PROCID": "2"}, "--distribution=block"),
+        (1, {**TORCHRUN, "MASTER_ADDR": ""}, "one of 8 processes, and lacks MASTER_ADDR: start"),
+        (1, {"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "lacks RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, "),
+        (1, {**TORCHRUN, "RANK": "first"}, "variable RANK is 'first', where the number"),
+        (1, {"RANK": "1", "WORLD_SIZE": "two"}, "variable WORLD_SIZE is 'two'"),
+        (1, {**SRUN, "SLURM_STEP_NODELIST": ""}, "on which machine .*: set MASTER_ADDR"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(machines, environment, message):

@@ -36,6 +36,8 @@ train = dict(
     # are divided by ten (lower_rate), the training ends (stop); None: never.
     patience=dict(lower_rate=None, stop=None),
     log_period=20,
+    # Beside the console, metrics.json and TensorBoard: "wandb", "mlflow", where they are installed.
+    writers=(),
     cudnn_benchmark=False,
 )
 

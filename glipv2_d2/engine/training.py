@@ -47,6 +47,7 @@ from .setup import (
     tell_tasks,
     warn_of_random_parts,
 )
+from .tracking import build_trackers, require_trackers
 from .trainer import build_trainer, train
 from .transfer import add_tuned_prompts, write_prompt_file
 
@@ -107,61 +108,6 @@ def do_test(
         )
 
 
-def do_train(args: argparse.Namespace, cfg: DictConfig) -> None:
-    """Train from `train.init_checkpoint`, or with `--resume` from the last checkpoint.
-
-    Args:
-        cfg: with `model`, `dataloader.{train,test,evaluator}`, `optimizer`,
-            `lr_multiplier` and `train` (see configs/common/train.py).
-    """
-    found = find_resumed(cfg) if args.resume else None
-    # The checkpoint stores the iteration that it finished.
-    start_iter = found.iteration + 1 if found else 0
-    weights = found.path if found else cfg.train.init_checkpoint
-    model = build_for_weights(cfg.model, weights).to(cfg.train.device)
-    tuned = add_tuned_prompts(cfg, model)
-    parts = cfg.train.get("trained_parts")
-    frozen = [] if parts is None else freeze_all_but(model, parts)
-    logger.info("Model:\n%s", model)
-    logger.info("What is trained:\n%s", parameter_table(model))
-
-    checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
-    if not found:  # before the data, which may take minutes: a wrong file is refused now
-        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
-        warn_of_random_parts(cfg)
-    start_data_at(cfg, start_iter)
-    tell_tasks(cfg, model)
-
-    ema = None
-    if cfg.train.ema.enabled:
-        ema = ModelEMA(model, cfg.train.ema.decay, cfg.train.ema.warmup)
-        checkpointer.add_checkpointable("ema", ema)
-
-    cfg.optimizer.params.model = model
-    optimizer = build_optimizer(cfg.optimizer)
-    with named_setting("dataloader.train"):
-        train_loader = instantiate(cfg.dataloader.train)
-    ddp_model = create_ddp_model(model, **cfg.train.ddp)
-    trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
-    checkpointer.add_checkpointable("trainer", trainer)
-    stop = StopSignals(patient=comm.get_world_size() > 1)
-    hooks_of_run = build_hooks(cfg, model, ema, checkpointer, stop, start_iter)
-    trainer.register_hooks([FrozenParts(frozen), *hooks_of_run])
-
-    if found:
-        with named_setting(f"--resume from '{found.path}'"):  # of another optimizer, for instance
-            checkpointer.load(found.path)
-        if ema and ema.updates == 0:
-            ema.reset()  # to the weights just loaded, unless the average itself was among them
-    try:
-        with stop:
-            train(trainer, start_iter, cfg.train.max_iter)
-    except TrainingEnded as reason:
-        logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
-    if tuned and comm.is_main_process():
-        write_prompt_file(cfg, model, tuned)
-
-
 def build_hooks(
     cfg: DictConfig,
     model: nn.Module,
@@ -194,7 +140,9 @@ def build_hooks(
         average = hooks.CallbackHook(after_step=lambda _: ema.update())
     writer = None
     if comm.is_main_process():
-        writers = build_writers(cfg.train.output_dir, cfg.train.max_iter, start_iter)
+        folder = cfg.train.output_dir
+        writers = build_writers(folder, cfg.train.max_iter, start_iter)
+        writers += build_trackers(cfg.train.get("writers", ()), folder, start_iter)
         writer = Writer(writers, cfg.train.log_period)
     return [
         hooks.IterationTimer(),
@@ -209,6 +157,66 @@ def build_hooks(
         evaluation,
         hooks.CallbackHook(after_train=lambda _: writer.end()) if writer else None,
     ]
+
+
+def do_train(
+    args: argparse.Namespace,
+    cfg: DictConfig,
+    make_hooks: Callable[..., list[HookBase | None]] = build_hooks,
+) -> None:
+    """Train from `train.init_checkpoint`, or with `--resume` from the last checkpoint.
+
+    Args:
+        cfg: with `model`, `dataloader.{train,test,evaluator}`, `optimizer`,
+            `lr_multiplier` and `train` (see configs/common/train.py).
+        make_hooks: what happens beside the steps; takes what `build_hooks` takes.
+    """
+    found = find_resumed(cfg) if args.resume else None
+    # The checkpoint stores the iteration that it finished.
+    start_iter = found.iteration + 1 if found else 0
+    weights = found.path if found else cfg.train.init_checkpoint
+    model = build_for_weights(cfg.model, weights).to(cfg.train.device)
+    tuned = add_tuned_prompts(cfg, model)
+    parts = cfg.train.get("trained_parts")
+    frozen = [] if parts is None else freeze_all_but(model, parts)
+    logger.info("Model:\n%s", model)
+    logger.info("What is trained:\n%s", parameter_table(model))
+
+    checkpointer = GLIPCheckpointer(model, cfg.train.output_dir)
+    if not found:  # before the data, which may take minutes: a wrong file is refused now
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
+        warn_of_random_parts(cfg)
+    start_data_at(cfg, start_iter)
+    tell_tasks(cfg, model)
+
+    ema = None
+    if cfg.train.ema.enabled:
+        ema = ModelEMA(model, cfg.train.ema.decay, cfg.train.ema.warmup)
+        checkpointer.add_checkpointable("ema", ema)
+
+    cfg.optimizer.params.model = model
+    optimizer = build_optimizer(cfg.optimizer)
+    with named_setting("dataloader.train"):
+        train_loader = instantiate(cfg.dataloader.train)
+    ddp_model = create_ddp_model(model, **cfg.train.ddp)
+    trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
+    checkpointer.add_checkpointable("trainer", trainer)
+    stop = StopSignals(patient=comm.get_world_size() > 1)
+    hooks_of_run = make_hooks(cfg, model, ema, checkpointer, stop, start_iter)
+    trainer.register_hooks([FrozenParts(frozen), *hooks_of_run])
+
+    if found:
+        with named_setting(f"--resume from '{found.path}'"):  # of another optimizer, for instance
+            checkpointer.load(found.path)
+        if ema and ema.updates == 0:
+            ema.reset()  # to the weights just loaded, unless the average itself was among them
+    try:
+        with stop:
+            train(trainer, start_iter, cfg.train.max_iter)
+    except TrainingEnded as reason:
+        logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
+    if tuned and comm.is_main_process():
+        write_prompt_file(cfg, model, tuned)
 
 
 def begin(args: argparse.Namespace) -> DictConfig:
@@ -232,6 +240,7 @@ def begin(args: argparse.Namespace) -> DictConfig:
     if not args.eval_only:
         require_masks(cfg)
         require_micro_batches(cfg)
+        require_trackers(cfg.train.get("writers", ()))
     return cfg
 
 
@@ -256,18 +265,21 @@ def main(args: argparse.Namespace) -> None:
     do_test(cfg, model)
 
 
-def launch_training(args: argparse.Namespace) -> int:
+def launch_training(
+    args: argparse.Namespace, run: Callable[[argparse.Namespace], None] | None = None
+) -> int:
     """Run `main` in the processes that the options ask for.
 
     Args:
         args: the options of glip_commands/train.py.
+        run: in place of `main`; can be imported by its name.
 
     Returns:
         The exit status.
     """
     with passed_to_processes():
         launch(
-            main,
+            run or main,
             args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
