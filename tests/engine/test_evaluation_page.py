@@ -93,10 +93,10 @@ def test_a_command_of_the_page(
     weights = understanding_weights if of_v2 else tiny_weights
     arguments = [named(a, weights, tmp_path / "output") for a in rest] + short
     if program == "few-shot":  # its runs are those of odinw
-        write_tiny_data(tmp_path)
+        Path("pets/images").mkdir(parents=True)
+        write_tiny_data(Path("pets/images"))
         for split in ("train", "val", "test"):
-            Path("pets").mkdir(exist_ok=True)
-            shutil.copy("tiny.json", f"pets/{split}.json")
+            shutil.copy("pets/images/tiny.json", f"pets/{split}.json")
         assert main([program, *arguments]) == 0
         assert capsys.readouterr().out.endswith("\nprompt_all_data pets\n")
         return
