@@ -23,9 +23,10 @@ def shots(text: str) -> str:
 @sweep_options
 @click.option(
     "--data", nargs=4, multiple=True, required=True, metavar="NAME TRAIN VAL TEST",
-    help="a task and its data sets: registered names, or COCO json files; several are averaged",
+    help="a task and its data sets: registered names, or files and folders in any format that "
+    "`glip inspect` reads; several tasks are averaged",
 )  # fmt: skip
-@click.option("--images", metavar="DIR", help="of the json files; default: their folders")
+@click.option("--images", metavar="DIR", help="of the files of --data; default: beside them")
 @click.option("--register", metavar="FILE.py", multiple=True,
               help="run it first: it registers data sets")  # fmt: skip
 @click.option("--shots", default="0,1,3,5,10", callback=listed(shots),

@@ -7,10 +7,12 @@ import runpy
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..data import load_records, register_coco_dataset
+from ..data import load_records, register_detection_dataset
+from ..data.datasets.detection_formats import export_splits
 from ..data.entries import short
 from ..data.few_shot import few_shot_records, few_shot_split, write_detection_json
 from ..data.report import Record
@@ -20,9 +22,15 @@ from ..language.class_names import detection_classes
 from .sweep.plan import ALL, SweepData, plan_runs
 from .sweep.report import Heading
 from .sweep.running import size_and_time
-from .sweep.sweep import available_runs, run_all, settings_of
+from .sweep.sweep import available_runs, check_identity, run_all, settings_of
 
-Files = tuple[str, str]  # json, folder of the images
+
+class Files(NamedTuple):
+    """Arguments of `register_detection_dataset`."""
+
+    path: str
+    image_root: str | None
+    split: str | None = None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         data=_sizes_and_times([s for entry in data for s in entry.whole], args.old),
         register=(*args.register, str(own.resolve())),
     )
+    check_identity(settings)
     runs = plan_runs(data, args.shots, args.seeds, args.modes)
     shots = [int(word) for word in dict.fromkeys(args.shots) if word not in ("0", ALL)]
     for entry in data:
@@ -66,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _task(entry: Sequence[str], images: str | None, files: dict[str, Files]) -> SweepData:
-    """The data sets of one `--data`; what is a json is registered, and put into `files`.
+    """The data sets of one `--data`; files are registered, and put into `files`.
 
     Raises:
         UsageError: no name of a folder.
@@ -78,15 +87,16 @@ def _task(entry: Sequence[str], images: str | None, files: dict[str, Files]) -> 
     sets = []
     for split, place in zip(("train", "val", "test"), places):
         if place not in DatasetCatalog.list():
-            if not Path(place).is_file():
+            if not Path(place).exists():
                 raise DataError(
-                    f"there is neither a data set nor a file '{place}': give a COCO json, or "
+                    f"there is neither a data set nor a file '{place}': give annotations, or "
                     "register the data set in a file and give that with --register"
                 )
-            root = Path(place).parent if images is None else Path(images)
-            place, file = f"{name}_{split}", place
-            files[place] = (str(Path(file).resolve()), str(root.resolve()))
-            register_coco_dataset(place, *files[place])
+            own = split if split in export_splits(place) else None
+            root = None if images is None else str(Path(images).resolve())
+            place, file = f"{name}_{split}", str(Path(place).resolve())
+            files[place] = Files(file, root, own)
+            register_detection_dataset(place, file, root, split=own)
         sets.append(place)
     first = list(_classes(sets[0]))
     for other in sets[1:]:
@@ -131,7 +141,7 @@ def _write_subsets(
             for seed, subset in subsets.items():
                 path = folder / data.name / f"{few_shot_split(base, count, seed)}.json"
                 write_detection_json(path, name, subset)
-                files[data.few_shot(base, count, seed)] = (str(path.resolve()), images)
+                files[data.few_shot(base, count, seed)] = Files(str(path.resolve()), images)
             sizes = ", ".join(str(len(subset)) for subset in subsets.values())
             print(f"{name}, {count} of each class: {sizes} images", flush=True)
     return files
@@ -148,12 +158,14 @@ def _tell_rare(name: str, records: Sequence[Record], shots: int) -> None:
         print(f"{name}: fewer than {shots} images have: {listed}")
 
 
-def _register(files: Mapping[str, Files], path: Path) -> None:
+def _register(files: Mapping[str, Files], target: Path) -> None:
     """Register data sets, here and, by a Python file, in every `glip train` of the sweep."""
-    lines = [f"register_coco_dataset({n!r}, {j!r}, {i!r})\n" for n, (j, i) in files.items()]
+    lines = [
+        f"register_detection_dataset({name!r}, {path!r}, {root!r}, split={split!r})\n"
+        for name, (path, root, split) in files.items()
+    ]
     head = '"""Written by `glip few-shot`: the data sets of this sweep."""\n\n'
-    head += "from glipv2_d2.data import register_coco_dataset\n\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path, "w") as file:
+    head += "from glipv2_d2.data import register_detection_dataset\n\n"
+    with whole_file(target, "w") as file:
         file.write(head + "".join(lines))
-    runpy.run_path(str(path))
+    runpy.run_path(str(target))

@@ -71,7 +71,7 @@ def _weights(path: Path, config: DictConfig | None) -> State:
         return model.state_dict()
     state = read_checkpoint(path)["model"]
     if found := find_format(state):
-        raise CheckpointError(f"'{path}' has the names of an {found.title}: give --config-file")
+        raise CheckpointError(f"'{path}' is a file of {found.title}: give --config-file")
     return state
 
 
@@ -101,12 +101,9 @@ def _curve(args: argparse.Namespace) -> int:
 
 def _by_test_set(config: DictConfig, results: Results) -> Results:
     """What `do_test` returned, under the test set's name where there is only one, too."""
-    named = pair_test_sets(config.dataloader)
-    return (
-        {str(config.dataloader.test.get("dataset", "test")): results}
-        if set(named) == {""}
-        else results
-    )
+    if set(pair_test_sets(config.dataloader)) != {""}:
+        return results
+    return {str(config.dataloader.test.get("dataset", "test")): results}
 
 
 def _values(results: Results, metric: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..evaluation.odinw import odinw_columns
 from .sweep.plan import SweepData, plan_runs
 from .sweep.report import Heading, write_submissions
-from .sweep.sweep import available_runs, run_all, settings_of
+from .sweep.sweep import available_runs, check_identity, run_all, settings_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     data = _suite_data(args.suite, args.only)
     runs = plan_runs(data, args.shots, args.seeds, args.modes)
     runs = available_runs(runs, args.allow_missing)
+    check_identity(settings)
     columns, model = odinw_columns(args.suite), Path(settings.config).stem
     heading = Heading(f"ODinW-{args.suite}", columns, model, "AP", ("test", "val"))
     results = run_all(runs, settings, heading)

@@ -91,7 +91,7 @@ def summarize(
     Raises:
         DataError: two runs of one data set in one setting.
     """
-    settings: dict[tuple, dict[tuple, float]] = {}
+    settings: dict[tuple[str, int | None], dict[tuple, float]] = {}
     for run in runs:
         values = settings.setdefault((run.split, run.shots), {})
         if (run.dataset, run.seed) in values:
@@ -100,7 +100,7 @@ def summarize(
     order = sorted(
         settings, key=lambda s: (s[1] is None, s[1] or 0, s[0] != "test", s[0] != "val", s[0])
     )
-    return [_line(*setting, settings[setting], datasets, title) for setting in order]
+    return [_line(split, n, settings[split, n], datasets, title) for split, n in order]
 
 
 def _line(
@@ -126,7 +126,7 @@ def _line(
         name: _score([values[name, seed] for seed in seeds if (name, seed) in values], seeds)
         for name in datasets
     }
-    averages = [] if missing else [np.mean([values[n, s] for n in datasets]) for s in seeds]
+    averages = [] if missing else [float(np.mean([values[n, s] for n in datasets])) for s in seeds]
     return TransferLine(split, shots, scores, _score(averages, seeds))
 
 

@@ -2,16 +2,18 @@
 
 import csv
 import json
+import runpy
 from pathlib import Path
 
 import pytest
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from glip_commands.main import main
 from glipv2_d2.cli.sweep import running
 from glipv2_d2.data.few_shot import few_shot_records
 from glipv2_d2.engine import training
 from glipv2_d2.engine.trainer import GLIPTrainer
+from tests.support import detection_exports
 from tests.support.benchmark_tree import catalogs_put_back
 from tests.support.tiny_data import CONFIG, NAMES, write_tiny_data
 
@@ -143,6 +145,23 @@ def test_several_tasks_and_all_data(few_shot, made_up, tiny_json, tmp_path, caps
     ]
     table = (tmp_path / "sweep/table.md").read_text().splitlines()
     assert table[4] == "| tiny_train | full | All | test | 0.0 | 0.0 | 0.0 |"
+
+
+@pytest.mark.parametrize("write", [detection_exports.voc, detection_exports.roboflow_yolo])
+def test_data_in_any_format(few_shot, write, tmp_path):
+    (tmp_path / "export").mkdir()
+    export = str(write(tmp_path / "export"))
+    assert few_shot("--data", "parts", *[export] * 3, "--shots", "2", "--only-files") == 0
+    registered = runpy.run_path(tmp_path / "sweep/data_sets.py")  # as each run does
+    assert registered and "parts_train" in DatasetCatalog
+    paths = {}
+    for name in ("parts_val", "parts_fewshot_val_shot2_seed3"):
+        records = DatasetCatalog.get(name)
+        assert MetadataCatalog.get(name).thing_classes == detection_exports.NAMES
+        paths[name] = [Path(r["file_name"]).resolve() for r in records if r["annotations"]]
+        assert all(path.is_file() for path in paths[name])
+    whole, few = paths.values()
+    assert few == whole and few
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_merged_file_loads(ends, tmp_path, suffix):
 def test_with_the_config_any_kind_of_file_is_merged(ends, released, fused, tmp_path, capsys):
     target = tmp_path / "merged.pth"
     assert run(released, ends[1], target, "--alpha", "0") == 2
-    assert "has the names of an official GLIP: give --config-file" in capsys.readouterr().err
+    assert "is a file of official GLIP: give --config-file" in capsys.readouterr().err
     config = ("--config-file", "tests/support/tiny_detect.py")
     assert run(released, ends[1], target, "--alpha", "0", *config) == 0
     merged = read_checkpoint(target)["model"]

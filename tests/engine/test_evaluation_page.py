@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from glipv2_d2.cli.sweep import running
 from glipv2_d2.engine.setup import load_config
 from tests.support import ROOT
 from tests.support import benchmark_tree as tree
-from tests.support.tiny_data import CONFIG
+from tests.support.tiny_data import CONFIG, write_tiny_data
 
 PAGE = (ROOT / "docs/evaluation.md").read_text()
 COMMANDS = [
@@ -33,6 +35,7 @@ SHORT = {
     "output/odinw13_tuned": ["--only", "pothole", "--seeds", "3", "--epochs", "1",
                              "evaluation.num_workers=0", "dataloader.train.num_workers=0",
                              "dataloader.train.mapper.augmentations=[]"],
+    "output/pets": ["--only-files"],
 }  # fmt: skip
 
 
@@ -90,6 +93,14 @@ def test_a_command_of_the_page(
     of_v2 = any(argument.startswith("glipv2_") for argument in rest)
     weights = understanding_weights if of_v2 else tiny_weights
     arguments = [named(a, weights, tmp_path / "output") for a in rest] + short
+    if program == "few-shot":  # its runs are those of odinw
+        Path("pets/images").mkdir(parents=True)
+        write_tiny_data(Path("pets/images"))
+        for split in ("train", "val", "test"):
+            shutil.copy("pets/images/tiny.json", f"pets/{split}.json")
+        assert main([program, *arguments]) == 0
+        assert capsys.readouterr().out.endswith("\nprompt_all_data pets\n")
+        return
     if program == "odinw":
         assert main(["odinw", *arguments]) == 0
         assert "\n| Model | Tune | Shot | Split | PascalVOC |" in capsys.readouterr().out

@@ -47,10 +47,9 @@ def run_all(runs: Sequence[Run], settings: Settings, heading: Heading) -> dict[R
         The results of all.
 
     Raises:
-        ConfigError: the folder belongs to another sweep, or there is no such metric.
+        ConfigError: there is no such metric.
         RunFailed: a run ended with an error.
     """
-    _check_identity(settings)
     results = {}
     for number, each in enumerate(runs, 1):
         result = finished(each, settings.output)
@@ -74,7 +73,7 @@ def _told(result: Mapping[str, Any], heading: Heading) -> str:
     return ", ".join(values)
 
 
-def _check_identity(settings: Settings) -> None:
+def check_identity(settings: Settings) -> None:
     """Refuse a folder with results of another model; note whose results these will be.
 
     Raises:
