@@ -10,18 +10,7 @@ from glipv2_d2.data import (
     register_grounding_dataset,
 )
 from tests.support.detection_exports import every_export
-from tests.support.pretraining_files import (
-    BOXES,
-    CAPTION,
-    HEIGHT,
-    SPANS,
-    WIDTH,
-    caption_label,
-    encoded_image,
-    image_row,
-    write_tar,
-    write_tsv,
-)
+from tests.support.pretraining_files import BOXES, CAPTION, HEIGHT, WIDTH, encoded_image
 from tests.support.tiny_data import losses
 
 COUNT = 4
@@ -79,27 +68,7 @@ def odvg(folder, name):
     register_grounding_dataset(name, str(folder / "odvg.jsonl"), str(folder), "odvg")
 
 
-def glip_tsv(folder, name):
-    label = json.dumps(caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9]))
-    write_tsv(folder / "images.tsv", [image_row(str(i), i) for i in range(COUNT)])
-    write_tsv(folder / "labels.tsv", [[str(i), label] for i in range(COUNT)])
-    (folder / "tsv.yaml").write_text("img: images.tsv\nlabel: labels.tsv\n")
-    register_grounding_dataset(name, str(folder / "tsv.yaml"), "", "glip_tsv")
-
-
-def webdataset(folder, name):
-    label = json.dumps(caption_label(CAPTION, BOXES, SPANS, [0.9, 0.9])).encode()
-    members = []
-    for i in range(COUNT):
-        members += [(f"{i}.jpg", encoded_image(i)), (f"{i}.json", label)]
-    write_tar(folder / "0.tar", members)
-    register_grounding_dataset(name, str(folder / "*.tar"), "", "webdataset")
-
-
-@pytest.mark.parametrize("make", [coco, mdetr, odvg, glip_tsv, webdataset])
-def test_train_and_evaluate(run_train_net, jpegs, make):
-    name = f"tiny_{make.__name__}"
-    make(jpegs, name)
+def train_and_evaluate(run_train_net, name):
     folder = run_train_net(
         "train.max_iter=1", "train.eval_period=1", f"dataloader.train.datasets=[{name}]"
     )
@@ -127,3 +96,20 @@ def test_train_on_the_export_of_every_labeling_tool(run_train_net, tmp_path):
     values = losses(folder)
     assert len(values) == 2 and all(0 < value < 100 for value in values.values())
     assert "bbox/AP" in (folder / "metrics.json").read_text()
+
+
+@pytest.mark.parametrize("make", [coco, mdetr, odvg])
+def test_annotations_of_images(run_train_net, jpegs, make):
+    name = f"tiny_{make.__name__}"
+    make(jpegs, name)
+    train_and_evaluate(run_train_net, name)
+
+
+def test_glip_tsv(run_train_net, caption_tsv):
+    register_grounding_dataset("tiny_tsv", str(caption_tsv), "", "glip_tsv")
+    train_and_evaluate(run_train_net, "tiny_tsv")
+
+
+def test_webdataset(run_train_net, shards):
+    register_grounding_dataset("tiny_shards", str(shards / "*.tar"), "", "webdataset")
+    train_and_evaluate(run_train_net, "tiny_shards")
