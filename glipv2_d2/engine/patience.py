@@ -8,6 +8,7 @@ after 8. The best model is the result.
 import logging
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from detectron2.engine.hooks import LRScheduler
 from detectron2.utils import comm
@@ -67,7 +68,7 @@ class Patience(Evaluation):
         self._scheduler = scheduler
         self._checkpointer = checkpointer
         several = isinstance(metric, Sequence) and not isinstance(metric, str)
-        self._metrics = list(metric) if several else [metric]
+        self._metrics: list[str] = [*metric] if several else [metric]  # type: ignore[list-item]
         if not all(isinstance(name, str) and name for name in self._metrics):
             raise ConfigError(
                 "train.best_metric is the name of a metric or a list of names, got "
@@ -120,7 +121,7 @@ class Patience(Evaluation):
 
     def _value(self) -> float:
         """The metric, which the main process has, in every process; the mean of several."""
-        values: list[float | None] = []
+        values: list[Any] = []
         if comm.is_main_process():
             latest = self.trainer.storage.latest()
             values = [latest.get(name, (None,))[0] for name in self._metrics]
