@@ -11,7 +11,7 @@ from PIL import Image
 
 from glip_commands.finetune import finetune
 from glip_commands.main import main
-from glipv2_d2.checkpoint import read_checkpoint
+from glipv2_d2.checkpoint import read_checkpoint, read_prompt_file
 from glipv2_d2.cli import finetune as command
 from glipv2_d2.cli.finetuning.own_data import read_own_data
 from glipv2_d2.config import get_config
@@ -156,6 +156,18 @@ def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(start, tmp_path, mon
     lines = (folder / "training/metrics.json").read_text().splitlines()
     evaluated = [json.loads(line)["iteration"] for line in lines if "bbox/AP" in line]
     assert evaluated == [2, 4, 6]
+
+
+def test_a_tuned_prompt_is_a_small_file_for_the_base(start, tmp_path, tiny_weights):
+    folder = tmp_path / "mine"
+    assert start(folder, "--mode", "prompt", "--old", "none", "--max-iter", "2") == 0
+    assert (folder / "prompt.safetensors").stat().st_size < 20_000
+    assert not (folder / "model.safetensors").exists()
+    told = report(folder)
+    assert told["result"] == "prompt.safetensors" and told["alpha"] == 1
+    assert f"--weights {tiny_weights} --prompt {folder}/prompt.safetensors" in told["use"]
+    (prompt,) = read_prompt_file(folder / "prompt.safetensors").prompts
+    assert prompt.names == NAMES
 
 
 def test_few_images_are_measured_on_themselves(start, own_data, tmp_path, capsys):
