@@ -26,7 +26,7 @@ def draw_lines(
     x: str,
     y: str,
     title: str = "",
-    ticks: Mapping[float, str] | None = None,
+    ticks: Mapping[int, str] | None = None,
 ) -> None:
     """Draw lines of one unit over another into a PNG.
 

@@ -66,6 +66,17 @@ def test_offsets_of_prompts_count_as_zero_where_they_are_not():
     assert torch.equal(merge_weights(tuned, base, 0.25)[name], torch.full((5, 4), 0.75))
 
 
+def test_a_part_that_one_side_has_is_taken_as_it_is():
+    base, tuned = states()
+    tuned["vqa_head.weight"], base["mask_head.weight"] = torch.ones(2), torch.full((3,), 2.0)
+    for alpha in (0, 0.25, 1):
+        merged = merge_weights(base, tuned, alpha)
+        assert torch.equal(merged["vqa_head.weight"], tuned["vqa_head.weight"])
+        assert torch.equal(merged["mask_head.weight"], base["mask_head.weight"])
+    base["vqa_head.weight"], tuned["vqa_head.digest"] = torch.zeros(2), torch.tensor(7)
+    assert merge_weights(base, tuned, 0.5)["vqa_head.digest"] == 7  # the base file is older
+
+
 def test_integers_are_not_merged():
     base, tuned = states()
     counter = "neck.norm.num_batches_tracked"
