@@ -28,7 +28,7 @@ from ..files import whole_file
 from .detection.inputs import stamp
 from .finetuning import plan
 from .finetuning.config_file import Task, write_config
-from .finetuning.kept import find_old_sets, find_replay
+from .finetuning.kept import NONE, find_old_sets, find_replay
 from .finetuning.own_data import OwnData, read_own_data, write_records
 from .finetuning.plan import Setting
 from .finetuning.report import Story, write_report
@@ -203,7 +203,7 @@ def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:
         base.config, base.weights, args.mode, *names, replay, old, forgetful,
         [str(Path(file).resolve()) for file in args.register], list(args.opts),
     )  # fmt: skip
-    settings = [_replay_line(mix, args.mode), *_planned(args, folder, task, data)]
+    settings = [_replay_line(mix, args), *_planned(args, folder, task, data)]
     if args.opts:
         settings.append(Setting("as you say", " ".join(args.opts)))
     watched = [each.name for each in old]
@@ -227,9 +227,11 @@ def register(args: argparse.Namespace, prefix: str) -> tuple[str, str | None]:
     return train, None
 
 
-def _replay_line(mix: list, mode: str) -> Setting:
-    if mode not in plan.FORGETFUL:
+def _replay_line(mix: list, args: argparse.Namespace) -> Setting:
+    if args.mode not in plan.FORGETFUL:
         return Setting("replay", "none: the base itself is not changed in this mode")
+    if list(args.replay) == [NONE]:
+        return Setting("replay", "none, as you say: what is not seen again is forgotten")
     if not mix:
         return Setting(
             "replay", "none: no data of before are on this machine; --replay NAME gives some"

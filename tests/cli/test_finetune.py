@@ -123,8 +123,10 @@ def test_the_same_command_again_reports_again(whole, start, capsys):
 
 
 def test_check_stops_after_the_plan(start, tmp_path, capsys):
-    assert start(tmp_path / "out", "--check", "--max-iter", "4", "--old", "none") == 0
+    without = ("--old", "none", "--replay", "none")
+    assert start(tmp_path / "out", "--check", "--max-iter", "4", *without) == 0
     said = capsys.readouterr().out
+    assert "none, as you say" in said
     assert "classes: 3, 0 without boxes" in said
     assert "8 images to train on, 2 to validate on" in said
     for topic in ("batch", "rate", "workers", "precision", "image size", "iterations"):

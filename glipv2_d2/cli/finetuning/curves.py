@@ -50,7 +50,8 @@ def draw_learning(
     figure = Figure(figsize=(8, 6))
     upper, lower = figure.subplots(2, 1, sharex=True)
     losses = metrics.get("total_loss", [])
-    upper.plot([i for i, _ in losses], [loss for _, loss in losses], color="tab:gray")
+    # The marker shows a loss that is the only one, of a run below 20 iterations.
+    upper.plot([i for i, _ in losses], [loss for _, loss in losses], ".-", color="tab:gray")
     top = max((loss for _, loss in losses), default=1.0)
     upper.set(ylabel="loss (median of 20)", ylim=(0, 1.1 * top))
     for name, value in before.items():

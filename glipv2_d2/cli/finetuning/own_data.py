@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 from detectron2.structures import BoxMode
 
 from ...data.build import relabel
+from ...data.containers import image_bytes
 from ...data.datasets.coco_writer import coco_writer
 from ...data.same_images import equal_images, same_images
 from ...data.split import split_records
 from ...data.survey import survey
 from ...errors import DataError
+from ...files import whole_file
 from ...language.class_names import detection_classes
 from ...language.tokenized import Tokenizer
 from .pictures import draw_records
@@ -187,7 +189,8 @@ def _apart(train: list[Record], val: list[Record], classes: list[str], notes: li
         told = f"{len(shared)} training images are in the validation set, too (the first: {first})"
         if not kept:
             raise DataError(
-                f"all {told}: leave out --val, and a part of the training images is split off"
+                f"all {told}: leave out --val, or the export's own part to validate on, and a part "
+                "of the training images is split off"
             )
         notes = [*notes, f"{told}: they are not trained on"]
     return OwnData(classes, kept, val, measured, notes)
@@ -198,7 +201,17 @@ def _classes_of(records: Sequence[Record]) -> set[int]:
 
 
 def write_records(path: Path, records: Sequence[Record], classes: Sequence[str]) -> None:
-    """Write detection records as COCO json, with whole paths of the images."""
+    """Write detection records as COCO json, with whole paths of the images.
+
+    Images that are no files, as those in the json of labelme, become files beside it.
+    """
+    folder = path.resolve().with_suffix("")
     with coco_writer(path, classes) as writer:
-        for record in records:
-            writer.add_record({**record, "file_name": os.path.abspath(record["file_name"])})
+        for number, record in enumerate(records, 1):
+            image = Path(os.path.abspath(record["file_name"]))
+            if (source := record.get("image_source")) is not None:
+                image = folder / f"{number}_{image.name}"
+                folder.mkdir(parents=True, exist_ok=True)
+                with whole_file(image) as file:
+                    file.write(image_bytes(source))
+            writer.add_record({**record, "file_name": str(image)})

@@ -72,7 +72,9 @@ def write_report(story: Story) -> str:
     drawn = 0.5 if math.isnan(threshold) else threshold
     classes = story.data.classes
     matrix = confusion_matrix(truth, results, drawn)
-    curves = {name: matches.curve(i) for i, name in enumerate(classes, 1)}
+    # A class without an object has no recall.
+    measured = [(i, name) for i, name in enumerate(classes, 1) if matches.of_category[i]]
+    curves = {name: matches.curve(i) for i, name in measured}
     draw_precision(curves, everything, story.folder / "precision_recall.png")
     draw_confusion(matrix, classes, story.folder / "confusion.png")
     metrics = read_metrics(story.folder / "training" / "metrics.json")

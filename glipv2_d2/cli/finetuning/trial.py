@@ -59,8 +59,8 @@ def measure_pace(config: DictConfig, processes: int) -> Pace:
     node = copy.deepcopy(config.dataloader.train)
     node.num_workers, node.total_batch_size = 0, batch
     model = build_for_weights(config.model, config.train.init_checkpoint).to(config.train.device)
-    add_tuned_prompts(config, model)
     GLIPCheckpointer(model).load(config.train.init_checkpoint, checkpointables=[])
+    add_tuned_prompts(config, model)
     evaluation = _seconds_of_evaluation(config, model) / processes
     parts = config.train.get("trained_parts")
     if parts is not None:

@@ -1,12 +1,17 @@
 """The user's data: what is left of them, and how they are split."""
 
+import base64
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from glipv2_d2.cli.finetuning.own_data import read_own_data, write_records
 from glipv2_d2.data import load_records, register_coco_dataset
+from glipv2_d2.data.containers import BASE64, ImageSource
+from glipv2_d2.data.images import read_record_image
 from glipv2_d2.errors import DataError
 from tests.support.tiny_data import NAMES, write_tiny_data
 
@@ -143,3 +148,16 @@ def test_what_is_written_is_what_was_read(own, read, tmp_path):
             assert a["bbox"] == [float(v) for v in b["bbox"]]
             for key in ("category_id", "iscrowd", "bbox_mode", "segmentation"):
                 assert a.get(key) == b.get(key)
+
+
+def test_images_inside_other_files_are_written_as_files(own, read, tmp_path):
+    data, _ = read(own("a"))
+    record = data.train[0]
+    text = base64.b64encode(Path(record["file_name"]).read_bytes())
+    (tmp_path / "a.json").write_bytes(text)
+    source = ImageSource(BASE64, str(tmp_path / "a.json"), 0, len(text), "")
+    lost = {**record, "file_name": str(tmp_path / "lost.png"), "image_source": source}
+    write_records(tmp_path / "written.json", [lost], data.classes)
+    register_coco_dataset("b", str(tmp_path / "written.json"), "")
+    (again,) = load_records("b", check_files=True)
+    assert np.array_equal(read_record_image(again), read_record_image(record))
