@@ -301,6 +301,12 @@ class ImageFolder:
                     found.setdefault(key, []).append(path)
         return found
 
+    @cached_property
+    def _folders(self) -> set[str]:
+        """The last parts of the paths of folders that have images."""
+        folders = {tuple(self._inside(path).split("/")[:-1]) for path in self.files}
+        return {"/".join(parts[start:]) for parts in folders for start in range(len(parts))}
+
     def _inside(self, path: str) -> str:
         return os.path.relpath(path, self.root).replace(os.sep, "/")
 
@@ -309,7 +315,8 @@ class ImageFolder:
 
         Args:
             names: what it may be called, the surest first; of each the whole path is looked for
-                first, then its end, so that `a/1.jpg` and `b/1.jpg` are told apart.
+                first, then its end, so that `a/1.jpg` and `b/1.jpg` are told apart. Where there is
+                a folder `a`, `a/1.jpg` is nowhere else.
             where: for the message.
 
         Raises:
@@ -321,8 +328,11 @@ class ImageFolder:
             name = "/".join(parts)
             if os.path.isfile(path := os.path.join(self.root, name)):
                 return path
+            folders = ("/".join(parts[start:-1]) for start in range(len(parts)))
+            own = next((f"/{folder}/" for folder in folders if folder in self._folders), "/")
             for start in range(len(parts)):
-                hits = self._by_end.get("/".join(parts[start:]), [])
+                found = self._by_end.get("/".join(parts[start:]), [])
+                hits = [h for h in found if own in "/" + self._inside(h)]
                 inside = [
                     h for h in hits if os.path.splitext(self._inside(h))[0] == "/".join(parts)
                 ]

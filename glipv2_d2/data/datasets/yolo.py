@@ -237,7 +237,8 @@ def _names_beside(path: str) -> dict[Label, str]:
         for file in (os.path.join(folder, name) for name in NAME_LISTS):
             if os.path.isfile(file):
                 with open(file, encoding="utf-8-sig") as lines:
-                    return dict(enumerate(line.strip() for line in lines if line.strip()))
+                    # A line that is empty counts; it is told when the names are looked at.
+                    return dict(enumerate(map(str.strip, lines.read().rstrip().splitlines())))
     return {}
 
 

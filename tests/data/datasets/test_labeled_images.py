@@ -57,6 +57,8 @@ def test_an_image_that_is_not_found_is_told(folder):
         folder.find(["x/1.jpg"], "here")
     with pytest.raises(RecordError, match="here: there is no image 'c' below"):
         folder.find(["c", ""], "here")
+    with pytest.raises(RecordError, match="here: there is no image 'images/a/only.PNG' below"):
+        folder.find(["images/a/only.PNG"], "here")  # that of `b` is another image
     assert len(folder.files) == 5
 
 

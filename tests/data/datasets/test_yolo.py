@@ -138,6 +138,15 @@ def test_labels_that_are_elsewhere(tmp_path):
     assert [len(r["annotations"]) for r in load_records("yolo")] == [3, 3, 0]
 
 
+def test_an_empty_line_of_a_list_of_names_does_not_shift_the_classes(tmp_path):
+    write_images(tmp_path / "images")
+    write_yolo_labels(tmp_path / "labels")
+    (tmp_path / "classes.txt").write_text("bolt\n\nnut\n")
+    register_detection_dataset("yolo", tmp_path / "images")
+    with pytest.raises(DataError, match="class 1 has the name ''"):
+        load_records("yolo")
+
+
 def test_images_of_one_name_in_two_folders(tmp_path):
     path = yolo(tmp_path)
     write_images(tmp_path / "images" / "train" / "more")
