@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..files import whole_file
+from ..modeling.text.prompt_embeddings import offsets_in
 from ..modeling.weights import WEIGHTS_REGISTRY
 from .file_kinds import checked_suffix
 from .fit import check_weights, excused_keys
@@ -131,7 +132,12 @@ class GLIPCheckpointer(DetectionCheckpointer):
         checkpoint["model"] = state
         check_weights(self.model, state, source=f"'{self._path}'", strict=self.strict)
         _notice_other_language(self.model, state)
-        return super()._load_model(checkpoint)
+        incompatible = super()._load_model(checkpoint)
+        # fvcore warns of those that are missing.
+        excused = excused_keys(self.model) | offsets_in(self.model, {})
+        missing = incompatible.missing_keys
+        missing[:] = [name for name in missing if name not in excused]
+        return incompatible
 
 
 @WEIGHTS_REGISTRY.register()

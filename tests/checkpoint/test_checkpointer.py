@@ -11,6 +11,7 @@ from glipv2_d2.checkpoint import (
 )
 from glipv2_d2.engine.ema import ModelEMA
 from glipv2_d2.errors import CheckpointError
+from tests.support.tiny import tiny_model
 from tests.support.toy_model import Toy, save
 
 
@@ -24,6 +25,15 @@ def test_a_part_is_enough_to_start_training_only(tmp_path, caplog):
     GLIPCheckpointer(model).load(str(path))
     assert torch.equal(model.neck.weight, whole["neck.weight"])
     assert "2 start from their initial values" in caplog.text
+
+
+def test_weights_without_the_prompts_that_are_to_be_tuned_are_no_news(tmp_path, caplog):
+    path = save(tiny_model(), tmp_path / "base.pth")
+    model = tiny_model()
+    model.prompt_embeddings.add("pets/0", torch.ones(3, 32), trained=True)
+    GLIPCheckpointer(model, strict=True).load(path)
+    assert torch.equal(model.prompt_embeddings["pets/0"], torch.ones(3, 32))
+    assert "not found" not in caplog.text
 
 
 def test_missing_file_is_named_and_does_not_block_the_next_load(tmp_path):

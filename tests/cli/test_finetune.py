@@ -219,6 +219,15 @@ def test_the_base(tiny_weights, released):
     assert base.config.endswith("configs/demo/scenes.py") and base.weights.startswith("/")
 
 
+def test_weights_of_another_model_are_told_before_the_plan(
+    start, tmp_path, understanding_weights, capsys
+):
+    options = ("--weights", understanding_weights, "--check", "--old", "none", "--replay", "none")
+    assert start(tmp_path / "out", *options) == 2
+    told = capsys.readouterr()
+    assert "holds weights of a larger model" in told.err and "Plan, and why" not in told.out
+
+
 def test_data_that_are_not_there(start, tmp_path, capsys):
     assert start(tmp_path / "out", "--train", tmp_path / "no.json") == 2
     assert "no.json" in capsys.readouterr().err

@@ -53,14 +53,15 @@ def measure_pace(config: DictConfig, processes: int) -> Pace:
 
     Raises:
         ConfigError: not even one image at a time fits into the memory of the GPU.
+        CheckpointError: the weights are of another model.
     """
     workers = config.dataloader.train.num_workers
     batch = config.dataloader.train.total_batch_size // processes
     node = copy.deepcopy(config.dataloader.train)
     node.num_workers, node.total_batch_size = 0, batch
     model = build_for_weights(config.model, config.train.init_checkpoint).to(config.train.device)
-    GLIPCheckpointer(model).load(config.train.init_checkpoint, checkpointables=[])
     add_tuned_prompts(config, model)
+    GLIPCheckpointer(model, strict=True).load(config.train.init_checkpoint, checkpointables=[])
     evaluation = _seconds_of_evaluation(config, model) / processes
     parts = config.train.get("trained_parts")
     if parts is not None:
