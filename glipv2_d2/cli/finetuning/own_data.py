@@ -16,9 +16,10 @@ from ...data.datasets.coco_writer import coco_writer
 from ...data.same_images import equal_images, same_images
 from ...data.split import split_records
 from ...data.survey import survey
-from ...errors import DataError
+from ...errors import DataError, PromptError
 from ...files import whole_file
 from ...language.class_names import detection_classes
+from ...language.prompt_text import read_prompt
 from ...language.tokenized import Tokenizer
 from .pictures import draw_records
 
@@ -95,6 +96,14 @@ def read_own_data(
     records, classes, notes = _looked_at(train, tokenizer, say)
     records, classes, without = _learnable(train, records, classes)
     notes += without
+    if separated := [name for name in classes if not _is_read_as_one(name)]:
+        told = ", ".join(map(repr, separated[:MOST_NAMED]))
+        notes.append(
+            f"{len(separated)} class names that a prompt of glip detect cannot hold, where commas "
+            f"and full stops separate names: {told}; rename them, or ask for them in Python as a "
+            "list of names"
+        )
+        say(f"warning: {notes[-1]}")
     draw_records(records, classes, SHEET_IMAGES, seed).save(picture)
     say(f"pictures: {picture}")
     if val is None:
@@ -105,6 +114,14 @@ def read_own_data(
         data = _apart(records, others, classes, [*notes, *more])
     say(f"{len(data.train)} images to train on, {len(data.val)} to validate on: {data.measured}")
     return data
+
+
+def _is_read_as_one(name: str) -> bool:
+    try:
+        names = read_prompt(name, "classes")
+    except PromptError:
+        return False
+    return isinstance(names, list) and len(names) == 1
 
 
 def _looked_at(

@@ -129,6 +129,16 @@ def test_classes_without_a_box_are_left_out_and_told(own, read):
     assert boxes == {0: 6, 1: 6, 2: 6}
 
 
+def test_names_that_a_prompt_would_separate_are_told(own, read):
+    def with_comma(content):
+        content["categories"][0]["name"] = "cup, paper"
+
+    data, said = read(own("a", with_comma))
+    assert data.classes[0] == "cup, paper"
+    assert "1 class names that a prompt of glip detect cannot hold" in data.notes[-1]
+    assert "'cup, paper'; rename" in data.notes[-1] in said
+
+
 def test_what_is_written_is_what_was_read(own, read, tmp_path):
     polygon, rle = [[6, 8, 26, 8, 26, 32]], {"size": [96, 96], "counts": [0, 9, 9207]}
 
