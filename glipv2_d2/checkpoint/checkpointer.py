@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..files import whole_file
+from ..modeling.text.prompt_embeddings import offsets_in
 from ..modeling.weights import WEIGHTS_REGISTRY
 from .file_kinds import checked_suffix
 from .fit import check_weights, excused_keys
@@ -125,12 +126,14 @@ class GLIPCheckpointer(DetectionCheckpointer):
             # not fit; there is nothing to compare by name.
             return super()._load_model(checkpoint)
         _, state = converted(checkpoint["model"], self.model, source=self._path)
-        own = list(self.model.state_dict())
+        own = self.model.state_dict()
         here = dict(zip(plain_names(own), own))  # the model may be in a wrapper, too
         state = {here.get(name, name): value for name, value in state.items()}
-        checkpoint["model"] = state
         check_weights(self.model, state, source=f"'{self._path}'", strict=self.strict)
         _notice_other_language(self.model, state)
+        # A base does not have the prompt that is tuned, and nobody needs to be warned of that.
+        begun = {name: own[name] for name in offsets_in(self.model, own)}
+        checkpoint["model"] = {**begun, **state}
         return super()._load_model(checkpoint)
 
 

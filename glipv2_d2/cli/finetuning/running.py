@@ -129,8 +129,6 @@ def _quieten(folder: str) -> None:
 
 
 def _audible(record: logging.LogRecord) -> bool:
-    if record.name == "fvcore.common.checkpoint":  # tells what a tuned prompt does not have yet
-        return False
     return record.levelno >= logging.WARNING or record.name.startswith(AUDIBLE)
 
 
