@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from glip_commands.command import PackageCommand
-from glip_commands.train import CONFIG, WHERE
+from glip_commands.train import ADAPTING, CONFIG, TUNE, WHERE
 
 _RANGE = [
     click.Option(["--lowest"], type=float, default=1e-7, help="optimizer.lr at the beginning"),
@@ -20,7 +20,7 @@ _RANGE = [
 @click.command(
     "lr-find",
     cls=PackageCommand,
-    params=[*CONFIG, *_RANGE, *WHERE],
+    params=[*CONFIG, *ADAPTING, TUNE, *_RANGE, *WHERE],
     short_help="Find a learning rate by a range test.",
 )
 def lr_find(**options: Any) -> int:
@@ -29,6 +29,7 @@ def lr_find(**options: Any) -> int:
     \b
     glip lr-find --config-file demo/scenes.py --num-gpus 0
     glip lr-find --config-file my_config.py train.init_checkpoint=glip_t.pth
+    glip lr-find --config-file my_config.py --mode prompt train.init_checkpoint=glip_t.pth
 
     The rates of single parts of the model keep their ratio to optimizer.lr. The curve is left in
     lr_find/ of train.output_dir (lr_find.png, lr_find.csv); weights are read, and none are written.
@@ -37,5 +38,5 @@ def lr_find(**options: Any) -> int:
     from glipv2_d2.engine.lr_finder import main
     from glipv2_d2.engine.training import launch_training
 
-    rest = {"tune": "", "eval": "", "resume": False, "eval_only": False}
+    rest = {"eval": "", "old": [], "resume": False, "eval_only": False}
     return launch_training(Namespace(**options, **rest), main)

@@ -18,16 +18,7 @@ CONFIG = [
     ),
     click.Option(["--config-file"], default="", metavar="FILE", help="LazyConfig, or its name"),
 ]  # fmt: skip
-_EVALUATION = [
-    click.Option(
-        ["--eval"], metavar="FILE", default="",
-        help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
-        "config's test sets; in training too (train.eval_period)",
-    ),
-    click.Option(
-        ["--old"], metavar="NAME,...", default="", callback=listed(str),
-        help="data sets to evaluate on beside these: what the model could do before",
-    ),
+ADAPTING = [
     click.Option(
         ["--register"], metavar="FILE.py", multiple=True,
         help="run it first: it registers data sets",
@@ -38,11 +29,22 @@ _EVALUATION = [
         "the config says); in an evaluation, what was",
     ),
 ]  # fmt: skip
-_TRAINING = [
+TUNE = click.Option(
+    ["--tune"], metavar="FILE", default="",
+    help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
+)  # fmt: skip
+_EVALUATION = [
     click.Option(
-        ["--tune"], metavar="FILE", default="",
-        help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
+        ["--eval"], metavar="FILE", default="",
+        help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
+        "config's test sets; in training too (train.eval_period)",
     ),
+    click.Option(
+        ["--old"], metavar="NAME,...", default="", callback=listed(str),
+        help="data sets to evaluate on beside these: what the model could do before",
+    ),
+]  # fmt: skip
+_TRAINING = [
     click.Option(["--resume"], is_flag=True, help="go on from the newest checkpoint of the run"),
     click.Option(["--eval-only"], is_flag=True, help="no training: what `glip eval` does"),
 ]  # fmt: skip
@@ -66,7 +68,7 @@ WHERE = [
 
 @click.command(
     cls=PackageCommand,
-    params=[*CONFIG, *_EVALUATION, *_TRAINING, *WHERE],
+    params=[*CONFIG, *ADAPTING, *_EVALUATION, TUNE, *_TRAINING, *WHERE],
     short_help="Train a model that a LazyConfig describes.",
 )
 def train(**options: Any) -> int:
@@ -92,7 +94,7 @@ def train(**options: Any) -> int:
 @click.command(
     "eval",
     cls=PackageCommand,
-    params=[*CONFIG, *_EVALUATION, _WEIGHTS, *WHERE],
+    params=[*CONFIG, *ADAPTING, *_EVALUATION, _WEIGHTS, *WHERE],
     short_help="Evaluate a model on its test sets.",
 )
 def evaluate(weights: str | None, **options: Any) -> int:

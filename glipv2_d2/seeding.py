@@ -1,13 +1,13 @@
 """Random numbers that depend on where a run is, and not on what it drew before."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-__all__ = ["seed", "seeded"]
+__all__ = ["drawn_again", "seed", "seeded"]
 
 
 def seed(*numbers: int) -> None:
@@ -16,18 +16,25 @@ def seed(*numbers: int) -> None:
 
 
 @contextmanager
+def drawn_again(devices: Iterable[int] = ()) -> Iterator[None]:
+    """What is drawn within this context, on the CPU and on these GPUs, is drawn again after it."""
+    # NumPy's global generator is the one that Detectron2's augmentations draw from.
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(list(devices)):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+@contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
     """Within this context, what is drawn on the CPU follows from the numbers; then as before."""
-    # NumPy's global generator is the one that Detectron2's augmentations draw from.
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    # Not `torch.manual_seed`, which would reach for the GPUs, from data workers too.
-    torch.default_generator.manual_seed(_seed_cpu_libraries(numbers))
-    try:
+    with drawn_again():
+        # Not `torch.manual_seed`, which would reach for the GPUs, from data workers too.
+        torch.default_generator.manual_seed(_seed_cpu_libraries(numbers))
         yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
 
 
 def _seed_cpu_libraries(numbers: tuple[int, ...]) -> int:

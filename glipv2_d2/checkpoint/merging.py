@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 
 from ..errors import CheckpointError, UsageError
+from .names import DETECTOR_PARTS
 
 __all__ = ["merge_weights"]
 
@@ -25,10 +26,10 @@ def merge_weights(base: State, tuned: State, alpha: float) -> dict[str, torch.Te
     """The weights `(1 - alpha) * base + alpha * tuned`.
 
     Both are state dicts of one model under this project's names. What is equal, such as a frozen
-    part, stays so bit by bit. A part that only one side has, such as a head that was added for the
-    tuning, is taken as it is, and so are integers (an older file lacks some). The offset of a tuned
-    prompt that only one side has is zero on the other. Integers must be equal, but for BatchNorm's
-    counters, which are those of the nearer end.
+    part, stays so bit by bit. A task head that only one side has, such as one that was added for
+    the tuning, is taken as it is, and so are integers (an older file lacks some). The offset of a
+    tuned prompt that only one side has is zero on the other. Integers must be equal, but for
+    BatchNorm's counters, which are those of the nearer end.
 
     Args:
         base: what the tuning started from.
@@ -58,7 +59,8 @@ def _pair(name: str, base: State, tuned: State) -> tuple[torch.Tensor, torch.Ten
         only = tuned[name] if one is None else base[name]
         part = name.partition(".")[0]
         parts = {key.partition(".")[0] for key in (base if one is None else tuned)}
-        if part not in parts or not only.is_floating_point():
+        other_head = part not in parts and part not in DETECTOR_PARTS
+        if other_head or not only.is_floating_point():
             return only, only
         raise _not_mergeable(f"only the {'tuned' if one is None else 'base'} weights have {name}")
     if one.shape != other.shape:

@@ -1,9 +1,12 @@
-"""Names of weights without what a model was wrapped in when they were saved."""
+"""Names of weights, without what a model was wrapped in when they were saved, and of its parts."""
 
 import re
 from collections.abc import Iterable
 
-__all__ = ["plain_names"]
+__all__ = ["DETECTOR_PARTS", "plain_names"]
+
+# Of a model: what the words of a prompt go through, up to the boxes and their scores.
+DETECTOR_PARTS = ("backbone", "language_backbone", "neck", "head")
 
 # torch.compile, FSDP and activation checkpointing, of the whole model or of a part of it.
 _INSIDE = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")

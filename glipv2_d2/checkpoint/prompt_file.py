@@ -15,14 +15,12 @@ from ..errors import CheckpointError, PromptError
 from ..language.prompt import Prompt, shorten
 from ..modeling import GLIP
 from .file_kinds import open_safetensors
-from .names import plain_names
+from .names import DETECTOR_PARTS, plain_names
 from .writing import save_safetensors
 
 __all__ = ["PromptFile", "fingerprint", "load_prompt", "read_prompt_file", "save_prompt"]
 
 FORMAT = "glipv2_d2 tuned prompt 1"
-# What the words of a prompt go through, up to the boxes and their scores.
-_BASE = ("backbone", "language_backbone", "neck", "head")
 
 
 class PromptFile(NamedTuple):
@@ -50,7 +48,7 @@ def fingerprint(model: GLIP) -> str:
     its files it comes from. Tuned prompts and other heads make no difference.
     """
     digest = hashlib.sha256()
-    for part in _BASE:
+    for part in DETECTOR_PARTS:
         state = model.get_submodule(part).state_dict()
         for name, value in sorted(zip(plain_names(state), state.values())):
             if value.is_floating_point():  # of integers versions of `transformers` save others

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..compat import PRECISIONS
 from ..errors import ConfigError, TrainingDiverged
 from ..modeling.processes import MicroBatches
+from ..seeding import drawn_again
 from ..signals import starting_workers
 from .optim import GradientClipper
 
@@ -126,7 +127,7 @@ class GLIPTrainer(SimpleTrainer):
         micro_batches = MicroBatches(batch, self.micro_batches)
         count = len(micro_batches)
         if count > 1:
-            with torch.no_grad(), torch.random.fork_rng(self._devices):
+            with torch.no_grad(), drawn_again(self._devices):
                 for index in range(count):
                     with micro_batches.turn(index, telling=True) as inputs, self.autocast:
                         self.model(inputs)

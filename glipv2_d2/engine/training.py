@@ -215,7 +215,8 @@ def do_train(
             train(trainer, start_iter, cfg.train.max_iter)
     except TrainingEnded as reason:
         logger.info("The training ends after iteration %d: %s.", trainer.iter, reason)
-    if tuned and comm.is_main_process():
+    # A range test (`make_hooks`) saves nothing.
+    if tuned and comm.is_main_process() and checkpointer.has_checkpoint():
         write_prompt_file(cfg, model, tuned)
 
 

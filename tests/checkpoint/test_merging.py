@@ -66,7 +66,7 @@ def test_offsets_of_prompts_count_as_zero_where_they_are_not():
     assert torch.equal(merge_weights(tuned, base, 0.25)[name], torch.full((5, 4), 0.75))
 
 
-def test_a_part_that_one_side_has_is_taken_as_it_is():
+def test_a_head_that_one_side_has_is_taken_as_it_is():
     base, tuned = states()
     tuned["vqa_head.weight"], base["mask_head.weight"] = torch.ones(2), torch.full((3,), 2.0)
     for alpha in (0, 0.25, 1):
@@ -75,6 +75,16 @@ def test_a_part_that_one_side_has_is_taken_as_it_is():
         assert torch.equal(merged["mask_head.weight"], base["mask_head.weight"])
     base["vqa_head.weight"], tuned["vqa_head.digest"] = torch.zeros(2), torch.tensor(7)
     assert merge_weights(base, tuned, 0.5)["vqa_head.digest"] == 7  # the base file is older
+
+
+def test_a_release_without_its_frozen_language_backbone_is_no_end():
+    """The other one's language backbone would be that of every alpha, 0 and 1 included."""
+    base, tuned = states()
+    release = {k: v for k, v in base.items() if not k.startswith("language_backbone.")}
+    for one, other, side in ((release, tuned, "tuned"), (tuned, release, "base")):
+        match = f"only the {side} weights have language_backbone.*the config, too"
+        with pytest.raises(CheckpointError, match=match):
+            merge_weights(one, other, 0.5)
 
 
 def test_integers_are_not_merged():

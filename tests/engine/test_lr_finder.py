@@ -85,16 +85,17 @@ def test_rates_that_do_not_rise_are_refused(limits, tmp_path):
         Trainer(bowl, tmp_path, **limits)
 
 
-def test_the_command_leaves_a_curve_and_no_weights(tiny_data, tmp_path):
+@pytest.mark.parametrize("mode", [(), ("--mode", "prompt")])
+def test_the_command_leaves_a_curve_and_no_weights(mode, tiny_data, tmp_path):
     start = tmp_path / "start.pth"
     torch.save({"model": tiny_model(seed=1).state_dict()}, start)
     before = start.read_bytes()
     command = ["lr-find", "--config-file", str(CONFIG), "--num-gpus", "0", "--iterations", "12"]
     command += ["--lowest", "1e-6", "--highest", "1e-4", f"train.init_checkpoint={start}"]
-    assert main([*command, f"train.output_dir={tmp_path}/run"]) == 0
+    assert main([*command, *mode, f"train.output_dir={tmp_path}/run"]) == 0
     assert len(rows(tmp_path / "run/lr_find")) == 12
     assert start.read_bytes() == before
-    assert not list((tmp_path / "run").rglob("*.pth"))
+    assert not [p for kind in ("pth", "safetensors") for p in (tmp_path / "run").rglob(f"*.{kind}")]
 
 
 def test_too_few_iterations_are_refused(tiny_data, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """A batch in micro-batches has the losses and gradients of the whole batch, with every head."""
 
+import random
+
 import pytest
 import torch
 from detectron2.config import LazyCall as L
@@ -14,6 +16,7 @@ from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.heads import MaskedLanguageHead
 from glipv2_d2.modeling.heads.mlm import maskable_words
 from glipv2_d2.modeling.processes import mean_over_processes
+from glipv2_d2.seeding import seed
 from tests.support.tiny import lively, tiny_config, tiny_masks_input, tiny_tasks_config
 
 
@@ -124,7 +127,8 @@ class Drawing(torch.nn.Module):
         self.drawn = []
 
     def forward(self, inputs):
-        draws = torch.rand(len(inputs))
+        # As the prompts of inputs without one are, by Python's generator.
+        draws = torch.rand(len(inputs)) + torch.tensor([random.random() for _ in inputs])
         count = mean_over_processes(draws.sum())
         self.drawn.append(draws)
         return {"loss": (self.weight * draws).sum() / count}
@@ -134,7 +138,7 @@ def trained_by(model, micro_batches, batches=1):
     """The trainer after some steps with ten inputs each."""
     data = [[{"number": i} for i in range(10)]] * batches
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    torch.manual_seed(0)
+    seed(0)
     trainer = GLIPTrainer(model, data, optimizer, micro_batches=micro_batches)
     trainer.train(0, batches)
     return trainer

@@ -44,7 +44,7 @@ def test_help_imports_nothing_that_is_slow():
 
 
 def test_completion_knows_commands_and_options():
-    for words, expected in (("glip in", "plain,inspect"), ("glip train --re", "plain,--resume")):
+    for words, expected in (("glip in", "plain,inspect"), ("glip train --res", "plain,--resume")):
         done = run(
             "-m", "glip_commands", _GLIP_COMPLETE="bash_complete", COMP_WORDS=words,
             COMP_CWORD=str(len(words.split()) - 1),
