@@ -3,7 +3,15 @@
 
 import sys
 
-from glip_commands.main import main
+from glip_commands.main import main as glip
+from glipv2_d2.errors import command
+
+
+@command
+def main() -> int:
+    """Pass the arguments on; returns the exit status."""
+    return glip(["few-shot", *sys.argv[1:]])
+
 
 if __name__ == "__main__":
-    sys.exit(main(["few-shot", *sys.argv[1:]]))
+    sys.exit(main())

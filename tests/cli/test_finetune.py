@@ -19,6 +19,7 @@ from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import UsageError
 from tests.support.benchmark_tree import catalogs_put_back
 from tests.support.detection_exports import every_export
+from tests.support.package_log import package_log_put_back
 from tests.support.tiny_data import CONFIG, NAMES, write_tiny_data
 
 PICTURES = ("data", "precision_recall", "confusion", "best", "worst", "learning")
@@ -53,7 +54,7 @@ def start(own_data, tiny_weights):
 def whole(start, tmp_path_factory):
     """The folder of a run from the data to the report, with replay and classes of before."""
     folder = tmp_path_factory.mktemp("whole") / "mine"
-    with catalogs_put_back():
+    with catalogs_put_back(), package_log_put_back():
         assert start(folder, "--max-iter", "4", "train.eval_period=2") == 0
     return folder
 
