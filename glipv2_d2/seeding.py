@@ -16,7 +16,7 @@ def seed(*numbers: int) -> None:
 
 
 @contextmanager
-def drawn_again(devices: Iterable[int] = ()) -> Iterator[None]:
+def drawn_again(devices: Iterable[torch.device] = ()) -> Iterator[None]:
     """What is drawn within this context, on the CPU and on these GPUs, is drawn again after it."""
     # NumPy's global generator is the one that Detectron2's augmentations draw from.
     states = random.getstate(), np.random.get_state()  # noqa: NPY002

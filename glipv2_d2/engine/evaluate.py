@@ -125,8 +125,13 @@ def add_test_set(dataloader: DictConfig, name: str) -> None:
         name: a registered data set; its metadata says how it is evaluated.
 
     Raises:
-        ConfigError: a test set has this name already.
+        ConfigError: a test set has this name already, or there is none to be like.
     """
+    if not _is_call(dataloader.get("test")):
+        raise ConfigError(
+            f"{name!r} is to be evaluated as the test set of the config, and dataloader.test is no "
+            "single one: name the further test sets in dataloader.further_tests"
+        )
     if name in pair_test_sets(dataloader) or name == dataloader.test.get("dataset"):
         raise ConfigError(f"{name!r} is a test set already")
     test = copy.deepcopy(dataloader.test)

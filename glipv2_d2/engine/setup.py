@@ -23,7 +23,7 @@ from ..data import GroundingDatasetMapper
 from ..errors import ConfigError, user_message
 from ..language.prompt import TASKS
 from ..modeling import GLIP
-from .evaluate import add_test_set
+from .evaluate import add_test_set, pair_test_sets
 from .freezing import is_within
 from .recipes import add_recipe
 from .transfer import set_mode
@@ -32,6 +32,7 @@ __all__ = [
     "find_resumed",
     "load_config",
     "make_deterministic",
+    "require_best_metric",
     "require_free_folder",
     "require_masks",
     "require_micro_batches",
@@ -142,6 +143,22 @@ def require_masks(config: DictConfig) -> None:
             "dataloader.train.mapper.use_masks=True and train on data sets with segmentations, or "
             "model.mask_head=null"
         )
+
+
+def require_best_metric(config: DictConfig) -> None:
+    """Of several test sets each has its own metrics: said before the first evaluation.
+
+    Raises:
+        ConfigError: `train.best_metric` does not say of which test set it is.
+    """
+    best = config.train.get("best_metric") or []
+    names = pair_test_sets(config.dataloader)
+    for metric in [best] if isinstance(best, str) else best:
+        if len(names) > 1 and not str(metric).startswith(tuple(f"{name}/" for name in names)):
+            raise ConfigError(
+                f"train.best_metric is {metric!r}, and there are several test sets: put the name "
+                f"of one before it, '{next(iter(names))}/{metric}' (of: {', '.join(names)})"
+            )
 
 
 def require_micro_batches(config: DictConfig) -> None:

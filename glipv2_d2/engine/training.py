@@ -39,6 +39,7 @@ from .setup import (
     find_resumed,
     load_config,
     make_deterministic,
+    require_best_metric,
     require_free_folder,
     require_masks,
     require_micro_batches,
@@ -239,6 +240,8 @@ def begin(args: argparse.Namespace) -> DictConfig:
         require_test_data(cfg.dataloader)
         evaluation_precision(cfg)  # refuses now, not after the training
     if not args.eval_only:
+        if cfg.train.eval_period >= 0:
+            require_best_metric(cfg)
         require_masks(cfg)
         require_micro_batches(cfg)
         require_trackers(cfg.train.get("writers", ()))

@@ -5,11 +5,13 @@ import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
+from omegaconf import OmegaConf
 from torch import nn
 
 from glip_commands.train import parse
 from glipv2_d2.config import get_config
-from glipv2_d2.engine.setup import load_config, require_masks, tell_tasks
+from glipv2_d2.engine.evaluate import add_test_set
+from glipv2_d2.engine.setup import load_config, require_best_metric, require_masks, tell_tasks
 from glipv2_d2.errors import ConfigError
 from tests.support.tiny import tiny_tasks_config
 
@@ -85,3 +87,25 @@ def test_further_test_sets_are_evaluated_as_the_configs_own(tmp_path):
     for taken in ("scenes_val", "my_old,my_old"):
         with pytest.raises(ConfigError, match=f"'{taken[:6]}.*' is a test set already"):
             load_config(parse(["--config-file", "demo/scenes.py", "--old", taken]))
+
+
+def test_of_several_test_sets_the_best_metric_names_one():
+    def config(metric):
+        return load_config(
+            parse(["--config-file", "demo/scenes.py", f"train.best_metric={metric}"])
+        )
+
+    message = "'bbox/AP', and .* several test sets: .* 'scenes_val/bbox/AP' .of: scenes_val, "
+    for metric in ("bbox/AP", "[scenes_val/bbox/AP,bbox/AP]"):
+        with pytest.raises(ConfigError, match=message):
+            require_best_metric(config(metric))
+    for metric in ("''", "scenes_val/bbox/AP", "[scenes_val/bbox/AP,scenes_novel/bbox/AP]"):
+        require_best_metric(config(metric))
+    one = config("bbox/AP")
+    del one.dataloader.further_tests
+    require_best_metric(one)
+
+
+def test_old_data_sets_are_evaluated_as_the_test_set():
+    with pytest.raises(ConfigError, match="'old' is .* dataloader.test is no single one: name the"):
+        add_test_set(OmegaConf.create({"further_tests": {}}), "old")
