@@ -18,7 +18,7 @@ from tests.support.tiny_data import NAMES
 
 
 @pytest.fixture
-def begun(tmp_path):
+def start(tmp_path):
     """The weights that a training starts from, and their file."""
     weights, path = tiny_model(seed=1).state_dict(), tmp_path / "start.pth"
     torch.save({"model": weights}, path)
@@ -26,8 +26,8 @@ def begun(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["head", "linear", "language"])
-def test_what_a_mode_freezes_is_the_same_bit_by_bit_after_twenty_steps(mode, run_train_net, begun):
-    before, path = begun
+def test_what_a_mode_freezes_is_the_same_bit_by_bit_after_twenty_steps(mode, run_train_net, start):
+    before, path = start
     options = ("--mode", mode, f"train.init_checkpoint={path}", "train.ema.enabled=True")
     quick = ("dataloader.train.total_batch_size=1", "train.max_iter=20", "optimizer.lr=0.01")
     saved = read_checkpoint(run_train_net(*options, *quick) / "model_final.pth", complete=True)
@@ -39,9 +39,9 @@ def test_what_a_mode_freezes_is_the_same_bit_by_bit_after_twenty_steps(mode, run
     assert len(saved["trainer"]["optimizer"]["state"]) == len(trained)
 
 
-def test_a_prompt_is_tuned_resumed_and_left_as_a_file(run_train_net, begun):
+def test_a_prompt_is_tuned_resumed_and_left_as_a_file(run_train_net, start):
     """Of three classes in two chunks, which no batch of one image has together."""
-    before, path = begun
+    before, path = start
     options = ("--mode", "prompt", f"train.init_checkpoint={path}", "train.ema.enabled=True")
     options += ("dataloader.train.total_batch_size=1", "dataloader.test.mapper.chunk_size=2")
     run_train_net(*options, "train.max_iter=10")
@@ -66,7 +66,7 @@ def test_a_prompt_is_tuned_resumed_and_left_as_a_file(run_train_net, begun):
     assert "prompt_embeddings" in (folder / "log.txt").read_text().split("What is trained:")[1]
 
 
-def test_data_that_no_prompt_is_tuned_on(run_train_net, begun, tmp_path):
+def test_data_that_no_prompt_is_tuned_on(run_train_net, start, tmp_path):
     with pytest.raises(ConfigError, match="no prompt that could be tuned.*--mode prompt"):
         run_train_net("train.trained_parts=[prompt_embeddings]")
     with pytest.raises(DataError, match="'scenes_train_grounding' has none: name one with boxes"):
