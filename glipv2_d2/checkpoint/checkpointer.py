@@ -126,18 +126,15 @@ class GLIPCheckpointer(DetectionCheckpointer):
             # not fit; there is nothing to compare by name.
             return super()._load_model(checkpoint)
         _, state = converted(checkpoint["model"], self.model, source=self._path)
-        own = list(self.model.state_dict())
+        own = self.model.state_dict()
         here = dict(zip(plain_names(own), own))  # the model may be in a wrapper, too
         state = {here.get(name, name): value for name, value in state.items()}
-        checkpoint["model"] = state
         check_weights(self.model, state, source=f"'{self._path}'", strict=self.strict)
         _notice_other_language(self.model, state)
-        incompatible = super()._load_model(checkpoint)
-        # fvcore warns of those that are missing.
-        excused = excused_keys(self.model) | offsets_in(self.model, {})
-        missing = incompatible.missing_keys
-        missing[:] = [name for name in missing if name not in excused]
-        return incompatible
+        # A base does not have the prompt that is tuned, and nobody needs to be warned of that.
+        begun = {name: own[name] for name in offsets_in(self.model, own)}
+        checkpoint["model"] = {**begun, **state}
+        return super()._load_model(checkpoint)
 
 
 @WEIGHTS_REGISTRY.register()

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     outcome = carry_out(job)
     if results_of(folder, "after", prepared.val) is None:
-        say("stopped before the first evaluation: nothing to report yet; the same command goes on")
+        say("stopped before a model was evaluated: nothing to report yet; the same command goes on")
         return outcome.status or 130
     story = _story(args, base, folder, prepared, outcome.finished, time.perf_counter() - start)
     say("\n" + write_report(story))

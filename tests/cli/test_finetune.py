@@ -36,8 +36,8 @@ def own_data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def start(own_data, tiny_weights):
-    """start(output, *arguments) -> the exit status of `glip finetune`."""
+def fine_tune(own_data, tiny_weights):
+    """fine_tune(output, *arguments) -> the exit status of `glip finetune`."""
 
     def run(output, *arguments):
         given = [
@@ -51,11 +51,11 @@ def start(own_data, tiny_weights):
 
 
 @pytest.fixture(scope="module")
-def whole(start, tmp_path_factory):
+def whole(fine_tune, tmp_path_factory):
     """The folder of a run from the data to the report, with replay and classes of before."""
     folder = tmp_path_factory.mktemp("whole") / "mine"
     with catalogs_put_back(), package_log_put_back():
-        assert start(folder, "--max-iter", "4", "train.eval_period=2") == 0
+        assert fine_tune(folder, "--max-iter", "4", "train.eval_period=2") == 0
     return folder
 
 
@@ -112,20 +112,20 @@ def test_the_config_has_every_choice_with_its_reason(whole):
     assert config.dataloader.train.datasets == [["mine_train", 1.0], ["tiny", 0.8]]
 
 
-def test_the_same_command_again_reports_again(whole, start, capsys):
+def test_the_same_command_again_reports_again(whole, fine_tune, capsys):
     (whole / "report.md").unlink()
     before = (whole / "training/metrics.json").read_text()
-    assert start(whole, "--max-iter", "4", "train.eval_period=2") == 0
+    assert fine_tune(whole, "--max-iter", "4", "train.eval_period=2") == 0
     assert "goes on with what is in" in capsys.readouterr().out
     assert (whole / "report.md").is_file()
     assert (whole / "training/metrics.json").read_text() == before
-    assert start(whole, "--max-iter", "5") == 2
+    assert fine_tune(whole, "--max-iter", "5") == 2
     assert "holds another fine-tuning (max_iter 4, now 5" in capsys.readouterr().err
 
 
-def test_check_stops_after_the_plan(start, tmp_path, capsys):
+def test_check_stops_after_the_plan(fine_tune, tmp_path, capsys):
     without = ("--old", "none", "--replay", "none")
-    assert start(tmp_path / "out", "--check", "--max-iter", "4", *without) == 0
+    assert fine_tune(tmp_path / "out", "--check", "--max-iter", "4", *without) == 0
     said = capsys.readouterr().out
     assert "none, as you say" in said
     assert "classes: 3, 0 without boxes" in said
@@ -135,7 +135,9 @@ def test_check_stops_after_the_plan(start, tmp_path, capsys):
     assert not (tmp_path / "out/training").exists()
 
 
-def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(start, tmp_path, monkeypatch, capfd):
+def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(
+    fine_tune, tmp_path, monkeypatch, capfd
+):
     folder = tmp_path / "out"
     given = ("--max-iter", "6", "--old", "none", "--replay", "none", "train.eval_period=2")
     step = GLIPTrainer.run_step
@@ -147,12 +149,12 @@ def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(start, tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(GLIPTrainer, "run_step", stopped_at_four)
-        assert start(folder, *given) == 130
+        assert fine_tune(folder, *given) == 130
     assert not report(folder)["finished"]
     assert "stopped before its end" in (folder / "report.md").read_text()
     capfd.readouterr()
     with catalogs_put_back():
-        assert start(folder, *given) == 0
+        assert fine_tune(folder, *given) == 0
     assert report(folder)["finished"]
     last = read_checkpoint(folder / "training/model_final.pth")
     assert last["iteration"] == 5
@@ -161,9 +163,9 @@ def test_ctrl_c_keeps_the_best_and_the_same_command_goes_on(start, tmp_path, mon
     assert evaluated == [2, 4, 6]
 
 
-def test_a_tuned_prompt_is_a_small_file_for_the_base(start, tmp_path, tiny_weights):
+def test_a_tuned_prompt_is_a_small_file_for_the_base(fine_tune, tmp_path, tiny_weights):
     folder = tmp_path / "mine"
-    assert start(folder, "--mode", "prompt", "--old", "none", "--max-iter", "2") == 0
+    assert fine_tune(folder, "--mode", "prompt", "--old", "none", "--max-iter", "2") == 0
     assert (folder / "prompt.safetensors").stat().st_size < 20_000
     assert not (folder / "model.safetensors").exists()
     told = report(folder)
@@ -173,13 +175,13 @@ def test_a_tuned_prompt_is_a_small_file_for_the_base(start, tmp_path, tiny_weigh
     assert prompt.names == NAMES
 
 
-def test_few_images_are_measured_on_themselves(start, own_data, tmp_path, capsys):
+def test_few_images_are_measured_on_themselves(fine_tune, own_data, tmp_path, capsys):
     content = json.loads((own_data / "tiny.json").read_text())
     content["images"] = content["images"][:1]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] == 1]
     (tmp_path / "one.json").write_text(json.dumps(content))
     options = ("--train", tmp_path / "one.json", "--old", "none", "--replay", "none")
-    assert start(tmp_path / "out", *options, "--check", "--max-iter", "2") == 0
+    assert fine_tune(tmp_path / "out", *options, "--check", "--max-iter", "2") == 0
     said = capsys.readouterr().out
     assert "1 images to train on, 1 to validate on" in said
     assert "measured on the training images" in said and "nothing about new ones" in said
@@ -221,16 +223,16 @@ def test_the_base(tiny_weights, released):
 
 
 def test_weights_of_another_model_are_told_before_the_plan(
-    start, tmp_path, understanding_weights, capsys
+    fine_tune, tmp_path, understanding_weights, capsys
 ):
     options = ("--weights", understanding_weights, "--check", "--old", "none", "--replay", "none")
-    assert start(tmp_path / "out", *options) == 2
+    assert fine_tune(tmp_path / "out", *options) == 2
     told = capsys.readouterr()
     assert "holds weights of a larger model" in told.err and "Plan, and why" not in told.out
 
 
-def test_data_that_are_not_there(start, tmp_path, capsys):
-    assert start(tmp_path / "out", "--train", tmp_path / "no.json") == 2
+def test_data_that_are_not_there(fine_tune, tmp_path, capsys):
+    assert fine_tune(tmp_path / "out", "--train", tmp_path / "no.json") == 2
     assert "no.json" in capsys.readouterr().err
-    assert start(tmp_path / "out2", "--old", "nothing_such") == 2
+    assert fine_tune(tmp_path / "out2", "--old", "nothing_such") == 2
     assert "'nothing_such'" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def _work(job: Job) -> None:
         if not best.is_file():
             return  # stopped before the first evaluation
         tuned = _weights(cfg, str(best))
-        _evaluate(job, cfg, tuned, "after", again=not (folder / TRAINED).is_file())
+        _evaluate(job, cfg, tuned, "after")
         if job.merges and (folder / TRAINED).is_file():
             for alpha in ALPHAS:
                 _evaluate(job, cfg, merge_weights(base, tuned, alpha), f"merged/{alpha:g}")
@@ -150,6 +150,9 @@ def built(cfg: DictConfig, path: str | Path) -> tuple[Any, list[Prompt]]:
 
 
 def _train(job: Job, cfg: DictConfig) -> None:
+    if comm.is_main_process():
+        # What a run that was stopped has left is of other weights.
+        (Path(job.folder) / "after" / RESULTS).unlink(missing_ok=True)
     try:
         do_train(_options(job), copy.deepcopy(cfg))
     except Stopped:
@@ -159,22 +162,14 @@ def _train(job: Job, cfg: DictConfig) -> None:
         )
         return
     if comm.is_main_process():
-        # What a run that was stopped has left is of other weights.
-        (Path(job.folder) / "after" / RESULTS).unlink(missing_ok=True)
         (Path(job.folder) / TRAINED).touch()
     comm.synchronize()
 
 
-def _evaluate(
-    job: Job, cfg: DictConfig, weights: dict[str, torch.Tensor], name: str, again: bool = False
-) -> None:
-    """Evaluate weights into a folder of that name, unless that was done.
-
-    Args:
-        again: even then, as they may be others.
-    """
+def _evaluate(job: Job, cfg: DictConfig, weights: dict[str, torch.Tensor], name: str) -> None:
+    """Evaluate weights into a folder of that name, unless that was done."""
     target = Path(job.folder) / name
-    if comm.all_gather((target / RESULTS).is_file())[0] and not again:
+    if comm.all_gather((target / RESULTS).is_file())[0]:
         return
     cfg = copy.deepcopy(cfg)
     cfg.train.output_dir = str(target)
