@@ -22,6 +22,7 @@ from ..errors import DataError, UsageError
 from ..files import whole_file
 from ..language.class_names import detection_classes
 from .datasets.coco_like import IMAGE_KEYS
+from .images import image_file
 from .report import Record
 
 __all__ = ["few_shot_records", "few_shot_split", "write_detection_json"]
@@ -79,7 +80,8 @@ def write_detection_json(path: str | Path, name: str, records: Sequence[Record])
 
     Classes keep the ids that they have in the data set's own file, and images their ids; boxes are
     numbered anew. The area of a box is that of the box, of its mask nothing is told. The paths of
-    images are relative to the `image_root` of the metadata, where they lie below it.
+    images are relative to the `image_root` of the metadata, where they lie below it; images that
+    are no files become files beside the json.
 
     Args:
         path: the json; it appears whole or not at all.
@@ -97,8 +99,9 @@ def write_detection_json(path: str | Path, name: str, records: Sequence[Record])
     ids = {i: key for key, i in contiguous.items()} if contiguous else range(1, len(names) + 1)
     root = metadata.get("image_root") or ""
     content: dict[str, list] = {"images": [], "annotations": []}
+    folder = Path(path).resolve().with_suffix("")
     for record in records:
-        content["images"].append(_image(record, root))
+        content["images"].append(_image(record, root, folder))
         for annotation in record.get("annotations", ()):
             entry = _annotation(annotation, ids[annotation["category_id"]])
             entry.update(id=len(content["annotations"]) + 1, image_id=record["image_id"])
@@ -109,8 +112,8 @@ def write_detection_json(path: str | Path, name: str, records: Sequence[Record])
         json.dump(content, file)
 
 
-def _image(record: Record, root: str) -> Record:
-    file_name = record["file_name"]
+def _image(record: Record, root: str, folder: Path) -> Record:
+    file_name = image_file(record, folder)
     if root and Path(file_name).is_relative_to(root):
         file_name = os.path.relpath(file_name, root)
     image = {"id": record["image_id"], "file_name": file_name}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from detectron2.data.detection_utils import SizeMismatchError
@@ -12,6 +14,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from ..errors import DataError, ImageReadError
+from ..files import whole_file
 from ..images import BAD_EXIF, image_to_array, read_image, reading_image
 from .containers import image_bytes
 
@@ -37,6 +40,23 @@ def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndar
     file = io.BytesIO(image_bytes(source))
     with reading_image(record["file_name"]), Image.open(file) as image:
         return image_to_array(image, format)
+
+
+def image_file(record: Mapping[str, Any], folder: Path) -> str:
+    """The path of a record's image; one that is no file, as in the json of labelme, becomes one.
+
+    Args:
+        folder: of such files, made if absent; they are named by their records' `image_id`.
+    """
+    source = record.get("image_source")
+    if source is None:
+        return record["file_name"]
+    number = quote(str(record["image_id"]), safe="")
+    path = folder / f"{number}_{Path(record['file_name']).name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write(image_bytes(source))
+    return str(path)
 
 
 def record_image_size(record: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """Few-shot subsets: GLIP's rule, and files that read as the data set they come from."""
 
+import base64
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -9,7 +11,9 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 
 from glipv2_d2.data import load_records, register_coco_dataset
+from glipv2_d2.data.containers import ImageSource
 from glipv2_d2.data.few_shot import few_shot_records, few_shot_split, write_detection_json
+from glipv2_d2.data.images import record_image_size
 from glipv2_d2.errors import DataError, UsageError
 
 
@@ -112,3 +116,20 @@ def test_records_of_a_users_own_function(tmp_path):
     (annotation,) = read["annotations"]
     assert annotation["bbox"] == [1, 2, 4, 6] and annotation["category_id"] == 1
     assert annotation["iscrowd"] == 1 and annotation["segmentation"]["counts"] == "R4"
+
+
+def test_images_that_are_no_files_become_files(images, tmp_path):
+    pixels = next(images.iterdir()).read_bytes()
+    holder = tmp_path / "labels.json"
+    holder.write_bytes(base64.b64encode(pixels))
+    source = ImageSource("base64", str(holder), 0, holder.stat().st_size, "")
+    height, width = record_image_size({"file_name": "lost.png", "image_source": source})
+    record = {"file_name": "lost.png", "image_source": source, "height": height, "width": width}
+    box = {"bbox": [1, 2, 5, 8], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+    DatasetCatalog.register("inside", list)
+    MetadataCatalog.get("inside").set(thing_classes=["cat"])
+    few = [{**record, "image_id": name, "annotations": [box]} for name in ("a/1", "a_1")]
+    write_detection_json(tmp_path / "few.json", "inside", few)
+    register_coco_dataset("inside_few", str(tmp_path / "few.json"), "")
+    files = [read["file_name"] for read in DatasetCatalog.get("inside_few")]
+    assert len(set(files)) == 2 and all(Path(name).read_bytes() == pixels for name in files)

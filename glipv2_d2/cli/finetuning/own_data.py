@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 from detectron2.structures import BoxMode
 
 from ...data.build import relabel
-from ...data.containers import image_bytes
 from ...data.datasets.coco_writer import coco_writer
+from ...data.images import image_file
 from ...data.same_images import equal_images, same_images
 from ...data.split import split_records
 from ...data.survey import survey
 from ...errors import DataError, PromptError
-from ...files import whole_file
 from ...language.class_names import detection_classes
 from ...language.prompt_text import read_prompt
 from ...language.tokenized import Tokenizer
@@ -224,11 +223,6 @@ def write_records(path: Path, records: Sequence[Record], classes: Sequence[str])
     """
     folder = path.resolve().with_suffix("")
     with coco_writer(path, classes) as writer:
-        for number, record in enumerate(records, 1):
-            image = Path(os.path.abspath(record["file_name"]))
-            if (source := record.get("image_source")) is not None:
-                image = folder / f"{number}_{image.name}"
-                folder.mkdir(parents=True, exist_ok=True)
-                with whole_file(image) as file:
-                    file.write(image_bytes(source))
-            writer.add_record({**record, "file_name": str(image)})
+        for record in records:
+            image = os.path.abspath(image_file(record, folder))
+            writer.add_record({**record, "file_name": image})
