@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from ...language.prompt import SEPARATOR, Prompt
 from ...language.tokenized import Tokenizer
 
 __all__ = ["VocabularyPrompts", "class_names"]
+
+logger = logging.getLogger(__name__)
 
 # How often a tuned vocabulary in several chunks asks an image for one whose classes it does not
 # have: in use it is asked for all of them.
@@ -60,11 +63,29 @@ class VocabularyPrompts:
                 prompts = knowledge_prompts(names, knowledge, size, self.separator)
             else:
                 prompts = self.tokenizer.split(names, size=size, separator=self.separator)
-            if self.tunes(dataset):
-                name = self.tuned_datasets[0]
-                prompts = [replace(p, embedding_id=f"{name}/{i}") for i, p in enumerate(prompts)]
-            self._chunks[dataset] = prompts
+            self._chunks[dataset] = self._with_tuned(dataset, prompts)
         return self._chunks[dataset]
+
+    def _with_tuned(self, dataset: str, prompts: list[Prompt]) -> list[Prompt]:
+        """The tuned prompts where the data set has their classes, in whatever order."""
+        if not self.tuned_datasets:
+            return prompts
+        first = self.tuned_datasets[0]
+        if dataset == first:
+            return [replace(p, embedding_id=f"{first}/{i}") for i, p in enumerate(prompts)]
+        names, tuned = list(class_names(dataset)), self._tuned_classes()
+        if self.tunes(dataset):
+            ids = range(len(names)) if names == tuned else [names.index(name) for name in tuned]
+            return [replace(p, class_ids=tuple(ids[i] for i in p.class_ids)) for p in self.tuned()]
+        if common := [name for name in names if name in tuned]:
+            logger.warning(
+                "%s has %d of the classes for which a prompt is tuned (%s), and others, or not all "
+                "of them: it is asked with the plain prompt",
+                dataset,
+                len(common),
+                ", ".join(common[:3]),
+            )
+        return prompts
 
     def tuned(self) -> list[Prompt]:
         """The prompts that are tuned.
@@ -76,8 +97,13 @@ class VocabularyPrompts:
         return self(self.tuned_datasets[0])
 
     def tunes(self, dataset: str) -> bool:
-        """Whether a data set has the classes for which a prompt is tuned."""
-        return bool(self.tuned_datasets) and list(class_names(dataset)) == self._tuned_classes()
+        """Whether a data set has the classes for which a prompt is tuned, in whatever order."""
+        if not self.tuned_datasets:
+            return False
+        names, tuned = list(class_names(dataset)), self._tuned_classes()
+        # Of two classes with one name only the order tells which is which.
+        unique = len(set(tuned)) == len(tuned)
+        return names == tuned or (unique and sorted(names) == sorted(tuned))
 
     def _tuned_classes(self) -> list[str]:
         name = self.tuned_datasets[0]

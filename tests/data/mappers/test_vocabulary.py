@@ -39,6 +39,22 @@ def test_data_of_the_same_classes_get_the_tuned_prompt_and_others_a_plain_one(tu
     assert tuned.tuned() == tuned("test")
 
 
+def test_the_order_of_the_classes_is_that_of_the_tuned_prompt(tuned, vocabularies):
+    DatasetCatalog.register("turned", list)
+    MetadataCatalog.get("turned").thing_classes = NAMES[::-1]
+    for mine, theirs in zip(tuned("turned"), tuned("test"), strict=True):
+        assert (mine.caption, mine.embedding_id) == (theirs.caption, theirs.embedding_id)
+        assert [NAMES[::-1][i] for i in mine.class_ids] == [NAMES[i] for i in theirs.class_ids]
+
+
+def test_a_part_of_the_classes_is_asked_with_the_plain_prompt_which_is_told(tuned, caplog):
+    tuned("others")
+    assert "others has 4 of the classes for which a prompt is tuned (cat, dog, cow)" in caplog.text
+    caplog.clear()
+    tuned("test")
+    assert not caplog.text
+
+
 def test_an_image_is_trained_with_chunks_that_have_its_classes_and_now_and_then_without(tuned):
     random.seed(0)
     asked = Counter(tuned.training_prompt("test", {0, 1, 4}).class_ids for _ in range(2000))
