@@ -15,6 +15,13 @@ def shots(text: str) -> str:
     return text
 
 
+def fraction(text: str) -> float:
+    """From 0 to 1."""
+    if not 0 <= float(text) <= 1:
+        raise ValueError
+    return float(text)
+
+
 @click.command(
     "few-shot",
     cls=PackageCommand,
@@ -35,6 +42,10 @@ def shots(text: str) -> str:
               help="of the images that are drawn; default: 3,30,300")  # fmt: skip
 @click.option("--old", metavar="NAME,...", default="", callback=listed(str),
               help="data sets to evaluate on, too: what the model could do before")  # fmt: skip
+@click.option("--replay", metavar="NAME,...", default="", callback=listed(str),
+              help="half of the images are of these: what shall not be forgotten")  # fmt: skip
+@click.option("--merge", metavar="ALPHA,...", default="", callback=listed(fraction),
+              help="evaluate weights between base, 0, and tuned model, 1, too")  # fmt: skip
 @click.option("--metric", type=click.Choice(["AP", "AP50", "AP75"]), default="AP",
               help="of the tables; the files of the runs have all")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=Path("output/few_shot"),
@@ -56,6 +67,7 @@ def few_shot(**options: Any) -> int:
 
     Left are table.md (each data set: mean and deviation over the seeds), averages.md (by the number
     of shots), both as .csv, too, averages.png and runs.csv. With --old every model is evaluated on
-    these data sets as well, which shows what it forgets.
+    these data sets as well, which shows what it forgets; --replay and --merge are two ways against
+    that. Neither is for the mode prompt, which does not change the base.
     """
     return run("few_shot", options)

@@ -16,6 +16,7 @@ from ..data.datasets.detection_formats import export_splits
 from ..data.entries import short
 from ..data.few_shot import few_shot_records, few_shot_split, write_detection_json
 from ..data.report import Record
+from ..engine.evaluate import missing_files
 from ..errors import DataError, UsageError
 from ..files import whole_file
 from ..language.class_names import detection_classes
@@ -51,10 +52,14 @@ def run(args: argparse.Namespace) -> int:
     data = [_task(entry, args.images, files) for entry in args.data]
     for name in args.old:
         _classes(name)
+    for name in args.replay:
+        _require(name)
     own = args.output / "data_sets.py"
     settings = settings_of(
         args,
         old=args.old,
+        replay=args.replay,
+        alphas=args.merge,
         data=_sizes_and_times([s for entry in data for s in entry.whole], args.old),
         register=(*args.register, str(own.resolve())),
     )
@@ -108,9 +113,16 @@ def _task(entry: Sequence[str], images: str | None, files: dict[str, Files]) -> 
     return SweepData(name, name, "val", *sets)
 
 
-def _classes(name: str) -> Sequence[str]:
+def _require(name: str) -> None:
+    """Raise a DataError where a data set is not registered, or not on the disk."""
     if name not in DatasetCatalog.list():
         raise DataError(f"there is no data set {name!r}: register it in a file, --register FILE.py")
+    if missing := missing_files([name]):
+        raise DataError(f"{name!r} is not on the disk: there is no {missing[name]}")
+
+
+def _classes(name: str) -> Sequence[str]:
+    _require(name)
     classes = detection_classes(name, read=True)
     if not classes:
         raise DataError(f"{name!r} has no classes: few-shot runs are on detection data sets")

@@ -56,14 +56,14 @@ def run(args: argparse.Namespace) -> int:
     config = apply_overrides(get_config(args.config_file), args.opts) if args.config_file else None
     if config is None and args.opts:
         raise UsageError(f"'{args.opts[0]}' sets a value of a config: give --config-file")
-    base, tuned = (_weights(path, config) for path in (args.base, args.tuned))
+    base, tuned = (weights_of(path, config) for path in (args.base, args.tuned))
     merged = merge_weights(base, tuned, args.alpha[0])
     notes = {"base": args.base.name, "tuned": args.tuned.name, "alpha": f"{args.alpha[0]:g}"}
     write_weights(merged, args.output, notes)
     return 0
 
 
-def _weights(path: Path, config: DictConfig | None) -> State:
+def weights_of(path: str | Path, config: DictConfig | None) -> State:
     """All weights of a file, on the CPU; with a config those of its model."""
     if config is not None:
         model = build_for_weights(config.model, path)
@@ -83,7 +83,7 @@ def _curve(args: argparse.Namespace) -> int:
         raise UsageError(f"with --curve OUTPUT is a folder, not a file as '{args.output}'")
     config = load_config(argparse.Namespace(**vars(args), tune="", mode=None, eval_only=True))
     require_test_data(config.dataloader)
-    base, tuned = (_weights(path, config) for path in (args.base, args.tuned))
+    base, tuned = (weights_of(path, config) for path in (args.base, args.tuned))
     model = build_for_weights(config.model, args.tuned).to(config.train.device)
     args.output.mkdir(parents=True, exist_ok=True)
     setup_logging(str(args.output))

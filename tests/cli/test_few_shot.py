@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from glip_commands.main import main
@@ -126,6 +127,31 @@ def test_what_is_forgotten(few_shot, made_up, before, tmp_path):
     assert "| full | before | 50.0 | 40.0 ± 0.0 |" in (tmp_path / "sweep/averages.md").read_text()
 
 
+def test_replay_and_merging(few_shot, made_up, before, monkeypatch, tmp_path):
+    """Half of what is trained on is replayed; a tuned prompt, which leaves the base as it is, has
+    neither."""
+    monkeypatch.setattr(running, "weights_of", lambda path, _: {"head.x": torch.ones(2)})
+    arguments = ("--shots", "0,3", "--seeds", "3", "--mode", "full,prompt", *before)
+    assert few_shot(*arguments, "--replay", "before", "--merge", "0.25,0.5") == 0
+    full, prompt = ([w for w in c if w.startswith("dataloader.train.datasets")][0]
+                    for c in made_up if "--tune" in c)  # fmt: skip
+    own = len(DatasetCatalog.get("pets_fewshot_train_shot3_seed3")) * 4
+    entries = json.loads(full.split("=", 1)[1].replace("'", '"'))
+    assert entries[0] == ["pets_fewshot_train_shot3_seed3", 4] and entries[1][0] == "before"
+    assert entries[1][1] * len(DatasetCatalog.get("before")) == pytest.approx(own)
+    assert "before" not in prompt
+    assert sum("--eval-only" in c for c in made_up) == 1 + 3 + 1
+    lines = (tmp_path / "sweep/averages.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == [
+        *["| full"] * 2, *["| full, alpha 0.25"] * 2, *["| full, alpha 0.5"] * 2, *["| prompt"] * 2
+    ]  # fmt: skip
+    rows = list(csv.DictReader((tmp_path / "sweep/runs.csv").open()))
+    assert [row["tune"] for row in rows] == [
+        "-", "full", "full, alpha 0.25", "full, alpha 0.5", "prompt",
+    ]  # fmt: skip
+    assert not (tmp_path / "sweep/3_shot_seed3/pets/training/merged.pth").exists()
+
+
 def test_several_tasks_and_all_data(few_shot, made_up, tiny_json, tmp_path, capsys):
     tasks = ("--data", "a", *[str(tiny_json)] * 3, "--data", "b", "a_train", "a_val", "a_test")
     assert few_shot(*tasks, "--shots", "2,all", "--seeds", "7", "--only-files") == 0
@@ -170,6 +196,8 @@ def test_data_in_any_format(few_shot, write, tmp_path):
         (("--data", "a/b", "x", "x", "x"), "the name of a task is that of a folder"),
         (("--data", "a", "gone.json", "x", "x"), "neither a data set nor a file 'gone.json'"),
         (("--old", "gone"), "there is no data set 'gone': register it"),
+        (("--replay", "gone"), "there is no data set 'gone': register it"),
+        (("--merge", "2"), "'2' is no fraction"),
         (("--shots", "some"), "'some' is no shots"),
         (("--shots", "-1"), "'-1' is no shots"),
         (("--mode", "half"), "'half' is none of full, head, linear, prompt, language"),

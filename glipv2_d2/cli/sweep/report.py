@@ -78,11 +78,18 @@ def _lines(results: Results, heading: Heading) -> dict[str, list[TransferLine]]:
     """Mode -> lines of its table; zero-shot first."""
     runs: dict[str, list[TransferRun]] = defaultdict(list)
     for run, result in results.items():
-        for split in heading.splits:
-            value = metric_of(result, split, heading.metric)
-            runs[run.mode].append(TransferRun(run.dataset, split, value, run.shots, run.seed))
+        for mode, of in _by_mode(run, result):
+            for split in heading.splits:
+                value = metric_of(of, split, heading.metric)
+                runs[mode].append(TransferRun(run.dataset, split, value, run.shots, run.seed))
     order = sorted(runs, key=lambda mode: mode != ZERO_SHOT)
     return {mode: summarize(runs[mode], list(heading.columns), heading.title) for mode in order}
+
+
+def _by_mode(run: Run, result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What a run has tuned, and its weights between that and the base."""
+    merged = result.get("merged", {}).items()
+    return [(run.mode, result), *((f"{run.mode}, alpha {alpha}", of) for alpha, of in merged)]
 
 
 def metric_of(result: Mapping[str, Any], split: str, metric: str) -> float:
@@ -116,15 +123,15 @@ def _write(path: Path, text: str) -> None:
 
 
 def _runs_csv(results: Results, heading: Heading) -> str:
-    """A line for each run: its setting, the metric on each split, and how long it took."""
+    """A line for each run and alpha: setting, metric on each split, seconds of the run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["dataset", "tune", "shots", "seed", *heading.splits, "seconds"])
     for run, result in results.items():
-        seed = "" if run.seed is None else run.seed
-        values = [metric_of(result, split, heading.metric) for split in heading.splits]
-        row = [run.dataset, run.mode, shots_name(run.shots), seed, *values, result["seconds"]]
-        writer.writerow(row)
+        setting = [shots_name(run.shots), "" if run.seed is None else run.seed]
+        for mode, of in _by_mode(run, result):
+            values = [metric_of(of, split, heading.metric) for split in heading.splits]
+            writer.writerow([run.dataset, mode, *setting, *values, result["seconds"]])
     return text.getvalue()
 
 

@@ -7,15 +7,20 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.data import DatasetCatalog
 
+from ...checkpoint import merge_weights
+from ...config import apply_overrides, get_config
 from ...errors import UserError
 from ...files import whole_file
+from ..finetuning.plan import replay_weights
+from ..merge import weights_of
 from .plan import Run
 
 RESULT = "result.json"
@@ -42,6 +47,8 @@ class Settings:
         epochs, batch: of fine-tuning.
         keep_weights: do not remove the fine-tuned weights of a finished run.
         old: data sets that every model is evaluated on, too: what could be done before.
+        replay: data sets that are trained on beside a task's own, half of all images.
+        alphas: of weights between base and tuned model that are evaluated, too.
         register: Python files that register the data sets, for `glip train`.
         data: what the results depend on of the data: file -> size and time.
     """
@@ -56,6 +63,8 @@ class Settings:
     batch: int = 4
     keep_weights: bool = False
     old: tuple[str, ...] = ()
+    replay: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = ()
     register: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -72,8 +81,9 @@ class Settings:
         }
         if weights.is_file():
             known["weights_size_and_time"] = size_and_time(weights)
-        # A sweep of the suite, as it was before there were others, has neither.
-        known.update({k: v for k, v in (("old", list(self.old)), ("data", self.data)) if v})
+        # A sweep of the suite, as it was before there were others, has none of these.
+        more = {"old": [*self.old], "replay": [*self.replay], "alphas": [*self.alphas]}
+        known.update({k: v for k, v in {**more, "data": self.data}.items() if v})
         return known
 
     @property
@@ -88,8 +98,10 @@ def size_and_time(path: Path) -> list[int]:
     return [path.stat().st_size, path.stat().st_mtime_ns]
 
 
-def evaluation_command(run: Run, settings: Settings, weights: str) -> list[str]:
-    """Arguments of `glip train` that evaluate a run's model on both splits, and on the old sets."""
+def evaluation_command(
+    run: Run, settings: Settings, weights: str, folder: str = "evaluation"
+) -> list[str]:
+    """Arguments of `glip train` that evaluate weights on both splits, and on the old sets."""
     knowledge = settings.caption_knowledge and run.shots == 0
     old = ("--old", ",".join(settings.old)) if settings.old else ()
     return [
@@ -101,14 +113,16 @@ def evaluation_command(run: Run, settings: Settings, weights: str) -> list[str]:
         f"evaluation.caption_knowledge={knowledge}",
         *_trained_on(run),
         f"train.init_checkpoint={weights}",
-        f"train.output_dir={run.folder(settings.output) / 'evaluation'}",
+        f"train.output_dir={run.folder(settings.output) / folder}",
     ]
 
 
 def training_command(run: Run, settings: Settings) -> list[str]:
     """Arguments of `glip train` that fine-tune a run's model, or go on where that stopped."""
     train, select = run.training_sets() or ("", "")
-    epoch = max(-(-len(DatasetCatalog.get(train)) * run.copies // settings.batch), 1)
+    images = len(DatasetCatalog.get(train)) * run.copies
+    replay = _replayed(run, settings, images)
+    epoch = max(-(-images * (2 if replay else 1) // settings.batch), 1)
     lower_rate, stop = PATIENCE["all" if run.shots is None else "few"]
     return [
         *settings.common,
@@ -120,7 +134,7 @@ def training_command(run: Run, settings: Settings) -> list[str]:
         f"train.patience.stop={stop}",
         f"dataloader.train.total_batch_size={settings.batch}",
         *settings.opts,
-        *_trained_on(run),
+        *_trained_on(run, replay),
         f"dataloader.test.dataset='{select}'",
         f"train.init_checkpoint={settings.weights}",
         f"train.output_dir={run.folder(settings.output) / 'training'}",
@@ -131,10 +145,22 @@ def _mode(run: Run) -> list[str]:
     return ["--mode", run.mode] if run.shots != 0 and run.mode != "full" else []
 
 
-def _trained_on(run: Run) -> list[str]:
-    """The training set; in the evaluation, too, where a tuned prompt has its name."""
+def _trained_on(run: Run, replay: Sequence[list] = ()) -> list[str]:
+    """The training sets; in the evaluation, too, where a tuned prompt has the name of the first."""
     sets = run.training_sets()
-    return [f"dataloader.train.datasets=[['{sets[0]}',{run.copies}]]"] if sets else []
+    if not sets:
+        return []
+    mix = ",".join(f"['{name}',{weight}]" for name, weight in [[sets[0], run.copies], *replay])
+    return [f"dataloader.train.datasets=[{mix}]"]
+
+
+def _replayed(run: Run, settings: Settings, images: int) -> list[list]:
+    """What is trained on beside `images` of the task's own, where the base is changed."""
+    if run.mode == "prompt":
+        return []
+    return replay_weights(
+        images, [(name, 1.0, len(DatasetCatalog.get(name))) for name in settings.replay]
+    )
 
 
 def finished(run: Run, output: Path) -> dict[str, Any] | None:
@@ -152,8 +178,8 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
     """Do a run, or what is left of one that was interrupted.
 
     Returns:
-        Split or old data set -> results of its evaluator, and the `"seconds"`; this is what
-        `result.json` then holds.
+        Split or old data set -> results of its evaluator; `"merged"`: the same for each alpha;
+        `"seconds"`. This is what `result.json` then holds.
 
     Raises:
         RunFailed: `glip train` ended with an error.
@@ -166,10 +192,12 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
         if not (folder / TRAINED).is_file():
             _run(training_command(run, settings), folder / "training.txt")
             (folder / TRAINED).touch()
-    _run(evaluation_command(run, settings, weights), folder / "evaluation.txt")
-    results = json.loads((folder / "evaluation" / "last_results.json").read_text())
-    result = {"val": results[run.data.val], "test": results["test"]}
-    result.update((name, results[name]) for name in settings.old)
+    result: dict[str, Any] = _evaluated(run, settings, weights, "evaluation")
+    if settings.alphas:
+        result["merged"] = {
+            f"{alpha:g}": _evaluated(run, settings, merged, f"evaluation_alpha_{alpha:g}")
+            for alpha, merged in _merged(run, settings, weights)
+        }
     result["seconds"] = round(time.time() - start, 1)
     with whole_file(folder / RESULT, "w") as file:  # a half-written one is no result
         json.dump(result, file, indent=2)
@@ -177,6 +205,29 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
         for path in (folder / "training").glob("*.pth"):
             path.unlink()
     return result
+
+
+def _evaluated(run: Run, settings: Settings, weights: str, name: str) -> dict[str, Any]:
+    """Split or old data set -> results of its evaluator, for some weights."""
+    folder = run.folder(settings.output)
+    _run(evaluation_command(run, settings, weights, name), folder / f"{name}.txt")
+    results = json.loads((folder / name / "last_results.json").read_text())
+    splits = {"val": results[run.data.val], "test": results["test"]}
+    return splits | {old: results[old] for old in settings.old}
+
+
+def _merged(run: Run, settings: Settings, tuned: str) -> Iterator[tuple[float, str]]:
+    """Alpha and a file with the weights, one after the other in one place; nothing where the base
+    is not changed."""
+    if not run.training_sets() or run.mode == "prompt":
+        return
+    overrides = [text for text in settings.opts if text.startswith("model.")]
+    config = apply_overrides(get_config(settings.config), overrides)
+    base, state = (weights_of(path, config) for path in (settings.weights, tuned))
+    path = Path(tuned).with_name("merged.pth")
+    for alpha in settings.alphas:
+        torch.save({"model": merge_weights(base, state, alpha)}, path)
+        yield alpha, str(path)
 
 
 def _run(arguments: Sequence[str], log: Path) -> None:
