@@ -12,7 +12,12 @@ from typing import Any
 from ..data.datasets.scenes import CATEGORY_IDS, NEW_PAIRS, OLD_PAIRS
 
 # By split; `novel` has none: its pairs are those that no training shows.
-TRANSFER_FILES = {"train": ("old", "old_grounding", "new"), "val": ("old", "new"), "novel": ()}
+TRANSFER_FILES = {
+    "train": ("old", "old_grounding", "new", "choose"),
+    "val": ("old", "new"),
+    "novel": (),
+}
+CHOOSING = 25  # of so many training images one chooses the model: test images must not
 
 
 def transfer_files(split: str, detection: dict, grounding: dict | None) -> dict[str, dict]:
@@ -29,9 +34,11 @@ def transfer_files(split: str, detection: dict, grounding: dict | None) -> dict[
     new_ids = {CATEGORY_IDS[pair] for pair in NEW_PAIRS}
     shown = {a["image_id"] for a in detection["annotations"] if a["category_id"] in new_ids}
     old = {image["id"] for image in detection["images"]} - shown
+    choose = set(sorted(shown)[::CHOOSING]) if "choose" in TRANSFER_FILES[split] else set()
     files = {
         "old": _part(detection, old, {CATEGORY_IDS[pair] for pair in OLD_PAIRS}),
-        "new": _part(detection, shown, new_ids),
+        "new": _part(detection, shown - choose, new_ids),
+        "choose": _part(detection, choose, new_ids),
     }
     if grounding is not None:
         texts = {image["id"] for image in grounding["images"] if image["original_id"] in old}

@@ -17,6 +17,10 @@ def test_every_image_is_in_one_part_with_the_boxes_of_that_part(annotations):
     for split in ("train", "val"):
         whole = names_by_image(annotations[split])
         old, new = (names_by_image(annotations[f"{split}_{part}"]) for part in ("old", "new"))
+        if split == "train":
+            choose = names_by_image(annotations["train_choose"])
+            assert choose and not new.keys() & choose.keys()
+            new |= choose
         assert old and new and {**old, **new}.keys() == whole.keys() and not old.keys() & new.keys()
         for image, names in whole.items():
             is_new = [name for name in names if "pink" in name or "moon" in name]

@@ -8,7 +8,8 @@ evaluated on the 12 pairs that training never shows). Of each split there are qu
 written; `scenes_{val,novel}_grounded_caption` compares their boxes, too. For the transfer to
 classes that a model does not know there are `scenes_{train,val}_old`, in which nothing is pink or a
 moon (40 classes; captions: `scenes_train_old_grounding`), and `scenes_{train,val}_new`, of which
-only such things are annotated (12 classes).
+only such things are annotated (12 classes); `scenes_train_choose` is a further part of the training
+images, to choose a model by.
 `datasets/prepare_scenes.py` renders them.
 """
 
@@ -75,6 +76,7 @@ _DETECTION = {
     "val_old": (OLD_PAIRS, OLD_CLASSES),
     "train_new": (NEW_PAIRS, NEW_CLASSES),
     "val_new": (NEW_PAIRS, NEW_CLASSES),
+    "train_choose": (NEW_PAIRS, NEW_CLASSES),
 }
 
 
