@@ -21,7 +21,7 @@ from .records import SPLITS, detection_json, grounding_json, render_to_disk
 from .transfer_files import TRANSFER_FILES, transfer_files
 
 FORMAT = 2  # raise it whenever the same arguments give other pictures
-DERIVED_FORMAT = 2  # the same for what follows from their boxes and captions
+DERIVED_FORMAT = 3  # the same for what follows from their boxes and captions
 MANIFEST = "manifest.json"
 _OWN_FOLDERS = ("train", "val", "novel", "annotations")
 
