@@ -43,7 +43,7 @@ WEIGHTS = "glipv2_d2.weights"
 
 # setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
 # lvis and webdataset: what our evaluator and our tar shards are compared with.
-TEST = ["pytest>=7.4", "pytest-xdist>=3.3", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
+TEST = ["pytest>=7.4", "pytest-xdist>=3.7", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
 # CLIP's vocabulary without a hub.
 CLIP = ["open_clip_torch>=2.24"]
 # glip export --format onnx, and to run what it writes.

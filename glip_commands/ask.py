@@ -19,7 +19,7 @@ def ask(**options: Any) -> int:
     \b
     glip ask photo.jpg "what color is the star?" --output out
     glip ask photo.jpg "what color is the car?" --config-file my_config.py \\
-        --weights my.pth --output out
+        --weights my.safetensors --output out
 
     The model has a vqa_head; without one it is the demo's, which knows colored shapes and nothing
     else. The question comes last; images and KEY=VALUE are as in `glip detect`.

@@ -22,7 +22,7 @@ def caption(**options: Any) -> int:
 
     \b
     glip caption photo.jpg --output out
-    glip caption photo.jpg --config-file my_config.py --weights my.pth --output out
+    glip caption photo.jpg --config-file my_config.py --weights my.safetensors --output out
 
     The model has a caption_head; without one it is the demo's, which knows colored shapes and
     nothing else. Images and KEY=VALUE are as in `glip detect`. Of each noun phrase

@@ -35,7 +35,7 @@ def detect(**options: Any) -> int:
     \b
     glip detect photo.jpg --prompt "red star, blue ring" --output out
     glip detect photo.jpg --model glip_t --prompt "cat, dog" --output out
-    glip detect photo.jpg --config-file my_config.py --weights my.pth \\
+    glip detect photo.jpg --config-file my_config.py --weights my.safetensors \\
         --prompt "cat, dog" --output out
 
     Without a model it is the demo's, which knows colored shapes and nothing else.

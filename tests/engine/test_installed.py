@@ -12,9 +12,12 @@ from PIL import Image
 from tests.support.tiny_data import losses, write_tiny_data
 from tests.support.wheel_fixtures import pip
 
-# Through the predictor, then the same weights through build_model and DefaultPredictor.
+pytestmark = pytest.mark.xdist_group("wheel")  # which is built once
+
+# Through the predictor, then the same weights through build_model and DefaultPredictor, then
+# through `glip`: in one process, since starting some is what takes the time.
 CODE = """
-import cv2, torch, glipv2_d2
+import cv2, glipv2_d2, os, torch
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
@@ -39,6 +42,20 @@ assert type(build_model(cfg)).__name__ == "GLIP"
 stock = DefaultPredictor(cfg)(cv2.imread("image.png"))["instances"]
 assert len(stock) == len(found), (len(stock), len(found))
 torch.testing.assert_close(stock.scores.sort().values, found.scores.sort().values)
+os.remove("weights.pth")
+
+from glip_commands.main import main
+prompt = "a [red star] left of a [blue ring]"
+assert main(["detect", "image.png", "--prompt", prompt, "--output", "out"]) == 0
+"""
+TRAIN = """
+from glip_commands.main import main
+
+own = ["--config-file", "mine.py", "--num-gpus", "0"]
+assert main(["train", *own]) == 0
+print("trained")
+weights = ["--weights", "run/model_final.pth", "train.output_dir=evaluation"]
+assert main(["eval", *own, *weights]) == 0
 """
 
 
@@ -79,7 +96,7 @@ def run(wheel, module_path):
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    run.folder, run.glip = folder, str(site / "bin" / "glip")
+    run.folder = folder
     return run
 
 
@@ -88,8 +105,6 @@ def test_a_wheel_detects_outside_the_clone(run):
     pixels = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(run.folder / "image.png")
     run("-c", CODE)
-    prompt = ["--prompt", "a [red star] left of a [blue ring]"]
-    run(run.glip, "detect", "image.png", *prompt, "--output", "out")
     assert (run.folder / "out" / "image.jpg").is_file()
     report = json.loads((run.folder / "out" / "detections.json").read_text())
     assert str(run.folder) in report["weights"]  # those of the wheel
@@ -99,9 +114,6 @@ def test_a_wheel_detects_outside_the_clone(run):
 def test_a_wheel_trains_and_evaluates_outside_the_clone(run):
     write_tiny_data(run.folder, images=4)
     (run.folder / "mine.py").write_text(CONFIG)
-    what = ["--config-file", "mine.py", "--num-gpus", "0"]
-    run(run.glip, "train", *what)
+    assert "copypaste" in run("-c", TRAIN).split("trained\n")[1]
     assert set(losses(run.folder / "run")) == {1}  # the last of two
-    weights = ["--weights", "run/model_final.pth", "train.output_dir=evaluation"]
-    assert "copypaste" in run(run.glip, "eval", *what, *weights)
     assert (run.folder / "evaluation" / "results.md").is_file()

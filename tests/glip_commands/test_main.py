@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from glipv2_d2.config import resolve_config
 from glipv2_d2.errors import DataError
 from glipv2_d2.language.prompt_text import PROMPT_KINDS
 from glipv2_d2.model_zoo import find_model
+from tests.support.documented import command_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(glip.commands)
@@ -177,11 +177,7 @@ def documented():
         if language != "python"
     ]
     texts += [(f"glip {name}", glip.commands[name].help or "") for name in NAMES]
-    for where, text in texts:
-        for line in re.sub(r"\\\n *", "", text).splitlines():
-            line = re.sub(r"  +\w.*$", "", line.strip())  # what an example is followed by
-            if line.startswith("glip "):
-                yield where, shlex.split(line, comments=True)[1:]
+    return [(where, words) for where, text in texts for words in command_lines(text)]
 
 
 @pytest.mark.parametrize(
