@@ -208,6 +208,8 @@ def train(config, args) -> dict:
         "train.log_period=10",
         f"lr_multiplier.warmup_iters={max(1, args.iters // 10)}",
     )  # fmt: skip
+    for checkpoint in folder.glob("model_[0-9]*.pth"):
+        checkpoint.unlink()  # 200 MB each, to go on with what is finished
     load_weights(model, folder / "model_final.pth")
     after = evaluate_test_sets(only_val.dataloader, model)["bbox"]["AP50"]
     curve = draw_loss(folder / "metrics.json", args.output / "loss.png", before, after)
