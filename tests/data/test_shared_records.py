@@ -89,8 +89,7 @@ def two_process_main(folder, coco_json):
     (folder / f"{comm.get_rank()}.json").write_text(json.dumps(seen))
 
 
-def test_two_processes_read_once_and_fail_alike(tmp_path, coco_json, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_two_processes_read_once_and_fail_alike(tmp_path, coco_json, quick_processes):
     compat.launch(two_process_main, 0, num_processes=2, dist_url="auto", args=(tmp_path, coco_json))
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     bugs = [seen.pop("bug") for seen in (first, second)]

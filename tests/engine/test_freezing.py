@@ -197,8 +197,7 @@ def one_of_two_processes(folder):
 
 
 @pytest.mark.slow
-def test_two_processes(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_two_processes(tmp_path, quick_processes):
     launch(one_of_two_processes, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
     first, second = (torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in (0, 1))
     torch.manual_seed(0)

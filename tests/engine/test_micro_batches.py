@@ -103,9 +103,8 @@ def _worker(folder):
 
 
 @pytest.mark.slow
-def test_micro_batches_of_two_processes_equal_the_whole_batch(tmp_path, monkeypatch):
+def test_micro_batches_of_two_processes_equal_the_whole_batch(tmp_path, quick_processes):
     """The halves are padded to one size, or even two processes would not equal one."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     compat.launch(_worker, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
     (losses, gradients), (_, others) = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     check((losses, gradients), step("GLIPv2", batch(tasks=True)))

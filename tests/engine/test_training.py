@@ -155,6 +155,7 @@ def test_micro_batches_change_nothing_but_the_memory(run_train_net):
     [
         (["train.amp.enabled=True", "train.amp.precision=fp8"], "train.amp.*'fp16', got 'fp8'"),
         (["train.ema.enabled=True", "train.ema.decay=2"], r"train.ema.decay .* \[0, 1\), got 2"),
+        (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
         (["optimizer.params.lr_by_prefix={tower: 0.1}"], "optimizer: .*names 'tower', but no"),
         (["dataloader.train.total_batch_size=0"], "dataloader.train: total_batch_size=0 must"),
         (["train.max_iter=0"], "lr_multiplier: train.max_iter must be at least 1"),

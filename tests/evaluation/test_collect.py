@@ -11,9 +11,8 @@ from glipv2_d2.evaluation import build_evaluator
 from tests.support import benchmark_predictions as benchmarks
 
 
-def test_two_processes_give_what_one_gives(tmp_path, monkeypatch):
+def test_two_processes_give_what_one_gives(tmp_path, quick_processes):
     """One test for all evaluators: starting processes is what takes the time."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()

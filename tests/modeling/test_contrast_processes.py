@@ -137,8 +137,7 @@ def _gather_own_rows(rank, world):
     return [p.detach() for p in parts], rows.grad, labels
 
 
-def run(tmp_path, monkeypatch, processes, count, names):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def run(tmp_path, processes, count, names):
     compat.launch(
         _worker, 0, num_processes=processes, dist_url="auto", args=(tmp_path, names, count)
     )
@@ -166,10 +165,10 @@ def alone(name, count):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path, monkeypatch):
+def test_two_processes_equal_one(tmp_path, quick_processes):
     """One test for all: starting processes is what takes the time."""
     count, names = 4, ["mixed", "ragged", "half", "none", "padded"]
-    reports = run(tmp_path, monkeypatch, 2, count, names)
+    reports = run(tmp_path, 2, count, names)
     for name in ("mixed", "half", "none", "padded"):
         check(reports, name, alone(name, count))
     assert reports[0]["none"][0] == 0
@@ -193,6 +192,6 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_four_processes_with_two_images_equal_one_with_eight(tmp_path, monkeypatch):
-    reports = run(tmp_path, monkeypatch, 4, 8, ["mixed"])
+def test_four_processes_with_two_images_equal_one_with_eight(tmp_path, quick_processes):
+    reports = run(tmp_path, 4, 8, ["mixed"])
     check(reports, "mixed", alone("mixed", 8))

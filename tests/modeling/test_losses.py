@@ -232,7 +232,7 @@ def _one_of_two(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_equal_one(tmp_path, quick_processes):
     """The gradients of two processes with one image each are those of one with both."""
     compat.launch(_one_of_two, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
     reports = json.loads((tmp_path / "report.json").read_text())
