@@ -4,13 +4,11 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run, text_options
+from glip_commands.command import GIVEN, PackageCommand, run, text_options
 
 
 @click.command(cls=PackageCommand, short_help="Answer a question about images and folders.")
-@click.argument(
-    "given", nargs=-1, required=True, type=click.UNPROCESSED, metavar="IMAGE|FOLDER|URL|KEY=VALUE"
-)  # fmt: skip
+@click.argument("given", nargs=-1, required=True, type=click.UNPROCESSED, metavar=GIVEN)
 @click.argument("question", type=click.UNPROCESSED)
 @text_options
 def ask(**options: Any) -> int:
@@ -20,7 +18,8 @@ def ask(**options: Any) -> int:
     glip ask photo.jpg "what color is the star?" --config-file CONFIG \\
         --weights WEIGHTS --output out
 
-    The model has a vqa_head. The question comes last; images and KEY=VALUE are as in `glip detect`.
+    The model has a vqa_head. The question comes last; images, videos and KEY=VALUE are as in
+    `glip detect`.
     What the question speaks of stands in [brackets], "what color is the [star]?", or else its noun
     phrases are found. Of each the best box is shown, and of the answer, where the model was trained
     to ground it.
