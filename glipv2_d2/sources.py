@@ -49,7 +49,7 @@ def is_address(text: str) -> bool:
 def is_member(name: str) -> bool:
     """Whether it is the name of a member of an archive that is there."""
     archive, member = _split(name)
-    return bool(member) and member in archive_members(archive)
+    return bool(member) and os.path.isfile(archive) and member in _index(archive)
 
 
 def stamp(name: str) -> list[int] | None:

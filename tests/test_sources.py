@@ -45,6 +45,7 @@ def test_members_of_archives_are_images(archive):
         assert tuple(read_image(f"{archive}!{name}", "RGB")[0, 0]) == color
     assert stamp(f"{archive}!a.png") == stamp(archive)
     assert not is_member(f"{archive}!none.png") and not is_member(archive)
+    assert not is_member("none.zip!a.png")
     with pytest.raises(MissingImageError, match=r"there is no image file '.*!none.png'"):
         read_image(f"{archive}!none.png")
     with pytest.raises(ImageReadError, match=r"!notes.txt' is not an image"):

@@ -177,7 +177,9 @@ def _asked(task: Task, given: Given, args: argparse.Namespace) -> dict[str, Any]
             tell=task.tell,
         )
     if inputs.videos:
-        of_frames = VideoTask(task.ask, task.batch_size, settings, args.every, args.track)
+        of_frames = VideoTask(
+            task.ask, task.batch_size, settings, args.every, args.track, task.head["threshold"]
+        )
         found["videos"], failed = process_videos(of_frames, inputs.videos, output)
         found["failed"] += failed
     report = {**head, **found, "skipped": inputs.skipped}

@@ -100,7 +100,8 @@ def draw_frame(
         label = f"{track}{name} {detection['score']:.0%}"
         x0, y0, _, _ = detection["box"]
         brush.rectangle(detection["box"], outline=color, width=max(1, size // 6))
-        place = (x0, max(0, y0 - 1.3 * size))
+        room = picture.width - _font(label, size).getlength(label)
+        place = (max(0, min(x0, room)), max(0, y0 - 1.3 * size))
         brush.rectangle(brush.textbbox(place, label, font=_font(label, size)), fill=(0, 0, 0))
         brush.text(place, label, fill=color, font=_font(label, size))
     if text:

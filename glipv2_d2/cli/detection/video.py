@@ -19,6 +19,8 @@ from .inputs import picture_paths
 from .journal import Entry, Journal
 
 _TELL_SECONDS = 5
+# Of the scores of boxes that begin a track, above the least: as in ByteTrack's own code.
+_STRONGER = 0.1
 
 
 class VideoTask(NamedTuple):
@@ -30,6 +32,7 @@ class VideoTask(NamedTuple):
         settings: what the results depend on, besides the video.
         every: 2 for each second frame, ...
         track: whether the objects are numbered.
+        threshold: the least score of what is found.
     """
 
     ask: Ask
@@ -37,6 +40,7 @@ class VideoTask(NamedTuple):
     settings: Mapping[str, Any]
     every: int = 1
     track: bool = False
+    threshold: float = 0.0
 
 
 def process_videos(
@@ -76,7 +80,7 @@ def _process(task: VideoTask, name: str, picture: Path) -> tuple[dict[str, Any],
     frames, detections, problem, size = 0, 0, None, (0, 0)
     with Video(name) as video, journal, writing_video(picture, video.rate / task.every) as write:
         tell = _progress(video, task.every, len(journal.entries))
-        tracks = Tracks(video.rate / task.every) if task.track else None
+        tracks = Tracks(video.rate / task.every, task.threshold) if task.track else None
         try:
             for frame, entry in _entries(task, video, journal):
                 if tracks is not None:
@@ -169,12 +173,13 @@ def _progress(video: Video, every: int, done: int) -> Callable[[int], None]:
 class Tracks:
     """Numbers the objects of a video, from 1 (ByteTrack of `trackers`, one for each class).
 
-    A tracker of its own for each class, since two names may be said of one place. Every detection
-    that is reported may begin a track, so that the threshold of the command is the only one; it
-    gets its number when it is seen the second time.
+    A tracker of its own for each class, since two names may be said of one place. As in ByteTrack
+    strong boxes are assigned first, and alone begin a track; weak ones prolong one. An object gets
+    its number when it is seen the second time.
 
     Args:
         rate: frames in a second; an object that is away for a second is another one afterwards.
+        threshold: the least score of a box; from 0.1 more on it is strong.
 
     Attributes:
         count: of the objects so far.
@@ -183,8 +188,9 @@ class Tracks:
         MissingPackageError: `trackers` is not installed.
     """
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float, threshold: float = 0.0):
         self._rate = rate
+        self._strong = threshold + _STRONGER
         self._trackers: dict[int, Any] = {}
         self._numbers: dict[tuple[int, int], int] = {}
 
@@ -209,8 +215,8 @@ class Tracks:
             if class_id not in self._trackers:
                 self._trackers[class_id] = ByteTrackTracker(
                     frame_rate=self._rate,
-                    track_activation_threshold=0.0,
-                    high_conf_det_threshold=0.0,
+                    track_activation_threshold=self._strong,
+                    high_conf_det_threshold=self._strong,
                 )
             given = _as_supervision([detections[row] for row in of_class], of_class)
             tracked = self._trackers[class_id].update(given, timestamp=time)

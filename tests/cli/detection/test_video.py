@@ -181,7 +181,7 @@ def test_objects_that_pass_each_other_keep_their_numbers():
     """Of one class, of two, with a frame in which nothing is found."""
     truths = [truth for _, truth in moving_frames(50, size=64)]
     for classes in (1, 2):
-        tracks = Tracks(rate=25)
+        tracks = Tracks(rate=25, threshold=0.3)
         seen = set()
         for i, truth in enumerate(truths):
             names = sorted(truth)
@@ -191,6 +191,19 @@ def test_objects_that_pass_each_other_keep_their_numbers():
             tracks.number(found, i / 25)
             seen |= {(n, d["track"]) for n, d in zip(names, found) if d["track"] is not None}
         assert len(seen) == tracks.count == 4 and {track for _, track in seen} == {1, 2, 3, 4}
+
+
+def test_a_weak_second_box_neither_takes_a_number_nor_gets_one():
+    tracks = Tracks(rate=25, threshold=0.4)
+    strong = {"box": [140.0, 27.0, 182.0, 70.0], "score": 0.8, "class_id": 0}
+    hidden = {"box": [142.0, 33.0, 176.0, 63.0], "score": 0.62, "class_id": 0}
+    weak = {"box": [139.0, 26.0, 181.0, 71.0], "score": 0.46, "class_id": 0}
+    given = []
+    for i, found in enumerate(([strong], [strong], [hidden, weak], [weak], [weak], [strong])):
+        found = [dict(detection) for detection in found]
+        tracks.number(found, i / 25)
+        given.append([detection["track"] for detection in found])
+    assert given == [[None], [1], [1, None], [1], [1], [1]] and tracks.count == 1
 
 
 def test_a_frame_is_drawn_in_its_own_size():
