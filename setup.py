@@ -50,6 +50,8 @@ CLIP = ["open_clip_torch>=2.24"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 # The tokenizer, METEOR and SPICE of COCO's caption evaluation: 104 MB, and they need java.
 CAPTIONS = ["pycocoevalcap>=1.2"]
+# Videos: read and written, and their objects numbered.
+VIDEO = ["av>=15", "trackers>=2.1"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -99,9 +101,10 @@ setup(
         "clip": CLIP,
         "export": EXPORT,
         "captions": CAPTIONS,
+        "video": VIDEO,
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
-        "test": TEST + DEMO + CLIP + EXPORT,  # the tests render scenes
+        "test": TEST + DEMO + CLIP + EXPORT + VIDEO,  # the tests render scenes
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={

@@ -4,13 +4,11 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run, text_options
+from glip_commands.command import GIVEN, PackageCommand, run, text_options
 
 
 @click.command(cls=PackageCommand, short_help="Answer a question about images and folders.")
-@click.argument(
-    "given", nargs=-1, required=True, type=click.UNPROCESSED, metavar="IMAGE|FOLDER|URL|KEY=VALUE"
-)  # fmt: skip
+@click.argument("given", nargs=-1, required=True, type=click.UNPROCESSED, metavar=GIVEN)
 @click.argument("question", type=click.UNPROCESSED)
 @text_options
 def ask(**options: Any) -> int:
@@ -22,7 +20,7 @@ def ask(**options: Any) -> int:
         --weights my.safetensors --output out
 
     The model has a vqa_head; without one it is the demo's, which knows colored shapes and nothing
-    else. The question comes last; images and KEY=VALUE are as in `glip detect`.
+    else. The question comes last; images, videos and KEY=VALUE are as in `glip detect`.
     What the question speaks of stands in [brackets], "what color is the [star]?", or else its noun
     phrases are found. Of each the best box is shown, and of the answer, where the model was trained
     to ground it.

@@ -4,13 +4,11 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run, text_options
+from glip_commands.command import GIVEN, PackageCommand, run, text_options
 
 
 @click.command(cls=PackageCommand, short_help="Write captions of images and folders.")
-@click.argument(
-    "given", nargs=-1, required=True, type=click.UNPROCESSED, metavar="IMAGE|FOLDER|URL|KEY=VALUE"
-)  # fmt: skip
+@click.argument("given", nargs=-1, required=True, type=click.UNPROCESSED, metavar=GIVEN)
 @text_options
 @click.option("--beginning", default="", help="the captions go on from it")
 @click.option("--beam-size", type=int, help="1: greedy (default: the model's)")
@@ -25,8 +23,8 @@ def caption(**options: Any) -> int:
     glip caption photo.jpg --config-file my_config.py --weights my.safetensors --output out
 
     The model has a caption_head; without one it is the demo's, which knows colored shapes and
-    nothing else. Images and KEY=VALUE are as in `glip detect`. Of each noun phrase
-    of a caption the best box is shown.
+    nothing else. Images, videos and KEY=VALUE are as in `glip detect`. Of each noun phrase of a
+    caption the best box is shown.
 
     The captions are printed, an image a line. With --output there are a picture per image, the
     caption below it in the colors of its boxes, and captions.json (which --json prints):

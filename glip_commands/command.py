@@ -12,6 +12,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+# What images and videos are given by.
+GIVEN = "IMAGE|FOLDER|VIDEO|ARCHIVE|URL|KEY=VALUE"
 # Of `glipv2_d2.engine.transfer`, which is not imported for a help page.
 MODES = ("full", "head", "linear", "prompt", "language")
 # Of `glipv2_d2.model_zoo`.
@@ -117,9 +119,29 @@ def text_options(function: Callable) -> Callable:
             click.option("--phrases", default="rules", help='finds phrases: "rules", "spacy", ...'),
             click.option("--threshold", type=float, help="least score of a phrase's box"),
             click.option("--batch-size", type=int, default=1),
+            input_options,
             click.option("--device", default="auto", help='"auto", "cpu", "cuda", ...'),
         )
     ):
+        function = option(function)
+    return function
+
+
+def input_options(function: Callable) -> Callable:
+    """The options of what is read that `glip detect`, `ask` and `caption` share."""
+    for option in reversed(
+        (
+            click.option(
+                "--max-pixels", type=click.IntRange(min=1), envvar="GLIP_MAX_PIXELS",
+                help="of an image (default: 179 million)",
+            ),
+            click.option(
+                "--every", type=click.IntRange(min=1), default=1, metavar="N",
+                help="of a video each N-th frame (default: each)",
+            ),
+            click.option("--track", is_flag=True, help="number the objects of a video"),
+        )
+    ):  # fmt: skip
         function = option(function)
     return function
 

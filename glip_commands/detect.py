@@ -4,13 +4,18 @@ from typing import Any
 
 import click
 
-from glip_commands.command import DEFAULT_MODEL, PackageCommand, model_options, run
+from glip_commands.command import (
+    DEFAULT_MODEL,
+    GIVEN,
+    PackageCommand,
+    input_options,
+    model_options,
+    run,
+)
 
 
 @click.command(cls=PackageCommand, short_help="Find what a prompt names, in images and folders.")
-@click.argument(
-    "given", nargs=-1, required=True, type=click.UNPROCESSED, metavar="IMAGE|FOLDER|URL|KEY=VALUE"
-)  # fmt: skip
+@click.argument("given", nargs=-1, required=True, type=click.UNPROCESSED, metavar=GIVEN)
 @model_options(default=DEFAULT_MODEL)
 @click.option(
     "--prompt",
@@ -29,6 +34,10 @@ from glip_commands.command import DEFAULT_MODEL, PackageCommand, model_options, 
 @click.option("--batch-size", type=int, default=1)
 @click.option("--device", default="auto", help='"auto", "cpu", "cuda", ...')
 @click.option("--tta", is_flag=True, help="several sizes and flips per image")
+@click.option(
+    "--tile", type=click.IntRange(min=32), metavar="PIXELS", help="show larger images in tiles, too"
+)
+@input_options
 def detect(**options: Any) -> int:
     """Find what a prompt names, in images and folders, and draw it.
 
@@ -40,9 +49,10 @@ def detect(**options: Any) -> int:
 
     Without a model it is the demo's, which knows colored shapes and nothing else.
 
-    Images are files, folders (every format that the reader of images reads; what else lies there
-    is listed), and addresses ("https://..."). KEY=VALUE sets a value of the config
-    (model.prompt_batch_size=4).
+    Images are files, folders with all in them, patterns ("photos/**/*.jpg"), zip and tar files, and
+    addresses ("https://..."); what else lies in a folder or an archive is listed. Videos are files,
+    addresses, and a camera ("camera:0", until Ctrl-C). See docs/inputs.md. KEY=VALUE sets a value
+    of the config (model.prompt_batch_size=4).
 
     How --prompt is read (--kind overrides it): with [brackets] it is a caption and the brackets
     mark its phrases, "a [red kite] above a [dog]"; names between commas, semicolons, stops or line
@@ -64,6 +74,9 @@ def detect(**options: Any) -> int:
 
     "mask" (COCO's run-length code) is there for models with a mask head. An image whose picture
     alone could not be written is in "images", with "picture": null, and in "failed".
+
+    Of a video a video with boxes is written, and NAME.frames.jsonl, a line of json per frame; its
+    record is in "videos" of detections.json. --track gives each object a number ("track").
 
     Until then the results stand in detections.jsonl, a line per image, written as they come. The
     same command goes on after a run that was killed, and tries the images that failed again; with

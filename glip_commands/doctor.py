@@ -23,6 +23,7 @@ EXTRAS = {
     "captions": "METEOR and SPICE of captions",
     "wandb": "train.writers",
     "mlflow": "train.writers",
+    "video": "videos for glip detect, ask and caption",
 }
 # Of those who work on this package.
 FOR_DEVELOPMENT = ("test", "dev")

@@ -44,6 +44,7 @@ __all__ = [
 
 # Modules of optional packages -> the extra of setup.py that installs them.
 _EXTRAS = {
+    "av": "video",
     "matplotlib": "demo",
     "onnx": "export",
     "onnxruntime": "export",
@@ -51,7 +52,9 @@ _EXTRAS = {
     "open_clip": "clip",
     "skimage": "demo",
     "sklearn": "demo",
+    "supervision": "video",
     "tensorboard": "demo",
+    "trackers": "video",
 }
 # How PyTorch's data loader and pin-memory thread wrap an error: the text of the whole traceback.
 _WRAPPED = re.compile(r"Caught \w+ in .*\.\nOriginal Traceback \(most recent call last\):\n")

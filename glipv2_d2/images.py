@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import re
 import struct
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from typing import IO, Any
 
 import numpy as np
 import torch
-from detectron2.utils.file_io import PathManager
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from .errors import (
@@ -20,13 +23,18 @@ from .errors import (
     UsageError,
     UserError,
 )
+from .sources import open_source
 
-AnyImage = str | os.PathLike | np.ndarray | Image.Image | bytes | IO[bytes]
+AnyImage = str | os.PathLike | np.ndarray | torch.Tensor | Image.Image | bytes | IO[bytes]
 FORMATS = ("BGR", "RGB")
+# Names the most pixels of an image that is opened; without it Pillow's limit counts, 179 million.
+PIXELS_VARIABLE = "GLIP_MAX_PIXELS"
 _KINDS = (
-    "a path or URL, the bytes of a file, a file open for reading bytes, a PIL image, or an "
-    "(H, W, 3) uint8 array in BGR order"
+    "a path or URL, the bytes of a file, a file open for reading bytes, a PIL image, an (H, W, 3) "
+    "uint8 array in BGR order, or a (3, H, W) tensor in RGB order"
 )
+# A folder of equal images is one line, not thousands.
+_warn = lru_cache(maxsize=1024)(logging.getLogger(__name__).warning)
 # Pillow's modes with more than 8 bits in a channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 # What Pillow raises for a damaged EXIF block, which does not spoil the pixels.
@@ -54,7 +62,10 @@ def _is_decoded(format: str) -> bool:
 
 
 def read_image(
-    source: str | os.PathLike | bytes | IO[bytes] | Image.Image, format: str = "BGR"
+    source: str | os.PathLike | bytes | IO[bytes] | Image.Image,
+    format: str = "BGR",
+    *,
+    bits: int | None = None,
 ) -> np.ndarray:
     """Read an image.
 
@@ -63,53 +74,71 @@ def read_image(
     range instead of clipped to white; of an animation the first frame is taken.
 
     Args:
-        source: a path, or any address that Detectron2's PathManager opens (`http://`, ...); the
-            bytes of a file, or the file opened for reading bytes; or a PIL image.
+        source: a path; `http://`, `https://` or another address that Detectron2's PathManager
+            opens; a member of an archive, `photos.zip!beach.jpg` (`glipv2_d2.sources`); the bytes
+            of a file, or the file opened for reading bytes; or a PIL image.
         format: `"BGR"` (Detectron2's default) or `"RGB"`.
+        bits: how many bits of 16-bit gray count, as of a camera with 12. None: as many as the file
+            says (TIFF); else 16, or 12 where no pixel has more, which is logged.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
         MissingImageError: no such file.
-        ImageReadError: the file is damaged, empty or of an unknown format.
+        ImageReadError: the file is damaged, empty or of an unknown format, or has more pixels than
+            `GLIP_MAX_PIXELS` allows.
         UsageError: something of another type.
     """
-    with reading_image(_name_of(source)), ExitStack() as opened:
+    name = _name_of(source)
+    with reading_image(name), ExitStack() as opened:
         if isinstance(source, Image.Image):
-            return image_to_array(source, format)
+            return image_to_array(source, format, bits, name)
         file: Any = source
         if isinstance(source, str | os.PathLike):
-            file = opened.enter_context(PathManager.open(os.fspath(source), "rb"))
+            file = opened.enter_context(open_source(os.fspath(source)))
         elif isinstance(source, bytes | bytearray | memoryview):
             file = io.BytesIO(source)
         elif isinstance(source, io.TextIOBase):
             raise UsageError('an image file is open as text: open it for bytes, open(path, "rb")')
         elif not hasattr(source, "read"):
             raise UsageError(f"an image is {_KINDS}, got {type(source).__name__}")
-        return image_to_array(opened.enter_context(Image.open(file)), format)
+        return image_to_array(opened.enter_context(open_image(file)), format, bits, name)
+
+
+def open_image(file: str | IO[bytes]) -> Image.Image:
+    """Pillow's image, of which the header is read; call it within `reading_image`.
+
+    Raises:
+        PIL.Image.DecompressionBombError: it has more pixels than `GLIP_MAX_PIXELS` allows.
+        UsageError: `GLIP_MAX_PIXELS` is no number.
+    """
+    if most := os.environ.get(PIXELS_VARIABLE):
+        if not most.isdecimal() or not int(most):
+            raise UsageError(f"{PIXELS_VARIABLE} must be a whole number from 1, got {most!r}")
+        Image.MAX_IMAGE_PIXELS = -(-int(most) // 2)  # from which on Pillow warns; it refuses twice
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    return Image.open(file)
 
 
 def bgr_array(image: AnyImage, name: str = "the image") -> np.ndarray:
     """An image in any of the forms in which people have one; what could be misread is refused.
 
     Args:
-        image: an (H, W, 3) uint8 array in BGR order, or what `read_image` takes.
+        image: an (H, W, 3) uint8 array in BGR order; a (3, H, W) tensor in RGB order, as
+            torchvision has it, uint8 in 0..255 or floating-point in 0..1, on any device; or what
+            `read_image` takes.
         name: for the messages.
 
     Returns:
         (H, W, 3) uint8, BGR, with a pixel at least.
 
     Raises:
-        UsageError: a tensor, an array of another kind, no pixels, or no image at all; else as
+        UsageError: a tensor or an array of another kind, no pixels, or no image at all; else as
             `read_image`.
     """
     if isinstance(image, torch.Tensor):
-        raise UsageError(
-            f"{name} is a tensor, which does not say whether it is RGB or BGR, nor in which range; "
-            f"give {_KINDS}. Of an RGB tensor (3, H, W) of 0..255 that is "
-            "tensor.flip(0).permute(1, 2, 0).byte().cpu().numpy()"
-        )
+        return _of_tensor(image, name)
     if not isinstance(image, np.ndarray):
         image = read_image(image)
     elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -122,13 +151,33 @@ def bgr_array(image: AnyImage, name: str = "the image") -> np.ndarray:
     return image
 
 
+def _of_tensor(image: torch.Tensor, name: str) -> np.ndarray:
+    if image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
+        raise UsageError(
+            f"{name} as a tensor must be (3, H, W) in RGB order, got shape {tuple(image.shape)}"
+        )
+    if image.is_floating_point():
+        lowest, highest = (value.item() for value in image.aminmax())
+        if not (0 <= lowest and highest <= 1):  # NaN is in no interval
+            raise UsageError(
+                f"{name} is a tensor of {image.dtype} with values in {lowest:g}..{highest:g}: they "
+                "must lie in 0..1, neither normalized nor in 0..255"
+            )
+        image = (image * 255).round().to(torch.uint8)
+    if image.dtype != torch.uint8:
+        raise UsageError(f"{name} as a tensor must be uint8 or floating-point, got {image.dtype}")
+    return np.ascontiguousarray(image.detach().flip(0).permute(1, 2, 0).cpu().numpy())
+
+
 def listed(images: AnyImage | Iterable[AnyImage]) -> list[Any]:
-    """One image or several (in any iterable) as a list.
+    """One image or several (in any iterable, or in a (B, 3, H, W) tensor) as a list.
 
     Raises:
         UsageError: there is none.
     """
     alone = (str, os.PathLike, np.ndarray, torch.Tensor, Image.Image, bytes, bytearray, memoryview)
+    if isinstance(images, torch.Tensor) and images.ndim == 4:
+        images = iter(images)
     # An open file is an iterable, of lines.
     if isinstance(images, alone) or hasattr(images, "read") or not isinstance(images, Iterable):
         return [images]
@@ -157,18 +206,27 @@ def reading_image(path: str) -> Iterator[None]:
         raise ImageReadError(f"{path!r} is not an image of a known format, or is empty") from None
     except UserError:
         raise
-    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        pixels, most = (*re.findall(r"\d+", str(error)), "?", "?")[:2]
+        raise ImageReadError(
+            f"the image {path!r} has {pixels} pixels, more than {most}: a small file can unpack "
+            f"to any size. If it may, set {PIXELS_VARIABLE}={pixels} (glip detect --max-pixels)"
+        ) from None
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
         # Pillow raises SyntaxError for some broken PNG files, a closed file ValueError.
         raise ImageReadError(f"the image {path!r} cannot be read: {error}") from error
 
 
-def image_to_array(image: Image.Image, format: str = "BGR") -> np.ndarray:
+def image_to_array(
+    image: Image.Image, format: str = "BGR", bits: int | None = None, name: str = "an image"
+) -> np.ndarray:
     """A Pillow image of any mode as (H, W, 3) uint8; see `read_image`."""
     if format not in FORMATS:
         raise ValueError(f"image format must be one of {FORMATS}, got {format!r}")
+    bits = bits or _bits_told(image)
     image = _upright(image)
     if image.mode in _DEEP_MODES:
-        gray = _to_8_bit(np.asarray(image), image.mode)
+        gray = _to_8_bit(np.asarray(image), image.mode, bits, name)
         return np.repeat(gray[:, :, None], 3, axis=2)
     if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -188,12 +246,21 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_8_bit(array: np.ndarray, mode: str) -> np.ndarray:
+def _bits_told(image: Image.Image) -> int | None:
+    """The bits of a TIFF file's pixels that count, where it says so."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if 281 in tags:  # MaxSampleValue
+        return int(np.ravel(tags[281])[0]).bit_length() or None
+    bits = int(np.ravel(tags.get(258, 16))[0])  # BitsPerSample
+    return bits if bits < 16 else None
+
+
+def _to_8_bit(array: np.ndarray, mode: str, bits: int | None, name: str) -> np.ndarray:
     """(H, W) of a deep Pillow mode as uint8.
 
-    16-bit values are scaled by 65535. `I` is what older versions of Pillow make of 16-bit PNG,
-    so it means the same unless its values are larger; `F` has no agreed range: 0..1 and 0..255
-    are recognized, anything else is scaled by its maximum.
+    `I` is what older versions of Pillow make of 16-bit PNG, so it means the same unless its values
+    are larger; `F` has no agreed range: 0..1 and 0..255 are recognized, anything else is scaled by
+    its maximum.
     """
     values = np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     values = values.clip(min=0)
@@ -201,5 +268,12 @@ def _to_8_bit(array: np.ndarray, mode: str) -> np.ndarray:
     if mode == "F":
         scale = 1.0 if largest <= 1 else 255.0 if largest <= 255 else largest
     else:
-        scale = max(65535.0, largest)
+        if bits is None and 0 < largest < 1 << 12:
+            bits = 12
+            _warn(
+                f"an image of {os.path.dirname(name) or name!r} has 16-bit pixels below 4096 and "
+                "does not say how many bits count: such images are read as of 12 bits; "
+                "read_image(path, bits=16) reads them as they are"
+            )
+        scale = max(2.0 ** (bits or 16) - 1, largest)
     return np.round(values * (255.0 / scale)).astype(np.uint8)

@@ -1,4 +1,5 @@
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -153,7 +154,18 @@ def test_every_form_of_an_image_gives_the_same_pixels(picture, tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.zeros(3, 4, 6, dtype=torch.uint8), "image 2 is a tensor, which does not say"),
+        (
+            torch.zeros(4, 6, 3),
+            r"image 2 as a tensor must be \(3, H, W\) in RGB .*got .*\(4, 6, 3\)",
+        ),
+        (torch.zeros(3, 0, 6), r"got shape \(3, 0, 6\)"),
+        (torch.full((3, 4, 6), 255.0), r"values in 255..255: they must lie in 0..1"),
+        (torch.full((3, 4, 6), -0.5), r"values in -0.5..-0.5"),
+        (torch.full((3, 4, 6), float("nan")), r"values in nan..nan"),
+        (
+            torch.zeros(3, 4, 6, dtype=torch.int64),
+            "must be uint8 or floating-point, got torch.int64",
+        ),
         (np.zeros((4, 6), np.uint8), r"image 2 as an array must be .*got shape \(4, 6\)"),
         (np.zeros((4, 6, 4), np.uint8), r"\(H, W, 3\) uint8 in BGR order, got shape \(4, 6, 4\)"),
         (np.zeros((4, 6, 3)), "of float64"),
@@ -184,10 +196,19 @@ def test_a_closed_file(picture, tmp_path):
         read_image(file)
 
 
-def test_the_advice_on_tensors_holds(picture):
-    tensor = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)  # RGB, as torchvision's
-    array = tensor.flip(0).permute(1, 2, 0).byte().cpu().numpy()
-    assert np.array_equal(bgr_array(array), bgr_array(picture))
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+def test_tensors_as_torchvision_has_them(picture, dtype):
+    tensor = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
+    scaled = tensor if dtype == torch.uint8 else (tensor / 255).to(dtype)
+    array = bgr_array(scaled.requires_grad_(dtype == torch.float32))
+    assert array.flags["C_CONTIGUOUS"]
+    # bfloat16 has 8 bits of precision.
+    tolerance = 1 if dtype == torch.bfloat16 else 0
+    assert np.abs(array.astype(int) - bgr_array(picture)).max() <= tolerance
+    stack = torch.stack([scaled, scaled.flip(1)])
+    assert [bgr_array(image).shape for image in listed(stack)] == [(4, 6, 3)] * 2
+    with pytest.raises(UsageError, match="no image is given"):
+        listed(stack[:0])
 
 
 def test_one_image_or_several(picture):
@@ -199,6 +220,58 @@ def test_one_image_or_several(picture):
     assert len(listed((array, array))) == 2
     with pytest.raises(UsageError, match="no image is given"):
         listed(iter(()))
+
+
+def gray_file(path, top, dtype=np.uint16, **options):
+    values = np.linspace(0, top, 16).astype(dtype).reshape(4, 4)
+    Image.fromarray(values).save(path, **options)
+    return path
+
+
+def test_12_bits_in_16_are_not_black_and_not_silent(tmp_path, caplog):
+    (tmp_path / "scans").mkdir()
+    path = gray_file(tmp_path / "scans" / "a.png", 4095)
+    assert read_image(path)[-1, -1, 0] == 255
+    read_image(gray_file(tmp_path / "scans" / "b.png", 2000))
+    (warning,) = caplog.messages  # one line for a folder
+    assert str(tmp_path / "scans") in warning and "as of 12 bits" in warning
+    assert read_image(path, bits=16)[-1, -1, 0] == 16
+    assert read_image(path, bits=14)[-1, -1, 0] == 64
+    assert read_image(gray_file(tmp_path / "c.png", 4096))[-1, -1, 0] == 16
+    assert read_image(gray_file(tmp_path / "d.png", 0)).max() == 0
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(1023, 255), (4095, 64), (65535, 4)])
+def test_a_tiff_says_how_many_bits_count(tmp_path, caplog, largest, expected):
+    path = gray_file(tmp_path / "a.tif", 1023, tiffinfo={281: largest})
+    assert read_image(path)[-1, -1, 0] == expected
+    assert not caplog.messages
+
+
+@pytest.fixture
+def pixel_limit(monkeypatch):
+    """Pillow's and ours, put back after the test."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        yield lambda text: monkeypatch.setenv("GLIP_MAX_PIXELS", text)
+
+
+def test_the_most_pixels_of_an_image(pixel_limit, tmp_path, monkeypatch):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (30, 10)).save(path)
+    for source in (path, path.read_bytes(), io.BytesIO(path.read_bytes())):
+        with pytest.raises(ImageReadError, match=r"has 300 pixels, more than 200: .*PIXELS=300"):
+            bgr_array(source)
+    pixel_limit("298")
+    with pytest.raises(ImageReadError, match="bomb.png' has 300 pixels, more than 298"):
+        read_image(path)
+    pixel_limit("300")
+    assert read_image(path).shape == (10, 30, 3)
+    for text in ("0", "many", "-5", "1e9"):
+        pixel_limit(text)
+        with pytest.raises(UsageError, match=f"GLIP_MAX_PIXELS must be .*{text}"):
+            read_image(path)
 
 
 def test_urls(picture, tmp_path, address):

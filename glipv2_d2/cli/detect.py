@@ -7,9 +7,9 @@ from ..engine.asked import PromptLike
 from ..engine.predictor import GroundingPredictor
 from ..language.prompt import Prompt
 from ..language.prompt_text import read_prompt
+from ..sources import stamp
 from .detection.command import Task, read_given, run_task, stoppable, typed
 from .detection.images import detecting, tell_progress
-from .detection.inputs import stamp
 
 
 def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredictor:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     threshold = predictor.score_threshold
     task = Task(
         name="detections",
-        ask=detecting(predictor, prompt),
+        ask=detecting(predictor, prompt, args.tile),
         settings={
             "prompt": [args.prompt, stamp(args.prompt)] if tuned else args.prompt,
             "kind": args.kind,
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
             "threshold": threshold,
             "merge_iou": predictor.merge_iou,
             "tta": args.tta,
+            "tile": args.tile,
         },
         head={
             "prompt": args.prompt,

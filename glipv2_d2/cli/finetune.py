@@ -23,7 +23,7 @@ from ..data.loading import load_records
 from ..engine.setup import load_config
 from ..errors import ConfigError, UsageError
 from ..files import whole_file
-from .detection.inputs import stamp
+from ..sources import stamp
 from .finetuning import plan
 from .finetuning.config_file import Task, write_config
 from .finetuning.kept import NONE, find_old_sets, find_replay

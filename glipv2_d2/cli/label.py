@@ -24,8 +24,8 @@ from ..errors import DataError, UsageError
 from ..files import whole_file
 from ..language.noun_phrases import noun_phrase_extractor
 from ..language.prompt import MASK
+from ..sources import stamp
 from .detection.command import stoppable
-from .detection.inputs import stamp
 from .detection.journal import Journal
 
 

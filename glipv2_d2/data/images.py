@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import numpy as np
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 
 from ..errors import DataError, ImageReadError
 from ..files import whole_file
-from ..images import BAD_EXIF, image_to_array, read_image, reading_image
+from ..images import BAD_EXIF, image_to_array, open_image, reading_image
 from .containers import image_bytes
 
 
@@ -34,12 +33,9 @@ def read_record_image(record: Mapping[str, Any], format: str = "BGR") -> np.ndar
         MissingImageError, ImageReadError: see `read_image`.
         DataError: the container is missing or damaged.
     """
-    source = record.get("image_source")
-    if source is None:
-        return read_image(record["file_name"], format)
-    file = io.BytesIO(image_bytes(source))
-    with reading_image(record["file_name"]), Image.open(file) as image:
-        return image_to_array(image, format)
+    name = record["file_name"]
+    with reading_image(name), _opened(record) as file, open_image(file) as image:
+        return image_to_array(image, format, name=name)
 
 
 def image_file(record: Mapping[str, Any], folder: Path) -> str:
@@ -106,17 +102,22 @@ def record_image_problem(record: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def _header(record: Mapping[str, Any]) -> tuple[tuple[int, int], bool]:
     """(height, width) of the upright image, and whether its EXIF orientation had to turn it."""
-    source = record.get("image_source")
-    path = record["file_name"]
-    with reading_image(path):
-        file = PathManager.open(path, "rb") if source is None else io.BytesIO(image_bytes(source))
-        with file, Image.open(file) as image:
+    with reading_image(record["file_name"]), _opened(record) as file:
+        with open_image(file) as image:
             width, height = image.size
             try:
                 turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
             except BAD_EXIF:
                 turned = False
     return (width, height) if turned else (height, width), turned
+
+
+def _opened(record: Mapping[str, Any]) -> IO[bytes]:
+    """The bytes of the image; what an address has is kept on the disk for the next epoch."""
+    source = record.get("image_source")
+    if source is None:
+        return PathManager.open(record["file_name"], "rb")
+    return io.BytesIO(image_bytes(source))
 
 
 def _other_size(record: Mapping[str, Any], size: tuple[int, int], turned: bool) -> str:

@@ -1,13 +1,11 @@
 """Use a model on images and words, without data sets or configs of one's own."""
 
 import inspect
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
@@ -15,7 +13,7 @@ from detectron2.structures import Instances
 from ..checkpoint import build_for_weights, load_prompt, load_weights
 from ..config import apply_overrides, get_config
 from ..errors import UsageError
-from ..images import AnyImage, bgr_array, listed
+from ..images import AnyImage, listed
 from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
 from ..language.prompt import Prompt
 from ..modeling import GLIP
@@ -32,8 +30,10 @@ from .asked import (
     to_detect,
 )
 from .encoded_image import EncodedImage
+from .image_input import image_input
 from .results import Answer, Caption
 from .setup import resolve_device
+from .tiling import ask_in_tiles
 
 __all__ = ["GroundingPredictor", "tta_in_proportion"]
 
@@ -175,12 +175,16 @@ class GroundingPredictor:
         score_threshold: float | None = None,
         merge_iou: float | None = None,
         masks: bool = True,
+        tile: int | None = None,
     ) -> list[Instances]:
         """Detect.
 
         Args:
-            images: one image or several, in any iterable. Each a path or URL; a PIL image; an open
-                file or the bytes of one; or an (H, W, 3) uint8 array in BGR order, as cv2 reads it.
+            images: one image or several, in any iterable. Each a path, a URL or a member of an
+                archive ("photos.zip!beach.jpg"); a PIL image; an open file or the bytes of one; an
+                (H, W, 3) uint8 array in BGR order, as cv2 reads it; or a (3, H, W) tensor in RGB
+                order, as torchvision reads it, uint8 or floating-point in 0..1. A (B, 3, H, W)
+                tensor is B images.
             prompts: what to look for. One for all images: a text, which is read as `detect.py`
                 reads it: "trash can, cat" and "trash can" are class names, a sentence is a caption
                 with its phrases in [brackets] or found by the noun-phrase extractor
@@ -192,6 +196,8 @@ class GroundingPredictor:
             score_threshold, merge_iou: in place of the predictor's; a `merge_iou` of 1 merges
                 nothing.
             masks: False leaves out the masks of a model that has them.
+            tile: an image that is larger is shown to the model in tiles of this many pixels, too,
+                so that small things are found; see `detect_in_tiles`.
 
         Returns:
             Per image an Instances on the CPU, in the image's own pixels, with `pred_boxes`
@@ -199,13 +205,15 @@ class GroundingPredictor:
             `pred_phrases`, and `pred_masks` where the model has them; best first.
 
         Raises:
-            UsageError: no image, one of another kind, not one prompt per image, or a threshold that
-                is not in [0, 1].
+            UsageError: no image, one of another kind, not one prompt per image, a threshold that
+                is not in [0, 1], or a tile that is too small.
             PromptError: an empty prompt, or one that is too long.
             ImageReadError, OSError: an image cannot be read.
         """
         images = listed(images)
         request = to_detect(self, prompts, len(images), score_threshold, merge_iou, masks)
+        if tile is not None:
+            return list(ask_in_tiles(self, images, request, tile))
         return list(self._ask(images, request))
 
     def answer(
@@ -271,7 +279,7 @@ class GroundingPredictor:
     def _ask(self, images: list[AnyImage], request: Request) -> Iterator[Any]:
         for start in range(0, len(images), self.batch_size):
             inputs = [
-                {**self._input(images[i], f"images[{i}]"), "prompt": request.prompts[i]}
+                {**image_input(self, images[i], f"images[{i}]"), "prompt": request.prompts[i]}
                 | request.options
                 for i in range(start, min(start + self.batch_size, len(images)))
             ]
@@ -299,31 +307,11 @@ class GroundingPredictor:
                 "set_image encodes an image in one size, and test-time augmentation shows it in "
                 "many: call the predictor itself, or use one without augmentation"
             )
-        record = self._input(image, "image")
+        record = image_input(self, image, "image")
         with inference_autocast(self.model.device, self.precision):
             encoded = self.glip.encode([record])
         del record["image"]
         return EncodedImage(self, record, encoded)
-
-    def _input(self, image: AnyImage, name: str) -> dict[str, Any]:
-        pixels = bgr_array(image, name)
-        height, width = pixels.shape[:2]
-        augmented = isinstance(self.model, GLIPWithTTA)  # it makes views from the image itself
-        for resize in getattr(self.model, "resizes", [self.resize]):
-            transform = resize.get_transform(pixels)
-            if min(transform.new_h, transform.new_w) < 1:
-                raise UsageError(
-                    f"{name} of {height}x{width} pixels (height x width) is too narrow: nothing is "
-                    f"left of it when its long side has {resize.max_size}. Cut it into pieces."
-                )
-        resized = pixels if augmented else transform.apply_image(pixels)
-        if self.model.input_format == "RGB":
-            resized = resized[:, :, ::-1]
-        tensor = torch.as_tensor(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        record = {"image": tensor, "height": height, "width": width}
-        if isinstance(image, str | os.PathLike):
-            record["file_name"] = str(image)
-        return record
 
 
 def _check_options(device: torch.device, options: Mapping[str, Any]) -> None:

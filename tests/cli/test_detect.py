@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+import warnings
 from dataclasses import replace
 
 import cv2
@@ -10,6 +12,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
+from PIL import Image
 
 from glip_commands.main import main
 from glipv2_d2.checkpoint import load_weights, save_prompt
@@ -17,6 +20,8 @@ from glipv2_d2.cli.detection.images import Found, process
 from glipv2_d2.config import get_config
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.phrase_list import PhraseList
+from glipv2_d2.modeling.text.bert import BertLanguageBackbone
+from tests.support.moving_scenes import moving_frames, write_plain_video
 
 CONFIG = "tests/support/tiny_detect.py"
 
@@ -179,3 +184,41 @@ def test_no_detection_is_a_picture_all_the_same(tiny_weights, photos, tmp_path):
     assert run(tiny_weights, photos / "b.jpg", output, "--threshold", "1.0") == 0
     assert (output / "b.jpg").exists()
     assert json.loads((output / "detections.json").read_text())["detections"] == []
+
+
+def test_a_video_beside_images_in_tiles(tiny_weights, photos, tmp_path, monkeypatch, capsys):
+    clip = write_plain_video(tmp_path / "a.mp4", (pixels for pixels, _ in moving_frames(5, 96)))
+    encoded = []
+    forward = BertLanguageBackbone.forward
+    monkeypatch.setattr(
+        BertLanguageBackbone, "forward", lambda *a: encoded.append(len(a[1].mask)) or forward(*a)
+    )
+    output = tmp_path / "out"
+    options = (clip, "--track", "--every", "2", "--tile", "64", "--threshold", "0.0")
+    assert run(tiny_weights, photos / "a.png", output, *options, "--batch-size", "2") == 0
+    assert encoded == [1]  # once, for all images and frames
+    report = json.loads((output / "detections.json").read_text())
+    assert [image["picture"] for image in report["images"]] == ["a.jpg"]
+    (video,) = report["videos"]
+    assert (video["picture"], video["frames"], video["every"]) == ("a.mp4", 3, 2)
+    lines = [json.loads(line) for line in (output / video["lines"]).read_text().splitlines()[1:]]
+    assert sum(len(line["detections"]) for line in lines) == video["detections"] > 0
+    assert (output / "a.mp4").is_file() and "1 pictures, 1 videos" in capsys.readouterr().out
+
+
+def test_options_of_videos_are_for_videos(tiny_weights, photos, tmp_path, capsys, monkeypatch):
+    for option in (["--track"], ["--every", "2"]):
+        assert run(tiny_weights, photos, tmp_path / "out", *option) == 2
+        assert f"{option[0]} is for videos, none is given" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert run(tiny_weights, "camera:0", tmp_path / "out") == 2
+    assert "'av' is not installed: pip install 'glipv2_d2[video]'" in capsys.readouterr().err
+
+
+def test_the_most_pixels_are_an_option(tiny_weights, photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setenv("GLIP_MAX_PIXELS", "4000")
+    assert run(tiny_weights, photos / "a.png", tmp_path / "out") == 1
+    assert "has 5120 pixels, more than 4000" in capsys.readouterr().err
+    with warnings.catch_warnings():
+        assert run(tiny_weights, photos / "a.png", tmp_path / "out", "--max-pixels", "5120") == 0

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,12 @@ from ...config import resolve_config
 from ...engine.predictor import GroundingPredictor
 from ...errors import UsageError, printable
 from ...files import whole_file
+from ...images import PIXELS_VARIABLE
+from ...sources import stamp
 from .images import Ask, Batch, process
-from .inputs import Inputs, find_images, is_address, picture_paths, stamp
+from .inputs import Inputs, find_images, is_input, picture_paths
 from .journal import Journal
+from .video import VideoTask, process_videos
 
 
 class Given(NamedTuple):
@@ -49,20 +53,32 @@ class Task(NamedTuple):
 
 
 def read_given(args: argparse.Namespace) -> Given:
-    """`args.given` as images apart from `key=value`, which a file or an address may have in its
-    name.
+    """`args.given` as images and videos apart from `key=value`, which a file or an address may have
+    in its name.
 
     Raises:
-        UsageError: no image, or one that is not there; or its picture would go where it is.
+        UsageError: nothing is given, or something that is not there; its picture would go where it
+            is; or an option for videos is given without one.
+        ModuleNotFoundError: a package for videos is not installed.
     """
     words: Sequence[str] = args.given
-    overrides = [t for t in words if "=" in t and not is_address(t) and not Path(t).exists()]
+    overrides = [text for text in words if "=" in text and not is_input(text)]
     files = [text for text in words if text not in overrides]
     if not files:
         raise UsageError(f"no image is given, only values for the config: {' '.join(overrides)}")
-    inputs = find_images(files)
+    if args.max_pixels is not None:
+        os.environ[PIXELS_VARIABLE] = str(args.max_pixels)
+    inputs = find_images(files, args.output)
     if args.output is not None:
-        picture_paths(inputs.files, Path(args.output))  # refuses now, not once the model is there
+        everything = [*inputs.files, *inputs.videos]
+        picture_paths(everything, Path(args.output))  # refuses now, not once the model is there
+    if inputs.videos:
+        if args.output is None:
+            raise UsageError(f"--output is needed: a line per frame of '{inputs.videos[0]}'")
+        for package in ("av", "trackers") if args.track else ("av",):
+            import_module(package)
+    elif args.track or args.every != 1:
+        raise UsageError(f"{'--track' if args.track else '--every'} is for videos, none is given")
     return Given(inputs, overrides)
 
 
@@ -123,7 +139,9 @@ def run_task(task: Task, given: Given, args: argparse.Namespace, print_report: b
     _say_skipped(given.inputs)
     if report["failed"]:
         names = ", ".join(entry["file"] for entry in report["failed"])
-        failed = f"{len(report['failed'])} of {len(given.inputs.files)} images failed"
+        total = len(given.inputs.files) + len(given.inputs.videos)
+        what = "images and videos" if given.inputs.videos else "images"
+        failed = f"{len(report['failed'])} of {total} {what} failed"
         again = "" if args.output is None else " (the same command tries them again)"
         print(f"{failed}{again}: {names}", file=sys.stderr)
         return 1
@@ -158,12 +176,19 @@ def _asked(task: Task, given: Given, args: argparse.Namespace) -> dict[str, Any]
             journal=journal,
             tell=task.tell,
         )
+    if inputs.videos:
+        of_frames = VideoTask(
+            task.ask, task.batch_size, settings, args.every, args.track, task.head["threshold"]
+        )
+        found["videos"], failed = process_videos(of_frames, inputs.videos, output)
+        found["failed"] += failed
     report = {**head, **found, "skipped": inputs.skipped}
     path = output / f"{task.name}.json"
     with whole_file(path, "w") as file:
         json.dump(report, file, indent=1)
     pictures = sum(image["picture"] is not None for image in report["images"])
-    print(f"wrote {pictures} pictures and {path}")
+    videos = f", {len(found['videos'])} videos" if inputs.videos else ""
+    print(f"wrote {pictures} pictures{videos} and {path}")
     if not report["failed"] and set(journal.entries) <= set(inputs.files):
         journal.path.unlink()  # else another run of this folder is not done
     return report

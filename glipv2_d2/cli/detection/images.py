@@ -47,9 +47,9 @@ class Batch(NamedTuple):
     total: int
 
 
-def detecting(predictor: GroundingPredictor, prompt: PromptLike) -> Ask:
+def detecting(predictor: GroundingPredictor, prompt: PromptLike, tile: int | None = None) -> Ask:
     """Finds what a prompt names."""
-    return lambda images: [Found(instances) for instances in predictor(images, prompt)]
+    return lambda images: [Found(instances) for instances in predictor(images, prompt, tile=tile)]
 
 
 def tell_progress(batch: Batch) -> None:
@@ -136,24 +136,33 @@ def _entries(ask: Ask, files: Sequence[str], pictures: Mapping[str, Path]) -> It
             batch.append((file, read_image(file)))
         except Exception as error:  # of a hundred decoders
             yield _entry(file, error=_message(error))
-    results = _found(ask, [pixels for _, pixels in batch]) if batch else []
-    for (file, pixels), found in zip(batch, results):
+    for (file, pixels), (entry, found) in zip(batch, asked(ask, batch)):
+        if found is not None and file in pictures:
+            problem = _draw_into(pictures[file], pixels, found)
+            entry["image"]["picture"] = pictures[file].name if problem is None else None
+            if problem is not None:
+                entry["error"] = f"its picture cannot be written: {problem}"
+        yield entry
+
+
+def asked(
+    ask: Ask, images: Sequence[tuple[str, np.ndarray]]
+) -> Iterator[tuple[Entry, Found | None]]:
+    """Of each image, with its name, the entry, and what is found; None where it failed."""
+    results = _found(ask, [pixels for _, pixels in images]) if images else []
+    for (file, pixels), found in zip(images, results):
         if isinstance(found, str):
-            yield _entry(file, error=found)
+            yield _entry(file, error=found), None
             continue
-        path = pictures.get(file)
         record = {
             "file": file,
             "height": pixels.shape[0],
             "width": pixels.shape[1],
-            "picture": None if path is None else path.name,
+            "picture": None,
             "detections": len(found.instances),
             **found.fields,
         }
-        problem = None if path is None else _draw_into(path, pixels, found)
-        if problem is not None:
-            record["picture"], problem = None, f"its picture cannot be written: {problem}"
-        yield _entry(file, record, _records(file, found.instances), problem)
+        yield _entry(file, record, _records(file, found.instances)), found
 
 
 def _entry(

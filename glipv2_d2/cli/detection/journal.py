@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from ...files import whole_file
-from .inputs import stamp
+from ...sources import stamp
 
 Entry = dict[str, Any]
 

@@ -18,7 +18,10 @@ CONFIG = "tests/support/tiny_detect.py"
 
 def arguments(output=None, given=()):
     output = None if output is None else str(output)
-    return argparse.Namespace(given=given, output=output, config_file=CONFIG, weights="w.pth")
+    return argparse.Namespace(
+        given=given, output=output, config_file=CONFIG, weights="w.pth",
+        max_pixels=None, every=1, track=False,
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Predictor:
         self.score_threshold = 0.25
         self.asked = 0
 
-    def __call__(self, images, prompt):
+    def __call__(self, images, prompt, tile=None):
         for pixels in images:
             self.refuse(pixels)
         self.asked += len(images)
@@ -257,7 +257,7 @@ def written(suffix):
 
 def test_every_format_of_the_reader_is_taken_from_a_folder(command, tmp_path, capsys):
     folder = tmp_path / "formats"
-    (folder / "more").mkdir(parents=True)
+    (folder / ".git").mkdir(parents=True)
     picture = Image.new("RGB", (60, 40), (0, 0, 220))
     formats = [suffix for suffix in FORMATS if written(suffix)]
     assert {"gif", "jfif", "pgm", "tga", "mpo", "JPG"} <= set(formats)
@@ -270,7 +270,7 @@ def test_every_format_of_the_reader_is_taken_from_a_folder(command, tmp_path, ca
     assert command(Predictor(), source=folder) == 0
     found = [image["file"].rsplit("/", 1)[1] for image in report(tmp_path)["images"]]
     assert sorted(found) == sorted(f"{suffix.lower()}.{suffix}" for suffix in formats)
-    skipped = [str(folder / name) for name in others] + [str(folder / "more") + "/"]
+    skipped = [str(folder / name) for name in others] + [str(folder / ".git") + "/"]
     assert sorted(report(tmp_path)["skipped"]) == sorted(skipped)
     said = capsys.readouterr().err
     assert "6 skipped" in said and all(name in said for name in skipped)
