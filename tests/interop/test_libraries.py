@@ -82,8 +82,8 @@ def test_fiftyone_has_boxes_in_parts_of_the_image(monkeypatch):
 
 
 def test_torchmetrics_finds_the_ap_of_pycocotools(tmp_path):
-    """The same numbers, through `coco-results` and `coco`. torchmetrics has its thresholds of IoU and
-    recall in float32, which alone makes 0.0008 here; pycocotools takes them over."""
+    """The same numbers, through `coco-results` and `coco`. torchmetrics has its thresholds in
+    float32, which alone makes 0.0008 here; pycocotools takes them over."""
     detection = pytest.importorskip("torchmetrics.detection", reason="torchmetrics is missing")
     found = [random_instances(seed) for seed in range(8)]
     truth = [moved(instances, seed) for seed, instances in enumerate(found)]

@@ -163,12 +163,15 @@ def _asked(task: Task, given: Given, args: argparse.Namespace) -> dict[str, Any]
         )
     report = {**head, **found, "skipped": inputs.skipped}
     path = output / f"{task.name}.json"
-    also = exports(Labels.from_report(report), task.formats, output) if task.formats else None
-    with also or nullcontext(), whole_file(path, "w") as file:
+    labels = Labels.from_report(report) if task.formats else Labels(())
+    with exports(labels, task.formats, output), whole_file(path, "w") as file:
         json.dump(report, file, indent=1)
     pictures = sum(image["picture"] is not None for image in report["images"])
-    folders = ", ".join(str(output / name) for name in task.formats)
-    print(f"wrote {pictures} pictures and {path}" + f"; {folders}" * bool(folders))
+    print(f"wrote {pictures} pictures and {path}")
+    if task.formats:
+        print(
+            f"wrote in {output}: {', '.join(task.formats)}; paths of images begin in {labels.root}"
+        )
     if not report["failed"] and set(journal.entries) <= set(inputs.files):
         journal.path.unlink()  # else another run of this folder is not done
     return report
