@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
@@ -57,8 +56,8 @@ def _mask(mask: np.ndarray) -> dict[str, Any]:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = rows[0], columns[0]
     part = mask[top : rows[-1] + 1, left : columns[-1] + 1]
-    counts = [len(list(run)) for _, run in groupby([0, *part.ravel().tolist()])]
-    counts[0] -= 1  # of the 0 that was put before, so that it begins with what is out
+    changes = np.flatnonzero(np.diff(part.ravel(), prepend=0))  # 0 where it begins with what is in
+    counts = np.diff(changes, prepend=0, append=part.size)
     size = {"width": part.shape[1], "height": part.shape[0]}
     return {"rle": ", ".join(map(str, counts)), "left": left, "top": top, **size}
 

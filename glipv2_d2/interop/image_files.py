@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import UserError
-from .labels import DetectedImage, Labels, is_address
+from .labels import Labels, is_address
 
 # What the tools read; images of other kinds become PNG.
 _COMMON = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -26,13 +26,12 @@ def place_images(labels: Labels, folder: Path) -> list[str]:
     """
     folder.mkdir()
     names, missing = [], []
-    for image, stem in zip(labels.images, labels.stems):
-        suffix = os.path.splitext(image.file)[1].lower()
-        is_linked = labels.read is None or _is_common_file(image)
-        names.append(stem + (suffix if is_linked and suffix in _COMMON else ".png"))
+    for image, path, stem in zip(labels.images, labels.paths, labels.stems):
+        as_it_is = labels.read is None or _is_common_file(image.file)
+        names.append(stem + (os.path.splitext(path)[1] if as_it_is else ".png"))
         if labels.read is None:
             continue
-        if is_linked:
+        if as_it_is:
             os.symlink(os.path.abspath(image.file), folder / names[-1])
             continue
         try:
@@ -46,6 +45,5 @@ def place_images(labels: Labels, folder: Path) -> list[str]:
     return names
 
 
-def _is_common_file(image: DetectedImage) -> bool:
-    file = image.file
+def _is_common_file(file: str) -> bool:
     return not is_address(file) and file.lower().endswith(_COMMON) and os.path.isfile(file)

@@ -10,7 +10,7 @@ from .labels import DetectedImage, Labels, xml_text
 
 
 def write_voc(labels: Labels, folder: Path) -> None:
-    """Write `Annotations/`, and `JPEGImages/` with links to the images.
+    """Write `Annotations/`, `JPEGImages/` with links to the images, and their list in `ImageSets/`.
 
     Corners are whole pixels that are counted from 1 and belong to the box, as in the challenges:
     boxes are rounded. There are no scores and no masks.
@@ -21,6 +21,9 @@ def write_voc(labels: Labels, folder: Path) -> None:
         tree = ElementTree(_annotation(image, name))
         indent(tree)
         tree.write(folder / "Annotations" / f"{stem}.xml", "utf-8", xml_declaration=True)
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "default.txt").write_text("".join(f"{s}\n" for s in labels.stems), encoding="utf-8")
 
 
 def _annotation(image: DetectedImage, name: str) -> Element:

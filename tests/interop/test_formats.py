@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import time
 from xml.etree.ElementTree import parse
 
@@ -16,9 +17,11 @@ from pycocotools.coco import COCO
 
 from glip_commands import detect
 from glipv2_d2.data import load_records, register_detection_dataset
+from glipv2_d2.data.datasets.detection_formats import detect_format
 from glipv2_d2.errors import UsageError
 from glipv2_d2.interop import FORMATS, DetectedImage, Detection, Labels, exports
 from glipv2_d2.interop.formats import refuse_edited
+from tests.support import ROOT
 
 # format: (what is registered, further arguments, boxes are the same to so many pixels)
 READ_BACK = {
@@ -91,6 +94,11 @@ def test_our_own_reader_finds_the_same(name, masks, write, make_labels):
             if masks and name in ("coco", "cvat"):
                 mask = mask_util.decode(annotation["segmentation"])
                 assert (mask == mask_util.decode(detection.mask)).all()
+
+
+@pytest.mark.parametrize("name", sorted(READ_BACK.keys() - {"label-studio"}))
+def test_a_folder_is_recognized(name, write, make_labels):
+    assert detect_format(write(name, make_labels())) == name
 
 
 def test_pycocotools_reads_the_results(write, make_labels):
@@ -236,3 +244,30 @@ def test_labels_that_somebody_has_corrected_are_not_replaced(write, make_labels,
 
 def test_the_help_page_knows_the_formats():
     assert detect.FORMATS == tuple(FORMATS)
+
+
+def test_the_page_reads_what_is_written(make_labels, tmp_path, monkeypatch):
+    """The examples of docs/outputs.md, but those of pandas and of a model."""
+    pytest.importorskip("supervision", reason="supervision is not installed")
+    labels = make_labels()
+    (tmp_path / "out").mkdir()
+    with exports(labels, FORMATS, tmp_path / "out"):
+        (tmp_path / "photos").symlink_to(labels.root)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "outputs.md").read_text(encoding="utf-8")
+    blocks = {
+        mark: next(b for b in re.findall(r"```python\n(.*?)```", page, re.S) if mark in b)
+        for mark in ("register_detection_dataset(", "loadRes", "from_coco", "ImageFolder")
+    }
+    blocks["ImageFolder"] = re.sub(r".*(pandas|pd\.).*\n", "", blocks["ImageFolder"])
+    found = {}
+    for block in blocks.values():
+        exec(block, found)
+    for name in ("coco", "yolo", "voc", "odvg", "label_studio", "cvat"):
+        records = load_records(name)
+        assert [len(records), sum(len(r["annotations"]) for r in records)] == [4, 5], name
+    assert len(found["found"].anns) == 5
+    assert [len(data) for data in (found["coco"], found["yolo"], found["voc"])] == [4, 4, 4]
+    assert len(found["crops"]) == 5 and len(found["crops"].classes) == 5
+    for name in FORMATS:
+        assert f"| `{name}` | `" in page
