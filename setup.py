@@ -44,6 +44,8 @@ WEIGHTS = "glipv2_d2.weights"
 # setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
 # lvis and webdataset: what our evaluator and our tar shards are compared with.
 TEST = ["pytest>=7.4", "pytest-xdist>=3.7", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
+# What detections are handed to, `glipv2_d2.interop`.
+INTEROP = ["supervision>=0.25", "torchmetrics>=1.4"]
 # CLIP's vocabulary without a hub.
 CLIP = ["open_clip_torch>=2.24"]
 # glip export --format onnx, and to run what it writes.
@@ -102,9 +104,10 @@ setup(
         "export": EXPORT,
         "captions": CAPTIONS,
         "video": VIDEO,
+        "interop": INTEROP,
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
-        "test": TEST + DEMO + CLIP + EXPORT + VIDEO,  # the tests render scenes
+        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP,  # the tests render scenes
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={

@@ -9,9 +9,15 @@ from glip_commands.command import (
     GIVEN,
     PackageCommand,
     input_options,
+    listed,
     model_options,
     run,
 )
+
+# Of `glipv2_d2.interop`, which is not imported for a help page.
+FORMATS = (
+    "coco", "coco-results", "yolo", "voc", "odvg", "label-studio", "cvat", "csv", "crops",
+)  # fmt: skip
 
 
 @click.command(cls=PackageCommand, short_help="Find what a prompt names, in images and folders.")
@@ -25,6 +31,10 @@ from glip_commands.command import (
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
 @click.option("--phrases", default="rules", help='finds phrases: "rules", "nltk", "spacy", ...')
 @click.option("--output", required=True, help="folder for pictures and detections.json")
+@click.option(
+    "--format", "formats", default="", callback=listed(str, *FORMATS), metavar="NAME[,NAME]...",
+    help=f"files for other programs, each in a folder of --output: {', '.join(FORMATS)}",
+)  # fmt: skip
 @click.option("--threshold", type=float, help="least score (default: the config's)")
 @click.option(
     "--merge-iou",
@@ -63,7 +73,8 @@ def detect(**options: Any) -> int:
     Written are a picture with labeled boxes per image, and in the end detections.json:
 
     \b
-    {"prompt": ..., "kind": ..., "threshold": ..., "config": ..., "weights": ...,
+    {"prompt": ..., "kind": ..., "names": ["red star", ...], "threshold": ...,
+     "config": ..., "weights": ...,
      "images": [{"file": ..., "height": ..., "width": ..., "picture": ...,
                  "detections": 3}],
      "detections": [{"file": ..., "phrase": ..., "class_id": ..., "score": ...,
@@ -77,6 +88,10 @@ def detect(**options: Any) -> int:
 
     Of a video a video with boxes is written, and NAME.frames.jsonl, a line of json per frame; its
     record is in "videos" of detections.json. --track gives each object a number ("track").
+
+    With --format the detections are labels of other programs, too: out/yolo is a data set to train
+    on, out/label-studio is imported for correction, ... (docs/outputs.md). A folder of an earlier
+    run is replaced, unless a file in it was changed after detections.json was written.
 
     Until then the results stand in detections.jsonl, a line per image, written as they come. The
     same command goes on after a run that was killed, and tries the images that failed again; with

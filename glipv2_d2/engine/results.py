@@ -37,6 +37,10 @@ class Answer(NamedTuple):
     instances: Instances
     prompt: Prompt
 
+    def __repr__(self) -> str:
+        best = ", ".join(f"{text!r} {score:.2f}" for text, score in self.answers)
+        return f"Answer({self.answer!r}, of {best}; {_boxes(self.instances)})"
+
 
 class Caption(NamedTuple):
     """A caption that was written for an image.
@@ -53,6 +57,14 @@ class Caption(NamedTuple):
     score: float
     instances: Instances
     prompt: Prompt
+
+    def __repr__(self) -> str:
+        return f"Caption({self.caption!r}, score {self.score:.2f}; {_boxes(self.instances)})"
+
+
+def _boxes(instances: Instances) -> str:
+    """What there are boxes of, in a printed result."""
+    return f"boxes of {', '.join(map(repr, instances.pred_phrases)) or 'nothing'}"
 
 
 def detections(output: dict[str, Any], batched_input: dict[str, Any]) -> Instances:

@@ -10,6 +10,8 @@ import torch
 
 __all__ = ["PhraseList"]
 
+_SHOWN = 6  # strings of a printed one
+
 
 class PhraseList(tuple):
     """Strings that are indexed, filtered and concatenated the way tensors are.
@@ -29,7 +31,9 @@ class PhraseList(tuple):
     __hash__ = tuple.__hash__
 
     def __repr__(self) -> str:
-        return f"PhraseList({list(self)!r})"
+        if len(self) <= _SHOWN:
+            return f"PhraseList({list(self)!r})"
+        return f"PhraseList([{', '.join(map(repr, self[:_SHOWN]))}, ...], {len(self)} in all)"
 
     def __getitem__(self, rows: Any) -> Any:
         """Select as an array does.

@@ -57,6 +57,25 @@ def test_folder(tiny_weights, photos, tmp_path, capsys):
     assert "[2/3]" in capsys.readouterr().out
 
 
+def test_formats_of_other_programs(tiny_weights, photos, tmp_path, capsys):
+    output = tmp_path / "out"
+    options = ("--threshold", "0.0", "--format", "yolo,coco")
+    assert run(tiny_weights, photos, output, *options) == 0
+    assert f"yolo, coco; paths of images begin in {photos}" in capsys.readouterr().out
+    report = json.loads((output / "detections.json").read_text())
+    assert report["names"] == ["cat", "red kite"]
+    content = json.loads((output / "coco" / "annotations.json").read_text())
+    assert len(content["annotations"]) == len(report["detections"])
+    labels = sorted(path.name for path in (output / "yolo" / "labels").iterdir())
+    assert labels == ["a_jpg.txt", "a_png.txt", "b.txt"]
+    # A second time, all is replaced; but not what somebody has corrected in the meantime.
+    assert run(tiny_weights, photos / "b.jpg", output, *options) == 0
+    assert [path.name for path in (output / "yolo" / "labels").iterdir()] == ["b.txt"]
+    (output / "yolo" / "labels" / "b.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert run(tiny_weights, photos / "b.jpg", output, *options) == 2
+    assert "b.txt' was changed after" in capsys.readouterr().err
+
+
 def test_a_tuned_prompt(tiny_weights, photos, tmp_path, capsys):
     model = instantiate(get_config(CONFIG).model)
     load_weights(model, tiny_weights)
@@ -107,6 +126,8 @@ def test_one_image_with_a_caption(tiny_weights, photos, tmp_path):
         ({"source": "nowhere"}, "no image or folder 'nowhere'"),
         ({"source": "."}, "holds no image"),
         ({"prompt": " "}, "prompt is empty"),
+        ({"options": ["--format", "coco,pdf"]}, "'pdf' is none of coco, coco-results, yolo, voc"),
+        ({"prompt": "cat, a\x07b", "options": ["--format", "csv"]}, "character that label files"),
         ({"options": ["--threshold", "7"]}, r"threshold.*\[0, 1\]"),
         ({"options": ["--threshold", "35"]}, r"threshold.*\[0, 1\].*got 35"),
         ({"options": ["--threshold", "nan"]}, r"threshold.*\[0, 1\].*got nan"),

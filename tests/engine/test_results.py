@@ -61,6 +61,17 @@ def test_a_caption_has_the_best_box_of_each_phrase(answering):
     assert set(found.instances.pred_phrases) <= set(found.prompt.names)
 
 
+def test_results_are_printed_in_a_line(answering):
+    (found,) = answering.answer(image(), QUESTION)
+    text, score = found.answers[1]
+    assert f"Answer({found.answer!r}, of {found.answer!r} " in repr(found)
+    assert f", {text!r} {score:.2f}, " in repr(found)
+    assert repr(found).endswith(f"; boxes of 'star', {found.answer!r})")
+    nothing = found.instances[:0]
+    caption = Caption("a star", -0.25, nothing, found.prompt)
+    assert str(caption) == "Caption('a star', score -0.25; boxes of nothing)"
+
+
 def test_thresholds_and_masks(answering):
     (found,) = answering.answer(image(), QUESTION)
     between = found.instances.scores.mean().item()

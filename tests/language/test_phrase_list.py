@@ -67,6 +67,8 @@ def test_length_iteration_and_equality(phrases):
     assert not phrases != list(phrases)
     assert hash(phrases) == hash(tuple(phrases))
     assert repr(PhraseList(["a"])) == "PhraseList(['a'])"
+    assert repr(PhraseList("a" * 300)).endswith("'a', 'a', ...], 300 in all)")
+    assert len(repr(PhraseList("a" * 300))) < 70
 
 
 def test_cat(phrases):

@@ -18,6 +18,7 @@ from ...engine.predictor import GroundingPredictor
 from ...errors import UsageError, printable
 from ...files import whole_file
 from ...images import PIXELS_VARIABLE
+from ...interop import Labels, exports
 from ...sources import stamp
 from .images import Ask, Batch, process
 from .inputs import Inputs, find_images, is_input, picture_paths
@@ -42,6 +43,7 @@ class Task(NamedTuple):
         head: the beginning of the report.
         batch_size: images that are asked about together.
         tell: called after each batch.
+        formats: of `glipv2_d2.interop.FORMATS`, in which the detections are written too.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Task(NamedTuple):
     head: Mapping[str, Any]
     batch_size: int
     tell: Callable[[Batch], None]
+    formats: Sequence[str] = ()
 
 
 def read_given(args: argparse.Namespace) -> Given:
@@ -184,11 +187,16 @@ def _asked(task: Task, given: Given, args: argparse.Namespace) -> dict[str, Any]
         found["failed"] += failed
     report = {**head, **found, "skipped": inputs.skipped}
     path = output / f"{task.name}.json"
-    with whole_file(path, "w") as file:
+    labels = Labels.from_report(report) if task.formats else Labels(())
+    with exports(labels, task.formats, output), whole_file(path, "w") as file:
         json.dump(report, file, indent=1)
     pictures = sum(image["picture"] is not None for image in report["images"])
     videos = f", {len(found['videos'])} videos" if inputs.videos else ""
     print(f"wrote {pictures} pictures{videos} and {path}")
+    if task.formats:
+        print(
+            f"wrote in {output}: {', '.join(task.formats)}; paths of images begin in {labels.root}"
+        )
     if not report["failed"] and set(journal.entries) <= set(inputs.files):
         journal.path.unlink()  # else another run of this folder is not done
     return report

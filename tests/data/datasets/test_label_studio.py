@@ -77,6 +77,17 @@ def test_a_region_that_cannot_be_used(read_tasks, value, kind, message):
     assert "task 1: region 0: " in report.kinds[kind][1] and message in report.kinds[kind][1]
 
 
+def test_predictions_are_read_where_they_are_asked_for(read_tasks, tmp_path):
+    """Else a task that has nothing else is one that nobody has labeled, not one without objects."""
+    found = task(1, "a.png", [region("a.png", *BOX)])
+    found["predictions"] = found.pop("annotations")
+    records, report = read_tasks(found)
+    assert records == [] and "predictions=True" in report.kinds["task without annotation"][1]
+    path, root = str(tmp_path / "export.json"), str(tmp_path)
+    (record,) = read_label_studio(path, root, Report(), predictions=True).records
+    assert [a["bbox"] for a in record["annotations"]] == [[5, 5, 20, 30]]
+
+
 def test_an_image_that_was_turned_in_the_editor(read_tasks):
     given = task(1, "a.png", [region("a.png", *BOX)])
     given["annotations"][0]["result"][0]["image_rotation"] = 90
