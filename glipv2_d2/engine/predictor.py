@@ -31,7 +31,7 @@ from .asked import (
     to_caption,
     to_detect,
 )
-from .encoded_image import EncodedImage
+from .encoded_image import EncodedImage, encode_together
 from .results import Answer, Caption
 from .setup import resolve_device
 
@@ -271,7 +271,7 @@ class GroundingPredictor:
     def _ask(self, images: list[AnyImage], request: Request) -> Iterator[Any]:
         for start in range(0, len(images), self.batch_size):
             inputs = [
-                {**self._input(images[i], f"images[{i}]"), "prompt": request.prompts[i]}
+                {**self.read(images[i], f"images[{i}]"), "prompt": request.prompts[i]}
                 | request.options
                 for i in range(start, min(start + self.batch_size, len(images)))
             ]
@@ -279,7 +279,6 @@ class GroundingPredictor:
                 outputs = self.model.outputs(inputs)
             yield from map(request.read, outputs, inputs)
 
-    @torch.no_grad()
     def set_image(self, image: AnyImage) -> EncodedImage:
         """Encode an image once, to ask about it any number of times.
 
@@ -294,18 +293,19 @@ class GroundingPredictor:
             UsageError: an image of another kind; or the predictor uses test-time augmentation.
             ImageReadError, OSError: it cannot be read.
         """
-        if isinstance(self.model, GLIPWithTTA):
-            raise UsageError(
-                "set_image encodes an image in one size, and test-time augmentation shows it in "
-                "many: call the predictor itself, or use one without augmentation"
-            )
-        record = self._input(image, "image")
-        with inference_autocast(self.model.device, self.precision):
-            encoded = self.glip.encode([record])
-        del record["image"]
-        return EncodedImage(self, record, encoded)
+        return encode_together(self, [self.read(image)])[0]
 
-    def _input(self, image: AnyImage, name: str) -> dict[str, Any]:
+    def read(self, image: AnyImage, name: str = "image") -> dict[str, Any]:
+        """The model's input of an image: read, and resized unless it is augmented.
+
+        Args:
+            image: see `__call__`.
+            name: for the messages.
+
+        Raises:
+            UsageError: an image of another kind, or so narrow that nothing is left of it.
+            ImageReadError, OSError: it cannot be read.
+        """
         pixels = bgr_array(image, name)
         height, width = pixels.shape[:2]
         augmented = isinstance(self.model, GLIPWithTTA)  # it makes views from the image itself
