@@ -41,13 +41,23 @@ CONFIGS = ["glipv2_d2.configs"] + [
 
 # setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
 # lvis and webdataset: what our evaluator and our tar shards are compared with.
-TEST = ["pytest>=7.4", "pytest-xdist>=3.3", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
+# httpx: asks the server's application without a server.
+TEST = [
+    "pytest>=7.4",
+    "pytest-xdist>=3.3",
+    "setuptools>=70.1",
+    "lvis>=0.5.3",
+    "webdataset>=0.2",
+    "httpx>=0.27",
+]
 # CLIP's vocabulary without a hub.
 CLIP = ["open_clip_torch>=2.24"]
 # glip export --format onnx, and to run what it writes.
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 # The tokenizer, METEOR and SPICE of COCO's caption evaluation: 104 MB, and they need java.
 CAPTIONS = ["pycocoevalcap>=1.2"]
+# glip serve: the interface, the server, and forms with files.
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -75,7 +85,11 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["glip_commands", "glipv2_d2", "glipv2_d2.*"]) + CONFIGS,
     package_dir={"glipv2_d2.configs": "configs"},
-    package_data={"glipv2_d2": ["py.typed"], "glipv2_d2.data.datasets": ["*.yaml"]},
+    package_data={
+        "glipv2_d2": ["py.typed"],
+        "glipv2_d2.data.datasets": ["*.yaml"],
+        "glipv2_d2.serve": ["static/*"],
+    },
     install_requires=[
         "click>=8.2",
         "torch>=2.4",
@@ -92,9 +106,10 @@ setup(
         "clip": CLIP,
         "export": EXPORT,
         "captions": CAPTIONS,
+        "serve": SERVE,
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
-        "test": TEST + DEMO + CLIP + EXPORT,  # the tests render scenes
+        "test": TEST + DEMO + CLIP + EXPORT + SERVE,  # the tests render scenes
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={

