@@ -4,14 +4,13 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run
+from glip_commands.command import DEFAULT_MODEL, PackageCommand, model_options, run
 
 _COUNT = click.IntRange(min=1)
 
 
 @click.command(cls=PackageCommand, short_help="A web page and a REST interface to a model.")
-@click.option("--config-file", required=True, help="path, or name of a shipped config")
-@click.option("--weights", required=True, help=".safetensors or .pth, official GLIP too")
+@model_options(default=DEFAULT_MODEL)
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: other machines, too")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: a free one"
@@ -44,10 +43,10 @@ def serve(**options: Any) -> int:
     """Serve a model: a web page for people, a REST interface for programs.
 
     \b
-    glip serve --config-file demo/scenes_glipv2_mask.py \\
-        --weights weights/glipv2_scenes.safetensors
+    glip serve
+    glip serve --model glip_t --device cuda
 
-    Open the address that is printed: drop a photo, type names, a sentence or a question. Programs
+    Without a model it is the demo's, which knows colored shapes and nothing else. Open the address that is printed: drop a photo, type names, a sentence or a question. Programs
     find the interface at /openapi.json:
 
     \b
