@@ -46,8 +46,9 @@ def serve(**options: Any) -> int:
     glip serve
     glip serve --model glip_t --device cuda
 
-    Without a model it is the demo's, which knows colored shapes and nothing else. Open the address that is printed: drop a photo, type names, a sentence or a question. Programs
-    find the interface at /openapi.json:
+    Without a model it is the demo's, which knows colored shapes and nothing else. Open the address
+    that is printed: drop a photo, type names, a sentence or a question. Programs find the interface
+    at /openapi.json:
 
     \b
     curl -F image=@photo.jpg -F prompt="red star, blue ring" http://127.0.0.1:7860/v1/detect

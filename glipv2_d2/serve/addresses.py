@@ -17,6 +17,8 @@ __all__ = ["fetch", "public_addresses"]
 
 REDIRECTS = 3
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Global or not after the version of Python: a cloud's metadata, NAT64 within a network.
+_INSIDE = [ipaddress.ip_network(net) for net in ("192.0.0.0/24", "64:ff9b:1::/48")]
 _CHUNK = 64 * 1024
 
 
@@ -76,7 +78,8 @@ def _is_public(text: str) -> bool:
             return False
         if inner is not None:
             return _is_public(str(inner))
-    return address.is_global and not address.is_multicast
+    inside = address.is_multicast or any(address in net for net in _INSIDE)
+    return address.is_global and not inside
 
 
 def _checked(url: str) -> SplitResult:

@@ -112,7 +112,10 @@ async def model(request: Request) -> dict[str, Any]:
             "characters": served.limits.text,
             "seconds": served.limits.seconds,
         },
-        "examples": list(EXAMPLES) if served.examples else [],
+        "examples": [
+            {"address": address, "prompt": prompt}
+            for address, prompt in (EXAMPLES.items() if served.examples else ())
+        ],
     }
 
 

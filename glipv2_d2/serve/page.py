@@ -30,6 +30,12 @@ def _read() -> dict[str, PageFile]:
     return page
 
 
-# Address -> file; the pictures are images to try the shipped model with.
+# Address -> file.
 PAGE = _read()
-EXAMPLES = tuple(path for path in PAGE if path.endswith(".jpg"))
+# Images to try the shipped model with, and what to look for in them.
+EXAMPLES = {
+    "/example-1.jpg": "blue circle, blue square",
+    "/example-2.jpg": "yellow star, yellow cross, yellow ring, green star",
+    "/example-3.jpg": "blue heart, blue star, blue circle, green star",
+    "/example-4.jpg": "green cross, green heart, pink star, red triangle, yellow heart",
+}

@@ -91,6 +91,13 @@ class Caption(KnownImage):
     detections: list[Detection] = Field(description="of its phrases, the best box each")
 
 
+class Example(BaseModel):
+    """An image that suits the model."""
+
+    address: str
+    prompt: str
+
+
 class Model(BaseModel):
     """The model that is served, and what the server allows."""
 
@@ -99,8 +106,8 @@ class Model(BaseModel):
     tasks: list[str]
     threshold: float
     urls: bool
-    limits: dict[str, float]
-    examples: list[str] = Field(description="addresses of images that suit the model")
+    limits: dict[str, int | float]
+    examples: list[Example]
 
 
 class Health(BaseModel):

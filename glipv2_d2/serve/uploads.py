@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 
 import numpy as np
 from PIL import Image
@@ -32,11 +33,13 @@ def read_upload(data: bytes, limits: Limits) -> np.ndarray:
         ImageReadError: no image of `FORMATS`, or a damaged one.
         TooManyPixels: more than `limits.pixels`.
     """
-    with reading_image("the upload"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    most = f"at most {limits.pixels / MEGA:g} megapixels are allowed: make the image smaller"
+    with reading_image("the upload"), ExitStack() as opened:
+        try:
+            image = opened.enter_context(Image.open(io.BytesIO(data), formats=FORMATS))
+        except Image.DecompressionBombError:  # Pillow's limit comes before ours
+            raise TooManyPixels(most) from None
         width, height = image.size
         if width * height > limits.pixels:
-            raise TooManyPixels(
-                f"the image has {width} x {height} pixels, and at most "
-                f"{limits.pixels / MEGA:g} megapixels are allowed: make it smaller"
-            )
+            raise TooManyPixels(f"{width} x {height} pixels are too many, {most}")
         return image_to_array(image)

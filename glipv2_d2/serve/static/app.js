@@ -1,7 +1,7 @@
 // The page: a photo, what is asked of it, and what was found.
 
 import * as api from "./api.js";
-import { listAnswers, listFound, listHistory, pointOut, writeWords } from "./panels.js";
+import { listAnswers, listExamples, listFound, listHistory, pointOut, writeWords } from "./panels.js";
 import { View } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -28,7 +28,6 @@ const TASKS = {
     body: (text) => ({ beginning: text, threshold: LEAST }),
   },
 };
-const TRY = { detect: "red star, blue heart, green ring, yellow star, blue circle", answer: "", caption: "" };
 
 const view = new View($("canvas"));
 const state = { model: null, photo: null, current: null, history: [], running: null };
@@ -76,9 +75,11 @@ async function send(photo) {
   return (await api.upload(photo.file)).image_id;
 }
 
-async function example(path) {
+async function example({ address, prompt }) {
   try {
-    await take(await (await fetch(path)).blob(), path.slice(1));
+    await take(await (await fetch(address)).blob(), address.slice(1));
+    texts.detect = prompt;
+    $("text").value = texts[task()];
   } catch (error) {
     fail(error.message);
   }
@@ -232,7 +233,8 @@ function wire() {
   $("save-picture").onclick = async () => save(await view.picture(), `${stem()}-found.png`);
   $("save-labels").onclick = saveLabels;
   $("canvas").onpointermove = $("canvas").onpointerdown = (event) => activate(view.at(event.clientX, event.clientY));
-  $("canvas").onpointerleave = () => activate(null);
+  // A finger leaves when it lets go: what it touched stays pointed out.
+  $("canvas").onpointerleave = (event) => { if (event.pointerType === "mouse") activate(null); };
   wireDrops();
   document.addEventListener("keydown", shortcut);
 }
@@ -287,18 +289,7 @@ async function start() {
   $("threshold").min = LEAST;
   $("format").append(...["json", ...(formats ?? [])].map((format) => new Option(format)));
   $("examples").hidden = !examples.length;
-  $("example-list").append(...examples.map((path, i) => {
-    const image = Object.assign(new Image(), { src: path, alt: `Example ${i + 1}` });
-    const button = Object.assign(document.createElement("button"), { type: "button" });
-    button.append(image);
-    button.onclick = () => {
-      if (!$("text").value) $("text").value = texts.detect = TRY.detect;
-      example(path);
-    };
-    const item = document.createElement("li");
-    item.append(button);
-    return item;
-  }));
+  listExamples($("example-list"), examples, example);
   document.documentElement.dataset.ready = "true";
 }
 

@@ -60,6 +60,13 @@ export function listAnswers(list, answers) {
   )));
 }
 
+export function listExamples(list, examples, open) {
+  list.replaceChildren(...examples.map((example) => {
+    const image = element("img", { src: example.address, alt: `Example: ${example.prompt}` });
+    return element("li", {}, element("button", { type: "button", onclick: () => open(example) }, image));
+  }));
+}
+
 const KINDS = { detect: "Detect", answer: "Ask", caption: "Caption" };
 
 // What was asked, newest first; `open(entry)` shows it again without asking.

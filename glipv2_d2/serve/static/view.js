@@ -104,9 +104,13 @@ export class View {
     }
     const mask = this.masks.get(index);
     const filled = this.show.masks === "fill";
-    const strong = index === this.active ? 0.75 : 0.45;
-    context.globalAlpha = this.faded(index) * (filled ? strong : 1);
-    context.drawImage(mask[this.show.masks], mask.left, mask.top, mask.wide, mask.high);
+    const place = [mask.left, mask.top, mask.wide, mask.high];
+    if (filled) {
+      context.globalAlpha = this.faded(index) * (index === this.active ? 0.6 : 0.35);
+      context.drawImage(mask.fill, ...place);
+    }
+    context.globalAlpha = this.faded(index);
+    context.drawImage(mask.outline, ...place);
     context.globalAlpha = 1;
   }
 
