@@ -4,7 +4,12 @@ from typing import Any
 
 import click
 
-from glip_commands.command import DEFAULT_MODEL, PackageCommand, model_options, run
+from glip_commands.command import DEFAULT_MODEL, PackageCommand, listed, model_options, run
+
+# Of `glipv2_d2.interop`, which is not imported for a help page.
+FORMATS = (
+    "coco", "coco-results", "yolo", "voc", "odvg", "label-studio", "cvat", "csv", "crops",
+)  # fmt: skip
 
 
 @click.command(cls=PackageCommand, short_help="Find what a prompt names, in images and folders.")
@@ -20,6 +25,10 @@ from glip_commands.command import DEFAULT_MODEL, PackageCommand, model_options, 
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
 @click.option("--phrases", default="rules", help='finds phrases: "rules", "nltk", "spacy", ...')
 @click.option("--output", required=True, help="folder for pictures and detections.json")
+@click.option(
+    "--format", "formats", default="", callback=listed(str, *FORMATS), metavar="NAME[,NAME]...",
+    help=f"files for other programs, each in a folder of --output: {', '.join(FORMATS)}",
+)  # fmt: skip
 @click.option("--threshold", type=float, help="least score (default: the config's)")
 @click.option(
     "--merge-iou",
@@ -53,7 +62,8 @@ def detect(**options: Any) -> int:
     Written are a picture with labeled boxes per image, and in the end detections.json:
 
     \b
-    {"prompt": ..., "kind": ..., "threshold": ..., "config": ..., "weights": ...,
+    {"prompt": ..., "kind": ..., "names": ["red star", ...], "threshold": ...,
+     "config": ..., "weights": ...,
      "images": [{"file": ..., "height": ..., "width": ..., "picture": ...,
                  "detections": 3}],
      "detections": [{"file": ..., "phrase": ..., "class_id": ..., "score": ...,
@@ -64,6 +74,10 @@ def detect(**options: Any) -> int:
 
     "mask" (COCO's run-length code) is there for models with a mask head. An image whose picture
     alone could not be written is in "images", with "picture": null, and in "failed".
+
+    With --format the detections are labels of other programs, too: out/yolo is a data set to train
+    on, out/label-studio is imported for correction, ... (docs/outputs.md). A folder of an earlier
+    run is replaced, unless a file in it was changed after detections.json was written.
 
     Until then the results stand in detections.jsonl, a line per image, written as they come. The
     same command goes on after a run that was killed, and tries the images that failed again; with

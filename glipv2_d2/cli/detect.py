@@ -1,10 +1,14 @@
 """`glip detect`: find what a prompt names in images, and write pictures and a json."""
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
 
 from ..checkpoint import read_prompt_file
-from ..engine.asked import PromptLike
+from ..engine.asked import PromptLike, prompts_per_image
 from ..engine.predictor import GroundingPredictor
+from ..interop import Labels
+from ..interop.formats import refuse_edited
 from ..language.prompt import Prompt
 from ..language.prompt_text import read_prompt
 from .detection.command import Task, read_given, run_task, stoppable, typed
@@ -29,11 +33,19 @@ def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredi
     return predictor
 
 
+def _class_names(prompts: Iterable[Prompt]) -> list[str]:
+    """Of what one image is asked, in the order of the class ids."""
+    asked = [pair for prompt in prompts for pair in zip(prompt.class_ids, prompt.names)]
+    return [name for _, name in sorted(dict(reversed(asked)).items())]
+
+
 @stoppable
 def run(args: argparse.Namespace) -> int:
     """Detect and write."""
     args.prompt = typed(args.prompt)
     given = read_given(args)
+    output = Path(args.output)
+    refuse_edited(args.formats, output, output / "detections.json")
     tuned = args.prompt.endswith(".safetensors")
     prompt: PromptLike
     kind = "tuned"
@@ -45,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
     predictor = _predictor(args, given.overrides)
     if tuned:
         prompt = predictor.load_prompt(args.prompt)
+    names = _class_names(prompts_per_image(prompt, 1, predictor.glip, predictor.phrases)[0])
+    if args.formats:
+        Labels((), names)  # refuses names that no label file can hold, before images are read
     threshold = predictor.score_threshold
     task = Task(
         name="detections",
@@ -60,9 +75,11 @@ def run(args: argparse.Namespace) -> int:
         head={
             "prompt": args.prompt,
             "kind": kind,
+            "names": names,
             "threshold": threshold,
         },
         batch_size=predictor.batch_size,
         tell=tell_progress,
+        formats=args.formats,
     )
     return run_task(task, given, args)

@@ -16,6 +16,7 @@ from ...config import resolve_config
 from ...engine.predictor import GroundingPredictor
 from ...errors import UsageError, printable
 from ...files import whole_file
+from ...interop import Labels, exports
 from .images import Ask, Batch, process
 from .inputs import Inputs, find_images, is_address, picture_paths, stamp
 from .journal import Journal
@@ -38,6 +39,7 @@ class Task(NamedTuple):
         head: the beginning of the report.
         batch_size: images that are asked about together.
         tell: called after each batch.
+        formats: of `glipv2_d2.interop.FORMATS`, in which the detections are written too.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Task(NamedTuple):
     head: Mapping[str, Any]
     batch_size: int
     tell: Callable[[Batch], None]
+    formats: Sequence[str] = ()
 
 
 def read_given(args: argparse.Namespace) -> Given:
@@ -160,10 +163,12 @@ def _asked(task: Task, given: Given, args: argparse.Namespace) -> dict[str, Any]
         )
     report = {**head, **found, "skipped": inputs.skipped}
     path = output / f"{task.name}.json"
-    with whole_file(path, "w") as file:
+    also = exports(Labels.from_report(report), task.formats, output) if task.formats else None
+    with also or nullcontext(), whole_file(path, "w") as file:
         json.dump(report, file, indent=1)
     pictures = sum(image["picture"] is not None for image in report["images"])
-    print(f"wrote {pictures} pictures and {path}")
+    folders = ", ".join(str(output / name) for name in task.formats)
+    print(f"wrote {pictures} pictures and {path}" + f"; {folders}" * bool(folders))
     if not report["failed"] and set(journal.entries) <= set(inputs.files):
         journal.path.unlink()  # else another run of this folder is not done
     return report

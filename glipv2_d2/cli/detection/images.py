@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.structures import Instances
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from ...engine.asked import PromptLike
 from ...engine.predictor import GroundingPredictor
 from ...errors import ConfigError, PromptError, UserError
 from ...files import whole_file
 from ...images import read_image
+from ...interop.labels import detection_records
 from .drawing import Line, draw
 from .inputs import picture_paths
 from .journal import Entry, Journal
@@ -153,7 +153,7 @@ def _entries(ask: Ask, files: Sequence[str], pictures: Mapping[str, Path]) -> It
         problem = None if path is None else _draw_into(path, pixels, found)
         if problem is not None:
             record["picture"], problem = None, f"its picture cannot be written: {problem}"
-        yield _entry(file, record, _records(file, found.instances), problem)
+        yield _entry(file, record, detection_records(file, found.instances), problem)
 
 
 def _entry(
@@ -194,24 +194,6 @@ def _message(error: Exception) -> str:
     if isinstance(error, UserError | OSError) and lines:
         return lines[0]
     return ": ".join([type(error).__name__, *lines[:1]])
-
-
-def _records(file: str, instances: Instances) -> list[dict]:
-    masks = instances.pred_masks.numpy() if instances.has("pred_masks") else None
-    records = []
-    for i, box in enumerate(instances.pred_boxes.tensor.tolist()):
-        record = {
-            "file": file,
-            "phrase": instances.pred_phrases[i],
-            "class_id": int(instances.pred_classes[i]),
-            "score": round(float(instances.scores[i]), 4),
-            "box": [round(value, 2) for value in box],
-        }
-        if masks is not None:
-            code = coco_mask.encode(np.asfortranarray(masks[i].astype(np.uint8)))
-            record["mask"] = {"size": list(code["size"]), "counts": code["counts"].decode()}
-        records.append(record)
-    return records
 
 
 def _report(entries: Iterable[Entry]) -> dict[str, list]:

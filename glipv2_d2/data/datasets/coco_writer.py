@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from detectron2.structures import BoxMode
+from pycocotools import mask as mask_util
 
 from ...files import whole_file
 
@@ -71,7 +72,8 @@ class CocoWriter:
             self._annotation(key, category, box, bool(crowd and crowd[0]))
 
     def add_record(self, record: Mapping[str, Any]) -> None:
-        """An image with the boxes and masks of its detection record, by contiguous class ids."""
+        """An image with the boxes, masks and scores of its detection record, by contiguous class
+        ids."""
         self.add(record["file_name"], record["height"], record["width"], ())
         key = self.images[-1]["id"]
         for annotation in record["annotations"]:
@@ -81,7 +83,11 @@ class CocoWriter:
             mask = annotation.get("segmentation")
             if isinstance(mask, Mapping) and isinstance(mask["counts"], bytes):
                 mask = {**mask, "counts": mask["counts"].decode("ascii")}
-            more = {"segmentation": mask} if mask else {}
+            more: dict[str, Any] = {"segmentation": mask} if mask else {}
+            if isinstance(mask, Mapping) and isinstance(mask["counts"], str):
+                more["area"] = int(mask_util.area(mask))
+            if "score" in annotation:
+                more["score"] = annotation["score"]
             crowd = bool(annotation.get("iscrowd", 0))
             self._annotation(key, annotation["category_id"] + 1, box, crowd, **more)
 
@@ -97,6 +103,6 @@ class CocoWriter:
             "iscrowd": int(crowd),
             **fields,
         }
-        if "segmentation" not in fields:  # whose area readers compute
+        if "segmentation" not in fields:  # of a polygon readers compute it
             entry["area"] = round(float(box[2] * box[3]), 2)
         self.file.write((",\n" if self.boxes > 1 else "\n") + json.dumps(entry))

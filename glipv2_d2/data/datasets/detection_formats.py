@@ -192,7 +192,7 @@ def _format_of_folder(path: str) -> str:
     if yaml_of(path) or {"labels", *NAME_LISTS} & {*names} or _is_labeled_image_folder(path, names):
         return "yolo"
     for inner in (path, *(os.path.join(path, n) for n in ("Annotations", "annotations"))):
-        for suffix in (".xml", ".json", ".jsonl"):
+        for suffix in (".xml", ".jsonl", ".json"):  # ODVG's label map is a json
             if found := _first_file(inner, suffix):
                 return _format_of(found)
     raise DataError(

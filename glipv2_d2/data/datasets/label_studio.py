@@ -32,7 +32,9 @@ _SHAPES = ("points", "radiusX", "rle", "imageDataURL", "height", "x")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was uploaded
 
 
-def read_label_studio(path: str, image_root: str, report: Report) -> LabeledImages:
+def read_label_studio(
+    path: str, image_root: str, report: Report, *, predictions: bool = False
+) -> LabeledImages:
     """Images and their regions.
 
     Rectangles, polygons and ellipses are read, the last two with masks; of a rotated rectangle the
@@ -44,23 +46,26 @@ def read_label_studio(path: str, image_root: str, report: Report) -> LabeledImag
         path: the json.
         image_root: the folder of the images, or one above.
         report: takes what is left out.
+        predictions: read what a model has found (`glip detect --format label-studio`), and not
+            what people have labeled.
 
     Raises:
         DataError: the file is no list of tasks.
     """
     content = load_json(path, "annotation file")
     tasks = content if isinstance(content, list) else [content]
-    return LabeledImages(_records(tasks, path, ImageFolder(image_root), report))
+    field = "predictions" if predictions else "annotations"
+    return LabeledImages(_records(tasks, path, ImageFolder(image_root), report, field))
 
 
 def _records(
-    tasks: Sequence[Any], path: str, images: ImageFolder, report: Report
+    tasks: Sequence[Any], path: str, images: ImageFolder, report: Report, field: str
 ) -> Iterator[Record]:
     several = 0
     for key, versions in _by_task(tasks, path, report).items():
         where = f"{path}: task {key}"
         try:
-            task, regions, count = _chosen(versions, where)
+            task, regions, count = _chosen(versions, where, field)
             several += count > 1
             names = _image_names(task, where)
             file = images.find(names, where)
@@ -77,7 +82,7 @@ def _records(
         yield {"file_name": file, "height": height, "width": width, "annotations": annotations}
     if several:
         report.warn(
-            f"{several} tasks have several annotations, of which the ground truth or else the "
+            f"{several} tasks have several {field}, of which the ground truth or else the "
             "newest one is used"
         )
 
@@ -90,10 +95,13 @@ def _by_task(tasks: Sequence[Any], path: str, report: Report) -> dict[Any, list[
     return result
 
 
-def _chosen(versions: list[Record], where: str) -> tuple[Record, list[Record], int]:
+def _chosen(versions: list[Record], where: str, field: str) -> tuple[Record, list[Record], int]:
     """(the task, the regions of one annotation, how many annotations there are)."""
     task = versions[-1]
-    annotations = task.get("annotations", task.get("completions"))
+    annotations = task.get(field, task.get("completions"))
+    if annotations is None and "predictions" in task:
+        what = "nobody has labeled it, it has predictions only (reader_options: predictions=True)"
+        raise RecordError("task without annotation", where, what, fault=False)
     if annotations is None:
         task = max(versions, key=_age)
         return task, _regions_of_min(task), len(versions)
