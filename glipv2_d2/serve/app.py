@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -16,6 +17,7 @@ from ..engine.encoded_image import EncodedImage
 from ..errors import UserError
 from . import schemas
 from .guard import RETRY_AFTER
+from .labels import LABEL_FORMATS
 from .limits import Limits
 from .page import EXAMPLES, PAGE
 from .requests import body_of, check_text, read_body
@@ -25,6 +27,7 @@ from .worker import Stopping
 
 __all__ = ["Served", "create_app"]
 
+ZIP = "application/zip"
 _REFUSALS = {
     404: "no such image",
     413: "too large",
@@ -76,6 +79,7 @@ def create_app(service: Service, served: Served) -> FastAPI:
         exception_handlers={
             HTTPException: _refused,
             ValidationError: _not_valid,
+            RequestValidationError: _not_valid,
             UserError: _not_usable,
             Stopping: _stopping,
             Exception: _bug,
@@ -112,6 +116,7 @@ async def model(request: Request) -> dict[str, Any]:
             "characters": served.limits.text,
             "seconds": served.limits.seconds,
         },
+        "formats": LABEL_FORMATS,
         "examples": [
             {"address": address, "prompt": prompt}
             for address, prompt in (EXAMPLES.items() if served.examples else ())
@@ -147,6 +152,16 @@ async def caption(request: Request) -> dict[str, Any]:
     """Write a caption, and find what it speaks of."""
     what, image, known = await _asked(request, schemas.AskedCaption, "beginning")
     return known | await _service(request).caption(image, what)
+
+
+@api.post("/labels", response_class=Response, responses={200: {"content": {ZIP: {}}}})
+async def labels(request: Request, asked: schemas.AskedLabels) -> Response:
+    """Detections as a zip of label files: COCO, YOLO, Pascal VOC, Label Studio, ..."""
+    if asked.height * asked.width > request.app.state.served.limits.pixels:
+        raise HTTPException(413, "the image has too many pixels")
+    content = await _service(request).labels(asked)
+    name = f'attachment; filename="{asked.format}.zip"'
+    return Response(content, media_type=ZIP, headers={"Content-Disposition": name})
 
 
 class _Asked(NamedTuple):
@@ -195,7 +210,7 @@ async def _refused(_: Request, error: HTTPException) -> JSONResponse:
     return _error(error.status_code, str(error.detail), error.headers)
 
 
-async def _not_valid(_: Request, error: ValidationError) -> JSONResponse:
+async def _not_valid(_: Request, error: ValidationError | RequestValidationError) -> JSONResponse:
     problems = (f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors())
     return _error(422, "; ".join(problems))
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from detectron2.structures import Instances
-from pycocotools import mask as coco_mask
 
 from ..engine import results
+from ..interop.labels import detection_records
 from ..modeling.mask_output import paste_masks, rescale
 
 __all__ = ["answer", "caption", "detections"]
@@ -55,21 +54,5 @@ def _records(instances: Instances) -> list[dict[str, Any]]:
     height, width = instances.image_size
     step = max(1, MASK_PIXELS // (height * width))
     parts = [instances[start : start + step] for start in range(0, len(instances), step)]
-    return [record for part in parts for record in _of_part(paste_masks(part))]
-
-
-def _of_part(instances: Instances) -> list[dict[str, Any]]:
-    masks = instances.pred_masks.numpy() if instances.has("pred_masks") else None
-    records = []
-    for i, box in enumerate(instances.pred_boxes.tensor.tolist()):
-        record: dict[str, Any] = {
-            "phrase": str(instances.pred_phrases[i]),
-            "class_id": int(instances.pred_classes[i]),
-            "score": round(float(instances.scores[i]), 4),
-            "box": [round(value, 2) for value in box],
-        }
-        if masks is not None:
-            code = coco_mask.encode(np.asfortranarray(masks[i].astype(np.uint8)))
-            record["mask"] = {"size": list(code["size"]), "counts": code["counts"].decode()}
-        records.append(record)
-    return records
+    found = (record for part in parts for record in detection_records("", paste_masks(part)))
+    return [{key: record[key] for key in record if key != "file"} for record in found]

@@ -15,8 +15,9 @@ from ..language.prompt_text import read_prompt
 from ..modeling.heads import AnsweringHead, RefiningHead, WritingHead
 from . import addresses, records
 from .image_store import ImageStore
+from .labels import zipped
 from .limits import Limits
-from .schemas import AskedAnswer, AskedCaption, AskedDetections
+from .schemas import AskedAnswer, AskedCaption, AskedDetections, AskedLabels
 from .uploads import read_upload
 from .worker import Worker
 
@@ -84,6 +85,10 @@ class Service:
             to_caption, self._predictor, asked.beginning, 1, None, asked.threshold, asked.masks
         )
         return await self._ask(image, make, records.caption)
+
+    async def labels(self, asked: AskedLabels) -> bytes:
+        """Detections as files of labels; see `labels.zipped`."""
+        return await self._in_thread(zipped, asked)
 
     async def stop(self) -> None:
         """End the threads; what waits for the model is refused."""

@@ -287,7 +287,7 @@ async function start() {
     if (!tasks.includes(kind)) document.querySelector(`input[value=${kind}]`).parentElement.remove();
   }
   $("threshold").min = LEAST;
-  $("format").append(...["json", ...(formats ?? [])].map((format) => new Option(format)));
+  $("format").append(...["json", ...formats].map((format) => new Option(format)));
   $("examples").hidden = !examples.length;
   listExamples($("example-list"), examples, example);
   document.documentElement.dataset.ready = "true";

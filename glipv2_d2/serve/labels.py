@@ -1,0 +1,39 @@
+"""What was found in an image as a zip of label files."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+from ..errors import UsageError
+from ..interop import FORMATS, DetectedImage, Detection, Labels
+from .schemas import AskedLabels
+
+__all__ = ["LABEL_FORMATS", "zipped"]
+
+# "crops" are cut out of the image, which is kept encoded only.
+LABEL_FORMATS = [name for name in FORMATS if name != "crops"]
+
+
+def zipped(asked: AskedLabels) -> bytes:
+    """The files of a format.
+
+    Raises:
+        UsageError: no such format, or a phrase that label files cannot hold.
+    """
+    if asked.format not in LABEL_FORMATS:
+        raise UsageError(f"there is no format '{asked.format}': {', '.join(LABEL_FORMATS)}")
+    found = [
+        Detection(one.phrase, one.score, one.box, one.mask and one.mask.model_dump())
+        for one in asked.detections
+    ]
+    image = DetectedImage(asked.file, asked.height, asked.width, found)
+    archive = io.BytesIO()
+    with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(archive, "w") as files:
+        folder = Path(name)
+        FORMATS[asked.format](Labels([image], read=None), folder)
+        for path in sorted(folder.rglob("*")):
+            files.write(path, path.relative_to(folder), zipfile.ZIP_DEFLATED)
+    return archive.getvalue()
