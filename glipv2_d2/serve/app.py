@@ -17,6 +17,7 @@ from ..engine.encoded_image import EncodedImage
 from ..errors import UserError
 from . import schemas
 from .guard import RETRY_AFTER
+from .image_store import UnknownImage
 from .labels import LABEL_FORMATS
 from .limits import Limits
 from .page import EXAMPLES, PAGE
@@ -78,6 +79,7 @@ def create_app(service: Service, served: Served) -> FastAPI:
         lifespan=lifespan,
         exception_handlers={
             HTTPException: _refused,
+            UnknownImage: _unknown_image,
             ValidationError: _not_valid,
             RequestValidationError: _not_valid,
             UserError: _not_usable,
@@ -185,10 +187,8 @@ async def _asked(request: Request, kind: type[schemas.AskedImage], text: str = "
     if data is not None:
         image_id, image = await service.add(data)
     else:
-        image_id, found = what.image_id, service.images.get(what.image_id)
-        if found is None:
-            raise HTTPException(404, "the image is not kept any more: upload it again")
-        image = found
+        image_id = str(what.image_id)
+        image = service.images.get(image_id)
     height, width = image.size
     return _Asked(what, image, {"image_id": image_id, "height": height, "width": width})
 
@@ -208,6 +208,10 @@ def _error(status: int, message: str, headers: Any = None) -> JSONResponse:
 
 async def _refused(_: Request, error: HTTPException) -> JSONResponse:
     return _error(error.status_code, str(error.detail), error.headers)
+
+
+async def _unknown_image(_: Request, __: UnknownImage) -> JSONResponse:
+    return _error(404, "the image is not kept any more: upload it again")
 
 
 async def _not_valid(_: Request, error: ValidationError | RequestValidationError) -> JSONResponse:

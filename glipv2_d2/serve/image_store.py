@@ -11,7 +11,11 @@ from typing import NamedTuple
 from ..engine.encoded_image import EncodedImage
 from ..errors import UsageError
 
-__all__ = ["ImageStore"]
+__all__ = ["ImageStore", "UnknownImage"]
+
+
+class UnknownImage(LookupError):
+    """An id without an image."""
 
 
 class _Kept(NamedTuple):
@@ -63,11 +67,15 @@ class ImageStore:
         self._kept[name] = _Kept(image, self._now())
         return name
 
-    def get(self, name: str) -> EncodedImage | None:
-        """An image, kept anew from now on; None: it has gone, or never was."""
+    def get(self, name: str) -> EncodedImage:
+        """An image, kept anew from now on.
+
+        Raises:
+            UnknownImage: it has gone, or never was.
+        """
         self._drop_old()
         if name not in self._kept:
-            return None
+            raise UnknownImage
         image = self._kept.pop(name).image
         self._kept[name] = _Kept(image, self._now())
         return image

@@ -26,7 +26,7 @@ def zipped(asked: AskedLabels) -> bytes:
     if asked.format not in LABEL_FORMATS:
         raise UsageError(f"there is no format '{asked.format}': {', '.join(LABEL_FORMATS)}")
     found = [
-        Detection(one.phrase, one.score, one.box, one.mask and one.mask.model_dump())
+        Detection(one.phrase, one.score, one.box, one.mask.model_dump() if one.mask else None)
         for one in asked.detections
     ]
     image = DetectedImage(asked.file, asked.height, asked.width, found)

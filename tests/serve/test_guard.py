@@ -179,7 +179,9 @@ def test_a_client_that_goes_makes_room_at_once(application, after):
         await asyncio.wait_for(patient(scope, receive, send), 5)
 
     asyncio.run(main())
-    assert not sent and application.cancelled == (after == "the whole body")
+    began = after == "the whole body"
+    assert (application.begun, application.cancelled) == (began, began)
+    assert not began or not sent
 
 
 def test_errors_are_json(application):

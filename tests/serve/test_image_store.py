@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from glipv2_d2.errors import UsageError
-from glipv2_d2.serve.image_store import ImageStore
+from glipv2_d2.serve.image_store import ImageStore, UnknownImage
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def test_the_image_that_was_asked_longest_ago_makes_room(store):
     one, two = store.add(first), store.add(second)
     assert store.get(one) is first and store.used == 80
     three = store.add(third)
-    assert (store.get(one), store.get(two), store.get(three)) == (first, None, third)
+    assert (store.get(one), store.get(three)) == (first, third)
+    with pytest.raises(UnknownImage):
+        store.get(two)
     assert store.used == 90 and len(store) == 2
 
 
@@ -35,7 +37,9 @@ def test_an_image_that_nobody_asks_about_goes(store, clock):
     kept, forgotten = store.add(image(1)), store.add(image(1))
     for clock.now in (50.0, 100.0):
         assert store.get(kept) is not None
-    assert store.get(forgotten) is None and len(store) == 1
+    assert len(store) == 1
+    with pytest.raises(UnknownImage):
+        store.get(forgotten)
     clock.now = 161.0
     assert len(store) == 0 and store.used == 0
 

@@ -1,8 +1,6 @@
 """Photos are read; what is none, or too large, is refused before it is decoded."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from PIL import Image
 from glipv2_d2.errors import ImageReadError
 from glipv2_d2.serve.limits import Limits
 from glipv2_d2.serve.uploads import TooManyPixels, read_upload
+from tests.support.served import bomb
 
 LIMITS = Limits(pixels=10_000)
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -20,17 +19,6 @@ def encoded(format, **options):
     file = io.BytesIO()
     Image.fromarray(PIXELS).save(file, format, **options)
     return file.getvalue()
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def bomb(width, height):
-    """A PNG of some bytes that says it is huge."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data)
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
