@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -12,7 +13,6 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from .. import __version__
 from ..engine.encoded_image import EncodedImage
 from ..errors import UserError
 from . import schemas
@@ -73,7 +73,7 @@ def create_app(service: Service, served: Served) -> FastAPI:
     app = FastAPI(
         title="glip serve",
         summary="Detect what words name, answer questions about images and caption them",
-        version=__version__,
+        version=version("glipv2_d2"),
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
@@ -108,7 +108,7 @@ async def model(request: Request) -> dict[str, Any]:
     service = _service(request)
     return {
         "model": served.name,
-        "version": __version__,
+        "version": version("glipv2_d2"),
         "tasks": service.tasks,
         "threshold": service.threshold,
         "urls": served.urls,
