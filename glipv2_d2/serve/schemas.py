@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from math import prod
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class AskedImage(BaseModel):
@@ -60,17 +59,6 @@ class Detection(BaseModel):
     mask: Mask | None = None
 
 
-class AskedMask(Mask):
-    """A mask of a client: what pycocotools, which checks nothing, can decode."""
-
-    @model_validator(mode="after")
-    def is_whole(self) -> AskedMask:
-        lengths, area = run_lengths(self.counts), prod(self.size)
-        if len(self.size) != 2 or min(lengths, default=-1) < 0 or sum(lengths) != area:
-            raise ValueError("its run lengths are not those of its size")
-        return self
-
-
 class AskedDetection(Detection):
     """A detection as it was answered."""
 
@@ -78,7 +66,6 @@ class AskedDetection(Detection):
 
     phrase: str = Field(max_length=1000)
     box: list[float] = Field(min_length=4, max_length=4)
-    mask: AskedMask | None = None
 
 
 class AskedLabels(BaseModel):
@@ -98,32 +85,6 @@ class AskedLabels(BaseModel):
         if file in (".", "..") or re.search(r"[\x00-\x1f/\\]", file) or len(file.encode()) > 200:
             raise ValueError("it is no name of a file, or has more than 200 bytes")
         return file
-
-    @model_validator(mode="after")
-    def are_of_one_image(self) -> AskedLabels:
-        size = [self.height, self.width]
-        if any(one.mask and one.mask.size != size for one in self.detections):
-            raise ValueError("a mask has another size than the image")
-        return self
-
-
-def run_lengths(counts: str) -> list[int]:
-    """The run lengths of COCO's compressed code; [] where it is none."""
-    lengths: list[int] = []
-    value = shift = 0
-    for char in counts:
-        bits = ord(char) - 48
-        if not 0 <= bits < 64 or shift > 30:
-            return []
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-        value = shift = 0
-    return lengths if not shift else []
 
 
 class Word(BaseModel):

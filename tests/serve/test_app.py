@@ -208,7 +208,7 @@ ERRORS = {
     "an unknown format": (
         "labels",
         {"json": {"format": "no", "file": "a", "height": 1, "width": 1, "detections": []}},
-        422, "there is no format 'no': coco, ",
+        422, "there is no format 'no': take one of coco, ",
     ),
 }  # fmt: skip
 

@@ -1,11 +1,17 @@
-"""Masks of a client are checked before pycocotools, which checks nothing, decodes them."""
+"""Label files of what a client sends, which is checked before pycocotools decodes it."""
+
+import io
+import json
+import zipfile
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from pydantic import ValidationError
 
-from glipv2_d2.serve.schemas import AskedLabels, run_lengths
+from glipv2_d2.errors import UsageError
+from glipv2_d2.serve.labels import run_lengths, zipped
+from glipv2_d2.serve.schemas import AskedLabels
 
 RANDOM = np.random.default_rng(0)
 
@@ -39,15 +45,25 @@ def asked(**fields):
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"mask__counts": code(np.ones((4, 7)))},
+        {"mask__counts": "0" + "o" * 30},
+        {"mask__counts": "\x7f\xe9"},
+        {"mask__counts": ""},
+        {"mask__counts": "0P2"},  # ends within a number
+        {"mask__size": [4, 6, 1]},
+        {"mask__size": [2, 12]},
+    ],
+)
+def test_a_mask_that_is_refused(fields):
+    with pytest.raises(UsageError, match="a mask is no run-length code of 4 x 6 pixels"):
+        zipped(asked(**fields))
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mask__counts": code(np.ones((4, 7)))}, "run lengths are not those of its size"),
-        ({"mask__counts": "0" + "o" * 30}, "run lengths"),
-        ({"mask__counts": "\x7f\xe9"}, "run lengths"),
-        ({"mask__counts": ""}, "run lengths"),
-        ({"mask__counts": "0P2"}, "run lengths"),  # ends within a number
-        ({"mask__size": [4, 6, 1]}, "run lengths"),
-        ({"mask__size": [2, 12]}, "another size than the image"),
         ({"found__box": [0, 0, 1]}, "at least 4 items"),
         ({"file": "../../etc/passwd"}, "no name of a file"),
         ({"file": ".."}, "no name of a file"),
@@ -63,4 +79,8 @@ def test_labels_that_are_refused(fields, message):
 
 
 def test_labels_as_they_should_be():
-    assert asked().detections[0].mask.counts == code(np.ones((4, 6)))
+    with zipfile.ZipFile(io.BytesIO(zipped(asked()))) as files:
+        (content,) = (json.loads(files.read(name)) for name in files.namelist())
+    (annotation,) = content["annotations"]
+    assert annotation["bbox"] == [0, 0, 6, 4] and annotation["segmentation"]["size"] == [4, 6]
+    assert content["images"][0]["file_name"] == "a.jpg"
