@@ -133,7 +133,7 @@ async def add_image(request: Request) -> dict[str, Any]:
 
 
 @api.post(
-    "/detect", response_model=schemas.Detections, response_model_exclude_none=True,
+    "/detect", response_model=schemas.FoundDetections, response_model_exclude_none=True,
     openapi_extra=body_of(schemas.AskedDetections),
 )  # fmt: skip
 async def detect(request: Request) -> dict[str, Any]:
@@ -142,14 +142,16 @@ async def detect(request: Request) -> dict[str, Any]:
     return known | await _service(request).detect(image, what)
 
 
-@api.post("/answer", response_model=schemas.Answer, openapi_extra=body_of(schemas.AskedAnswer))
+@api.post("/answer", response_model=schemas.FoundAnswer, openapi_extra=body_of(schemas.AskedAnswer))
 async def answer(request: Request) -> dict[str, Any]:
     """Answer a question, and find what it speaks of."""
     what, image, known = await _asked(request, schemas.AskedAnswer, "question")
     return known | await _service(request).answer(image, what)
 
 
-@api.post("/caption", response_model=schemas.Caption, openapi_extra=body_of(schemas.AskedCaption))
+@api.post(
+    "/caption", response_model=schemas.FoundCaption, openapi_extra=body_of(schemas.AskedCaption)
+)
 async def caption(request: Request) -> dict[str, Any]:
     """Write a caption, and find what it speaks of."""
     what, image, known = await _asked(request, schemas.AskedCaption, "beginning")

@@ -102,18 +102,18 @@ class KnownImage(BaseModel):
     height: int
 
 
-class Detections(KnownImage):
+class FoundDetections(KnownImage):
     detections: list[Detection] = Field(description="best first")
 
 
-class Answer(KnownImage):
+class FoundAnswer(KnownImage):
     answer: str
     answers: list[tuple[str, float]] = Field(description="the best five with probabilities")
     words: list[Word] = Field(description="the question")
     detections: list[Detection] = Field(description="of its phrases, the best box each")
 
 
-class Caption(KnownImage):
+class FoundCaption(KnownImage):
     caption: str
     caption_score: float = Field(description="mean log-probability of its tokens")
     words: list[Word] = Field(description="the caption")

@@ -106,7 +106,7 @@ class Site(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site(names, monkeypatch):
+def public_site(names, monkeypatch):
     """`public.example`, and where the connections went."""
     server = HTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -125,11 +125,11 @@ def site(names, monkeypatch):
     server.server_close()
 
 
-def test_an_image_is_fetched_from_the_address_that_was_checked(site):
+def test_an_image_is_fetched_from_the_address_that_was_checked(public_site):
     assert addresses.fetch("http://public.example/a", LIMITS) == b"x" * 10
     assert addresses.fetch("http://public.example/host", LIMITS) == b"public.example"
     assert addresses.fetch("http://public.example/moved?/a", LIMITS) == b"x" * 10
-    assert set(site) == {(PUBLIC, 80)}
+    assert set(public_site) == {(PUBLIC, 80)}
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,10 @@ def test_an_image_is_fetched_from_the_address_that_was_checked(site):
         ("large", "larger than 1,000 bytes"),
     ],
 )
-def test_what_comes_is_checked_too(path, message, site):
+def test_what_comes_is_checked_too(path, message, public_site):
     with pytest.raises(UsageError, match=message):
         addresses.fetch(f"http://public.example/{path}", LIMITS)
-    assert set(site) == {(PUBLIC, 80)}
+    assert set(public_site) == {(PUBLIC, 80)}
 
 
 def test_a_site_that_is_too_slow(monkeypatch):

@@ -26,7 +26,7 @@ def test_the_examples_are_there():
 
 
 @pytest.fixture
-def address(serving_predictor):
+def server_address(serving_predictor):
     """A server in a thread of this process."""
     listener = listen("127.0.0.1", 0)
     service = Service(serving_predictor, LIMITS)
@@ -42,7 +42,7 @@ def address(serving_predictor):
 
 
 @pytest.fixture
-def page(address):
+def page(server_address):
     """A tab of a browser; what its console says is an error."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     if CHROMIUM is None:
@@ -50,10 +50,10 @@ def page(address):
     with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 400, "height": 800}, accept_downloads=True)
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(30_000)
         problems = []
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(address)
+        page.goto(server_address)
         page.wait_for_selector("html[data-ready]")
         yield page
         assert not problems
@@ -81,13 +81,13 @@ def asked_in_every_way(page):
     page.get_by_label("What to look for").fill("x" * 4001)
     page.keyboard.press("Enter")
     page.get_by_text("prompt: 4,001 characters are too many").wait_for()
-    page.get_by_text("Ask", exact=True).click()
+    page.get_by_role("radio", name="Ask").check()
     page.get_by_label("Your question").fill("is the dog red?")
     page.keyboard.press("Enter")
     page.wait_for_selector("#answers li")
     assert page.locator("[role=alert]").is_hidden()
     assert page.locator("#answers li").count() == 5
-    page.get_by_text("Caption", exact=True).click()
+    page.get_by_role("radio", name="Caption").check()
     page.get_by_role("button", name="Write a caption").click()
     page.wait_for_selector("#history li:nth-child(3)")
 

@@ -116,16 +116,16 @@ async function ask() {
 }
 
 async function askAbout(photo, kind, body, signal) {
-  photo.known ??= send(photo);
-  const forget = () => { photo.known = null; };
-  const asked = async () => api.ask(kind, { ...body, image_id: await photo.known }, signal);
+  const asked = async () => {
+    photo.known ??= send(photo);
+    const imageId = await photo.known.catch((error) => { photo.known = null; throw error; });
+    return api.ask(kind, { ...body, image_id: imageId }, signal);
+  };
   try {
     return await asked();
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    forget(); // not uploaded, or not kept any more
     if (error.status !== 404) throw error;
-    photo.known = send(photo);
+    photo.known = null; // the server does not keep it any more
     return asked();
   }
 }
