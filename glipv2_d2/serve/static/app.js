@@ -155,7 +155,7 @@ function show(entry) {
 // Without asking the server.
 function refresh() {
   view.threshold = Number($("threshold").value);
-  $("threshold-value").textContent = `${Math.round(100 * view.threshold)} %`;
+  $("threshold-value").textContent = `${Math.round(100 * view.threshold)}%`;
   const shown = view.shown();
   const hidden = view.found.length - shown.length;
   const entry = state.current;

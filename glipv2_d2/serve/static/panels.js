@@ -24,7 +24,7 @@ function swatch(classId) {
 // The boxes that are shown, one button each; `activate(index or null)` points one out.
 export function listFound(list, shown, activate) {
   list.replaceChildren(...shown.map(([index, found]) => {
-    const score = element("span", { className: "score", textContent: `${(100 * found.score).toFixed(0)} %` });
+    const score = element("span", { className: "score", textContent: `${(100 * found.score).toFixed(0)}%` });
     const name = element("span", { className: "name", textContent: found.phrase });
     const button = element("button", { type: "button" }, swatch(found.class_id), name, score);
     button.dataset.index = index;
@@ -56,7 +56,7 @@ export function listAnswers(list, answers) {
   list.replaceChildren(...(answers ?? []).map(([text, probability]) => element(
     "li", {},
     element("span", { textContent: text || "(no answer)" }),
-    element("span", { textContent: `${(100 * probability).toFixed(0)} %` }),
+    element("span", { textContent: `${(100 * probability).toFixed(0)}%` }),
   )));
 }
 

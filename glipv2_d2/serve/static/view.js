@@ -15,7 +15,7 @@ function rgb(text) {
 }
 
 function label(found) {
-  return `${found.phrase} ${Math.round(100 * found.score)} %`;
+  return `${found.phrase} ${Math.round(100 * found.score)}%`;
 }
 
 export class View {
