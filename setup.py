@@ -43,7 +43,15 @@ WEIGHTS = "glipv2_d2.weights"
 
 # setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
 # lvis and webdataset: what our evaluator and our tar shards are compared with.
-TEST = ["pytest>=7.4", "pytest-xdist>=3.7", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
+# httpx: asks the server's application without a server.
+TEST = [
+    "pytest>=7.4",
+    "pytest-xdist>=3.7",
+    "setuptools>=70.1",
+    "lvis>=0.5.3",
+    "webdataset>=0.2",
+    "httpx>=0.27",
+]
 # What detections are handed to, `glipv2_d2.interop`.
 INTEROP = ["supervision>=0.25", "torchmetrics>=1.4"]
 # CLIP's vocabulary without a hub.
@@ -54,6 +62,8 @@ EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 CAPTIONS = ["pycocoevalcap>=1.2"]
 # Videos: read and written, and their objects numbered.
 VIDEO = ["av>=15", "trackers>=2.1"]
+# glip serve: the interface, the server, and forms with files.
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -85,6 +95,7 @@ setup(
     package_data={
         "glipv2_d2": ["py.typed"],
         "glipv2_d2.data.datasets": ["*.yaml"],
+        "glipv2_d2.serve": ["static/*"],
         WEIGHTS: ["*.safetensors"],
     },
     install_requires=[
@@ -103,11 +114,12 @@ setup(
         "clip": CLIP,
         "export": EXPORT,
         "captions": CAPTIONS,
+        "serve": SERVE,
         "video": VIDEO,
         "interop": INTEROP,
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
-        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP,  # the tests render scenes
+        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SERVE,  # the tests render scenes
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={

@@ -23,6 +23,7 @@ from glip_commands.label import label
 from glip_commands.lr_find import lr_find
 from glip_commands.merge import merge
 from glip_commands.odinw import odinw
+from glip_commands.serve import serve
 from glip_commands.train import evaluate, train
 
 
@@ -58,7 +59,7 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Use a model": (detect, ask, caption),
+    "Use a model": (detect, ask, caption, serve),
     "Train and evaluate": (train, evaluate, finetune, few_shot, odinw, lr_find),
     "Look at data": (inspect, label),
     "Write models": (export, convert, merge),

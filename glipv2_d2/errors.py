@@ -45,6 +45,7 @@ __all__ = [
 # Modules of optional packages -> the extra of setup.py that installs them.
 _EXTRAS = {
     "av": "video",
+    "fastapi": "serve",
     "matplotlib": "demo",
     "onnx": "export",
     "onnxruntime": "export",
@@ -55,6 +56,7 @@ _EXTRAS = {
     "supervision": "video",
     "tensorboard": "demo",
     "trackers": "video",
+    "uvicorn": "serve",
 }
 # How PyTorch's data loader and pin-memory thread wrap an error: the text of the whole traceback.
 _WRAPPED = re.compile(r"Caught \w+ in .*\.\nOriginal Traceback \(most recent call last\):\n")

@@ -8,7 +8,6 @@ from ..engine.results import Answer
 from ..errors import UsageError
 from ..language.prompt_text import read_question
 from .detection.command import Task, read_given, run_task, stoppable, text_predictor, typed
-from .detection.drawing import Line, colored_words
 from .detection.images import Ask, Found, tell_field
 
 
@@ -40,13 +39,4 @@ def answering(predictor: GroundingPredictor, question: str) -> Ask:
 
 def _found(answer: Answer) -> Found:
     best = [[text, round(probability, 4)] for text, probability in answer.answers]
-    return Found(answer.instances, {"answer": answer.answer, "answers": best}, [_line(answer)])
-
-
-def _line(answer: Answer) -> Line:
-    """The question and its answer, in the colors of their boxes."""
-    prompt, instances = answer.prompt, answer.instances
-    boxes = set(instances.pred_classes.tolist())
-    phrases = zip(prompt.class_ids, prompt.spans)
-    color = next((i for i, s in phrases if s == (prompt.answer_span,) and i in boxes), None)
-    return [*colored_words(prompt, instances), (f" {answer.answer}", color)]
+    return Found(answer.instances, {"answer": answer.answer, "answers": best}, [answer.words])

@@ -8,7 +8,6 @@ from ..engine.results import Caption
 from ..modeling.generation import Decoding
 from ..modeling.heads import WritingHead
 from .detection.command import Task, read_given, run_task, stoppable, text_predictor, typed
-from .detection.drawing import colored_words
 from .detection.images import Ask, Found, tell_field
 
 
@@ -60,5 +59,4 @@ def _default(predictor: GroundingPredictor) -> Decoding:
 
 def _found(caption: Caption) -> Found:
     fields = {"caption": caption.caption, "caption_score": round(caption.score, 4)}
-    words = colored_words(caption.prompt, caption.instances)
-    return Found(caption.instances, fields, [words])
+    return Found(caption.instances, fields, [caption.words])

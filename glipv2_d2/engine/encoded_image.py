@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.structures import Instances
 
+from ..errors import UsageError
 from ..language.prompt import Prompt
 from ..modeling.generation import Decoding
 from ..modeling.meta_arch.inference import EncodedImages, outputs_of
+from ..modeling.padding import by_padded_size
 from ..modeling.precision import inference_autocast
 from .asked import PromptLike, Request, to_answer, to_caption, to_detect
 from .results import Answer, Caption
@@ -17,7 +20,7 @@ from .results import Answer, Caption
 if TYPE_CHECKING:
     from .predictor import GroundingPredictor
 
-__all__ = ["EncodedImage"]
+__all__ = ["EncodedImage", "ask_together", "encode_together"]
 
 
 class EncodedImage:
@@ -64,10 +67,77 @@ class EncodedImage:
             to_caption(self._predictor, beginning, 1, decoding, score_threshold, masks)
         )
 
-    @torch.no_grad()
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image itself."""
+        return self._record["height"], self._record["width"]
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the device's memory that it takes."""
+        return sum(level.nbytes for level in self._encoded.features)
+
     def _ask(self, request: Request) -> Any:
-        model = self._predictor.glip
-        inputs = {**self._record, "prompt": request.prompts[0], **request.options}
-        with inference_autocast(model.device, self._predictor.precision):
-            (output,) = outputs_of(model, self._encoded, [inputs])
-        return request.read(output, inputs)
+        return ask_together([(self, request)])[0]
+
+
+@torch.no_grad()
+def encode_together(
+    predictor: GroundingPredictor, inputs: Sequence[dict[str, Any]]
+) -> list[EncodedImage]:
+    """`GroundingPredictor.set_image` of several images: those of one padded size are one batch.
+
+    Args:
+        inputs: of `image_input`.
+
+    Raises:
+        UsageError: the predictor uses test-time augmentation.
+    """
+    model = predictor.glip
+    if model is not predictor.model:
+        raise UsageError(
+            "set_image encodes an image in one size, and test-time augmentation shows it in "
+            "many: call the predictor itself, or use one without augmentation"
+        )
+    stride = model.backbone.size_divisibility
+    with inference_autocast(model.device, predictor.precision):
+        encoded = by_padded_size(lambda group: model.encode(group).split(), stride, inputs)
+    records = [{key: x[key] for key in x if key != "image"} for x in inputs]
+    return [EncodedImage(predictor, record, image) for record, image in zip(records, encoded)]
+
+
+@torch.no_grad()
+def ask_together(asked: Sequence[tuple[EncodedImage, Request]]) -> list[Any]:
+    """What each image, asked alone, would give; those of one padded size are one batch.
+
+    Args:
+        asked: images of one predictor, each with what is asked of it; one may be there twice.
+
+    Raises:
+        PromptError, ConfigError: see `EncodedImage`; then none of them is answered.
+    """
+    groups: dict[torch.Size, list[int]] = {}
+    for index, (image, _) in enumerate(asked):
+        groups.setdefault(image._encoded.features[0].shape, []).append(index)
+    found: dict[int, Any] = {}
+    for rows in groups.values():
+        images = [asked[i][0] for i in rows]
+        requests = [asked[i][1] for i in rows]
+        predictor = images[0]._predictor
+        inputs = [
+            {**image._record, "prompt": request.prompts[0], **request.options}
+            for image, request in zip(images, requests)
+        ]
+        with inference_autocast(predictor.glip.device, predictor.precision):
+            outputs = outputs_of(predictor.glip, _batch(images), inputs)
+        for i, request, output, given in zip(rows, requests, outputs, inputs, strict=True):
+            found[i] = request.read(output, given)
+    return [found[i] for i in range(len(asked))]
+
+
+def _batch(images: Sequence[EncodedImage]) -> EncodedImages:
+    encoded = [image._encoded for image in images]
+    if len(encoded) == 1:
+        return encoded[0]
+    levels = zip(*(one.features for one in encoded))
+    return EncodedImages([torch.cat(level) for level in levels], [one.sizes[0] for one in encoded])

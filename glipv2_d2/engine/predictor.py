@@ -29,7 +29,7 @@ from .asked import (
     to_caption,
     to_detect,
 )
-from .encoded_image import EncodedImage
+from .encoded_image import EncodedImage, encode_together
 from .image_input import image_input
 from .results import Answer, Caption
 from .setup import resolve_device
@@ -287,7 +287,6 @@ class GroundingPredictor:
                 outputs = self.model.outputs(inputs)
             yield from map(request.read, outputs, inputs)
 
-    @torch.no_grad()
     def set_image(self, image: AnyImage) -> EncodedImage:
         """Encode an image once, to ask about it any number of times.
 
@@ -302,16 +301,7 @@ class GroundingPredictor:
             UsageError: an image of another kind; or the predictor uses test-time augmentation.
             ImageReadError, OSError: it cannot be read.
         """
-        if isinstance(self.model, GLIPWithTTA):
-            raise UsageError(
-                "set_image encodes an image in one size, and test-time augmentation shows it in "
-                "many: call the predictor itself, or use one without augmentation"
-            )
-        record = image_input(self, image, "image")
-        with inference_autocast(self.model.device, self.precision):
-            encoded = self.glip.encode([record])
-        del record["image"]
-        return EncodedImage(self, record, encoded)
+        return encode_together(self, [image_input(self, image, "image")])[0]
 
 
 def _check_options(device: torch.device, options: Mapping[str, Any]) -> None:

@@ -1,5 +1,8 @@
 """What GroundingPredictor returns, on the CPU and in the image's own pixels."""
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -12,12 +15,18 @@ from ..modeling.mask_output import paste_masks, rescale
 __all__ = [
     "Answer",
     "Caption",
+    "Line",
     "answer",
     "best_of_each_phrase",
     "caption",
+    "colored_words",
     "detections",
     "keep_best_phrase",
 ]
+
+
+# Parts of a text, each with the class whose color it has.
+Line = Sequence[tuple[str, int | None]]
 
 
 class Answer(NamedTuple):
@@ -40,6 +49,15 @@ class Answer(NamedTuple):
     def __repr__(self) -> str:
         best = ", ".join(f"{text!r} {score:.2f}" for text, score in self.answers)
         return f"Answer({self.answer!r}, of {best}; {_boxes(self.instances)})"
+
+    @property
+    def words(self) -> Line:
+        """The question and its answer, what has a box with its class."""
+        boxes = set(self.instances.pred_classes.tolist())
+        phrases = zip(self.prompt.class_ids, self.prompt.spans)
+        span = (self.prompt.answer_span,)
+        own = next((i for i, spans in phrases if spans == span and i in boxes), None)
+        return [*colored_words(self.prompt, self.instances), (f" {self.answer}", own)]
 
 
 class Caption(NamedTuple):
@@ -66,6 +84,11 @@ def _boxes(instances: Instances) -> str:
     """What there are boxes of, in a printed result."""
     return f"boxes of {', '.join(map(repr, instances.pred_phrases)) or 'nothing'}"
 
+    @property
+    def words(self) -> Line:
+        """The caption, what has a box with its class."""
+        return colored_words(self.prompt, self.instances)
+
 
 def detections(output: dict[str, Any], batched_input: dict[str, Any]) -> Instances:
     """Of `GLIP.outputs` for an input, whose "merge_iou" counts."""
@@ -90,6 +113,21 @@ def caption(output: dict[str, Any], batched_input: dict[str, Any]) -> Caption:
 def _of_text(output: dict[str, Any], batched_input: dict[str, Any]) -> Instances:
     found = rescale(output["instances"], batched_input).to("cpu")
     return paste_masks(best_of_each_phrase(found))
+
+
+def colored_words(prompt: Prompt, instances: Instances) -> Line:
+    """The text of a prompt, the phrases that have a box with their class.
+
+    Without the `MASK` that stands for the answer to a question.
+    """
+    shown = set(instances.pred_classes.tolist())
+    end = len(prompt.caption) if prompt.answer_span is None else prompt.answer_span[0]
+    classes: list[int | None] = [None] * len(prompt.caption)
+    for class_id, spans in zip(prompt.class_ids, prompt.spans):
+        for start, stop in spans if class_id in shown else ():
+            classes[start:stop] = [class_id] * (stop - start)
+    parts = groupby(zip(prompt.caption[:end].rstrip(), classes), key=itemgetter(1))
+    return [("".join(char for char, _ in chars), class_id) for class_id, chars in parts]
 
 
 def best_of_each_phrase(instances: Instances) -> Instances:

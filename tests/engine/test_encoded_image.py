@@ -8,6 +8,8 @@ import torch
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
 from glipv2_d2 import Prompt
+from glipv2_d2.engine.asked import to_detect
+from glipv2_d2.engine.encoded_image import ask_together, encode_together
 from glipv2_d2.engine.predictor import GroundingPredictor
 from glipv2_d2.errors import UserError
 from tests.support.tiny import tiny_masks_model
@@ -102,3 +104,23 @@ def test_threads_share_a_predictor():
         equal(found, expected[kind])
     rows = instances_to_coco_json(pasted(), 7)
     assert len(rows) > 5 and all("segmentation" in row for row in rows)
+
+
+def test_images_that_are_encoded_and_asked_together_are_as_those_alone(masks_predictor):
+    """Of two padded sizes, one image twice; sums run in another order, so not bit by bit."""
+    pixels = [image(seed=1), image(64, 128, seed=2), image(seed=3)]
+    together = encode_together(masks_predictor, [masks_predictor.read(x) for x in pixels])
+    assert [x.size for x in together] == [(64, 80), (64, 128), (64, 80)]
+    alone = [masks_predictor.set_image(x) for x in pixels]
+    assert [x.memory for x in together] == [x.memory for x in alone]
+    asked = [(0, NAMES), (1, "a [dog]"), (2, ["thing"]), (0, "a [cat] and a [dog]")]
+    requests = [to_detect(masks_predictor, prompt, 1, 0.3, None, True) for _, prompt in asked]
+    found = ask_together([(together[i], r) for (i, _), r in zip(asked, requests)])
+    for (i, prompt), instances in zip(asked, found):
+        expected = alone[i].predict(prompt, score_threshold=0.3)
+        assert len(instances) == len(expected) > 2
+        assert instances.pred_phrases == expected.pred_phrases
+        close = {"rtol": 0, "atol": 1e-3}
+        torch.testing.assert_close(instances.pred_boxes.tensor, expected.pred_boxes.tensor, **close)
+        torch.testing.assert_close(instances.scores, expected.scores, rtol=0, atol=1e-5)
+        assert (instances.pred_masks != expected.pred_masks).float().mean() < 1e-3

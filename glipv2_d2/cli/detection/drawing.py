@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
+from ...engine.results import Line
 from ...errors import printable
-from ...language.prompt import Prompt
 
 # JPEG's limit is 65,535, that of its usual library a little less.
 LARGEST_SIDE = 65500
@@ -32,10 +31,6 @@ _JOINERS = dict.fromkeys((0x200D, 0xFE0E, 0xFE0F))
 
 # Once per name.
 _warn = lru_cache(maxsize=1024)(logging.getLogger(__name__).warning)
-
-
-# A line of text below a picture: parts with the class whose color they have.
-Line = Sequence[tuple[str, int | None]]
 
 
 def draw(pixels: np.ndarray, instances: Instances, text: Sequence[Line] = ()) -> np.ndarray:
@@ -108,21 +103,6 @@ def draw_frame(
         band = Image.fromarray(_written(text, picture.width))
         picture.paste(band, (0, picture.height - band.height))
     return np.asarray(picture)
-
-
-def colored_words(prompt: Prompt, instances: Instances) -> Line:
-    """The text of a prompt, the phrases that have a box in the color of their boxes.
-
-    Without the `MASK` that stands for the answer to a question.
-    """
-    shown = set(instances.pred_classes.tolist())
-    end = len(prompt.caption) if prompt.answer_span is None else prompt.answer_span[0]
-    classes: list[int | None] = [None] * len(prompt.caption)
-    for class_id, spans in zip(prompt.class_ids, prompt.spans):
-        for start, stop in spans if class_id in shown else ():
-            classes[start:stop] = [class_id] * (stop - start)
-    parts = groupby(zip(prompt.caption[:end].rstrip(), classes), key=itemgetter(1))
-    return [("".join(char for char, _ in chars), class_id) for class_id, chars in parts]
 
 
 def _written(text: Sequence[Line], width: int) -> np.ndarray:

@@ -43,6 +43,15 @@ class EncodedImages(NamedTuple):
         """Some of the images, without a copy."""
         return EncodedImages([level[images] for level in self.features], self.sizes[images])
 
+    def split(self) -> list[EncodedImages]:
+        """Each image alone, in memory of its own, so that one does not keep all in it."""
+        levels = [level.split(1) for level in self.features]
+        alone = len(self.sizes) == 1
+        return [
+            EncodedImages([x if alone else x.clone() for x in of_image], [size])
+            for size, *of_image in zip(self.sizes, *levels)
+        ]
+
 
 class Pair(NamedTuple):
     """An image with one of its prompts, `prompt_index` among the image's own."""

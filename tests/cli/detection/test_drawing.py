@@ -10,7 +10,8 @@ from detectron2.structures import Boxes, Instances
 from matplotlib import font_manager
 
 from glipv2_d2.cli.detection import drawing
-from glipv2_d2.cli.detection.drawing import colored_words, draw
+from glipv2_d2.cli.detection.drawing import draw
+from glipv2_d2.engine.results import colored_words
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.phrase_list import PhraseList
 from glipv2_d2.language.prompt_text import read_question

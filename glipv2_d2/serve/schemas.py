@@ -1,0 +1,152 @@
+"""What is asked and answered, as OpenAPI shows it."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class AskedImage(BaseModel):
+    """An image: one that is kept, or, with --allow-urls, one at an address."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_id: str | None = Field(None, description="of an image that is kept", max_length=100)
+    url: str | None = Field(None, description="of an image, http or https", max_length=2000)
+
+
+class _Asked(AskedImage):
+    threshold: float | None = Field(None, ge=0, le=1, description="least score of a box")
+    masks: bool = Field(True, description="false leaves out the masks")
+
+
+class AskedDetections(_Asked):
+    """What to look for in an image."""
+
+    prompt: str | list[str] = Field(description='"cat, dog", "a [kite] above a [dog]", or names')
+    kind: Literal["auto", "classes", "caption"] = Field("auto", description="of a text")
+    merge_iou: float | None = Field(None, gt=0, le=1, description="as `glip detect --merge-iou`")
+
+
+class AskedAnswer(_Asked):
+    """A question about an image."""
+
+    question: str
+
+
+class AskedCaption(_Asked):
+    """A caption of an image."""
+
+    beginning: str = Field("", description="the caption goes on from it")
+
+
+class Mask(BaseModel):
+    """COCO's compressed run-length code."""
+
+    size: list[int] = Field(description="height, width")
+    counts: str
+
+
+class Detection(BaseModel):
+    """A box, as in `detections.json` of `glip detect`."""
+
+    phrase: str
+    class_id: int
+    score: float
+    box: list[float] = Field(description="x1, y1, x2, y2 in pixels of the image")
+    mask: Mask | None = None
+
+
+class AskedDetection(Detection):
+    """A detection as it was answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phrase: str = Field(max_length=1000)
+    box: list[float] = Field(min_length=4, max_length=4)
+
+
+class AskedLabels(BaseModel):
+    """Detections as files of labels."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: str = Field(description="one of `formats` of the model")
+    file: str = Field(description="name of the image, for the labels", min_length=1)
+    height: int = Field(ge=1, le=100_000)
+    width: int = Field(ge=1, le=100_000)
+    detections: list[AskedDetection] = Field(max_length=1000)
+
+    @field_validator("file")
+    @classmethod
+    def is_a_name(cls, file: str) -> str:
+        if file in (".", "..") or re.search(r"[\x00-\x1f/\\]", file) or len(file.encode()) > 200:
+            raise ValueError("it is no name of a file, or has more than 200 bytes")
+        return file
+
+
+class Word(BaseModel):
+    """A part of a text; one that has a box has its class."""
+
+    text: str
+    class_id: int | None = None
+
+
+class KnownImage(BaseModel):
+    """An image that is kept, to be asked about."""
+
+    image_id: str
+    width: int
+    height: int
+
+
+class FoundDetections(KnownImage):
+    detections: list[Detection] = Field(description="best first")
+
+
+class FoundAnswer(KnownImage):
+    answer: str
+    answers: list[tuple[str, float]] = Field(description="the best five with probabilities")
+    words: list[Word] = Field(description="the question")
+    detections: list[Detection] = Field(description="of its phrases, the best box each")
+
+
+class FoundCaption(KnownImage):
+    caption: str
+    caption_score: float = Field(description="mean log-probability of its tokens")
+    words: list[Word] = Field(description="the caption")
+    detections: list[Detection] = Field(description="of its phrases, the best box each")
+
+
+class Example(BaseModel):
+    """An image that suits the model."""
+
+    address: str
+    prompt: str
+
+
+class Model(BaseModel):
+    """The model that is served, and what the server allows."""
+
+    model: str
+    version: str
+    tasks: list[str]
+    threshold: float
+    urls: bool
+    limits: dict[str, int | float]
+    formats: list[str] = Field(description="of labels")
+    examples: list[Example]
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    waiting: int
+    images: int
+
+
+class Refusal(BaseModel):
+    """What went wrong, in one line for people."""
+
+    error: str
