@@ -17,6 +17,7 @@ __all__ = [
     "caption",
     "detections",
     "keep_best_phrase",
+    "presence",
 ]
 
 
@@ -73,6 +74,12 @@ def caption(output: dict[str, Any], batched_input: dict[str, Any]) -> Caption:
     """Of `GLIP.outputs` for an input with a caption to be written."""
     instances = _of_text(output, batched_input)
     return Caption(output["caption"], output["caption_score"], instances, output["prompt"])
+
+
+def presence(output: dict[str, Any], batched_input: dict[str, Any]) -> list[tuple[str, float]]:
+    """Of `GLIP.outputs` for an input: each phrase and how likely it is in the image."""
+    names = [name for prompt in batched_input["prompt"] for name in prompt.names]
+    return list(zip(names, output["presence"].tolist(), strict=True))
 
 
 def _of_text(output: dict[str, Any], batched_input: dict[str, Any]) -> Instances:
