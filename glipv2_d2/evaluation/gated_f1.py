@@ -20,7 +20,7 @@ from .record_evaluator import Record, RecordEvaluator, true_box
 from .tables import Table
 
 IOUS = np.linspace(0.5, 0.95, 10)
-THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the curves
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the second table
 
 
 class Pair(NamedTuple):
@@ -54,9 +54,8 @@ class GatedF1Evaluator(RecordEvaluator):
 
     cgF1 = pmF1 x IL_MCC. The rules are those of the authors' `CGF1Eval`, but that it adds 1e-4 to
     divisors; of several annotators of a pair (SA-Co/Gold has three) one is compared with. A crowd
-    region is no object. `threshold_best` is the confidence of the curve with the best cgF1,
-    `cgF1_best`: chosen on the data that it is measured on, so an upper bound; to calibrate a model
-    read it off another data set.
+    region is no object. A second table has the metrics for other confidences: to calibrate a model
+    choose one there, on other data than those that are reported.
 
     Args:
         dataset_name: a registered data set of caption records with `phrases` (`"saco"`,
@@ -128,15 +127,11 @@ class GatedF1Evaluator(RecordEvaluator):
         results = {}
         for kind in kinds:
             pairs = [pair for prediction in predictions for pair in prediction.pairs[kind]]
-            curve = {t: gated_f1(pairs, t) for t in THRESHOLDS}
-            best = max(curve, key=lambda t: curve[t]["cgF1"])
             metrics = gated_f1(pairs, self.score_threshold)
-            metrics |= {"cgF1_best": curve[best]["cgF1"], "threshold_best": best}
             title = f"cgF1, {kind}, {len(pairs)} phrases of {self.dataset_name}"
-            columns = ["threshold", *curve[best]]
-            rows = [[t, *curve[t].values()] for t in THRESHOLDS]
             self.log_metrics(f"{title}, scores from {self.score_threshold:g} on", metrics)
-            self.tables.append(Table(f"{title}, over the threshold", columns, rows))
+            curve = [[t, *gated_f1(pairs, t).values()] for t in THRESHOLDS]
+            self.tables.append(Table(f"{title}, over the threshold", ["from", *metrics], curve))
             results[f"cgf1_{kind}"] = metrics
         return results
 

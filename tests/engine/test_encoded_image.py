@@ -5,11 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
 from glipv2_d2 import Prompt
 from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UserError
+from glipv2_d2.errors import ConfigError, PromptError, UserError
+from glipv2_d2.modeling.heads import PresenceHead
 from tests.support.tiny import tiny_masks_model
 
 NAMES = ["cat", "dog", "red kite"]
@@ -102,3 +104,19 @@ def test_threads_share_a_predictor():
         equal(found, expected[kind])
     rows = instances_to_coco_json(pasted(), 7)
     assert len(rows) > 5 and all("segmentation" in row for row in rows)
+
+
+def test_how_likely_each_phrase_is_there(masks_predictor):
+    """Of all prompts of a long list, of a sentence, and not of what reads no image."""
+    head = L(PresenceHead)(text_channels="${..neck.text_channels}")
+    told = GroundingPredictor(tiny_masks_model(presence_head=head), min_size=64, max_size=128)
+    encoded = told.set_image(image())
+    vocabulary = [f"thing number {i}" for i in range(100)]
+    presence = encoded.presence(vocabulary)
+    assert [name for name, _ in presence] == vocabulary
+    assert all(0 < probability < 1 for _, probability in presence)
+    assert [name for name, _ in encoded.presence("a [dog] and a [cat]")] == ["dog", "cat"]
+    with pytest.raises(PromptError, match="not of questions or captions"):
+        encoded.presence(Prompt.from_caption("is it red?", [], kind="question"))
+    with pytest.raises(ConfigError, match=r"a model with model\.presence_head"):
+        masks_predictor.set_image(image()).presence(NAMES)

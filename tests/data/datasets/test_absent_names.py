@@ -106,6 +106,7 @@ def test_sacos_pairs(tmp_path, caplog):
         image(8, "chili", is_instance_exhaustive=1),
         image(9, "people", is_instance_exhaustive=0),
     ]
+    caplog.set_level("INFO", logger="glipv2_d2")
     first, second = load_saco_json(saco(tmp_path, images, boxes), "images", "gold")
     assert first["file_name"] == "images/a/1.jpeg" and first["image_id"] == 7
     assert evaluation_prompt(first, first["annotations"]).names == ("the fish ball",)
