@@ -15,7 +15,7 @@ NAMES = ["red star", "blue star", "red_ring", "green moon", "white cross", "cat"
 
 
 @pytest.fixture
-def coco_json(tmp_path):
+def boxes_json(tmp_path):
     """A function of {image id: class numbers}, or of whole annotations: the path of a json."""
 
     def write(classes, **of_images):
@@ -48,8 +48,8 @@ def asked(record):
     return present, names - present
 
 
-def test_half_of_the_names_are_absent_and_half_of_those_near_misses(coco_json):
-    path = coco_json({i: [0, 0, 4] for i in range(1, 31)})
+def test_half_of_the_names_are_absent_and_half_of_those_near_misses(boxes_json):
+    path = boxes_json({i: [0, 0, 4] for i in range(1, 31)})
     records = load_absent_names(path, "images", "mine")
     drawn = [asked(record) for record in records]
     for record, (present, absent) in zip(records, drawn):
@@ -61,23 +61,23 @@ def test_half_of_the_names_are_absent_and_half_of_those_near_misses(coco_json):
     }  # fmt: skip
     assert records[0]["caption"] != records[1]["caption"]
     assert check_records(records, "mine") == records
-    again = load_absent_names(coco_json({5: [0, 0, 4]}), "images", "mine")
+    again = load_absent_names(boxes_json({5: [0, 0, 4]}), "images", "mine")
     assert again[0]["caption"] == records[4]["caption"]  # whatever images are beside it
     other = load_absent_names(path, "images", "mine", seed=1)
     assert [r["caption"] for r in other] != [r["caption"] for r in records]
 
 
-def test_an_empty_image_and_a_full_one(coco_json):
-    empty, full = load_absent_names(coco_json({1: [], 2: range(6)}), "", most_present=4)
+def test_an_empty_image_and_a_full_one(boxes_json):
+    empty, full = load_absent_names(boxes_json({1: [], 2: range(6)}), "", most_present=4)
     assert [len(names) for names in asked(empty)] == [0, 1]
     present, absent = asked(full)
     assert len(present) == 4 and not absent and len(full["annotations"]) == 4
 
 
-def test_what_the_file_does_not_tell_is_not_asked(coco_json):
+def test_what_the_file_does_not_tell_is_not_asked(boxes_json):
     """A crowd of stars; rings, of which not all have boxes; what nobody looked for."""
     crowd = {"category_id": 2, "iscrowd": 1}
-    path = coco_json({1: [0, 2, crowd]}, neg_category_ids=[5], not_exhaustive_category_ids=[3])
+    path = boxes_json({1: [0, 2, crowd]}, neg_category_ids=[5], not_exhaustive_category_ids=[3])
     for seed in range(5):
         (record,) = load_absent_names(path, "", seed=seed)
         assert asked(record) == ({"red star"}, {"white cross"})

@@ -16,7 +16,7 @@ NAMES = ["cat", "dog", "red kite"]
 
 
 @pytest.fixture(scope="module")
-def model():
+def presence_model():
     config = tiny_config()
     config._target_ = GLIPv2
     config.presence_head = L(PresenceHead)(text_channels=32, hidden_channels=8)
@@ -25,16 +25,16 @@ def model():
 
 
 @pytest.fixture
-def evaluated(model):
-    yield model.eval()
-    model.presence_head.weighs_boxes = True
+def evaluated(presence_model):
+    yield presence_model.eval()
+    presence_model.presence_head.weighs_boxes = True
 
 
-def learned(model, *inputs):
+def learned(presence_model, *inputs):
     """The loss of a batch, and of each prompt the scores of its phrases."""
-    model.train()
-    run = model.forward_training(list(inputs))
-    head = model.presence_head
+    presence_model.train()
+    run = presence_model.forward_training(list(inputs))
+    head = presence_model.presence_head
     scores = head(run.words, run.output.logits, run.batch.tokens.positive_maps)
     sizes = [len(phrases) for phrases in run.batch.tokens.positive_maps]
     return head.losses(run)["loss_presence"], scores.split(sizes)
@@ -65,28 +65,32 @@ def test_the_shares_of_tokens_are_as_good_as_which_they_are():
     torch.testing.assert_close(head(words, logits, [tokens / 5]), expected)
 
 
-def test_names_with_a_box_are_present_and_all_others_absent(model):
-    loss, (first, second) = learned(model, tiny_input(), tiny_input(boxes=(), classes=(), seed=1))
+def test_names_with_a_box_are_present_and_all_others_absent(presence_model):
+    loss, (first, second) = learned(
+        presence_model, tiny_input(), tiny_input(boxes=(), classes=(), seed=1)
+    )
     truth = torch.tensor([1.0, 0, 1, 0, 0, 0])
     expected = F.binary_cross_entropy_with_logits(torch.cat((first, second)), truth)
     torch.testing.assert_close(loss, expected)
 
 
-def test_a_sentence_teaches_nothing(model):
+def test_a_sentence_teaches_nothing(presence_model):
     """Each of its phrases is there, or it would not say so."""
     sentence = tiny_input(seed=1)
     sentence["prompt"] = Prompt.from_caption("a cat, a dog", [[(2, 5)], [(9, 12)]])
     sentence["instances"].gt_classes[:] = torch.tensor([0, 1])
-    loss, (names, _) = learned(model, tiny_input(), sentence)
+    loss, (names, _) = learned(presence_model, tiny_input(), sentence)
     expected = F.binary_cross_entropy_with_logits(names, torch.tensor([1.0, 0, 1]))
     torch.testing.assert_close(loss, expected)
-    loss, _ = learned(model, sentence)
+    loss, _ = learned(presence_model, sentence)
     assert loss.item() == 0
     loss.backward()
-    assert all(p.grad is not None and not p.grad.any() for p in model.presence_head.parameters())
+    assert all(
+        p.grad is not None and not p.grad.any() for p in presence_model.presence_head.parameters()
+    )
 
 
-def test_a_phrase_whose_word_is_masked_does_not_count(model, monkeypatch):
+def test_a_phrase_whose_word_is_masked_does_not_count(presence_model, monkeypatch):
     """Only words of what is in the image are masked: a mask would tell that it is."""
 
     def withhold(batch, tokenizer):
@@ -94,43 +98,43 @@ def test_a_phrase_whose_word_is_masked_does_not_count(model, monkeypatch):
         withheld[0, batch.tokens.positive_maps[0][2].nonzero()[0]] = True  # "red" of the kite
         return batch.showing(batch.shown, withheld)
 
-    monkeypatch.setattr(model.presence_head, "prepare_text", withhold)
-    loss, (scores,) = learned(model, tiny_input())
+    monkeypatch.setattr(presence_model.presence_head, "prepare_text", withhold)
+    loss, (scores,) = learned(presence_model, tiny_input())
     expected = F.binary_cross_entropy_with_logits(scores[:2], torch.tensor([1.0, 0]))
     torch.testing.assert_close(loss, expected)
 
 
 @pytest.mark.parametrize("share", [1, 2])
-def test_loss_of_several_processes(model, monkeypatch, share):
+def test_loss_of_several_processes(presence_model, monkeypatch, share):
     """The mean of what two processes have is the loss of one with all their phrases."""
     inputs = [tiny_input(), tiny_input(seed=1), tiny_input(names=["cat"], boxes=(), classes=())]
-    whole, _ = learned(model, *inputs)
+    whole, _ = learned(presence_model, *inputs)
     monkeypatch.setattr(presence, "mean_over_processes", lambda count: torch.tensor(7 / 2))
-    parts = [learned(model, *part)[0] for part in (inputs[:share], inputs[share:])]
+    parts = [learned(presence_model, *part)[0] for part in (inputs[:share], inputs[share:])]
     # The prompts are padded to another length, so sums go in another order.
     torch.testing.assert_close(sum(parts) / 2, whole, atol=1e-5, rtol=1e-5)
 
 
-def test_trained_alone_it_leaves_everything_else_as_it_is(model):
-    before = {name: p.detach().clone() for name, p in model.state_dict().items()}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    freeze_all_but(model, ["presence_head"])
-    losses = model.train()([tiny_input()])
+def test_trained_alone_it_leaves_everything_else_as_it_is(presence_model):
+    before = {name: p.detach().clone() for name, p in presence_model.state_dict().items()}
+    trained = [p for p in presence_model.parameters() if p.requires_grad]
+    freeze_all_but(presence_model, ["presence_head"])
+    losses = presence_model.train()([tiny_input()])
     assert set(losses) == {"loss_presence"}
     losses["loss_presence"].backward()
-    torch.optim.SGD(model.presence_head.parameters(), lr=0.1).step()
-    for name, value in model.state_dict().items():
+    torch.optim.SGD(presence_model.presence_head.parameters(), lr=0.1).step()
+    for name, value in presence_model.state_dict().items():
         assert torch.equal(value, before[name]) != name.startswith("presence_head"), name
     for parameter in trained:
         parameter.requires_grad_(True)
 
 
-def test_its_loss_does_not_move_the_logits_of_boxes(model):
-    loss, _ = learned(model, tiny_input())
-    model.zero_grad()
+def test_its_loss_does_not_move_the_logits_of_boxes(presence_model):
+    loss, _ = learned(presence_model, tiny_input())
+    presence_model.zero_grad()
     loss.backward()
-    assert all(p.grad is None or not p.grad.any() for p in model.head.parameters())
-    assert any(p.grad is not None and p.grad.any() for p in model.neck.parameters())
+    assert all(p.grad is None or not p.grad.any() for p in presence_model.head.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in presence_model.neck.parameters())
 
 
 @torch.no_grad()
