@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from detectron2.structures import Instances
 from pycocotools import mask as mask_util
-from scipy.optimize import linear_sum_assignment
 
 from ..errors import DataError, UsageError
 from ..language.spans import phrase_key
@@ -99,22 +98,19 @@ class GatedF1Evaluator(RecordEvaluator):
         instances = instances[instances.scores >= least]
         found = super().prediction_of(record, instances)
         order = np.argsort(-instances.scores.float().numpy(), kind="stable")
-        masks: list = []
-        kinds = ["bbox"]
+        pairs: dict[str, list[Pair]] = {"bbox": []}
         if self._with_masks and instances.has("pred_masks"):
-            kinds.append("segm")
+            pairs["segm"] = []
             masks = [encode_mask(instances.pred_masks[int(row)]) for row in order]
-        pairs: dict[str, list[Pair]] = {kind: [] for kind in kinds}
         for phrase, spans in enumerate(record["phrases"]):
             rows = np.flatnonzero(found["phrases"] == phrase)
             objects = [a for a in _objects(record) if _names(a, spans)]
-            for kind in kinds:
-                if kind == "bbox":
-                    one, other = _xywh(found["boxes"][rows]), _xywh(map(true_box, objects))
-                else:
-                    one = [masks[row] for row in rows]
-                    other = [_rle(a, record) for a in objects]
-                pairs[kind].append(Pair(found["scores"][rows], _ious(one, other)))
+            scores = found["scores"][rows]
+            ious = _ious(_xywh(found["boxes"][rows]), _xywh(map(true_box, objects)))
+            pairs["bbox"].append(Pair(scores, ious))
+            if "segm" in pairs:
+                ious = _ious([masks[row] for row in rows], [_rle(a, record) for a in objects])
+                pairs["segm"].append(Pair(scores, ious))
         return Prediction(found, pairs)
 
     def as_row(self, prediction: Prediction) -> Record:
@@ -141,6 +137,8 @@ def gated_f1(pairs: Sequence[Pair], threshold: float) -> dict[str, float]:
 
     What has no meaning (the recall where nothing is there, for instance) is 0.
     """
+    from scipy.optimize import linear_sum_assignment  # takes a while to import
+
     there = np.zeros((2, 2), dtype=np.int64)  # [is there, is found]
     right = np.zeros(len(IOUS), dtype=np.int64)
     found = objects = 0  # of the pairs whose phrase is there
