@@ -108,6 +108,7 @@ setup(
         "numpy>=1.24",
         "pillow>=9.4",
         "pycocotools>=2.0.7",
+        "scipy>=1.9",  # optimal matching, for cgF1
     ],
     extras_require={
         "demo": DEMO,

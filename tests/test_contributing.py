@@ -83,16 +83,16 @@ def test_a_data_format(project, caplog):
 def test_a_task_head(project):
     assert not project("A task head")
     model = instantiate(get_config("my_config.py").model)
-    assert list(model.task_heads) == ["presence"]
+    assert list(model.task_heads) == ["counts"]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    before = model.presence.score.weight.detach().clone()
+    before = model.counts.count.weight.detach().clone()
     losses = model([tiny_input()])
     sum(losses.values()).backward()
     optimizer.step()
-    # Two of the three phrases are there; the head knows nothing yet.
-    assert 0.3 < losses["loss_presence"] < 1.5
-    assert not torch.equal(model.presence.score.weight, before)
-    assert "presence.score.weight" in model.state_dict()
+    # Two of the three phrases have a box; the head knows nothing yet.
+    assert 0.05 < losses["loss_count"] < 1.5
+    assert not torch.equal(model.counts.count.weight, before)
+    assert "counts.count.weight" in model.state_dict()
 
 
 def test_a_language_backbone(project, tmp_path):

@@ -184,6 +184,18 @@ def test_the_shipped_weights_are_those_of_the_demos_mask_stage():
     assert any(name.startswith("mask_head.") for name in file)
 
 
+def test_the_presence_stage_goes_on_from_all_that_is_there():
+    """And trains its head alone, on lists of names, whose absent ones are what it learns from."""
+    before, stage = recipe("demo/scenes_glipv2_mask.py"), recipe("demo/scenes_glipv2_presence.py")
+    assert stage.train.init_checkpoint == f"{before.train.output_dir}/model_final.pth"
+    assert stage.train.trained_parts == ["presence_head"]
+    assert mix("demo/scenes_glipv2_presence.py") == {"scenes_train": 1.0}
+    own, file = on_meta("demo/scenes_glipv2_presence.py"), on_meta("demo/scenes_glipv2_mask.py")
+    further = own.state_dict().keys() - file.state_dict().keys()
+    assert further and all(name.startswith("presence_head.") for name in further)
+    assert file.state_dict().keys() < own.state_dict().keys()
+
+
 @pytest.mark.parametrize("path", PUBLISHED)
 def test_the_weights_tell_their_config(path):
     """What an error about weights of another model names as the config to give."""

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from .mixes import COCO_CAPTIONS, VQAV2_ANSWERS, VQAV2_QUESTIONS
 from .models.glipv2_mask import add_mask_head
+from .models.presence import add_presence_head
 from .models.understanding import add_caption_head, add_vqa_head
 
 # In no second stage: image-text pairs with pseudo boxes.
@@ -66,6 +67,18 @@ def mask_stage(recipe, dataloader, *, max_iter=120_800, **head):
     recipe.train.trained_parts = ["mask_head"]
     recipe.train.max_iter = max_iter
     return _go_on(recipe._replace(dataloader=dataloader), "mask")
+
+
+def presence_stage(recipe, *, max_iter, **head):
+    """A presence head, all else frozen; the data are lists of names, see `PresenceHead.losses`.
+
+    Args:
+        head: see `add_presence_head`.
+    """
+    add_presence_head(recipe.model, **head)
+    recipe.train.trained_parts = ["presence_head"]
+    recipe.train.max_iter = max_iter
+    return _go_on(recipe, "presence")
 
 
 def finetune_stage(recipe, dataloader, stage, *, samples, epochs, lr):

@@ -31,7 +31,7 @@ _PUBLISHED = {
 }
 # The same of GLIPv2, whose tower always fuses -> its size.
 _GLIPV2 = {(96, 6): "t", (128, 6): "b", (352, 8): "h"}
-_GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head", *TASKS.values())
+_GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head", "presence_head", *TASKS.values())
 
 
 def check_weights(
@@ -152,7 +152,8 @@ def published_config(state: Mapping[str, torch.Tensor]) -> str | None:
 def _glipv2_config(size: str | None, parts: set[str]) -> str | None:
     """The shipped config of this size of GLIPv2 that has exactly these parts."""
     before_masks = {"contrast", "mlm_head"} if size == "h" else {"contrast"}
-    if size is None or "contrast" not in parts or parts.intersection(TASKS.values()):
+    further = {"presence_head", *TASKS.values()}
+    if size is None or "contrast" not in parts or parts & further:
         return None  # of heads for questions there is one for each list of answers
     if "mask_head" in parts:
         return f"mask/glipv2_{size}_mask.py" if parts - {"mask_head"} == before_masks else None

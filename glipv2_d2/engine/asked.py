@@ -7,12 +7,12 @@ from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import PromptError, UsageError
-from ..language.prompt import Prompt, shorten
+from ..errors import ConfigError, PromptError, UsageError
+from ..language.prompt import TASKS, Prompt, shorten
 from ..language.prompt_text import read_prompt, read_question
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
-from ..modeling.heads import AnsweringHead
+from ..modeling.heads import AnsweringHead, PresenceHead
 from . import results
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "to_answer",
     "to_caption",
     "to_detect",
+    "to_tell_presence",
 ]
 
 PromptLike = str | Prompt | Sequence[str] | Sequence[Prompt]
@@ -61,6 +62,19 @@ def to_detect(
     check_thresholds(score_threshold, merge_iou)
     options = {"min_score": score_threshold, "merge_iou": merge_iou, "boxes_only": not masks}
     return Request(asked, options, results.detections)
+
+
+def to_tell_presence(predictor: GroundingPredictor, prompts: PromptLike) -> Request:
+    """What `EncodedImage.presence` asks: to detect, but no box is wanted."""
+    if not predictor.glip.heads_of(PresenceHead):
+        raise ConfigError(
+            "whether a phrase is in an image is told by a model with model.presence_head, and this "
+            "model has none: take a config that has it, with weights that were trained with it"
+        )
+    request = to_detect(predictor, prompts, 1, 1.0, None, masks=False)
+    if any(prompt.kind in TASKS for prompt in request.prompts[0]):
+        raise PromptError("presence is told of names and sentences, not of questions or captions")
+    return request._replace(read=results.presence)
 
 
 def to_answer(

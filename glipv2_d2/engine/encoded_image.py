@@ -14,7 +14,7 @@ from ..modeling.generation import Decoding
 from ..modeling.meta_arch.inference import EncodedImages, outputs_of
 from ..modeling.padding import by_padded_size
 from ..modeling.precision import inference_autocast
-from .asked import PromptLike, Request, to_answer, to_caption, to_detect
+from .asked import PromptLike, Request, to_answer, to_caption, to_detect, to_tell_presence
 from .results import Answer, Caption
 
 if TYPE_CHECKING:
@@ -47,6 +47,18 @@ class EncodedImage:
     ) -> Instances:
         """Detect: what the predictor called with this image and these prompts returns."""
         return self._ask(to_detect(self._predictor, prompts, 1, score_threshold, merge_iou, masks))
+
+    def presence(self, prompts: PromptLike) -> list[tuple[str, float]]:
+        """Tell of each phrase asked how likely it is in the image at all, whatever boxes are found.
+
+        Args:
+            prompts: see `GroundingPredictor.__call__`.
+
+        Raises:
+            ConfigError: the model has no `presence_head`.
+            PromptError: see `GroundingPredictor.__call__`; or a question, or a caption.
+        """
+        return self._ask(to_tell_presence(self._predictor, prompts))
 
     def answer(
         self, question: str | Prompt, *, score_threshold: float | None = None, masks: bool = True

@@ -22,6 +22,7 @@ __all__ = [
     "colored_words",
     "detections",
     "keep_best_phrase",
+    "presence",
 ]
 
 
@@ -79,15 +80,15 @@ class Caption(NamedTuple):
     def __repr__(self) -> str:
         return f"Caption({self.caption!r}, score {self.score:.2f}; {_boxes(self.instances)})"
 
-
-def _boxes(instances: Instances) -> str:
-    """What there are boxes of, in a printed result."""
-    return f"boxes of {', '.join(map(repr, instances.pred_phrases)) or 'nothing'}"
-
     @property
     def words(self) -> Line:
         """The caption, what has a box with its class."""
         return colored_words(self.prompt, self.instances)
+
+
+def _boxes(instances: Instances) -> str:
+    """What there are boxes of, in a printed result."""
+    return f"boxes of {', '.join(map(repr, instances.pred_phrases)) or 'nothing'}"
 
 
 def detections(output: dict[str, Any], batched_input: dict[str, Any]) -> Instances:
@@ -108,6 +109,12 @@ def caption(output: dict[str, Any], batched_input: dict[str, Any]) -> Caption:
     """Of `GLIP.outputs` for an input with a caption to be written."""
     instances = _of_text(output, batched_input)
     return Caption(output["caption"], output["caption_score"], instances, output["prompt"])
+
+
+def presence(output: dict[str, Any], batched_input: dict[str, Any]) -> list[tuple[str, float]]:
+    """Of `GLIP.outputs` for an input: each phrase and how likely it is in the image."""
+    names = [name for prompt in batched_input["prompt"] for name in prompt.names]
+    return list(zip(names, output["presence"].tolist(), strict=True))
 
 
 def _of_text(output: dict[str, Any], batched_input: dict[str, Any]) -> Instances:

@@ -3,6 +3,7 @@
 from .build import EVALUATORS, build_evaluator
 from .captions import CaptionEvaluator
 from .flickr30k import Flickr30kEvaluator
+from .gated_f1 import GatedF1Evaluator
 from .grounded_captions import GroundedCaptionEvaluator
 from .lvis_ap import LVISFederatedEvaluator
 from .phrasecut import PhraseCutEvaluator
@@ -15,6 +16,7 @@ __all__ = [
     "EVALUATORS",
     "CaptionEvaluator",
     "Flickr30kEvaluator",
+    "GatedF1Evaluator",
     "GroundedCaptionEvaluator",
     "LVISFederatedEvaluator",
     "PhraseCutEvaluator",

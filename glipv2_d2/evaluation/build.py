@@ -33,6 +33,7 @@ _OF_TYPE = {
     "caption": "CaptionEvaluator",
     "coco": "SubsetCOCOEvaluator",
     "flickr30k": "Flickr30kEvaluator",
+    "gated_f1": "GatedF1Evaluator",
     "grounded_caption": "GroundedCaptionEvaluator",
     "lvis": "LVISFederatedEvaluator",
     "phrasecut": "PhraseCutEvaluator",

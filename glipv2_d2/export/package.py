@@ -65,6 +65,8 @@ def export_glip(
     tokenizer = _exported_tokenizer(model)
     if getattr(model, "mask_head", None) is not None:
         logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
+    if getattr(model, "presence_head", None) is not None:
+        logger.warning("the model's presence head is not exported: boxes score as without it")
     stored = _encode(model, prompts) if prompts else None
     manifest = Manifest.of(
         model,

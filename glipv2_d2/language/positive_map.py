@@ -100,6 +100,10 @@ class ClassMap(NamedTuple):
         index = self.phrase_class.expand(len(phrases), -1)
         return merged.scatter_reduce(1, index, phrases, "amax")
 
+    def weighed(self, factors: Tensor) -> ClassMap:
+        """The same with the score of each phrase multiplied by one of `factors` (K,), above 0."""
+        return self._replace(phrase_weights=self.phrase_weights * factors[:, None])
+
     def tokens_of(self, classes: Tensor) -> Tensor:
         """(n,) class ids of this map -> (n, T) bool: the tokens of all their phrases."""
         of_phrase = torch.searchsorted(self.class_ids, classes)[:, None] == self.phrase_class

@@ -5,13 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 
 from glipv2_d2 import Prompt
 from glipv2_d2.engine.asked import to_detect
 from glipv2_d2.engine.encoded_image import ask_together, encode_together
+from glipv2_d2.engine.image_input import image_input
 from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.errors import UserError
+from glipv2_d2.errors import ConfigError, PromptError, UserError
+from glipv2_d2.modeling.heads import PresenceHead
 from tests.support.tiny import tiny_masks_model
 
 NAMES = ["cat", "dog", "red kite"]
@@ -109,7 +112,9 @@ def test_threads_share_a_predictor():
 def test_images_that_are_encoded_and_asked_together_are_as_those_alone(masks_predictor):
     """Of two padded sizes, one image twice; sums run in another order, so not bit by bit."""
     pixels = [image(seed=1), image(64, 128, seed=2), image(seed=3)]
-    together = encode_together(masks_predictor, [masks_predictor.read(x) for x in pixels])
+    together = encode_together(
+        masks_predictor, [image_input(masks_predictor, x, "image") for x in pixels]
+    )
     assert [x.size for x in together] == [(64, 80), (64, 128), (64, 80)]
     alone = [masks_predictor.set_image(x) for x in pixels]
     assert [x.memory for x in together] == [x.memory for x in alone]
@@ -124,3 +129,19 @@ def test_images_that_are_encoded_and_asked_together_are_as_those_alone(masks_pre
         torch.testing.assert_close(instances.pred_boxes.tensor, expected.pred_boxes.tensor, **close)
         torch.testing.assert_close(instances.scores, expected.scores, rtol=0, atol=1e-5)
         assert (instances.pred_masks != expected.pred_masks).float().mean() < 1e-3
+
+
+def test_how_likely_each_phrase_is_there(masks_predictor):
+    """Of all prompts of a long list, of a sentence, and not of what reads no image."""
+    head = L(PresenceHead)(text_channels="${..neck.text_channels}")
+    told = GroundingPredictor(tiny_masks_model(presence_head=head), min_size=64, max_size=128)
+    encoded = told.set_image(image())
+    vocabulary = [f"thing number {i}" for i in range(100)]
+    presence = encoded.presence(vocabulary)
+    assert [name for name, _ in presence] == vocabulary
+    assert all(0 < probability < 1 for _, probability in presence)
+    assert [name for name, _ in encoded.presence("a [dog] and a [cat]")] == ["dog", "cat"]
+    with pytest.raises(PromptError, match="not of questions or captions"):
+        encoded.presence(Prompt.from_caption("is it red?", [], kind="question"))
+    with pytest.raises(ConfigError, match=r"a model with model\.presence_head"):
+        masks_predictor.set_image(image()).presence(NAMES)

@@ -105,6 +105,16 @@ def test_scores_of_a_model_in_half_precision():
     assert class_map([0], [[1, 4]]).scores(logits).tolist() == [[0.5]]
 
 
+def test_a_factor_of_each_phrase_goes_into_its_scores_alone():
+    """Before the best phrase of a class is taken; which tokens are whose stays."""
+    plain = class_map([5, 2, 5], [[1], [2], [3]])
+    weighed = plain.weighed(torch.tensor([0.1, 0.5, 0.8]))
+    found = weighed.scores(torch.zeros(1, 9))
+    torch.testing.assert_close(found, torch.tensor([[0.25, 0.4]]))
+    classes = torch.tensor([5, 2])
+    assert torch.equal(weighed.tokens_of(classes), plain.tokens_of(classes))
+
+
 def test_tokens_of_a_class_are_those_of_all_its_phrases():
     rows = class_map([5, 2, 5], [[1], [2, 3], [7]]).tokens_of(torch.tensor([5, 2, 5]))
     assert [row.nonzero().flatten().tolist() for row in rows] == [[1, 7], [2, 3], [1, 7]]

@@ -15,7 +15,7 @@ from glipv2_d2.language import Prompt
 from tests.support import lvis_sets
 
 HEIGHT, WIDTH = lvis_sets.HEIGHT, lvis_sets.WIDTH
-KINDS = ("coco", "lvis", "lvis_fixed", "flickr30k", "refexp", "phrasecut", "vqa")
+KINDS = ("coco", "lvis", "lvis_fixed", "flickr30k", "refexp", "phrasecut", "gated_f1", "vqa")
 CAPTION_KINDS = ("caption", "grounded_caption")
 IMAGES = 7
 # Asked of every image by the benchmark "vqa": the dog, and the answer.
@@ -110,7 +110,8 @@ def benchmark(kind, folder):
 
 def _random_grounding(kind):
     rng = np.random.default_rng(12)
-    phrases = (((2, 10),), ((19, 22),)) if kind == "flickr30k" else (((0, 22),),)
+    two = kind in ("flickr30k", "gated_f1")
+    phrases = (((2, 10),), ((19, 22),)) if two else (((0, 22),),)
     records, outputs = [], {}
     for number in range(IMAGES):
         count = 1 if kind == "refexp" else int(rng.integers(2, 5))

@@ -5,7 +5,7 @@ from glipv2_d2.data.datasets.scenes import SCENES_ANSWERS
 from ..models.glip_scenes import WEIGHTS
 from ..models.glipv2 import add_pretraining_losses
 from ..scenes_texts import text_tests
-from ..stages import Recipe, second_stage, understanding_stage
+from ..stages import Recipe, mask_stage, second_stage, understanding_stage
 from .scenes import dataloader, inference, lr_multiplier, model, optimizer, train
 
 add_pretraining_losses(model, vocabulary_size=30522)
@@ -52,3 +52,17 @@ def with_answers_and_captions():
     dataloader.train.total_batch_size = 16
     dataloader.further_tests.update(text_tests())
     return third
+
+
+def with_masks():
+    """The stages up to the fourth: a mask head, all else frozen."""
+    third = with_answers_and_captions()
+    sizes = dict(channels=128, canonical_box_size=64)
+    fourth = mask_stage(third, third.dataloader, max_iter=600, **sizes)
+    model.mask_head.regions_per_image = 16  # measured: 64 take three times as long
+    train.ema.enabled = False
+    optimizer.lr = 1e-3
+    dataloader.train.total_batch_size = 8
+    dataloader.train.datasets = [["scenes_train", 1.0]]
+    dataloader.train.mapper.use_masks = True
+    return fourth

@@ -10,6 +10,7 @@ from fvcore.common.registry import Registry
 
 from ...errors import DataError, UsageError
 from ..reader import Reader
+from .absent_names import load_absent_names, load_saco_json
 from .coco_captions import load_coco_captions, load_karpathy_json
 from .coco_like import load_coco_style_json
 from .glip_tsv import GlipTsvRecords
@@ -52,6 +53,8 @@ GROUNDING_FORMATS.register("gqa")(load_gqa_json)
 GROUNDING_FORMATS.register("snli_ve")(load_snli_ve)
 GROUNDING_FORMATS.register("coco_captions")(load_coco_captions)
 GROUNDING_FORMATS.register("karpathy")(load_karpathy_json)
+GROUNDING_FORMATS.register("absent_names")(load_absent_names)
+GROUNDING_FORMATS.register("saco")(load_saco_json)
 
 
 def register_grounding_dataset(

@@ -5,11 +5,12 @@ names asked, the 52 base classes occur), `scenes_val_grounding` and `scenes_nove
 evaluated on the 12 pairs that training never shows). Of each split there are questions
 (`scenes_{split}_vqa`, with boxes `scenes_{split}_vqa_grounding`) and captions
 (`scenes_{split}_caption`, with boxes `scenes_{split}_caption_grounding`), which in tests are to be
-written; `scenes_{val,novel}_grounded_caption` compares their boxes, too. For the transfer to
-classes that a model does not know there are `scenes_{train,val}_old`, in which nothing is pink or a
-moon (40 classes; captions: `scenes_train_old_grounding`), and `scenes_{train,val}_new`, of which
-only such things are annotated (12 classes); `scenes_train_choose` is a further part of the training
-images, to choose a model by.
+written; `scenes_{val,novel}_grounded_caption` compares their boxes, too.
+`scenes_{val,novel}_absent` ask each image for its names and as many that are not in it. For the
+transfer to classes that a model does not know there are `scenes_{train,val}_old`, in which nothing
+is pink or a moon (40 classes; captions: `scenes_train_old_grounding`), and
+`scenes_{train,val}_new`, of which only such things are annotated (12 classes);
+`scenes_train_choose` is a further part of the training images, to choose a model by.
 `datasets/prepare_scenes.py` renders them.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 from ...errors import DataError
 from ..reader import Reader
 from ..report import Report
+from .absent_names import load_absent_names
 from .coco_captions import load_coco_captions
 from .coco_like import load_coco_style_json
 from .mdetr import load_mdetr_images, load_mdetr_json
@@ -115,6 +117,7 @@ def _texts(annotations: str) -> Iterator[tuple[str, Callable[..., list], str, st
         if split != "train":
             name = f"{split}_grounded_caption"
             yield name, load_mdetr_images, grounded, "grounded_caption", {}
+            yield f"{split}_absent", load_absent_names, split, "gated_f1", {}
 
 
 def _reader(

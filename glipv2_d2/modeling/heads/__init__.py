@@ -5,6 +5,7 @@ from .grounding import GroundingHead, GroundingOutput
 from .hourglass import StackedHourglass
 from .mask import LanguageMaskHead, MaskTargets
 from .mlm import MaskedLanguageHead
+from .presence import PresenceHead
 from .task_head import (
     AnsweringHead,
     RefiningHead,
@@ -24,6 +25,7 @@ __all__ = [
     "LanguageMaskHead",
     "MaskTargets",
     "MaskedLanguageHead",
+    "PresenceHead",
     "RefiningHead",
     "StackedHourglass",
     "TaskHead",

@@ -151,7 +151,8 @@ class GLIP(nn.Module):
         question has "answer" (a string) and "answers" (the best with their probabilities), that to
         `Prompt.unwritten` has "caption" and "caption_score" (the mean log-probability of its
         tokens); both have "prompt", whose phrases `pred_classes` index: in it the answer's phrase,
-        where the question leaves one open, and the noun phrases of the caption.
+        where the question leaves one open, and the noun phrases of the caption. Of a presence
+        head any other output has "presence" (K,), how likely each phrase is in the image.
 
         Args:
             batched_inputs: dicts with "image" (3, H, W), values 0..255, and optionally "height" and

@@ -4,7 +4,14 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..contrast import RegionWordContrast
-from ..heads import CaptionHead, LanguageMaskHead, MaskedLanguageHead, TaskHead, VqaHead
+from ..heads import (
+    CaptionHead,
+    LanguageMaskHead,
+    MaskedLanguageHead,
+    PresenceHead,
+    TaskHead,
+    VqaHead,
+)
 from .glip import GLIP
 
 __all__ = ["GLIPv2"]
@@ -24,6 +31,8 @@ class GLIPv2(GLIP):
             boxes only.
         vqa_head: answers questions (Appendix D.2); None: without.
         caption_head: writes captions (Section 3.3, Appendix D.2); None: without.
+        presence_head: tells whether a phrase is in the image at all (not of the paper); None:
+            without.
         others: the arguments of `GLIP`; and further task heads, which become attributes of these
             names.
 
@@ -40,6 +49,7 @@ class GLIPv2(GLIP):
         mask_head: LanguageMaskHead | None = None,
         vqa_head: VqaHead | None = None,
         caption_head: CaptionHead | None = None,
+        presence_head: PresenceHead | None = None,
         **others,
     ):
         further = {name: x for name, x in others.items() if isinstance(x, TaskHead)}
@@ -49,6 +59,7 @@ class GLIPv2(GLIP):
         self.mask_head = mask_head
         self.vqa_head = vqa_head
         self.caption_head = caption_head
+        self.presence_head = presence_head
         for name, head in further.items():
             setattr(self, name, head)
         for head in self.task_heads.values():

@@ -10,9 +10,10 @@ import torch
 from detectron2.structures import Instances
 
 from ...errors import ConfigError, PromptError
-from ...language.prompt import Prompt
+from ...language.prompt import TASKS, Prompt
 from ...language.prompt_text import read_caption
-from ..heads import AnsweringHead, RefiningHead, TaskHead, WritingHead
+from ..heads import AnsweringHead, GroundingOutput, RefiningHead, TaskHead, WritingHead
+from ..heads.presence import PresenceHead
 from ..postprocessing import ClassMap, Detections, classes_asked_twice
 from ..vocabulary import prompts_of
 
@@ -84,6 +85,10 @@ class InferencePass:
         prompts: of each image, one or several.
         refining: heads that add to the detections.
         answering: heads that answer questions; the first of them is asked.
+
+    Attributes:
+        presence: of each image that `detect` looked at and each of its prompts (K,), how likely its
+            phrases are there; nothing for a model without a presence head.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class InferencePass:
         step = model.prompt_batch_size
         self.batches = [pairs[start : start + step] for start in range(0, len(pairs), step)]
         self._kept: dict[int, Fused] = {}
+        self.presence: list[list[torch.Tensor]] = [[] for _ in prompts]
 
     def answer(self) -> list[dict[str, Any]]:
         """Of each image "answer", "answers" and "prompt" (see `GLIP.forward`); {} where it is asked
@@ -130,6 +136,7 @@ class InferencePass:
         for number, pairs in enumerate(self.batches):
             fused = self._fuse(number)
             output = model.head(fused.levels, fused.words)
+            class_maps = self._weighed(pairs, fused, output)
             lengths = output.level_lengths()
             for row, pair in enumerate(pairs):
                 found = model.postprocessor.detect(
@@ -137,13 +144,23 @@ class InferencePass:
                     output.deltas[row].split(lengths),
                     output.centerness[row].split(lengths),
                     anchors,
-                    fused.class_maps[row],
+                    class_maps[row],
                     sizes[pair.image],
                     pair.prompt_index,
                     deferred[pair.image],
                 )
                 parts[pair.image].append(found)
         return [model.postprocessor.merge(*of_image) for of_image in zip(parts, deferred)]
+
+    def _weighed(self, pairs: list[Pair], fused: Fused, output: GroundingOutput) -> list[ClassMap]:
+        """The class maps of some pairs, with the presence of each phrase as a factor."""
+        maps = list(fused.class_maps)
+        for head in self.model.heads_of(PresenceHead):
+            for row, presence in enumerate(head.presence(fused.words, output.logits, maps)):
+                if pairs[row].prompt.kind not in TASKS:
+                    self.presence[pairs[row].image].append(presence)
+                    maps[row] = maps[row].weighed(presence) if head.weighs_boxes else maps[row]
+        return maps
 
     def found(self, min_scores: Sequence[float]) -> list[Instances]:
         """`detect` as Instances with `prompt_index`, without what scores less than `min_scores`."""
@@ -263,7 +280,9 @@ def outputs_of(
             found = run.found([x.get("min_score", model.min_score) for x in inputs])
         else:
             found = run.known(detected_instances[group])
-        outputs += [{"instances": x, **more} for x, more in zip(run.refine(found), answers)]
+        present = [{"presence": torch.cat(p)} if p else {} for p in run.presence]
+        parts = zip(run.refine(found), answers, present)
+        outputs += [{"instances": x, **told, **there} for x, told, there in parts]
     for i, caption in written.items():
         outputs[i]["caption"], outputs[i]["caption_score"] = caption
         outputs[i]["prompt"] = prompts[i][0]

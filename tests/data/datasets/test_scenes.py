@@ -116,6 +116,20 @@ def test_captions_to_be_written_have_references(registered):
     assert MetadataCatalog.get("scenes_val_grounded_caption").evaluator_type == "grounded_caption"
 
 
+def test_names_that_may_be_absent(registered):
+    """Of all 64: also of the pairs that training never shows."""
+    build_scenes(registered / "scenes", size=64, train=4, val=2, novel=2, workers=1)
+    for split in ("val", "novel"):
+        records = DatasetCatalog.get(f"scenes_{split}_absent")
+        boxes = DatasetCatalog.get(f"scenes_{split}")
+        assert MetadataCatalog.get(f"scenes_{split}_absent").evaluator_type == "gated_f1"
+        for record, detection in zip(records, boxes, strict=True):
+            present = {ALL_CLASSES[a["category_id"]] for a in detection["annotations"]}
+            names = record["caption"].split(". ")
+            assert present < set(names) <= set(ALL_CLASSES) and len(names) == 2 * len(present)
+            assert len(record["annotations"]) == len(detection["annotations"])
+
+
 def test_training_class_indices_go_by_name(registered):
     build_scenes(registered / "scenes", size=64, train=6, val=1, novel=1, workers=1)
     api = COCO(str(registered / "scenes/annotations/train.json"))
