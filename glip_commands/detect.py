@@ -18,6 +18,7 @@ from glip_commands.command import PackageCommand, run
     required=True,
     help='"cat, dog", "a [kite] above a [dog]", or a file of a tuned prompt',
 )
+@click.option("--negatives", default="", help='what may be taken for it and is not: "fox, wolf"')
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
 @click.option("--phrases", default="rules", help='finds phrases: "rules", "nltk", "spacy", ...')
 @click.option("--output", required=True, help="folder for pictures and detections.json")
@@ -45,13 +46,16 @@ def detect(**options: Any) -> int:
     How --prompt is read (--kind overrides it): with [brackets] it is a caption and the brackets
     mark its phrases, "a [red kite] above a [dog]"; names between commas, semicolons, stops or line
     ends, and a name alone, are classes as they are written, "trash can, dog"; a sentence is a
-    caption whose noun phrases are found, "a man riding a horse". A name that ends in .safetensors
-    is the file of a tuned prompt, which `glip train --mode prompt` leaves.
+    caption whose noun phrases are found, "a man riding a horse". Between commas and semicolons the
+    semicolons separate classes and the commas words for one class, "cat, kitten; dog". A name that
+    ends in .safetensors is the file of a tuned prompt, which `glip train --mode prompt` leaves.
+
+    A box that a name of --negatives describes better than the prompt does is left out.
 
     Written are a picture with labeled boxes per image, and in the end detections.json:
 
     \b
-    {"prompt": ..., "kind": ..., "threshold": ..., "config": ..., "weights": ...,
+    {"prompt": ..., "negatives": ..., "kind": ..., "threshold": ..., "config": ..., "weights": ...,
      "images": [{"file": ..., "height": ..., "width": ..., "picture": ...,
                  "detections": 3}],
      "detections": [{"file": ..., "phrase": ..., "class_id": ..., "score": ...,

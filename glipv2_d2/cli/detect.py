@@ -3,7 +3,7 @@
 import argparse
 
 from ..checkpoint import read_prompt_file
-from ..engine.asked import PromptLike
+from ..engine.asked import PromptLike, read_negatives
 from ..engine.predictor import GroundingPredictor
 from ..language.prompt import Prompt
 from ..language.prompt_text import read_prompt
@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """Detect and write."""
     args.prompt = typed(args.prompt)
     given = read_given(args)
+    args.negatives = typed(args.negatives)
+    negatives = read_negatives(args.negatives)
     tuned = args.prompt.endswith(".safetensors")
     prompt: PromptLike
     kind = "tuned"
@@ -48,9 +50,10 @@ def run(args: argparse.Namespace) -> int:
     threshold = predictor.score_threshold
     task = Task(
         name="detections",
-        ask=detecting(predictor, prompt),
+        ask=detecting(predictor, prompt, negatives),
         settings={
             "prompt": [args.prompt, stamp(args.prompt)] if tuned else args.prompt,
+            "negatives": args.negatives,
             "kind": args.kind,
             "phrases": args.phrases,
             "threshold": threshold,
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         },
         head={
             "prompt": args.prompt,
+            "negatives": args.negatives,
             "kind": kind,
             "threshold": threshold,
         },

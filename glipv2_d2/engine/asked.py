@@ -8,7 +8,8 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PromptError, UsageError
-from ..language.prompt import Prompt, shorten
+from ..language.class_names import bare_name
+from ..language.prompt import NEGATIVE, ClassNames, Prompt, shorten, words_of_classes
 from ..language.prompt_text import read_prompt, read_question
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
@@ -28,7 +29,7 @@ __all__ = [
     "to_detect",
 ]
 
-PromptLike = str | Prompt | Sequence[str] | Sequence[Prompt]
+PromptLike = str | Prompt | ClassNames | Sequence[Prompt]
 
 
 class Request(NamedTuple):
@@ -52,9 +53,13 @@ def to_detect(
     score_threshold: float | None,
     merge_iou: float | None,
     masks: bool,
+    negatives: str | Sequence[str],
 ) -> Request:
     """What `GroundingPredictor.__call__` asks of `count` images."""
-    asked = prompts_per_image(prompts, count, predictor.glip, predictor.phrases)
+    distractors = read_negatives(negatives)
+    asked = prompts_per_image(
+        prompts, count, lambda prompt: _as_prompts(prompt, predictor, distractors)
+    )
     if score_threshold is None:
         score_threshold = predictor.score_threshold
     merge_iou = predictor.merge_iou if merge_iou is None else merge_iou
@@ -118,25 +123,34 @@ def check_fraction(name: str, value: Any) -> None:
 
 
 def prompts_per_image(
-    prompts: PromptLike | Sequence[PromptLike], count: int, model: GLIP, phrases: str
+    prompts: PromptLike | Sequence[PromptLike],
+    count: int,
+    read: Callable[[object], list[Prompt]],
 ) -> list[list[Prompt]]:
     """The prompts of each of `count` images; see `GroundingPredictor`.
 
     Args:
-        model: its tokenizer and `chunk_size` split long lists of names.
-        phrases: back end that finds the phrases of a sentence without brackets.
+        read: the prompts of one image.
 
     Raises:
-        UsageError: not one prompt per image.
+        UsageError: not one prompt per image; or a list that may be read in two ways.
         PromptError: an empty prompt, or none of the forms.
     """
     if isinstance(prompts, str | Prompt):
-        return [_as_prompts(prompts, model, phrases)] * count
+        return [read(prompts)] * count
     if not isinstance(prompts, Iterable):
         raise PromptError(_kinds_message([prompts]))
     asked = list(prompts)
     if not asked or _are_tuned(asked) or _are_class_names(asked):
-        return [_as_prompts(asked, model, phrases)] * count
+        return [read(asked)] * count
+    if _have_synonyms(asked) and any(isinstance(item, str) for item in asked):
+        if len(asked) == count > 1:
+            raise UsageError(
+                f"{count} names and lists of names are given for {count} images: classes of all "
+                f"images are given as [classes] * {count}, and one prompt for each image as a "
+                "list each"
+            )
+        return [read(asked)] * count
     if len(asked) != count:
         what = "caption" if isinstance(asked[0], str) else "prompt"
         what += "s are" if len(asked) > 1 else " is"
@@ -144,7 +158,7 @@ def prompts_per_image(
             f"{len(asked)} {what} given for {count} image{'s' * (count > 1)}: give one "
             "for all images, not in a list, or one per image"
         )
-    return [_as_prompts(item, model, phrases) for item in asked]
+    return [read(item) for item in asked]
 
 
 def questions_per_image(
@@ -191,29 +205,57 @@ def _as_question(question: object, phrases: str, ground_answer: bool) -> Prompt:
     return question
 
 
-def _as_prompts(prompt: object, model: GLIP, phrases: str) -> list[Prompt]:
+def read_negatives(negatives: str | Sequence[str]) -> list[str]:
+    """The words of `GroundingPredictor`'s `negatives`.
+
+    Raises:
+        PromptError: they are no names.
+    """
+    if isinstance(negatives, str):
+        return words_of_classes(read_prompt(negatives, "classes"))[0] if negatives else []
+    words = list(negatives) if isinstance(negatives, Iterable) else [negatives]
+    if not all(isinstance(word, str) for word in words):
+        raise PromptError(f"negatives are names, as ['fox', 'wolf'], got {negatives!r:.80}")
+    return words
+
+
+def _as_prompts(
+    prompt: object, predictor: GroundingPredictor, negatives: list[str]
+) -> list[Prompt]:
     """The prompts of one image."""
     if isinstance(prompt, str):
-        prompt = read_prompt(prompt, backend=phrases)
-    if isinstance(prompt, Prompt):
-        return [prompt]
-    items = list(prompt) if isinstance(prompt, Iterable) else [prompt]
+        prompt = read_prompt(prompt, backend=predictor.phrases)
+    items = (
+        [prompt] if isinstance(prompt, Prompt) or not isinstance(prompt, Iterable) else [*prompt]
+    )
     if not items:
         raise PromptError("the prompt is empty: give class names, a caption or a Prompt")
     made = [item for item in items if isinstance(item, Prompt)]
-    texts = [item for item in items if isinstance(item, str)]
     if len(made) == len(items):
-        return _numbered_on(made) if _are_tuned(made) else made
-    if len(texts) < len(items):
+        made = _numbered_on(made) if _are_tuned(made) else made
+        return made + (_of_classes(predictor.glip, [], negatives) if negatives else [])
+    if _are_class_names(items) or _have_synonyms(items):
+        return _of_classes(predictor.glip, items, negatives)
+    if not all(isinstance(item, str) for item in items):
         raise PromptError(_kinds_message(items))
-    if _are_class_names(texts):
-        return model.tokenizer.split(texts, size=model.chunk_size)
-    if len(texts) > 1:
+    if len(items) > 1:
         raise PromptError(
-            f"one image is asked {len(texts)} captions, {texts[0]!r} and others: mark all phrases "
+            f"one image is asked {len(items)} captions, {items[0]!r} and others: mark all phrases "
             "in one caption, or give their names as a list of classes"
         )
-    return _as_prompts(texts[0], model, phrases)
+    return _as_prompts(items[0], predictor, negatives)
+
+
+def _of_classes(model: GLIP, names: ClassNames, negatives: list[str]) -> list[Prompt]:
+    """Classes, and negatives among them, in as few prompts as hold them."""
+    ids = [*range(len(names)), *[NEGATIVE] * len(negatives)]
+    asked = {bare_name(word) for word in words_of_classes(names)[0]}
+    both = [word for word in negatives if bare_name(word) in asked]
+    if both:
+        raise PromptError(
+            f"{both[0]!r} is asked for, and is a negative, too: take it out of one of the two"
+        )
+    return model.tokenizer.split([*names, *negatives], ids, size=model.chunk_size)
 
 
 def _are_tuned(items: Sequence) -> bool:
@@ -250,6 +292,13 @@ def _are_class_names(items: Sequence) -> bool:
             "caption, or give the classes of an image as a list of their own"
         )
     return not marked
+
+
+def _have_synonyms(items: Sequence) -> bool:
+    """Whether these are class names, and lists of words for classes that have several."""
+    several = [item for item in items if isinstance(item, list | tuple) and item]
+    words = [word for item in items for word in (item if item in several else [item])]
+    return bool(several) and all(isinstance(word, str) for word in words)
 
 
 def _kinds_message(items: Sequence) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,9 +42,12 @@ class EncodedImage:
         score_threshold: float | None = None,
         merge_iou: float | None = None,
         masks: bool = True,
+        negatives: str | Sequence[str] = (),
     ) -> Instances:
         """Detect: what the predictor called with this image and these prompts returns."""
-        return self._ask(to_detect(self._predictor, prompts, 1, score_threshold, merge_iou, masks))
+        return self._ask(
+            to_detect(self._predictor, prompts, 1, score_threshold, merge_iou, masks, negatives)
+        )
 
     def answer(
         self, question: str | Prompt, *, score_threshold: float | None = None, masks: bool = True

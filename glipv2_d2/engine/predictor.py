@@ -175,6 +175,7 @@ class GroundingPredictor:
         score_threshold: float | None = None,
         merge_iou: float | None = None,
         masks: bool = True,
+        negatives: str | Sequence[str] = (),
     ) -> list[Instances]:
         """Detect.
 
@@ -188,10 +189,16 @@ class GroundingPredictor:
                 prompts as the token limit asks for; a Prompt; the prompts of `load_prompt`. Or a
                 list with one for each image. In a list of strings those without brackets are class
                 names, for all images; those with brackets are captions, one for each image; both in
-                one list are refused.
+                one list are refused. A class may have several words, "cat, kitten; dog" or
+                [["cat", "kitten"], "dog"]: it is scored by the best of them and named by the first.
+                (A list of lists alone is one prompt for each image.)
             score_threshold, merge_iou: in place of the predictor's; a `merge_iou` of 1 merges
                 nothing.
             masks: False leaves out the masks of a model that has them.
+            negatives: names of what is not sought and may be taken for it, ["fox", "wolf"] or
+                "fox, wolf". They are read beside every prompt; a box is left out where one of them
+                describes it better (see `GroundingPostprocessor.merge`), and they are never in the
+                results.
 
         Returns:
             Per image an Instances on the CPU, in the image's own pixels, with `pred_boxes`
@@ -205,7 +212,9 @@ class GroundingPredictor:
             ImageReadError, OSError: an image cannot be read.
         """
         images = listed(images)
-        request = to_detect(self, prompts, len(images), score_threshold, merge_iou, masks)
+        request = to_detect(
+            self, prompts, len(images), score_threshold, merge_iou, masks, negatives
+        )
         return list(self._ask(images, request))
 
     def answer(

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import PromptError
-from .prompt import SEPARATOR, Prompt
+from .prompt import SEPARATOR, ClassNames, Prompt, words_of_classes
 from .tokenized import TokenizedPrompts, embedding_ids
 from .tokenizer import PromptTokenizer
 
@@ -73,7 +73,7 @@ class ParallelClassTokenizer(PromptTokenizer):
 
     def split(
         self,
-        names: Sequence[str],
+        names: ClassNames,
         class_ids: Sequence[int] | None = None,
         size: int | None = None,
         separator: str = SEPARATOR,
@@ -85,7 +85,8 @@ class ParallelClassTokenizer(PromptTokenizer):
         """
         if not len(names):
             raise PromptError("the vocabulary is empty: give at least one class name")
-        return Prompt.split(names, len(names) if size is None else size, class_ids, separator)
+        size = len(words_of_classes(names)[0]) if size is None else size
+        return Prompt.split(names, size, class_ids, separator)
 
     def words(self, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The words of classes by their ids: token ids (K, W) and mask (K, W) bool."""

@@ -14,6 +14,8 @@ TASKS = {"question": "vqa_head", "caption": "caption_head"}
 KINDS = ("detection", "grounding", *TASKS)
 SEPARATOR = ". "
 MASK = "[MASK]"
+NEGATIVE = -1  # the class id of words that are asked as distractors only
+ClassNames = Sequence[str | Sequence[str]]
 
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _SPACES = re.compile(r"\s+")
@@ -43,6 +45,37 @@ def clean_name(name: str) -> str:
     if not cleaned:
         raise PromptError(f"the class name {name!r} is empty once '(...)' and '_' are removed")
     return cleaned
+
+
+def words_of_classes(
+    names: ClassNames, class_ids: Sequence[int] | None = None
+) -> tuple[list[str], list[int]]:
+    """The words of a vocabulary, and of each the id of its class.
+
+    Args:
+        names: of each class its name, or several words that mean it, `[["cat", "kitten"], "dog"]`.
+        class_ids: of each class; 0, 1, 2, ... by default.
+
+    Raises:
+        PromptError: a class without words, or with what is no string among them, or not one id
+            per class.
+    """
+    ids = range(len(names)) if class_ids is None else class_ids
+    if len(ids) != len(names):
+        raise PromptError(f"{len(names)} class names but {len(ids)} class ids")
+    words: list[str] = []
+    of_words: list[int] = []
+    for class_id, entry in zip(ids, names):
+        several = isinstance(entry, Sequence) and not isinstance(entry, str)
+        of_class = entry if several else [entry]
+        if not len(of_class) or (several and not all(isinstance(word, str) for word in entry)):
+            raise PromptError(
+                "a class is its name, or a list of words that mean it, as in "
+                f'[["cat", "kitten"], "dog"], got {entry!r:.80}'
+            )
+        words += of_class
+        of_words += [class_id] * len(of_class)
+    return words, of_words
 
 
 def _require_utf8(text: str, what: str) -> None:
@@ -95,7 +128,8 @@ class Prompt:
             question or caption may have none; a caption without is to be continued.
         names: K strings for people.
         class_ids: K contiguous class ids, global to the vocabulary that the prompt is a part of;
-            two phrases with one id are the same class.
+            two phrases with one id are the same class. `NEGATIVE` (-1) is no class: what these
+            phrases describe best is not detected, see `GroundingPostprocessor.merge`.
         own_span: the `[start, end)` characters of the caption that are about the image, where
             captions of other images stand around it (only these words are masked for masked
             language modeling); None: all of it.
@@ -300,7 +334,7 @@ class Prompt:
     @classmethod
     def split(
         cls,
-        names: Sequence[str],
+        names: ClassNames,
         size: int,
         class_ids: Sequence[int] | None = None,
         separator: str = SEPARATOR,
@@ -311,10 +345,8 @@ class Prompt:
         """
         if size < 1:
             raise PromptError(f"a prompt must hold at least one name, got size={size}")
-        ids = list(range(len(names)) if class_ids is None else class_ids)
-        if len(ids) != len(names):
-            raise PromptError(f"{len(names)} names but {len(ids)} class ids")
+        words, ids = words_of_classes(names, class_ids)
         return [
-            cls.from_classes(names[i : i + size], ids[i : i + size], separator)
-            for i in range(0, len(names), size)
+            cls.from_classes(words[i : i + size], ids[i : i + size], separator)
+            for i in range(0, len(words), size)
         ]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import PromptTooLongError
 from .positive_map import own_words, positive_map
-from .prompt import SEPARATOR, Prompt
+from .prompt import SEPARATOR, ClassNames, Prompt
 from .spans import Span
 
 
@@ -137,7 +137,7 @@ class Tokenizer(Protocol):
 
     def split(
         self,
-        names: Sequence[str],
+        names: ClassNames,
         class_ids: Sequence[int] | None = None,
         size: int | None = None,
         separator: str = SEPARATOR,

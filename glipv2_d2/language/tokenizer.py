@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from ..errors import PromptError, UsageError, printable
 from .chunks import split_vocabulary
 from .pretrained_names import resolve_pretrained
-from .prompt import SEPARATOR, Prompt, shorten
+from .prompt import SEPARATOR, ClassNames, Prompt, shorten
 from .spans import Span
 from .tokenized import TokenizedPrompts
 
@@ -249,7 +249,7 @@ class PromptTokenizer:
 
     def split(
         self,
-        names: Sequence[str],
+        names: ClassNames,
         class_ids: Sequence[int] | None = None,
         size: int | None = None,
         separator: str = SEPARATOR,

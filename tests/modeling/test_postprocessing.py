@@ -13,7 +13,7 @@ from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.postprocessing import (
     Detections,
     GroundingPostprocessor,
-    classes_asked_twice,
+    deferred_classes,
 )
 
 TOKENS = 9
@@ -254,8 +254,8 @@ def test_candidates_of_deferred_classes_are_left_for_the_merge():
 
 def test_which_classes_are_asked_twice():
     prompts = [prompt([4, 9, 9]), prompt([1, 4]), prompt([2])]
-    assert classes_asked_twice(prompts) == {4}  # 9 has two names in one prompt
-    assert classes_asked_twice(prompts[:1]) == set()
+    assert deferred_classes(prompts) == {4}  # 9 has two names in one prompt
+    assert deferred_classes(prompts[:1]) == set()
 
 
 def test_class_names_of_several_prompts():

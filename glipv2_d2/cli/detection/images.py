@@ -47,9 +47,13 @@ class Batch(NamedTuple):
     total: int
 
 
-def detecting(predictor: GroundingPredictor, prompt: PromptLike) -> Ask:
+def detecting(
+    predictor: GroundingPredictor, prompt: PromptLike, negatives: Sequence[str] = ()
+) -> Ask:
     """Finds what a prompt names."""
-    return lambda images: [Found(instances) for instances in predictor(images, prompt)]
+    return lambda images: [
+        Found(instances) for instances in predictor(images, prompt, negatives=negatives)
+    ]
 
 
 def tell_progress(batch: Batch) -> None:

@@ -11,7 +11,7 @@ from detectron2.structures import ImageList, Instances
 from torch import nn
 
 from ...errors import PromptError, UsageError
-from ...language.prompt import Prompt
+from ...language.prompt import ClassNames, Prompt
 from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ..boxes import to_inclusive
 from ..heads import (
@@ -135,7 +135,7 @@ class GLIP(nn.Module):
         """The task heads of one role at inference."""
         return [head for head in self.task_heads.values() if isinstance(head, role)]
 
-    def set_vocabulary(self, names: Sequence[str]) -> None:
+    def set_vocabulary(self, names: ClassNames) -> None:
         """Classes to look for in inputs without a prompt; `pred_classes` index `names`."""
         self.vocabulary_prompts = self.tokenizer.split(names, size=self.chunk_size)
 
