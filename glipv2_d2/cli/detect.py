@@ -5,7 +5,7 @@ import argparse
 from ..checkpoint import read_prompt_file
 from ..engine.asked import PromptLike, read_negatives
 from ..engine.predictor import GroundingPredictor
-from ..language.prompt import Prompt
+from ..language.prompt import ClassNames, Prompt, words_of_classes
 from ..language.prompt_text import read_prompt
 from .detection.command import Task, read_given, run_task, stoppable, typed
 from .detection.images import detecting, tell_progress
@@ -29,21 +29,26 @@ def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredi
     return predictor
 
 
+def _names(prompt: Prompt | ClassNames | list[Prompt]) -> list[str]:
+    prompts = [prompt] if isinstance(prompt, Prompt) else prompt
+    made = [name for p in prompts if isinstance(p, Prompt) for name in p.names]
+    return made or words_of_classes(prompts)[0]
+
+
 @stoppable
 def run(args: argparse.Namespace) -> int:
     """Detect and write."""
-    args.prompt = typed(args.prompt)
+    args.prompt, args.negatives = typed(args.prompt), typed(args.negatives)
     given = read_given(args)
-    args.negatives = typed(args.negatives)
-    negatives = read_negatives(args.negatives)
     tuned = args.prompt.endswith(".safetensors")
     prompt: PromptLike
-    kind = "tuned"
+    # What cannot be asked is refused now, not once the model is there.
     if tuned:
-        read_prompt_file(args.prompt)  # refuses now, not once the model is there
+        prompt, kind = read_prompt_file(args.prompt).prompts, "tuned"
     else:
         prompt = read_prompt(args.prompt, args.kind, args.phrases)
         kind = prompt.kind if isinstance(prompt, Prompt) else "classes"
+    negatives = read_negatives(args.negatives, _names(prompt))
     predictor = _predictor(args, given.overrides)
     if tuned:
         prompt = predictor.load_prompt(args.prompt)

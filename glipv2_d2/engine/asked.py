@@ -56,9 +56,8 @@ def to_detect(
     negatives: str | Sequence[str],
 ) -> Request:
     """What `GroundingPredictor.__call__` asks of `count` images."""
-    distractors = read_negatives(negatives)
     asked = prompts_per_image(
-        prompts, count, lambda prompt: _as_prompts(prompt, predictor, distractors)
+        prompts, count, lambda prompt: _as_prompts(prompt, predictor, negatives)
     )
     if score_threshold is None:
         score_threshold = predictor.score_threshold
@@ -205,37 +204,52 @@ def _as_question(question: object, phrases: str, ground_answer: bool) -> Prompt:
     return question
 
 
-def read_negatives(negatives: str | Sequence[str]) -> list[str]:
+def read_negatives(negatives: str | Sequence[str], names: Iterable[str] = ()) -> list[str]:
     """The words of `GroundingPredictor`'s `negatives`.
 
+    Args:
+        names: of what is asked for.
+
     Raises:
-        PromptError: they are no names.
+        PromptError: they are no names, or one of them is asked for.
     """
+    words: list[str] = []
     if isinstance(negatives, str):
-        return words_of_classes(read_prompt(negatives, "classes"))[0] if negatives else []
-    words = list(negatives) if isinstance(negatives, Iterable) else [negatives]
+        words += words_of_classes(read_prompt(negatives, "classes"))[0] if negatives else []
+    else:
+        words += negatives if isinstance(negatives, Iterable) else [negatives]
     if not all(isinstance(word, str) for word in words):
         raise PromptError(f"negatives are names, as ['fox', 'wolf'], got {negatives!r:.80}")
+    asked = set(map(bare_name, names))
+    both = [word for word in words if bare_name(word) in asked]
+    if both:
+        raise PromptError(
+            f"{both[0]!r} is asked for, and is a negative, too: take it out of one of the two"
+        )
     return words
 
 
 def _as_prompts(
-    prompt: object, predictor: GroundingPredictor, negatives: list[str]
+    prompt: object, predictor: GroundingPredictor, negatives: str | Sequence[str] = ()
 ) -> list[Prompt]:
     """The prompts of one image."""
+    model = predictor.glip
     if isinstance(prompt, str):
         prompt = read_prompt(prompt, backend=predictor.phrases)
-    items = (
-        [prompt] if isinstance(prompt, Prompt) or not isinstance(prompt, Iterable) else [*prompt]
-    )
+    one = isinstance(prompt, Prompt) or not isinstance(prompt, Iterable)
+    items: list[Any] = [prompt] if one else [*prompt]
     if not items:
         raise PromptError("the prompt is empty: give class names, a caption or a Prompt")
     made = [item for item in items if isinstance(item, Prompt)]
     if len(made) == len(items):
         made = _numbered_on(made) if _are_tuned(made) else made
-        return made + (_of_classes(predictor.glip, [], negatives) if negatives else [])
+        words = read_negatives(negatives, (name for p in made for name in p.names))
+        distractors = [NEGATIVE] * len(words)
+        return made + (model.tokenizer.split(words, distractors, model.chunk_size) if words else [])
     if _are_class_names(items) or _have_synonyms(items):
-        return _of_classes(predictor.glip, items, negatives)
+        words = read_negatives(negatives, words_of_classes(items)[0])
+        ids = [*range(len(items)), *[NEGATIVE] * len(words)]
+        return model.tokenizer.split([*items, *words], ids, model.chunk_size)
     if not all(isinstance(item, str) for item in items):
         raise PromptError(_kinds_message(items))
     if len(items) > 1:
@@ -244,18 +258,6 @@ def _as_prompts(
             "in one caption, or give their names as a list of classes"
         )
     return _as_prompts(items[0], predictor, negatives)
-
-
-def _of_classes(model: GLIP, names: ClassNames, negatives: list[str]) -> list[Prompt]:
-    """Classes, and negatives among them, in as few prompts as hold them."""
-    ids = [*range(len(names)), *[NEGATIVE] * len(negatives)]
-    asked = {bare_name(word) for word in words_of_classes(names)[0]}
-    both = [word for word in negatives if bare_name(word) in asked]
-    if both:
-        raise PromptError(
-            f"{both[0]!r} is asked for, and is a negative, too: take it out of one of the two"
-        )
-    return model.tokenizer.split([*names, *negatives], ids, size=model.chunk_size)
 
 
 def _are_tuned(items: Sequence) -> bool:

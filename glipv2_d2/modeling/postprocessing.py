@@ -103,13 +103,14 @@ class GroundingPostprocessor:
 
         Of a class that several prompts asked for (`deferred`, as given to `detect`) the phrases of
         all prompts go through one NMS: at each place the best of them counts. Then a box is left
-        out where a negative of any prompt (`NEGATIVE`) has a better-scored one that overlaps it by
+        out where a negative (`NEGATIVE`) of any prompt scores better in a box that overlaps it by
         more than the NMS's threshold; and so are the negatives.
         """
-        own, others = _split(_concatenate(chunks), deferred)
+        candidates, negatives = _split(_concatenate(chunks), {NEGATIVE} & set(deferred))
+        own, others = _split(candidates, deferred)
         merged = _concatenate([own, self._nms(others)])
         if NEGATIVE in deferred:
-            merged = self._without_negatives(merged)
+            merged = merged.select(~self._beaten(merged, negatives))
         best = merged.scores.argsort(descending=True, stable=True)
         return merged.select(best[: self.detections_per_image])
 
@@ -148,12 +149,11 @@ class GroundingPostprocessor:
         )
         return detections.select(keep)
 
-    def _without_negatives(self, detections: Detections) -> Detections:
-        found, negatives = _split(detections, (NEGATIVE,))
+    def _beaten(self, found: Detections, negatives: Detections) -> torch.Tensor:
+        """(n,) bool, those of `found` that a negative describes better."""
         boxes, others = (to_continuous(x.boxes.double()) for x in (found, negatives))
-        beaten = negatives.scores > found.scores[:, None]
-        beaten &= box_iou(boxes, others) > self.nms_threshold
-        return found.select(~beaten.any(dim=1))
+        better = negatives.scores > found.scores[:, None]
+        return (better & (box_iou(boxes, others) > self.nms_threshold)).any(dim=1)
 
     def _best(self, detections: Detections) -> Detections:
         limit = self.detections_per_prompt

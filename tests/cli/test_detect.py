@@ -96,6 +96,20 @@ def test_one_image_with_a_caption(tiny_weights, photos, tmp_path):
     assert {d["phrase"] for d in report["detections"]} <= {"red kite", "dog"}
 
 
+def test_several_words_of_a_class_and_negatives(tiny_weights, photos, tmp_path):
+    options = ("--threshold", "0.0", "--negatives", "bus, shop window")
+    for name, given in (("with", options), ("without", options[:2])):
+        run(tiny_weights, photos / "b.jpg", tmp_path / name, *given, prompt="cat, kitten; red kite")
+    found, more = (
+        json.loads((tmp_path / name / "detections.json").read_text())
+        for name in ("with", "without")
+    )
+    assert found["negatives"] == "bus, shop window" and more["negatives"] == ""
+    assert {d["phrase"] for d in more["detections"]} == {"cat", "red kite"}  # no "kitten"
+    assert {d["phrase"] for d in found["detections"]} <= {"cat", "red kite"}
+    assert 0 < len(found["detections"]) < len(more["detections"])
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -109,6 +123,7 @@ def test_one_image_with_a_caption(tiny_weights, photos, tmp_path):
         ({"options": ["--merge-iou", "0"]}, r"merge_iou.*\(0, 1\].*got 0"),
         ({"options": ["--batch-size", "0"]}, "batch_size"),
         ({"prompt": "\udcff\udcfe"}, "UTF-8"),
+        ({"options": ["--negatives", "fox, a cat"], "weights": "none.pth"}, "'a cat' is asked for"),
         ({"weights": "none.pth"}, "none.pth"),
         ({"options": ["--config-file", "none.py"]}, "none.py"),
         ({"output": "same"}, "could overwrite images there"),
