@@ -15,10 +15,17 @@ from glip_commands.command import PackageCommand, run
 @click.option("--weights", required=True, help=".safetensors or .pth, official GLIP too")
 @click.option(
     "--prompt",
-    required=True,
+    default="",
     help='"cat, dog", "a [kite] above a [dog]", or a file of a tuned prompt',
 )
 @click.option("--negatives", default="", help='what may be taken for it and is not: "fox, wolf"')
+@click.option(
+    "--exemplar",
+    multiple=True,
+    metavar="FILE:X1,Y1,X2,Y2[=NAME]",
+    help="look for what is in this box, too; several of one name are one word",
+)
+@click.option("--exemplar-words", default="", help="names that the model was trained with")
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
 @click.option("--phrases", default="rules", help='finds phrases: "rules", "nltk", "spacy", ...')
 @click.option("--output", required=True, help="folder for pictures and detections.json")
@@ -50,12 +57,15 @@ def detect(**options: Any) -> int:
     semicolons separate classes and the commas words for one class, "cat, kitten; dog". A name that
     ends in .safetensors is the file of a tuned prompt, which `glip train --mode prompt` leaves.
 
-    A box that a name of --negatives describes better than the prompt does is left out.
+    A box that a name of --negatives describes better than the prompt does is left out. An
+    --exemplar is a box of pixels in one image, whose content is sought in all others; it needs a
+    model with the projections of the contrastive loss.
 
     Written are a picture with labeled boxes per image, and in the end detections.json:
 
     \b
-    {"prompt": ..., "negatives": ..., "kind": ..., "threshold": ..., "config": ..., "weights": ...,
+    {"prompt": ..., "negatives": ..., "exemplars": [...], "kind": ..., "threshold": ...,
+     "config": ..., "weights": ...,
      "images": [{"file": ..., "height": ..., "width": ..., "picture": ...,
                  "detections": 3}],
      "detections": [{"file": ..., "phrase": ..., "class_id": ..., "score": ...,

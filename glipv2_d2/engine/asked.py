@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PromptError, UsageError
 from ..language.class_names import bare_name
-from ..language.prompt import NEGATIVE, ClassNames, Prompt, shorten, words_of_classes
+from ..language.prompt import Prompt, shorten
 from ..language.prompt_text import read_prompt, read_question
+from ..language.words import NEGATIVE, Exemplar, words_of_classes
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
 from ..modeling.heads import AnsweringHead
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .predictor import GroundingPredictor
 
 __all__ = [
+    "Negatives",
     "PromptLike",
     "Request",
     "check_fraction",
@@ -29,7 +31,9 @@ __all__ = [
     "to_detect",
 ]
 
-PromptLike = str | Prompt | ClassNames | Sequence[Prompt]
+Word = str | Exemplar
+Negatives = str | Sequence[Word]
+PromptLike = Word | Prompt | Sequence[Word | Sequence[Word]] | Sequence[Prompt]
 
 
 class Request(NamedTuple):
@@ -53,7 +57,7 @@ def to_detect(
     score_threshold: float | None,
     merge_iou: float | None,
     masks: bool,
-    negatives: str | Sequence[str],
+    negatives: Negatives,
 ) -> Request:
     """What `GroundingPredictor.__call__` asks of `count` images."""
     asked = prompts_per_image(
@@ -135,15 +139,15 @@ def prompts_per_image(
         UsageError: not one prompt per image; or a list that may be read in two ways.
         PromptError: an empty prompt, or none of the forms.
     """
-    if isinstance(prompts, str | Prompt):
+    if isinstance(prompts, Word | Prompt):
         return [read(prompts)] * count
     if not isinstance(prompts, Iterable):
         raise PromptError(_kinds_message([prompts]))
     asked = list(prompts)
     if not asked or _are_tuned(asked) or _are_class_names(asked):
         return [read(asked)] * count
-    if _have_synonyms(asked) and any(isinstance(item, str) for item in asked):
-        if len(asked) == count > 1:
+    if _are_words(asked) and any(isinstance(item, Word) for item in asked):
+        if len(asked) == count > 1 and not all(isinstance(item, Word) for item in asked):
             raise UsageError(
                 f"{count} names and lists of names are given for {count} images: classes of all "
                 f"images are given as [classes] * {count}, and one prompt for each image as a "
@@ -204,8 +208,8 @@ def _as_question(question: object, phrases: str, ground_answer: bool) -> Prompt:
     return question
 
 
-def read_negatives(negatives: str | Sequence[str], names: Iterable[str] = ()) -> list[str]:
-    """The words of `GroundingPredictor`'s `negatives`.
+def read_negatives(negatives: Negatives, names: Iterable[str] = ()) -> list[Word]:
+    """`GroundingPredictor`'s `negatives` one by one.
 
     Args:
         names: of what is asked for.
@@ -213,15 +217,17 @@ def read_negatives(negatives: str | Sequence[str], names: Iterable[str] = ()) ->
     Raises:
         PromptError: they are no names, or one of them is asked for.
     """
-    words: list[str] = []
+    words: list[Word] = []
     if isinstance(negatives, str):
         words += words_of_classes(read_prompt(negatives, "classes"))[0] if negatives else []
     else:
         words += negatives if isinstance(negatives, Iterable) else [negatives]
-    if not all(isinstance(word, str) for word in words):
-        raise PromptError(f"negatives are names, as ['fox', 'wolf'], got {negatives!r:.80}")
+    if not all(isinstance(word, Word) for word in words):
+        raise PromptError(
+            f"negatives are names, as ['fox', 'wolf'], or exemplars, got {negatives!r:.80}"
+        )
     asked = set(map(bare_name, names))
-    both = [word for word in words if bare_name(word) in asked]
+    both = [word for word in words if isinstance(word, str) and bare_name(word) in asked]
     if both:
         raise PromptError(
             f"{both[0]!r} is asked for, and is a negative, too: take it out of one of the two"
@@ -230,10 +236,9 @@ def read_negatives(negatives: str | Sequence[str], names: Iterable[str] = ()) ->
 
 
 def _as_prompts(
-    prompt: object, predictor: GroundingPredictor, negatives: str | Sequence[str] = ()
+    prompt: object, predictor: GroundingPredictor, negatives: Negatives = ()
 ) -> list[Prompt]:
     """The prompts of one image."""
-    model = predictor.glip
     if isinstance(prompt, str):
         prompt = read_prompt(prompt, backend=predictor.phrases)
     one = isinstance(prompt, Prompt) or not isinstance(prompt, Iterable)
@@ -244,12 +249,11 @@ def _as_prompts(
     if len(made) == len(items):
         made = _numbered_on(made) if _are_tuned(made) else made
         words = read_negatives(negatives, (name for p in made for name in p.names))
-        distractors = [NEGATIVE] * len(words)
-        return made + (model.tokenizer.split(words, distractors, model.chunk_size) if words else [])
-    if _are_class_names(items) or _have_synonyms(items):
-        words = read_negatives(negatives, words_of_classes(items)[0])
-        ids = [*range(len(items)), *[NEGATIVE] * len(words)]
-        return model.tokenizer.split([*items, *words], ids, model.chunk_size)
+        return made + _of_words(predictor.glip, [(word, NEGATIVE) for word in words])
+    if _are_class_names(items) or _are_words(items):
+        classes = [(w, i) for i, item in enumerate(items) for w in _words_of(item)]
+        words = read_negatives(negatives, [w for w, _ in classes if isinstance(w, str)])
+        return _of_words(predictor.glip, [*classes, *((word, NEGATIVE) for word in words)])
     if not all(isinstance(item, str) for item in items):
         raise PromptError(_kinds_message(items))
     if len(items) > 1:
@@ -258,6 +262,24 @@ def _as_prompts(
             "in one caption, or give their names as a list of classes"
         )
     return _as_prompts(items[0], predictor, negatives)
+
+
+def _of_words(model: GLIP, words: Sequence[tuple[Word, int]]) -> list[Prompt]:
+    """The prompts of words with their class ids, in as few as hold them."""
+    if not words:
+        return []
+    names = [word.name if isinstance(word, Exemplar) else word for word, _ in words]
+    prompts = model.tokenizer.split(names, [i for _, i in words], model.chunk_size)
+    seen = [word if isinstance(word, Exemplar) else None for word, _ in words]
+    if not any(seen):
+        return prompts
+    in_order = iter(seen)
+    return [replace(p, exemplars=tuple(next(in_order) for _ in p.names)) for p in prompts]
+
+
+def _words_of(item: Any) -> list[Word]:
+    """Those of a class."""
+    return [item] if isinstance(item, Word) else [*item]
 
 
 def _are_tuned(items: Sequence) -> bool:
@@ -296,11 +318,12 @@ def _are_class_names(items: Sequence) -> bool:
     return not marked
 
 
-def _have_synonyms(items: Sequence) -> bool:
-    """Whether these are class names, and lists of words for classes that have several."""
-    several = [item for item in items if isinstance(item, list | tuple) and item]
-    words = [word for item in items for word in (item if item in several else [item])]
-    return bool(several) and all(isinstance(word, str) for word in words)
+def _are_words(items: Sequence) -> bool:
+    """Whether these are names, exemplars, and lists of such for classes that have several words."""
+    lists = [item for item in items if isinstance(item, list | tuple) and item]
+    words = [word for item in items for word in (item if item in lists else [item])]
+    captions = all(isinstance(item, str) for item in items)  # or names, which were seen before
+    return not captions and all(isinstance(word, Word) for word in words)
 
 
 def _kinds_message(items: Sequence) -> str:

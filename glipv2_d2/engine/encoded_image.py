@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +11,7 @@ from ..language.prompt import Prompt
 from ..modeling.generation import Decoding
 from ..modeling.meta_arch.inference import EncodedImages, outputs_of
 from ..modeling.precision import inference_autocast
-from .asked import PromptLike, Request, to_answer, to_caption, to_detect
+from .asked import Negatives, PromptLike, Request, to_answer, to_caption, to_detect
 from .results import Answer, Caption
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ class EncodedImage:
 
     def __init__(self, predictor: GroundingPredictor, record: dict, encoded: EncodedImages):
         self._predictor = predictor
-        self._record = record
-        self._encoded = encoded
+        self.record = record
+        self.encoded = encoded
 
     def predict(
         self,
@@ -42,7 +41,7 @@ class EncodedImage:
         score_threshold: float | None = None,
         merge_iou: float | None = None,
         masks: bool = True,
-        negatives: str | Sequence[str] = (),
+        negatives: Negatives = (),
     ) -> Instances:
         """Detect: what the predictor called with this image and these prompts returns."""
         return self._ask(
@@ -71,7 +70,7 @@ class EncodedImage:
     @torch.no_grad()
     def _ask(self, request: Request) -> Any:
         model = self._predictor.glip
-        inputs = {**self._record, "prompt": request.prompts[0], **request.options}
+        inputs = {**self.record, "prompt": request.prompts[0], **request.options}
         with inference_autocast(model.device, self._predictor.precision):
-            (output,) = outputs_of(model, self._encoded, [inputs])
+            (output,) = outputs_of(model, self.encoded, [inputs])
         return request.read(output, inputs)

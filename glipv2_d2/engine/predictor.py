@@ -18,11 +18,13 @@ from ..errors import UsageError
 from ..images import AnyImage, bgr_array, listed
 from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
 from ..language.prompt import Prompt
+from ..language.words import Exemplar
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
 from ..modeling.precision import inference_autocast
-from ..modeling.tta import GLIPWithTTA
+from ..modeling.tta import GLIPWithTTA, tta_in_proportion
 from .asked import (
+    Negatives,
     PromptLike,
     Request,
     check_fraction,
@@ -32,13 +34,11 @@ from .asked import (
     to_detect,
 )
 from .encoded_image import EncodedImage
+from .exemplars import make_exemplar
 from .results import Answer, Caption
 from .setup import resolve_device
 
-__all__ = ["GroundingPredictor", "tta_in_proportion"]
-
-# Of the usual size: 400, 500, ..., 1200 where that is 800.
-TTA_PERCENT = (50, 62.5, 75, 87.5, 100, 112.5, 125, 137.5, 150)
+__all__ = ["GroundingPredictor"]
 
 
 class GroundingPredictor:
@@ -159,6 +159,41 @@ class GroundingPredictor:
         """
         return load_prompt(self.glip, path, name)
 
+    def exemplar(
+        self,
+        images: AnyImage | Sequence[AnyImage],
+        boxes: Any,
+        *,
+        name: str = "object",
+        text_weight: float = 0.0,
+        words: Sequence[str] | None = None,
+    ) -> Exemplar:
+        """What is in some boxes, as a word: to look for more of it, or for nothing like it.
+
+            bolt = predictor.exemplar("shelf.jpg", [[40, 60, 90, 120]], name="bolt")
+            instances = predictor(photos, [bolt, "nut"], negatives=["washer"])
+
+        It stands wherever a class name does: in a list of classes, among the words of one
+        (`[[bolt, "screw"], "nut"]`), among negatives. How well it does: docs/open_world.md.
+
+        Args:
+            images: one image, or several.
+            boxes: [[x1, y1, x2, y2], ...] in pixels of the image; of several images a list of such
+                lists. All boxes of all images make one word, their mean.
+            name: its name in the results, and the words that it takes the place of.
+            text_weight: how much of the words of `name` is left in it; 0: none, 0.5: half.
+            words: names as the model knows them from its training, some dozens: the exemplar's
+                word is sought among such. None: those of LVIS.
+
+        Raises:
+            ConfigError: the model was trained without L_inter.
+            UsageError: not one list of boxes per image; a box that is outside its image or too
+                small; or see `set_image`.
+            ImageReadError, OSError: an image cannot be read.
+        """
+        check_fraction("text_weight", text_weight)
+        return make_exemplar(self, images, boxes, name, text_weight, words)
+
     def use_test_time_augmentation(self, *, flip: bool = True) -> None:
         """From now on show every image in several sizes and mirrored, and merge what is found.
 
@@ -175,7 +210,7 @@ class GroundingPredictor:
         score_threshold: float | None = None,
         merge_iou: float | None = None,
         masks: bool = True,
-        negatives: str | Sequence[str] = (),
+        negatives: Negatives = (),
     ) -> list[Instances]:
         """Detect.
 
@@ -347,11 +382,3 @@ def _check_options(device: torch.device, options: Mapping[str, Any]) -> None:
         known = ", ".join(repr(name) for name, _ in NOUN_PHRASE_EXTRACTORS)
         raise UsageError(f"phrases must be one of {known}, got {options['phrases']!r}")
     inference_autocast(device, options.get("precision", "fp32"))
-
-
-def tta_in_proportion(
-    model: GLIP, min_size: int, max_size: int, *, flip: bool = True
-) -> GLIPWithTTA:
-    """GLIP's test-time augmentation (400 to 1200, at most 2000) for a model of another size."""
-    sizes = [round(min_size * percent / 100) for percent in TTA_PERCENT]
-    return GLIPWithTTA(model, min_sizes=sizes, max_size=round(max_size * 1.5), flip=flip)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import PromptError
-from .prompt import SEPARATOR, ClassNames, Prompt, clean_name, words_of_classes
+from .prompt import SEPARATOR, Prompt, clean_name
 from .tokenized import Tokenizer, check_length
+from .words import ClassNames, words_of_classes
 
 __all__ = ["split_vocabulary"]
 

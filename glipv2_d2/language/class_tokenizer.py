@@ -10,9 +10,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import PromptError
-from .prompt import SEPARATOR, ClassNames, Prompt, words_of_classes
-from .tokenized import TokenizedPrompts, embedding_ids
+from .prompt import SEPARATOR, Prompt
+from .tokenized import TokenizedPrompts, embedding_ids, exemplars
 from .tokenizer import PromptTokenizer
+from .words import ClassNames, words_of_classes
 
 __all__ = ["ParallelClassTokenizer"]
 
@@ -69,7 +70,13 @@ class ParallelClassTokenizer(PromptTokenizer):
             own = [[span in phrase for span in spans] for phrase in prompt.spans]
             maps.append(torch.zeros(len(prompt), size[1], dtype=torch.bool))
             maps[-1][:, : len(spans)] = torch.tensor(own)
-        return TokenizedPrompts(input_ids, mask, maps, embedding_ids=embedding_ids(prompts))
+        return TokenizedPrompts(
+            input_ids,
+            mask,
+            maps,
+            embedding_ids=embedding_ids(prompts),
+            exemplars=exemplars(prompts),
+        )
 
     def split(
         self,

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from ..errors import PromptError, printable
 from .spans import Span, phrase_text, span_problem
+from .words import ClassNames, Exemplar, words_of_classes
 
 # Kinds of prompts with a task of their own, and the head of `GLIPv2` that learns it.
 TASKS = {"question": "vqa_head", "caption": "caption_head"}
 KINDS = ("detection", "grounding", *TASKS)
 SEPARATOR = ". "
 MASK = "[MASK]"
-NEGATIVE = -1  # the class id of words that are asked as distractors only
-ClassNames = Sequence[str | Sequence[str]]
 
 _PARENTHESES = re.compile(r"\([^()]*\)")
 _SPACES = re.compile(r"\s+")
@@ -45,37 +44,6 @@ def clean_name(name: str) -> str:
     if not cleaned:
         raise PromptError(f"the class name {name!r} is empty once '(...)' and '_' are removed")
     return cleaned
-
-
-def words_of_classes(
-    names: ClassNames, class_ids: Sequence[int] | None = None
-) -> tuple[list[str], list[int]]:
-    """The words of a vocabulary, and of each the id of its class.
-
-    Args:
-        names: of each class its name, or several words that mean it, `[["cat", "kitten"], "dog"]`.
-        class_ids: of each class; 0, 1, 2, ... by default.
-
-    Raises:
-        PromptError: a class without words, or with what is no string among them, or not one id
-            per class.
-    """
-    ids = range(len(names)) if class_ids is None else class_ids
-    if len(ids) != len(names):
-        raise PromptError(f"{len(names)} class names but {len(ids)} class ids")
-    words: list[str] = []
-    of_words: list[int] = []
-    for class_id, entry in zip(ids, names):
-        several = isinstance(entry, Sequence) and not isinstance(entry, str)
-        of_class = entry if several else [entry]
-        if not len(of_class) or (several and not all(isinstance(word, str) for word in entry)):
-            raise PromptError(
-                "a class is its name, or a list of words that mean it, as in "
-                f'[["cat", "kitten"], "dog"], got {entry!r:.80}'
-            )
-        words += of_class
-        of_words += [class_id] * len(of_class)
-    return words, of_words
 
 
 def _require_utf8(text: str, what: str) -> None:
@@ -135,6 +103,7 @@ class Prompt:
             language modeling); None: all of it.
         embedding_id: the tuned embedding that its words carry, see `PromptEmbeddings`; None: the
             words as the language backbone reads them.
+        exemplars: K exemplars, or None for a phrase that is read; (): all are.
 
     Raises:
         PromptError: empty caption (but for a caption that is to be written), no phrases, a span
@@ -149,6 +118,7 @@ class Prompt:
     class_ids: tuple[int, ...]
     own_span: Span | None = None
     embedding_id: str | None = None
+    exemplars: tuple[Exemplar | None, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -170,10 +140,13 @@ class Prompt:
         set_field(self, "spans", _as_tuples(self.spans))
         set_field(self, "names", tuple(str(name) for name in self.names))
         set_field(self, "class_ids", tuple(int(i) for i in self.class_ids))
-        if not len(self.spans) == len(self.names) == len(self.class_ids):
+        set_field(self, "exemplars", tuple(self.exemplars))
+        seen = self.exemplars or self.names
+        if not len(self.spans) == len(self.names) == len(self.class_ids) == len(seen):
             raise PromptError(
-                f"spans, names and class_ids must have one entry per phrase, got "
-                f"{len(self.spans)}, {len(self.names)} and {len(self.class_ids)}"
+                f"spans, names and class_ids must have one entry per phrase, and exemplars too or "
+                f"none, got {len(self.spans)}, {len(self.names)}, {len(self.class_ids)} and "
+                f"{len(self.exemplars)}"
             )
         for name, phrase in zip(self.names, self.spans):
             if not phrase:

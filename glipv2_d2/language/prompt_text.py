@@ -25,8 +25,9 @@ from functools import lru_cache
 from ..errors import PromptError, UsageError, printable
 from . import word_lists as lists
 from .noun_phrases import WORD, ends_phrase, noun_phrase_extractor, question_phrases
-from .prompt import MASK, ClassNames, Prompt, clean_name
+from .prompt import MASK, Prompt, clean_name
 from .spans import Span, span_problem
+from .words import ClassNames
 
 __all__ = ["PROMPT_KINDS", "read_caption", "read_prompt", "read_question"]
 

@@ -16,9 +16,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from ..errors import PromptError, UsageError, printable
 from .chunks import split_vocabulary
 from .pretrained_names import resolve_pretrained
-from .prompt import SEPARATOR, ClassNames, Prompt, shorten
+from .prompt import SEPARATOR, Prompt, shorten
 from .spans import Span
 from .tokenized import TokenizedPrompts
+from .words import ClassNames
 
 __all__ = ["PromptTokenizer"]
 

@@ -10,7 +10,8 @@ from torchvision.ops import batched_nms, box_iou
 
 from ..language.phrase_list import PhraseList
 from ..language.positive_map import ClassMap
-from ..language.prompt import NEGATIVE, Prompt
+from ..language.prompt import Prompt
+from ..language.words import NEGATIVE
 from .boxes import InclusiveBoxCoder, to_continuous
 
 __all__ = ["Detections", "GroundingPostprocessor", "deferred_classes"]

@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances
 
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.positive_map import ClassMap
-from glipv2_d2.language.prompt import NEGATIVE
+from glipv2_d2.language.words import NEGATIVE
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.postprocessing import (
     Detections,

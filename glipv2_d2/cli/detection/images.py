@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ...engine.asked import PromptLike
+from ...engine.asked import Negatives, PromptLike
 from ...engine.predictor import GroundingPredictor
 from ...errors import ConfigError, PromptError, UserError
 from ...files import whole_file
@@ -47,9 +47,7 @@ class Batch(NamedTuple):
     total: int
 
 
-def detecting(
-    predictor: GroundingPredictor, prompt: PromptLike, negatives: Sequence[str] = ()
-) -> Ask:
+def detecting(predictor: GroundingPredictor, prompt: PromptLike, negatives: Negatives = ()) -> Ask:
     """Finds what a prompt names."""
     return lambda images: [
         Found(instances) for instances in predictor(images, prompt, negatives=negatives)

@@ -11,8 +11,9 @@ from detectron2.structures import ImageList, Instances
 from torch import nn
 
 from ...errors import PromptError, UsageError
-from ...language.prompt import ClassNames, Prompt
+from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts, Tokenizer
+from ...language.words import ClassNames
 from ..boxes import to_inclusive
 from ..heads import (
     GroundingHead,
@@ -281,7 +282,8 @@ class GLIP(nn.Module):
     def text_features(self, tokens: TokenizedPrompts) -> TextFeatures:
         """The words of prompts before fusion, those of tuned prompts with what was learned."""
         encode = self.language_backbone if self.training else self.text_cache.encode
-        return self.prompt_embeddings(encode(tokens), tokens.embedding_ids)
+        text = self.prompt_embeddings(encode(tokens), tokens.embedding_ids)
+        return text.with_exemplars(tokens)
 
     def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
         """Fusion neck and head on B pairs of image and prompt."""
