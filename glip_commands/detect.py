@@ -25,9 +25,17 @@ FORMATS = (
 @model_options(default=DEFAULT_MODEL)
 @click.option(
     "--prompt",
-    required=True,
+    default="",
     help='"cat, dog", "a [kite] above a [dog]", or a file of a tuned prompt',
 )
+@click.option("--negatives", default="", help='what may be taken for it and is not: "fox, wolf"')
+@click.option(
+    "--exemplar",
+    multiple=True,
+    metavar="FILE:X1,Y1,X2,Y2[=NAME]",
+    help="look for what is in this box, too; several of one name are one word",
+)
+@click.option("--exemplar-words", default="", help="names that the model was trained with")
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
 @click.option("--phrases", default="rules", help='finds phrases: "rules", "nltk", "spacy", ...')
 @click.option("--output", required=True, help="folder for pictures and detections.json")
@@ -67,13 +75,19 @@ def detect(**options: Any) -> int:
     How --prompt is read (--kind overrides it): with [brackets] it is a caption and the brackets
     mark its phrases, "a [red kite] above a [dog]"; names between commas, semicolons, stops or line
     ends, and a name alone, are classes as they are written, "trash can, dog"; a sentence is a
-    caption whose noun phrases are found, "a man riding a horse". A name that ends in .safetensors
-    is the file of a tuned prompt, which `glip train --mode prompt` leaves.
+    caption whose noun phrases are found, "a man riding a horse". Between commas and semicolons the
+    semicolons separate classes and the commas words for one class, "cat, kitten; dog". A name that
+    ends in .safetensors is the file of a tuned prompt, which `glip train --mode prompt` leaves.
+
+    A box that a name of --negatives describes better than the prompt does is left out. An
+    --exemplar is a box of pixels in one image, whose content is sought in all others; it needs a
+    model with the projections of the contrastive loss.
 
     Written are a picture with labeled boxes per image, and in the end detections.json:
 
     \b
-    {"prompt": ..., "kind": ..., "names": ["red star", ...], "threshold": ...,
+    {"prompt": ..., "negatives": ..., "exemplars": [...], "kind": ...,
+     "names": ["red star", ...], "threshold": ...,
      "config": ..., "weights": ...,
      "images": [{"file": ..., "height": ..., "width": ..., "picture": ...,
                  "detections": 3}],

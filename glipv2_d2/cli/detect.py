@@ -1,17 +1,22 @@
 """`glip detect`: find what a prompt names in images, and write pictures and a json."""
 
 import argparse
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..checkpoint import read_prompt_file
-from ..engine.asked import PromptLike, prompts_per_image
+from ..engine.asked import PromptLike, read_negatives, to_detect
 from ..engine.predictor import GroundingPredictor
+from ..errors import MissingImageError, UsageError
 from ..interop import Labels
 from ..interop.formats import refuse_edited
 from ..language.prompt import Prompt
 from ..language.prompt_text import read_prompt
-from ..sources import stamp
+from ..language.words import NEGATIVE, ClassNames, Exemplar, words_of_classes
+from ..sources import is_address, stamp
 from .detection.command import Task, read_given, run_task, stoppable, typed
 from .detection.images import detecting, tell_progress
 
@@ -33,39 +38,103 @@ def _predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredi
     return predictor
 
 
+class _Seen(NamedTuple):
+    """A box of `--exemplar`."""
+
+    file: str
+    box: list[float]
+    name: str
+
+
+def _read_exemplars(texts: Sequence[str]) -> dict[str, list[_Seen]]:
+    """The boxes of each exemplar, by its name.
+
+    Raises:
+        UsageError: one is in another form.
+        MissingImageError: a file is not there.
+    """
+    number = r"\d+(?:\.\d+)?"
+    form = re.compile(rf"(.+):({number}(?:,{number}){{3}})(?:=(.+))?")
+    exemplars: dict[str, list[_Seen]] = {}
+    for text in texts:
+        match = form.fullmatch(text)
+        if match is None:
+            raise UsageError(
+                "an exemplar is FILE:x1,y1,x2,y2=NAME, as shelf.jpg:40,60,90,120=bolt, got "
+                f"{text!r}"
+            )
+        file, box, name = match.groups()
+        seen = _Seen(file, [float(x) for x in box.split(",")], name or "object")
+        if not is_address(file) and not os.path.isfile(file):
+            raise MissingImageError(f"there is no image file {file!r} for the exemplar {text!r}")
+        exemplars.setdefault(seen.name, []).append(seen)
+    return exemplars
+
+
+def _make_exemplars(
+    predictor: GroundingPredictor, exemplars: dict[str, list[_Seen]], words: str
+) -> list[Exemplar]:
+    known = words_of_classes(read_prompt(words, "classes"))[0] if words else None
+    made = []
+    for name, boxes in exemplars.items():
+        files = [seen.file for seen in boxes]
+        corners = [[seen.box] for seen in boxes]
+        of_files = corners if len(files) > 1 else corners[0]
+        made.append(predictor.exemplar(files, of_files, name=name, words=known))
+    return made
+
+
+def _names(prompt: Prompt | ClassNames | list[Prompt]) -> list[str]:
+    prompts = [prompt] if isinstance(prompt, Prompt) else prompt
+    made = [name for p in prompts if isinstance(p, Prompt) for name in p.names]
+    return made or words_of_classes(prompts)[0]
+
+
 def _class_names(prompts: Iterable[Prompt]) -> list[str]:
     """Of what one image is asked, in the order of the class ids."""
     asked = [pair for prompt in prompts for pair in zip(prompt.class_ids, prompt.names)]
-    return [name for _, name in sorted(dict(reversed(asked)).items())]
+    first = dict(reversed(asked))
+    return [name for class_id, name in sorted(first.items()) if class_id != NEGATIVE]
 
 
 @stoppable
 def run(args: argparse.Namespace) -> int:
     """Detect and write."""
-    args.prompt = typed(args.prompt)
+    args.prompt, args.negatives = typed(args.prompt), typed(args.negatives)
     given = read_given(args)
     output = Path(args.output)
     refuse_edited(args.formats, output, output / "detections.json")
+    exemplars = _read_exemplars([typed(text) for text in args.exemplar])
     tuned = args.prompt.endswith(".safetensors")
     prompt: PromptLike
-    kind = "tuned"
+    # What cannot be asked is refused now, not once the model is there.
     if tuned:
-        read_prompt_file(args.prompt)  # refuses now, not once the model is there
+        prompt, kind = read_prompt_file(args.prompt).prompts, "tuned"
     else:
-        prompt = read_prompt(args.prompt, args.kind, args.phrases)
+        nothing = exemplars and not args.prompt
+        prompt = [] if nothing else read_prompt(args.prompt, args.kind, args.phrases)
         kind = prompt.kind if isinstance(prompt, Prompt) else "classes"
+    negatives = read_negatives(args.negatives, _names(prompt))
+    if exemplars and kind != "classes":
+        raise UsageError("--exemplar goes with class names in --prompt, or with none")
     predictor = _predictor(args, given.overrides)
     if tuned:
         prompt = predictor.load_prompt(args.prompt)
-    names = _class_names(prompts_per_image(prompt, 1, predictor.glip, predictor.phrases)[0])
+    if exemplars:
+        prompt = [*prompt, *_make_exemplars(predictor, exemplars, typed(args.exemplar_words))]
+    request = to_detect(predictor, prompt, 1, None, None, True, negatives)
+    names = _class_names(request.prompts[0])
     if args.formats:
         Labels((), names)  # refuses names that no label file can hold, before images are read
     threshold = predictor.score_threshold
     task = Task(
         name="detections",
-        ask=detecting(predictor, prompt, args.tile),
+        ask=detecting(predictor, prompt, negatives, args.tile),
         settings={
             "prompt": [args.prompt, stamp(args.prompt)] if tuned else args.prompt,
+            "negatives": args.negatives,
+            "exemplars": [[*seen, stamp(seen.file)] for of in exemplars.values() for seen in of],
+            "exemplar_words": args.exemplar_words,
             "kind": args.kind,
             "phrases": args.phrases,
             "threshold": threshold,
@@ -75,6 +144,8 @@ def run(args: argparse.Namespace) -> int:
         },
         head={
             "prompt": args.prompt,
+            "negatives": args.negatives,
+            "exemplars": list(args.exemplar),
             "kind": kind,
             "names": names,
             "threshold": threshold,

@@ -8,8 +8,10 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError, PromptError, UsageError
+from ..language.class_names import bare_name
 from ..language.prompt import TASKS, Prompt, shorten
 from ..language.prompt_text import read_prompt, read_question
+from ..language.words import NEGATIVE, Exemplar, words_of_classes
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
 from ..modeling.heads import AnsweringHead, PresenceHead
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .predictor import GroundingPredictor
 
 __all__ = [
+    "Negatives",
     "PromptLike",
     "Request",
     "check_fraction",
@@ -29,7 +32,9 @@ __all__ = [
     "to_tell_presence",
 ]
 
-PromptLike = str | Prompt | Sequence[str] | Sequence[Prompt]
+Word = str | Exemplar
+Negatives = str | Sequence[Word]
+PromptLike = Word | Prompt | Sequence[Word | Sequence[Word]] | Sequence[Prompt]
 
 
 class Request(NamedTuple):
@@ -53,9 +58,12 @@ def to_detect(
     score_threshold: float | None,
     merge_iou: float | None,
     masks: bool,
+    negatives: Negatives = (),
 ) -> Request:
     """What `GroundingPredictor.__call__` asks of `count` images."""
-    asked = prompts_per_image(prompts, count, predictor.glip, predictor.phrases)
+    asked = prompts_per_image(
+        prompts, count, lambda prompt: _as_prompts(prompt, predictor, negatives)
+    )
     if score_threshold is None:
         score_threshold = predictor.score_threshold
     merge_iou = predictor.merge_iou if merge_iou is None else merge_iou
@@ -71,7 +79,7 @@ def to_tell_presence(predictor: GroundingPredictor, prompts: PromptLike) -> Requ
             "whether a phrase is in an image is told by a model with model.presence_head, and this "
             "model has none: take a config that has it, with weights that were trained with it"
         )
-    request = to_detect(predictor, prompts, 1, 1.0, None, masks=False)
+    request = to_detect(predictor, prompts, 1, 1.0, None, False)
     if any(prompt.kind in TASKS for prompt in request.prompts[0]):
         raise PromptError("presence is told of names and sentences, not of questions or captions")
     return request._replace(read=results.presence)
@@ -132,25 +140,34 @@ def check_fraction(name: str, value: Any) -> None:
 
 
 def prompts_per_image(
-    prompts: PromptLike | Sequence[PromptLike], count: int, model: GLIP, phrases: str
+    prompts: PromptLike | Sequence[PromptLike],
+    count: int,
+    read: Callable[[object], list[Prompt]],
 ) -> list[list[Prompt]]:
     """The prompts of each of `count` images; see `GroundingPredictor`.
 
     Args:
-        model: its tokenizer and `chunk_size` split long lists of names.
-        phrases: back end that finds the phrases of a sentence without brackets.
+        read: the prompts of one image.
 
     Raises:
-        UsageError: not one prompt per image.
+        UsageError: not one prompt per image; or a list that may be read in two ways.
         PromptError: an empty prompt, or none of the forms.
     """
-    if isinstance(prompts, str | Prompt):
-        return [_as_prompts(prompts, model, phrases)] * count
+    if isinstance(prompts, Word | Prompt):
+        return [read(prompts)] * count
     if not isinstance(prompts, Iterable):
         raise PromptError(_kinds_message([prompts]))
     asked = list(prompts)
     if not asked or _are_tuned(asked) or _are_class_names(asked):
-        return [_as_prompts(asked, model, phrases)] * count
+        return [read(asked)] * count
+    if _are_words(asked) and any(isinstance(item, Word) for item in asked):
+        if len(asked) == count > 1 and not all(isinstance(item, Word) for item in asked):
+            raise UsageError(
+                f"{count} names and lists of names are given for {count} images: classes of all "
+                f"images are given as [classes] * {count}, and one prompt for each image as a "
+                "list each"
+            )
+        return [read(asked)] * count
     if len(asked) != count:
         what = "caption" if isinstance(asked[0], str) else "prompt"
         what += "s are" if len(asked) > 1 else " is"
@@ -158,7 +175,7 @@ def prompts_per_image(
             f"{len(asked)} {what} given for {count} image{'s' * (count > 1)}: give one "
             "for all images, not in a list, or one per image"
         )
-    return [_as_prompts(item, model, phrases) for item in asked]
+    return [read(item) for item in asked]
 
 
 def questions_per_image(
@@ -205,29 +222,78 @@ def _as_question(question: object, phrases: str, ground_answer: bool) -> Prompt:
     return question
 
 
-def _as_prompts(prompt: object, model: GLIP, phrases: str) -> list[Prompt]:
+def read_negatives(negatives: Negatives, names: Iterable[str] = ()) -> list[Word]:
+    """`GroundingPredictor`'s `negatives` one by one.
+
+    Args:
+        names: of what is asked for.
+
+    Raises:
+        PromptError: they are no names, or one of them is asked for.
+    """
+    words: list[Word] = []
+    if isinstance(negatives, str):
+        words += words_of_classes(read_prompt(negatives, "classes"))[0] if negatives else []
+    else:
+        words += negatives if isinstance(negatives, Iterable) else [negatives]
+    if not all(isinstance(word, Word) for word in words):
+        raise PromptError(
+            f"negatives are names, as ['fox', 'wolf'], or exemplars, got {negatives!r:.80}"
+        )
+    asked = set(map(bare_name, names))
+    both = [word for word in words if isinstance(word, str) and bare_name(word) in asked]
+    if both:
+        raise PromptError(
+            f"{both[0]!r} is asked for, and is a negative, too: take it out of one of the two"
+        )
+    return words
+
+
+def _as_prompts(
+    prompt: object, predictor: GroundingPredictor, negatives: Negatives = ()
+) -> list[Prompt]:
     """The prompts of one image."""
     if isinstance(prompt, str):
-        prompt = read_prompt(prompt, backend=phrases)
-    if isinstance(prompt, Prompt):
-        return [prompt]
-    items = list(prompt) if isinstance(prompt, Iterable) else [prompt]
+        prompt = read_prompt(prompt, backend=predictor.phrases)
+    one = isinstance(prompt, Prompt) or not isinstance(prompt, Iterable)
+    items: list[Any] = [prompt] if one else [*prompt]
     if not items:
         raise PromptError("the prompt is empty: give class names, a caption or a Prompt")
     made = [item for item in items if isinstance(item, Prompt)]
-    texts = [item for item in items if isinstance(item, str)]
     if len(made) == len(items):
-        return _numbered_on(made) if _are_tuned(made) else made
-    if len(texts) < len(items):
+        made = _numbered_on(made) if _are_tuned(made) else made
+        words = read_negatives(negatives, (name for p in made for name in p.names))
+        return made + _of_words(predictor.glip, [(word, NEGATIVE) for word in words])
+    if _are_class_names(items) or _are_words(items):
+        classes = [(w, i) for i, item in enumerate(items) for w in _words_of(item)]
+        words = read_negatives(negatives, [w for w, _ in classes if isinstance(w, str)])
+        return _of_words(predictor.glip, [*classes, *((word, NEGATIVE) for word in words)])
+    if not all(isinstance(item, str) for item in items):
         raise PromptError(_kinds_message(items))
-    if _are_class_names(texts):
-        return model.tokenizer.split(texts, size=model.chunk_size)
-    if len(texts) > 1:
+    if len(items) > 1:
         raise PromptError(
-            f"one image is asked {len(texts)} captions, {texts[0]!r} and others: mark all phrases "
+            f"one image is asked {len(items)} captions, {items[0]!r} and others: mark all phrases "
             "in one caption, or give their names as a list of classes"
         )
-    return _as_prompts(texts[0], model, phrases)
+    return _as_prompts(items[0], predictor, negatives)
+
+
+def _of_words(model: GLIP, words: Sequence[tuple[Word, int]]) -> list[Prompt]:
+    """The prompts of words with their class ids, in as few as hold them."""
+    if not words:
+        return []
+    names = [word.name if isinstance(word, Exemplar) else word for word, _ in words]
+    prompts = model.tokenizer.split(names, [i for _, i in words], model.chunk_size)
+    seen = [word if isinstance(word, Exemplar) else None for word, _ in words]
+    if not any(seen):
+        return prompts
+    in_order = iter(seen)
+    return [replace(p, exemplars=tuple(next(in_order) for _ in p.names)) for p in prompts]
+
+
+def _words_of(item: Any) -> list[Word]:
+    """Those of a class."""
+    return [item] if isinstance(item, Word) else [*item]
 
 
 def _are_tuned(items: Sequence) -> bool:
@@ -264,6 +330,14 @@ def _are_class_names(items: Sequence) -> bool:
             "caption, or give the classes of an image as a list of their own"
         )
     return not marked
+
+
+def _are_words(items: Sequence) -> bool:
+    """Whether these are names, exemplars, and lists of such for classes that have several words."""
+    lists = [item for item in items if isinstance(item, list | tuple) and item]
+    words = [word for item in items for word in (item if item in lists else [item])]
+    captions = all(isinstance(item, str) for item in items)  # or names, which were seen before
+    return not captions and all(isinstance(word, Word) for word in words)
 
 
 def _kinds_message(items: Sequence) -> str:

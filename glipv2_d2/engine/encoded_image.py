@@ -14,7 +14,15 @@ from ..modeling.generation import Decoding
 from ..modeling.meta_arch.inference import EncodedImages, outputs_of
 from ..modeling.padding import by_padded_size
 from ..modeling.precision import inference_autocast
-from .asked import PromptLike, Request, to_answer, to_caption, to_detect, to_tell_presence
+from .asked import (
+    Negatives,
+    PromptLike,
+    Request,
+    to_answer,
+    to_caption,
+    to_detect,
+    to_tell_presence,
+)
 from .results import Answer, Caption
 
 if TYPE_CHECKING:
@@ -34,8 +42,8 @@ class EncodedImage:
 
     def __init__(self, predictor: GroundingPredictor, record: dict, encoded: EncodedImages):
         self._predictor = predictor
-        self._record = record
-        self._encoded = encoded
+        self.record = record
+        self.encoded = encoded
 
     def predict(
         self,
@@ -44,9 +52,12 @@ class EncodedImage:
         score_threshold: float | None = None,
         merge_iou: float | None = None,
         masks: bool = True,
+        negatives: Negatives = (),
     ) -> Instances:
         """Detect: what the predictor called with this image and these prompts returns."""
-        return self._ask(to_detect(self._predictor, prompts, 1, score_threshold, merge_iou, masks))
+        return self._ask(
+            to_detect(self._predictor, prompts, 1, score_threshold, merge_iou, masks, negatives)
+        )
 
     def presence(self, prompts: PromptLike) -> list[tuple[str, float]]:
         """Tell of each phrase asked how likely it is in the image at all, whatever boxes are found.
@@ -82,12 +93,12 @@ class EncodedImage:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the image itself."""
-        return self._record["height"], self._record["width"]
+        return self.record["height"], self.record["width"]
 
     @property
     def memory(self) -> int:
         """Bytes of the device's memory that it takes."""
-        return sum(level.nbytes for level in self._encoded.features)
+        return sum(level.nbytes for level in self.encoded.features)
 
     def _ask(self, request: Request) -> Any:
         return ask_together([(self, request)])[0]
@@ -130,14 +141,14 @@ def ask_together(asked: Sequence[tuple[EncodedImage, Request]]) -> list[Any]:
     """
     groups: dict[torch.Size, list[int]] = {}
     for index, (image, _) in enumerate(asked):
-        groups.setdefault(image._encoded.features[0].shape, []).append(index)
+        groups.setdefault(image.encoded.features[0].shape, []).append(index)
     found: dict[int, Any] = {}
     for rows in groups.values():
         images = [asked[i][0] for i in rows]
         requests = [asked[i][1] for i in rows]
         predictor = images[0]._predictor
         inputs = [
-            {**image._record, "prompt": request.prompts[0], **request.options}
+            {**image.record, "prompt": request.prompts[0], **request.options}
             for image, request in zip(images, requests)
         ]
         with inference_autocast(predictor.glip.device, predictor.precision):
@@ -148,7 +159,7 @@ def ask_together(asked: Sequence[tuple[EncodedImage, Request]]) -> list[Any]:
 
 
 def _batch(images: Sequence[EncodedImage]) -> EncodedImages:
-    encoded = [image._encoded for image in images]
+    encoded = [image.encoded for image in images]
     if len(encoded) == 1:
         return encoded[0]
     levels = zip(*(one.features for one in encoded))

@@ -16,11 +16,13 @@ from ..errors import UsageError
 from ..images import AnyImage, listed
 from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
 from ..language.prompt import Prompt
+from ..language.words import Exemplar
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
 from ..modeling.precision import inference_autocast
-from ..modeling.tta import GLIPWithTTA
+from ..modeling.tta import GLIPWithTTA, tta_in_proportion
 from .asked import (
+    Negatives,
     PromptLike,
     Request,
     check_fraction,
@@ -30,15 +32,13 @@ from .asked import (
     to_detect,
 )
 from .encoded_image import EncodedImage, encode_together
+from .exemplars import make_exemplar
 from .image_input import image_input
 from .results import Answer, Caption
 from .setup import resolve_device
 from .tiling import ask_in_tiles
 
-__all__ = ["GroundingPredictor", "tta_in_proportion"]
-
-# Of the usual size: 400, 500, ..., 1200 where that is 800.
-TTA_PERCENT = (50, 62.5, 75, 87.5, 100, 112.5, 125, 137.5, 150)
+__all__ = ["GroundingPredictor"]
 
 
 class GroundingPredictor:
@@ -159,6 +159,41 @@ class GroundingPredictor:
         """
         return load_prompt(self.glip, path, name)
 
+    def exemplar(
+        self,
+        images: AnyImage | Sequence[AnyImage],
+        boxes: Any,
+        *,
+        name: str = "object",
+        text_weight: float = 0.0,
+        words: Sequence[str] | None = None,
+    ) -> Exemplar:
+        """What is in some boxes, as a word: to look for more of it, or for nothing like it.
+
+            bolt = predictor.exemplar("shelf.jpg", [[40, 60, 90, 120]], name="bolt")
+            instances = predictor(photos, [bolt, "nut"], negatives=["washer"])
+
+        It stands wherever a class name does: in a list of classes, among the words of one
+        (`[[bolt, "screw"], "nut"]`), among negatives. How well it does: docs/open_world.md.
+
+        Args:
+            images: one image, or several.
+            boxes: [[x1, y1, x2, y2], ...] in pixels of the image; of several images a list of such
+                lists. All boxes of all images make one word, their mean.
+            name: its name in the results, and the words that it takes the place of.
+            text_weight: how much of the words of `name` is left in it; 0: none, 0.5: half.
+            words: names as the model knows them from its training, some dozens: the exemplar's
+                word is sought among such. None: those of LVIS.
+
+        Raises:
+            ConfigError: the model was trained without L_inter.
+            UsageError: not one list of boxes per image; a box that is outside its image or too
+                small; or see `set_image`.
+            ImageReadError, OSError: an image cannot be read.
+        """
+        check_fraction("text_weight", text_weight)
+        return make_exemplar(self, images, boxes, name, text_weight, words)
+
     def use_test_time_augmentation(self, *, flip: bool = True) -> None:
         """From now on show every image in several sizes and mirrored, and merge what is found.
 
@@ -176,6 +211,7 @@ class GroundingPredictor:
         merge_iou: float | None = None,
         masks: bool = True,
         tile: int | None = None,
+        negatives: Negatives = (),
     ) -> list[Instances]:
         """Detect.
 
@@ -192,12 +228,18 @@ class GroundingPredictor:
                 prompts as the token limit asks for; a Prompt; the prompts of `load_prompt`. Or a
                 list with one for each image. In a list of strings those without brackets are class
                 names, for all images; those with brackets are captions, one for each image; both in
-                one list are refused.
+                one list are refused. A class may have several words, "cat, kitten; dog" or
+                [["cat", "kitten"], "dog"]: it is scored by the best of them and named by the first.
+                (A list of lists alone is one prompt for each image.)
             score_threshold, merge_iou: in place of the predictor's; a `merge_iou` of 1 merges
                 nothing.
             masks: False leaves out the masks of a model that has them.
             tile: an image that is larger is shown to the model in tiles of this many pixels, too,
                 so that small things are found; see `detect_in_tiles`.
+            negatives: names of what is not sought and may be taken for it, ["fox", "wolf"] or
+                "fox, wolf". They are read beside every prompt; a box is left out where one of them
+                describes it better (see `GroundingPostprocessor.merge`), and they are never in the
+                results.
 
         Returns:
             Per image an Instances on the CPU, in the image's own pixels, with `pred_boxes`
@@ -211,7 +253,9 @@ class GroundingPredictor:
             ImageReadError, OSError: an image cannot be read.
         """
         images = listed(images)
-        request = to_detect(self, prompts, len(images), score_threshold, merge_iou, masks)
+        request = to_detect(
+            self, prompts, len(images), score_threshold, merge_iou, masks, negatives
+        )
         if tile is not None:
             return list(ask_in_tiles(self, images, request, tile))
         return list(self._ask(images, request))
@@ -316,11 +360,3 @@ def _check_options(device: torch.device, options: Mapping[str, Any]) -> None:
         known = ", ".join(repr(name) for name, _ in NOUN_PHRASE_EXTRACTORS)
         raise UsageError(f"phrases must be one of {known}, got {options['phrases']!r}")
     inference_autocast(device, options.get("precision", "fp32"))
-
-
-def tta_in_proportion(
-    model: GLIP, min_size: int, max_size: int, *, flip: bool = True
-) -> GLIPWithTTA:
-    """GLIP's test-time augmentation (400 to 1200, at most 2000) for a model of another size."""
-    sizes = [round(min_size * percent / 100) for percent in TTA_PERCENT]
-    return GLIPWithTTA(model, min_sizes=sizes, max_size=round(max_size * 1.5), flip=flip)

@@ -25,6 +25,7 @@ from ..config import named_setting
 from ..errors import ConfigError
 from ..modeling import GLIP
 from ..modeling.precision import inference_autocast
+from ..modeling.tta import tta_in_proportion
 from ..seeding import seed as draw_anew
 from ..signals import Stopped, StopSignals, passed_to_processes
 from .ema import ModelEMA
@@ -33,7 +34,6 @@ from .freezing import FrozenParts, freeze_all_but, parameter_table
 from .hooks import Evaluation, WeightDecayStepHook, Writer, build_writers
 from .optim import build_optimizer
 from .patience import Patience, TrainingEnded
-from .predictor import tta_in_proportion
 from .saving import Saving, resuming_command
 from .setup import (
     find_resumed,

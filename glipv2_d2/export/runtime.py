@@ -110,7 +110,7 @@ class ExportedGLIP(GLIP):
 
     def text_features(self, tokens: TokenizedPrompts) -> TextFeatures:
         """See GLIP.text_features; what was learned about a prompt is in the export's words."""
-        return self.text_cache.encode(tokens)
+        return self.text_cache.encode(tokens).with_exemplars(tokens)
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:

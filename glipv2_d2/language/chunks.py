@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from ..errors import PromptError
 from .prompt import SEPARATOR, Prompt, clean_name
 from .tokenized import Tokenizer, check_length
+from .words import ClassNames, words_of_classes
 
 __all__ = ["split_vocabulary"]
 
 
 def split_vocabulary(
     tokenizer: Tokenizer,
-    names: Sequence[str],
+    names: ClassNames,
     class_ids: Sequence[int] | None = None,
     size: int | None = None,
     separator: str = SEPARATOR,
@@ -22,7 +23,8 @@ def split_vocabulary(
 
     Args:
         tokenizer: tells the number of tokens of names and prompts.
-        names: the class names.
+        names: the class names; of a class that has several words, a list of them. Its words may
+            be in two prompts: the best of them counts, see `GroundingPostprocessor.merge`.
         class_ids: their ids, which the prompts keep; 0, 1, 2, ... by default.
         size: at most so many names in a prompt (40 in GLIP's LVIS protocol); None: as many as fit.
         separator: what stands between two names.
@@ -31,14 +33,12 @@ def split_vocabulary(
         PromptTooLongError: one name alone does not fit.
         PromptError: no names, or not one id per name.
     """
-    ids = list(range(len(names)) if class_ids is None else class_ids)
     if not len(names):
         raise PromptError("the vocabulary is empty: give at least one class name")
-    if len(ids) != len(names):
-        raise PromptError(f"{len(names)} class names but {len(ids)} class ids")
+    words, ids = words_of_classes(names, class_ids)
     if size is not None and size < 1:
         raise PromptError(f"a prompt must hold at least one name, got size={size}")
-    cleaned = [clean_name(name) for name in names]
+    cleaned = [clean_name(word) for word in words]
     gap, limit = tokenizer.name_tokens(separator), tokenizer.max_tokens
     result: list[Prompt] = []
     start = 0

@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import PromptError
 from .prompt import SEPARATOR, Prompt
-from .tokenized import TokenizedPrompts, embedding_ids
+from .tokenized import TokenizedPrompts, embedding_ids, exemplars
 from .tokenizer import PromptTokenizer
+from .words import ClassNames, words_of_classes
 
 __all__ = ["ParallelClassTokenizer"]
 
@@ -69,11 +70,17 @@ class ParallelClassTokenizer(PromptTokenizer):
             own = [[span in phrase for span in spans] for phrase in prompt.spans]
             maps.append(torch.zeros(len(prompt), size[1], dtype=torch.bool))
             maps[-1][:, : len(spans)] = torch.tensor(own)
-        return TokenizedPrompts(input_ids, mask, maps, embedding_ids=embedding_ids(prompts))
+        return TokenizedPrompts(
+            input_ids,
+            mask,
+            maps,
+            embedding_ids=embedding_ids(prompts),
+            exemplars=exemplars(prompts),
+        )
 
     def split(
         self,
-        names: Sequence[str],
+        names: ClassNames,
         class_ids: Sequence[int] | None = None,
         size: int | None = None,
         separator: str = SEPARATOR,
@@ -85,7 +92,8 @@ class ParallelClassTokenizer(PromptTokenizer):
         """
         if not len(names):
             raise PromptError("the vocabulary is empty: give at least one class name")
-        return Prompt.split(names, len(names) if size is None else size, class_ids, separator)
+        size = len(words_of_classes(names)[0]) if size is None else size
+        return Prompt.split(names, size, class_ids, separator)
 
     def words(self, ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The words of classes by their ids: token ids (K, W) and mask (K, W) bool."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..errors import PromptError, printable
 from .spans import Span, phrase_text, span_problem
+from .words import ClassNames, Exemplar, words_of_classes
 
 # Kinds of prompts with a task of their own, and the head of `GLIPv2` that learns it.
 TASKS = {"question": "vqa_head", "caption": "caption_head"}
@@ -95,12 +96,14 @@ class Prompt:
             question or caption may have none; a caption without is to be continued.
         names: K strings for people.
         class_ids: K contiguous class ids, global to the vocabulary that the prompt is a part of;
-            two phrases with one id are the same class.
+            two phrases with one id are the same class. `NEGATIVE` (-1) is no class: what these
+            phrases describe best is not detected, see `GroundingPostprocessor.merge`.
         own_span: the `[start, end)` characters of the caption that are about the image, where
             captions of other images stand around it (only these words are masked for masked
             language modeling); None: all of it.
         embedding_id: the tuned embedding that its words carry, see `PromptEmbeddings`; None: the
             words as the language backbone reads them.
+        exemplars: K exemplars, or None for a phrase that is read; (): all are.
 
     Raises:
         PromptError: empty caption (but for a caption that is to be written), no phrases, a span
@@ -115,6 +118,7 @@ class Prompt:
     class_ids: tuple[int, ...]
     own_span: Span | None = None
     embedding_id: str | None = None
+    exemplars: tuple[Exemplar | None, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -136,10 +140,13 @@ class Prompt:
         set_field(self, "spans", _as_tuples(self.spans))
         set_field(self, "names", tuple(str(name) for name in self.names))
         set_field(self, "class_ids", tuple(int(i) for i in self.class_ids))
-        if not len(self.spans) == len(self.names) == len(self.class_ids):
+        set_field(self, "exemplars", tuple(self.exemplars))
+        seen = self.exemplars or self.names
+        if not len(self.spans) == len(self.names) == len(self.class_ids) == len(seen):
             raise PromptError(
-                f"spans, names and class_ids must have one entry per phrase, got "
-                f"{len(self.spans)}, {len(self.names)} and {len(self.class_ids)}"
+                f"spans, names and class_ids must have one entry per phrase, and exemplars too or "
+                f"none, got {len(self.spans)}, {len(self.names)}, {len(self.class_ids)} and "
+                f"{len(self.exemplars)}"
             )
         for name, phrase in zip(self.names, self.spans):
             if not phrase:
@@ -300,7 +307,7 @@ class Prompt:
     @classmethod
     def split(
         cls,
-        names: Sequence[str],
+        names: ClassNames,
         size: int,
         class_ids: Sequence[int] | None = None,
         separator: str = SEPARATOR,
@@ -311,10 +318,8 @@ class Prompt:
         """
         if size < 1:
             raise PromptError(f"a prompt must hold at least one name, got size={size}")
-        ids = list(range(len(names)) if class_ids is None else class_ids)
-        if len(ids) != len(names):
-            raise PromptError(f"{len(names)} names but {len(ids)} class ids")
+        words, ids = words_of_classes(names, class_ids)
         return [
-            cls.from_classes(names[i : i + size], ids[i : i + size], separator)
-            for i in range(0, len(names), size)
+            cls.from_classes(words[i : i + size], ids[i : i + size], separator)
+            for i in range(0, len(words), size)
         ]

@@ -5,6 +5,8 @@ One rule for `GroundingPredictor`, `detect.py` and `export_model.py`:
 * with [brackets] it is a caption and the brackets mark its phrases: "a [red kite] above a [dog]";
 * names between commas, semicolons, stops or line ends, and a name alone, are classes as they are
   written: "trash can, steering wheel", "trash can . red heart .", "legging";
+* of names between commas *and* semicolons the semicolons separate classes, and the commas words
+  that mean the same class: "cat, kitten; dog", "person, man, woman;" (as in ODISE's demo);
 * an English sentence is a caption whose noun phrases are found: "a man riding a horse".
 
 A sentence has a verb ("the dog is brown", "he rides a horse"), or an article inside ("man riding a
@@ -25,6 +27,7 @@ from . import word_lists as lists
 from .noun_phrases import WORD, ends_phrase, noun_phrase_extractor, question_phrases
 from .prompt import MASK, Prompt, clean_name
 from .spans import Span, span_problem
+from .words import ClassNames
 
 __all__ = ["PROMPT_KINDS", "read_caption", "read_prompt", "read_question"]
 
@@ -42,9 +45,10 @@ _STOP = (
 )
 _LISTED = re.compile(_LISTING)
 _SEPARATOR = re.compile(f"{_LISTING}|{_STOP}", re.IGNORECASE)
+_SEMICOLONS, _COMMAS = ";；", ",，、"
 
 
-def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> list[str] | Prompt:
+def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> ClassNames | Prompt:
     """Read a prompt as a person types it, by the rule in this module's description.
 
     Args:
@@ -53,7 +57,7 @@ def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> list[s
         backend: finds the phrases of a sentence (`noun_phrase_extractor`).
 
     Returns:
-        Class names, or the Prompt of a caption.
+        Class names, a list of them for a class that has several words; or the Prompt of a caption.
 
     Raises:
         PromptError: nothing is left of it, no phrase is found in it, or a class has brackets.
@@ -76,7 +80,7 @@ def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> list[s
         )
     words = [_words(masked[start:end]) for start, end in parts]
     if kind == "classes" or (kind == "auto" and not _is_caption(masked, words)):
-        return _classes([text[start:end] for start, end in parts])
+        return _classes(text, parts, masked)
     spans = []
     for (start, end), part in zip(parts, words):
         sentence = _is_sentence(part)
@@ -184,7 +188,8 @@ def _without_article(part: str) -> Span:
     return (words[first].start() if words else 0, len(part))
 
 
-def _classes(names: list[str]) -> list[str]:
+def _classes(text: str, parts: list[Span], masked: str) -> ClassNames:
+    names = [text[start:end] for start, end in parts]
     for name in names:
         clean_name(name)  # one that cannot be asked for is refused before there is a model
     several = [name for name in names if {"and", "or"} & set(_words(name))]
@@ -193,7 +198,30 @@ def _classes(names: list[str]) -> list[str]:
             f"asked for as one class each: {_quoted(several)}. If they are several, put commas "
             "between them, or mark them with [brackets]"
         )
-    return names
+    starts = [start for start, _ in parts[1:]]
+    behind = [masked[end:start] for (_, end), start in zip(parts, [*starts, len(masked)])]
+    return _with_synonyms(names, behind)
+
+
+def _with_synonyms(names: list[str], behind: list[str]) -> ClassNames:
+    """The names as classes, where semicolons and commas separate them and nothing else does.
+
+    Args:
+        behind: the separators behind each name.
+    """
+    ends_class = [any(mark in separators for mark in _SEMICOLONS) for separators in behind]
+    ends_word = [any(mark in separators for mark in _COMMAS) for separators in behind[:-1]]
+    inner = list(zip(ends_class, ends_word))
+    synonyms = any(word and not end for end, word in inner)
+    if not any(ends_class) or not synonyms or not all(map(any, inner)):
+        return names
+    classes: list[list[str]] = [[]]
+    for name, end in zip(names, ends_class):
+        classes[-1].append(name)
+        classes += [[]] if end else []
+    one_each = " and ".join(f"({_quoted(words)})" for words in classes if len(words) > 1)
+    _warn(f"one class each, between semicolons: {one_each}. To ask for classes put commas alone")
+    return [words[0] if len(words) == 1 else words for words in classes if words]
 
 
 def _caption(text: str, spans: list[Span]) -> Prompt:

@@ -13,6 +13,7 @@ from ..errors import PromptTooLongError
 from .positive_map import own_words, positive_map
 from .prompt import SEPARATOR, Prompt
 from .spans import Span
+from .words import ClassNames, Exemplar
 
 
 @dataclass
@@ -29,6 +30,7 @@ class TokenizedPrompts:
         causal: (B,) bool, the prompts in which no word sees a later one; None: none of them.
         seen_by_image: (B,) bool, the prompts that the image attends to; None: all of them.
         embedding_ids: B tuned embeddings, or None for a prompt that has none; None: no prompt has.
+        exemplars: of B prompts those of their phrases, see `Prompt`; None: no prompt has any.
     """
 
     input_ids: Tensor
@@ -38,6 +40,7 @@ class TokenizedPrompts:
     causal: Tensor | None = None
     seen_by_image: Tensor | None = None
     embedding_ids: Sequence[str | None] | None = None
+    exemplars: Sequence[tuple[Exemplar | None, ...]] | None = None
 
     @classmethod
     def collate(
@@ -82,6 +85,7 @@ class TokenizedPrompts:
             torch.tensor(causal) if any(causal) else None,
             None if all(seen) else torch.tensor(seen),
             embedding_ids(prompts),
+            exemplars(prompts),
         )
 
     def __len__(self) -> int:
@@ -102,6 +106,7 @@ class TokenizedPrompts:
             moved(self.causal),
             moved(self.seen_by_image),
             self.embedding_ids,
+            self.exemplars,
         )
 
 
@@ -109,6 +114,12 @@ def embedding_ids(prompts: Sequence[Prompt]) -> list[str | None] | None:
     """The tuned embeddings of prompts, see `TokenizedPrompts`."""
     ids = [prompt.embedding_id for prompt in prompts]
     return None if ids.count(None) == len(ids) else ids
+
+
+def exemplars(prompts: Sequence[Prompt]) -> list[tuple[Exemplar | None, ...]] | None:
+    """The exemplars of prompts, see `TokenizedPrompts`."""
+    given = [prompt.exemplars for prompt in prompts]
+    return given if any(given) else None
 
 
 class Tokenizer(Protocol):
@@ -137,7 +148,7 @@ class Tokenizer(Protocol):
 
     def split(
         self,
-        names: Sequence[str],
+        names: ClassNames,
         class_ids: Sequence[int] | None = None,
         size: int | None = None,
         separator: str = SEPARATOR,

@@ -19,6 +19,7 @@ from .pretrained_names import resolve_pretrained
 from .prompt import SEPARATOR, Prompt, shorten
 from .spans import Span
 from .tokenized import TokenizedPrompts
+from .words import ClassNames
 
 __all__ = ["PromptTokenizer"]
 
@@ -249,7 +250,7 @@ class PromptTokenizer:
 
     def split(
         self,
-        names: Sequence[str],
+        names: ClassNames,
         class_ids: Sequence[int] | None = None,
         size: int | None = None,
         separator: str = SEPARATOR,

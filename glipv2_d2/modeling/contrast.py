@@ -15,6 +15,9 @@ from .text import TextFeatures
 
 __all__ = ["ContrastTargets", "RegionWordContrast", "sample_positions"]
 
+# In `word_like` a region differs from its word by as much as words do from each other.
+WORD_NOISE = 1.0
+
 
 class RegionWordContrast(TaskHead):
     """Regions of a batch against the words of all its prompts, before vision and language meet.
@@ -145,6 +148,28 @@ class RegionWordContrast(TaskHead):
         """(B, T, D) of unit length; padded tokens hold numbers of no meaning."""
         with without_autocast(text.hidden.device.type):
             return self._embed(self.word_projection, text.hidden)
+
+    def word_like(self, region: torch.Tensor, known_words: torch.Tensor) -> torch.Tensor:
+        """The word (L,) that projects to where a region is: the inverse of `embed_words`.
+
+        Many do; of these the one that is likeliest where words are normally distributed, with the
+        mean and covariance of `known_words`: their linear least-squares estimate from projections.
+
+        Args:
+            region: of `embed_regions`, or a mean of such, (D,).
+            known_words: `hidden` of some words, (n, L); the more unlike, the better.
+        """
+        words = known_words.double()
+        weight, bias = (p.detach().double() for p in self.word_projection.parameters())
+        projected = words @ weight.T + bias
+        mean = projected.mean(dim=0)
+        target = F.normalize(region.double(), dim=-1) * projected.norm(dim=1).mean()
+        centered = projected - mean
+        spread = centered.T @ centered / len(words)
+        noise = WORD_NOISE * spread.diagonal().mean() * torch.eye(len(spread)).to(spread)
+        gain = torch.linalg.solve(spread + noise, (target - mean))
+        offset = (words - words.mean(dim=0)).T @ (centered @ gain) / len(words)
+        return (words.mean(dim=0) + offset).to(known_words.dtype)
 
     def _embed(self, projection: nn.Linear, features: torch.Tensor) -> torch.Tensor:
         return F.normalize(projection(features.to(projection.weight.dtype)), dim=-1)

@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import torch
 from detectron2.structures import Boxes, Instances
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou
 
 from ..language.phrase_list import PhraseList
 from ..language.positive_map import ClassMap
 from ..language.prompt import Prompt
+from ..language.words import NEGATIVE
 from .boxes import InclusiveBoxCoder, to_continuous
 
-__all__ = ["Detections", "GroundingPostprocessor", "classes_asked_twice"]
+__all__ = ["Detections", "GroundingPostprocessor", "deferred_classes"]
 
 
 class Detections(NamedTuple):
@@ -84,8 +85,8 @@ class GroundingPostprocessor:
             image_size: (height, width) of the network's input without padding; boxes are clipped to
                 it.
             prompt_index: of the prompt among the image's own.
-            deferred: ids of classes that other prompts of the image ask for, too (see
-                `classes_asked_twice`): their candidates are left for the NMS of `merge`.
+            deferred: ids of classes whose candidates are left for the NMS of `merge`, see
+                `deferred_classes`.
         """
         levels = [
             self._candidates(*level, class_map)
@@ -99,13 +100,18 @@ class GroundingPostprocessor:
         return _concatenate([self._best(self._nms(own)), others])
 
     def merge(self, chunks: Sequence[Detections], deferred: Collection[int] = ()) -> Detections:
-        """Detections of one image for several prompts, best first.
+        """Detections of one image for all its prompts, best first.
 
         Of a class that several prompts asked for (`deferred`, as given to `detect`) the phrases of
-        all prompts go through one NMS: at each place the best of them counts.
+        all prompts go through one NMS: at each place the best of them counts. Then a box is left
+        out where a negative (`NEGATIVE`) of any prompt scores better in a box that overlaps it by
+        more than the NMS's threshold; and so are the negatives.
         """
-        own, others = _split(_concatenate(chunks), deferred)
+        candidates, negatives = _split(_concatenate(chunks), {NEGATIVE} & set(deferred))
+        own, others = _split(candidates, deferred)
         merged = _concatenate([own, self._nms(others)])
+        if NEGATIVE in deferred:
+            merged = merged.select(~self._beaten(merged, negatives))
         best = merged.scores.argsort(descending=True, stable=True)
         return merged.select(best[: self.detections_per_image])
 
@@ -144,6 +150,12 @@ class GroundingPostprocessor:
         )
         return detections.select(keep)
 
+    def _beaten(self, found: Detections, negatives: Detections) -> torch.Tensor:
+        """(n,) bool, those of `found` that a negative describes better."""
+        boxes, others = (to_continuous(x.boxes.double()) for x in (found, negatives))
+        better = negatives.scores > found.scores[:, None]
+        return (better & (box_iou(boxes, others) > self.nms_threshold)).any(dim=1)
+
     def _best(self, detections: Detections) -> Detections:
         limit = self.detections_per_prompt
         if len(detections.scores) <= limit:
@@ -151,10 +163,12 @@ class GroundingPostprocessor:
         return detections.select(detections.scores >= detections.scores[limit - 1])
 
 
-def classes_asked_twice(prompts: Sequence[Prompt]) -> frozenset[int]:
-    """Ids of the classes that more than one of an image's prompts asks for."""
+def deferred_classes(prompts: Sequence[Prompt]) -> frozenset[int]:
+    """Ids of the classes that more than one of an image's prompts asks for, and `NEGATIVE` where a
+    prompt has negatives: these bear on what all prompts find, and take no place among the best of
+    one."""
     asked = Counter(i for prompt in prompts for i in set(prompt.class_ids))
-    return frozenset(i for i, count in asked.items() if count > 1)
+    return frozenset(i for i, count in asked.items() if count > 1 or i == NEGATIVE)
 
 
 def _split(detections: Detections, classes: Collection[int]) -> tuple[Detections, Detections]:

@@ -18,7 +18,10 @@ from .meta_arch import GLIP
 from .meta_arch.inference import prompts_to_ask
 from .vocabulary import prompts_of
 
-__all__ = ["GLIPWithTTA"]
+__all__ = ["GLIPWithTTA", "tta_in_proportion"]
+
+# Of the usual size: 400, 500, ..., 1200 where that is 800.
+TTA_PERCENT = (50, 62.5, 75, 87.5, 100, 112.5, 125, 137.5, 150)
 
 
 class GLIPWithTTA(nn.Module):
@@ -167,3 +170,11 @@ class GLIPWithTTA(nn.Module):
 def _mirrored(boxes: Boxes, width: int) -> Boxes:
     x1, y1, x2, y2 = boxes.tensor.unbind(dim=1)
     return Boxes(torch.stack((width - x2, y1, width - x1, y2), dim=1))
+
+
+def tta_in_proportion(
+    model: GLIP, min_size: int, max_size: int, *, flip: bool = True
+) -> GLIPWithTTA:
+    """GLIP's test-time augmentation (400 to 1200, at most 2000) for a model of another size."""
+    sizes = [round(min_size * percent / 100) for percent in TTA_PERCENT]
+    return GLIPWithTTA(model, min_sizes=sizes, max_size=round(max_size * 1.5), flip=flip)

@@ -15,7 +15,12 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from glip_commands.main import main
-from glipv2_d2.checkpoint import load_weights, save_prompt
+from glipv2_d2.checkpoint import (
+    load_weights,
+    release_state,
+    save_prompt,
+    save_safetensors,
+)
 from glipv2_d2.cli.detection.images import Found, process
 from glipv2_d2.config import get_config
 from glipv2_d2.language import Prompt
@@ -120,6 +125,40 @@ def test_one_image_with_a_caption(tiny_weights, photos, tmp_path):
     assert {d["phrase"] for d in report["detections"]} <= {"red kite", "dog"}
 
 
+def test_several_words_of_a_class_and_negatives(tiny_weights, photos, tmp_path):
+    options = ("--threshold", "0.0", "--negatives", "bus, shop window")
+    for name, given in (("with", options), ("without", options[:2])):
+        run(tiny_weights, photos / "b.jpg", tmp_path / name, *given, prompt="cat, kitten; red kite")
+    found, more = (
+        json.loads((tmp_path / name / "detections.json").read_text())
+        for name in ("with", "without")
+    )
+    assert found["negatives"] == "bus, shop window" and more["negatives"] == ""
+    assert {d["phrase"] for d in more["detections"]} == {"cat", "red kite"}  # no "kitten"
+    assert {d["phrase"] for d in found["detections"]} <= {"cat", "red kite"}
+    assert 0 < len(found["detections"]) < len(more["detections"])
+
+
+def test_exemplars(photos, tmp_path):
+    config = "tests/support/tiny_probe.py"  # with the contrast
+    torch.manual_seed(0)
+    model = instantiate(get_config(config).model)
+    weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
+    box, other = f"{photos / 'a.png'}:10,12,50,44=bolt", f"{photos / 'a.jpg'}:0,0,40,30=bolt"
+    options = ["--exemplar", box, "--exemplar", other, "--exemplar-words", "cat, dog, red kite"]
+    options += ["--config-file", config, "--threshold", "0.0"]
+    output = tmp_path / "out"
+    arguments = (weights, photos / "b.jpg", output, "model.postprocessor.score_threshold=0.0")
+    assert run(*arguments, *options, prompt="cat") == 0
+    report = json.loads((output / "detections.json").read_text())
+    assert report["exemplars"] == [box, other] and report["kind"] == "classes"
+    found = {(d["class_id"], d["phrase"]) for d in report["detections"]}
+    assert found == {(0, "cat"), (1, "bolt")}
+    assert run(*arguments, *options, prompt="") == 0  # alone
+    report = json.loads((output / "detections.json").read_text())
+    assert {d["phrase"] for d in report["detections"]} == {"bolt"}
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -135,6 +174,14 @@ def test_one_image_with_a_caption(tiny_weights, photos, tmp_path):
         ({"options": ["--merge-iou", "0"]}, r"merge_iou.*\(0, 1\].*got 0"),
         ({"options": ["--batch-size", "0"]}, "batch_size"),
         ({"prompt": "\udcff\udcfe"}, "UTF-8"),
+        ({"options": ["--exemplar", "b.jpg:1,2,3=star"]}, "an exemplar is FILE:x1,y1,x2,y2=NAME"),
+        ({"options": ["--exemplar", "no.jpg:1,2,3,4"]}, "no image file 'no.jpg' for the exemplar"),
+        (
+            {"options": ["--exemplar", f"{__file__}:1,2,3,4"], "prompt": "a [cat]"},
+            "with class names",
+        ),
+        ({"options": ["--exemplar", f"{__file__}:1,2,3,4"]}, "this model has none"),
+        ({"options": ["--negatives", "fox, a cat"], "weights": "none.pth"}, "'a cat' is asked for"),
         ({"weights": "none.pth"}, "none.pth"),
         ({"options": ["--config-file", "none.py"]}, "none.py"),
         ({"output": "same"}, "could overwrite images there"),

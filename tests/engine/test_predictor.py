@@ -181,6 +181,67 @@ def test_lists_of_strings_with_two_meanings(predictor, count, prompts, message):
         predictor([image()] * count, prompts)
 
 
+def test_several_words_of_a_class(predictor):
+    (kitten,) = predictor(image(), "cat, kitten; dog")
+    listed = predictor([image()] * 3, [["cat", "kitten"], "dog"])
+    assert set(kitten.pred_phrases) == {"cat", "dog"}  # named by the first word
+    assert {*zip(kitten.pred_classes.tolist(), kitten.pred_phrases)} == {(0, "cat"), (1, "dog")}
+    same(listed[2], kitten)
+    same(predictor.set_image(image()).predict([["cat", "kitten"], "dog"]), kitten)
+    per_image = predictor([image()] * 2, [[["cat", "kitten"], ["dog"]], "cat; dog"])
+    same(per_image[0], kitten)
+    (alone,) = predictor(image(), ["cat", "kitten", "dog"])
+    words = alone.scores[alone.pred_classes < 2]
+    assert kitten.scores[kitten.pred_classes == 0][0] == words[0]  # the best of both
+    with pytest.raises(UserError, match=r"2 names and lists .* \[classes\] \* 2"):
+        predictor([image()] * 2, [["cat", "kitten"], "dog"])
+
+
+def test_negatives(predictor):
+    """As if they were classes, but that what they describe better is gone, and they too."""
+    (everything,) = predictor(image(), [*NAMES, "bus", "shop window"])
+    (found,) = predictor(image(), NAMES, negatives=["bus", "shop window"])
+    (plain,) = predictor(image(), NAMES)
+    assert 0 < len(found) < len(plain) and set(found.pred_phrases) <= set(NAMES)
+    left = {*zip(found.pred_classes.tolist(), found.scores.tolist())}
+    assert left < {*zip(everything.pred_classes.tolist(), everything.scores.tolist())}
+    wrong = everything[everything.pred_classes >= 3]
+    better = wrong.scores > found.scores[:, None]
+    assert not (better & (pairwise_iou(found.pred_boxes, wrong.pred_boxes) > 0.61)).any()
+    encoded = predictor.set_image(image())
+    same(encoded.predict("cat, dog, red kite", negatives="bus, shop window"), found)
+    predictor.glip.chunk_size = 2  # in whatever prompt they are
+    (chunks,) = predictor(image(), NAMES, negatives=["bus", "shop window"])
+    predictor.glip.chunk_size = None
+    assert 0 < len(chunks) and set(chunks.pred_phrases) <= set(NAMES)
+    caption = "a [cat] on a [dog]"
+    (beside,) = predictor(image(), caption, negatives=["bus"])  # in a prompt of their own
+    (without,) = predictor(image(), caption)
+    assert {*beside.scores.tolist()} < {*without.scores.tolist()}
+
+
+def test_negatives_with_augmentation(guessing_model):
+    augmented = GroundingPredictor(guessing_model, min_size=64, max_size=128)
+    augmented.use_test_time_augmentation(flip=False)
+    (found,) = augmented(image(), ["cat"], negatives=["bus"])
+    assert set(found.pred_classes.tolist()) <= {0}
+
+
+@pytest.mark.parametrize(
+    ("negatives", "message"),
+    [
+        (["Cat"], "'Cat' is asked for, and is a negative"),
+        ("a cat", "'a cat' is asked for"),
+        ([None], "negatives are names"),
+        (5, "negatives are names"),
+        ("[bus]", "square brackets"),
+    ],
+)
+def test_negatives_that_are_none(predictor, negatives, message):
+    with pytest.raises(PromptError, match=message):
+        predictor(image(), NAMES, negatives=negatives)
+
+
 def test_threshold(predictor):
     scores = predictor(image(), NAMES)[0].scores
     threshold = float(scores.median())

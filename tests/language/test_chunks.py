@@ -43,3 +43,10 @@ def test_bad_splits(tokenizer):
         tokenizer.split(["a"], size=0)
     with pytest.raises(PromptTooLongError, match="tokens, the limit"):
         tokenizer.split(["dog", "dog " * 300])
+
+
+def test_words_of_a_class_keep_its_id(tokenizer):
+    names = [["cat", "kitten", "tabby"], "dog", ("bird",)]
+    prompts = tokenizer.split(names, size=2)
+    assert [p.names for p in prompts] == [("cat", "kitten"), ("tabby", "dog"), ("bird",)]
+    assert [p.class_ids for p in prompts] == [(0, 0), (0, 1), (2,)]

@@ -86,6 +86,30 @@ def test_names(text, names, caplog):
 
 
 @pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("cat, kitten; dog", [["cat", "kitten"], "dog"]),
+        ("dog; cat, kitten.", ["dog", ["cat", "kitten"]]),
+        ("person, man, woman;", [["person", "man", "woman"]]),
+        ("cat, kitten;\ndog, puppy;\nbird", [["cat", "kitten"], ["dog", "puppy"], "bird"]),
+        ("猫、小猫；狗", [["猫", "小猫"], "狗"]),
+        # As ever: one kind of separator, a stop or line end among them, or a comma within a name.
+        ("cat; dog", ["cat", "dog"]),
+        ("cat, dog", ["cat", "dog"]),
+        ("cat, kitten; dog. bird", ["cat", "kitten", "dog", "bird"]),
+        ("cat, kitten\ndog; bird", ["cat", "kitten", "dog", "bird"]),
+        ("1,000 piece puzzle; peeler (fruit, vegetables)", None),
+    ],
+)
+def test_several_words_of_a_class(text, classes, caplog):
+    classes = classes or text.split("; ")
+    assert read_prompt(text) == read_prompt(text, "classes") == classes
+    told = [words for words in classes if isinstance(words, list)]
+    assert len(caplog.records) == bool(told)  # whoever meant classes sees it
+    assert all(f"({', '.join(map(repr, words))})" in caplog.text for words in told)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("a dog", ["dog"]),

@@ -228,3 +228,20 @@ def test_errors_name_the_remedy():
     levels, text = features_of(targets)
     with pytest.raises(ValueError, match="9 positions, the pyramid has 17"):
         make_contrast()(levels, text, ContrastTargets(*targets))
+
+
+def test_the_word_like_a_region_projects_to_where_the_region_is(monkeypatch):
+    """Where words vary in as many directions as are projected, and all as far, it is that word."""
+    monkeypatch.setattr("glipv2_d2.modeling.contrast.WORD_NOISE", 1e-9)
+    contrast = make_contrast().double()
+    size = contrast.word_projection.out_features
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randn(200, size, generator=generator).double()
+    places = places / places.norm(dim=1, keepdim=True)
+    others = places @ torch.randn(size, TEXT_CHANNELS - size, generator=generator).double()
+    known = torch.cat((places, 3 + others), dim=1)
+    with torch.no_grad():
+        contrast.word_projection.weight.copy_(torch.eye(size, TEXT_CHANNELS))
+        contrast.word_projection.bias.zero_()
+    words = torch.stack([contrast.word_like(5 * place, known) for place in places[:10]])
+    torch.testing.assert_close(words, known[:10], rtol=0, atol=1e-6)

@@ -9,11 +9,12 @@ from detectron2.structures import Boxes, Instances
 
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.positive_map import ClassMap
+from glipv2_d2.language.words import NEGATIVE
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.postprocessing import (
     Detections,
     GroundingPostprocessor,
-    classes_asked_twice,
+    deferred_classes,
 )
 
 TOKENS = 9
@@ -254,8 +255,37 @@ def test_candidates_of_deferred_classes_are_left_for_the_merge():
 
 def test_which_classes_are_asked_twice():
     prompts = [prompt([4, 9, 9]), prompt([1, 4]), prompt([2])]
-    assert classes_asked_twice(prompts) == {4}  # 9 has two names in one prompt
-    assert classes_asked_twice(prompts[:1]) == set()
+    assert deferred_classes(prompts) == {4}  # 9 has two names in one prompt
+    assert deferred_classes(prompts[:1]) == set()
+
+
+def test_a_box_that_a_negative_describes_better_is_left_out():
+    """Three classes at one place and one elsewhere; the negative beats what scores less than it."""
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9], [0, 2, 9, 9], [40, 40, 49, 49]])
+    first = found(boxes, torch.tensor([0.9, 0.5, 0.4, 0.3]), torch.tensor([0, 1, 2, 2]))
+    negative = found(boxes[:1], torch.tensor([0.6]), torch.tensor([NEGATIVE]))
+    postprocessor = make(nms_threshold=0.6)
+    merged = postprocessor.merge([first, negative], deferred={NEGATIVE})
+    assert merged.scores.tolist() == pytest.approx([0.9, 0.3])  # IoU 0.8 of the third
+    assert merged.classes.tolist() == [0, 2]
+    looser = make(nms_threshold=0.85).merge([first, negative], deferred={NEGATIVE})
+    assert looser.scores.tolist() == pytest.approx([0.9, 0.4, 0.3])
+    tie = negative._replace(scores=torch.tensor([0.5]))
+    assert postprocessor.merge([first, tie], deferred={NEGATIVE}).classes.tolist() == [0, 1, 2]
+
+
+def test_negatives_take_no_place_of_a_prompt_and_are_never_detected():
+    parts = levels(seed=5)
+    limited = make(detections_per_prompt=3, nms_threshold=0.3)
+    alone = limited.detect(*parts, ClassMap.build(prompt([4]), positive_map(1)), SIZE)
+    both = prompt([4, NEGATIVE])
+    assert deferred_classes([both]) == {NEGATIVE}
+    class_map = ClassMap.build(both, positive_map(2))
+    chunk = limited.detect(*parts, class_map, SIZE, deferred={NEGATIVE})
+    assert (chunk.classes == 4).sum() == len(alone.classes) == 3
+    assert (chunk.classes == NEGATIVE).sum() > 3
+    left = limited.merge([chunk], deferred={NEGATIVE})
+    assert set(left.classes.tolist()) == {4} and len(left.classes) < 3
 
 
 def test_class_names_of_several_prompts():

@@ -11,7 +11,7 @@ import numpy as np
 from detectron2.structures import Instances
 from PIL import Image
 
-from ...engine.asked import PromptLike
+from ...engine.asked import Negatives, PromptLike
 from ...engine.predictor import GroundingPredictor
 from ...errors import ConfigError, PromptError, UserError
 from ...files import whole_file
@@ -47,9 +47,16 @@ class Batch(NamedTuple):
     total: int
 
 
-def detecting(predictor: GroundingPredictor, prompt: PromptLike, tile: int | None = None) -> Ask:
+def detecting(
+    predictor: GroundingPredictor,
+    prompt: PromptLike,
+    negatives: Negatives = (),
+    tile: int | None = None,
+) -> Ask:
     """Finds what a prompt names."""
-    return lambda images: [Found(instances) for instances in predictor(images, prompt, tile=tile)]
+    return lambda images: [
+        Found(instances) for instances in predictor(images, prompt, negatives=negatives, tile=tile)
+    ]
 
 
 def tell_progress(batch: Batch) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from ...errors import PromptError, UsageError
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts, Tokenizer
+from ...language.words import ClassNames
 from ..boxes import to_inclusive
 from ..heads import (
     GroundingHead,
@@ -135,7 +136,7 @@ class GLIP(nn.Module):
         """The task heads of one role at inference."""
         return [head for head in self.task_heads.values() if isinstance(head, role)]
 
-    def set_vocabulary(self, names: Sequence[str]) -> None:
+    def set_vocabulary(self, names: ClassNames) -> None:
         """Classes to look for in inputs without a prompt; `pred_classes` index `names`."""
         self.vocabulary_prompts = self.tokenizer.split(names, size=self.chunk_size)
 
@@ -282,7 +283,8 @@ class GLIP(nn.Module):
     def text_features(self, tokens: TokenizedPrompts) -> TextFeatures:
         """The words of prompts before fusion, those of tuned prompts with what was learned."""
         encode = self.language_backbone if self.training else self.text_cache.encode
-        return self.prompt_embeddings(encode(tokens), tokens.embedding_ids)
+        text = self.prompt_embeddings(encode(tokens), tokens.embedding_ids)
+        return text.with_exemplars(tokens)
 
     def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
         """Fusion neck and head on B pairs of image and prompt."""

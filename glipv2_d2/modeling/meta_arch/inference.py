@@ -14,7 +14,7 @@ from ...language.prompt import TASKS, Prompt
 from ...language.prompt_text import read_caption
 from ..heads import AnsweringHead, GroundingOutput, RefiningHead, TaskHead, WritingHead
 from ..heads.presence import PresenceHead
-from ..postprocessing import ClassMap, Detections, classes_asked_twice
+from ..postprocessing import ClassMap, Detections, deferred_classes
 from ..vocabulary import prompts_of
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class InferencePass:
         """The detections of each image for all its prompts together, best first."""
         model, sizes = self.model, self.images.sizes
         anchors = model.anchors(self.images.features)
-        deferred = [classes_asked_twice(asked) for asked in self.prompts]
+        deferred = [deferred_classes(asked) for asked in self.prompts]
         parts: list[list[Detections]] = [[] for _ in self.prompts]
         for number, pairs in enumerate(self.batches):
             fused = self._fuse(number)

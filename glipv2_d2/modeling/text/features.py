@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
+
+from ...errors import PromptError
+from ...language.tokenized import TokenizedPrompts
 
 __all__ = ["TextFeatures"]
 
@@ -42,3 +46,26 @@ class TextFeatures:
             None if self.causal is None else self.causal[prompts],
             None if self.seen_by_image is None else self.seen_by_image[prompts],
         )
+
+    def with_exemplars(self, tokens: TokenizedPrompts) -> TextFeatures:
+        """The features with the exemplars of the prompts in place of their phrases' words.
+
+        Raises:
+            PromptError: an exemplar has another number of channels.
+        """
+        if tokens.exemplars is None:
+            return self
+        hidden = self.hidden.clone()
+        for row, positive_map, exemplars in zip(hidden, tokens.positive_maps, tokens.exemplars):
+            for of_phrase, exemplar in zip(positive_map, exemplars):
+                if exemplar is None:
+                    continue
+                vector = row.new_tensor(exemplar.vector)
+                if len(vector) != row.shape[1]:
+                    raise PromptError(
+                        f"the exemplar {exemplar.name!r} has {len(vector)} channels, and words of "
+                        f"this model have {row.shape[1]}: make it with this model"
+                    )
+                row[of_phrase] = torch.lerp(vector, row[of_phrase], exemplar.text_weight)
+        change = hidden - self.hidden
+        return replace(self, hidden=hidden, embedded=self.embedded + change)
