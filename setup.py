@@ -48,6 +48,15 @@ CLIP = ["open_clip_torch>=2.24"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 # The tokenizer, METEOR and SPICE of COCO's caption evaluation: 104 MB, and they need java.
 CAPTIONS = ["pycocoevalcap>=1.2"]
+# make docs, and the notebooks that CI runs. Zensical follows Material for MkDocs, whose makers end
+# its maintenance in 2027; mkdocstrings reads the docstrings.
+DOCS = [
+    "zensical>=0.0.73",
+    "mkdocstrings-python>=2.0",
+    "latex2mathml>=3.77",
+    "nbclient>=0.10",
+    "ipykernel>=6.29",
+]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -95,6 +104,7 @@ setup(
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
         "test": TEST + DEMO + CLIP + EXPORT,  # the tests render scenes
+        "docs": DOCS,
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={
