@@ -38,6 +38,8 @@ def readme() -> str:
 CONFIGS = ["glipv2_d2.configs"] + [
     f"glipv2_d2.configs.{name}" for name in find_namespace_packages(str(ROOT / "configs"))
 ]
+# weights/, of the demo's models, likewise: 31 MB, so that `glip detect` works at once.
+WEIGHTS = "glipv2_d2.weights"
 
 # setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
 # lvis and webdataset: what our evaluator and our tar shards are compared with.
@@ -82,11 +84,16 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    packages=find_packages(include=["glip_commands", "glipv2_d2", "glipv2_d2.*"]) + CONFIGS,
-    package_dir={"glipv2_d2.configs": "configs"},
-    package_data={"glipv2_d2": ["py.typed"], "glipv2_d2.data.datasets": ["*.yaml"]},
+    packages=find_packages(include=["glip_commands", "glipv2_d2", "glipv2_d2.*"])
+    + [*CONFIGS, WEIGHTS],
+    package_dir={"glipv2_d2.configs": "configs", WEIGHTS: "weights"},
+    package_data={
+        "glipv2_d2": ["py.typed"],
+        "glipv2_d2.data.datasets": ["*.yaml"],
+        WEIGHTS: ["*.safetensors"],
+    },
     install_requires=[
-        "click>=8.2",
+        "click>=8.4",
         "torch>=2.4",
         "torchvision>=0.19",
         "timm>=1.0.9",

@@ -17,10 +17,12 @@ def ask(**options: Any) -> int:
     """Answer a question about images and folders, and draw what it speaks of.
 
     \b
-    glip ask photo.jpg "what color is the star?" --config-file CONFIG \\
-        --weights WEIGHTS --output out
+    glip ask photo.jpg "what color is the star?" --output out
+    glip ask photo.jpg "what color is the car?" --config-file my_config.py \\
+        --weights my.pth --output out
 
-    The model has a vqa_head. The question comes last; images and KEY=VALUE are as in `glip detect`.
+    The model has a vqa_head; without one it is the demo's, which knows colored shapes and nothing
+    else. The question comes last; images and KEY=VALUE are as in `glip detect`.
     What the question speaks of stands in [brackets], "what color is the [star]?", or else its noun
     phrases are found. Of each the best box is shown, and of the answer, where the model was trained
     to ground it.

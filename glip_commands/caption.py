@@ -21,9 +21,11 @@ def caption(**options: Any) -> int:
     """Write captions of images and folders, and draw what they speak of.
 
     \b
-    glip caption photo.jpg --config-file CONFIG --weights WEIGHTS --output out
+    glip caption photo.jpg --output out
+    glip caption photo.jpg --config-file my_config.py --weights my.pth --output out
 
-    The model has a caption_head. Images and KEY=VALUE are as in `glip detect`. Of each noun phrase
+    The model has a caption_head; without one it is the demo's, which knows colored shapes and
+    nothing else. Images and KEY=VALUE are as in `glip detect`. Of each noun phrase
     of a caption the best box is shown.
 
     The captions are printed, an image a line. With --output there are a picture per image, the

@@ -4,13 +4,65 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 # Of `glipv2_d2.engine.transfer`, which is not imported for a help page.
 MODES = ("full", "head", "linear", "prompt", "language")
+# Of `glipv2_d2.model_zoo`.
+MODELS = (
+    "glip_t_a", "glip_t_b", "glip_t_c", "glip_t", "glip_t_lvis_best", "glip_l",
+    "glip_scenes", "glipv2_scenes",
+)  # fmt: skip
+# It is here, and all tasks are in it.
+DEFAULT_MODEL = "glipv2_scenes"
+
+
+def completing(*names: str, files: bool = False) -> Callable:
+    """A `shell_complete`: names, and files of one's own."""
+
+    def complete(_: click.Context, __: click.Parameter, start: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in names if name.startswith(start)]
+        # The shell looks for files where no name fits.
+        return [CompletionItem(start, type="file"), *found] if files else found
+
+    return complete
+
+
+def _shipped_configs() -> list[str]:
+    """As `glipv2_d2.config.resolve_config` finds them, in a clone or an installed package."""
+    here = Path(__file__).resolve().parents[1]
+    folder = next((f for f in (here / "glipv2_d2/configs", here / "configs") if f.is_dir()), here)
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
+    return sorted(name for name in names if not name.startswith("common/"))
+
+
+def complete_config(context: click.Context, option: click.Parameter, start: str) -> list:
+    """A `shell_complete`: names of shipped configs, and files of one's own."""
+    return completing(*_shipped_configs(), files=True)(context, option, start)
+
+
+# Which model a command uses; see `glipv2_d2.model_zoo.find_model`.
+_MODEL: dict[str, dict[str, Any]] = {
+    "--model": {
+        "default": "", "metavar": "NAME", "shell_complete": completing(*MODELS),
+        "help": f"config and weights by a name: {', '.join(MODELS)}",
+    },
+    "--config-file": {
+        "default": "", "metavar": "FILE", "shell_complete": complete_config,
+        "help": "LazyConfig: path, or name of a shipped one (default: what the weights say)",
+    },
+    "--weights": {
+        "default": "", "metavar": "FILE", "shell_complete": completing(*MODELS, files=True),
+        "help": ".safetensors or .pth, official GLIP too, or a name as of --model",
+    },
+}  # fmt: skip
+MODEL = [click.Option([name], **settings) for name, settings in _MODEL.items()]
 
 
 class PackageCommand(click.Command):
@@ -29,12 +81,37 @@ class PackageCommand(click.Command):
         return command(super().invoke)(context)
 
 
+def model_options(function: Callable[..., int] | None = None, *, default: str = "") -> Callable:
+    """The options `--model`, `--config-file` and `--weights`: the command gets the last two, found.
+
+    Args:
+        function: what the command does.
+        default: the model where none of the options is given; empty: they must be.
+    """
+    if function is None:
+        return lambda function: model_options(function, default=default)
+
+    @wraps(function)
+    def with_model(model: str, config_file: str, weights: str, **options: Any) -> int:
+        from glipv2_d2.model_zoo import find_model
+
+        if default and not (model or config_file or weights):
+            model = default
+            click.echo(f"model: {model}, of the demo; --model NAME gives another", err=True)
+        found = find_model(model, config_file, weights)
+        return function(config_file=found.config, weights=found.weights, **options)
+
+    decorated: Callable = with_model
+    for name, settings in reversed(_MODEL.items()):
+        decorated = click.option(name, **settings)(decorated)
+    return decorated
+
+
 def text_options(function: Callable) -> Callable:
     """The options that `glip ask` and `glip caption` share."""
     for option in reversed(
         (
-            click.option("--config-file", required=True, help="path, or name of a shipped config"),
-            click.option("--weights", required=True, help=".safetensors or .pth"),
+            model_options(default=DEFAULT_MODEL),
             click.option("--output", help="folder for pictures and the report; default: none"),
             click.option("--json", is_flag=True, help="print the report instead of the texts"),
             click.option("--phrases", default="rules", help='finds phrases: "rules", "spacy", ...'),
@@ -69,8 +146,7 @@ def sweep_options(function: Callable) -> Callable:
     for option in reversed(
         (
             click.argument("opts", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]..."),
-            click.option("--config-file", required=True, help="LazyConfig of the model"),
-            click.option("--weights", required=True, help="what train.init_checkpoint takes"),
+            model_options,
             click.option(
                 "--mode", "modes", default="full", callback=listed(str, *MODES),
                 help=f"of fine-tuning, one or several: {','.join(MODES)} (default: full)",

@@ -40,6 +40,8 @@ def convert(**options: Any) -> int:
     tensor: where it went, or why it is not needed; a tensor that is neither is an error. The result
     is compared with the model of the config that it fits.
 
+    SOURCE may be a name that --model takes elsewhere (glip_t).
+
     With --config-file: a release file of a training run's checkpoint (or of an official GLIP),
     small and with notes on how it was made. The averaged weights are taken where the checkpoint has
     them, stored as float16, without a frozen language backbone that comes with its own pretrained

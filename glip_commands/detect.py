@@ -4,15 +4,14 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run
+from glip_commands.command import DEFAULT_MODEL, PackageCommand, model_options, run
 
 
 @click.command(cls=PackageCommand, short_help="Find what a prompt names, in images and folders.")
 @click.argument(
     "given", nargs=-1, required=True, type=click.UNPROCESSED, metavar="IMAGE|FOLDER|URL|KEY=VALUE"
 )  # fmt: skip
-@click.option("--config-file", required=True, help="path, or name of a shipped config")
-@click.option("--weights", required=True, help=".safetensors or .pth, official GLIP too")
+@model_options(default=DEFAULT_MODEL)
 @click.option(
     "--prompt",
     required=True,
@@ -34,9 +33,12 @@ def detect(**options: Any) -> int:
     """Find what a prompt names, in images and folders, and draw it.
 
     \b
-    glip detect photo.jpg --config-file demo/scenes.py \\
-        --weights weights/glip_scenes.safetensors \\
-        --prompt "red star, blue ring" --output out
+    glip detect photo.jpg --prompt "red star, blue ring" --output out
+    glip detect photo.jpg --model glip_t --prompt "cat, dog" --output out
+    glip detect photo.jpg --config-file my_config.py --weights my.pth \\
+        --prompt "cat, dog" --output out
+
+    Without a model it is the demo's, which knows colored shapes and nothing else.
 
     Images are files, folders (every format that the reader of images reads; what else lies there
     is listed), and addresses ("https://..."). KEY=VALUE sets a value of the config

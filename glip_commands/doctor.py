@@ -9,7 +9,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -133,5 +132,3 @@ def _weights() -> Iterator[Finding]:
     if missing := [name for name, path in found.items() if path is None]:
         code = f"from glipv2_d2 import model_zoo; model_zoo.find_weights('{missing[-1]}')"
         yield Finding(False, f"weights of {', '.join(missing)}", f'python -c "{code}"')
-    for path in sorted(Path("weights").glob("*.safetensors")):
-        yield Finding(True, f"weights {path}")

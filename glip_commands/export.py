@@ -4,13 +4,12 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run
+from glip_commands.command import PackageCommand, model_options, run
 
 
 @click.command(cls=PackageCommand, short_help="Write a model as torch.export or ONNX graphs.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...")
-@click.option("--config-file", required=True, help="path, or name of a shipped config")
-@click.option("--weights", required=True, help=".safetensors or .pth, official GLIP too")
+@model_options
 @click.option("--output", required=True, help="folder; made here")
 @click.option("--format", type=click.Choice(["torch", "onnx"]), default="torch")
 @click.option(
@@ -22,10 +21,9 @@ def export(**options: Any) -> int:
     """Write a model as graphs for programs that do not have its Python code (docs/export.md).
 
     \b
-    glip export --config-file demo/scenes.py \\
-        --weights weights/glip_scenes.safetensors --output output/exported --check
-    glip export --config-file pretrain/glip_t.py --weights glip_t.pth \\
-        --output output/street --format onnx --prompt "person, bicycle, traffic light"
+    glip export --model glip_scenes --output output/exported --check
+    glip export --model glip_t --output output/street --format onnx \\
+        --prompt "person, bicycle, traffic light"
 
     The output is a folder with the graph from image to predictions, the language model as a second
     graph, further ones of answers and captions where the model has them, its tokenizer, and

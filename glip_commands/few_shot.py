@@ -18,7 +18,7 @@ def shots(text: str) -> str:
 @click.command(
     "few-shot",
     cls=PackageCommand,
-    short_help="Fine-tune on few images of each class: data sets x shots x seeds x modes.",
+    short_help="Fine-tune on few images of each class, several times.",
 )
 @sweep_options
 @click.option(
@@ -44,7 +44,7 @@ def few_shot(**options: Any) -> int:
     """Fine-tune on few images of each class, several times, ending in the papers' tables.
 
     \b
-    glip few-shot --config-file pretrain/glip_t.py --weights glip_t.pth \\
+    glip few-shot --model glip_t \\
         --data pets pets/train.json pets/val.json pets/test.json --images pets/images
     glip few-shot ... --data pets pets_train pets_val pets_test --register my_sets.py \\
         --shots 0,1,3,10,all --mode full,prompt --old coco_2017_val

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from glip_commands.command import MODES, PackageCommand, run
+from glip_commands.command import MODES, PackageCommand, model_options, run
 
 
 @click.command(cls=PackageCommand, short_help="Adapt a model to one's own classes.")
@@ -15,8 +15,7 @@ from glip_commands.command import MODES, PackageCommand, run
 @click.option("--val", help="validate on them; default: a fifth of the images is split off")
 @click.option("--val-images", help="their image folder; default: --images")
 @click.option("--format", default="auto", help="of the annotations: coco, voc, yolo, ...")
-@click.option("--weights", required=True, help="of the base: a file, or a name such as glip_t")
-@click.option("--config-file", help="of the base; default: what its name or file says")
+@model_options
 @click.option("--mode", type=click.Choice(MODES), default="full", help="what is trained")
 @click.option(
     "--old", multiple=True, metavar="NAME",
@@ -42,7 +41,7 @@ def finetune(**options: Any) -> int:
     """Adapt a model to one's own classes: look at the data, plan, train, report.
 
     \b
-    glip finetune --train birds.json --images birds/ --weights glip_t
+    glip finetune --train birds.json --images birds/ --model glip_t
     glip finetune --train voc_folder --weights my.safetensors \\
         --config-file pretrain/glip_t.py --mode prompt --check
     glip finetune ... --minutes 20 optimizer.lr=5e-5

@@ -5,14 +5,13 @@ from typing import Any
 
 import click
 
-from glip_commands.command import PackageCommand, run
+from glip_commands.command import PackageCommand, model_options, run
 
 
 @click.command(cls=PackageCommand, short_help="Find boxes for a data set of questions.")
 @click.argument("name")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...")
-@click.option("--config-file", required=True, help="of the teacher: path, or a shipped config")
-@click.option("--weights", required=True, help=".safetensors or .pth, official GLIP too")
+@model_options
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="a .json file")
 @click.option("--register", metavar="FILE.py", help="run it first: it registers NAME")
 @click.option("--threshold", type=float, default=0.5, help="least score of a box (default: 0.5)")
@@ -23,9 +22,8 @@ def label(**options: Any) -> int:
     """Find boxes for the questions of a registered data set, NAME, by a trained model.
 
     \b
-    glip label scenes_val_vqa_grounding --config-file demo/scenes.py \\
-        --weights weights/glip_scenes.safetensors --output output/labels.json
-    glip label vqav2_train --config-file pretrain/glip_t.py --weights glip_t.pth \\
+    glip label scenes_val_vqa_grounding --model glip_scenes --output output/labels.json
+    glip label vqav2_train --model glip_t \\
         --output datasets/vqav2/train_grounded.json --batch-size 4
 
     The model reads each question with the answer that most people gave, "what color is the star?

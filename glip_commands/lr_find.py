@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import Any
 
 import click
 
 from glip_commands.command import PackageCommand
-from glip_commands.train import ADAPTING, CONFIG, TUNE, WHERE
+from glip_commands.train import ADAPTING, CONFIG, TUNE, WHERE, started
 
 _RANGE = [
     click.Option(["--lowest"], type=float, default=1e-7, help="optimizer.lr at the beginning"),
@@ -28,8 +27,8 @@ def lr_find(**options: Any) -> int:
 
     \b
     glip lr-find --config-file demo/scenes.py --num-gpus 0
-    glip lr-find --config-file my_config.py train.init_checkpoint=glip_t.pth
-    glip lr-find --config-file my_config.py --mode prompt train.init_checkpoint=glip_t.pth
+    glip lr-find --config-file my_config.py --weights glip_t
+    glip lr-find --config-file my_config.py --weights glip_t --mode prompt
 
     The rates of single parts of the model keep their ratio to optimizer.lr. The curve is left in
     lr_find/ of train.output_dir (lr_find.png, lr_find.csv); weights are read, and none are written.
@@ -39,4 +38,4 @@ def lr_find(**options: Any) -> int:
     from glipv2_d2.engine.training import launch_training
 
     rest = {"eval": "", "old": [], "resume": False, "eval_only": False}
-    return launch_training(Namespace(**options, **rest), main)
+    return launch_training(started({**options, **rest}), main)

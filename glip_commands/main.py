@@ -26,7 +26,18 @@ from glip_commands.odinw import odinw
 from glip_commands.train import evaluate, train
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class GroupedCommands(click.Group):
+    """The commands under the headings of `SECTIONS`."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(str(command.name), command.short_help or "") for command in commands]
+                )
+
+
+@click.group(cls=GroupedCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="glipv2_d2", prog_name="glip")
 def glip() -> None:
     """GLIP and GLIPv2: train, evaluate and use language-grounded detectors.
@@ -46,10 +57,14 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
     return install(list(arguments))
 
 
-for _command in (
-    train, lr_find, evaluate, finetune, detect, ask, caption, inspect, label, convert, merge,
-    export, odinw, few_shot, demo, doctor, install_detectron2,
-):  # fmt: skip
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Use a model": (detect, ask, caption),
+    "Train and evaluate": (train, evaluate, finetune, few_shot, odinw, lr_find),
+    "Look at data": (inspect, label),
+    "Write models": (export, convert, merge),
+    "Begin": (demo, doctor, install_detectron2),
+}
+for _command in (command for commands in SECTIONS.values() for command in commands):
     glip.add_command(_command)
 
 

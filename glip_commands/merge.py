@@ -53,7 +53,8 @@ def merge(**options: Any) -> int:
         --config-file pretrain/glip_t.py --eval my_recipe.py --old coco_2017_val
 
     Fine-tuning forgets what a model could do; on the line between both models (WiSE-FT, Wortsman et
-    al., CVPR 2022) much of the new stays and less of the old is lost. TUNED must come from BASE.
+    al., CVPR 2022) much of the new stays and less of the old is lost. TUNED must come from BASE,
+    which may be a name that --model takes elsewhere (glip_t).
     With --config-file both files may be of any kind that loads into the model, an official GLIP for
     instance, or a release file without its frozen language backbone.
 

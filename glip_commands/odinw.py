@@ -37,7 +37,7 @@ def odinw(**options: Any) -> int:
     """ODinW-13 or -35: every data set, zero-shot or fine-tuned, ending in the papers' table.
 
     \b
-    glip odinw --config-file pretrain/glip_t.py --weights glip_t.pth
+    glip odinw --model glip_t
     glip odinw ... --suite 35
     glip odinw ... --shots 1,3,5,10,all --num-gpus 4      fine-tuning
     glip odinw ... --shots 0,1,3,5,10,all --mode full,prompt

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from glip_commands.command import MODES, PackageCommand, listed
+from glip_commands.command import MODEL, MODES, PackageCommand, complete_config, listed
 
 # Those of Detectron2's `default_argument_parser`, recipes, and several processes on CPU.
 CONFIG = [
@@ -16,7 +16,7 @@ CONFIG = [
         ["opts"], nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...",
         callback=lambda _, __, words: list(words),
     ),
-    click.Option(["--config-file"], default="", metavar="FILE", help="LazyConfig, or its name"),
+    *MODEL,
 ]  # fmt: skip
 ADAPTING = [
     click.Option(
@@ -30,12 +30,12 @@ ADAPTING = [
     ),
 ]  # fmt: skip
 TUNE = click.Option(
-    ["--tune"], metavar="FILE", default="",
+    ["--tune"], metavar="FILE", default="", shell_complete=complete_config,
     help="fine-tune by this recipe, e.g. configs/finetune/odinw.py",
 )  # fmt: skip
 _EVALUATION = [
     click.Option(
-        ["--eval"], metavar="FILE", default="",
+        ["--eval"], metavar="FILE", default="", shell_complete=complete_config,
         help="evaluate by this recipe, e.g. configs/eval/lvis_minival.py, in place of the "
         "config's test sets; in training too (train.eval_period)",
     ),
@@ -48,7 +48,6 @@ _TRAINING = [
     click.Option(["--resume"], is_flag=True, help="go on from the newest checkpoint of the run"),
     click.Option(["--eval-only"], is_flag=True, help="no training: what `glip eval` does"),
 ]  # fmt: skip
-_WEIGHTS = click.Option(["--weights"], metavar="FILE", help="for train.init_checkpoint=FILE")
 WHERE = [
     click.Option(["--num-gpus"], type=int, default=1, help="per machine; 0: CPU (default: 1)"),
     click.Option(["--num-machines"], type=int, default=1, help="total number of machines"),
@@ -78,6 +77,10 @@ def train(**options: Any) -> int:
     glip train --config-file demo/scenes.py --num-gpus 0 train.max_iter=100
     glip train --config-file demo/scenes.py --num-gpus 0 --resume
     glip train --config-file pretrain/glip_t.py --num-gpus 8
+    glip train --config-file my_config.py --weights glip_t --num-gpus 8
+
+    --weights is the start, train.init_checkpoint; --model NAME goes on from that model by its own
+    config.
 
     This is Detectron2's tools/lazyconfig_train_net.py plus: a moving average of the weights,
     clipping of the full gradient, mixed precision on CPU too, several test sets, several CPU
@@ -88,33 +91,42 @@ def train(**options: Any) -> int:
     """
     from glipv2_d2.engine.training import launch_training
 
-    return launch_training(Namespace(**options))
+    return launch_training(started(options))
 
 
 @click.command(
     "eval",
     cls=PackageCommand,
-    params=[*CONFIG, *ADAPTING, *_EVALUATION, _WEIGHTS, *WHERE],
+    params=[*CONFIG, *ADAPTING, *_EVALUATION, *WHERE],
     short_help="Evaluate a model on its test sets.",
 )
-def evaluate(weights: str | None, **options: Any) -> int:
+def evaluate(**options: Any) -> int:
     """Evaluate the weights of a model on the test sets of its config, or by a recipe.
 
     \b
-    glip eval --config-file demo/scenes.py --num-gpus 0 \\
-        --weights weights/glip_scenes.safetensors
-    glip eval --config-file pretrain/glip_t.py --eval configs/eval/coco.py \\
-        --weights glip_t.pth
+    glip eval --model glip_scenes --num-gpus 0
+    glip eval --model glip_t --eval configs/eval/coco.py
+    glip eval --config-file my_config.py --weights output/model_final.pth
 
     The tables are printed and left in train.output_dir. KEY=VALUE sets a value of the config.
     """
     from glipv2_d2.engine.training import launch_training
 
-    if weights is not None:
-        options["opts"].append(f"train.init_checkpoint={weights}")
-    return launch_training(Namespace(**options, tune="", resume=False, eval_only=True))
+    return launch_training(started({**options, "tune": "", "resume": False, "eval_only": True}))
+
+
+def started(options: dict[str, Any]) -> Namespace:
+    """The options of `glip train` as `launch_training` takes them: `--model` and `--weights` are
+    the config and its `train.init_checkpoint`."""
+    model, weights = options.pop("model"), options.pop("weights")
+    if model or weights:
+        from glipv2_d2.model_zoo import find_model
+
+        options["config_file"], start = find_model(model, options["config_file"], weights)
+        options["opts"].append(f"train.init_checkpoint={start}")
+    return Namespace(**options)
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
     """The arguments of `glip train`, as `glipv2_d2.engine.training.main` takes them."""
-    return Namespace(**train.make_context("glip train", list(arguments)).params)
+    return started(train.make_context("glip train", list(arguments)).params)

@@ -24,7 +24,7 @@ from detectron2.config import __file__ as CONFIG_PACKAGE
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf, ValueNode
 
-from .errors import ConfigError, UsageError
+from .errors import ConfigError, UsageError, did_you_mean
 
 __all__ = [
     "ConfigError",
@@ -34,6 +34,7 @@ __all__ = [
     "load_model_config",
     "named_setting",
     "resolve_config",
+    "shipped_folders",
     "target_of",
 ]
 
@@ -96,8 +97,8 @@ def resolve_config(name: str | Path) -> str:
     text = str(name)
     if not text:
         raise ConfigError(
-            "no config is named: with yacs set cfg.MODEL.GLIP.CONFIG, for example to "
-            f"'pretrain/glip_t.py'. {_shipped_hint()}"
+            "no config is named: give --config-file or --model; with yacs set "
+            f"cfg.MODEL.GLIP.CONFIG, for example to 'pretrain/glip_t.py'. {_shipped_hint()}"
         )
     wanted = [text] if Path(text).suffix in (".py", ".yaml", ".yml") else [text + ".py", text]
     for candidate in wanted:
@@ -106,13 +107,14 @@ def resolve_config(name: str | Path) -> str:
             return str(path.resolve())
         if path.is_absolute():
             continue
-        for root in _config_roots():
+        for root in shipped_folders("configs"):
             for relative in (path, _without_configs_prefix(path)):
                 if (root / relative).is_file():
                     return str((root / relative).resolve())
+    hint = did_you_mean(text, _shipped())
     raise ConfigError(
-        f"there is no config file '{name}': not as a path from {Path.cwd()}, and not among the "
-        f"configs that come with glipv2_d2. {_shipped_hint()}"
+        f"there is no config file '{name}'{hint}: not as a path from {Path.cwd()}, and not among "
+        f"the configs that come with glipv2_d2. {_shipped_hint()}"
     )
 
 
@@ -216,21 +218,29 @@ def target_of(node: DictConfig) -> Any:
     return locate(target) if isinstance(target, str) else target
 
 
-def _config_roots() -> list[Path]:
-    """Where shipped configs may lie: inside an installed package, or beside it in a clone."""
+def shipped_folders(name: str) -> list[Path]:
+    """Where a folder of shipped files is: inside an installed package, or beside it in a clone.
+
+    Args:
+        name: "configs" or "weights".
+    """
     package = Path(__file__).resolve().parent
-    roots = (package / "configs", package.parent / "configs")
-    return [root for root in roots if root.is_dir()]
+    folders = (package / name, package.parent / name)
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def _without_configs_prefix(path: Path) -> Path:
     return Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
 
 
+def _shipped() -> list[str]:
+    """The names of the shipped configs."""
+    found = {
+        p.relative_to(f).as_posix() for f in shipped_folders("configs") for p in f.rglob("*.py")
+    }
+    return sorted(name for name in found if not name.startswith("common/"))
+
+
 def _shipped_hint() -> str:
-    for root in _config_roots():
-        names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.py"))
-        names = [name for name in names if not name.startswith("common/")]
-        if names:
-            return "Shipped: " + ", ".join(names)
-    return "No shipped configs were found beside the package"
+    names = ", ".join(_shipped())
+    return f"Shipped: {names}" if names else "No shipped configs were found beside the package"

@@ -16,8 +16,9 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 __all__ = [
     "CheckpointError",
@@ -33,6 +34,7 @@ __all__ = [
     "UsageError",
     "UserError",
     "command",
+    "did_you_mean",
     "hand_over",
     "handed_over",
     "printable",
@@ -59,6 +61,12 @@ _RAISED = re.compile(r"^([A-Za-z_][\w.]*): ", re.MULTILINE)
 def printable(text: str) -> str:
     """The text with half characters escaped, of which json may hold some: no log takes them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What to add to a message that a name is unknown; empty where none is alike."""
+    alike = get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{alike[0]}'?)" if alike else ""
 
 
 class UserError(Exception):

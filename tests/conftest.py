@@ -1,11 +1,37 @@
 """What holds for every test."""
 
+import os
+import shutil
+import tempfile
+
 import pytest
 
 from tests.support.package_log import package_log_put_back
 
 # Fixtures that several folders use; each is defined once.
 pytest_plugins = [f"tests.support.{kind}_fixtures" for kind in ("data", "model", "wheel")]
+
+
+def pytest_configure(config):
+    """What tests and the processes that they start put into the temporary folder goes at the end.
+
+    pytest's own folders stay where they were: those of tests that failed are kept.
+    """
+    usual = tempfile.gettempdir()
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", usual)
+    folder = tempfile.mkdtemp(prefix="glip_tests_")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(scope="module")
+def module_path(request, tmp_path_factory):
+    """`tmp_path` for the fixtures of a module: removed after it, unless a test of it failed."""
+    failed = request.session.testsfailed
+    path = tmp_path_factory.mktemp(request.module.__name__.rpartition(".")[2])
+    yield path
+    if request.session.testsfailed == failed:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

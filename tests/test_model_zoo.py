@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import glipv2_d2
+from glip_commands.command import DEFAULT_MODEL, MODELS
 from glipv2_d2 import model_zoo
 from glipv2_d2.config import resolve_config
-from glipv2_d2.errors import CheckpointError, ConfigError
+from glipv2_d2.errors import CheckpointError, ConfigError, UsageError
 from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
 
@@ -52,6 +53,52 @@ def test_every_name_has_a_config_and_is_in_the_document():
         assert f"| `{name}` | `{published.config}` | `{published.file}` |" in text
         assert resolve_config(published.config)
         assert model_zoo.get_config(name).model
+
+
+def test_the_commands_offer_all_names():
+    assert MODELS == tuple(model_zoo.names()) and DEFAULT_MODEL in MODELS
+
+
+def test_the_weights_of_the_demo_are_here(hub):
+    for name in ("glip_scenes", "glipv2_scenes"):
+        path = model_zoo.local_weights(name)
+        assert path.parent.name == "weights" and path.stat().st_size > 10**7
+        assert model_zoo.find_model(name) == (model_zoo.config_name(name), str(path))
+        assert model_zoo.find_model(weights=name) == model_zoo.find_model(name)
+        noted = model_zoo.find_model(weights=str(path)).config
+        assert resolve_config(noted) == resolve_config(model_zoo.config_name(name))
+    assert not hub.asked
+
+
+def test_shipped_weights_that_are_not_there(monkeypatch, hub):
+    monkeypatch.setattr(model_zoo, "shipped_folders", lambda name: [])
+    with pytest.raises(CheckpointError, match="not in this installation: give weights/glip_scenes"):
+        model_zoo.find_model("glip_scenes")
+    assert not hub.asked
+
+
+def test_a_model_of_ones_own(tmp_path):
+    path = tmp_path / "mine.pth"
+    path.write_bytes(b"x")
+    assert model_zoo.find_model("", "mine.py", str(path)) == ("mine.py", str(path))
+    mine = model_zoo.find_model("", "mine.py", "glipv2_scenes")
+    assert mine.config == "mine.py" and mine.weights.endswith("glipv2_scenes.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("", "", ""), "no weights are given: --model NAME, or --weights FILE .*glipv2_scenes"),
+        (("", "demo/scenes.py", ""), "no weights are given"),
+        (("glip_t", "demo/scenes.py", ""), "--model glip_t says .* and --config-file says another"),
+        (("glip_t", "", "glip_t"), "--model glip_t says .* and --weights says another: give one"),
+        (("", "", "glip_x"), "no file 'glip_x', and no published model.*glip_t_a"),
+        (("", "", __file__), "does not say of which model it is: give --config-file"),
+    ],
+)
+def test_options_that_are_no_model(options, message):
+    with pytest.raises(UsageError, match=message):
+        model_zoo.find_model(*options)
 
 
 def test_unknown_name():

@@ -29,14 +29,16 @@ def test_wheel_holds_every_file_of_the_package_and_the_configs(wheel):
     package = {f"glipv2_d2/{name}" for name in shipped_files(ROOT / "glipv2_d2")}
     configs = {f"glipv2_d2/configs/{name}" for name in shipped_files(ROOT / "configs")}
     commands = {f"glip_commands/{name}" for name in shipped_files(ROOT / "glip_commands")}
-    assert configs
-    assert inside == package | configs | commands
+    weights = {f"glipv2_d2/weights/{name}" for name in shipped_files(ROOT / "weights")}
+    assert configs and weights
+    assert inside == package | configs | commands | weights
+    assert wheel.stat().st_size < 60e6  # an index takes 100 MB
 
 
 @pytest.fixture(scope="module")
-def site(wheel, tmp_path_factory):
+def site(wheel, module_path):
     """Where the wheel is installed, with its commands in bin/."""
-    folder = tmp_path_factory.mktemp("installed") / "site"
+    folder = module_path / "site"
     pip("install", "--no-deps", "--target", str(folder), str(wheel))
     return folder
 

@@ -14,6 +14,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from .. import model_zoo
 from ..checkpoint import (
     OfficialGlip,
     build_for_weights,
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: the target has another suffix, is there already, or is the source.
         CheckpointError: the source cannot be read, is of another model, or is no official GLIP.
     """
+    args.source = Path(model_zoo.weights_file(args.source))
     source, target = args.source, args.target
     check_target(target, args.force, source)
     if args.config_file is None and args.overrides:

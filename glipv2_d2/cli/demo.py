@@ -19,6 +19,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
+from .. import model_zoo
 from ..checkpoint import load_weights, read_safetensors_metadata
 from ..config import get_config
 from ..engine.evaluate import evaluate_test_sets, pair_test_sets
@@ -33,10 +34,10 @@ from .demo_report import draw_loss, loss_summary, plain_numbers, write_summary
 
 
 class DemoModel(NamedTuple):
-    """Config and weights in use, what makes them, the config that is trained, and the folder."""
+    """The name in the model zoo, what makes it, the config that is trained, and the folder."""
 
     config: str
-    weights: str
+    name: str
     made: str
     training: str
     output: str
@@ -45,14 +46,14 @@ class DemoModel(NamedTuple):
 MODELS = {
     "glip": DemoModel(
         config="configs/demo/scenes.py",
-        weights="weights/glip_scenes.safetensors",
+        name="glip_scenes",
         made="`make train-demo`",
         training="configs/demo/scenes.py",
         output="output/demo_glip",
     ),
     "glipv2": DemoModel(
         config="configs/demo/scenes_glipv2_mask.py",
-        weights="weights/glipv2_scenes.safetensors",
+        name="glipv2_scenes",
         made="the commands of docs/vl_understanding.md",
         training="configs/demo/scenes_glipv2_vl.py",
         output="output/demo",
@@ -230,7 +231,7 @@ def _settled(args: argparse.Namespace) -> argparse.Namespace:
     if args.images is None and args.iters < QUICK_ITERS:
         args.images = QUICK_IMAGES
     args.output = (args.output or Path(model.output)).resolve()
-    args.weights = args.weights or Path(model.weights)
+    args.weights = args.weights or model_zoo.find_weights(model.name)
     if not args.weights.is_file():
         raise UsageError(
             f"there are no weights '{args.weights}': a clone has them, made by {model.made}"

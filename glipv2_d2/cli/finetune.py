@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from detectron2.config import instantiate
 
-from .. import model_zoo
-from ..checkpoint import read_safetensors_metadata
 from ..config import get_config, resolve_config
 from ..data import register_detection_dataset
 from ..data.datasets.detection_formats import export_splits
@@ -69,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Fine-tune, or go on where it was stopped."""
     start = time.perf_counter()
     _check(args)
-    base = find_base(args.weights, args.config_file)
+    base = Base(resolve_config(args.config_file), str(Path(args.weights).resolve()))
     folder: Path = args.output.resolve()
     identity = _identity(args, base)
     prepared = _prepared_before(folder, identity)
@@ -111,36 +109,6 @@ def _check(args: argparse.Namespace) -> None:
 
 def _gpus(args: argparse.Namespace) -> int:
     return int(torch.cuda.is_available()) if args.num_gpus is None else args.num_gpus
-
-
-def find_base(weights: str, config: str | None) -> Base:
-    """The files of the base.
-
-    Args:
-        weights: a file, or the name of a published model.
-        config: a file or the name of a shipped config; None: what `weights` says.
-
-    Raises:
-        UsageError: neither file nor name, or nothing says which config it is.
-    """
-    if weights in model_zoo.names():
-        found = model_zoo.find_weights(weights).resolve()
-        config = config or model_zoo.config_name(weights)
-    elif not Path(weights).is_file():
-        raise UsageError(
-            f"there is no file '{weights}', and no published model has that name; there are: "
-            f"{', '.join(model_zoo.names())}"
-        )
-    else:
-        found = Path(weights).resolve()
-    if config is None and found.suffix == ".safetensors":
-        config = read_safetensors_metadata(found).get("config")
-    if config is None:
-        raise UsageError(
-            f"'{weights}' does not say of which model it is: give --config-file, for instance "
-            "pretrain/glip_t.py"
-        )
-    return Base(resolve_config(config), str(found))
 
 
 def _identity(args: argparse.Namespace, base: Base) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from .. import model_zoo
 from ..checkpoint import (
     build_for_weights,
     find_format,
@@ -43,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: OUTPUT cannot be written, or the config has no such metric.
         CheckpointError: a file that cannot be read, or weights of different models.
     """
+    if (name := str(args.base)) in model_zoo.names():
+        args.base = model_zoo.find_weights(name)
+        args.config_file = args.config_file or model_zoo.config_name(name)
     for alpha in args.alpha:
         if not 0 <= alpha <= 1:
             raise UsageError(f"--alpha is from 0, the base, to 1, the tuned model; got {alpha:g}")

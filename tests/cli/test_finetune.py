@@ -51,9 +51,9 @@ def fine_tune(own_data, tiny_weights):
 
 
 @pytest.fixture(scope="module")
-def whole(fine_tune, tmp_path_factory):
+def whole(fine_tune, module_path):
     """The folder of a run from the data to the report, with replay and classes of before."""
-    folder = tmp_path_factory.mktemp("whole") / "mine"
+    folder = module_path / "mine"
     with catalogs_put_back(), package_log_put_back():
         assert fine_tune(folder, "--max-iter", "4", "train.eval_period=2") == 0
     return folder
@@ -211,15 +211,6 @@ def test_options_that_contradict():
         command.run(parsed("--val-images", "x"))
     with pytest.raises(UsageError, match="'fish' is no override"):
         command.run(parsed("fish"))
-
-
-def test_the_base(tiny_weights, released):
-    with pytest.raises(UsageError, match="no file 'glip_x', and no published model.*glip_t_a"):
-        command.find_base("glip_x", None)
-    with pytest.raises(UsageError, match="does not say of which model it is: give --config-file"):
-        command.find_base(str(released), None)
-    base = command.find_base("weights/glip_scenes.safetensors", None)
-    assert base.config.endswith("configs/demo/scenes.py") and base.weights.startswith("/")
 
 
 def test_weights_of_another_model_are_told_before_the_plan(

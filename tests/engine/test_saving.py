@@ -34,11 +34,10 @@ def undisturbed():
 
 
 @pytest.fixture
-def runs(run_train_net, undisturbed, tmp_path_factory):
+def runs(run_train_net, undisturbed, module_path):
     """The undisturbed run's folder, and a function that runs and is killed at the n-th call."""
     if not undisturbed:
-        folder = tmp_path_factory.mktemp("undisturbed")
-        undisturbed["folder"] = run_train_net(*OPTIONS, output=folder)
+        undisturbed["folder"] = run_train_net(*OPTIONS, output=module_path)
 
     def killed_at(owner, name, call, *options):
         calls, function = [], getattr(owner, name)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
-from glip_commands.command import PackageCommand
+from glip_commands.command import DEFAULT_MODEL, PackageCommand
 from glip_commands.main import glip, main, renamed
+from glipv2_d2.config import resolve_config
 from glipv2_d2.errors import DataError
 from glipv2_d2.language.prompt_text import PROMPT_KINDS
+from glipv2_d2.model_zoo import find_model
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(glip.commands)
@@ -44,12 +47,48 @@ def test_help_imports_nothing_that_is_slow():
 
 
 def test_completion_knows_commands_and_options():
-    for words, expected in (("glip in", "plain,inspect"), ("glip train --res", "plain,--resume")):
-        done = run(
-            "-m", "glip_commands", _GLIP_COMPLETE="bash_complete", COMP_WORDS=words,
-            COMP_CWORD=str(len(words.split()) - 1),
-        )  # fmt: skip
-        assert done.stdout.splitlines()[0] == expected, done.stderr
+    done = run(
+        "-m", "glip_commands", _GLIP_COMPLETE="bash_complete", COMP_WORDS="glip in", COMP_CWORD="1"
+    )
+    assert done.stdout.splitlines()[0] == "plain,inspect", done.stderr
+    assert completed("train", "--res") == ["--resume"]
+
+
+def completed(*words, kind="plain"):
+    """What a shell offers for the last word."""
+    completion = ShellComplete(glip, {}, "glip", "_GLIP_COMPLETE")
+    found = completion.get_completions(list(words[:-1]), words[-1])
+    return [item.value for item in found if item.type == kind]
+
+
+@pytest.mark.parametrize(
+    "name", ["train", "eval", "lr-find", "finetune", "detect", "ask", "caption", "label", "export",
+             "odinw", "few-shot"]
+)  # fmt: skip
+def test_completion_knows_models_and_configs(name):
+    assert completed(name, "--model", "glip_s") == ["glip_scenes"]
+    assert completed(name, "--weights", "glipv2") == ["glipv2_scenes"]
+    configs = completed(name, "--config-file", "demo/scenes_")
+    assert "demo/scenes_resnet.py" in configs and all(map(resolve_config, configs))
+    assert not completed(name, "--config-file", "common/")
+    for option in ("--config-file", "--weights"):  # and files of one's own
+        assert completed(name, option, "my", kind="file") == ["my"]
+
+
+def test_completion_knows_recipes():
+    assert completed("eval", "--eval", "eval/lvis_m") == ["eval/lvis_minival.py"]
+    assert completed("train", "--tune", "finetune/od") == ["finetune/odinw.py"]
+
+
+def test_a_mistyped_name_of_a_model_has_a_suggestion(capsys):
+    assert main(["export", "--model", "glip_sceens", "--output", "out"]) == 2
+    assert "'glip_sceens' (did you mean 'glip_scenes'?); there are" in capsys.readouterr().err
+
+
+def test_every_command_is_in_a_section_of_the_help_page(capsys):
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out.split("Options:")[1]
+    assert sorted(re.findall(r"^  ([a-z][a-z0-9-]*) {2,}\S", listed, re.M)) == NAMES
 
 
 def test_the_version(capsys):
@@ -63,6 +102,8 @@ def test_the_version(capsys):
     ("arguments", "message"),
     [
         (["fly"], "error: No such command 'fly'. (see glip --help)"),
+        (["detct"], "error: No such command 'detct'. Did you mean 'detect'? (see glip --help)"),
+        (["train", "--wieghts"], "error: No such option '--wieghts'. "),
         (["detect"], "error: Missing argument 'IMAGE|FOLDER|URL|KEY=VALUE'. (see glip detect --h"),
         (["train", "--fast"], "error: No such option '--fast'. (see glip train --help)"),
         (["eval", "--num-gpus", "x"], "error: Invalid value for '--num-gpus': 'x' is not a valid"),
@@ -76,7 +117,7 @@ def test_a_wrong_command_line_is_one_line(arguments, message, capsys):
 
 def test_without_arguments_it_helps(capsys):
     assert main([]) == 0
-    assert "Commands:" in capsys.readouterr().out
+    assert "Use a model:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -96,6 +137,29 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setitem(glip.commands, "bug", PackageCommand("bug", callback=lambda: {}["id"]))
     with pytest.raises(KeyError):
         main(["bug"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "model: glipv2_scenes, of the demo; --model NAME gives another\n"),
+        (["--model", "glip_scenes"], ""),
+    ],
+)
+def test_a_model_is_found_before_a_command_begins(words, said, monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr("glipv2_d2.cli.caption.run", lambda args: given.append(args) or 0)
+    assert main(["caption", "photo.jpg", *words]) == 0
+    assert capsys.readouterr().err == said
+    found = find_model(words[-1] if words else DEFAULT_MODEL)
+    assert (given[0].config_file, given[0].weights) == found
+
+
+def test_a_command_that_has_no_default_asks_for_a_model(capsys):
+    assert main(["export", "--output", "out"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: no weights are given: --model NAME")
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["detect", "export"])

@@ -12,16 +12,35 @@ from glipv2_d2.engine import training, transfer
 def given(monkeypatch):
     """What the training is started with."""
     started = []
-    monkeypatch.setattr(training, "launch_training", lambda args: started.append(args) or 0)
+    monkeypatch.setattr(training, "launch_training", lambda args, *_: started.append(args) or 0)
     return started
 
 
-def test_eval_is_train_without_training(given):
+def test_eval_is_train_without_training(given, tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.touch()
     options = ["--config-file", "a.py", "--num-gpus", "0", "model.x=1"]
-    assert main(["train", *options, "--eval-only", "train.init_checkpoint=w.pth"]) == 0
-    assert main(["eval", *options, "--weights", "w.pth"]) == 0
+    assert main(["train", *options, "--eval-only", f"train.init_checkpoint={weights}"]) == 0
+    assert main(["eval", *options, "--weights", str(weights)]) == 0
     assert given[0] == given[1] and given[0].eval_only
-    assert given[1].opts == ["model.x=1", "train.init_checkpoint=w.pth"]
+    assert given[1].opts == ["model.x=1", f"train.init_checkpoint={weights}"]
+
+
+def test_a_model_by_its_name_is_config_and_start(given):
+    from glipv2_d2.model_zoo import find_model
+
+    found = find_model("glip_scenes")
+    for command in ("train", "eval", "lr-find"):
+        assert main([command, "--model", "glip_scenes", "--num-gpus", "0"]) == 0
+    assert main(["train", "--config-file", "a.py", "--weights", "glip_scenes"]) == 0
+    assert [args.config_file for args in given] == [found.config] * 3 + ["a.py"]
+    assert all(args.opts == [f"train.init_checkpoint={found.weights}"] for args in given)
+
+
+def test_an_address_of_weights_is_handed_on(given):
+    backbone = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+    assert main(["train", "--config-file", "a.py", "--weights", backbone]) == 0
+    assert given[0].opts == [f"train.init_checkpoint={backbone}"]
 
 
 def test_defaults_are_detectron2s():

@@ -25,7 +25,7 @@ def wheel(tmp_path_factory):
     pytest.importorskip("setuptools")
     source = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in ("glip_commands", "glipv2_d2", "configs"):
+    for folder in ("glip_commands", "glipv2_d2", "configs", "weights"):
         shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         if (ROOT / name).is_file():
