@@ -101,9 +101,18 @@ def run_notebook(path: Path, folder: Path, store: bool) -> int:
     if store:
         for cell in notebook.cells:
             cell.metadata = {}  # times of this run
+            if cell.cell_type == "code":
+                cell.outputs = [_small(o) for o in cell.outputs if o.get("name") != "stderr"]
         notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
         nbformat.write(notebook, path)
     return sum(cell.cell_type == "code" for cell in notebook.cells)
+
+
+def _small(output):
+    """Of a picture that is there as PNG and JPEG the JPEG."""
+    if "image/jpeg" in output.get("data", {}):
+        output.data = {"image/jpeg": output.data["image/jpeg"]}
+    return output
 
 
 def main() -> int:

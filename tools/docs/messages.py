@@ -30,7 +30,11 @@ def messages(root: Path) -> dict[str, list[Message]]:
     )
     trees = {p.relative_to(root).as_posix(): ast.parse(p.read_text("utf-8")) for p in paths}
     kinds = error_kinds(trees.values())
-    found = {path: list(dict.fromkeys(_messages(tree, kinds))) for path, tree in trees.items()}
+    made = {name: text for tree in trees.values() for name, text in _made(tree).items()}
+    found = {
+        path: list(dict.fromkeys(_messages(tree, kinds, made | _made(tree))))
+        for path, tree in trees.items()
+    }
     return {path: rows for path, rows in found.items() if rows}
 
 
@@ -48,7 +52,18 @@ def error_kinds(trees) -> set[str]:
     return kinds
 
 
-def _messages(tree: ast.AST, kinds: set[str]) -> Iterator[Message]:
+def _made(tree: ast.AST) -> dict[str, str]:
+    """What functions return that make a text, by their names."""
+    return {
+        function.name: text
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in _in_scope(function)
+        if isinstance(node, ast.Return) and node.value and (text := _text(node.value))
+    }
+
+
+def _messages(tree: ast.AST, kinds: set[str], made: dict[str, str]) -> Iterator[Message]:
     for scope in ast.walk(tree):
         if not isinstance(scope, (ast.FunctionDef, ast.Module)):
             continue
@@ -63,6 +78,8 @@ def _messages(tree: ast.AST, kinds: set[str]) -> Iterator[Message]:
                 kind = ast.unparse(node.func).split(".")[-1]
                 argument = named.get(ast.unparse(node.args[0]), node.args[0])
                 text = _text(argument)
+                if isinstance(argument, ast.Call):
+                    text = made.get(ast.unparse(argument.func).split(".")[-1], "")
                 if kind in kinds and text and any(map(str.isalpha, _without_values(text))):
                     yield Message(kind, text)
 

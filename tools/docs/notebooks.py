@@ -9,7 +9,7 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
 
 
 def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
-    """A notebook's Markdown, and its pictures by their path on the site."""
+    """A notebook's Markdown, and its pictures by their names beside it."""
     pictures: dict[str, bytes] = {}
     parts = []
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
@@ -23,7 +23,7 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
             if "image/png" in data or "image/jpeg" in data:
                 kind = "png" if "image/png" in data else "jpeg"
                 name = f"{path.stem}_{len(pictures)}.{kind}"
-                pictures[f"{path.parent.name}/{name}"] = base64.b64decode(data[f"image/{kind}"])
+                pictures[name] = base64.b64decode(data[f"image/{kind}"])
                 parts.append(f"![what the cell shows]({name})")
             else:
                 text = "".join(output.get("text", data.get("text/plain", "")))

@@ -39,17 +39,24 @@ class Site:
 
     def __init__(self) -> None:
         self.pages: dict[str, str] = {}
-        self.files: dict[str, Path] = {}
+        self.files: dict[str, bytes] = {}
         self.problems: list[str] = []
         written = [*ELSEWHERE, *(p.relative_to(ROOT).as_posix() for p in _documents())]
         self.page_of = {source: ELSEWHERE.get(source) or _in_docs(source) for source in written}
 
-    def add(self, source: str, text: str) -> None:
-        """A page that is written in the file `source` of the repository."""
-        page = self.page_of[source]
+    def add(self, source: str) -> None:
+        """The page that is written in the file `source` of the repository."""
+        page, path = self.page_of[source], ROOT / source
+        pictures: dict[str, bytes] = {}
+        if path.suffix == ".ipynb":
+            text, pictures = notebook_page(path)
+            self.files |= {f"{Path(page).parent}/{name}": data for name, data in pictures.items()}
+        else:
+            text = path.read_text(encoding="utf-8")
 
         def link(found: re.Match) -> str:
-            return found[0] if found[1] else self._address(found[2], source, page)
+            kept = found[1] or found[2] in pictures
+            return found[0] if kept else self._address(found[2], source, page)
 
         self.pages[page] = with_equations(FENCE_OR_LINK.sub(link, text))
 
@@ -63,8 +70,8 @@ class Site:
             self.problems.append(f"{source}: the link to {address} leads to no file")
             return address
         if target.suffix in IMAGES:
-            self.files[name.removeprefix("docs/")] = target
             goal = name.removeprefix("docs/")
+            self.files[goal] = target.read_bytes()
         else:
             goal = self.page_of.get(name) or self._show(name)
         return os.path.relpath(goal, Path(page).parent) + (f"#{anchor}" if anchor else "")
@@ -131,28 +138,15 @@ def collect(folder: Path) -> list[str]:
     """Write all pages into a folder, anew; what is wrong with them, a line each."""
     site = Site()
     for source in site.page_of:
-        path = ROOT / source
-        if path.suffix == ".ipynb":
-            text, pictures = notebook_page(path)
-        else:
-            text, pictures = path.read_text(encoding="utf-8"), {}
-        site.add(source, text)
-        for name, content in pictures.items():
-            target = folder.with_name("docs_pictures") / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-            site.files[name] = target
+        site.add(source)
     site.pages["messages.md"] = messages_page(ROOT)
-    site.pages.update(reference_pages())
+    site.pages |= reference_pages()
     shutil.rmtree(folder, ignore_errors=True)
-    for page, text in site.pages.items():
+    texts = {page: text.encode() for page, text in site.pages.items()}
+    for page, content in (texts | site.files).items():
         target = folder / page
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-    for name, path in site.files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        target.write_bytes(content)
     shown = {page for page in site.pages if not page.startswith("source/")}
     named = navigation()
     site.problems += [f"mkdocs.yml: {page} is not in the navigation" for page in shown - named]
