@@ -90,6 +90,7 @@ def test_a_notebook_is_shown_with_its_outputs(tmp_path):
             "source": ["print(1)"],
             "outputs": [
                 {"output_type": "stream", "name": "stdout", "text": ["\x1b[31m1\x1b[0m\n"]},
+                {"output_type": "stream", "name": "stdout", "text": ["2\n"]},
                 {"output_type": "execute_result", "data": {"image/jpeg": picture}},
             ],
         },
@@ -99,7 +100,7 @@ def test_a_notebook_is_shown_with_its_outputs(tmp_path):
     (folder / "try.ipynb").write_text(json.dumps({"cells": cells}))
     text, pictures = notebook_page(folder / "try.ipynb")
     assert text == (
-        "# Title\ntext\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\n"
+        "# Title\ntext\n\n```python\nprint(1)\n```\n\n```text\n1\n2\n```\n\n"
         "![what the cell shows](try_0.jpeg)\n"
     )
     assert pictures == {"try_0.jpeg": b"jpeg"}

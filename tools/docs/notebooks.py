@@ -1,4 +1,7 @@
-"""Jupyter notebooks as Markdown: their cells, with the outputs that are stored in them."""
+"""Jupyter notebooks as Markdown: their cells, with the outputs that are stored in them.
+
+Pictures are JPEG, as `.ci/documents.py --store` leaves them.
+"""
 
 import base64
 import json
@@ -18,14 +21,16 @@ def notebook_page(path: Path) -> tuple[str, dict[str, bytes]]:
             parts.append(source)
             continue
         parts.append(f"```python\n{source}\n```")
+        printed, shown = "", []
         for output in cell["outputs"]:
             data = output.get("data", {})
-            if "image/png" in data or "image/jpeg" in data:
-                kind = "png" if "image/png" in data else "jpeg"
-                name = f"{path.stem}_{len(pictures)}.{kind}"
-                pictures[name] = base64.b64decode(data[f"image/{kind}"])
-                parts.append(f"![what the cell shows]({name})")
+            if "image/jpeg" in data:
+                name = f"{path.stem}_{len(pictures)}.jpeg"
+                pictures[name] = base64.b64decode(data["image/jpeg"])
+                shown.append(f"![what the cell shows]({name})")
             else:
-                text = "".join(output.get("text", data.get("text/plain", "")))
-                parts.append(f"```text\n{_ESCAPE.sub('', text).rstrip()}\n```")
+                printed += "".join(output.get("text", data.get("text/plain", "")))
+        if printed:
+            parts.append(f"```text\n{_ESCAPE.sub('', printed).rstrip()}\n```")
+        parts += shown
     return "\n\n".join(parts) + "\n", pictures
