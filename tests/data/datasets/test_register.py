@@ -18,7 +18,7 @@ from glipv2_d2.errors import ConfigError, DataError
 from tests.support.benchmark_tree import catalogs_at
 from tests.support.detection_exports import coco
 
-README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "finetune.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -73,11 +73,11 @@ def test_captions_are_no_boxes():
         register_coco_dataset("some", "a.json", "images")
 
 
-def test_the_readmes_config_is_loaded_twice(tmp_path, monkeypatch):
+def test_the_documented_config_is_loaded_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for split in ("train", "val"):
         coco(tmp_path / "my").rename(tmp_path / "my" / f"{split}.json")
-    block = re.search(r"```python\n(# my_config.py\n.*?)```", README, re.DOTALL).group(1)
+    block = re.search(r"```python\n(# my_config.py\n.*?)```", PAGE, re.DOTALL).group(1)
     path = tmp_path / "my_config.py"
     path.write_text(block)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Each "how to add" of CONTRIBUTING.md works as it is printed, for code outside this package."""
+"""Each example of docs/extending.md works as it is printed, for code outside this package."""
 
 import importlib
 import json
@@ -14,19 +14,26 @@ from PIL import Image
 from glipv2_d2.config import get_config
 from glipv2_d2.data import GROUNDING_FORMATS
 from glipv2_d2.evaluation import EVALUATORS
-from glipv2_d2.language import Prompt
+from glipv2_d2.language import NOUN_PHRASE_EXTRACTORS, Prompt
 from glipv2_d2.modeling import LANGUAGE_BACKBONE_REGISTRY
 from tests.support.benchmark_predictions import instances
 from tests.support.tiny import tiny_input, tiny_question
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-EXAMPLES = ("A data format", "A task head", "A language backbone", "An evaluator")
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+EXAMPLES = (
+    "A data format",
+    "A task head",
+    "A backbone",
+    "A language backbone",
+    "A phrase extractor",
+    "An evaluator",
+)
 
 
 def code_of(title):
     """(language, text) of each block of code under a heading."""
-    (section,) = re.findall(rf"^### {title}\n(.*?)(?=^### |\Z)", PAGE, re.M | re.S)
+    (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
     return re.findall(r"^```(\w+)\n(.*?)^```$", section, re.M | re.S)
 
 
@@ -36,7 +43,12 @@ def project(tmp_path, monkeypatch):
 
     That returns the blocks which are no file.
     """
-    for registry in (GROUNDING_FORMATS, EVALUATORS, LANGUAGE_BACKBONE_REGISTRY):
+    for registry in (
+        GROUNDING_FORMATS,
+        EVALUATORS,
+        LANGUAGE_BACKBONE_REGISTRY,
+        NOUN_PHRASE_EXTRACTORS,
+    ):
         monkeypatch.setattr(registry, "_obj_map", dict(registry._obj_map))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -65,7 +77,7 @@ def project(tmp_path, monkeypatch):
 
 def run(text):
     names: dict = {}
-    exec(compile(text, "CONTRIBUTING.md", "exec"), names)
+    exec(compile(text, "docs/extending.md", "exec"), names)
     return names
 
 
@@ -111,6 +123,21 @@ def test_a_language_backbone(project, tmp_path):
     assert type(instantiate(config.dataloader.test.mapper.tokenizer)) is type(model.tokenizer)
 
 
+def test_a_backbone(project):
+    assert not project("A backbone")
+    model = instantiate(get_config("my_backbone_config.py").model)
+    losses = model([tiny_input()])
+    sum(losses.values()).backward()
+    assert model.backbone.bottom_up.stages["res3"][0].weight.grad.abs().sum() > 0
+
+
+def test_a_phrase_extractor(project, capsys):
+    (by_hand,) = project("A phrase extractor")
+    prompt = run(by_hand)["prompt"]
+    assert prompt.names == ("red kite", "dog")
+    assert [prompt.caption[a:b] for span in prompt.spans for a, b in span] == ["red kite", "dog"]
+
+
 def test_an_evaluator(project, tmp_path):
     (by_hand,) = project("An evaluator")
     (tmp_path / "weights").symlink_to(ROOT / "weights")
@@ -132,7 +159,6 @@ def test_an_evaluator(project, tmp_path):
 
 
 def test_every_example_is_run():
-    (how_to,) = re.findall(r"^## How to add\n(.*)", PAGE, re.M | re.S)
-    assert re.findall(r"^### (.*)$", how_to, re.M) == [*EXAMPLES, "A weight format"]
+    assert re.findall(r"^## (.*)$", PAGE, re.M) == [*EXAMPLES, "A weight format"]
     for title in EXAMPLES:
         assert f"test_{title.lower().replace(' ', '_')}" in globals()
