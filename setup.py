@@ -44,8 +44,8 @@ CONFIGS = ["glipv2_d2.configs"] + [
 TEST = ["pytest>=7.4", "pytest-xdist>=3.3", "setuptools>=70.1", "lvis>=0.5.3", "webdataset>=0.2"]
 # CLIP's vocabulary without a hub.
 CLIP = ["open_clip_torch>=2.24"]
-# glip export --format onnx, and to run what it writes.
-EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# glip export --format onnx and openvino, and to run what they write.
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0"]
 # The tokenizer, METEOR and SPICE of COCO's caption evaluation: 104 MB, and they need java.
 CAPTIONS = ["pycocoevalcap>=1.2"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
