@@ -56,8 +56,8 @@ TEST = [
 INTEROP = ["supervision>=0.25", "torchmetrics>=1.4"]
 # CLIP's vocabulary without a hub.
 CLIP = ["open_clip_torch>=2.24"]
-# glip export --format onnx, and to run what it writes.
-EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# glip export --format onnx and openvino, and to run what they write.
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0"]
 # The tokenizer, METEOR and SPICE of COCO's caption evaluation: 104 MB, and they need java.
 CAPTIONS = ["pycocoevalcap>=1.2"]
 # Videos: read and written, and their objects numbered.

@@ -7,11 +7,16 @@ import click
 from glip_commands.command import PackageCommand, model_options, run
 
 
-@click.command(cls=PackageCommand, short_help="Write a model as torch.export or ONNX graphs.")
+@click.command(cls=PackageCommand, short_help="Write a model as graphs (PyTorch, ONNX, OpenVINO).")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[KEY=VALUE]...")
 @model_options
-@click.option("--output", required=True, help="folder; made here")
-@click.option("--format", type=click.Choice(["torch", "onnx"]), default="torch")
+@click.option("--output", required=True, help="folder, or .safetensors file of weights; made here")
+@click.option(
+    "--format",
+    type=click.Choice(["torch", "onnx", "openvino", "weights"]),
+    default="torch",
+    help="graphs for one of these, or with --prompt weights without language model",
+)
 @click.option(
     "--prompt", help='the only one that the export answers, "cat, dog", or a tuned one\'s file'
 )
@@ -22,12 +27,16 @@ def export(**options: Any) -> int:
 
     \b
     glip export --model glip_scenes --output output/exported --check
-    glip export --model glip_t --output output/street --format onnx \\
+    glip export --model glip_t --output output/street --format openvino \\
+        --prompt "person, bicycle, traffic light"
+    glip export --model glip_t --output street.safetensors --format weights \\
         --prompt "person, bicycle, traffic light"
 
     The output is a folder with the graph from image to predictions, the language model as a second
-    graph, further ones of answers and captions where the model has them, its tokenizer, and
-    export.json with all settings. With --prompt the language model and captions stay out: what it
-    makes of that prompt is stored instead. --check runs the result beside the model.
+    graph, further ones of masks, answers and captions where the model has them, its tokenizer,
+    export.json with all settings, and glip_runtime.py, which runs it all without Detectron2. With
+    --prompt the language model and captions stay out: what it makes of that prompt is stored
+    instead. --format weights writes such a model as one file, which is used and trained like its
+    original. --check runs the result beside the model.
     """
     return run("export", options)

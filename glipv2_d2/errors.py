@@ -50,6 +50,7 @@ _EXTRAS = {
     "onnx": "export",
     "onnxruntime": "export",
     "onnxscript": "export",
+    "openvino": "export",
     "open_clip": "clip",
     "skimage": "demo",
     "sklearn": "demo",

@@ -5,6 +5,7 @@ from .checkpointer import GLIPCheckpointer, load_weights
 from .fit import check_weights, published_config
 from .formats import WEIGHT_FORMATS, WeightFormat, find_format
 from .formats.glip import OfficialGlip, convert_official_glip
+from .frozen_vocabulary import freeze_vocabulary, frozen_words, with_frozen_vocabulary
 from .loading import converted
 from .merging import merge_weights
 from .prompt_file import fingerprint, load_prompt, read_prompt_file, save_prompt
@@ -27,6 +28,8 @@ __all__ = [
     "find_checkpoint",
     "find_format",
     "fingerprint",
+    "freeze_vocabulary",
+    "frozen_words",
     "load_prompt",
     "load_weights",
     "merge_weights",
@@ -39,4 +42,5 @@ __all__ = [
     "save_prompt",
     "save_safetensors",
     "weight_names",
+    "with_frozen_vocabulary",
 ]

@@ -11,6 +11,7 @@ from torch import nn
 from ..config import named_setting
 from ..modeling.weights import WEIGHTS_REGISTRY
 from .formats import find_format
+from .frozen_vocabulary import with_frozen_vocabulary
 from .reading import weight_names
 from .safetensors_path import plain_path
 
@@ -47,13 +48,15 @@ def build_for_weights(model: DictConfig, weights: str | Path) -> nn.Module:
 
 @WEIGHTS_REGISTRY.register()
 def config_for_weights(model: DictConfig, weights: str | Path) -> DictConfig:
-    """A `model` node that asks for no pretrained part which the weights file brings.
+    """A `model` node that asks for no pretrained part which the weights file brings, and is of a
+    fixed vocabulary if the file is (`freeze_vocabulary`).
 
     Args, errors: see `build_for_weights`. The node itself is left as it is.
     """
     weights = plain_path(weights)
     if not weights or "://" in weights:
         return model
+    model = with_frozen_vocabulary(model, weights)
     brought = _brought([key for key in _OWN_WEIGHTS if OmegaConf.select(model, key)], weights)
     if not brought:
         return model

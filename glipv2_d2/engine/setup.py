@@ -17,6 +17,7 @@ from ..checkpoint import (
     checkpoints_in,
     find_checkpoint,
     random_parts,
+    with_frozen_vocabulary,
 )
 from ..config import apply_overrides, get_config, resolve_config, target_of
 from ..data import GroundingDatasetMapper
@@ -71,6 +72,8 @@ def load_config(args: argparse.Namespace) -> DictConfig:
         config.train.device = "auto"
     unknown = _unknown_keys(config, args.opts)
     config = apply_overrides(config, args.opts)
+    # Here, so that the data loaders, too, ask for the vocabulary of the weights.
+    config.model = with_frozen_vocabulary(config.model, config.train.get("init_checkpoint", ""))
     for name in args.old:
         add_test_set(config.dataloader, name)
     if unknown:

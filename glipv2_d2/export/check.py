@@ -8,7 +8,6 @@ from ..errors import ExportError
 from ..language.prompt import Prompt
 from ..modeling import GLIP
 from ..modeling.text import TextFeatures
-from .runtime import ExportedGLIP
 
 __all__ = ["TOLERANCE", "check_export"]
 
@@ -24,17 +23,20 @@ _PROMPTS = (
 
 
 @torch.no_grad()
-def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str, float]:
+def check_export(model: GLIP, exported: GLIP, seed: int = 0) -> dict[str, float]:
     """Run both on random images of other sizes than the traced one and prompts of two lengths.
 
+    Args:
+        exported: an `ExportedGLIP`, or the model of weights for a fixed vocabulary.
+
     Returns:
-        The largest absolute difference of "logits", "deltas" and "centerness", and of
-        "answer_logits" and "next_logits" where the model answers questions and writes captions.
+        The largest absolute difference of "logits", "deltas" and "centerness", and of "masks" (as
+        probabilities), "answer_logits" and "next_logits" where the model has such heads.
 
     Raises:
         ExportError: a difference above TOLERANCE.
     """
-    model = model.eval()
+    model, exported = model.eval(), exported.eval()
     prompts = exported.vocabulary_prompts or list(_PROMPTS)
     generator = torch.Generator().manual_seed(seed)
     differences: dict[str, float] = {}
@@ -45,15 +47,17 @@ def check_export(model: GLIP, exported: ExportedGLIP, seed: int = 0) -> dict[str
         images = torch.randn(batch, 3, height, width, generator=generator)
         levels = list(model.backbone(images).values())
         sizes, ours = _predict(model, levels, model.text_features(tokens))
-        expected, theirs = _predict(exported, [images], exported.text_features(tokens))
+        read = list(exported.backbone(images).values())
+        text = exported.text_features(exported.tokenizer(asked))
+        expected, theirs = _predict(exported, read, text)
         if expected != sizes:
             raise ExportError(
                 f"the levels of a {height}x{width} image are {sizes}, the export expects "
                 f"{expected}: this backbone cannot be exported"
             )
-        if exported.manifest.writes:
+        if getattr(exported, "caption_head", None) is not None:
             texts = tokens.input_ids[:, None, :2]  # two words that each prompt has
-            for found, of_model, features in ((ours, model, levels), (theirs, exported, [images])):
+            for found, of_model, features in ((ours, model, levels), (theirs, exported, read)):
                 head: Any = of_model.caption_head
                 found["next_logits"] = head.next_words(of_model, features).logits(texts)
         for name, values in ours.items():
@@ -76,7 +80,14 @@ def _predict(
         "deltas": output.deltas,
         "centerness": output.centerness,
     }
-    head: Any = getattr(model, "vqa_head", None)
-    if head is not None:
-        found["answer_logits"] = head.logits(words, text.mask)
+    answers, masks = (getattr(model, name, None) for name in ("vqa_head", "mask_head"))
+    if answers is not None:
+        found["answer_logits"] = answers.logits(words, text.mask)
+    if masks is not None:
+        height, width = (size * model.anchor_generator.strides[0] for size in output.level_sizes[0])
+        # All of the image, a corner and what is near to a point, which are of different levels.
+        shares = torch.tensor([[0, 0, 1, 1], [0.5, 0.5, 1, 1], [0.4, 0.3, 0.41, 0.32]])
+        boxes = [shares * shares.new_tensor([width, height, width, height])] * len(words)
+        tokens = [real.expand(len(shares), -1) for real in text.mask]
+        found["masks"] = torch.cat(masks.refine(levels, words, boxes, tokens))
     return output.level_sizes, found

@@ -1,48 +1,39 @@
-"""The graphs of a GLIP: words from tokens, predictions from an image and words; answers; captions.
+"""The graphs of a GLIP: words from tokens, predictions from an image and words; masks; answers;
+captions.
 
 Captions take two: what their words read of an image, computed once, and the next words of texts so
 far. The text is read anew for each word, so that nobody has to carry keys and values along: next to
 the image tower its cost is small, and beam search is choosing rows.
-
-`torch.export` traces with symbolic sizes. What makes the graphs hold for every size, and tracing
-take seconds and not hours, is kept here:
-
-* Images that are padded to multiples of the backbone's stride first: every size behind that is then
-  a short expression, where PyTorch's solver would otherwise carry "rounded up to a multiple of 4,
-  halved, rounded up to whole windows, ..." through each of two thousand nodes.
-* No decision on whether a size is 1 (`backed_size_oblivious`), and an example in general position:
-  more than one window, more than one position on the coarsest level.
-* The conditions that the tracer writes down while it looks for the layout in memory of
-  intermediate results ("more than one image", ...) are taken out of the program: nothing that it
-  computes depends on them.
 """
 
-from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.fx.experimental._config as fx_config
+from detectron2.modeling.poolers import assign_boxes_to_levels
+from detectron2.structures import Boxes
 from torch import nn
-from torch.export import Dim, ExportedProgram
-from torch.utils._sympy.value_ranges import ValueRanges
+from torch.export import ExportedProgram
 
-from ..errors import ExportError
 from ..language.tokenized import TokenizedPrompts
 from ..modeling import GLIP
 from ..modeling.heads import VqaHead
 from ..modeling.text import TextFeatures
 from ..modeling.text.attention import KeyValueCache
+from .tracing import export_program
 
 __all__ = ["ANSWER_INPUTS", "ANSWER_OUTPUTS", "CAPTION_INPUTS", "CAPTION_OUTPUTS", "IMAGE_INPUTS",
-           "IMAGE_OUTPUTS", "READING_INPUTS", "READING_OUTPUTS", "TEXT_INPUTS", "TEXT_OUTPUTS",
-           "ImagePath", "TextPath", "evaluation", "export_answer_path", "export_caption_path",
-           "export_image_path", "export_reading_path", "export_text_path", "read_words",
-           "tracing"]  # fmt: skip
+           "IMAGE_OUTPUTS", "MASK_INPUTS", "MASK_OUTPUTS", "READING_INPUTS", "READING_OUTPUTS",
+           "TEXT_INPUTS", "TEXT_OUTPUTS", "ImagePath", "MaskPath", "TextPath",
+           "export_answer_path", "export_caption_path", "export_image_path", "export_mask_path",
+           "export_reading_path", "export_text_path", "read_words"]  # fmt: skip
 
+# The finest levels, of models with masks; as many as their head pools from.
+_LEVELS = tuple(f"level{i}" for i in range(5))
 # "causal" is an input of models that write captions.
 IMAGE_INPUTS = ("images", "words", "mask", "causal")
-IMAGE_OUTPUTS = ("logits", "deltas", "centerness", "fused_words")
+IMAGE_OUTPUTS = ("logits", "deltas", "centerness", "fused_words", *_LEVELS)
+MASK_INPUTS = ("fused_words", "boxes", "rows", "tokens", *_LEVELS)
+MASK_OUTPUTS = ("mask_logits",)
 READING_INPUTS = ("images",)
 READING_OUTPUTS = ("read",)
 CAPTION_INPUTS = ("read", "texts")
@@ -66,6 +57,8 @@ class ImagePath(nn.Module):
         self.backbone = model.backbone
         self.neck = model.neck
         self.head = model.head
+        masks: Any = getattr(model, "mask_head", None)
+        self.levels_read = 0 if masks is None else len(masks.pooler.level_poolers)
 
     def forward(
         self,
@@ -73,7 +66,7 @@ class ImagePath(nn.Module):
         words: torch.Tensor,
         mask: torch.Tensor,
         causal: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, ...]:
         """Predict.
 
         Args:
@@ -85,13 +78,15 @@ class ImagePath(nn.Module):
 
         Returns:
             logits (B, N, T), deltas (B, N, 4) and centerness (B, N): see GroundingOutput; and the
-            fused words (B, T, L), which the task heads read.
+            fused words (B, T, L), which the task heads read; of a model with masks the finest fused
+            levels (B, C, h, w), too.
         """
         levels = _levels(self.backbone, images)
         seen = None if causal is None else ~causal
         levels, fused = self.neck(levels, TextFeatures(words, words, mask, causal, seen))
         output = self.head(levels, fused)
-        return output.logits, output.deltas, output.centerness, fused
+        read = levels[: self.levels_read]
+        return output.logits, output.deltas, output.centerness, fused, *read
 
 
 def _levels(backbone: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
@@ -115,6 +110,49 @@ class TextPath(nn.Module):
         """input_ids (B, T) int64, mask (B, T) bool, causal (B,) bool -> words (B, T, L)."""
         tokens = TokenizedPrompts(input_ids, mask, positive_maps=[], causal=causal)
         return getattr(self.language_backbone(tokens), self.reads)
+
+
+class MaskPath(nn.Module):
+    """The mask head of a GLIPv2, with plain tensors in and out."""
+
+    def __init__(self, model: GLIP):
+        super().__init__()
+        self.head: Any = model.mask_head
+
+    def forward(
+        self,
+        fused_words: torch.Tensor,
+        boxes: torch.Tensor,
+        rows: torch.Tensor,
+        tokens: torch.Tensor,
+        *levels: torch.Tensor,
+    ) -> torch.Tensor:
+        """Masks of R boxes of B images.
+
+        The pooler sorts the boxes by their level, so that the sizes depend on the boxes; here each
+        is pooled from every level, and that of its own is taken.
+
+        Args:
+            fused_words: (B, T, L). boxes: (R, 4), continuous, pixels of `images`.
+            rows: (R,) int64, of each box its image. tokens: (R, T) bool, the words of its phrase.
+            levels: see `ImagePath`.
+
+        Returns:
+            (R, S, S) logits, stretched over the boxes.
+        """
+        pooler = self.head.pooler
+        own = assign_boxes_to_levels(
+            [Boxes(boxes)], pooler.min_level, pooler.max_level, pooler.canonical_box_size,
+            pooler.canonical_level,
+        )[:, None, None, None]  # fmt: skip
+        regions = torch.cat((rows[:, None].to(boxes.dtype), boxes), dim=1)
+        pooled = pooler.level_poolers[0](levels[0], regions)
+        for i, (pool, level) in enumerate(zip(pooler.level_poolers[1:], levels[1:]), start=1):
+            pooled = torch.where(own == i, pool(level, regions), pooled)
+        words = nn.functional.normalize(fused_words, dim=-1)[rows]
+        weights = tokens.to(words.dtype)
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        return self.head.match(pooled, (weights[:, None] @ words)[:, 0])
 
 
 class AnswerPath(nn.Module):
@@ -180,7 +218,7 @@ def export_image_path(model: GLIP) -> ExportedProgram:
     words = torch.zeros(2, _EXAMPLE_TOKENS, model.head.bias_lang.numel())
     mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
     example = (_example_images(model), words, mask, *_example_causal(model))
-    return _export(ImagePath(model), example, [(0, 2, 3), (0, 1), (0, 1), (0,)])
+    return export_program(ImagePath(model), example, [(0, 2, 3), (0, 1), (0, 1), (0,)])
 
 
 def export_text_path(model: GLIP) -> ExportedProgram:
@@ -192,7 +230,26 @@ def export_text_path(model: GLIP) -> ExportedProgram:
     input_ids = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.int64)
     mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
     example = (input_ids, mask, *_example_causal(model))
-    return _export(TextPath(model), example, [(0, 1), (0, 1), (0,)])
+    return export_program(TextPath(model), example, [(0, 1), (0, 1), (0,)])
+
+
+def export_mask_path(model: GLIP) -> ExportedProgram:
+    """The mask path as a program for any number of images, boxes, tokens and positions.
+
+    Raises:
+        ExportError: this PyTorch is too old.
+    """
+    path = MaskPath(model)
+    words = torch.zeros(2, _EXAMPLE_TOKENS, model.head.bias_lang.numel())
+    # Of every level one.
+    sides = 2.0 ** torch.arange(3, 13)[:, None]
+    boxes = torch.cat((torch.zeros(len(sides), 2), sides.expand(-1, 2)), dim=1)
+    rows = torch.arange(len(boxes)) % 2
+    tokens = torch.ones(len(boxes), _EXAMPLE_TOKENS, dtype=torch.bool)
+    count, channels = len(path.head.pooler.level_poolers), model.head.bbox_pred.in_channels
+    levels = [torch.zeros(2, channels, 53 - 9 * i, 59 - 9 * i) for i in range(count)]
+    dynamic = [(0, 1), (0,), (0,), (0, 1), *[(0, 2, 3)] * len(levels)]
+    return export_program(path, (words, boxes, rows, tokens, *levels), dynamic)
 
 
 def export_answer_path(model: GLIP) -> ExportedProgram:
@@ -204,7 +261,7 @@ def export_answer_path(model: GLIP) -> ExportedProgram:
     head: Any = model.vqa_head
     words = torch.zeros(2, _EXAMPLE_TOKENS, head.pooling.in_features)
     mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
-    return _export(AnswerPath(head), (words, mask), [(0, 1), (0, 1)])
+    return export_program(AnswerPath(head), (words, mask), [(0, 1), (0, 1)])
 
 
 def export_reading_path(model: GLIP) -> ExportedProgram:
@@ -213,7 +270,7 @@ def export_reading_path(model: GLIP) -> ExportedProgram:
     Raises:
         ExportError: this PyTorch is too old.
     """
-    return _export(ReadingPath(model), (_example_images(model),), [(0, 2, 3)])
+    return export_program(ReadingPath(model), (_example_images(model),), [(0, 2, 3)])
 
 
 def export_caption_path(model: GLIP) -> ExportedProgram:
@@ -226,7 +283,7 @@ def export_caption_path(model: GLIP) -> ExportedProgram:
     channels = neck.blocks[0].fusion.norm_v.weight.numel()
     read = torch.zeros(len(neck.blocks), 2, 35, channels)
     texts = torch.ones(2, 3, _EXAMPLE_TOKENS, dtype=torch.int64)
-    return _export(CaptionPath(model), (read, texts), [(1, 2), (0, 1, 2)])
+    return export_program(CaptionPath(model), (read, texts), [(1, 2), (0, 1, 2)])
 
 
 def _example_images(model: GLIP) -> torch.Tensor:
@@ -237,93 +294,3 @@ def _example_causal(model: GLIP) -> tuple[torch.Tensor, ...]:
     """Of a model that writes captions, one of two texts is a caption."""
     writes = getattr(model, "caption_head", None) is not None
     return (torch.tensor([True, False]),) if writes else ()
-
-
-def _export(
-    path: nn.Module, example: tuple[torch.Tensor, ...], dynamic: Sequence[Sequence[int]]
-) -> ExportedProgram:
-    """`dynamic`: per input the dimensions whose size is free; more of them than inputs are no
-    matter."""
-    needed = ((fx_config, "backed_size_oblivious"), (torch.compiler, "is_exporting"))
-    if not all(hasattr(*place) for place in needed):
-        raise ExportError(
-            f"exporting needs a newer PyTorch than {torch.__version__} (tried with 2.15): "
-            "pip install --upgrade torch torchvision"
-        )
-    shapes = tuple(dict.fromkeys(dims, Dim.DYNAMIC) for dims, _ in zip(dynamic, example))
-    with evaluation(path), tracing():
-        program = torch.export.export(path, example, dynamic_shapes=shapes, strict=False)
-    _drop_conditions(program)
-    _drop_idle_nodes(program)
-    return program
-
-
-@contextmanager
-def evaluation(path: nn.Module):
-    """Evaluation mode, and each module as it was afterwards."""
-    training = {module: module.training for module in path.modules()}
-    path.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-
-
-@contextmanager
-def tracing():
-    """PyTorch's settings under which it traces with symbolic sizes here."""
-    settings: Any = fx_config  # PyTorch makes an object with `patch` of the module
-    # It keeps symbolic shapes for a second use, which costs a third of the time here.
-    cache = torch._dynamo.config.patch(fake_tensor_cache_enabled=False)
-    with torch.no_grad(), settings.patch(backed_size_oblivious=True), cache:
-        yield
-
-
-def _drop_conditions(program: ExportedProgram) -> None:
-    """Take out what the tracer demands of the inputs' free sizes: all hold from 1 on."""
-    if hasattr(program, "_guards_code"):  # older versions keep none
-        program._guards_code = []
-    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    for name in program.graph_signature.user_inputs:
-        for size in nodes[name].meta["val"].shape:
-            if isinstance(size, torch.SymInt):
-                upper = program.range_constraints[size.node.expr].upper
-                program.range_constraints[size.node.expr] = ValueRanges(1, upper)
-
-
-def _drop_idle_nodes(program: ExportedProgram) -> None:
-    """Remove nodes that hand on their input: a third of the graph.
-
-    Conversions to the type that a tensor has, with the check that follows each; dropout; blocks
-    (see modeling/blocks.py) of which there is only one.
-    """
-    graph = program.graph_module.graph
-    for node in list(graph.nodes):
-        if node.target is torch.ops.aten._assert_tensor_metadata.default:
-            graph.erase_node(node)
-        elif (source := _source_if_idle(node)) is not None:
-            node.replace_all_uses_with(source)
-            program.graph_signature.replace_all_uses(node.name, source.name)  # of an output
-            graph.erase_node(node)
-    graph.eliminate_dead_code()
-    graph.lint()
-    program.graph_module.recompile()
-
-
-def _source_if_idle(node: torch.fx.Node) -> torch.fx.Node | None:
-    """The node whose value this one hands on unchanged, if it does."""
-    aten = torch.ops.aten
-    if node.op != "call_function":
-        return None
-    source: Any = node.args[0] if node.args else None
-    if node.target is aten.to.dtype:
-        return source if source.meta["val"].dtype == node.meta["val"].dtype else None
-    if node.target is aten.dropout.default:
-        return None if node.args[2] else source  # args[2]: in training
-    if node.target is aten.cat.default:
-        return source[0] if len(source) == 1 else None
-    if getattr(node.target, "__name__", "") == "getitem":
-        if source.target is aten.split.Tensor and len(source.meta["val"]) == 1:
-            return source.args[0]
-    return None

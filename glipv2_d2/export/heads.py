@@ -1,17 +1,45 @@
 """The task heads of an exported GLIPv2."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from ..modeling import GLIP
 from ..modeling.generation import Decoding, NextWords
-from ..modeling.heads import CaptionHead, TaskHead, VqaHead
+from ..modeling.heads import CaptionHead, LanguageMaskHead, TaskHead, VqaHead
 from .manifest import Manifest
 
-__all__ = ["ExportedAnswers", "ExportedCaptions", "Graph"]
+__all__ = ["ExportedAnswers", "ExportedCaptions", "ExportedMasks", "Graph"]
+
+REGIONS_AT_ONCE = 128  # bounds the memory
 
 Graph = Callable[..., tuple[torch.Tensor, ...]]
+
+
+class ExportedMasks(LanguageMaskHead):
+    """The mask head, whose layers are the graph "mask"."""
+
+    mask_size = 0  # of an instance
+
+    def __init__(self, graph: Graph, manifest: Manifest):
+        TaskHead.__init__(self)  # no layers
+        self.graph = graph
+        self.mask_size = manifest.mask_size
+        self.regions_at_once = REGIONS_AT_ONCE
+
+    def logits(
+        self,
+        levels: Sequence[torch.Tensor],
+        words: torch.Tensor,
+        boxes: Sequence[torch.Tensor],
+        tokens: Sequence[torch.Tensor],
+    ) -> torch.Tensor:
+        """See `LanguageMaskHead.logits`; of the levels those behind the predictions are fused."""
+        regions = torch.cat(list(boxes))
+        if not len(regions):
+            return regions.new_zeros(0, *self.refined_shape)
+        rows = torch.cat([torch.full_like(b[:, 0], i).long() for i, b in enumerate(boxes)])
+        return self.graph(words, regions, rows, torch.cat(list(tokens)).bool(), *levels[4:])[0]
 
 
 class ExportedAnswers(VqaHead):

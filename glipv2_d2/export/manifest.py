@@ -17,7 +17,7 @@ from .graphs import read_words
 __all__ = ["FILE_NAME", "FORMATS", "OF_MODEL", "OF_POSTPROCESSOR", "Manifest"]
 
 FILE_NAME = "export.json"
-FORMATS = {"torch": ".pt2", "onnx": ".onnx"}
+FORMATS = {"torch": ".pt2", "onnx": ".onnx", "openvino": ".xml"}
 VERSION = 1
 # Settings that go into the file, and out of it, under the names of the constructors' arguments.
 OF_MODEL = ("input_format", "chunk_size", "prompt_batch_size", "min_score")
@@ -35,7 +35,7 @@ class Manifest:
     """Settings of an exported GLIP; plain numbers, so that every language can read them.
 
     Attributes:
-        format: "torch" or "onnx".
+        format: "torch", "onnx" or "openvino".
         words: which of the language backbone's features the image graph reads ("hidden" or
             "embedded").
         input_format: channel order, "BGR" or "RGB".
@@ -57,6 +57,7 @@ class Manifest:
         ground_answer: questions are asked with [MASK] at their end, whose boxes are the answer's.
         causal: the image and text graphs take captions, too, and are told which texts are some.
         decoding: how captions are written by default.
+        mask_size: S, of square masks that are stretched over their boxes; 0: no mask graph.
         version: of this file's format.
     """
 
@@ -87,6 +88,7 @@ class Manifest:
     ground_answer: bool = False
     causal: bool = False
     decoding: dict = field(default_factory=dict)
+    mask_size: int = 0
     version: int = VERSION
 
     @classmethod
@@ -104,6 +106,7 @@ class Manifest:
             )
         answers: Any = getattr(model, "vqa_head", None)
         captions: Any = getattr(model, "caption_head", None)
+        masks: Any = getattr(model, "mask_head", None)
         return cls(
             words=read_words(model),
             pixel_mean=model.pixel_mean.flatten().tolist(),
@@ -118,6 +121,7 @@ class Manifest:
             answers=[] if answers is None else answers.answers,
             ground_answer=answers is not None and answers.ground_answer,
             causal=captions is not None,
+            mask_size=0 if masks is None else masks.mask_size,
             decoding={} if captions is None else dataclasses.asdict(captions.decoding),
             **{name: getattr(model, name) for name in OF_MODEL},
             **{name: getattr(post, name) for name in OF_POSTPROCESSOR},
@@ -167,5 +171,5 @@ class Manifest:
         return {name: getattr(self, name) for name in names}
 
     def graph_file(self, name: str) -> str:
-        """File name of the graph "image", "text", "answer", "reading" or "caption"."""
+        """File name of the graph "image", "text", "mask", "answer", "reading" or "caption"."""
         return name + FORMATS[self.format]

@@ -10,7 +10,7 @@ import torch
 from torch.export import ExportedProgram
 
 from ..errors import ExportError
-from .graphs import tracing
+from .tracing import tracing
 
 __all__ = ["OPSET", "require", "save_onnx"]
 
@@ -26,6 +26,10 @@ _SIZES = {
     "fused_words": {0: "batch", 1: "tokens"},
     "read": {1: "batch", 2: "positions"},
     "texts": {0: "batch", 1: "texts", 2: "tokens"},
+    "boxes": {0: "boxes"},
+    "rows": {0: "boxes"},
+    "tokens": {0: "boxes", 1: "tokens"},
+    **{f"level{i}": {0: "batch", 2: f"height{i}", 3: f"width{i}"} for i in range(5)},
 }
 
 
@@ -36,8 +40,8 @@ def require(*packages: str) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise ExportError(
-                f"ONNX needs the package '{package}', which cannot be imported ({error}): "
-                "pip install onnx onnxscript onnxruntime"
+                f"this format needs the package '{package}', which cannot be imported ({error}): "
+                "pip install 'glipv2_d2[export]'"
             ) from error
 
 
@@ -47,10 +51,10 @@ def save_onnx(
     """Translate a program and write it.
 
     Raises:
-        ExportError: a package is missing, or an operator has no translation.
+        ExportError: an operator has no translation.
     """
-    require("onnx", "onnxscript")
-    inputs = inputs[: len(program.graph_signature.user_inputs)]  # some models have fewer
+    signature = program.graph_signature  # some models have fewer inputs and outputs
+    inputs, outputs = inputs[: len(signature.user_inputs)], outputs[: len(signature.user_outputs)]
     # The exporter writes its progress to standard output, and its notes to the log.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:

@@ -1,7 +1,6 @@
 """Write a GLIP as a folder of graphs and settings."""
 
 import dataclasses
-import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -12,21 +11,31 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
+from ..checkpoint import frozen_words
 from ..errors import ExportError
 from ..files import give_usual_mode
+from ..language.frozen_tokenizer import FrozenTokenizer
 from ..language.prompt import Prompt, shorten
 from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
-from . import graphs
+from ..modeling.text import FrozenVocabulary
+from . import graphs, standalone
 from .manifest import FORMATS, Manifest
 from .onnx_format import require, save_onnx
+from .openvino_format import save_openvino
+from .tracing import evaluation
 
-__all__ = ["PROMPTS_FILE", "TOKENIZER_FOLDER", "export_glip"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["PROMPTS_FILE", "RUNTIME_FILE", "TOKENIZER_FOLDER", "export_glip"]
 
 PROMPTS_FILE = "prompts.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
+RUNTIME_FILE = "glip_runtime.py"
+# What writes them.
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "torch": (),
+    "onnx": ("onnx", "onnxscript"),
+    "openvino": ("openvino",),
+}
 
 
 def export_glip(
@@ -40,16 +49,18 @@ def export_glip(
 ) -> Path:
     """Write a model as graphs.
 
-    The folder gets `image.pt2` (or `image.onnx`), `export.json` and `tokenizer/`; and
-    `text.pt2` (or `.onnx`), the language backbone, or, for fixed prompts, what it makes of them
-    in `prompts.safetensors`; `answer.pt2`, the VQA head, where the model has one; and, where it
-    writes captions and answers any prompt, `reading.pt2` and `caption.pt2`. docs/export.md
-    describes them. Masks, and all that only training needs, stay behind.
+    The folder gets `image.pt2` (or `.onnx`, or `.xml` with `.bin`), `export.json` and
+    `glip_runtime.py`, which runs it without this package; `text.pt2`, the language backbone, and
+    `tokenizer/`, or, for fixed prompts, what both make of them in `prompts.safetensors`; `mask.pt2`
+    and `answer.pt2`, the mask and VQA heads, where the model has them; and, where it writes
+    captions and answers any prompt, `reading.pt2` and `caption.pt2`. docs/export.md describes them.
+    What only training needs stays behind.
 
     Args:
         model: with its weights, on the CPU. folder: to be made.
-        format: "torch" (torch.export) or "onnx".
-        prompts: the export answers these and no others; none: it answers any prompt.
+        format: "torch" (torch.export), "onnx" or "openvino".
+        prompts: the export answers these and no others; none: any, or those of the model, where
+            its vocabulary is fixed (`freeze_vocabulary`).
         inference: `min_size`, `max_size`, `score_threshold`, `merge_iou` of the predictor.
         notes: how the export was made; kept in `export.json`.
 
@@ -61,13 +72,14 @@ def export_glip(
         PromptError: a prompt is too long.
     """
     folder = Path(folder)
+    if isinstance(model.tokenizer, FrozenTokenizer):
+        prompts = prompts or model.tokenizer.prompts
     _require_exportable(model, folder, format, prompts)
-    tokenizer = _exported_tokenizer(model)
-    if getattr(model, "mask_head", None) is not None:
-        logger.warning("the model's mask head is not exported: the export finds boxes, no masks")
     if getattr(model, "presence_head", None) is not None:
         logger.warning("the model's presence head is not exported: boxes score as without it")
-    stored = _encode(model, prompts) if prompts else None
+    tokenizer = None if prompts else _exported_tokenizer(model)
+    with evaluation(model):
+        stored = frozen_words(model, prompts) if prompts else None
     manifest = Manifest.of(
         model,
         format=format,
@@ -78,9 +90,10 @@ def export_glip(
     with _whole_folder(folder) as unfinished:
         _save_graphs(model, manifest, unfinished)
         if stored is not None:
-            save_file(stored, unfinished / PROMPTS_FILE)
-            give_usual_mode(unfinished / PROMPTS_FILE)
-        _save_tokenizer(tokenizer, unfinished / TOKENIZER_FOLDER)
+            _save_prompts(stored, unfinished / PROMPTS_FILE)
+        if tokenizer is not None:
+            _save_tokenizer(tokenizer, unfinished / TOKENIZER_FOLDER)
+        shutil.copyfile(standalone.__file__, unfinished / RUNTIME_FILE)
         manifest.write(unfinished)
     return folder
 
@@ -96,8 +109,7 @@ def _require_exportable(model: GLIP, folder: Path, format: str, prompts: Sequenc
             f"the model is on '{model.device}': graphs are made on the CPU (model.to('cpu')), and "
             "moved to another device when they are loaded"
         )
-    if format == "onnx":
-        require("onnx", "onnxscript")
+    require(*PACKAGES[format])
     if any(prompt.causal for prompt in prompts):
         raise ExportError(
             "a caption is no fixed prompt, because writing it takes the language model: export "
@@ -142,7 +154,8 @@ def _exported_tokenizer(model: GLIP) -> PromptTokenizer:
     if type(tokenizer) is not PromptTokenizer:
         raise ExportError(
             f"the language backbone has a tokenizer of its own, {type(tokenizer).__name__}, "
-            "which is not exported; only those are that a tokenizer.json describes"
+            "which is not exported; only those are that a tokenizer.json describes: export it for "
+            "fixed names (--prompt, prompts=)"
         )
     return tokenizer
 
@@ -151,19 +164,22 @@ def _save_graphs(model: GLIP, manifest: Manifest, folder: Path) -> None:
     parts: list[tuple[str, Callable, Sequence[str], Sequence[str]]] = [
         ("image", graphs.export_image_path, graphs.IMAGE_INPUTS, graphs.IMAGE_OUTPUTS)
     ]
+    mask = "mask", graphs.export_mask_path, graphs.MASK_INPUTS, graphs.MASK_OUTPUTS
     answer = "answer", graphs.export_answer_path, graphs.ANSWER_INPUTS, graphs.ANSWER_OUTPUTS
     reading = "reading", graphs.export_reading_path, graphs.READING_INPUTS, graphs.READING_OUTPUTS
     caption = "caption", graphs.export_caption_path, graphs.CAPTION_INPUTS, graphs.CAPTION_OUTPUTS
     if not manifest.prompts:
         parts.append(("text", graphs.export_text_path, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS))
+    parts += [mask] if manifest.mask_size else []
     parts += [answer] if manifest.answers else []
     parts += [reading, caption] if manifest.writes else []
     for name, trace, inputs, outputs in parts:
         program, path = trace(model), folder / manifest.graph_file(name)
-        if manifest.format == "onnx":
-            save_onnx(program, path, inputs, outputs)
-        else:
+        if manifest.format == "torch":
             torch.export.save(program, path)
+        else:
+            save = save_onnx if manifest.format == "onnx" else save_openvino
+            save(program, path, inputs, outputs)
 
 
 def _save_tokenizer(tokenizer: PromptTokenizer, folder: Path) -> None:
@@ -177,15 +193,11 @@ def _save_tokenizer(tokenizer: PromptTokenizer, folder: Path) -> None:
     plain.save(path)
 
 
-@torch.no_grad()
-def _encode(model: GLIP, prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
-    """Per prompt i "i.input_ids" (T,), "i.words" (T, L) and "i.positive_map" (K, T)."""
-    stored = {}
-    with graphs.evaluation(model):
-        for i, prompt in enumerate(prompts):
-            tokens = model.tokenizer([prompt]).to(model.device)
-            words = getattr(model.text_features(tokens), graphs.read_words(model))
-            stored[f"{i}.input_ids"] = tokens.input_ids[0].cpu()
-            stored[f"{i}.words"] = words[0].float().cpu().contiguous()
-            stored[f"{i}.positive_map"] = tokens.positive_maps[0].cpu()
-    return stored
+def _save_prompts(vocabulary: FrozenVocabulary, path: Path) -> None:
+    """Per prompt i "i.words" (T, L) and "i.positive_map" (K, T)."""
+    maps = vocabulary.tokenizer.positive_maps
+    words = vocabulary.words.detach().float().cpu().split([found.shape[1] for found in maps])
+    stored = {f"{i}.words": part.clone() for i, part in enumerate(words)}
+    stored |= {f"{i}.positive_map": found.contiguous() for i, found in enumerate(maps)}
+    save_file(stored, path)
+    give_usual_mode(path)

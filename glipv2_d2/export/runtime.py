@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
@@ -16,6 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from ..engine.predictor import GroundingPredictor
 from ..engine.setup import resolve_device
 from ..errors import ExportError, PromptError
+from ..language.frozen_tokenizer import FrozenTokenizer
+from ..language.prompt import Prompt
 from ..language.tokenized import TokenizedPrompts
 from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
@@ -25,14 +28,16 @@ from ..modeling.heads import GroundingOutput
 from ..modeling.losses import GroundingLosses
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.postprocessing import GroundingPostprocessor
-from ..modeling.text import TextFeatures
-from .graphs import ANSWER_INPUTS, CAPTION_INPUTS, IMAGE_INPUTS, READING_INPUTS, TEXT_INPUTS
-from .heads import ExportedAnswers, ExportedCaptions, Graph
+from ..modeling.text import FrozenVocabulary, TextFeatures
+from .heads import ExportedAnswers, ExportedCaptions, ExportedMasks, Graph
 from .manifest import OF_MODEL, OF_POSTPROCESSOR, Manifest
 from .onnx_format import require
 from .package import PROMPTS_FILE, TOKENIZER_FOLDER
+from .standalone import open_graph
 
 __all__ = ["ExportedGLIP", "load_exported"]
+
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 def load_exported(folder: str | Path, device: str = "cpu", **options) -> GroundingPredictor:
@@ -72,11 +77,15 @@ class ExportedGLIP(GLIP):
         manifest = Manifest.read(folder)
         device = resolve_device(device)
 
-        def load(name: str, inputs: Sequence[str]) -> Graph:
-            return _load(folder / manifest.graph_file(name), manifest, inputs, device)
+        def load(name: str) -> Graph:
+            return _load(folder / manifest.graph_file(name), manifest, device)
 
-        image_graph = load("image", IMAGE_INPUTS)
-        text = _Text(folder, manifest, device)
+        image_graph = load("image")
+        text: nn.Module
+        if prompts := manifest.fixed_prompts():
+            text = _stored_words(folder / PROMPTS_FILE, prompts)
+        else:
+            text = _Text(load("text"), folder, manifest)
         x, y, w, h = manifest.box_weights
         coder = InclusiveBoxCoder((x, y, w, h), manifest.scale_clamp)
         super().__init__(
@@ -93,13 +102,14 @@ class ExportedGLIP(GLIP):
             pixel_std=manifest.pixel_std,
             **manifest.values(OF_MODEL),
         )
+        if manifest.mask_size:
+            self.mask_head = ExportedMasks(load("mask"), manifest)
         if manifest.answers:
-            self.vqa_head = ExportedAnswers(load("answer", ANSWER_INPUTS), manifest)
+            self.vqa_head = ExportedAnswers(load("answer"), manifest)
         if manifest.writes:
-            graphs = load("reading", READING_INPUTS), load("caption", CAPTION_INPUTS)
-            self.caption_head = ExportedCaptions(*graphs, manifest)
+            self.caption_head = ExportedCaptions(load("reading"), load("caption"), manifest)
         self.manifest = manifest
-        self.vocabulary_prompts = manifest.fixed_prompts()
+        self.vocabulary_prompts = prompts
         self.eval().to(device)
 
     def train(self, mode: bool = True) -> "ExportedGLIP":
@@ -150,11 +160,12 @@ class _Neck(nn.Module):
         self, images: list[torch.Tensor], text: TextFeatures
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Of B pairs of image and prompt: the images with what is predicted of them, in place of
-        the fused levels; and the fused words, in exports of 0.1 the words as they were."""
+        the fused levels, which come behind it where there are masks; and the fused words, in
+        exports of 0.1 the words as they were."""
         causal = _causal(text) if self.takes_causal else ()
         outputs = self.graph(images[0], text.hidden, text.mask, *causal)
-        *predictions, words = (*outputs, text.hidden)[:4]
-        return [images[0], *predictions], words
+        words = outputs[3] if len(outputs) > 3 else text.hidden
+        return [images[0], *outputs[:3], *outputs[4:]], words
 
 
 class _Head(nn.Module):
@@ -168,7 +179,7 @@ class _Head(nn.Module):
 
     def forward(self, predictions: list[torch.Tensor], words: torch.Tensor) -> GroundingOutput:
         """Of B pairs of image and prompt."""
-        images, logits, deltas, centerness = predictions
+        images, logits, deltas, centerness, *_ = predictions
         return GroundingOutput(logits, deltas, centerness, _level_sizes(images, self.strides))
 
 
@@ -203,9 +214,9 @@ def _level_sizes(images: torch.Tensor, strides: Sequence[int]) -> list[tuple[int
 
 
 class _Text(nn.Module):
-    """The language backbone's part: a graph, or what it made of the fixed prompts."""
+    """The language backbone's part."""
 
-    def __init__(self, folder: Path, manifest: Manifest, device: str):
+    def __init__(self, graph: Graph, folder: Path, manifest: Manifest):
         super().__init__()
         path = folder / TOKENIZER_FOLDER
         try:
@@ -214,13 +225,7 @@ class _Text(nn.Module):
             raise ExportError(f"the export '{folder}' has no usable tokenizer: {error}") from error
         self.tokenizer = PromptTokenizer(tokenizer, manifest.max_tokens)
         self.takes_causal = manifest.causal
-        self.graph: Graph | None = None
-        self.stored: dict[tuple[int, ...], torch.Tensor] = {}
-        if manifest.prompts:
-            self.stored = _stored_words(folder / PROMPTS_FILE, device)
-        else:
-            path = folder / manifest.graph_file("text")
-            self.graph = _load(path, manifest, TEXT_INPUTS, device)
+        self.graph = graph
 
     def forward(self, tokens: TokenizedPrompts) -> TextFeatures:
         if tokens.causal is not None and not self.takes_causal:
@@ -228,40 +233,34 @@ class _Text(nn.Module):
                 "this export is of a model without a caption head and does not read captions word "
                 "by word: ask for the phrases of a sentence (Prompt.from_caption, Prompt.parse)"
             )
-        if self.graph is not None:
-            causal = _causal(tokens) if self.takes_causal else ()
-            words = self.graph(tokens.input_ids, tokens.mask, *causal)[0]
-        else:
-            found = [self._stored(ids[m]) for ids, m in zip(tokens.input_ids, tokens.mask)]
-            words = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+        causal = _causal(tokens) if self.takes_causal else ()
+        words = self.graph(tokens.input_ids, tokens.mask, *causal)[0]
         return TextFeatures(words, words, tokens.mask, tokens.causal, tokens.seen_by_image)
 
-    def _stored(self, ids: torch.Tensor) -> torch.Tensor:
-        try:
-            return self.stored[tuple(ids.tolist())]
-        except KeyError:
-            raise PromptError(
-                "this export was made for a fixed prompt and has no language model: ask for that "
-                "prompt (model.vocabulary_prompts), or export without --prompt"
-            ) from None
 
-
-def _stored_words(path: Path, device: str) -> dict[tuple[int, ...], torch.Tensor]:
-    """Token ids -> words (T, L)."""
+def _stored_words(path: Path, prompts: Sequence[Prompt]) -> FrozenVocabulary:
+    """The words of an export for fixed prompts."""
     if not path.is_file():
         raise ExportError(f"the file '{path}' of the export is missing: export the model again")
-    tensors = load_file(path, device=device)
-    names = [name.removesuffix(".words") for name in tensors if name.endswith(".words")]
-    return {tuple(tensors[f"{n}.input_ids"].tolist()): tensors[f"{n}.words"] for n in names}
+    stored = load_file(path)
+    words, maps = (
+        [stored[f"{i}.{name}"] for i in range(len(prompts))] for name in ("words", "positive_map")
+    )
+    tokenizer = FrozenTokenizer(prompts, maps)
+    vocabulary = FrozenVocabulary(model=tokenizer, channels=words[0].shape[1], frozen=True)
+    vocabulary.words.copy_(torch.cat(words))
+    return vocabulary
 
 
-def _load(path: Path, manifest: Manifest, inputs: Sequence[str], device: str) -> Graph:
+def _load(path: Path, manifest: Manifest, device: str) -> Graph:
     if not path.is_file():
         raise ExportError(f"the file '{path}' of the export is missing: export the model again")
+    if package := RUNTIMES.get(manifest.format):
+        require(package)
     try:
-        if manifest.format == "onnx":
-            return _OnnxGraph(path, inputs, device)
-        return _torch_graph(path, device)
+        if manifest.format == "torch":
+            return _torch_graph(path, device)
+        return _array_graph(path, device)
     except ExportError:
         raise
     except Exception as error:  # of half a dozen types, by what is damaged
@@ -297,20 +296,11 @@ def _use_own_deform_conv(module: torch.fx.GraphModule) -> None:
     module.recompile()
 
 
-class _OnnxGraph:
-    def __init__(self, path: Path, inputs: Sequence[str], device: str):
-        require("onnxruntime")
-        import onnxruntime
+def _array_graph(path: Path, device: str) -> Graph:
+    graph = open_graph(path, cuda=device.startswith("cuda"))
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        providers = ["CPUExecutionProvider"]
-        if device.startswith("cuda"):
-            providers = ["CUDAExecutionProvider", *providers]
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        self._inputs = inputs
+    def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        arrays = graph(*(np.ascontiguousarray(tensor.cpu().numpy()) for tensor in tensors))
+        return tuple(torch.from_numpy(x).to(tensors[0].device) for x in arrays)
 
-    def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        feed = {name: t.cpu().numpy() for name, t in zip(self._inputs, tensors)}
-        device = tensors[0].device
-        return tuple(torch.from_numpy(x).to(device) for x in self._session.run(None, feed))
+    return run

@@ -9,11 +9,13 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from glip_commands.train import parse
+from glipv2_d2.checkpoint import freeze_vocabulary
 from glipv2_d2.config import get_config
 from glipv2_d2.engine.evaluate import add_test_set
 from glipv2_d2.engine.setup import load_config, require_best_metric, require_masks, tell_tasks
 from glipv2_d2.errors import ConfigError
-from tests.support.tiny import tiny_tasks_config
+from glipv2_d2.language.frozen_tokenizer import FrozenTokenizer
+from tests.support.tiny import tiny_model, tiny_tasks_config
 
 
 def device(*options):
@@ -109,3 +111,15 @@ def test_of_several_test_sets_the_best_metric_names_one():
 def test_old_data_sets_are_evaluated_as_the_test_set():
     with pytest.raises(ConfigError, match="'old' is .* dataloader.test is no single one: name the"):
         add_test_set(OmegaConf.create({"further_tests": {}}), "old")
+
+
+def test_the_data_loaders_ask_for_the_fixed_vocabulary_of_the_weights(tmp_path):
+    file = freeze_vocabulary(tiny_model(), ["red star", "ring"], tmp_path / "w.safetensors")
+    config = load_config(
+        parse(["--config-file", "demo/scenes.py", f"train.init_checkpoint={file}"])
+    )
+    for loader in (config.dataloader.train, config.dataloader.test):
+        tokenizer = instantiate(loader.mapper.tokenizer)
+        assert isinstance(tokenizer, FrozenTokenizer) and tokenizer.names == ["red star", "ring"]
+    assert config.model.vocabulary == ["red star", "ring"]
+    assert config.model.language_backbone.frozen  # as in the config

@@ -7,7 +7,7 @@ import pytest
 
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.export import ExportedGLIP, export_glip
-from glipv2_d2.export.graphs import export_image_path
+from glipv2_d2.export.graphs import export_image_path, export_mask_path
 from tests.support.exported_model import INFERENCE, small_model, telling_model
 
 
@@ -46,14 +46,23 @@ def loaded(exported):
 
 @pytest.fixture(scope="session")
 def telling():
-    """A model that answers questions and writes captions."""
+    """A model that gives masks, answers questions and writes captions."""
     return telling_model()
 
 
 @pytest.fixture(scope="session")
-def exported_telling(telling, tmp_path_factory):
+def mask_program(telling):
+    """Its mask path, traced."""
+    return export_mask_path(telling)
+
+
+@pytest.fixture(scope="session")
+def exported_telling(telling, mask_program, tmp_path_factory):
     """Folder of its export."""
-    return export_glip(telling, tmp_path_factory.mktemp("export") / "telling")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glipv2_d2.export.graphs.export_mask_path", lambda model: mask_program)
+        folder = tmp_path_factory.mktemp("export") / "telling"
+        return export_glip(telling, folder, inference=INFERENCE)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def test_check_finds_a_model_with_other_weights(source_model, loaded):
             source_model.head.bias0.sub_(0.01)
 
 
-def test_check_compares_answers_and_captions(telling, loaded_telling):
+def test_check_compares_masks_answers_and_captions(telling, loaded_telling):
     differences = check_export(telling, loaded_telling)
-    assert {"answer_logits", "next_logits"} < set(differences)
+    assert {"masks", "answer_logits", "next_logits"} < set(differences)
     assert max(differences.values()) < 1e-4

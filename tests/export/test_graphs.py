@@ -5,9 +5,22 @@ import torch
 from torch.export.passes import move_to_device_pass
 
 from glipv2_d2.errors import ExportError
-from glipv2_d2.export.graphs import CaptionPath, ImagePath, TextPath, export_image_path
+from glipv2_d2.export.graphs import (
+    CaptionPath,
+    ImagePath,
+    MaskPath,
+    TextPath,
+    export_image_path,
+)
 from glipv2_d2.modeling.fusion import DyHead
-from tests.support.exported_model import ODD_SIZES, SIZES, inputs, padded, small_model
+from tests.support.exported_model import (
+    ODD_SIZES,
+    SIZES,
+    inputs,
+    mask_inputs,
+    padded,
+    small_model,
+)
 
 
 @torch.no_grad()
@@ -61,6 +74,23 @@ def test_text(source_model, exported):
         mask[0, tokens - 1] = False
         with torch.no_grad():
             torch.testing.assert_close(program(ids, mask), path(ids, mask))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("boxes", [1, 5])
+def test_masks_are_the_head_s_whatever_the_level_of_a_box(telling, mask_program, boxes):
+    words, regions, rows, tokens, *levels = mask_inputs(boxes)
+    found = mask_program.module()(words, regions, rows, tokens, *levels)
+    torch.testing.assert_close(
+        found, MaskPath(telling)(words, regions, rows, tokens, *levels), atol=1e-5, rtol=1e-4
+    )
+    of_image = [rows == i for i in range(2)]
+    expected = telling.mask_head.logits(
+        levels, words, [regions[own] for own in of_image], [tokens[own] for own in of_image]
+    )
+    order = torch.cat([own.nonzero()[:, 0] for own in of_image])
+    torch.testing.assert_close(found[order], expected, atol=1e-5, rtol=1e-4)
+    assert boxes == 1 or expected.std() > 1e-3
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import torch
 
 from glipv2_d2 import Prompt
 from glipv2_d2.modeling.generation import Decoding, write_captions
-from tests.support.exported_model import assert_same_detections, image
+from tests.support.exported_model import NAMES, assert_same_detections, image
 
 
 @torch.no_grad()
@@ -31,6 +31,19 @@ def test_captions_are_the_model_s_word_for_word(telling, loaded_telling, beam_si
     assert [x.caption for x in found] == [x.caption for x in expected]
     assert len({x.caption for x in found}) == 3
     assert [x.score for x in found] == pytest.approx([x.score for x in expected], abs=1e-5)
+
+
+@torch.no_grad()
+def test_masks_are_the_model_s(telling, loaded_telling):
+    pixels = torch.from_numpy(image(64, 96).transpose(2, 0, 1).copy())
+    for least in (0.0, 1.0):  # the latter: nothing is found
+        inputs = [{"image": pixels, "prompt": Prompt.from_classes(NAMES), "min_score": least}]
+        found, expected = (model(inputs)[0]["instances"] for model in (loaded_telling, telling))
+        assert found.pred_masks.shape == expected.pred_masks.shape
+    inputs[0]["min_score"] = 0.0
+    (found,), (expected,) = (m.inference(inputs, None, False) for m in (loaded_telling, telling))
+    torch.testing.assert_close(found.pred_masks.tensor, expected.pred_masks.tensor)
+    assert expected.pred_masks.tensor.std() > 1e-3
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from tests.support.exported_model import (
     assert_same_detections,
     image,
     inputs,
+    mask_inputs,
     padded,
 )
 
@@ -39,6 +40,17 @@ def test_text(source_model, tmp_path):
         mask[0, max(1, tokens - 2) :] = False
         (words,) = run(file, graphs.TEXT_INPUTS, (ids, mask))
         torch.testing.assert_close(words, path(ids, mask), atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_masks(telling, mask_program, tmp_path):
+    file = tmp_path / "mask.onnx"
+    save_onnx(mask_program, file, graphs.MASK_INPUTS, graphs.MASK_OUTPUTS)
+    for boxes in (1, 5):
+        tensors = mask_inputs(boxes)
+        (masks,) = run(file, graphs.MASK_INPUTS, tensors)
+        expected = graphs.MaskPath(telling)(*tensors)
+        torch.testing.assert_close(masks, expected, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -6,10 +6,9 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.structures import ImageList
 
-from glipv2_d2.modeling import GLIPv2
 from glipv2_d2.modeling.generation import Decoding
 from glipv2_d2.modeling.heads import CaptionHead, VqaHead
-from tests.support.tiny import tiny_config, tiny_model
+from tests.support.tiny import tiny_masks_config, tiny_model
 
 INFERENCE = {"min_size": 96, "max_size": 160, "score_threshold": 0.1}
 NAMES = ["cat", "red kite", "traffic light"]
@@ -30,9 +29,8 @@ def small_model(**overrides):
 
 
 def telling_model():
-    """The same with answers, and with captions that differ between images and end now and then."""
-    config = tiny_config()
-    config._target_ = GLIPv2
+    """The same with masks, answers, and captions that differ between images and end somewhere."""
+    config = tiny_masks_config()
     config.neck.num_blocks = 1
     config.vqa_head = L(VqaHead)(text_channels=32, answers=["yes", "no", "red"], ground_answer=True)
     config.caption_head = L(CaptionHead)(
@@ -60,6 +58,19 @@ def inputs(batch, height, width, tokens, channels=32):
     mask[1:, max(1, tokens // 2) :] = False  # a prompt has at least one token
     images = torch.randn(batch, 3, height, width, generator=generator)
     return images, torch.randn(batch, tokens, channels, generator=generator), mask
+
+
+def mask_inputs(boxes):
+    """Of the mask path: words of two images, boxes of different levels, their rows and tokens, and
+    levels of an image of 128 x 192 pixels."""
+    generator = torch.Generator().manual_seed(boxes)
+    sides = torch.tensor([500.0, 20.0, 130.0, 60.0, 300.0])[:boxes]
+    corners = torch.rand(boxes, 2, generator=generator) * 40
+    regions = torch.cat((corners, corners + sides[:, None]), dim=1)
+    tokens = torch.arange(6) < torch.tensor([[6], [1], [3], [2], [4]])[:boxes]
+    levels = [torch.randn(2, 32, 16 >> i, 24 >> i, generator=generator) for i in range(3)]
+    words = torch.randn(2, 6, 32, generator=generator)
+    return words, regions, torch.arange(boxes) % 2, tokens, *levels
 
 
 def padded(images, words, mask):

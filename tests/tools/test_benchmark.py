@@ -1,6 +1,8 @@
 """tools/benchmark: the official arrangement equals the model, and numbers are measurements."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from glipv2_d2.errors import ConfigError, PromptError
 from glipv2_d2.language import Prompt
 from tests.support.tiny import tiny_glipv2_config, tiny_input, tiny_model
 from tools.benchmark import __main__ as benchmark
-from tools.benchmark import training, workload
+from tools.benchmark import exported, training, workload
 from tools.benchmark.agreement import compare_outputs, detections_that_agree, recorded_heads
 from tools.benchmark.flops import count_flops
 from tools.benchmark.losses import CASES, measure_losses
@@ -351,6 +353,27 @@ def test_captions_of_a_run(tmp_path):
         assert row["recomputed_per_token"] * 21 == pytest.approx(seconds["recomputed"])
     page = (tmp_path / "report" / "benchmark.md").read_text()
     assert "## Captions" in page and "--only captions" in page
+
+
+def test_exports_beside_their_model(monkeypatch):
+    bench = Bench(Settings(config=CONFIG, size=SIZE, repeats=2), lively_model().eval())
+
+    class Export:
+        manifest = SimpleNamespace(format="onnx")
+
+        def __init__(self, folder, device):
+            self.model = {"x": bench.model}[folder.name]
+
+        def __call__(self, inputs):
+            return self.model(inputs)
+
+    monkeypatch.setattr(exported, "ExportedGLIP", Export)
+    rows = exported.measure_exported(bench, [Path("x")], "one", 1, ["ours", "ours-bf16"])
+    assert [row["side"] for row in rows] == ["ours", "ours-bf16", "x"]
+    assert rows[2]["what"] == "onnx, float32" and len(rows[2]["seconds"]["runs"]) == 2
+    assert rows[2]["score_difference"] == 0 < rows[1]["score_difference"]
+    with pytest.raises(ConfigError, match="no exports are named: --exported FOLDER"):
+        exported.measure_exported(bench, [], "one", 1, ["ours"])
 
 
 def test_grounding_dino_beside_ours(tmp_path, monkeypatch):

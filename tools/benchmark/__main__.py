@@ -13,7 +13,8 @@ Parts: speed (seconds, FLOPs, share of the machine's peak), gdino (Grounding DIN
 stages, lvis, memory (peak of each side in a process of its own), train (a training step), losses
 (what GLIPv2's add to one; only where it is asked for), compile (torch.compile over several image
 sizes), agreement (half precisions against float32), profile (the operations that take the time),
-captions (with what is kept from word to word and without; only where it is asked for).
+captions (with what is kept from word to word and without; only where it is asked for), exported
+(what `glip export` has written to the folders of --exported; only where it is asked for).
 All sides of a table are measured in turns in one run. benchmark.md and benchmark.json are left in
 the output folder, written anew after each part.
 """
@@ -33,6 +34,7 @@ from glipv2_d2.errors import ConfigError, command
 
 from .captions import measure_captions
 from .compiling import measure_compile
+from .exported import measure_exported
 from .inference import measure_half, measure_lvis, measure_speed, measure_stages
 from .losses import measure_losses
 from .machine import available_cores, describe_machine, matmul_peak
@@ -47,10 +49,10 @@ from .workload import PROMPTS
 
 PARTS = (
     "speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement",
-    "profile", "captions",
+    "profile", "captions", "exported",
 )  # fmt: skip
-# Losses take a GLIPv2; captions without what is kept take an hour at full size.
-FULL_PARTS = tuple(part for part in PARTS if part not in ("losses", "captions"))
+# Losses take a GLIPv2, exports folders; captions without what is kept an hour at full size.
+FULL_PARTS = tuple(part for part in PARTS if part not in ("losses", "captions", "exported"))
 QUICK_PARTS = tuple(p for p in FULL_PARTS if p != "compile")  # compiling alone takes minutes
 PRECISIONS = ("float32", "bf16", "fp16")
 # What --quick changes, where nothing else is asked for.
@@ -118,7 +120,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    listed = f"parts, of {','.join(PARTS)}; default: all but losses and captions"
+    listed = f"parts, of {','.join(PARTS)}; default: all but losses, captions, exported"
     add("--only", type=_choices(PARTS), help=listed)
     add("--quick", action="store_true", help="a small model and image, under a minute")
     add("--output", type=Path, default=Path("output/benchmark"), help="folder of the report")
@@ -143,6 +145,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--train-size", type=_size, help="HxW in training (default: --size)")
     add("--train-batch", type=_positive, default=2)
     add("--memory-limit", type=float, metavar="GIB", help="per process; default 90 %% of free")
+    add("--exported", type=Path, action="append", default=[], metavar="FOLDER",
+        help="an export for the part exported; several may be given")  # fmt: skip
     add("--compile-sizes", type=_sizes, help="HxW,HxW,... for the part compile")
     add("--candidates", type=_positive, default=1000, help="pairs above the score threshold, with "
         "random weights")  # fmt: skip
@@ -305,6 +309,13 @@ class Run:
     def captions(self) -> None:
         for batch in self.args.batch:
             self.add("captions", measure_captions(self.bench, self.settings, batch), batch=batch)
+
+    def exported(self) -> None:
+        for kind in self.args.prompts:
+            for batch in self.args.batch:
+                folders, sides = self.args.exported, ["ours", *self.sides("ours-bf16")]
+                rows = measure_exported(self.bench, folders, kind, batch, sides)
+                self.add("exported", rows, prompts=kind, batch=batch)
 
     def _command(self, part: str | None = None, **options) -> str:
         """The command line of this run, narrowed to one part and one case."""

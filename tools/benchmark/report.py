@@ -222,4 +222,11 @@ SECTIONS: dict[str, tuple[str, str, str]] = {
         "recomputed = seconds.recomputed:.3g | a token = recomputed_per_token:.3g | "
         "x recomputed = times_recomputed:.1f | same captions = same",
     ),
+    "exported": (
+        "Exports",
+        "Seconds per call (all images of the batch), median (fastest-slowest), with the words of "
+        "the prompt computed before. Difference: of the best score, from ours in float32.",
+        "prompt | batch | side | what | seconds = median | x ours = times_ours:.2f | "
+        "difference = score_difference:.1e",
+    ),
 }

@@ -157,8 +157,7 @@ class GroundingDatasetMapper:
             DataError: boxes without class names, a class that cannot be asked for, or data on which
                 the prompt of `tuned_datasets` cannot be tuned.
         """
-        tuned = self.is_train and bool(self.vocabulary.tuned_datasets)
-        if tuned:
+        if self.is_train and self.vocabulary.tuned_datasets:
             self.vocabulary.require_tuned(dataset_name)
         captions = has_captions(records)
         if captions and self.most_negatives(dataset_name):
@@ -166,7 +165,7 @@ class GroundingDatasetMapper:
         if captions and detection_classes(dataset_name) is None:
             return
         try:
-            if self.is_train and not tuned:
+            if self.is_train and not self.vocabulary.fixed:
                 self._prompt_sampler(dataset_name)
             else:
                 self.vocabulary(dataset_name)
@@ -261,7 +260,7 @@ class GroundingDatasetMapper:
                 "mapper a dataset_name"
             )
         positives = {a["category_id"] for a in annotations}
-        if self.vocabulary.tuned_datasets:
+        if self.vocabulary.fixed:
             prompt = self.vocabulary.training_prompt(name, positives)
             return CaptionSample(prompt, _of_phrases(prompt, annotations))
         sampled = self._prompt_sampler(name)(

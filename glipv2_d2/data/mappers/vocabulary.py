@@ -12,6 +12,7 @@ from detectron2.data import MetadataCatalog
 from ...errors import DataError
 from ...language.class_knowledge import knowledge_prompts
 from ...language.class_names import detection_classes
+from ...language.frozen_tokenizer import FrozenTokenizer
 from ...language.prompt import SEPARATOR, Prompt
 from ...language.tokenized import Tokenizer
 
@@ -48,6 +49,12 @@ class VocabularyPrompts:
         self.caption_knowledge = caption_knowledge
         self.tuned_datasets = [e if isinstance(e, str) else str(e[0]) for e in entries]
         self._chunks: dict[str, list[Prompt]] = {}
+
+    @property
+    def fixed(self) -> bool:
+        """Training asks for the same prompts as a test: they are tuned, or a model knows no others
+        (`FrozenTokenizer`)."""
+        return bool(self.tuned_datasets) or isinstance(self.tokenizer, FrozenTokenizer)
 
     def __call__(self, dataset: str) -> list[Prompt]:
         """The prompts of a data set.

@@ -181,10 +181,22 @@ class LanguageMaskHead(RefiningHead):
             finest = [at_least_float32(x) for x in levels[: len(self.pooler.level_poolers)]]
             x = self.pooler(finest, [Boxes(at_least_float32(b)) for b in boxes])
             x = x.to(dtype)
-        x = F.relu(self.upsample(self.hourglass(x)))
         with without_autocast(words.device.type):
             words = F.normalize(words.to(dtype), dim=-1)
             phrases = torch.cat([_mean_words(w, t) for w, t in zip(words, tokens)])
+        return self.match(x, phrases)
+
+    def match(self, pooled: torch.Tensor, phrases: torch.Tensor) -> torch.Tensor:
+        """Masks of R regions, before the sigmoid.
+
+        Args:
+            pooled: (R, C, s, s). phrases: (R, L), of each the mean of its unit-length words.
+
+        Returns:
+            (R, S, S) float32, stretched over the boxes.
+        """
+        x, dtype = F.relu(self.upsample(self.hourglass(pooled))), self.log_scale.dtype
+        with without_autocast(phrases.device.type):
             weights = self.text_projection(phrases / 2) / self.log_scale.exp()
             products = torch.bmm(weights[:, None], x.to(dtype).flatten(2))[:, 0]
             bias = F.linear(phrases, self.bias_lang[None])

@@ -9,6 +9,7 @@ from .build import (
 from .cache import TextFeatureCache
 from .clip_text import ClipLanguageBackbone
 from .features import TextFeatures
+from .frozen_vocabulary import FrozenVocabulary
 from .parallel_classes import ParallelClassBert
 from .prompt_embeddings import PromptEmbeddings
 
@@ -16,6 +17,7 @@ __all__ = [
     "LANGUAGE_BACKBONE_REGISTRY",
     "BertLanguageBackbone",
     "ClipLanguageBackbone",
+    "FrozenVocabulary",
     "ParallelClassBert",
     "PromptEmbeddings",
     "TextFeatureCache",

@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from glipv2_d2.data.mappers.vocabulary import NEGATIVE_CHUNK_PROB, VocabularyPrompts
 from glipv2_d2.errors import DataError
 from glipv2_d2.language.class_names import PhraseNames
+from glipv2_d2.language.frozen_tokenizer import FrozenTokenizer
 
 NAMES = ["cat", "dog", "cow", "hen", "owl"]
 
@@ -79,3 +80,11 @@ def test_data_that_a_prompt_cannot_be_tuned_on(tuned, tokenizer):
             tuned.require_tuned(name)
     with pytest.raises(DataError, match="'captions' has none: name one with boxes of classes"):
         VocabularyPrompts(tokenizer, tuned_datasets=["captions"]).tuned()
+
+
+def test_a_model_of_a_fixed_vocabulary_is_trained_with_its_own_prompts(tokenizer, vocabularies):
+    frozen = FrozenTokenizer.of(tokenizer, tokenizer.split(NAMES, size=3))
+    fixed = VocabularyPrompts(frozen, chunk_size=2)
+    assert fixed.fixed and not VocabularyPrompts(tokenizer).fixed
+    assert [prompt.caption for prompt in fixed("test")] == ["cat. dog. cow", "hen. owl"]
+    assert fixed.training_prompt("others", {0, 1, 2, 3}).class_ids in [(0, 1, 2), (3,)]

@@ -1,0 +1,40 @@
+"""The graphs in OpenVINO's form, for Intel's processors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.export import ExportedProgram
+
+from ..errors import ExportError
+from .tracing import tracing
+
+__all__ = ["save_openvino"]
+
+
+def save_openvino(
+    program: ExportedProgram, path: Path, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Translate a program and write it: `path` (.xml), and the weights, in float32, as .bin.
+
+    Raises:
+        ExportError: an operator has no translation.
+    """
+    import openvino
+
+    try:
+        with tracing():  # it is traced again, to be taken apart into simpler operators
+            model = openvino.convert_model(program)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ExportError(
+            f"OpenVINO {openvino.__version__} cannot translate it: {reason}"
+        ) from error
+    for node in model.get_ops():
+        # What it takes for PyTorch's rule reads the first pixel, and not the middle, where a map
+        # is shrunk to a length of 1: the last levels of small images.
+        if node.get_attributes().get("coordinate_transformation_mode") == "pytorch_half_pixel":
+            node.set_attribute("coordinate_transformation_mode", "half_pixel")
+    for names, ports in ((inputs, model.inputs), (outputs, model.outputs)):
+        for name, port in zip(names, ports):
+            port.get_tensor().set_names({name})
+    openvino.save_model(model, path, compress_to_fp16=False)

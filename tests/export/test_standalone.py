@@ -1,0 +1,113 @@
+"""The program in every export: what the predictor finds, without Detectron2 and this package."""
+
+import ast
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glipv2_d2 import Prompt
+from glipv2_d2.engine import GroundingPredictor
+from glipv2_d2.export import export_glip, standalone
+from glipv2_d2.export.standalone import ExportedModel
+from glipv2_d2.modeling.generation import Decoding
+from tests.support.exported_model import INFERENCE, NAMES, image
+
+
+@pytest.fixture
+def own_photo(tmp_path):
+    """A file, and its pixels in the predictor's order."""
+    pixels = image(60, 83, seed=1)
+    Image.fromarray(pixels[..., ::-1]).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png", pixels
+
+
+@pytest.fixture(scope="module")
+def alone(exported_telling):
+    return ExportedModel(exported_telling)
+
+
+@pytest.fixture
+def telling_predictor(telling):
+    return GroundingPredictor(telling, **INFERENCE)
+
+
+def assert_found(found, expected):
+    assert len(found) == len(expected) > 3
+    torch.testing.assert_close(torch.tensor([x.score for x in found]), expected.scores)
+    # Equal scores may come in any order; one box may have several phrases.
+    distance = torch.tensor([x.box for x in found])[:, None] - expected.pred_boxes.tensor
+    other = [[x.phrase != phrase for phrase in expected.pred_phrases] for x in found]
+    distance = distance.abs().amax(dim=2) + 1e3 * torch.tensor(other)
+    assert distance.amin(dim=1).max() < 1e-2
+    return distance.argmin(dim=1)
+
+
+def test_it_imports_nothing_of_ours_and_is_a_part_of_the_export(exported_telling):
+    source = (exported_telling / "glip_runtime.py").read_text()
+    trees = ast.walk(ast.parse(source))
+    imports = {ast.unparse(n) for n in trees if isinstance(n, ast.Import | ast.ImportFrom)}
+    modules = {text.split()[1].split(".")[0] for text in imports}
+    assert modules - set(sys.stdlib_module_names) - {"__future__"} == {
+        "PIL", "numpy", "onnxruntime", "openvino", "safetensors", "tokenizers", "torch",
+        "torchvision",
+    }  # fmt: skip
+
+
+def test_boxes_and_masks(alone, telling_predictor, own_photo, monkeypatch):
+    file, pixels = own_photo
+    monkeypatch.setitem(alone.about, "chunk_size", 2)
+    monkeypatch.setattr(telling_predictor.model, "chunk_size", 2)
+    (expected,) = telling_predictor(pixels, NAMES)
+    found = alone.detect(file, NAMES)
+    nearest = assert_found(found, expected)
+    agree = [np.mean(x.mask == expected.pred_masks[i].numpy()) for x, i in zip(found, nearest)]
+    assert min(agree) > 0.999 and found[0].mask.shape == (60, 83)
+
+
+def test_one_box_of_each_object(alone, telling_predictor, own_photo, monkeypatch):
+    monkeypatch.setitem(alone.about["inference"], "merge_iou", 0.3)
+    (expected,) = telling_predictor(own_photo[1], NAMES, merge_iou=0.3)
+    assert len(assert_found(alone.detect(own_photo[0], NAMES), expected)) < 50
+
+
+def test_answers(alone, telling_predictor, own_photo):
+    answers = alone.answer(own_photo[0], "is it red?")
+    expected = telling_predictor.answer(own_photo[1], "is it red?")[0].answers
+    assert [answer for answer, _ in answers] == [answer for answer, _ in expected]
+    assert [p for _, p in answers] == pytest.approx([p for _, p in expected], abs=1e-5)
+
+
+def test_captions(alone, telling_predictor, own_photo):
+    greedy = Decoding(beam_size=1, max_length=5)
+    expected = telling_predictor.caption(own_photo[1], decoding=greedy)[0].caption
+    assert alone.caption(own_photo[0]).replace(" ", "") == expected.replace(" ", "")
+
+
+def test_fixed_prompts(source_model, traced, program, own_photo, tmp_path, monkeypatch, capsys):
+    prompts = source_model.tokenizer.split(NAMES, size=2)
+    folder = export_glip(source_model, tmp_path / "x", prompts=prompts, inference=INFERENCE)
+    graph = program.module()
+    run = lambda *arrays: [x.numpy() for x in graph(*map(torch.from_numpy, arrays))]  # noqa: E731
+    monkeypatch.setattr(standalone, "open_graph", lambda path: torch.no_grad()(run))
+    fixed, predictor = ExportedModel(folder), GroundingPredictor(source_model, **INFERENCE)
+    assert_found(fixed.detect(own_photo[0]), predictor(own_photo[1], prompts)[0])
+    (part,) = predictor(own_photo[1], [Prompt.from_classes(["traffic light"])])
+    assert_found(fixed.detect(own_photo[0], ["traffic_light"]), part)
+    with pytest.raises(ValueError, match="'zebra' is none of cat, red kite, traffic light"):
+        fixed.detect(own_photo[0], ["zebra"])
+    with pytest.raises(ValueError, match="for fixed prompts and reads no other text"):
+        fixed.answer(own_photo[0], "is it red?")
+    monkeypatch.setattr(standalone, "ExportedModel", lambda: fixed)
+    assert standalone.main([str(own_photo[0]), "cat, red kite"]) == 0
+    assert "cat: 0." in capsys.readouterr().out
+
+
+def test_what_an_export_cannot_do(exported, own_photo):
+    alone = ExportedModel(exported)
+    with pytest.raises(ValueError, match="no names are given"):
+        alone.detect(own_photo[0])
+    with pytest.raises(ValueError, match=r"has no reading\.pt2: its model cannot do that"):
+        alone.caption(own_photo[0])
