@@ -53,7 +53,7 @@ from glip_commands.main import main
 
 own = ["--config-file", "mine.py", "--num-gpus", "0"]
 assert main(["train", *own]) == 0
-print("trained")
+print("=== eval")
 weights = ["--weights", "run/model_final.pth", "train.output_dir=evaluation"]
 assert main(["eval", *own, *weights]) == 0
 """
@@ -114,6 +114,6 @@ def test_a_wheel_detects_outside_the_clone(run):
 def test_a_wheel_trains_and_evaluates_outside_the_clone(run):
     write_tiny_data(run.folder, images=4)
     (run.folder / "mine.py").write_text(CONFIG)
-    assert "copypaste" in run("-c", TRAIN).split("trained\n")[1]
+    assert "copypaste" in run("-c", TRAIN).partition("=== eval\n")[2]
     assert set(losses(run.folder / "run")) == {1}  # the last of two
     assert (run.folder / "evaluation" / "results.md").is_file()
