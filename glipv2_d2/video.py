@@ -68,6 +68,7 @@ class Video:
     Attributes:
         rate: frames in a second, on average.
         count: of frames, as far as the file says.
+        has_sound: whether there is some, which is not read.
 
     Raises:
         MissingImageError: no such file or camera.
@@ -85,6 +86,7 @@ class Video:
         self._stream.thread_type = "AUTO"
         self.rate = float(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.count: int | None = self._stream.frames or None
+        self.has_sound = bool(self._container.streams.audio)
 
     def __enter__(self) -> Video:
         return self

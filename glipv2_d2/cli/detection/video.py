@@ -101,7 +101,8 @@ def _process(task: VideoTask, name: str, picture: Path) -> tuple[dict[str, Any],
         except KeyboardInterrupt:
             if not frames or not is_camera(name):
                 raise
-    print(f"{name}: {frames} frames, {detections} detections: {picture} and {lines.name}")
+    silent = " without its sound" if video.has_sound else ""
+    print(f"{name}: {frames} frames, {detections} detections: {picture}{silent}, {lines.name}")
     record = {
         "file": name,
         "height": size[0],
