@@ -118,7 +118,7 @@ def test_images_that_are_encoded_and_asked_together_are_as_those_alone(masks_pre
     assert [x.size for x in together] == [(64, 80), (64, 128), (64, 80)]
     alone = [masks_predictor.set_image(x) for x in pixels]
     assert [x.memory for x in together] == [x.memory for x in alone]
-    asked = [(0, NAMES), (1, "a [dog]"), (2, ["thing"]), (0, "a [cat] and a [dog]")]
+    asked = [(2, NAMES), (1, "a [dog]"), (0, ["thing"]), (0, "a [cat] and a [dog]")]
     requests = [to_detect(masks_predictor, prompt, 1, 0.3, None, True) for _, prompt in asked]
     found = ask_together([(together[i], r) for (i, _), r in zip(asked, requests)])
     for (i, prompt), instances in zip(asked, found):

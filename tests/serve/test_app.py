@@ -106,7 +106,8 @@ def test_of_many_at_once_each_gets_its_own_answer(serving_predictor):
         form = {"image": ("a.png", png(seed, *sizes[seed]))}
         return await post(client, f"/v1/{kind}", data=asked, files=form)
 
-    asked = [(kind, seed) for seed in sizes for kind in ("detect", "answer", "caption")]
+    # A batch holds different images of one size.
+    asked = [(kind, seed) for kind in ("detect", "answer", "caption") for seed in sizes]
 
     async def talk(client):
         return await asyncio.gather(*(one(client, kind, seed) for kind, seed in asked))
