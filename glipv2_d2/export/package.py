@@ -1,6 +1,7 @@
 """Write a GLIP as a folder of graphs and settings."""
 
 import dataclasses
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,9 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript"),
     "openvino": ("openvino",),
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 def export_glip(
