@@ -24,7 +24,7 @@ def read(path, every=1):
 
 
 @pytest.fixture
-def clip(tmp_path):
+def bright_clip(tmp_path):
     """Twenty frames, brighter and brighter, two seconds."""
     return write_plain_video(tmp_path / "a.mp4", [frame(10 * i) for i in range(20)], rate=10)
 
@@ -35,8 +35,8 @@ def test_names():
     assert is_camera("camera:0") and not is_camera("camera:0.mp4")
 
 
-def test_frames_in_order_with_their_times(clip):
-    frames = read(clip)
+def test_frames_in_order_with_their_times(bright_clip):
+    frames = read(bright_clip)
     assert [f.number for f in frames] == [*range(20)]
     assert [f.time for f in frames] == pytest.approx([i / 10 for i in range(20)])
     assert all(f.pixels.shape == (*SIZE, 3) and f.pixels.dtype == np.uint8 for f in frames)
@@ -46,9 +46,9 @@ def test_frames_in_order_with_their_times(clip):
     )
     blue, green, red = frames[3].pixels[5, 5]
     assert red > 200 > 80 > blue
-    with Video(clip) as video:
+    with Video(bright_clip) as video:
         assert video.rate == pytest.approx(10, rel=0.1) and video.count == 20
-    some = read(clip, every=6)
+    some = read(bright_clip, every=6)
     assert [f.number for f in some] == [0, 6, 12, 18]
     assert np.array_equal(some[1].pixels, frames[6].pixels)
 
@@ -69,12 +69,15 @@ def test_a_video_of_a_phone_is_upright(tmp_path, rotation, corner):
     assert read(path)[0].pixels.flags["C_CONTIGUOUS"]
 
 
-def fast_start(clip, tmp_path):
+def fast_start(bright_clip, tmp_path):
     """The same with its index first, as on web pages: what is cut off is still a video."""
     import av
 
     path = tmp_path / "fast.mp4"
-    with av.open(clip) as given, av.open(str(path), "w", options={"movflags": "faststart"}) as out:
+    with (
+        av.open(bright_clip) as given,
+        av.open(str(path), "w", options={"movflags": "faststart"}) as out,
+    ):
         stream = out.add_stream_from_template(given.streams.video[0])
         for packet in given.demux(video=0):
             if packet.dts is not None:
@@ -85,8 +88,8 @@ def fast_start(clip, tmp_path):
 
 def test_a_video_that_is_cut_off_gives_what_it_has(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (20, *SIZE, 3), dtype=np.uint8)
-    clip = write_plain_video(tmp_path / "a.mp4", noise, rate=10)
-    path = fast_start(clip, tmp_path)
+    bright_clip = write_plain_video(tmp_path / "a.mp4", noise, rate=10)
+    path = fast_start(bright_clip, tmp_path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     found = []
     with Video(str(path)) as video, pytest.raises(ImageReadError, match="cut off|damaged after"):
@@ -97,11 +100,11 @@ def test_a_video_that_is_cut_off_gives_what_it_has(tmp_path):
     assert [f.number for f in first] == [*range(5)]
 
 
-def test_what_is_no_video(tmp_path, clip):
+def test_what_is_no_video(tmp_path, bright_clip):
     for name, content, message in (
         ("empty.mp4", b"", "empty.mp4' has no frame"),
         ("text.avi", b"no video" * 99, "text.avi' cannot be read: Invalid data"),
-        ("tail.mp4", open(clip, "rb").read()[:900], "tail.mp4' cannot be read"),
+        ("tail.mp4", open(bright_clip, "rb").read()[:900], "tail.mp4' cannot be read"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ImageReadError, match=message):
@@ -133,13 +136,13 @@ def test_a_video_without_a_frame(tmp_path):
         read(tmp_path / "sound.mp4")
 
 
-def test_a_camera_is_opened_by_its_number(clip, monkeypatch):
+def test_a_camera_is_opened_by_its_number(bright_clip, monkeypatch):
     """No machine of the tests has one: a file stands for it."""
     import av
 
     asked = []
     real = av.open
-    monkeypatch.setattr(av, "open", lambda *a, **k: asked.append((a, k)) or real(clip))
+    monkeypatch.setattr(av, "open", lambda *a, **k: asked.append((a, k)) or real(bright_clip))
     monkeypatch.setattr(videos.sys, "platform", "linux")
     assert len(read("camera:2")) == 20
     monkeypatch.setattr(videos.sys, "platform", "darwin")

@@ -300,8 +300,8 @@ def test_bad_images(predictor, tmp_path):
             predictor(bad, NAMES)
         with pytest.raises(UserError, match=r"images\[1\] as an array"):
             predictor([image(), bad], NAMES)
-    with pytest.raises(UserError, match=r"images\[0\] is a tensor"):
-        predictor(torch.zeros(3, 64, 80), NAMES)
+    with pytest.raises(UserError, match=r"images\[0\] as a tensor must be \(3, H, W\)"):
+        predictor(torch.zeros(64, 80, 3), NAMES)
     with pytest.raises(UserError, match=r"images\[0\] has no pixels"):
         predictor(image()[:0], NAMES)
     with pytest.raises(UserError, match=r"images\[0\] of 1x9000 pixels .* is too narrow"):

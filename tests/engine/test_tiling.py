@@ -86,28 +86,28 @@ def test_an_image_of_one_tile_is_shown_once():
 
 
 @pytest.fixture(scope="module")
-def predictor():
+def tiles_predictor():
     model = tiny_masks_model()
     return GroundingPredictor(model, min_size=64, max_size=96, batch_size=3)
 
 
-def test_a_predictor_in_tiles(predictor):
+def test_a_predictor_in_tiles(tiles_predictor):
     pixels = np.random.default_rng(0).integers(0, 256, (110, 150, 3), dtype=np.uint8)
-    (found,) = predictor(pixels, ["cat", "dog"], tile=64)
+    (found,) = tiles_predictor(pixels, ["cat", "dog"], tile=64)
     assert found.image_size == (110, 150) and len(found) > 0
     assert found.pred_masks.shape == (len(found), 110, 150)
     assert set(found.pred_phrases) <= {"cat", "dog"}
     boxes = found.pred_boxes.tensor
     assert boxes.min() >= 0 and (boxes[:, 2] <= 150).all() and (boxes[:, 3] <= 110).all()
-    (one,) = predictor(pixels, ["cat", "dog"], tile=150)
-    (plain,) = predictor(pixels, ["cat", "dog"])
+    (one,) = tiles_predictor(pixels, ["cat", "dog"], tile=150)
+    (plain,) = tiles_predictor(pixels, ["cat", "dog"])
     assert torch.equal(one.pred_boxes.tensor, plain.pred_boxes.tensor)
     assert torch.equal(one.pred_masks, plain.pred_masks)
-    (few,) = predictor(pixels, ["cat", "dog"], tile=64, merge_iou=0.1, masks=False)
+    (few,) = tiles_predictor(pixels, ["cat", "dog"], tile=64, merge_iou=0.1, masks=False)
     assert 0 < len(few) < len(found) and not few.has("pred_masks")
 
 
 @pytest.mark.parametrize("tile", [0, 31, 64.0, "64", True])
-def test_no_tile(predictor, tile):
+def test_no_tile(tiles_predictor, tile):
     with pytest.raises(UsageError, match="the side of a tile is .* from 32, got"):
-        predictor(np.zeros((40, 40, 3), np.uint8), "cat", tile=tile)
+        tiles_predictor(np.zeros((40, 40, 3), np.uint8), "cat", tile=tile)

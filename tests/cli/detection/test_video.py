@@ -57,15 +57,15 @@ def number(pixels):
 
 
 @pytest.fixture
-def clip(tmp_path):
+def square_clip(tmp_path):
     return write_plain_video(tmp_path / "clip.mp4", map(square, range(FRAMES)), rate=10)
 
 
 @pytest.fixture
-def run(tmp_path, clip):
+def run_video(tmp_path, square_clip):
     (tmp_path / "out").mkdir()
 
-    def run(model, batch_size=4, name=clip, every=1, track=True, **settings):
+    def run(model, batch_size=4, name=square_clip, every=1, track=True, **settings):
         task = VideoTask(model, batch_size, settings, every, track)
         return process_videos(task, [name], tmp_path / "out")
 
@@ -77,15 +77,15 @@ def lines_of(tmp_path):
     return json.loads(first), [json.loads(line) for line in lines]
 
 
-def test_a_line_and_a_picture_of_each_frame(run, tmp_path, clip):
+def test_a_line_and_a_picture_of_each_frame(run_video, tmp_path, square_clip):
     model = Model()
-    (video,), failed = run(model, batch_size=5)
+    (video,), failed = run_video(model, batch_size=5)
     assert model.batches == [5, 5, 2] and failed == []
     first, lines = lines_of(tmp_path)
-    assert first["settings"]["video"][0] == clip and first["settings"]["track"] is True
+    assert first["settings"]["video"][0] == square_clip and first["settings"]["track"] is True
     assert [line["image"]["frame"] for line in lines] == [*range(FRAMES)]
     assert [line["image"]["time"] for line in lines] == pytest.approx([i / 10 for i in range(12)])
-    assert lines[3]["file"] == f"{clip}#3" and lines[3]["image"]["answer"] == "yes"
+    assert lines[3]["file"] == f"{square_clip}#3" and lines[3]["image"]["answer"] == "yes"
     (found,) = lines[3]["detections"]
     # H.264 blurs the edges.
     assert found["box"] == pytest.approx([12, 40, 32, 60], abs=2)
@@ -99,29 +99,29 @@ def test_a_line_and_a_picture_of_each_frame(run, tmp_path, clip):
     assert len({f.pixels.tobytes() for f in frames}) == FRAMES
 
 
-def test_a_run_that_was_killed_goes_on_with_the_next_frame(run, tmp_path):
-    (whole,), _ = run(Model())
+def test_a_run_that_was_killed_goes_on_with_the_next_frame(run_video, tmp_path):
+    (whole,), _ = run_video(Model())
     expected = lines_of(tmp_path)
     for path in (tmp_path / "out").iterdir():
         path.unlink()
     with pytest.raises(KeyboardInterrupt):
-        run(Model(stop_at=9))
+        run_video(Model(stop_at=9))
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["clip.frames.jsonl"]
     assert len(lines_of(tmp_path)[1]) == 8
     with open(tmp_path / "out/clip.frames.jsonl", "a") as file:
         file.write('{"file": "clip')
     rest = Model()
-    (again,), _ = run(rest)
+    (again,), _ = run_video(rest)
     assert rest.batches == [4] and again == whole
     # The numbers of the objects go on, too.
     assert lines_of(tmp_path) == expected
     other = Model()
-    run(other, prompt="another")
+    run_video(other, prompt="another")
     assert sum(other.batches) == FRAMES
 
 
-def test_each_third_frame(run, tmp_path):
-    (video,), _ = run(Model(), every=3, track=False)
+def test_each_third_frame(run_video, tmp_path):
+    (video,), _ = run_video(Model(), every=3, track=False)
     assert (video["frames"], video["every"], video["tracks"]) == (4, 3, None)
     lines = lines_of(tmp_path)[1]
     assert [line["image"]["frame"] for line in lines] == [0, 3, 6, 9]
@@ -130,16 +130,16 @@ def test_each_third_frame(run, tmp_path):
         assert [f.time for f in written.frames()] == pytest.approx([0, 0.3, 0.6, 0.9])
 
 
-def test_a_frame_that_fails_is_told_and_tried_again(run, tmp_path):
-    (video,), (failed,) = run(Model(fail_at=6))
+def test_a_frame_that_fails_is_told_and_tried_again(run_video, tmp_path):
+    (video,), (failed,) = run_video(Model(fail_at=6))
     assert video["frames"] == FRAMES and video["detections"] == FRAMES - 1
     assert failed["error"].startswith("frame 6: MemoryError")
     model = Model()
-    (video,), failed = run(model)
+    (video,), failed = run_video(model)
     assert model.batches == [1] and failed == [] and video["detections"] == FRAMES
 
 
-def test_a_video_that_ends_early_is_written_and_told(run, tmp_path, monkeypatch, capsys):
+def test_a_video_that_ends_early_is_written_and_told(run_video, tmp_path, monkeypatch, capsys):
     class Cut(Video):
         def frames(self, every=1):
             for frame in super().frames(every):
@@ -148,25 +148,25 @@ def test_a_video_that_ends_early_is_written_and_told(run, tmp_path, monkeypatch,
                 yield frame
 
     monkeypatch.setattr(detect_video, "Video", Cut)
-    (video,), (failed,) = run(Model(), batch_size=4)
+    (video,), (failed,) = run_video(Model(), batch_size=4)
     assert video["frames"] == 7 and failed["error"] == "the video is cut off"
     assert len(lines_of(tmp_path)[1]) == 7 and (tmp_path / "out/clip.mp4").exists()
     assert "failed: " in capsys.readouterr().err
 
 
-def test_a_video_that_is_none_does_not_stop_the_others(run, tmp_path, clip):
+def test_a_video_that_is_none_does_not_stop_the_others(run_video, tmp_path, square_clip):
     (tmp_path / "bad.avi").write_bytes(b"no video")
     bad = str(tmp_path / "bad.avi")
-    videos, failed = process_videos(VideoTask(Model(), 4, {}), [bad, clip], tmp_path / "out")
-    assert [v["file"] for v in videos] == [clip]
+    videos, failed = process_videos(VideoTask(Model(), 4, {}), [bad, square_clip], tmp_path / "out")
+    assert [v["file"] for v in videos] == [square_clip]
     assert [f["file"] for f in failed] == [bad] and "Invalid data" in failed[0]["error"]
     assert not (tmp_path / "out/bad.mp4").exists()
 
 
-def test_a_camera_is_asked_until_it_is_stopped(run, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(detect_video, "Video", lambda name: Video(clip))
+def test_a_camera_is_asked_until_it_is_stopped(run_video, square_clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(detect_video, "Video", lambda name: Video(square_clip))
     for frames in (8, 4):  # a second run does not go on with the first
-        (video,), failed = run(Model(stop_at=frames), name="camera:0")
+        (video,), failed = run_video(Model(stop_at=frames), name="camera:0")
         assert video["frames"] == frames and failed == []
         with Video(str(tmp_path / "out/camera_0.mp4")) as written:
             assert len(list(written.frames())) == frames
