@@ -20,11 +20,12 @@ def save_openvino(
         ExportError: an operator has no translation.
     """
     import openvino
+    from openvino.frontend import OpConversionFailure
 
     try:
         with tracing():  # it is traced again, to be taken apart into simpler operators
             model = openvino.convert_model(program)
-    except RuntimeError as error:
+    except (RuntimeError, OpConversionFailure) as error:
         reason = str(error).strip().splitlines()[-1]
         raise ExportError(
             f"OpenVINO {openvino.__version__} cannot translate it: {reason}"

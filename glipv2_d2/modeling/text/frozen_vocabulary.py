@@ -7,8 +7,6 @@ on the image and is computed as ever.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -25,7 +23,7 @@ class _OfFile:
     """The tokenizer of a file of weights, as `build_tokenizer` asks for it."""
 
     @staticmethod
-    def from_pretrained(model: str, max_tokens: int) -> FrozenTokenizer:
+    def from_pretrained(model: str, max_tokens: int | None = None) -> FrozenTokenizer:
         return WEIGHTS_REGISTRY.get("frozen_tokenizer")(model)
 
 
@@ -59,8 +57,9 @@ class FrozenVocabulary(nn.Module):
         max_tokens: int | None = None,
     ):
         super().__init__()
-        reads: Any = WEIGHTS_REGISTRY.get("frozen_tokenizer") if isinstance(model, str) else None
-        self.tokenizer: FrozenTokenizer = reads(model) if reads else model
+        if isinstance(model, str):
+            model = _OfFile.from_pretrained(model)
+        self.tokenizer = model
         self.out_channels = channels
         self.words = nn.Parameter(torch.zeros(self.tokenizer.vocabulary_size, channels))
         self.words.requires_grad_(not frozen)
