@@ -47,13 +47,15 @@ def words_of_classes(
     words: list[str] = []
     of_words: list[int] = []
     for class_id, entry in zip(ids, names):
-        several = isinstance(entry, Sequence) and not isinstance(entry, str)
-        of_class = entry if several else [entry]
-        if not len(of_class) or (several and not all(isinstance(word, str) for word in entry)):
+        if isinstance(entry, str) or not isinstance(entry, Sequence):
+            words.append(entry)
+            of_words.append(class_id)
+            continue
+        if not len(entry) or not all(isinstance(word, str) for word in entry):
             raise PromptError(
                 "a class is its name, or a list of words that mean it, as in "
                 f'[["cat", "kitten"], "dog"], got {entry!r:.80}'
             )
-        words += of_class
-        of_words += [class_id] * len(of_class)
+        words += entry
+        of_words += [class_id] * len(entry)
     return words, of_words

@@ -23,37 +23,41 @@ def image(seed=0, height=64, width=80):
 
 
 @pytest.fixture(scope="module")
-def predictor():
+def exemplar_predictor():
     torch.manual_seed(0)
     model = lively(instantiate(tiny_glipv2_config()))
     return GroundingPredictor(model, min_size=64, max_size=128)
 
 
-def asked(predictor, prompts, **options):
-    (found,) = predictor(image(), prompts, **options)
+def asked(exemplar_predictor, prompts, **options):
+    (found,) = exemplar_predictor(image(), prompts, **options)
     return {*zip(found.pred_classes.tolist(), found.pred_phrases)}, found
 
 
-def test_an_exemplar_stands_wherever_a_name_does(predictor):
-    seen = predictor.exemplar(image(1), [BOX, [0, 0, 30, 30]], name="bolt", words=WORDS)
+def test_an_exemplar_stands_wherever_a_name_does(exemplar_predictor):
+    seen = exemplar_predictor.exemplar(image(1), [BOX, [0, 0, 30, 30]], name="bolt", words=WORDS)
     assert isinstance(seen, Exemplar) and pickle.loads(pickle.dumps(seen)) == seen
-    assert asked(predictor, seen)[0] == {(0, "bolt")}
-    classes, found = asked(predictor, ["cat", seen, "dog"])
+    assert asked(exemplar_predictor, seen)[0] == {(0, "bolt")}
+    classes, found = asked(exemplar_predictor, ["cat", seen, "dog"])
     assert classes == {(0, "cat"), (1, "bolt"), (2, "dog")}
-    read = asked(predictor, ["cat", "bolt", "dog"])[1]
+    read = asked(exemplar_predictor, ["cat", "bolt", "dog"])[1]
     assert not torch.equal(found.scores[:5], read.scores[:5])  # it is not its name
-    assert asked(predictor, [[seen, "screw"], "dog"])[0] == {(0, "bolt"), (1, "dog")}
-    classes, rest = asked(predictor, ["cat"], negatives=[seen, "dog"])
-    assert classes <= {(0, "cat")} and len(rest) < len(asked(predictor, ["cat"])[1])
-    predictor.glip.chunk_size = 1  # each in a prompt of its own
-    assert asked(predictor, ["cat", seen, "dog"])[0] == {(0, "cat"), (1, "bolt"), (2, "dog")}
-    predictor.glip.chunk_size = None
-    for per_image in predictor([image(), image(1)], [seen, "cat"]):  # classes of both
+    assert asked(exemplar_predictor, [[seen, "screw"], "dog"])[0] == {(0, "bolt"), (1, "dog")}
+    classes, rest = asked(exemplar_predictor, ["cat"], negatives=[seen, "dog"])
+    assert classes <= {(0, "cat")} and len(rest) < len(asked(exemplar_predictor, ["cat"])[1])
+    exemplar_predictor.glip.chunk_size = 1  # each in a prompt of its own
+    assert asked(exemplar_predictor, ["cat", seen, "dog"])[0] == {
+        (0, "cat"),
+        (1, "bolt"),
+        (2, "dog"),
+    }
+    exemplar_predictor.glip.chunk_size = None
+    for per_image in exemplar_predictor([image(), image(1)], [seen, "cat"]):  # classes of both
         assert {*per_image.pred_phrases} == {"bolt", "cat"}
 
 
-def test_its_vector_takes_the_place_of_the_words_of_its_name(predictor):
-    model, vector = predictor.glip, tuple(range(32))
+def test_its_vector_takes_the_place_of_the_words_of_its_name(exemplar_predictor):
+    model, vector = exemplar_predictor.glip, tuple(range(32))
     plain = Prompt.from_classes(["cat", "red kite"])
     prompts = [
         replace(plain, exemplars=(None, Exemplar("red kite", vector, weight)))
@@ -68,9 +72,9 @@ def test_its_vector_takes_the_place_of_the_words_of_its_name(predictor):
     torch.testing.assert_close(text, read)
 
 
-def test_all_boxes_of_all_images_are_one_word(predictor):
+def test_all_boxes_of_all_images_are_one_word(exemplar_predictor):
     def exemplar(images, boxes):
-        return torch.tensor(predictor.exemplar(images, boxes, words=WORDS).vector)
+        return torch.tensor(exemplar_predictor.exemplar(images, boxes, words=WORDS).vector)
 
     first, second = exemplar(image(1), [BOX]), exemplar(image(2), [BOX, BOX])
     both = exemplar([image(1), image(2)], [[BOX], [BOX]])
@@ -97,16 +101,16 @@ def test_all_boxes_of_all_images_are_one_word(predictor):
         (2, [[BOX]], "boxes of 1 images are given for 2 images"),
     ],
 )
-def test_boxes_that_are_none(predictor, images, boxes, message):
+def test_boxes_that_are_none(exemplar_predictor, images, boxes, message):
     with pytest.raises(UserError, match=message):
-        predictor.exemplar([image()] * images, boxes, words=WORDS)
+        exemplar_predictor.exemplar([image()] * images, boxes, words=WORDS)
 
 
-def test_who_has_no_exemplars(predictor):
+def test_who_has_no_exemplars(exemplar_predictor):
     plain = GroundingPredictor(tiny_model(), min_size=64, max_size=128)
     with pytest.raises(ConfigError, match=r"this model has none.*model\.contrast"):
         plain.exemplar(image(), [BOX])
     with pytest.raises(PromptError, match="'bolt' has 3 channels, and words of this model have 32"):
-        predictor(image(), ["cat", Exemplar("bolt", (1.0, 2.0, 3.0))])
+        exemplar_predictor(image(), ["cat", Exemplar("bolt", (1.0, 2.0, 3.0))])
     with pytest.raises(UserError, match="text_weight must"):
-        predictor.exemplar(image(), [BOX], text_weight=2)
+        exemplar_predictor.exemplar(image(), [BOX], text_weight=2)
