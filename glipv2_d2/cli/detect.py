@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..checkpoint import read_prompt_file
 from ..engine.asked import PromptLike, read_negatives, to_detect
@@ -14,7 +14,7 @@ from ..errors import MissingImageError, UsageError
 from ..interop import Labels
 from ..interop.formats import refuse_edited
 from ..language.prompt import Prompt
-from ..language.prompt_text import read_prompt
+from ..language.prompt_text import read_prompt, read_words
 from ..language.words import NEGATIVE, ClassNames, Exemplar, words_of_classes
 from ..sources import is_address, stamp
 from .detection.command import Task, read_given, run_task, stoppable, typed
@@ -74,7 +74,7 @@ def _read_exemplars(texts: Sequence[str]) -> dict[str, list[_Seen]]:
 def _make_exemplars(
     predictor: GroundingPredictor, exemplars: dict[str, list[_Seen]], words: str
 ) -> list[Exemplar]:
-    known = words_of_classes(read_prompt(words, "classes"))[0] if words else None
+    known = read_words(words) or None
     made = []
     for name, boxes in exemplars.items():
         files = [seen.file for seen in boxes]
@@ -85,9 +85,9 @@ def _make_exemplars(
 
 
 def _names(prompt: Prompt | ClassNames | list[Prompt]) -> list[str]:
-    prompts = [prompt] if isinstance(prompt, Prompt) else prompt
-    made = [name for p in prompts if isinstance(p, Prompt) for name in p.names]
-    return made or words_of_classes(prompts)[0]
+    items: list[Any] = [prompt] if isinstance(prompt, Prompt) else list(prompt)
+    made = [name for item in items if isinstance(item, Prompt) for name in item.names]
+    return made or words_of_classes(items)[0]
 
 
 def _class_names(prompts: Iterable[Prompt]) -> list[str]:
@@ -103,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
     args.prompt, args.negatives = typed(args.prompt), typed(args.negatives)
     given = read_given(args)
     output = Path(args.output)
+    if args.formats and given.inputs.videos:
+        raise UsageError("--format is for images: a video's detections are in NAME.frames.jsonl")
     refuse_edited(args.formats, output, output / "detections.json")
     exemplars = _read_exemplars([typed(text) for text in args.exemplar])
     tuned = args.prompt.endswith(".safetensors")
@@ -115,13 +117,15 @@ def run(args: argparse.Namespace) -> int:
         prompt = [] if nothing else read_prompt(args.prompt, args.kind, args.phrases)
         kind = prompt.kind if isinstance(prompt, Prompt) else "classes"
     negatives = read_negatives(args.negatives, _names(prompt))
+    names_of_classes: list[Any] = [] if isinstance(prompt, Prompt) else list(prompt)
     if exemplars and kind != "classes":
         raise UsageError("--exemplar goes with class names in --prompt, or with none")
     predictor = _predictor(args, given.overrides)
     if tuned:
         prompt = predictor.load_prompt(args.prompt)
     if exemplars:
-        prompt = [*prompt, *_make_exemplars(predictor, exemplars, typed(args.exemplar_words))]
+        made = _make_exemplars(predictor, exemplars, typed(args.exemplar_words))
+        prompt = [*names_of_classes, *made]
     request = to_detect(predictor, prompt, 1, None, None, True, negatives)
     names = _class_names(request.prompts[0])
     if args.formats:

@@ -27,9 +27,9 @@ from . import word_lists as lists
 from .noun_phrases import WORD, ends_phrase, noun_phrase_extractor, question_phrases
 from .prompt import MASK, Prompt, clean_name
 from .spans import Span, span_problem
-from .words import ClassNames
+from .words import ClassNames, words_of_classes
 
-__all__ = ["PROMPT_KINDS", "read_caption", "read_prompt", "read_question"]
+__all__ = ["PROMPT_KINDS", "read_caption", "read_prompt", "read_question", "read_words"]
 
 PROMPT_KINDS = ("auto", "classes", "caption")
 
@@ -46,6 +46,13 @@ _STOP = (
 _LISTED = re.compile(_LISTING)
 _SEPARATOR = re.compile(f"{_LISTING}|{_STOP}", re.IGNORECASE)
 _SEMICOLONS, _COMMAS = ";；", ",，、"
+
+
+def read_words(text: str) -> list[str]:
+    """Read names as a person types them, all words of all classes in one list; "" has none."""
+    classes = read_prompt(text, "classes") if text else []
+    assert not isinstance(classes, Prompt)
+    return words_of_classes(classes)[0]
 
 
 def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> ClassNames | Prompt:
