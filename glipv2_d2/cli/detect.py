@@ -4,15 +4,15 @@ import argparse
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..checkpoint import read_prompt_file
-from ..engine.asked import PromptLike, read_negatives
+from ..engine.asked import read_negatives
 from ..engine.predictor import GroundingPredictor
 from ..errors import MissingImageError, UsageError
 from ..language.prompt import Prompt
-from ..language.prompt_text import read_prompt
-from ..language.words import ClassNames, Exemplar, words_of_classes
+from ..language.prompt_text import read_names, read_prompt
+from ..language.words import Exemplar, words_of_classes
 from .detection.command import Task, read_given, run_task, stoppable, typed
 from .detection.images import detecting, tell_progress
 from .detection.inputs import is_address, stamp
@@ -71,7 +71,7 @@ def _read_exemplars(texts: Sequence[str]) -> dict[str, list[_Seen]]:
 def _make_exemplars(
     predictor: GroundingPredictor, exemplars: dict[str, list[_Seen]], words: str
 ) -> list[Exemplar]:
-    known = words_of_classes(read_prompt(words, "classes"))[0] if words else None
+    known = read_names(words) if words else None
     made = []
     for name, boxes in exemplars.items():
         files = [seen.file for seen in boxes]
@@ -81,7 +81,7 @@ def _make_exemplars(
     return made
 
 
-def _names(prompt: Prompt | ClassNames | list[Prompt]) -> list[str]:
+def _names(prompt: Any) -> list[str]:
     prompts = [prompt] if isinstance(prompt, Prompt) else prompt
     made = [name for p in prompts if isinstance(p, Prompt) for name in p.names]
     return made or words_of_classes(prompts)[0]
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     given = read_given(args)
     exemplars = _read_exemplars([typed(text) for text in args.exemplar])
     tuned = args.prompt.endswith(".safetensors")
-    prompt: PromptLike
+    prompt: Any
     # What cannot be asked is refused now, not once the model is there.
     if tuned:
         prompt, kind = read_prompt_file(args.prompt).prompts, "tuned"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import PromptError, UsageError
 from ..language.class_names import bare_name
 from ..language.prompt import Prompt, shorten
-from ..language.prompt_text import read_prompt, read_question
-from ..language.words import NEGATIVE, Exemplar, words_of_classes
+from ..language.prompt_text import read_names, read_prompt, read_question
+from ..language.words import NEGATIVE, Exemplar
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
 from ..modeling.heads import AnsweringHead
@@ -219,7 +219,7 @@ def read_negatives(negatives: Negatives, names: Iterable[str] = ()) -> list[Word
     """
     words: list[Word] = []
     if isinstance(negatives, str):
-        words += words_of_classes(read_prompt(negatives, "classes"))[0] if negatives else []
+        words += read_names(negatives) if negatives else []
     else:
         words += negatives if isinstance(negatives, Iterable) else [negatives]
     if not all(isinstance(word, Word) for word in words):
@@ -241,8 +241,9 @@ def _as_prompts(
     """The prompts of one image."""
     if isinstance(prompt, str):
         prompt = read_prompt(prompt, backend=predictor.phrases)
-    one = isinstance(prompt, Prompt) or not isinstance(prompt, Iterable)
-    items: list[Any] = [prompt] if one else [*prompt]
+    items: list[Any] = [prompt]
+    if isinstance(prompt, Iterable) and not isinstance(prompt, Prompt):
+        items = list(prompt)
     if not items:
         raise PromptError("the prompt is empty: give class names, a caption or a Prompt")
     made = [item for item in items if isinstance(item, Prompt)]

@@ -21,15 +21,16 @@ import logging
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from ..errors import PromptError, UsageError, printable
 from . import word_lists as lists
 from .noun_phrases import WORD, ends_phrase, noun_phrase_extractor, question_phrases
 from .prompt import MASK, Prompt, clean_name
 from .spans import Span, span_problem
-from .words import ClassNames
+from .words import ClassNames, words_of_classes
 
-__all__ = ["PROMPT_KINDS", "read_caption", "read_prompt", "read_question"]
+__all__ = ["PROMPT_KINDS", "read_caption", "read_names", "read_prompt", "read_question"]
 
 PROMPT_KINDS = ("auto", "classes", "caption")
 
@@ -89,6 +90,12 @@ def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> ClassN
             found = [_without_article(text[start:end])]
         spans += [(start + a, start + b) for a, b in found]
     return _caption(text, spans)
+
+
+def read_names(text: str) -> list[str]:
+    """All names of a list of classes; errors: see `read_prompt`."""
+    classes: Any = read_prompt(text, "classes")
+    return words_of_classes(classes)[0]
 
 
 def read_question(text: str, backend: str = "rules", ground_answer: bool = False) -> Prompt:

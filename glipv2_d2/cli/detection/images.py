@@ -49,9 +49,13 @@ class Batch(NamedTuple):
 
 def detecting(predictor: GroundingPredictor, prompt: PromptLike, negatives: Negatives = ()) -> Ask:
     """Finds what a prompt names."""
-    return lambda images: [
-        Found(instances) for instances in predictor(images, prompt, negatives=negatives)
-    ]
+
+    def ask(images: list[np.ndarray]) -> list[Found]:
+        # Classes of all images: names and lists of names might be one prompt each.
+        prompts = [prompt] * len(images) if isinstance(prompt, list) else prompt
+        return [Found(found) for found in predictor(images, prompts, negatives=negatives)]
+
+    return ask
 
 
 def tell_progress(batch: Batch) -> None:
