@@ -82,7 +82,7 @@ def _make_exemplars(
 
 
 def _names(prompt: Any) -> list[str]:
-    prompts = [prompt] if isinstance(prompt, Prompt) else prompt
+    prompts: Any = [prompt] if isinstance(prompt, Prompt) else prompt
     made = [name for p in prompts if isinstance(p, Prompt) for name in p.names]
     return made or words_of_classes(prompts)[0]
 
