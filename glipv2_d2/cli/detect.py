@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..checkpoint import read_prompt_file
-from ..engine.asked import PromptLike, read_negatives, to_detect
+from ..engine.asked import read_negatives, to_detect
 from ..engine.predictor import GroundingPredictor
 from ..errors import MissingImageError, UsageError
 from ..interop import Labels
 from ..interop.formats import refuse_edited
 from ..language.prompt import Prompt
-from ..language.prompt_text import read_prompt, read_words
-from ..language.words import NEGATIVE, ClassNames, Exemplar, words_of_classes
+from ..language.prompt_text import read_names, read_prompt
+from ..language.words import NEGATIVE, Exemplar, words_of_classes
 from ..sources import is_address, stamp
 from .detection.command import Task, read_given, run_task, stoppable, typed
 from .detection.images import detecting, tell_progress
@@ -74,7 +74,7 @@ def _read_exemplars(texts: Sequence[str]) -> dict[str, list[_Seen]]:
 def _make_exemplars(
     predictor: GroundingPredictor, exemplars: dict[str, list[_Seen]], words: str
 ) -> list[Exemplar]:
-    known = read_words(words) or None
+    known = read_names(words) if words else None
     made = []
     for name, boxes in exemplars.items():
         files = [seen.file for seen in boxes]
@@ -84,10 +84,10 @@ def _make_exemplars(
     return made
 
 
-def _names(prompt: Prompt | ClassNames | list[Prompt]) -> list[str]:
-    items: list[Any] = [prompt] if isinstance(prompt, Prompt) else list(prompt)
-    made = [name for item in items if isinstance(item, Prompt) for name in item.names]
-    return made or words_of_classes(items)[0]
+def _names(prompt: Any) -> list[str]:
+    prompts: Any = [prompt] if isinstance(prompt, Prompt) else prompt
+    made = [name for p in prompts if isinstance(p, Prompt) for name in p.names]
+    return made or words_of_classes(prompts)[0]
 
 
 def _class_names(prompts: Iterable[Prompt]) -> list[str]:
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_edited(args.formats, output, output / "detections.json")
     exemplars = _read_exemplars([typed(text) for text in args.exemplar])
     tuned = args.prompt.endswith(".safetensors")
-    prompt: PromptLike
+    prompt: Any
     # What cannot be asked is refused now, not once the model is there.
     if tuned:
         prompt, kind = read_prompt_file(args.prompt).prompts, "tuned"
@@ -117,15 +117,13 @@ def run(args: argparse.Namespace) -> int:
         prompt = [] if nothing else read_prompt(args.prompt, args.kind, args.phrases)
         kind = prompt.kind if isinstance(prompt, Prompt) else "classes"
     negatives = read_negatives(args.negatives, _names(prompt))
-    names_of_classes: list[Any] = [] if isinstance(prompt, Prompt) else list(prompt)
     if exemplars and kind != "classes":
         raise UsageError("--exemplar goes with class names in --prompt, or with none")
     predictor = _predictor(args, given.overrides)
     if tuned:
         prompt = predictor.load_prompt(args.prompt)
     if exemplars:
-        made = _make_exemplars(predictor, exemplars, typed(args.exemplar_words))
-        prompt = [*names_of_classes, *made]
+        prompt = [*prompt, *_make_exemplars(predictor, exemplars, typed(args.exemplar_words))]
     request = to_detect(predictor, prompt, 1, None, None, True, negatives)
     names = _class_names(request.prompts[0])
     if args.formats:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ConfigError, PromptError, UsageError
 from ..language.class_names import bare_name
 from ..language.prompt import TASKS, Prompt, shorten
-from ..language.prompt_text import read_prompt, read_question, read_words
+from ..language.prompt_text import read_names, read_prompt, read_question
 from ..language.words import NEGATIVE, Exemplar
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
@@ -233,7 +233,7 @@ def read_negatives(negatives: Negatives, names: Iterable[str] = ()) -> list[Word
     """
     words: list[Word] = []
     if isinstance(negatives, str):
-        words += read_words(negatives)
+        words += read_names(negatives) if negatives else []
     else:
         words += negatives if isinstance(negatives, Iterable) else [negatives]
     if not all(isinstance(word, Word) for word in words):

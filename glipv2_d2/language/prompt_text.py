@@ -21,6 +21,7 @@ import logging
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from ..errors import PromptError, UsageError, printable
 from . import word_lists as lists
@@ -29,7 +30,7 @@ from .prompt import MASK, Prompt, clean_name
 from .spans import Span, span_problem
 from .words import ClassNames, words_of_classes
 
-__all__ = ["PROMPT_KINDS", "read_caption", "read_prompt", "read_question", "read_words"]
+__all__ = ["PROMPT_KINDS", "read_caption", "read_names", "read_prompt", "read_question"]
 
 PROMPT_KINDS = ("auto", "classes", "caption")
 
@@ -46,13 +47,6 @@ _STOP = (
 _LISTED = re.compile(_LISTING)
 _SEPARATOR = re.compile(f"{_LISTING}|{_STOP}", re.IGNORECASE)
 _SEMICOLONS, _COMMAS = ";；", ",，、"
-
-
-def read_words(text: str) -> list[str]:
-    """Read names as a person types them, all words of all classes in one list; "" has none."""
-    classes = read_prompt(text, "classes") if text else []
-    assert not isinstance(classes, Prompt)
-    return words_of_classes(classes)[0]
 
 
 def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> ClassNames | Prompt:
@@ -96,6 +90,12 @@ def read_prompt(text: str, kind: str = "auto", backend: str = "rules") -> ClassN
             found = [_without_article(text[start:end])]
         spans += [(start + a, start + b) for a, b in found]
     return _caption(text, spans)
+
+
+def read_names(text: str) -> list[str]:
+    """All names of a list of classes; errors: see `read_prompt`."""
+    classes: Any = read_prompt(text, "classes")
+    return words_of_classes(classes)[0]
 
 
 def read_question(text: str, backend: str = "rules", ground_answer: bool = False) -> Prompt:

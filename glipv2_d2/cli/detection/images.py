@@ -54,9 +54,14 @@ def detecting(
     tile: int | None = None,
 ) -> Ask:
     """Finds what a prompt names."""
-    return lambda images: [
-        Found(instances) for instances in predictor(images, prompt, negatives=negatives, tile=tile)
-    ]
+
+    def ask(images: list[np.ndarray]) -> list[Found]:
+        # Classes of all images: names and lists of names might be one prompt each.
+        prompts = [prompt] * len(images) if isinstance(prompt, list) else prompt
+        results = predictor(images, prompts, negatives=negatives, tile=tile)
+        return [Found(found) for found in results]
+
+    return ask
 
 
 def tell_progress(batch: Batch) -> None:
