@@ -61,7 +61,7 @@ train-demo: $(READY)
 
 # One thread per process: PyTorch would otherwise start as many threads as there are cores in each.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		$(ARGS)
 
 docs: $(READY)

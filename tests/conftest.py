@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 from multiprocessing.util import Finalize
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +13,6 @@ from tests.support.package_log import package_log_put_back
 pytest_plugins = [
     f"tests.support.{kind}_fixtures" for kind in ("data", "model", "process", "wheel")
 ]
-
-TESTS = Path(__file__).parent
-# Their files share a model whose tracing takes most of the time.
-WHOLE_FOLDERS = ("export",)
 
 
 def pytest_configure():
@@ -33,25 +28,12 @@ def pytest_configure():
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=-1000)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """With several processes: a file is run by one, so that its fixtures are made once; and those
-    with slow tests come first, so that no process ends long after the others."""
-    if not config.getoption("loadgroup", False):
-        return
-    slow = set()
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            path = item.path.relative_to(TESTS)
-            group = path.parts[0] if path.parts[0] in WHOLE_FOLDERS else path.as_posix()
-            item.add_marker(pytest.mark.xdist_group(group))
-        if item.get_closest_marker("slow"):
-            slow.add(_group(item))
-    items.sort(key=lambda item: _group(item) not in slow)
-
-
-def _group(item):
-    return item.get_closest_marker("xdist_group").args[0]
+    """With several processes files with slow tests come first, so that none ends long after the
+    others. A file is run by one process (`--dist loadfile`): its fixtures are made once."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,6 @@ import pytest
 from tests.support import ROOT
 from tests.support.wheel_fixtures import pip
 
-pytestmark = pytest.mark.xdist_group("wheel")  # which is built once
-
 # For `python -c`: as where no Detectron2 is installed.
 WITHOUT = "import sys; sys.modules['detectron2'] = None\n"
 

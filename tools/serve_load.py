@@ -14,12 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
+
+from glipv2_d2.errors import command
 
 SCORE, PIXELS = 1e-3, 0.5  # how far scores and corners may differ
 QUESTIONS = (
@@ -81,6 +84,7 @@ def percentiles(title: str, seconds: list[float]) -> str:
     )
 
 
+@command
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("server", help="its address")
@@ -110,4 +114,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -3,19 +3,19 @@
 import argparse
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..checkpoint import read_prompt_file
-from ..engine.asked import read_negatives, to_detect
+from ..engine.asked import read_negatives
 from ..engine.predictor import GroundingPredictor
 from ..errors import MissingImageError, UsageError
 from ..interop import Labels
 from ..interop.formats import refuse_edited
 from ..language.prompt import Prompt
 from ..language.prompt_text import read_names, read_prompt
-from ..language.words import NEGATIVE, Exemplar, words_of_classes
+from ..language.words import Exemplar, words_of_classes
 from ..sources import is_address, stamp
 from .detection.command import Task, read_given, run_task, stoppable, typed
 from .detection.images import detecting, tell_progress
@@ -90,11 +90,14 @@ def _names(prompt: Any) -> list[str]:
     return made or words_of_classes(prompts)[0]
 
 
-def _class_names(prompts: Iterable[Prompt]) -> list[str]:
-    """Of what one image is asked, in the order of the class ids."""
-    asked = [pair for prompt in prompts for pair in zip(prompt.class_ids, prompt.names)]
-    first = dict(reversed(asked))
-    return [name for class_id, name in sorted(first.items()) if class_id != NEGATIVE]
+def _class_names(prompt: Any) -> list[str]:
+    """The names of what is asked, in the order of the class ids."""
+    items: Any = [prompt] if isinstance(prompt, Prompt) else prompt
+    if isinstance(items[0], Prompt):
+        asked = [pair for p in items for pair in zip(p.class_ids, p.names)]
+        return [name for _, name in sorted(dict(reversed(asked)).items())]
+    words = [item if isinstance(item, str | Exemplar) else item[0] for item in items]
+    return [word.name if isinstance(word, Exemplar) else word for word in words]
 
 
 @stoppable
@@ -124,8 +127,7 @@ def run(args: argparse.Namespace) -> int:
         prompt = predictor.load_prompt(args.prompt)
     if exemplars:
         prompt = [*prompt, *_make_exemplars(predictor, exemplars, typed(args.exemplar_words))]
-    request = to_detect(predictor, prompt, 1, None, None, True, negatives)
-    names = _class_names(request.prompts[0])
+    names = _class_names(prompt)
     if args.formats:
         Labels((), names)  # refuses names that no label file can hold, before images are read
     threshold = predictor.score_threshold

@@ -181,7 +181,7 @@ def test_exemplars(photos, tmp_path):
             "with class names",
         ),
         ({"options": ["--exemplar", f"{__file__}:1,2,3,4"]}, "this model has none"),
-        ({"options": ["--negatives", "fox, a cat"], "weights": "none.pth"}, "'a cat' is asked for"),
+        ({"options": ["--negatives", "fox, a cat"]}, "'a cat' is asked for"),
         ({"weights": "none.pth"}, "none.pth"),
         ({"options": ["--config-file", "none.py"]}, "none.py"),
         ({"output": "same"}, "could overwrite images there"),

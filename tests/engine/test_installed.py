@@ -12,8 +12,6 @@ from PIL import Image
 from tests.support.tiny_data import losses, write_tiny_data
 from tests.support.wheel_fixtures import pip
 
-pytestmark = pytest.mark.xdist_group("wheel")  # which is built once
-
 # Through the predictor, then the same weights through build_model and DefaultPredictor, then
 # through `glip`: in one process, since starting some is what takes the time.
 CODE = """

@@ -21,7 +21,7 @@ from tools.parity.training import verify_training
 
 CASES = verify_parity.GOLDEN
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("parity")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

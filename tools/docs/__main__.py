@@ -7,9 +7,12 @@ the navigation of `mkdocs.yml`. Addresses of other sites are not asked.
 import subprocess
 import sys
 
+from glipv2_d2.errors import command
+
 from .pages import ROOT, collect
 
 
+@command
 def main() -> int:
     problems = collect(ROOT / "output" / "docs")
     for problem in problems:

@@ -31,7 +31,7 @@ class Predictor:
         self.score_threshold = 0.25
         self.asked = 0
 
-    def __call__(self, images, prompt, tile=None):
+    def __call__(self, images, prompt, negatives=(), tile=None):
         for pixels in images:
             self.refuse(pixels)
         self.asked += len(images)
