@@ -118,13 +118,13 @@ def with_frozen_vocabulary(model: DictConfig, weights: str | Path) -> DictConfig
     take a language model are left out.
 
     Args:
-        model: left as it is. weights: the file; empty or a URL, into which nobody looks: others.
+        model: left as it is. weights: the file; what is none (empty, a URL, not there) has none.
 
     Raises:
         CheckpointError: see `frozen_tokenizer`.
     """
     weights = plain_path(weights)
-    if not weights or "://" in weights or _VOCABULARY not in weight_names(weights):
+    if not Path(weights).is_file() or _VOCABULARY not in weight_names(weights):
         return model
     tokenizer = frozen_tokenizer(weights)
     model = copy.deepcopy(model)

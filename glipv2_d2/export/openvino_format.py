@@ -1,5 +1,6 @@
 """The graphs in OpenVINO's form, for Intel's processors."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def save_openvino(
     import openvino
     from openvino.frontend import OpConversionFailure
 
+    level = logging.root.level  # its translator silences everybody's warnings
     try:
         with tracing():  # it is traced again, to be taken apart into simpler operators
             model = openvino.convert_model(program)
@@ -30,6 +32,8 @@ def save_openvino(
         raise ExportError(
             f"OpenVINO {openvino.__version__} cannot translate it: {reason}"
         ) from error
+    finally:
+        logging.root.setLevel(level)
     for node in model.get_ops():
         # What it takes for PyTorch's rule reads the first pixel, and not the middle, where a map
         # is shrunk to a length of 1: the last levels of small images.

@@ -1,48 +1,32 @@
 """`glip serve` starts, says where, answers and stops; what keeps it from starting is one line."""
 
 import json
-import os
 import signal
 import socket
-import threading
+import subprocess
+import sys
 import urllib.request
 
 import pytest
 
 from glip_commands.main import main
-from glipv2_d2.cli import serve
 from tests.support import ROOT
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_from_start_to_end(number, understanding_weights, capsys, monkeypatch):
-    answers = []
-
-    def answer_then_stop(app, listener, limits):
-        def client():
-            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with urllib.request.urlopen(f"{address}/v1/model") as response:
-                answers.append(json.load(response))
-            os.kill(os.getpid(), number)
-
-        thread = threading.Thread(target=client)
-        thread.start()
-        run(app, listener, limits)
-        thread.join()
-
-    run = serve.answer_until_stopped
-    monkeypatch.setattr(serve, "answer_until_stopped", answer_then_stop)
-    before = signal.getsignal(signal.SIGTERM)
-    status = main(
-        [
-            "serve", "--config-file", ROOT / "tests" / "support" / "tiny_understanding.py",
-            "--weights", understanding_weights, "--port", "0", "--device", "cpu",
-        ]
-    )  # fmt: skip
-    printed = capsys.readouterr().out
-    assert status == 0 and printed.startswith("serving understanding at http://127.0.0.1:")
-    assert printed.endswith("stopped\n") and signal.getsignal(signal.SIGTERM) == before
-    assert answers[0]["model"] == "understanding" and answers[0]["examples"] == []
+def test_from_start_to_end(understanding_weights):
+    """In a process of its own: the signal is for the server alone."""
+    config = ROOT / "tests" / "support" / "tiny_understanding.py"
+    options = ["--config-file", config, "--weights", understanding_weights, "--device", "cpu"]
+    command = [sys.executable, "-m", "glip_commands", "serve", *map(str, options), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    first = server.stdout.readline()
+    assert first.startswith("serving understanding at http://127.0.0.1:")
+    address = first.split(" at ")[1].split(" ")[0]
+    with urllib.request.urlopen(f"{address}/v1/model") as response:
+        answer = json.load(response)
+    assert answer["model"] == "understanding" and answer["examples"] == []
+    server.send_signal(signal.SIGTERM)
+    assert server.communicate(timeout=60)[0] == "stopped\n" and server.returncode == 0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1", "no such host"])

@@ -8,7 +8,9 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from glip_commands import command
 from glip_commands.main import glip, main
@@ -60,8 +62,9 @@ def furnished(mdetr_json, understanding_weights, tmp_path, monkeypatch):
         published = model_zoo._MODELS[name]
         tiny = dataclasses.replace(published, config=str(UNDERSTANDING), file=file)
         monkeypatch.setitem(model_zoo._MODELS, name, tiny)
-    for file in ("my.safetensors", "output/tuned.safetensors", "output/model_final.pth"):
+    for file in ("my.safetensors", "output/tuned.safetensors"):
         (tmp_path / file).symlink_to(understanding_weights)
+    torch.save({"model": load_file(understanding_weights)}, tmp_path / "output/model_final.pth")
     for file in files.values():
         (tmp_path / file).symlink_to(understanding_weights)
     monkeypatch.setenv("GLIP_WEIGHTS", str(tmp_path))

@@ -104,7 +104,7 @@ def test_the_version(capsys):
         (["fly"], "error: No such command 'fly'. (see glip --help)"),
         (["detct"], "error: No such command 'detct'. Did you mean 'detect'? (see glip --help)"),
         (["train", "--wieghts"], "error: No such option '--wieghts'. "),
-        (["detect"], "error: Missing argument 'IMAGE|FOLDER|URL|KEY=VALUE'. (see glip detect --h"),
+        (["detect"], "error: Missing argument 'IMAGE|FOLDER|VIDEO|ARCHIVE|URL|KEY=VALUE'. (see"),
         (["train", "--fast"], "error: No such option '--fast'. (see glip train --help)"),
         (["eval", "--num-gpus", "x"], "error: Invalid value for '--num-gpus': 'x' is not a valid"),
     ],

@@ -256,7 +256,7 @@ def test_the_page_reads_what_is_written(make_labels, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "outputs.md").read_text(encoding="utf-8")
     blocks = {
-        mark: next(b for b in re.findall(r"```python\n(.*?)```", page, re.S) if mark in b)
+        mark: next(b for b in re.findall(r"```py(?:thon)?\n(.*?)```", page, re.S) if mark in b)
         for mark in ("register_detection_dataset(", "loadRes", "from_coco", "ImageFolder")
     }
     blocks["ImageFolder"] = re.sub(r".*(pandas|pd\.).*\n", "", blocks["ImageFolder"])

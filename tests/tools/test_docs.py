@@ -43,7 +43,7 @@ def show():
 
 
 @pytest.fixture
-def tree(tmp_path):
+def small_clone(tmp_path):
     package = tmp_path / "glipv2_d2"
     package.mkdir()
     (package / "errors.py").write_text(
@@ -54,8 +54,8 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_messages_are_read_out_of_the_code(tree):
-    assert messages(tree) == {
+def test_messages_are_read_out_of_the_code(small_clone):
+    assert messages(small_clone) == {
         "glipv2_d2/reading.py": [
             Message("DataError", "‹path›: the field ‹field name› is missing"),
             Message("Odd", "no boxes, in ‹record› records; check the file"),
@@ -63,7 +63,7 @@ def test_messages_are_read_out_of_the_code(tree):
             Message("UserError", "use ‹...› one"),
         ]
     }
-    page = messages_page(tree)
+    page = messages_page(small_clone)
     assert "## glipv2_d2/reading\n" in page
     assert "- **Odd**: `no boxes, in ‹record› records; check the file`\n" in page
 
