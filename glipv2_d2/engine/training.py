@@ -230,7 +230,7 @@ def begin(args: argparse.Namespace) -> DictConfig:
     cfg = load_config(args)
     if args.eval_only and not cfg.train.init_checkpoint:
         raise ConfigError(
-            "an evaluation needs weights: --model NAME, --weights FILE or train.init_checkpoint=FILE"
+            "an evaluation needs weights: --model NAME, --weights FILE, train.init_checkpoint=FILE"
         )
     if not args.eval_only:
         require_free_folder(cfg.train.output_dir, args.resume)  # before anything is written there
