@@ -28,9 +28,23 @@ def pytest_configure():
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=-1000)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file is run by one process, so that its fixtures are made once; so is `export/`, whose
+    files share traced models. (pytest 9.2 takes no notice of the marker `xdist_group`.)"""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            folder = "tests/export/"
+            return folder if nodeid.startswith(folder) else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config, items):
     """With several processes files with slow tests come first, so that none ends long after the
-    others. A file is run by one process (`--dist loadfile`): its fixtures are made once."""
+    others."""
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
