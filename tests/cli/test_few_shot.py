@@ -140,6 +140,9 @@ def test_replay_and_merging(few_shot, made_up, before, monkeypatch, tmp_path):
     assert entries[0] == ["pets_fewshot_train_shot3_seed3", 4] and entries[1][0] == "before"
     assert entries[1][1] * len(DatasetCatalog.get("before")) == pytest.approx(own)
     assert "before" not in prompt
+    periods = [next(w for w in c if "eval_period" in w) for c in made_up if "--tune" in c]
+    epochs = [-(-images // 4) for images in (2 * own, own)]  # of four images a step
+    assert periods == [f"train.eval_period={steps}" for steps in epochs]
     assert sum("--eval-only" in c for c in made_up) == 1 + 3 + 1
     lines = (tmp_path / "sweep/averages.md").read_text().splitlines()[2:]
     assert [line.split(" | ")[0] for line in lines] == [
