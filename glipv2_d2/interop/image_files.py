@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import UserError
-from .labels import Labels, is_address
+from ..sources import is_address
+from .labels import Labels
 
 # What the tools read; images of other kinds become PNG.
 _COMMON = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from .labels import DetectedImage, Labels, is_address
+from ..sources import is_address
+from .labels import DetectedImage, Labels
 
 _FROM, _TO = "label", "image"
 

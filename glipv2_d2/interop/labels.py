@@ -18,13 +18,13 @@ from pycocotools import mask as mask_util
 
 from ..errors import UsageError, printable
 from ..images import read_image
+from ..sources import is_address
 
 __all__ = [
     "DetectedImage",
     "Detection",
     "Labels",
     "detection_records",
-    "is_address",
     "unique_names",
     "xml_text",
 ]
@@ -186,11 +186,6 @@ def detection_records(file: str, instances: Instances) -> list[dict[str, Any]]:
             record["mask"] = {"size": list(code["size"]), "counts": code["counts"].decode()}
         records.append(record)
     return records
-
-
-def is_address(file: str) -> bool:
-    """Whether an image is named by a URL."""
-    return re.match(r"[a-z][a-z0-9+.\-]+://", file, re.IGNORECASE) is not None
 
 
 def xml_text(text: str) -> str:
