@@ -5,9 +5,13 @@ detections of an image are kept (fixed AP on LVIS: 9,300, 2.7 GiB at 480x640): s
 steps, with Detectron2's structure for the small masks that a head predicts, ROIMasks, in between.
 """
 
+import os
+
 import torch
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances, ROIMasks
+
+from ..errors import UserError
 
 __all__ = ["paste_masks", "postprocess", "rescale"]
 
@@ -44,9 +48,30 @@ def rescale(instances: Instances, batched_input: dict) -> Instances:
 
 
 def paste_masks(instances: Instances) -> Instances:
-    """`instances` with ROIMasks pasted into the image: `pred_masks` (n, H, W) bool."""
+    """`instances` with ROIMasks pasted into the image: `pred_masks` (n, H, W) bool.
+
+    Raises:
+        UserError: they would take more than half of the machine's memory, as thousands of things
+            in a large image shown in tiles do. The system would end the process without a word.
+    """
     if instances.has("pred_masks") and isinstance(instances.pred_masks, ROIMasks):
+        _check_memory(len(instances), *instances.image_size)
         pasted = instances.pred_masks.to_bitmasks(instances.pred_boxes, *instances.image_size)
         instances = Instances(instances.image_size, **instances.get_fields())
         instances.pred_masks = pasted.tensor.bool()  # without any they come as numbers
     return instances
+
+
+def _check_memory(count: int, height: int, width: int) -> None:
+    if count * height * width > _memory() / 2:
+        raise UserError(
+            f"{count} masks of {width}x{height} pixels take "
+            f"{count * height * width / 2**30:.1f} GiB of memory: ask for boxes alone "
+            "(masks=False; for a command the override model.mask_head=null), or for fewer by a "
+            "higher score threshold"
+        )
+
+
+def _memory() -> int:
+    """Bytes of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,9 +1,12 @@
 """Detections scaled to the output, and masks pasted later: as Detectron2 does both at once."""
 
+import pytest
 import torch
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances, ROIMasks
 
+from glipv2_d2.errors import UserError
+from glipv2_d2.modeling import mask_output
 from glipv2_d2.modeling.mask_output import paste_masks, postprocess, rescale
 
 OUTPUT = {"height": 80, "width": 150}
@@ -49,3 +52,13 @@ def test_without_masks_and_in_the_size_of_the_input():
     result = postprocess(plain, {})
     assert set(result.get_fields()) == {"pred_boxes", "scores"} and len(result) == 2
     assert result.image_size == (40, 60) and paste_masks(result) is result
+
+
+def test_masks_that_the_memory_cannot_hold_are_refused(monkeypatch):
+    """Before they are made: a machine that runs out of memory ends the process without a word."""
+    small = rescale(found(), OUTPUT)
+    monkeypatch.setattr(mask_output, "_memory", lambda: 2 * 2 * 80 * 150)
+    assert paste_masks(small).pred_masks.shape == (2, 80, 150)  # half of it, exactly
+    monkeypatch.setattr(mask_output, "_memory", lambda: 2 * 2 * 80 * 150 - 1)
+    with pytest.raises(UserError, match="2 masks of 150x80 pixels .*masks=False"):
+        paste_masks(small)
