@@ -1,0 +1,63 @@
+"""An index with its model: what the vectors find, and what the fused model makes of it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from glipv2_d2.engine.contrast_embedder import ContrastEmbedder
+from glipv2_d2.engine.predictor import GroundingPredictor
+from glipv2_d2.engine.region_search import RegionSearch
+from glipv2_d2.errors import DataError
+from glipv2_d2.search.store import ImageRegions, RegionStore
+from tests.support.tiny_contrast import tiny_contrast_model
+
+TEXT = "a cat left of a dog"
+
+
+@pytest.fixture(scope="module")
+def search(module_path):
+    predictor = GroundingPredictor(tiny_contrast_model(), min_size=64, max_size=128)
+    embedder = ContrastEmbedder(predictor, "cat, dog")
+    store = RegionStore.for_writing(module_path / "index", embedder.fingerprint, embedder.dim, {})
+    for seed in range(4):
+        pixels = np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        file = str(module_path / f"{seed}.png")
+        cv2.imwrite(file, pixels)
+        (regions,) = embedder.embed_regions([pixels])
+        store.add(
+            [ImageRegions(file, None, 48, 64, regions.boxes, regions.scores, regions.embeddings)]
+        )
+    return RegionSearch(store, embedder)
+
+
+def test_which_texts_are_looked_at_again(search):
+    assert search.images_to_rerank("red cat", 10, None) == 0
+    assert search.images_to_rerank(TEXT, 10, None) == 20
+    assert search.images_to_rerank(TEXT, 50, None) == 50
+    assert search.images_to_rerank(TEXT, 10, 0) == 0
+    assert search.text(TEXT, 3, 0) == search.nearest("cat", 3)
+
+
+def test_what_the_fused_model_finds_is_ranked(search):
+    matches = search.text(TEXT, 10)
+    assert {match.file for match in matches} == {match.file for match in search.images(TEXT, 20)}
+    scores = [match.score for match in matches]
+    assert scores == sorted(scores, reverse=True) and scores[0] > 0
+    (found,) = search._embedder.ground([matches[0].file], TEXT)
+    assert (matches[0].box, matches[0].score) == found
+    assert search.text(TEXT, 2, 4) == matches[:2]
+
+
+def test_an_image_that_is_gone_is_told_and_left_out(search, caplog):
+    first = search.nearest("cat", 1)[0]
+    assert search.look(first._replace(file="gone.png"), TEXT) is None
+    assert "gone.png cannot be looked at: there is no image file" in caplog.text
+
+
+def test_an_index_of_other_weights_is_refused(search, module_path):
+    other = tiny_contrast_model()
+    other.contrast.word_projection.bias.data += 1
+    embedder = ContrastEmbedder(GroundingPredictor(other, min_size=64, max_size=128), "cat, dog")
+    search.store.made_by["weights"] = "w.safetensors"
+    with pytest.raises(DataError, match=r"made with w\.safetensors as it was then"):
+        RegionSearch(search.store, embedder)
