@@ -22,7 +22,7 @@ def write(path, seed):
 
 
 @pytest.fixture
-def photos(tmp_path):
+def collection(tmp_path):
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     for seed, name in enumerate(("a.png", "b.png", "more/c=1.png", "\N{CAT FACE}.png")):
@@ -59,24 +59,24 @@ def names_in(folder):
         return {os.path.basename(name) for name in store.stamps()}
 
 
-def test_it_follows_its_folders(index, photos, embedded, tmp_path, capsys):
-    (photos / "notes.txt").write_text("none")
+def test_it_follows_its_folders(index, collection, embedded, tmp_path, capsys):
+    (collection / "notes.txt").write_text("none")
     archive = tmp_path / "rest.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        file.write(photos / "a.png", "z.png")
-    assert index(photos, archive, "--batch-size", 2) == 0
+        file.write(collection / "a.png", "z.png")
+    assert index(collection, archive, "--batch-size", 2) == 0
     assert re.search(
         r"index: 5 images with 1420 regions; 5 new, 0 changed, 0 gone, 0 failed, 1 skipped",
         capsys.readouterr().out,
     )
     assert embedded == [2, 2, 1]
-    assert index(photos) == 0 and "0 new, 0 changed, 0 gone" in capsys.readouterr().out
-    (photos / "a.png").unlink()
-    write(photos / "b.png", 10)
-    write(photos / "d.png", 11)
-    (photos / "broken.png").write_bytes(b"\x89PNG nothing")
-    (photos / "more" / "c=1.png").write_bytes(b"")
-    assert index(photos) == 1
+    assert index(collection) == 0 and "0 new, 0 changed, 0 gone" in capsys.readouterr().out
+    (collection / "a.png").unlink()
+    write(collection / "b.png", 10)
+    write(collection / "d.png", 11)
+    (collection / "broken.png").write_bytes(b"\x89PNG nothing")
+    (collection / "more" / "c=1.png").write_bytes(b"")
+    assert index(collection) == 1
     printed = capsys.readouterr()
     assert "4 images with" in printed.out and "1 new, 1 changed, 1 gone, 2 failed" in printed.out
     assert "broken.png' is not an image" in printed.err and "tries them again" in printed.err
@@ -86,7 +86,7 @@ def test_it_follows_its_folders(index, photos, embedded, tmp_path, capsys):
     assert embedded[3:] == [2]
 
 
-def test_it_goes_on_after_a_stop(index, photos, embedded, tmp_path, monkeypatch, capsys):
+def test_it_goes_on_after_a_stop(index, collection, embedded, tmp_path, monkeypatch, capsys):
     add = RegionStore.add
 
     def stopped(self, images):
@@ -95,28 +95,28 @@ def test_it_goes_on_after_a_stop(index, photos, embedded, tmp_path, monkeypatch,
 
     with monkeypatch.context() as patch:
         patch.setattr(RegionStore, "add", stopped)
-        assert index(photos, "--batch-size", 3) == 130
+        assert index(collection, "--batch-size", 3) == 130
     assert "what is done is kept" in capsys.readouterr().err
     assert len(names_in(tmp_path / "index")) == 3
-    assert index(photos) == 0 and embedded == [3, 1]
+    assert index(collection) == 0 and embedded == [3, 1]
 
 
-def test_a_batch_that_fails_is_tried_image_by_image(index, photos, capsys):
-    cv2.imwrite(str(photos / "line.png"), np.zeros((1, 9000, 3), dtype=np.uint8))
-    assert index(photos) == 1
+def test_a_batch_that_fails_is_tried_image_by_image(index, collection, capsys):
+    cv2.imwrite(str(collection / "line.png"), np.zeros((1, 9000, 3), dtype=np.uint8))
+    assert index(collection) == 1
     printed = capsys.readouterr()
     assert "line.png: " in printed.err and "4 new, 0 changed, 0 gone, 1 failed" in printed.out
 
 
-def test_an_index_of_other_vectors_is_refused(index, photos, tmp_path, capsys):
-    assert index(photos, "--prompt", "cat, dog") == 0
-    assert index(photos) == 2
+def test_an_index_of_other_vectors_is_refused(index, collection, tmp_path, capsys):
+    assert index(collection, "--prompt", "cat, dog") == 0
+    assert index(collection) == 2
     assert f"'{tmp_path / 'index'}' was made with another prompt" in capsys.readouterr().err
-    assert index(photos, "--prompt", "cat, dog", "inference.min_size=32") == 2
+    assert index(collection, "--prompt", "cat, dog", "inference.min_size=32") == 2
     assert "was made with another overrides, and" in capsys.readouterr().err
 
 
-def test_what_cannot_be_indexed(index, photos, tiny_weights, tmp_path, capsys, monkeypatch):
+def test_what_cannot_be_indexed(index, collection, tiny_weights, tmp_path, capsys, monkeypatch):
     def error(*words, **options):
         assert index(*words, **options) == 2
         return capsys.readouterr().err
@@ -125,7 +125,7 @@ def test_what_cannot_be_indexed(index, photos, tiny_weights, tmp_path, capsys, m
     assert "holds no image" in error(tmp_path / "empty")
     (tmp_path / "film.mp4").write_bytes(b"")
     assert "film.mp4' is a video, and an index has images" in error(tmp_path / "film.mp4")
-    assert "the prompt is empty" in error(photos, "--prompt", " ")
+    assert "the prompt is empty" in error(collection, "--prompt", " ")
     assert not (tmp_path / "index").exists()
     monkeypatch.setitem(sys.modules, "faiss", None)
-    assert "'faiss' is not installed: pip install 'glipv2_d2[search]'" in error(photos)
+    assert "'faiss' is not installed: pip install 'glipv2_d2[search]'" in error(collection)

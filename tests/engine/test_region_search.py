@@ -15,7 +15,7 @@ TEXT = "a cat left of a dog"
 
 
 @pytest.fixture(scope="module")
-def search(module_path):
+def region_search(module_path):
     predictor = GroundingPredictor(tiny_contrast_model(), min_size=64, max_size=128)
     embedder = ContrastEmbedder(predictor, "cat, dog")
     store = RegionStore.for_writing(module_path / "index", embedder.fingerprint, embedder.dim, {})
@@ -30,34 +30,36 @@ def search(module_path):
     return RegionSearch(store, embedder)
 
 
-def test_which_texts_are_looked_at_again(search):
-    assert search.images_to_rerank("red cat", 10, None) == 0
-    assert search.images_to_rerank(TEXT, 10, None) == 20
-    assert search.images_to_rerank(TEXT, 50, None) == 50
-    assert search.images_to_rerank(TEXT, 10, 0) == 0
-    assert search.text(TEXT, 3, 0) == search.nearest("cat", 3)
+def test_which_texts_are_looked_at_again(region_search):
+    assert region_search.images_to_rerank("red cat", 10, None) == 0
+    assert region_search.images_to_rerank(TEXT, 10, None) == 20
+    assert region_search.images_to_rerank(TEXT, 50, None) == 50
+    assert region_search.images_to_rerank(TEXT, 10, 0) == 0
+    assert region_search.text(TEXT, 3, 0) == region_search.nearest("cat", 3)
 
 
-def test_what_the_fused_model_finds_is_ranked(search):
-    matches = search.text(TEXT, 10)
-    assert {match.file for match in matches} == {match.file for match in search.images(TEXT, 20)}
+def test_what_the_fused_model_finds_is_ranked(region_search):
+    matches = region_search.text(TEXT, 10)
+    assert {match.file for match in matches} == {
+        match.file for match in region_search.images(TEXT, 20)
+    }
     scores = [match.score for match in matches]
     assert scores == sorted(scores, reverse=True) and scores[0] > 0
-    (found,) = search._embedder.ground([matches[0].file], TEXT)
+    (found,) = region_search._embedder.ground([matches[0].file], TEXT)
     assert (matches[0].box, matches[0].score) == found
-    assert search.text(TEXT, 2, 4) == matches[:2]
+    assert region_search.text(TEXT, 2, 4) == matches[:2]
 
 
-def test_an_image_that_is_gone_is_told_and_left_out(search, caplog):
-    first = search.nearest("cat", 1)[0]
-    assert search.look(first._replace(file="gone.png"), TEXT) is None
+def test_an_image_that_is_gone_is_told_and_left_out(region_search, caplog):
+    first = region_search.nearest("cat", 1)[0]
+    assert region_search.look(first._replace(file="gone.png"), TEXT) is None
     assert "gone.png cannot be looked at: there is no image file" in caplog.text
 
 
-def test_an_index_of_other_weights_is_refused(search, module_path):
+def test_an_index_of_other_weights_is_refused(region_search, module_path):
     other = tiny_contrast_model()
     other.contrast.word_projection.bias.data += 1
     embedder = ContrastEmbedder(GroundingPredictor(other, min_size=64, max_size=128), "cat, dog")
-    search.store.made_by["weights"] = "w.safetensors"
+    region_search.store.made_by["weights"] = "w.safetensors"
     with pytest.raises(DataError, match=r"made with w\.safetensors as it was then"):
-        RegionSearch(search.store, embedder)
+        RegionSearch(region_search.store, embedder)
