@@ -36,14 +36,13 @@ def understanding_stage(recipe, *, answers, vocabulary_size, datasets, parts, ma
     """Answers and captions beside boxes, in one set of weights (Sections 3.3 and 4.2).
 
     The paper fine-tunes a model for each task (`vqa/`, `captioning/`); here the tasks are mixed, so
-    that one model has them all. Without the contrast, which is learnt by then.
+    that one model has them all. The contrast stays with the image encoder that it is of.
 
     Args:
         answers, vocabulary_size: see `models/understanding.py`.
         datasets: the mix, lists of names among it so that detection stays.
         parts: those that are trained, see `train.trained_parts`.
     """
-    recipe.model.contrast = None
     add_vqa_head(recipe.model, answers=answers)
     add_caption_head(recipe.model, vocabulary_size=vocabulary_size)
     recipe.dataloader.train.datasets = datasets
