@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import DataError
@@ -83,14 +84,33 @@ class RegionEvaluator(GatheringEvaluator):
                     f"image {image_id!r}: the model's output has no 'region_embeddings'. These are "
                     "evaluated of a CLOC, or of a GLIPv2 with model.contrast, by `glip eval`"
                 )
-            found = [
-                output[key].float().cpu().numpy() for key in ("region_embeddings", "text_embeddings")
-            ]
+            keys = ("region_embeddings", "text_embeddings")
+            found = [torch.as_tensor(output[key]).float().cpu().numpy() for key in keys]
             if not all(np.isfinite(values).all() for values in found):
                 raise DataError(
                     f"image {image_id!r}: embeddings are NaN or infinite. Has the model diverged?"
                 )
             self._kept[image_id] = self.kept_of(*found)
+
+    def evaluate_embedder(self, embedder: Any) -> Results:
+        """The results of a `RegionEmbedder` (of a GLIPv2, for instance), in one process.
+
+        Args:
+            embedder: shown each image of the data set alone, and each text once.
+        """
+        self.reset()
+        embedded: dict[str, np.ndarray] = {}
+        for record in DatasetCatalog.get(self.dataset_name):
+            asked = self.with_boxes(record)
+            new = [text for text in dict.fromkeys(asked["texts"]) if text not in embedded]
+            embedded.update(zip(new, embedder.embed_texts(new) if new else ()))
+            regions = np.zeros((0, embedder.dim), np.float32)
+            if asked["boxes"]:
+                (found,) = embedder.embed_regions([record["file_name"]], [asked["boxes"]])
+                regions = found.embeddings
+            texts = np.array([embedded[text] for text in asked["texts"]])
+            self.process([record], [{"region_embeddings": regions, "text_embeddings": texts}])
+        return self.evaluate()
 
     def collected(self) -> dict[Hashable, Any]:
         """Return image id -> what `kept_of` gave."""

@@ -25,9 +25,11 @@ def info_nce(
         rows: images or regions, (n, D) of unit length; n may differ between processes.
         texts: (n, D) of unit length.
         scale: the inverse of the temperature.
-        conflict_threshold: row i and text j are no negatives of each other where the cosine of
-            texts i and j is above it (CLOC, Section 3.4, "text filtering"); the comparison has no
-            gradient. None: all are.
+        conflict_threshold: row i and text j are no negatives of each other where texts i and j are
+            more alike (CLOC, Section 3.4, "text filtering"): by the cosine, which has no gradient,
+            of what is left of them without the mean of all texts. Not of the texts themselves:
+            while a text tower from scratch still reads all texts much alike, each pair would be a
+            conflict and nothing be learned (seen on scenes). None: all are.
     """
     rows, texts = join_rows(rows), join_rows(texts)
     rows_of_processes, texts_of_processes = gather_rows(rows), gather_rows(texts)
@@ -38,7 +40,9 @@ def info_nce(
     if conflict_threshold is None:
         conflicts = None
     else:
-        conflicts = texts.detach() @ all_texts.detach().T > conflict_threshold
+        mean = all_texts.detach().mean(dim=0)
+        own_part, parts = (F.normalize(x.detach() - mean, dim=1) for x in (texts, all_texts))
+        conflicts = own_part @ parts.T > conflict_threshold
         conflicts[own, target] = False
     for one, others in ((rows, all_texts), (texts, all_rows)):
         logits = one @ others.T * scale

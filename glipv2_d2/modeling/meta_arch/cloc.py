@@ -211,7 +211,7 @@ class CLOC(nn.Module):
             output = {"image_embedding": images.embeddings[i]}
             if "boxes" in x:
                 boxes = torch.as_tensor(x["boxes"], dtype=torch.float32, device=self.device)
-                boxes = boxes.reshape(-1, 4) * self._scale(x)
+                boxes = boxes.reshape(-1, 4) * self.scale_of(x)
                 rows = torch.full((len(boxes),), i, device=self.device)
                 output["region_embeddings"] = self.embed_boxes(images, rows, boxes)
             if "texts" in x:
@@ -313,7 +313,7 @@ class CLOC(nn.Module):
         rows = torch.tensor(images, dtype=torch.int64, device=self.device)
         return _Regions(rows, torch.cat(boxes).to(self.device), texts, annotated)
 
-    def _scale(self, batched_input: dict) -> torch.Tensor:
+    def scale_of(self, batched_input: dict) -> torch.Tensor:
         """From pixels of a picture of "height" and "width" to 0..1 of the padded square."""
         height, width = batched_input["image"].shape[-2:]
         x = width / batched_input.get("width", width) / self.visual.image_size
