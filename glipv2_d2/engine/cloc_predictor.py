@@ -127,8 +127,7 @@ class CLOCPredictor:
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """See `RegionEmbedder`."""
-        if isinstance(texts, str) or not len(texts) or not all(text.strip() for text in texts):
-            raise PromptError(f"give a list of texts, none of them empty, got {texts!r:.80}")
+        _check_texts(texts)
         parts = []
         with inference_autocast(self.model.device, self.precision):
             for start in range(0, len(texts), TEXTS_AT_ONCE):
@@ -184,11 +183,17 @@ class EncodedPicture:
 
         Raises:
             ConfigError: the model has no box head.
-            PromptError: a text that is too long.
+            PromptError: a text that is empty or too long.
         """
+        _check_texts(texts)
         model = self._predictor.model
         with inference_autocast(model.device, self._predictor.precision):
             (boxes,) = model.locate(self._encoded, texts) / self._scale
         x, y = boxes.unflatten(1, (2, 2)).sort(dim=1).values.unbind(dim=2)
         corners = torch.stack((x.clamp(0, self._width), y.clamp(0, self._height)), dim=2)
         return corners.flatten(1).cpu().numpy()
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not len(texts) or not all(text.strip() for text in texts):
+        raise PromptError(f"give a list of texts, none of them empty, got {texts!r:.80}")

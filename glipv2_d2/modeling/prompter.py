@@ -74,9 +74,7 @@ class Prompter(nn.Module):
         grid: tuple[int, int],
         images: torch.Tensor,
     ) -> torch.Tensor:
-        rows, columns = (
-            (torch.arange(side, device=tokens.device) + 0.5) / side for side in grid
-        )
+        rows, columns = ((torch.arange(side, device=tokens.device) + 0.5) / side for side in grid)
         centers = torch.cartesian_prod(rows, columns).flip(1)
         tokens = tokens + encode_points(centers, tokens.shape[2]).to(tokens.dtype)
         output = self.layer(torch.cat((prompt, tokens[images]), dim=1))

@@ -33,13 +33,17 @@ def test_equals_loops_and_so_do_its_gradients(conflict_threshold):
     rows, texts = units(6, 4).requires_grad_(), units(6, 4, seed=1)
     texts[3] = texts[0]
     texts = texts.requires_grad_()
-    alike = [[conflict_threshold is not None and {i, j} == {0, 3} for j in range(6)] for i in range(6)]
+    alike = [
+        [conflict_threshold is not None and {i, j} == {0, 3} for j in range(6)] for i in range(6)
+    ]
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
     loss = info_nce(rows, texts, scale, conflict_threshold)
     expected = by_loops(rows, texts, scale, alike)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     inputs = (rows, texts, scale)
-    for found, wanted in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs)):
+    for found, wanted in zip(
+        torch.autograd.grad(loss, inputs), torch.autograd.grad(expected, inputs)
+    ):
         torch.testing.assert_close(found, wanted)
 
 

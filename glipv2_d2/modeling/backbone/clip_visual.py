@@ -219,7 +219,9 @@ def _tower(name: str, num_classes: int = 0, **options) -> Any:
     return timm.create_model(name, num_classes=num_classes, **options)
 
 
-def _load_pretrained(trunk: nn.Module, source: str, name: str, optional: Sequence[str] = ()) -> None:
+def _load_pretrained(
+    trunk: nn.Module, source: str, name: str, optional: Sequence[str] = ()
+) -> None:
     WEIGHTS_REGISTRY.get("load_pretrained")(
         trunk,
         source,

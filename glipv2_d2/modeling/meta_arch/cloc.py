@@ -350,7 +350,9 @@ def _training_prompt(batched_input: dict) -> Prompt:
 def _caption(batched_input: dict, prompt: Prompt) -> str:
     """What is said of an image; empty: nothing."""
     if prompt.kind == "detection":
-        found = batched_input["instances"].gt_classes.tolist() if "instances" in batched_input else ()
+        found = (
+            batched_input["instances"].gt_classes.tolist() if "instances" in batched_input else ()
+        )
         return ". ".join(prompt.names[k] for k in sorted(set(found)))
     start, end = prompt.own_span or (0, len(prompt.caption))
     return prompt.caption[start:end]

@@ -202,7 +202,7 @@ def test_the_temperature_is_learned_and_bounded():
 def test_ablations_are_other_modules():
     """RoIAlign in the Prompter's place, no filter, no grounding."""
     target = "glipv2_d2.modeling.prompter.RoIAlignPrompter"
-    plain = backward(trained(**{"conflict_threshold": "null", "box_head": "null"}), region_batch())
+    plain = backward(trained(conflict_threshold="null", box_head="null"), region_batch())
     filtered = backward(trained(box_head="null"), region_batch())
     assert plain[0].keys() == {"loss_image_text", "loss_region_text"}
     assert plain[0]["loss_region_text"] > filtered[0]["loss_region_text"]
@@ -264,7 +264,11 @@ QUESTION = Prompt.from_caption("what is it?", (), kind="question")
     ("change", "error", "message"),
     [
         ({"prompt": None}, PromptError, r'7\.jpg has no "prompt", and CLOC learns from captions'),
-        ({"prompt": [QUESTION, QUESTION]}, PromptError, r"exactly one prompt .* 7\.jpg has several"),
+        (
+            {"prompt": [QUESTION, QUESTION]},
+            PromptError,
+            r"exactly one prompt .* 7\.jpg has several",
+        ),
         ({"prompt": QUESTION}, DataError, r"7\.jpg comes with a question, and CLOC learns from"),
         (
             {"image": picture(0, 20, SIDE + 1)},
