@@ -45,7 +45,7 @@ class Prompter(nn.Module):
         self.corner_embedding = nn.Parameter(torch.empty(2, channels))
         self.text_projection = nn.Linear(embed_channels, channels)
         self.projection = nn.Linear(channels, embed_channels, bias=False)
-        nn.init.trunc_normal_(self.corner_embedding, std=0.02)
+        nn.init.normal_(self.corner_embedding)
 
     def of_boxes(
         self, tokens: torch.Tensor, grid: tuple[int, int], images: torch.Tensor, boxes: torch.Tensor

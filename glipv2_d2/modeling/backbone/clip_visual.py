@@ -17,7 +17,12 @@ from torch import nn
 from ...config import load_model_config
 from ..weights import WEIGHTS_REGISTRY
 
-__all__ = ["ClipImageEncoder", "ClipResNetBackbone", "ClipViTBackbone"]
+__all__ = [
+    "ClipImageEncoder",
+    "ClipResNetBackbone",
+    "ClipViTBackbone",
+    "initialize_as_clip",
+]
 
 _STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 
@@ -198,6 +203,7 @@ class ClipImageEncoder(nn.Module):
         options = {"num_classes": embed_channels, "img_size": image_size, **(sizes or {})}
         self.trunk = _tower(name, **options)
         self.trunk.set_grad_checkpointing(use_checkpoint)
+        initialize_as_clip(self.trunk.blocks)
         self.image_size = image_size
         if pretrained:
             head = [f"head.{key}" for key in self.trunk.head.state_dict()]
@@ -213,6 +219,19 @@ class ClipImageEncoder(nn.Module):
         last LayerNorm; the images in the common space (B, D), not normalized."""
         tokens = self.trunk.forward_features(x)
         return tokens[:, self.trunk.num_prefix_tokens :], self.trunk.forward_head(tokens)
+
+
+def initialize_as_clip(layers: nn.ModuleList) -> None:
+    """Draw the weights of a tower's layers as CLIP does those of its text, in proportion to the
+    width C: a small tower begins with all images, or texts, alike where they are drawn as for BERT.
+
+    Their deviation is C ** -0.5, of what is added to the layer's input less by (2 * layers) ** 0.5.
+    """
+    for weight in layers.parameters():
+        if weight.ndim == 2:
+            width = min(weight.shape)
+            added = len(weight) == width
+            nn.init.normal_(weight, std=(width * (2 * len(layers) if added else 1)) ** -0.5)
 
 
 def _tower(name: str, num_classes: int = 0, **options) -> Any:

@@ -15,11 +15,12 @@ from ...errors import ConfigError, DataError, PromptError, UsageError
 from ...language.prompt import Prompt
 from ...language.tokenized import Tokenizer
 from ..backbone import ClipImageEncoder
+from ..backbone.clip_visual import initialize_as_clip
 from ..info_nce import info_nce
 from ..precision import at_least_float32, parameter_dtype, without_autocast
 from ..processes import mean_over_processes
 from ..prompter import BoxHead, Prompter, RoIAlignPrompter
-from ..text import TextFeatureCache
+from ..text import ClipLanguageBackbone, TextFeatureCache
 from ..vocabulary import prompts_of
 
 __all__ = ["CLOC", "EncodedImages"]
@@ -42,9 +43,8 @@ class EncodedImages(NamedTuple):
 class _Regions(NamedTuple):
     """R regions of a batch with their texts.
 
-    Attributes:
-        images: (R,) int64, the image of each. boxes: (R, 4) in 0..1 of the padded square.
-        texts: R strings. annotated: how many images have any.
+    `images`: (R,) int64, the image of each; `boxes`: (R, 4) in 0..1 of the padded square;
+    `annotated`: how many images have any.
     """
 
     images: torch.Tensor
@@ -61,17 +61,12 @@ class CLOC(nn.Module):
     their phrases, and the box that a phrase means. lambda is the share of the images of the batch
     that have boxes. The batch is that of all processes and micro-batches.
 
-    The paper leaves open, and here it is:
-
-    - one temperature for both contrasts, bounded by CLIP's 0.01;
-    - the tokens that the Prompter gets are those after the tower's last LayerNorm;
-    - Eq. 3 is the mean squared error of a coordinate;
-    - an image stands at the top left of its padded square, whose rest is 0 after normalization, so
-      that boxes are what they are in Detectron2;
-    - a list of names (a detection prompt) is a caption of those names that have a box; without any
-      the image takes no part;
-    - a text is read by CLIP's own tokenizer (there: T5's), causally, and its last token is its
-      embedding, as in CLIP.
+    The paper leaves open, and here it is: one temperature for both contrasts, bounded by CLIP's
+    0.01; the Prompter gets the tokens after the tower's last LayerNorm; Eq. 3 is the mean squared
+    error of a coordinate; an image stands at the top left of its padded square, as in Detectron2,
+    whose rest is 0 after normalization; a list of names (a detection prompt) is a caption of those
+    names that have a box, without any the image takes no part. The tokenizer is CLIP's (there:
+    T5's); a text is read causally, and its last token is its embedding, as in CLIP.
 
     Args:
         visual: CLIP's image tower, with its projection into the common space of D channels.
@@ -134,6 +129,8 @@ class CLOC(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.text_cache = TextFeatureCache(language_backbone, capacity=TEXTS_KEPT)
         nn.init.normal_(self.text_projection.weight, std=text_channels**-0.5)
+        if isinstance(language_backbone, ClipLanguageBackbone) and not language_backbone.pretrained:
+            initialize_as_clip(language_backbone.layers)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -172,10 +169,10 @@ class CLOC(nn.Module):
             return self.inference(batched_inputs)
         prompts = [_training_prompt(x) for x in batched_inputs]
         regions = self._sample_regions(batched_inputs, prompts)
-        captions = [_caption(x, prompt) for x, prompt in zip(batched_inputs, prompts)]
-        captioned = [i for i, caption in enumerate(captions) if caption]
+        said = map(_caption, batched_inputs, prompts)
+        captions = {i: caption for i, caption in enumerate(said) if caption}
         images = self.encode(batched_inputs)
-        caption_embeddings = self._embed_any([captions[i] for i in captioned])
+        caption_embeddings = self._embed_any([*captions.values()])
         phrase_embeddings = self._embed_any(regions.texts)
         region_embeddings = self.embed_boxes(images, regions.images, regions.boxes)
         with torch.no_grad():
@@ -183,10 +180,9 @@ class CLOC(nn.Module):
         scale = self.log_temperature.neg().exp()
         weight = self._mean(regions.annotated) / self._mean(len(batched_inputs))
         with without_autocast(self.device.type):
-            image_text = info_nce(images.embeddings[captioned], caption_embeddings, scale)
-            region_text = info_nce(
-                region_embeddings, phrase_embeddings, scale, self.conflict_threshold
-            )
+            image_text = info_nce(images.embeddings[[*captions]], caption_embeddings, scale)
+            threshold = self.conflict_threshold
+            region_text = info_nce(region_embeddings, phrase_embeddings, scale, threshold)
         losses = {"loss_image_text": image_text, "loss_region_text": weight * region_text}
         if self.box_head is not None:
             boxes = self._locate(images, regions.images, phrase_embeddings)
@@ -288,10 +284,8 @@ class CLOC(nn.Module):
         self, images: EncodedImages, rows: torch.Tensor, texts: torch.Tensor
     ) -> torch.Tensor:
         assert self.box_head is not None
-        grid = self.visual.grid_size
-        return at_least_float32(
-            self.box_head(self.prompter.of_texts(images.tokens, grid, rows, texts))
-        )
+        prompted = self.prompter.of_texts(images.tokens, self.visual.grid_size, rows, texts)
+        return at_least_float32(self.box_head(prompted))
 
     def _embed_any(self, texts: list[str]) -> torch.Tensor:
         """`embed_texts` of any number of texts, in the graph even of none; each is read once."""
@@ -321,8 +315,7 @@ class CLOC(nn.Module):
         return torch.tensor([x, y, x, y], device=self.device)
 
     def _mean(self, count: int, least: float = 0.0) -> torch.Tensor:
-        value = torch.tensor(float(count), device=self.device)
-        return mean_over_processes(value, least=least)
+        return mean_over_processes(torch.tensor(float(count), device=self.device), least)
 
 
 def _unit(embeddings: torch.Tensor) -> torch.Tensor:
