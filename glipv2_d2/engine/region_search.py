@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from detectron2.utils.registry import locate
 
-from ..errors import DataError, UserError
+from ..config import get_config
+from ..errors import DataError, UsageError, UserError
 from ..images import AnyImage
+from ..modeling import CLOC
 from ..search.store import Match, RegionStore
+from .cloc_predictor import CLOCPredictor
 from .contrast_embedder import ContrastEmbedder
 from .predictor import GroundingPredictor
 from .region_embedding import RegionEmbedder
@@ -25,7 +29,7 @@ RERANKED = 20
 def region_embedder(
     made_by: Mapping[str, Any], *, device: str = "auto", batch_size: int = 1
 ) -> RegionEmbedder:
-    """Build what embeds the regions of an index.
+    """Build what embeds the regions of an index: a CLOC, or a GLIPv2 with its contrast.
 
     Args:
         made_by: "config" and "weights", see `GroundingPredictor.from_config`; "overrides" of the
@@ -36,15 +40,20 @@ def region_embedder(
         ConfigError, CheckpointError: see `GroundingPredictor.from_config`; or the model has nothing
             that embeds regions.
         PromptError: see `GroundingPredictor.__call__`.
+        UsageError: a prompt for a CLOC, which detects nothing.
     """
-    predictor = GroundingPredictor.from_config(
-        made_by["config"],
-        made_by["weights"],
-        device=device,
-        batch_size=batch_size,
-        overrides=made_by["overrides"],
-    )
-    return ContrastEmbedder(predictor, made_by["prompt"])
+    config, weights, prompt = made_by["config"], made_by["weights"], made_by["prompt"]
+    options: Any = {
+        "device": device,
+        "batch_size": batch_size,
+        "overrides": made_by["overrides"],
+    }
+    kind = get_config(config).model.get("_target_")
+    if (locate(kind) if isinstance(kind, str) else kind) is CLOC:
+        if prompt:
+            raise UsageError("a CLOC detects nothing: leave out --prompt, its regions are a grid")
+        return CLOCPredictor.from_config(config, weights, **options)
+    return ContrastEmbedder(GroundingPredictor.from_config(config, weights, **options), prompt)
 
 
 class RegionSearch:

@@ -3,12 +3,16 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine.contrast_embedder import ContrastEmbedder
 from glipv2_d2.engine.predictor import GroundingPredictor
-from glipv2_d2.engine.region_search import RegionSearch
-from glipv2_d2.errors import DataError
+from glipv2_d2.engine.region_embedding import grid_boxes
+from glipv2_d2.engine.region_search import RegionSearch, region_embedder
+from glipv2_d2.errors import DataError, UsageError
 from glipv2_d2.search.store import ImageRegions, RegionStore
+from tests.support.tiny_cloc import tiny_cloc
 from tests.support.tiny_contrast import tiny_contrast_model
 
 TEXT = "a cat left of a dog"
@@ -54,6 +58,33 @@ def test_an_image_that_is_gone_is_told_and_left_out(region_search, caplog):
     first = region_search.nearest("cat", 1)[0]
     assert region_search.look(first._replace(file="gone.png"), TEXT) is None
     assert "gone.png cannot be looked at: there is no image file" in caplog.text
+
+
+def test_a_cloc_embeds_a_grid(tmp_path):
+    config, weights = tmp_path / "cloc.py", tmp_path / "cloc.safetensors"
+    config.write_text(
+        "from tests.support.tiny_cloc import tiny_cloc_config\n\nmodel = tiny_cloc_config()\n"
+    )
+    save_safetensors(release_state(tiny_cloc(), torch.float32), weights, {})
+    made_by = {"config": str(config), "weights": str(weights), "overrides": [], "prompt": ""}
+    embedder = region_embedder(made_by, device="cpu")
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    (regions,) = embedder.embed_regions([image])
+    np.testing.assert_array_equal(regions.boxes, grid_boxes(48, 64))
+    file = str(tmp_path / "image.png")
+    cv2.imwrite(file, image)
+    folder = tmp_path / "index"
+    with RegionStore.for_writing(folder, embedder.fingerprint, embedder.dim, made_by) as store:
+        store.add([ImageRegions(file, None, 48, 64, regions.boxes, None, regions.embeddings)])
+        search = RegionSearch(store, embedder)
+        assert search.images_to_rerank(TEXT, 10, 5) == 0
+        best = search.example(image, [16, 12, 32, 24], 3)[0]
+        assert best.box == [16, 12, 32, 24] and best.score == pytest.approx(1, abs=1e-5)
+        (vector,) = embedder.embed_texts(["a cat"])
+        expected = (regions.embeddings @ vector).max()
+        assert search.text("a cat", 1)[0].score == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(UsageError, match="a CLOC detects nothing: leave out --prompt"):
+        region_embedder({**made_by, "prompt": "cat"})
 
 
 def test_an_index_of_other_weights_is_refused(region_search, module_path):
