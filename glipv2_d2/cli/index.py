@@ -10,7 +10,7 @@ from importlib import import_module
 
 from ..engine.region_embedding import RegionEmbedder, Regions
 from ..engine.region_search import region_embedder
-from ..errors import UsageError
+from ..errors import DataError, UsageError, printable
 from ..images import read_image
 from ..search.store import ImageRegions, RegionStore
 from ..sources import ARCHIVES, is_address, stamp
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     kept_in = embedder.fingerprint, embedder.dim, made_by
     with RegionStore.for_writing(args.output, *kept_in) as store:
         before = store.stamps()
-        gone = [f for f in _within(before, args.given) if f not in set(files)]
+        gone = sorted({*_within(before, args.given)} - {*files})
         store.remove(gone)
         left = [file for file in files if file not in before or before[file] != stamp(file)]
         failed = _embed(store, embedder, left, set(before), args.batch_size)
@@ -105,6 +105,8 @@ def _embedded(
     read, failed = [], {}
     for file in files:
         try:
+            if printable(file) != file:
+                raise DataError("its name is no text in UTF-8: rename it")
             # The stamp first: what changes meanwhile is another one the next time.
             read.append((file, stamp(file), read_image(file)))
         except Exception as error:  # of a hundred decoders

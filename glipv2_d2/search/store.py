@@ -118,13 +118,13 @@ class RegionStore:
             # For writing, too: what a killed process left half written is taken back.
             address = f"{self._database.resolve().as_uri()}?mode=rw"
             self._rows = sqlite3.connect(address, uri=True, check_same_thread=False)
-            (version,) = self._one("PRAGMA user_version")
-            if version != VERSION:
-                raise DataError(
-                    f"the index '{folder}' is of version {version}, and this is for version "
-                    f"{VERSION}: make it anew, with `glip index` and another --output"
-                )
-            about = self._one("SELECT fingerprint, dim, made_by FROM about")
+        (version,) = self._one("PRAGMA user_version")
+        if version != VERSION:
+            raise DataError(
+                f"the index '{folder}' is of version {version}, and this is for version {VERSION}: "
+                "make it anew, with `glip index` and another --output"
+            )
+        about = self._one("SELECT fingerprint, dim, made_by FROM about")
         self.fingerprint: str = about[0]
         self.dim: int = about[1]
         self.made_by: dict[str, Any] = json.loads(about[2])
@@ -182,9 +182,8 @@ class RegionStore:
 
     def counts(self) -> tuple[int, int]:
         """How many images and regions there are."""
-        with self._telling():
-            images, regions = self._one("SELECT count(*), sum(regions) FROM images")
-            return images, regions or 0
+        images, regions = self._one("SELECT count(*), sum(regions) FROM images")
+        return images, regions or 0
 
     def add(self, images: Iterable[ImageRegions]) -> None:
         """Add images, all of them or none; what was known of them before is replaced."""
@@ -213,12 +212,11 @@ class RegionStore:
 
     def match(self, region: int, score: float = 1.0) -> Match | None:
         """The region of a number; None: it is gone."""
-        with self._telling():
-            row = self._one(
-                "SELECT first_region, regions, file, height, width, boxes, scores FROM images "
-                "WHERE regions > 0 AND first_region <= ? ORDER BY first_region DESC LIMIT 1",
-                region,
-            )
+        row = self._one(
+            "SELECT first_region, regions, file, height, width, boxes, scores FROM images "
+            "WHERE regions > 0 AND first_region <= ? ORDER BY first_region DESC LIMIT 1",
+            region,
+        )
         if row is None or region >= row[0] + row[1]:
             return None
         index = region - row[0]
@@ -260,8 +258,9 @@ class RegionStore:
         lists.cp.max_points_per_centroid = 64  # a quarter of the usual, and as good
         lists.train(vectors)
         lists.add_with_ids(vectors, numbers)
+        remove_leftovers(self.folder)
         with whole_file(self.folder / f"regions-{end}.faiss") as file:
-            faiss.write_index(lists, faiss.PyCallbackIOWriter(file.write))
+            file.write(faiss.serialize_index(lists))
         for path, older in _list_files(self.folder):
             if older != end:
                 path.unlink()
@@ -303,7 +302,8 @@ class RegionStore:
         return np.concatenate([np.arange(0), *numbers]), vectors
 
     def _one(self, query: str, *values: Any) -> Any:
-        return self._rows.execute(query, values).fetchone()
+        with self._telling():
+            return self._rows.execute(query, values).fetchone()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import zipfile
 
@@ -75,10 +76,12 @@ def test_it_follows_its_folders(index, collection, embedded, tmp_path, capsys):
     write(collection / "b.png", 10)
     write(collection / "d.png", 11)
     (collection / "broken.png").write_bytes(b"\x89PNG nothing")
+    shutil.copy(collection / "d.png", os.fsencode(collection) + b"/\xff.png")
     (collection / "more" / "c=1.png").write_bytes(b"")
     assert index(collection) == 1
     printed = capsys.readouterr()
-    assert "4 images with" in printed.out and "1 new, 1 changed, 1 gone, 2 failed" in printed.out
+    assert "4 images with" in printed.out and "1 new, 1 changed, 1 gone, 3 failed" in printed.out
+    assert "\\udcff.png: its name is no text in UTF-8: rename it" in printed.err
     assert "broken.png' is not an image" in printed.err and "tries them again" in printed.err
     # That of the archive stays, which was not given; of an image that is no more nothing does.
     kept = {"b.png", "d.png", "\N{CAT FACE}.png", "rest.zip!z.png"}
