@@ -125,8 +125,7 @@ class ContrastEmbedder:
     def ground(self, images: Sequence[AnyImage], text: str) -> list[Grounded | None]:
         """Find in each image what a text is about, with the rest of the text in mind.
 
-        The fused model is asked, which knows how "a red star left of a ring" differs from one that
-        is right of it.
+        The fused model is asked, which reads each phrase in its context and sees the whole image.
 
         Returns:
             Of each image the best box of the first phrase; its score is the product of the best
