@@ -12,11 +12,9 @@ and renamed; what came later is compared one by one, and what is gone is left ou
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from importlib import import_module
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +24,7 @@ from torchvision.ops import batched_nms
 
 from ..errors import DataError, UsageError
 from ..files import remove_leftovers, whole_file
+from .vectors import Vectors, list_files, read_lists, write_lists
 
 __all__ = ["ImageRegions", "Match", "RegionStore"]
 
@@ -34,8 +33,6 @@ VERSION = 1
 EXACT_MOST = 20_000
 # Part of the regions that may be newer than the lists, or gone, before these are made anew.
 STALE_MOST = 0.1
-# Of the lists, how many are looked into; of 1,000 in a million regions.
-PROBES = 128
 # Of regions of an image that overlap by more only the best is a result.
 SAME_IOU = 0.5
 
@@ -128,7 +125,7 @@ class RegionStore:
         self.fingerprint: str = about[0]
         self.dim: int = about[1]
         self.made_by: dict[str, Any] = json.loads(about[2])
-        self._loaded: tuple[int, _Vectors] | None = None
+        self._loaded: tuple[int, Vectors] | None = None
 
     @classmethod
     def for_writing(
@@ -144,7 +141,7 @@ class RegionStore:
         if not (path / "regions.sqlite").exists():
             path.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path)
-            for lists, _ in _list_files(path):  # of a database that somebody has removed
+            for lists, _ in list_files(path):  # of a database that somebody has removed
                 lists.unlink()
             with whole_file(path / "regions.sqlite") as file:
                 rows = sqlite3.connect(file.name)
@@ -251,19 +248,8 @@ class RegionStore:
         _, regions = self.counts()
         if regions <= EXACT_MOST or self._vectors().staleness(regions) <= STALE_MOST:
             return
-        faiss: Any = import_module("faiss")
         (end,) = self._one("SELECT next_region FROM about")
-        numbers, vectors = self._read_vectors(0)
-        lists = faiss.index_factory(self.dim, _lists(len(vectors)), faiss.METRIC_INNER_PRODUCT)
-        lists.cp.max_points_per_centroid = 64  # a quarter of the usual, and as good
-        lists.train(vectors)
-        lists.add_with_ids(vectors, numbers)
-        remove_leftovers(self.folder)
-        with whole_file(self.folder / f"regions-{end}.faiss") as file:
-            file.write(faiss.serialize_index(lists))
-        for path, older in _list_files(self.folder):
-            if older != end:
-                path.unlink()
+        write_lists(self.folder, end, *self._read_vectors(0))
         self._loaded = None
 
     def _search(self, vector: np.ndarray, top: int) -> list[Match]:
@@ -276,17 +262,12 @@ class RegionStore:
                 return matches[:top]
             most *= 4
 
-    def _vectors(self) -> _Vectors:
+    def _vectors(self) -> Vectors:
         """The vectors, read again where another process has changed them."""
         (state,) = self._one("PRAGMA data_version")
         if self._loaded is None or self._loaded[0] != state:
-            path, end = max(_list_files(self.folder), key=lambda x: x[1], default=(None, 0))
-            lists = None
-            if path is not None:
-                faiss: Any = import_module("faiss")
-                lists = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-                lists.nprobe = PROBES
-            self._loaded = state, _Vectors(lists, *self._read_vectors(end))
+            lists, end = read_lists(self.folder)
+            self._loaded = state, Vectors(lists, *self._read_vectors(end))
         return self._loaded[1]
 
     def _read_vectors(self, begin: int) -> tuple[np.ndarray, np.ndarray]:
@@ -315,54 +296,6 @@ class RegionStore:
                 f"the index '{self.folder}' cannot be used: {error}; if it is damaged, remove it "
                 "and make it anew with `glip index`"
             ) from error
-
-
-class _Vectors(NamedTuple):
-    """Vectors as they are searched.
-
-    Attributes:
-        lists: faiss's, of the older regions; None: there are none.
-        numbers, vectors: of the regions that are not in them, (n,) int64 and (n, dim).
-    """
-
-    lists: Any
-    numbers: np.ndarray
-    vectors: np.ndarray
-
-    def nearest(self, vector: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `RegionStore.nearest`."""
-        scores = self.vectors @ vector
-        if len(scores) > most:
-            best = np.argpartition(-scores, most)[:most]
-        else:
-            best = np.arange(len(scores))
-        numbers, scores = self.numbers[best], scores[best]
-        if self.lists is not None:
-            (of_lists,), (listed,) = self.lists.search(vector[None], most)
-            found = listed >= 0
-            numbers = np.concatenate([numbers, listed[found]])
-            scores = np.concatenate([scores, of_lists[found]])
-        order = np.argsort(-scores, kind="stable")[:most]
-        return numbers[order], scores[order]
-
-    def staleness(self, regions: int) -> float:
-        """Which part of all regions is not in the lists, or only there."""
-        listed = 0 if self.lists is None else self.lists.ntotal
-        newer = len(self.numbers)
-        return (newer + listed - (regions - newer)) / regions
-
-
-def _lists(regions: int) -> str:
-    return f"IVF{round(math.sqrt(regions))},Flat"
-
-
-def _list_files(folder: Path) -> list[tuple[Path, int]]:
-    """The files of inverted lists, and the number that each ends before."""
-    files = []
-    for path in folder.glob("regions-*.faiss"):
-        with suppress(ValueError):
-            files.append((path, int(path.stem.removeprefix("regions-"))))
-    return files
 
 
 def _best_of_overlapping(matches: Sequence[Match]) -> list[Match]:
