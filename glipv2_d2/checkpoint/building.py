@@ -24,6 +24,7 @@ _OWN_WEIGHTS = {
     "language_backbone.pretrained": False,
     "backbone.bottom_up.pretrained": None,
     "backbone.pretrained": None,  # of a tower without a pyramid
+    "visual.pretrained": None,  # of CLOC
 }
 
 

@@ -41,14 +41,15 @@ class PromptFile(NamedTuple):
     notes: dict[str, str]
 
 
-def fingerprint(model: GLIP) -> str:
-    """The first 16 digits of a SHA-256 of what a model detects with: its encoders, neck and head.
+def fingerprint(model: torch.nn.Module, parts: Sequence[str] = DETECTOR_PARTS) -> str:
+    """The first 16 digits of a SHA-256 of parts of a model: of what it detects with by default, its
+    encoders, neck and head.
 
     Of the weights in float16, in which they are released, so that a model is the same whichever of
     its files it comes from. Tuned prompts and other heads make no difference.
     """
     digest = hashlib.sha256()
-    for part in DETECTOR_PARTS:
+    for part in parts:
         state = model.get_submodule(part).state_dict()
         for name, value in sorted(zip(plain_names(state), state.values())):
             if value.is_floating_point():  # of integers versions of `transformers` save others

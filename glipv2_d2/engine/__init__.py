@@ -1,5 +1,6 @@
-"""Using and training a model: the predictor, and what `glip train` does."""
+"""Using and training a model: the predictors, and what `glip train` does."""
 
+from .cloc_predictor import CLOCPredictor
 from .predictor import GroundingPredictor
 
-__all__ = ["GroundingPredictor"]
+__all__ = ["CLOCPredictor", "GroundingPredictor"]

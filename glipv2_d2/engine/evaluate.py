@@ -22,7 +22,7 @@ from torch import nn
 
 from ..config import named_setting
 from ..errors import ConfigError, DataError
-from ..evaluation import build_evaluator
+from ..evaluation import RegionEvaluator, build_evaluator
 from ..evaluation.tables import Table, metric_tables, write_results
 from ..modeling import GLIP, GLIPWithTTA
 from ..modeling.mask_output import rescale
@@ -241,8 +241,11 @@ def _outputs(model: nn.Module, evaluator: DatasetEvaluator) -> Callable[[list[di
 
     An evaluator with `boxes_only = True` looks at boxes alone, so that masks need not be computed.
     One with `roi_masks = True` takes Detectron2's ROIMasks and pastes what counts: all masks of a
-    large vocabulary do not fit the memory.
+    large vocabulary do not fit the memory. One with `with_boxes` gives the model all boxes.
     """
+    given = [single for single in _members(evaluator) if isinstance(single, RegionEvaluator)]
+    if given:
+        return lambda inputs: model([given[0].with_boxes(x) for x in inputs])
     if not isinstance(model, GLIP | GLIPWithTTA):
         return model
     if all(getattr(single, "boxes_only", False) for single in _members(evaluator)):

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 
-from ..errors import ConfigError, UsageError
+from ..errors import UsageError
 from ..images import AnyImage, listed
 from ..language.prompt import clean_name
 from ..language.words import Exemplar
 from ..modeling import GLIP
-from ..modeling.boxes import to_inclusive
-from ..modeling.contrast import RegionWordContrast
+from .contrast_embedder import checked_boxes, contrast_of, pooled_positions
 
 if TYPE_CHECKING:
     from .encoded_image import EncodedImage
@@ -39,12 +38,7 @@ def make_exemplar(
 ) -> Exemplar:
     """See `GroundingPredictor.exemplar`."""
     model = predictor.glip
-    contrast = getattr(model, "contrast", None)
-    if not isinstance(contrast, RegionWordContrast):
-        raise ConfigError(
-            "exemplars are asked with the projections of the contrastive loss, and this model has "
-            "none: take a config with model.contrast, and weights that were trained with it"
-        )
+    contrast = contrast_of(model, "exemplars are asked")
     pictures = listed(images)
     of_images = boxes if len(pictures) > 1 else [boxes]
     if len(of_images) != len(pictures):
@@ -53,7 +47,7 @@ def make_exemplar(
             "of boxes for each"
         )
     seen = [
-        _regions(contrast, model, predictor.set_image(picture), own)
+        _regions(model, predictor.set_image(picture), own)
         for picture, own in zip(pictures, of_images)
     ]
     region = torch.cat(seen).mean(dim=0)
@@ -61,40 +55,14 @@ def make_exemplar(
     return Exemplar(clean_name(name), tuple(word.tolist()), text_weight)
 
 
-def _regions(
-    contrast: RegionWordContrast, model: GLIP, image: EncodedImage, boxes: Any
-) -> torch.Tensor:
+def _regions(model: GLIP, image: EncodedImage, boxes: Any) -> torch.Tensor:
     """(n, D), the mean of the positions that each box would be learnt from."""
-    features, ((height, width),) = image.encoded
-    size = image.record["width"], image.record["height"]
-    corners = _checked(boxes, *size)
-    scale = corners.new_tensor([width / size[0], height / size[1]]).repeat(2)
-    corners = to_inclusive((corners * scale).to(model.device))
-    anchors = model.anchors(features)
-    positions = contrast.embed_regions(features)[0]
-    means = []
-    for box, given in zip(corners, boxes):
-        matched = model.losses.matcher(anchors, box[None]) == 0
-        if not matched.any():
-            raise UsageError(f"the box {given!r} is too small to be seen: give a larger one")
-        means.append(positions[matched].mean(dim=0))
-    return torch.stack(means)
-
-
-def _checked(boxes: Any, width: int, height: int) -> torch.Tensor:
-    """(n, 4) in pixels of the image."""
-    try:
-        corners = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    except (TypeError, ValueError, RuntimeError):
-        corners = torch.empty(0, 4)
-    x1, y1, x2, y2 = corners.unbind(dim=1)
-    inside = (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height) & (x1 < x2) & (y1 < y2)
-    if not len(corners) or not inside.all():
-        raise UsageError(
-            f"boxes are [[x1, y1, x2, y2], ...] in pixels, inside the image of {width}x{height}, "
-            f"got {boxes!r:.80}"
-        )
-    return corners
+    corners = checked_boxes(boxes, *image.size)
+    means, seen = pooled_positions(model, image, corners)
+    for box, is_seen in zip(corners.tolist(), seen.tolist()):
+        if not is_seen:
+            raise UsageError(f"the box {box!r} is too small to be seen: give a larger one")
+    return means
 
 
 def _known_words(model: GLIP, names: Sequence[str] | None) -> torch.Tensor:

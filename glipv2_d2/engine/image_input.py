@@ -13,12 +13,15 @@ from ..images import AnyImage, bgr_array
 from ..modeling.tta import GLIPWithTTA
 
 if TYPE_CHECKING:
+    from .cloc_predictor import CLOCPredictor
     from .predictor import GroundingPredictor
 
 __all__ = ["image_input"]
 
 
-def image_input(predictor: GroundingPredictor, image: AnyImage, name: str) -> dict[str, Any]:
+def image_input(
+    predictor: GroundingPredictor | CLOCPredictor, image: AnyImage, name: str
+) -> dict[str, Any]:
     """The image as the predictor's model takes it, without a prompt.
 
     Args:

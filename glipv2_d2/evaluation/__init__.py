@@ -9,6 +9,7 @@ from .lvis_ap import LVISFederatedEvaluator
 from .phrasecut import PhraseCutEvaluator
 from .record_evaluator import RecordEvaluator
 from .refexp import RefExpEvaluator
+from .regions import RegionClassificationEvaluator, RegionEvaluator, RegionRetrievalEvaluator
 from .subset_coco import SubsetCOCOEvaluator
 from .vqa import VQAEvaluator
 
@@ -22,6 +23,9 @@ __all__ = [
     "PhraseCutEvaluator",
     "RecordEvaluator",
     "RefExpEvaluator",
+    "RegionClassificationEvaluator",
+    "RegionEvaluator",
+    "RegionRetrievalEvaluator",
     "SubsetCOCOEvaluator",
     "VQAEvaluator",
     "build_evaluator",

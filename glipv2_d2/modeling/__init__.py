@@ -1,7 +1,7 @@
 """The model; importing it registers its parts with Detectron2."""
 
 from .backbone import SwinBackbone, build_fpn
-from .meta_arch import GLIP, GLIPv2
+from .meta_arch import CLOC, GLIP, GLIPv2
 from .text import (
     LANGUAGE_BACKBONE_REGISTRY,
     BertLanguageBackbone,
@@ -10,6 +10,7 @@ from .text import (
 from .tta import GLIPWithTTA
 
 __all__ = [
+    "CLOC",
     "GLIP",
     "GLIPWithTTA",
     "GLIPv2",

@@ -46,10 +46,22 @@ class ATSSMatcher:
         Returns:
             (N,) int64 for the N anchors of all levels.
         """
-        all_anchors = torch.cat(anchors)
-        matches = all_anchors.new_full((len(all_anchors),), -1, dtype=torch.long)
         if len(boxes) == 0:
-            return matches
+            return boxes.new_full((sum(map(len, anchors)),), -1, dtype=torch.long)
+        best_iou, best_box = self.claims(anchors, boxes).max(dim=1)
+        return torch.where(best_iou >= 0, best_box, -1)
+
+    @torch.no_grad()
+    def claims(self, anchors: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
+        """The positives of each box, whatever the other boxes claim.
+
+        Args:
+            anchors, boxes: see `__call__`; a box at least.
+
+        Returns:
+            (N, G), the IoU of a box and its positive; -1 elsewhere.
+        """
+        all_anchors = torch.cat(anchors)
         iou = pairwise_iou(Boxes(to_continuous(all_anchors)), Boxes(to_continuous(boxes)))  # (N, G)
         candidates = self._nearest_per_level(anchors, boxes)  # (candidates, G)
         candidate_iou = iou.gather(0, candidates)
@@ -59,9 +71,7 @@ class ATSSMatcher:
         inside = margins.amin(dim=-1) > self.min_inside
         positive = (candidate_iou >= threshold) & inside
         claimed = torch.full_like(iou, -1.0)
-        claimed.scatter_(0, candidates, torch.where(positive, candidate_iou, -1.0))
-        best_iou, best_box = claimed.max(dim=1)
-        return torch.where(best_iou >= 0, best_box, matches)
+        return claimed.scatter_(0, candidates, torch.where(positive, candidate_iou, -1.0))
 
     def _nearest_per_level(self, anchors: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
         chosen, start = [], 0

@@ -1,7 +1,7 @@
-"""CLIP's image towers as Detectron2 backbones, from timm ("How Much Can CLIP Benefit
-Vision-and-Language Tasks?", Shen et al. 2022)."""
+"""CLIP's image towers, from timm: as Detectron2 backbones ("How Much Can CLIP Benefit
+Vision-and-Language Tasks?", Shen et al. 2022), and whole, as CLIP itself has them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -17,7 +17,12 @@ from torch import nn
 from ...config import load_model_config
 from ..weights import WEIGHTS_REGISTRY
 
-__all__ = ["ClipResNetBackbone", "ClipViTBackbone"]
+__all__ = [
+    "ClipImageEncoder",
+    "ClipResNetBackbone",
+    "ClipViTBackbone",
+    "initialize_as_clip",
+]
 
 _STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 
@@ -39,14 +44,6 @@ class _ClipBackbone(Backbone):
     @property
     def size_divisibility(self) -> int:
         return max(_STRIDES.values())
-
-    def _load_pretrained(self, source: str, name: str) -> None:
-        WEIGHTS_REGISTRY.get("load_pretrained")(
-            self.trunk,
-            source,
-            remedy="set `name` to the timm model of these weights (timm.list_models('*clip*')), or "
-            f"take the weights of {name}",
-        )
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
         """Zeros at the right and the bottom: both towers round odd sizes down by themselves."""
@@ -100,7 +97,7 @@ class ClipResNetBackbone(_ClipBackbone):
         channels = [info["num_chs"] for info in trunk.feature_info[1:]]  # [0] is the stem
         self._set_features(out_features, dict(zip(_STRIDES, channels, strict=True)))
         if pretrained:
-            self._load_pretrained(pretrained, name)
+            _load_pretrained(self.trunk, pretrained, name)
         if frozen_stages >= 0:
             for part in (self.trunk.stem, *self.trunk.stages[:frozen_stages]):
                 part.requires_grad_(False)
@@ -160,7 +157,7 @@ class ClipViTBackbone(_ClipBackbone):
         self._set_features(out_features, {n: scale.channels for n, scale in pyramid.items()})
         self.pyramid = nn.ModuleDict(pyramid)
         if pretrained:
-            self._load_pretrained(pretrained, name)
+            _load_pretrained(self.trunk, pretrained, name)
         if frozen_blocks >= 0:
             trunk = self.trunk
             embeddings = (trunk.patch_embed, trunk.cls_token, trunk.pos_embed, trunk.norm_pre)
@@ -176,8 +173,81 @@ class ClipViTBackbone(_ClipBackbone):
         return {name: self.pyramid[name](features) for name in self._out_features}
 
 
-def _tower(name: str, **options) -> Any:
-    return timm.create_model(name, num_classes=0, **options)
+class ClipImageEncoder(nn.Module):
+    """CLIP's vision transformer with its pooling and its projection into the common space.
+
+    Of one size of square images. Wants RGB with CLIP's mean and deviation.
+
+    Args:
+        name: timm's name, see `ClipViTBackbone`; patches may have any side.
+        image_size: pixels of a side.
+        embed_channels: D of the common space.
+        sizes: of timm's VisionTransformer in place of the model's own, for one that has no name:
+            `{"embed_dim": 192, "depth": 6, "num_heads": 3}`.
+        use_checkpoint, pretrained: see `ClipViTBackbone`. Weights of another image size are
+            interpolated; the projection is not among them and starts anew.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "vit_base_patch16_clip_quickgelu_224",
+        image_size: int = 224,
+        embed_channels: int = 512,
+        sizes: Mapping[str, Any] | None = None,
+        use_checkpoint: bool = False,
+        pretrained: str | None = None,
+    ):
+        super().__init__()
+        _check_arguments(name, "vit_*_clip_*", ())
+        options = {"num_classes": embed_channels, "img_size": image_size, **(sizes or {})}
+        self.trunk = _tower(name, **options)
+        self.trunk.set_grad_checkpointing(use_checkpoint)
+        initialize_as_clip(self.trunk.blocks)
+        self.image_size = image_size
+        if pretrained:
+            head = [f"head.{key}" for key in self.trunk.head.state_dict()]
+            _load_pretrained(self.trunk, pretrained, name, optional=head)
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.trunk.patch_embed.grid_size
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, S, S) normalized images -> tokens of the patches (B, N, C), row by row, after the
+        last LayerNorm; the images in the common space (B, D), not normalized."""
+        tokens = self.trunk.forward_features(x)
+        return tokens[:, self.trunk.num_prefix_tokens :], self.trunk.forward_head(tokens)
+
+
+def initialize_as_clip(layers: nn.ModuleList) -> None:
+    """Draw the weights of a tower's layers as CLIP does those of its text, in proportion to the
+    width C: a small tower begins with all images, or texts, alike where they are drawn as for BERT.
+
+    Their deviation is C ** -0.5, of what is added to the layer's input less by (2 * layers) ** 0.5.
+    """
+    for weight in layers.parameters():
+        if weight.ndim == 2:
+            width = min(weight.shape)
+            added = len(weight) == width
+            nn.init.normal_(weight, std=(width * (2 * len(layers) if added else 1)) ** -0.5)
+
+
+def _tower(name: str, num_classes: int = 0, **options) -> Any:
+    return timm.create_model(name, num_classes=num_classes, **options)
+
+
+def _load_pretrained(
+    trunk: nn.Module, source: str, name: str, optional: Sequence[str] = ()
+) -> None:
+    WEIGHTS_REGISTRY.get("load_pretrained")(
+        trunk,
+        source,
+        optional=optional,
+        remedy="set `name` to the timm model of these weights (timm.list_models('*clip*')), or "
+        f"take the weights of {name}",
+    )
 
 
 class _Rescale(nn.Sequential):

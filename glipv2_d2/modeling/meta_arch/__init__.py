@@ -1,6 +1,7 @@
 """Registered meta-architectures."""
 
+from .cloc import CLOC
 from .glip import GLIP
 from .glipv2 import GLIPv2
 
-__all__ = ["GLIP", "GLIPv2"]
+__all__ = ["CLOC", "GLIP", "GLIPv2"]

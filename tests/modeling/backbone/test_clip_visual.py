@@ -10,8 +10,14 @@ from torch import nn
 
 from glipv2_d2.config import get_config
 from glipv2_d2.errors import CheckpointError
-from glipv2_d2.modeling.backbone import ClipResNetBackbone, ClipViTBackbone, build_fpn
+from glipv2_d2.modeling.backbone import (
+    ClipImageEncoder,
+    ClipResNetBackbone,
+    ClipViTBackbone,
+    build_fpn,
+)
 from tests.support.tiny import tiny_config, tiny_input
+from tests.support.tiny_cloc import tiny_cloc
 
 # The smallest ones with timm's and open_clip's sizes, so that no test takes long.
 VIT, VIT_SIZES = "vit_xsmall_patch16_clip_224", {"width": 256, "layers": 10, "heads": 4}
@@ -255,3 +261,44 @@ def test_a_training_step():
 def test_registered_with_detectron2():
     assert BACKBONE_REGISTRY.get("ClipResNetBackbone") is ClipResNetBackbone
     assert BACKBONE_REGISTRY.get("ClipViTBackbone") is ClipViTBackbone
+
+
+@torch.no_grad()
+def test_the_whole_encoder_equals_open_clip(tmp_path):
+    """The tokens after the last LayerNorm, and the class token through the projection."""
+    theirs = open_clip_vit()
+    ours = ClipImageEncoder(
+        name=VIT, embed_channels=8, pretrained=openai_file(tmp_path, theirs)
+    ).eval()
+    theirs.proj.copy_(ours.trunk.head.weight.T)  # starts anew, as it is not of this space
+    x = image(224, 224)
+    pooled, tokens = theirs(x)
+    found, embedded = ours(x)
+    # As for the backbone: ten blocks, attention in another order.
+    torch.testing.assert_close(found, tokens, atol=1e-5 * tokens.abs().max().item(), rtol=1e-4)
+    torch.testing.assert_close(embedded - ours.trunk.head.bias, pooled, atol=1e-4, rtol=1e-4)
+    assert ours.grid_size == (14, 14)
+
+
+def test_the_whole_encoder_of_another_size_of_image_and_of_tower(tmp_path):
+    """Positions are interpolated; another tower is refused with what can be done."""
+    file = openai_file(tmp_path, open_clip_vit())
+    larger = ClipImageEncoder(name=VIT, image_size=256, pretrained=file)
+    assert larger.trunk.pos_embed.shape == (1, 1 + 256, VIT_SIZES["width"])
+    message = "weights of another size of model.*set `name` to the timm model of these weights"
+    with pytest.raises(CheckpointError, match=message):
+        ClipImageEncoder(name="vit_medium_patch16_clip_224", pretrained=file)
+
+
+def test_a_backbone_starts_from_the_tower_of_a_cloc(tmp_path):
+    """Its checkpoint has the names of an OpenCLIP around a timm model; its positions are
+    interpolated, and what is not of the trunk stays out."""
+    sizes = "{embed_dim: 256, depth: 10, num_heads: 4, patch_size: 16}"
+    model = tiny_cloc(**{"visual.sizes": sizes})
+    torch.save({"model": model.state_dict()}, tmp_path / "cloc.pth")
+    backbone = ClipViTBackbone(name=VIT, pretrained=str(tmp_path / "cloc.pth"))
+    theirs = model.visual.trunk.state_dict()
+    for name, value in backbone.trunk.state_dict().items():
+        if name != "pos_embed":
+            assert torch.equal(value, theirs[name]), name
+    assert torch.equal(backbone.trunk.pos_embed[:, 0], theirs["pos_embed"][:, 0])
