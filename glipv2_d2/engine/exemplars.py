@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 
-from ..errors import ConfigError, UsageError
+from ..errors import UsageError
 from ..images import AnyImage, listed
 from ..language.prompt import clean_name
 from ..language.words import Exemplar
 from ..modeling import GLIP
 from ..modeling.boxes import to_inclusive
-from ..modeling.contrast import RegionWordContrast
+from ..modeling.contrast import RegionWordContrast, contrast_of
 
 if TYPE_CHECKING:
     from .encoded_image import EncodedImage
@@ -39,12 +39,7 @@ def make_exemplar(
 ) -> Exemplar:
     """See `GroundingPredictor.exemplar`."""
     model = predictor.glip
-    contrast = getattr(model, "contrast", None)
-    if not isinstance(contrast, RegionWordContrast):
-        raise ConfigError(
-            "exemplars are asked with the projections of the contrastive loss, and this model has "
-            "none: take a config with model.contrast, and weights that were trained with it"
-        )
+    contrast = contrast_of(model, "exemplars are asked")
     pictures = listed(images)
     of_images = boxes if len(pictures) > 1 else [boxes]
     if len(of_images) != len(pictures):
