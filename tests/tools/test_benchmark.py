@@ -22,6 +22,7 @@ from tools.benchmark.flops import count_flops
 from tools.benchmark.losses import CASES, measure_losses
 from tools.benchmark.official import OfficialArrangement
 from tools.benchmark.settings import Settings, build_model
+from tools.benchmark.shortlist import measure_shortlist, vocabulary
 from tools.benchmark.sides import Bench
 from tools.benchmark.stages import StageTimer
 from tools.benchmark.timing import Clock, Timing, interleave
@@ -218,6 +219,25 @@ def test_losses_of_glipv2_are_measured_one_by_one(monkeypatch):
     model.mlm_head = None
     with pytest.raises(ConfigError, match="a config has no mlm_head: .*glipv2_t.py"):
         measure_losses(settings, 1, ("float32",))
+
+
+def test_vocabularies_of_which_the_best_names_are_asked(monkeypatch):
+    model = instantiate(tiny_glipv2_config())
+    asked, forward = [], model.neck.forward
+    monkeypatch.setattr(
+        model.neck,
+        "forward",
+        lambda levels, text: asked.append(len(text.mask)) or forward(levels, text),
+    )
+    settings = Settings("a config", size=(64, 96), repeats=1)
+    (row,) = measure_shortlist(Bench(settings, model.eval()), 2, (100,))
+    assert (row["prompts"], row["size"]) == (3, workload.LVIS_CHUNK)
+    # Calibration, then the prompt of the shortlist and two of all, in two rounds.
+    assert asked == [1, *[1, 2] * 2]
+    assert 0 < row["ranking"] < row["seconds"]["median"] and row["everything"] > 0
+    assert len({*vocabulary(20_000)}) == 20_000
+    with pytest.raises(ConfigError, match="config with model.contrast"):
+        measure_shortlist(Bench(settings, tiny_model()), 2)
 
 
 def test_sides_take_turns():
