@@ -31,7 +31,8 @@ def vocabulary(count: int) -> list[str]:
 def measure_shortlist(bench: Bench, chunks: int, counts: Sequence[int] = COUNTS) -> list[dict]:
     """A row per size of the vocabulary, of one image in float32; the shortlist fills one prompt.
 
-    Masks are left out. What all names take is calculated from `chunks` of the prompts, as in `measure_lvis`.
+    Masks are left out. What all names take is calculated from `chunks` of the prompts, as in
+    `measure_lvis`.
 
     Raises:
         ConfigError: the model has no contrast.
