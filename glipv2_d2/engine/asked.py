@@ -183,7 +183,9 @@ def prompts_per_image(
             f"{len(asked)} {what} given for {count} image{'s' * (count > 1)}: give one "
             "for all images, not in a list, or one per image"
         )
-    return [read(item) for item in asked]
+    # What is given for several images, as a large vocabulary, is read once.
+    made = {key: read(item) for key, item in {id(item): item for item in asked}.items()}
+    return [made[id(item)] for item in asked]
 
 
 def questions_per_image(

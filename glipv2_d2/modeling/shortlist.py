@@ -54,10 +54,10 @@ class Shortlist:
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, Integral) or isinstance(self.size, bool) or self.size < 1:
-            raise UsageError(f"a shortlist has a whole number of names from 1, got {self.size!r}")
+            raise UsageError(f"shortlist must be a whole number of names from 1, got {self.size!r}")
         given = () if isinstance(self.pinned, str) else tuple(self.pinned)
         if isinstance(self.pinned, str) or not all(isinstance(name, str) for name in given):
-            raise UsageError(f"pinned takes a list of names, got {self.pinned!r:.80}")
+            raise UsageError(f"pinned must be a list of names, got {self.pinned!r:.80}")
         object.__setattr__(self, "pinned", given)
 
     @classmethod

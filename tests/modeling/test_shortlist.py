@@ -206,7 +206,7 @@ def test_bad_input(contrast_model):
     for size in (0, 2.5, True, "8"):
         with pytest.raises(UsageError, match="whole number of names from 1, got"):
             Shortlist(size)
-    with pytest.raises(UsageError, match="pinned takes a list of names, got 'cat'"):
+    with pytest.raises(UsageError, match="pinned must be a list of names, got 'cat'"):
         Shortlist(3, "cat")
     with pytest.raises(ConfigError, match="config with model.contrast"):
         GroundingPredictor(tiny_model(), shortlist=8)

@@ -1,6 +1,6 @@
 """The part shortlist: an image asked for all names of growing vocabularies, and for the best."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain, islice
 from statistics import median
 
@@ -10,7 +10,7 @@ from glipv2_d2.modeling.shortlist import Shortlist, require_contrast, shortliste
 
 from .sides import Bench
 from .stages import StageTimer
-from .timing import Clock, interleave
+from .timing import Clock, Timing
 from .weights import calibrate
 from .workload import LVIS_CHUNK, make_inputs, prompt_names
 
@@ -53,26 +53,27 @@ def _row(bench: Bench, chunks: int, names: Sequence[str]) -> dict:
         calibrate(model, some, settings.candidates)
     images, timer = model.encode(some), StageTimer(model, clock)
     embedding = clock.time(lambda: model.name_embeddings(model, prompts))
-    stages: list[dict[str, float]] = []
-    calls: dict[str, Callable[[], object]] = {
+    everything: list[dict[str, float]] = []
+    shortened: list[dict[str, float]] = []
+    ranking: list[float] = []
+    for _ in range(settings.repeats + 1):
+        everything.append(timer.measure(lambda: bench.call("ours", some)))
         # The prompt of a shortlist is a new one for nearly every image.
-        "shortlist": lambda: bench.call("ours-new", short),
-        "all": lambda: stages.append(timer.measure(lambda: bench.call("ours", some))),
-        "ranking": lambda: shortlisted(model, images, [prompts], [Shortlist(size)]),
-    }
-    for call in calls.values():  # warm
-        call()
-    seconds = interleave(calls, settings.repeats, clock)
-    once = median(run["Swin"] + run["FPN"] for run in stages[1:])
-    per_prompt = (median(run["whole"] for run in stages[1:]) - once) / len(prompts[:chunks])
-    everything = once + per_prompt * len(prompts)
+        shortened.append(timer.measure(lambda: bench.call("ours-new", short)))
+        ranking.append(clock.time(lambda: shortlisted(model, images, [prompts], [Shortlist(size)])))
+    # The first round warmed up.
+    once = median(run["Swin"] + run["FPN"] for run in everything[1:])
+    per_prompt = (median(run["whole"] for run in everything[1:]) - once) / len(prompts[:chunks])
+    seconds = Timing([run["whole"] for run in shortened[1:]])
+    all_names = once + per_prompt * len(prompts)
     return {
         "names": len(names),
         "prompts": len(prompts),
-        "size": size,
+        "shortlist": size,
         "vocabulary": embedding,
-        "seconds": seconds["shortlist"].as_dict(),
-        "ranking": seconds["ranking"].median,
-        "everything": everything,
-        "times_everything": everything / seconds["shortlist"].median,
+        "seconds": seconds.as_dict(),
+        "ranking": median(ranking[1:]),
+        "text": median(run["text"] for run in shortened[1:]),
+        "all_names": all_names,
+        "times_all_names": all_names / seconds.median,
     }
