@@ -237,7 +237,7 @@ def test_vocabularies_of_which_the_best_names_are_asked(monkeypatch):
     assert (row["prompts"], row["shortlist"]) == (3, workload.LVIS_CHUNK)
     # Calibration, then two prompts of all and that of the shortlist, in two rounds.
     assert asked == [1, *[2, 1] * 2]
-    assert 0 < row["ranking"] + row["text"] < row["seconds"]["median"] and row["all_names"] > 0
+    assert min(row[key] for key in ("ranking", "text", "vocabulary", "all_names")) > 0
     about = {
         "machine": describe_machine("cpu", 1),
         "settings": asdict(settings) | {"source": "files"},
