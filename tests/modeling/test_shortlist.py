@@ -77,6 +77,24 @@ def test_the_names_that_some_position_is_most_like_in_their_order(contrast_model
         assert [i for p in asked for i in p.class_ids] == [NAMES.index(n) for n in names_of(asked)]
 
 
+@torch.no_grad()
+def test_padding_names_nothing(contrast_model):
+    """Random features beyond the 9 columns of an image of 72 pixels change nothing; one column
+    more does."""
+    images = contrast_model.encode([tiny_question(None, height=64, width=72)])
+
+    def best(seed, first_column):
+        finest = images.features[0].clone()
+        padding = finest[..., first_column:]
+        padding.copy_(torch.randn(padding.shape, generator=torch.Generator().manual_seed(seed)))
+        planted = images._replace(features=[finest, *images.features[1:]])
+        (asked,) = shortlisted(contrast_model, planted, [chunks(1)], [Shortlist(1)])
+        return asked[0].names
+
+    assert len({best(seed, 9) for seed in range(8)}) == 1
+    assert len({best(seed, 8) for seed in range(8)}) > 1
+
+
 def test_a_shortlist_of_all_names_changes_nothing(contrast_model):
     plain = tiny_question(chunks())
     expected, found = detect(contrast_model, plain, {**plain, "shortlist": Shortlist(len(NAMES))})
