@@ -70,7 +70,8 @@ def detect(**options: Any) -> int:
     Images are files, folders with all in them, patterns ("photos/**/*.jpg"), zip and tar files, and
     addresses ("https://..."); what else lies in a folder or an archive is listed. Videos are files,
     addresses, and a camera ("camera:0", until Ctrl-C). See docs/inputs.md. KEY=VALUE sets a value
-    of the config (model.prompt_batch_size=4).
+    of the config (model.prompt_batch_size=4; inference.shortlist=40 for hundreds of names, see
+    docs/shortlist.md).
 
     How --prompt is read (--kind overrides it): with [brackets] it is a caption and the brackets
     mark its phrases, "a [red kite] above a [dog]"; names between commas, semicolons, stops or line

@@ -45,6 +45,8 @@ train = dict(
 # tta: several sizes and mirrored images (the starred numbers of the paper) in evaluation.
 # merge_iou: in use, not in evaluation, only the best phrase of boxes that overlap by more than
 # this stays, where one object would else be listed under every name that fits a little; None: all.
+# shortlist: of a longer list of names each image is asked for so many, which its regions are most
+# like before fusion, and for those that are pinned (docs/shortlist.md); None: for all.
 # precision: "fp32", "bf16" (1.7 times faster on CPU, see docs/benchmarks.md) or, on CUDA, "fp16".
 inference = dict(
     min_size=800,
@@ -53,4 +55,6 @@ inference = dict(
     merge_iou=None,
     tta=False,
     precision="fp32",
+    shortlist=None,
+    pinned=(),
 )

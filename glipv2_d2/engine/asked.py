@@ -8,6 +8,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError, PromptError, UsageError
+from ..language.chunks import prompts_of_words
 from ..language.class_names import bare_name
 from ..language.prompt import TASKS, Prompt, shorten
 from ..language.prompt_text import read_names, read_prompt, read_question
@@ -15,6 +16,7 @@ from ..language.words import NEGATIVE, Exemplar
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
 from ..modeling.heads import AnsweringHead, PresenceHead
+from ..modeling.shortlist import Shortlist
 from . import results
 
 if TYPE_CHECKING:
@@ -68,7 +70,12 @@ def to_detect(
         score_threshold = predictor.score_threshold
     merge_iou = predictor.merge_iou if merge_iou is None else merge_iou
     check_thresholds(score_threshold, merge_iou)
-    options = {"min_score": score_threshold, "merge_iou": merge_iou, "boxes_only": not masks}
+    options = {
+        "min_score": score_threshold,
+        "merge_iou": merge_iou,
+        "boxes_only": not masks,
+        "shortlist": Shortlist.of_settings(vars(predictor)),
+    }
     return Request(asked, options, results.detections)
 
 
@@ -82,7 +89,8 @@ def to_tell_presence(predictor: GroundingPredictor, prompts: PromptLike) -> Requ
     request = to_detect(predictor, prompts, 1, 1.0, None, False)
     if any(prompt.kind in TASKS for prompt in request.prompts[0]):
         raise PromptError("presence is told of names and sentences, not of questions or captions")
-    return request._replace(read=results.presence)
+    options = {**request.options, "shortlist": None}
+    return request._replace(options=options, read=results.presence)
 
 
 def to_answer(
@@ -175,7 +183,9 @@ def prompts_per_image(
             f"{len(asked)} {what} given for {count} image{'s' * (count > 1)}: give one "
             "for all images, not in a list, or one per image"
         )
-    return [read(item) for item in asked]
+    # What is given for several images, as a large vocabulary, is read once.
+    made = {key: read(item) for key, item in {id(item): item for item in asked}.items()}
+    return [made[id(item)] for item in asked]
 
 
 def questions_per_image(
@@ -264,11 +274,11 @@ def _as_prompts(
     if len(made) == len(items):
         made = _numbered_on(made) if _are_tuned(made) else made
         words = read_negatives(negatives, (name for p in made for name in p.names))
-        return made + _of_words(predictor.glip, [(word, NEGATIVE) for word in words])
+        return made + _prompts_of(predictor.glip, [(word, NEGATIVE) for word in words])
     if _are_class_names(items) or _are_words(items):
         classes = [(w, i) for i, item in enumerate(items) for w in _words_of(item)]
         words = read_negatives(negatives, [w for w, _ in classes if isinstance(w, str)])
-        return _of_words(predictor.glip, [*classes, *((word, NEGATIVE) for word in words)])
+        return _prompts_of(predictor.glip, [*classes, *((word, NEGATIVE) for word in words)])
     if not all(isinstance(item, str) for item in items):
         raise PromptError(_kinds_message(items))
     if len(items) > 1:
@@ -279,17 +289,8 @@ def _as_prompts(
     return _as_prompts(items[0], predictor, negatives)
 
 
-def _of_words(model: GLIP, words: Sequence[tuple[Word, int]]) -> list[Prompt]:
-    """The prompts of words with their class ids, in as few as hold them."""
-    if not words:
-        return []
-    names = [word.name if isinstance(word, Exemplar) else word for word, _ in words]
-    prompts = model.tokenizer.split(names, [i for _, i in words], model.chunk_size)
-    seen = [word if isinstance(word, Exemplar) else None for word, _ in words]
-    if not any(seen):
-        return prompts
-    in_order = iter(seen)
-    return [replace(p, exemplars=tuple(next(in_order) for _ in p.names)) for p in prompts]
+def _prompts_of(model: GLIP, words: Sequence[tuple[Word, int]]) -> list[Prompt]:
+    return prompts_of_words(model.tokenizer, words, model.chunk_size)
 
 
 def _words_of(item: Any) -> list[Word]:

@@ -14,13 +14,13 @@ from detectron2.structures import Boxes, Instances
 
 from ..checkpoint import fingerprint
 from ..checkpoint.names import DETECTOR_PARTS
-from ..errors import ConfigError, PromptError, UsageError
+from ..errors import PromptError, UsageError
 from ..images import AnyImage
 from ..language.noun_phrases import noun_phrase_extractor
 from ..language.prompt import Prompt
 from ..modeling import GLIP
 from ..modeling.boxes import to_inclusive
-from ..modeling.contrast import RegionWordContrast
+from ..modeling.contrast import contrast_of
 from .asked import to_detect
 from .encoded_image import EncodedImage, ask_together, encode_together
 from .image_input import image_input
@@ -30,7 +30,7 @@ from .results import best_of_each_phrase
 if TYPE_CHECKING:
     from .predictor import GroundingPredictor
 
-__all__ = ["ContrastEmbedder", "Grounded", "checked_boxes", "contrast_of", "pooled_positions"]
+__all__ = ["ContrastEmbedder", "Grounded", "checked_boxes", "pooled_positions"]
 
 
 class Grounded(NamedTuple):
@@ -142,24 +142,6 @@ def _grounded(instances: Instances, phrases: int) -> Grounded | None:
     if len(best) < phrases:
         return None
     return Grounded(best.pred_boxes.tensor[0].tolist(), float(best.scores.prod()))
-
-
-def contrast_of(model: GLIP, what: str) -> RegionWordContrast:
-    """The contrast of a model.
-
-    Args:
-        what: that needs it, the beginning of the message.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    contrast = getattr(model, "contrast", None)
-    if not isinstance(contrast, RegionWordContrast):
-        raise ConfigError(
-            f"{what} with the projections of the contrastive loss, and this model has none: take a "
-            "config with model.contrast, and weights that were trained with it"
-        )
-    return contrast
 
 
 def pooled_positions(

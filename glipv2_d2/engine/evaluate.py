@@ -5,6 +5,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from detectron2.config import LazyCall as L
@@ -189,6 +190,7 @@ def evaluate_test_sets(
     model: nn.Module,
     *,
     original_size: bool = False,
+    options: Mapping[str, Any] = MappingProxyType({}),
     output_dir: str | None = None,
     iterations: int | None = None,
 ) -> dict:
@@ -199,6 +201,7 @@ def evaluate_test_sets(
             several test sets and returns a `Table`, which is printed at the end.
         model: the model, on its device; a DistributedDataParallel wrapper is looked through.
         original_size: leave out the loaders' own resizing, for a model that resizes itself.
+        options: further fields of the inputs of a GLIP, see `GLIP.forward`.
         output_dir: for the files of `write_results`; None: no files.
         iterations: that the training has done, for these files; None without a training.
 
@@ -217,7 +220,7 @@ def evaluate_test_sets(
         with named_setting("dataloader.test"):
             batches = instantiate(loader)
         with inference_context(model):
-            result = inference_on_dataset(_outputs(model, evaluator), batches, evaluator)
+            result = inference_on_dataset(_outputs(model, evaluator, options), batches, evaluator)
         if not result:
             continue
         print_csv_format(result)
@@ -236,7 +239,9 @@ def evaluate_test_sets(
     return results
 
 
-def _outputs(model: nn.Module, evaluator: DatasetEvaluator) -> Callable[[list[dict]], list[dict]]:
+def _outputs(
+    model: nn.Module, evaluator: DatasetEvaluator, options: Mapping[str, Any]
+) -> Callable[[list[dict]], list[dict]]:
     """The model as the evaluator wants it called.
 
     An evaluator with `boxes_only = True` looks at boxes alone, so that masks need not be computed.
@@ -249,13 +254,15 @@ def _outputs(model: nn.Module, evaluator: DatasetEvaluator) -> Callable[[list[di
     if not isinstance(model, GLIP | GLIPWithTTA):
         return model
     if all(getattr(single, "boxes_only", False) for single in _members(evaluator)):
-        return lambda inputs: model([{**x, "boxes_only": True} for x in inputs])
-    if getattr(evaluator, "roi_masks", False):
-        return lambda inputs: [
-            {"instances": rescale(found, x)}
-            for x, found in zip(inputs, model.inference(inputs, do_postprocess=False))
-        ]
-    return model
+        options = {**options, "boxes_only": True}
+    elif getattr(evaluator, "roi_masks", False):
+
+        def small(inputs: list[dict]) -> list[dict]:
+            found = model.inference([{**x, **options} for x in inputs], do_postprocess=False)
+            return [{"instances": rescale(y, x)} for x, y in zip(inputs, found)]
+
+        return small
+    return lambda inputs: model([{**x, **options} for x in inputs])
 
 
 def _members(evaluator: DatasetEvaluator) -> Sequence[DatasetEvaluator]:

@@ -18,7 +18,8 @@ from ..images import AnyImage, listed
 from ..language.prompt import clean_name
 from ..language.words import Exemplar
 from ..modeling import GLIP
-from .contrast_embedder import checked_boxes, contrast_of, pooled_positions
+from ..modeling.contrast import contrast_of
+from .contrast_embedder import checked_boxes, pooled_positions
 
 if TYPE_CHECKING:
     from .encoded_image import EncodedImage

@@ -20,6 +20,7 @@ from ..language.words import Exemplar
 from ..modeling import GLIP
 from ..modeling.generation import Decoding
 from ..modeling.precision import inference_autocast
+from ..modeling.shortlist import Shortlist, require_contrast
 from ..modeling.tta import GLIPWithTTA, tta_in_proportion
 from .asked import (
     Negatives,
@@ -63,11 +64,15 @@ class GroundingPredictor:
         precision: "fp32", "bf16" or, on CUDA, "fp16".
         phrases: back end that finds the phrases of a sentence without brackets, see
             `extract_noun_phrases`.
+        shortlist: of a list of more names than this each image is asked for those that its regions
+            are most like before the words are fused in (docs/shortlist.md); None: for all.
+        pinned: names that are always on the shortlist.
 
     Raises:
         UsageError: a model without prompts, a threshold that is not in [0, 1], a size that is not a
             whole number, or an unknown back end.
-        ConfigError: a precision that the device does not have.
+        ConfigError: a precision that the device does not have; or a shortlist for a model without
+            the contrast.
     """
 
     def __init__(
@@ -82,6 +87,8 @@ class GroundingPredictor:
         batch_size: int = 1,
         precision: str = "fp32",
         phrases: str = "rules",
+        shortlist: int | None = None,
+        pinned: Sequence[str] = (),
     ):
         if not hasattr(model, "tokenizer"):
             raise UsageError(
@@ -95,9 +102,12 @@ class GroundingPredictor:
         self.batch_size = batch_size
         self.precision = precision
         self.phrases = phrases
+        self.shortlist, self.pinned = shortlist, pinned
         _check_options(model.device, vars(self))
         self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
         self.model: GLIP | GLIPWithTTA = model.eval()
+        if shortlist is not None:
+            require_contrast(self.glip)
 
     @property
     def glip(self) -> GLIP:
@@ -359,4 +369,5 @@ def _check_options(device: torch.device, options: Mapping[str, Any]) -> None:
     if options.get("phrases", "rules") not in NOUN_PHRASE_EXTRACTORS:
         known = ", ".join(repr(name) for name, _ in NOUN_PHRASE_EXTRACTORS)
         raise UsageError(f"phrases must be one of {known}, got {options['phrases']!r}")
+    Shortlist.of_settings(options)
     inference_autocast(device, options.get("precision", "fp32"))

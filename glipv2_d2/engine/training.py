@@ -25,6 +25,7 @@ from ..config import named_setting
 from ..errors import ConfigError
 from ..modeling import GLIP
 from ..modeling.precision import inference_autocast
+from ..modeling.shortlist import Shortlist, require_contrast
 from ..modeling.tta import tta_in_proportion
 from ..seeding import seed as draw_anew
 from ..signals import Stopped, StopSignals, passed_to_processes
@@ -87,7 +88,11 @@ def do_test(
         The metrics, which are also written to the output folder, with all tables
         (`last_results.json`, `results.json`, `results.md`).
     """
-    tta = cfg.get("inference", {}).get("tta", False)
+    inference = cfg.get("inference", {})
+    tta = inference.get("tta", False)
+    shortlist = Shortlist.of_settings(inference)
+    if shortlist is not None:
+        require_contrast(model)
     evaluated = model
     if tta:  # its views are made from the original pixels
         if not isinstance(model, GLIP):
@@ -104,6 +109,7 @@ def do_test(
             cfg.dataloader,
             evaluated,
             original_size=tta,
+            options={} if shortlist is None else {"shortlist": shortlist},
             output_dir=cfg.train.output_dir,
             iterations=iterations_done(),
         )

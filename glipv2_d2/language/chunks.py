@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..errors import PromptError
 from .prompt import SEPARATOR, Prompt, clean_name
 from .tokenized import Tokenizer, check_length
-from .words import ClassNames, words_of_classes
+from .words import ClassNames, Exemplar, words_of_classes
 
-__all__ = ["split_vocabulary"]
+__all__ = ["prompts_of_words", "split_vocabulary"]
 
 
 def split_vocabulary(
@@ -57,3 +58,22 @@ def split_vocabulary(
         result.append(prompt)
         start = end
     return result
+
+
+def prompts_of_words(
+    tokenizer: Tokenizer, words: Sequence[tuple[str | Exemplar, int]], size: int | None = None
+) -> list[Prompt]:
+    """The prompts of words with their class ids, in as few as hold them.
+
+    Args:
+        size: see `split_vocabulary`, as the errors.
+    """
+    if not words:
+        return []
+    names = [word.name if isinstance(word, Exemplar) else word for word, _ in words]
+    prompts = tokenizer.split(names, [i for _, i in words], size)
+    seen = [word if isinstance(word, Exemplar) else None for word, _ in words]
+    if not any(seen):
+        return prompts
+    in_order = iter(seen)
+    return [replace(p, exemplars=tuple(next(in_order) for _ in p.names)) for p in prompts]

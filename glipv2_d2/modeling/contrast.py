@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import ConfigError
 from .contrast_targets import ContrastTargets, batch_targets
 from .heads.task_head import TaskHead, TrainingPass
 from .precision import without_autocast
 from .processes import gather_rows, join_rows
 from .text import TextFeatures
 
-__all__ = ["ContrastTargets", "RegionWordContrast", "sample_positions"]
+__all__ = ["ContrastTargets", "RegionWordContrast", "contrast_of", "sample_positions"]
 
 # In `word_like` a region differs from its word by as much as words do from each other.
 WORD_NOISE = 1.0
@@ -173,6 +174,24 @@ class RegionWordContrast(TaskHead):
 
     def _embed(self, projection: nn.Linear, features: torch.Tensor) -> torch.Tensor:
         return F.normalize(projection(features.to(projection.weight.dtype)), dim=-1)
+
+
+def contrast_of(model: nn.Module, what: str) -> RegionWordContrast:
+    """The contrast of a model.
+
+    Args:
+        what: that needs it, the beginning of the message.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    contrast = getattr(model, "contrast", None)
+    if not isinstance(contrast, RegionWordContrast):
+        raise ConfigError(
+            f"{what} with the projections of the contrastive loss, and this model has none: take a "
+            "config with model.contrast, and weights that were trained with it"
+        )
+    return contrast
 
 
 @torch.no_grad()

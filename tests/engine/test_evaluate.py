@@ -1,7 +1,9 @@
 """One test set, several, and pairs that do not match."""
 
 import pytest
+import torch
 from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.structures import ROIMasks
 from omegaconf import OmegaConf
@@ -9,10 +11,11 @@ from torch import nn
 
 from glipv2_d2.config import get_config
 from glipv2_d2.engine.evaluate import evaluate_test_sets, in_original_size, pair_test_sets
+from glipv2_d2.engine.training import do_test
 from glipv2_d2.errors import ConfigError
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling import GLIPWithTTA
-from tests.support.tiny import tiny_masks_model, tiny_question
+from tests.support.tiny import lively, tiny_masks_model, tiny_question, tiny_tasks_config
 
 
 class Counts(DatasetEvaluator):
@@ -170,3 +173,39 @@ def test_test_time_augmentation_sees_the_original_pixels():
     assert len(loader.mapper.augmentations) == 1
     assert len(plain.mapper.augmentations) == 0
     assert plain.mapper.image_format == "BGR"  # an interpolation into the rest of the config
+
+
+class Phrases(Counts):
+    """How many different ones were found."""
+
+    def __init__(self, **wishes):
+        super().__init__()
+        self.__dict__.update(wishes)
+
+    def process(self, inputs, outputs):
+        self.count += len({name for x in outputs for name in x["instances"].pred_phrases})
+
+
+def test_a_shortlist_of_the_config_whatever_the_evaluator_asks_for():
+    torch.manual_seed(0)
+    model = lively(instantiate(tiny_tasks_config()))
+    evaluators = {
+        "boxes": L(Phrases)(boxes_only=True),
+        "small": L(Phrases)(roi_masks=True),
+        "any": L(Phrases)(),
+    }
+    further = {k: {"test": L(questions)(), "evaluator": v} for k, v in evaluators.items()}
+    config = OmegaConf.create(
+        {
+            "dataloader": {"further_tests": further},
+            "inference": {"shortlist": 1, "pinned": ["dog"]},
+            "train": {"device": "cpu", "output_dir": None},
+        },
+        flags={"allow_objects": True},
+    )
+    assert do_test(config, model) == dict.fromkeys(evaluators, {"bbox": {"AP": 1.0}})
+    config.inference.shortlist = None
+    assert do_test(config, model) == dict.fromkeys(evaluators, {"bbox": {"AP": 2.0}})
+    config.inference.shortlist = 1
+    with pytest.raises(ConfigError, match="config with model.contrast"):
+        do_test(config, tiny_masks_model())

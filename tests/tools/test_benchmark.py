@@ -1,6 +1,7 @@
 """tools/benchmark: the official arrangement equals the model, and numbers are measurements."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,11 @@ from tools.benchmark import exported, training, workload
 from tools.benchmark.agreement import compare_outputs, detections_that_agree, recorded_heads
 from tools.benchmark.flops import count_flops
 from tools.benchmark.losses import CASES, measure_losses
+from tools.benchmark.machine import describe_machine
 from tools.benchmark.official import OfficialArrangement
+from tools.benchmark.report import markdown
 from tools.benchmark.settings import Settings, build_model
+from tools.benchmark.shortlist import measure_shortlist, vocabulary
 from tools.benchmark.sides import Bench
 from tools.benchmark.stages import StageTimer
 from tools.benchmark.timing import Clock, Timing, interleave
@@ -218,6 +222,31 @@ def test_losses_of_glipv2_are_measured_one_by_one(monkeypatch):
     model.mlm_head = None
     with pytest.raises(ConfigError, match="a config has no mlm_head: .*glipv2_t.py"):
         measure_losses(settings, 1, ("float32",))
+
+
+def test_vocabularies_of_which_the_best_names_are_asked(monkeypatch):
+    model = instantiate(tiny_glipv2_config())
+    asked, forward = [], model.neck.forward
+    monkeypatch.setattr(
+        model.neck,
+        "forward",
+        lambda levels, text: asked.append(len(text.mask)) or forward(levels, text),
+    )
+    settings = Settings("a config", size=(64, 96), repeats=1)
+    (row,) = measure_shortlist(Bench(settings, model.eval()), 2, (100,))
+    assert (row["prompts"], row["shortlist"]) == (3, workload.LVIS_CHUNK)
+    # Calibration, then two prompts of all and that of the shortlist, in two rounds.
+    assert asked == [1, *[2, 1] * 2]
+    assert min(row[key] for key in ("ranking", "text", "vocabulary", "all_names")) > 0
+    about = {
+        "machine": describe_machine("cpu", 1),
+        "settings": asdict(settings) | {"source": "files"},
+    }
+    page = markdown({**about, "peaks": {}, "parts": {"shortlist": [row | {"command": "..."}]}})
+    assert "| names | prompts | shortlist | seconds |" in page and "| 100 | 3 | 40 |" in page
+    assert len({*vocabulary(20_000)}) == 20_000
+    with pytest.raises(ConfigError, match="config with model.contrast"):
+        measure_shortlist(Bench(settings, tiny_model()), 2)
 
 
 def test_sides_take_turns():

@@ -11,10 +11,10 @@ The official arrangement is the same weights computed in the official code's ord
 tools/benchmark/official.py); that both give the same outputs is checked before they are timed.
 Parts: speed (seconds, FLOPs, share of the machine's peak), gdino (Grounding DINO beside it),
 stages, lvis, memory (peak of each side in a process of its own), train (a training step), losses
-(what GLIPv2's add to one; only where it is asked for), compile (torch.compile over several image
-sizes), agreement (half precisions against float32), profile (the operations that take the time),
-captions (with what is kept from word to word and without; only where it is asked for), exported
-(what `glip export` has written to the folders of --exported; only where it is asked for).
+(what GLIPv2's add to one), compile (torch.compile over several image sizes), agreement (half
+precisions against float32), profile (the operations that take the time), captions (with what is
+kept from word to word and without), exported (what is in the folders of --exported), shortlist
+(large vocabularies, of which the best names are asked). The last three and losses: only if asked.
 All sides of a table are measured in turns in one run. benchmark.md and benchmark.json are left in
 the output folder, written anew after each part.
 """
@@ -42,6 +42,7 @@ from .memory import measure_memory
 from .profiling import measure_profile
 from .report import markdown, write_report
 from .settings import Settings, build_model
+from .shortlist import measure_shortlist
 from .sides import SIDES, Bench, precision_of
 from .training import measure_training
 from .workers import available_memory_gb
@@ -49,10 +50,11 @@ from .workload import PROMPTS
 
 PARTS = (
     "speed", "gdino", "stages", "lvis", "memory", "train", "losses", "compile", "agreement",
-    "profile", "captions", "exported",
+    "profile", "captions", "exported", "shortlist",
 )  # fmt: skip
-# Losses take a GLIPv2, exports folders; captions without what is kept an hour at full size.
-FULL_PARTS = tuple(part for part in PARTS if part not in ("losses", "captions", "exported"))
+# Two take a GLIPv2, exports folders; captions without what is kept an hour at full size.
+ONLY_ASKED = "losses", "captions", "exported", "shortlist"
+FULL_PARTS = tuple(part for part in PARTS if part not in ONLY_ASKED)
 QUICK_PARTS = tuple(p for p in FULL_PARTS if p != "compile")  # compiling alone takes minutes
 PRECISIONS = ("float32", "bf16", "fp16")
 # What --quick changes, where nothing else is asked for.
@@ -120,7 +122,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    listed = f"parts, of {','.join(PARTS)}; default: all but losses, captions, exported"
+    listed = f"parts, of {','.join(PARTS)}; default: all but {', '.join(ONLY_ASKED)}"
     add("--only", type=_choices(PARTS), help=listed)
     add("--quick", action="store_true", help="a small model and image, under a minute")
     add("--output", type=Path, default=Path("output/benchmark"), help="folder of the report")
@@ -316,6 +318,9 @@ class Run:
                 folders, sides = self.args.exported, ["ours", *self.sides("ours-bf16")]
                 rows = measure_exported(self.bench, folders, kind, batch, sides)
                 self.add("exported", rows, prompts=kind, batch=batch)
+
+    def shortlist(self) -> None:
+        self.add("shortlist", measure_shortlist(self.bench, self.args.chunks))
 
     def _command(self, part: str | None = None, **options) -> str:
         """The command line of this run, narrowed to one part and one case."""

@@ -159,14 +159,16 @@ class GLIP(nn.Module):
             batched_inputs: dicts with "image" (3, H, W), values 0..255, and optionally "height" and
                 "width" of the output (default: the image's own), "prompt" (a Prompt or a list of
                 them; default: the vocabulary), "min_score" (detections that score less are left
-                out, before their masks are computed; default: the model's), "boxes_only" (True: no
-                task head adds anything to the boxes, masks for instance), "decoding" (how a caption
-                is written; default: the caption head's), "phrases" (what finds its noun phrases,
-                see `noun_phrase_extractor`; default: "rules"); in training exactly one Prompt and
-                "instances" with `gt_boxes` and `gt_classes`, the index of each box's phrase in the
-                prompt, or, without a prompt, of its class in `training_datasets`. Where the prompt
-                is a question or a caption, there may be no "instances": nothing is known about
-                boxes then; a question has "answers", `{answer: score in 0..1}`.
+                out, before their masks are computed; default: the model's), "shortlist" (a
+                `Shortlist`: of lists of names the image is asked for those that may be in it;
+                default: for all), "boxes_only" (True: no task head adds anything to the boxes,
+                masks for instance), "decoding" (how a caption is written; default: the caption
+                head's), "phrases" (what finds its noun phrases, see `noun_phrase_extractor`;
+                default: "rules"); in training exactly one Prompt and "instances" with `gt_boxes`
+                and `gt_classes`, the index of each box's phrase in the prompt, or, without a
+                prompt, of its class in `training_datasets`. Where the prompt is a question or a
+                caption, there may be no "instances": nothing is known about boxes then; a question
+                has "answers", `{answer: score in 0..1}`.
 
         Raises:
             PromptError: an input has neither a prompt nor is there a vocabulary; a prompt is too

@@ -12,6 +12,7 @@ from ..heads import (
     TaskHead,
     VqaHead,
 )
+from ..shortlist import NameEmbeddings
 from .glip import GLIP
 
 __all__ = ["GLIPv2"]
@@ -55,6 +56,8 @@ class GLIPv2(GLIP):
         further = {name: x for name, x in others.items() if isinstance(x, TaskHead)}
         super().__init__(**{name: x for name, x in others.items() if name not in further})
         self.contrast = contrast
+        if contrast is not None:
+            self.name_embeddings = NameEmbeddings(self.language_backbone, contrast)
         self.mlm_head = mlm_head
         self.mask_head = mask_head
         self.vqa_head = vqa_head

@@ -15,6 +15,7 @@ from ...language.prompt_text import read_caption
 from ..heads import AnsweringHead, GroundingOutput, RefiningHead, TaskHead, WritingHead
 from ..heads.presence import PresenceHead
 from ..postprocessing import ClassMap, Detections, deferred_classes
+from ..shortlist import require_shortlist, shortlisted
 from ..vocabulary import prompts_of
 
 if TYPE_CHECKING:
@@ -228,10 +229,14 @@ def prompts_to_ask(model: GLIP, batched_inputs: Sequence[dict]) -> list[list[Pro
     """The prompts of each input, all of which the model can answer.
 
     Raises:
-        PromptError: see `prompts_of`; or a question or a caption to be written is not alone.
-        ConfigError: the model has no head for it.
+        PromptError: see `prompts_of`; a question or a caption to be written is not alone; or a name
+            is pinned and not asked.
+        ConfigError: the model has no head for it, or no contrast for a shortlist.
     """
     asked = [prompts_of(x, model.vocabulary_prompts) for x in batched_inputs]
+    for x, prompts in zip(batched_inputs, asked):
+        if x.get("shortlist"):
+            require_shortlist(model, x["shortlist"], prompts)
     role: type[TaskHead]
     for prompts in asked:
         for prompt in prompts:
@@ -269,6 +274,11 @@ def outputs_of(
     for i, caption in written.items():
         finder = batched_inputs[i].get("phrases", "rules")
         prompts[i] = [read_caption(caption.caption, finder)]
+    if any(x.get("shortlist") for x in batched_inputs):
+        known = [x.pred_classes.tolist() for x in detected_instances or ()]
+        prompts = shortlisted(
+            model, images, prompts, [x.get("shortlist") for x in batched_inputs], known
+        )
     refining, answering = model.heads_of(RefiningHead), model.heads_of(AnsweringHead)
     outputs: list[dict[str, Any]] = []
     for group in groups_of_images(batched_inputs, prompts, model.prompt_batch_size):

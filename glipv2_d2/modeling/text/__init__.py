@@ -6,7 +6,7 @@ from .build import (
     build_language_backbone,
     build_tokenizer,
 )
-from .cache import TextFeatureCache
+from .cache import ParameterCache, TextFeatureCache, precision_and_device
 from .clip_text import ClipLanguageBackbone
 from .features import TextFeatures
 from .frozen_vocabulary import FrozenVocabulary
@@ -19,9 +19,11 @@ __all__ = [
     "ClipLanguageBackbone",
     "FrozenVocabulary",
     "ParallelClassBert",
+    "ParameterCache",
     "PromptEmbeddings",
     "TextFeatureCache",
     "TextFeatures",
     "build_language_backbone",
     "build_tokenizer",
+    "precision_and_device",
 ]
