@@ -289,9 +289,8 @@ class CLOC(nn.Module):
 
     def _embed_any(self, texts: list[str]) -> torch.Tensor:
         """`embed_texts` of any number of texts, in the graph even of none; each is read once."""
-        distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        embedded = self.embed_texts([*distinct] or [""])
-        return embedded[[distinct[text] for text in texts]]
+        number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        return self.embed_texts([*number] or [""])[[number[text] for text in texts]]
 
     def _sample_regions(self, inputs: list[dict], prompts: list[Prompt]) -> _Regions:
         images, boxes, texts, annotated = [], [torch.empty(0, 4)], [], 0

@@ -299,7 +299,7 @@ def test_refuses_at_inference():
 
 def test_full_sizes_fit_together():
     """On `meta`: a width of one part that is not the other's would end the first step."""
-    for name, millions in (("b16", 157), ("l14", 440), ("h14", 1004)):
+    for name, millions in (("b16", 157.76), ("l14", 442.71), ("h14", 1009.88)):
         model = get_config(f"cloc/cloc_{name}.py").model
         model.visual.use_checkpoint = False
         with torch.device("meta"):
@@ -311,4 +311,4 @@ def test_full_sizes_fit_together():
             )
         assert image.shape[1] == regions.shape[1] == model.embed_channels
         count = sum(p.numel() for p in built.parameters()) / 1e6
-        assert count == pytest.approx(millions, rel=0.01), name
+        assert count == pytest.approx(millions, abs=0.01), name
