@@ -218,9 +218,11 @@ def test_inference_gives_what_is_asked_for():
     model = tiny_cloc(region_batch_size=2)
     x = {"image": picture(0, 16, 32), "height": 100, "width": 400}
     boxes = torch.tensor([[0, 0, 200, 100], [100, 50, 400, 75], [0.0, 0, 400, 100]])
-    asked = [{**x, "boxes": boxes, "texts": ["a star", "a moon"]}, {"image": picture(1)}]
-    found, other = model(asked)
+    nothing = {"image": picture(1), "boxes": [], "texts": []}
+    asked = [{**x, "boxes": boxes, "texts": ["a star", "a moon"]}, nothing, {"image": picture(1)}]
+    found, empty, other = model(asked)
     assert other.keys() == {"image_embedding"}
+    assert empty["region_embeddings"].shape == empty["text_embeddings"].shape == (0, 8)
     assert found["text_embeddings"].shape == (2, 8)
     images = model.encode(asked[:1])
     rows = torch.zeros(3, dtype=torch.int64)
