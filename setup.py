@@ -64,6 +64,9 @@ CAPTIONS = ["pycocoevalcap>=1.2"]
 VIDEO = ["av>=15", "trackers>=2.1"]
 # glip serve: the interface, the server, and forms with files.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.18"]
+# glip index and search. faiss is kept by Meta, under MIT, with one wheel of 19 MB for every Python
+# from 3.10 on. hnswlib has no wheels and no release since 2023; lancedb has 75 MB and brings Arrow.
+SEARCH = ["faiss-cpu>=1.12"]
 # make docs, and the notebooks that CI runs. Zensical follows Material for MkDocs, whose makers end
 # its maintenance in 2027; mkdocstrings reads the docstrings.
 DOCS = [
@@ -124,12 +127,14 @@ setup(
         "clip": CLIP,
         "export": EXPORT,
         "captions": CAPTIONS,
+        "search": SEARCH,
         "serve": SERVE,
         "video": VIDEO,
         "interop": INTEROP,
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
-        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SERVE,  # the tests render scenes
+        # DEMO, since the tests render scenes.
+        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SEARCH + SERVE,
         "docs": DOCS,
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },

@@ -21,6 +21,7 @@ EXTRAS = {
     "clip": "CLIP's vocabulary",
     "export": "glip export --format onnx",
     "captions": "METEOR and SPICE of captions",
+    "search": "glip index",
     "serve": "glip serve",
     "wandb": "train.writers",
     "mlflow": "train.writers",

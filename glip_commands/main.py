@@ -17,12 +17,14 @@ from glip_commands.doctor import doctor
 from glip_commands.export import export
 from glip_commands.few_shot import few_shot
 from glip_commands.finetune import finetune
+from glip_commands.index import index
 from glip_commands.inspect import inspect
 from glip_commands.install_detectron2 import main as install
 from glip_commands.label import label
 from glip_commands.lr_find import lr_find
 from glip_commands.merge import merge
 from glip_commands.odinw import odinw
+from glip_commands.search import search
 from glip_commands.serve import serve
 from glip_commands.train import evaluate, train
 
@@ -59,7 +61,7 @@ def install_detectron2(arguments: tuple[str, ...]) -> int:
 
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Use a model": (detect, ask, caption, serve),
+    "Use a model": (detect, ask, caption, index, search, serve),
     "Train and evaluate": (train, evaluate, finetune, few_shot, odinw, lr_find),
     "Look at data": (inspect, label),
     "Write models": (export, convert, merge),

@@ -38,6 +38,9 @@ _COUNT = click.IntRange(min=1)
     "--keep-minutes", type=_COUNT, default=60, show_default=True,
     help="an image, after it was asked about last",
 )  # fmt: skip
+@click.option(
+    "--index", default="", metavar="INDEX", help="make an index of `glip index` searchable, too"
+)
 @click.option("--allow-urls", is_flag=True, help="fetch images of public http addresses")
 def serve(**options: Any) -> int:
     """Serve a model: a web page for people, a REST interface for programs.
@@ -56,6 +59,9 @@ def serve(**options: Any) -> int:
     An image is encoded once and asked any number of times. What waits while the model runs is
     answered together; each client gets its own answer. Nothing is written to the disk, no file of
     it is served, and images of addresses are fetched with --allow-urls alone, from public hosts.
+
+    With --index everybody who reaches the address can search the collection at /search.html, and
+    sees its regions and the names of its files. The model must be that of the index.
 
     There is no login: whoever reaches the address can use it. For more than your own machine put a
     proxy with TLS and a login before it (docs/serve.md).

@@ -45,6 +45,7 @@ __all__ = [
 # Modules of optional packages -> the extra of setup.py that installs them.
 _EXTRAS = {
     "av": "video",
+    "faiss": "search",
     "fastapi": "serve",
     "matplotlib": "demo",
     "onnx": "export",

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import uvicorn
 
+from ..engine.contrast_embedder import ContrastEmbedder
 from ..engine.predictor import GroundingPredictor
+from ..engine.region_search import RegionSearch
 from ..errors import UsageError
+from ..search.store import RegionStore
 from ..serve.app import Served, create_app
 from ..serve.guard import Guard
 from ..serve.limits import MEGA, Limits
 from ..serve.service import Service
+from ..sources import is_address
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 BACKLOG = 128  # connections that wait to be accepted
@@ -39,9 +43,10 @@ def run(args: argparse.Namespace) -> int:
             batch_size=args.batch_size,
             phrases=args.phrases,
         )
+        search = _search_of(args.index, predictor) if args.index else None
         name = Path(args.weights).stem
         served = Served(name, limits, args.allow_urls, examples=name == "glipv2_scenes")
-        app = create_app(Service(predictor, limits), served)
+        app = create_app(Service(predictor, limits, search), served)
         guard = Guard(app, limits, LOCAL if args.host in LOCAL else None)
         if args.host not in LOCAL:
             print(f"anybody who reaches {args.host} can use this server", file=sys.stderr)
@@ -50,6 +55,23 @@ def run(args: argparse.Namespace) -> int:
         print(f"serving {name} at http://{host}:{port} (Ctrl-C stops)", flush=True)
         answer_until_stopped(guard, listener, limits)
     return 0
+
+
+def _search_of(index: str, predictor: GroundingPredictor) -> RegionSearch:
+    """The search of an index for as long as the process runs.
+
+    Raises:
+        UsageError: its images are at addresses.
+        DataError: there is none, or it was made by another model.
+    """
+    store = RegionStore(index)
+    remote = next(filter(is_address, store.stamps()), None)
+    if remote is not None:
+        raise UsageError(
+            f"the index '{index}' has images of addresses, as {remote}, which a server does not "
+            "fetch: index files"
+        )
+    return RegionSearch(store, ContrastEmbedder(predictor, store.made_by["prompt"]))
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -22,15 +22,15 @@ from .labels import LABEL_FORMATS
 from .limits import Limits
 from .page import EXAMPLES, PAGE
 from .requests import body_of, check_text, read_body
-from .service import Service
+from .service import Service, UnknownRegion
 from .uploads import TooManyPixels
 from .worker import Stopping
 
 __all__ = ["Served", "create_app"]
 
-ZIP = "application/zip"
+ZIP, JPEG = "application/zip", "image/jpeg"
 _REFUSALS = {
-    404: "no such image",
+    404: "no such image or region",
     413: "too large",
     415: "another content type",
     422: "what is asked cannot be used",
@@ -80,6 +80,7 @@ def create_app(service: Service, served: Served) -> FastAPI:
         exception_handlers={
             HTTPException: _refused,
             UnknownImage: _unknown_image,
+            UnknownRegion: _unknown_region,
             ValidationError: _not_valid,
             RequestValidationError: _not_valid,
             UserError: _not_usable,
@@ -90,7 +91,8 @@ def create_app(service: Service, served: Served) -> FastAPI:
     app.state.service, app.state.served = service, served
     app.include_router(api)
     app.add_api_route("/health", health, response_model=schemas.Health)
-    for path in PAGE:
+    searches = "search" in service.tasks
+    for path in (path for path in PAGE if searches or not path.startswith("/search.")):
         app.add_api_route(path, _page, methods=["GET", "HEAD"], include_in_schema=False)
     return app
 
@@ -158,6 +160,19 @@ async def caption(request: Request) -> dict[str, Any]:
     return known | await _service(request).caption(image, what)
 
 
+@api.post("/search", response_model=schemas.FoundRegions)
+async def search(request: Request, asked: schemas.AskedSearch) -> dict[str, Any]:
+    """Find regions of the index that fit a text."""
+    check_text("text", asked.text, request.app.state.served.limits)
+    return await _service(request).search(asked)
+
+
+@api.post("/region", response_class=Response, responses={200: {"content": {JPEG: {}}}})
+async def region(request: Request, asked: schemas.AskedPicture) -> Response:
+    """A picture of a region of the index, with what is around it."""
+    return Response(await _service(request).picture(asked), media_type=JPEG)
+
+
 @api.post("/labels", response_class=Response, responses={200: {"content": {ZIP: {}}}})
 async def labels(request: Request, asked: schemas.AskedLabels) -> Response:
     """Detections as a zip of label files: COCO, YOLO, Pascal VOC, Label Studio, ..."""
@@ -214,6 +229,10 @@ async def _refused(_: Request, error: HTTPException) -> JSONResponse:
 
 async def _unknown_image(_: Request, __: UnknownImage) -> JSONResponse:
     return _error(404, "the image is not kept any more: upload it again")
+
+
+async def _unknown_region(_: Request, __: UnknownRegion) -> JSONResponse:
+    return _error(404, "the region is not in the index any more: search again")
 
 
 async def _not_valid(_: Request, error: ValidationError | RequestValidationError) -> JSONResponse:

@@ -120,6 +120,41 @@ class FoundCaption(KnownImage):
     detections: list[Detection] = Field(description="of its phrases, the best box each")
 
 
+class AskedSearch(BaseModel):
+    """What to look for in the index."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(description='"a red star", "a red star next to a ring"')
+    top: int = Field(10, ge=1, le=100, description="most results")
+    rerank: int | None = Field(None, ge=0, le=100, description="as `glip search --rerank`")
+
+
+class FoundRegion(BaseModel):
+    """A region of an image of the index."""
+
+    region: int = Field(description="its number, for the picture")
+    file: str
+    height: int
+    width: int
+    box: list[float] = Field(description="x1, y1, x2, y2 in pixels of the image")
+    score: float
+    detection_score: float | None = Field(description="of the box when it was detected")
+
+
+class FoundRegions(BaseModel):
+    regions: list[FoundRegion] = Field(description="best first")
+
+
+class AskedPicture(BaseModel):
+    """A region as it was answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    region: int = Field(ge=0, lt=1 << 63)
+    box: list[float] | None = Field(None, min_length=4, max_length=4, description="if another")
+
+
 class Example(BaseModel):
     """An image that suits the model."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,20 +13,35 @@ from ..engine.asked import PromptLike, Request, to_answer, to_caption, to_detect
 from ..engine.encoded_image import EncodedImage, ask_together, encode_together
 from ..engine.image_input import image_input
 from ..engine.predictor import GroundingPredictor
+from ..engine.region_search import RegionSearch, ranked
+from ..errors import UsageError
 from ..language.prompt_text import read_prompt
 from ..modeling.heads import AnsweringHead, RefiningHead, WritingHead
+from ..search.sheet import picture_of
+from ..search.store import Match
 from . import addresses, records
 from .image_store import ImageStore
 from .labels import zipped
 from .limits import Limits
-from .schemas import AskedAnswer, AskedCaption, AskedDetections, AskedLabels
+from .schemas import (
+    AskedAnswer,
+    AskedCaption,
+    AskedDetections,
+    AskedLabels,
+    AskedPicture,
+    AskedSearch,
+)
 from .uploads import read_upload
 from .worker import Worker
 
-__all__ = ["Service"]
+__all__ = ["Service", "UnknownRegion"]
 
 # What needs no model: reading images, json of masks. Few, since a photo takes much memory.
 THREADS = 2
+
+
+class UnknownRegion(LookupError):
+    """A number without a region."""
 
 
 class Service:
@@ -34,11 +50,15 @@ class Service:
     Args:
         predictor: not used elsewhere meanwhile; its `batch_size` is that of the batches.
         limits: of the cache, of images, of addresses.
+        search: an index that was made with the model; None: there is none.
     """
 
-    def __init__(self, predictor: GroundingPredictor, limits: Limits):
+    def __init__(
+        self, predictor: GroundingPredictor, limits: Limits, search: RegionSearch | None = None
+    ):
         self._predictor = predictor
         self._limits = limits
+        self._search = search
         self._worker = Worker(predictor.batch_size)
         self._threads = ThreadPoolExecutor(THREADS, "serve")
         self.images = ImageStore(limits.cache, limits.keep)
@@ -48,7 +68,8 @@ class Service:
         """What the model can do."""
         roles = {"masks": RefiningHead, "answer": AnsweringHead, "caption": WritingHead}
         model = self._predictor.glip
-        return ["detect", *(name for name, role in roles.items() if model.heads_of(role))]
+        tasks = ["detect", *(name for name, role in roles.items() if model.heads_of(role))]
+        return tasks if self._search is None else [*tasks, "search"]
 
     @property
     def waiting(self) -> int:
@@ -91,6 +112,38 @@ class Service:
         """Detections as files of labels; see `labels.zipped`."""
         return await self._in_thread(zipped, asked)
 
+    async def search(self, asked: AskedSearch) -> dict[str, Any]:
+        """The regions of the index that fit a text; see `RegionSearch.text`.
+
+        The images that the model looks at again wait in the queue one by one, so that nobody waits
+        for all of them.
+        """
+        search = self._searched()
+        count = search.images_to_rerank(asked.text, asked.top, asked.rerank)
+        if count:
+            images = await self._worker.do(_nearest_images, (search, asked.text, count))
+            looks = (self._worker.do(_look, (search, match, asked.text)) for match in images)
+            matches = ranked(await asyncio.gather(*looks), asked.top)
+        else:
+            matches = await self._worker.do(_nearest, (search, asked.text, asked.top))
+        return {"regions": [match._asdict() for match in matches]}
+
+    async def picture(self, asked: AskedPicture) -> bytes:
+        """A JPEG of a region; see `picture_of`.
+
+        Raises:
+            UnknownRegion: there is none of this number.
+        """
+        match = await self._worker.do(_match, (self._searched(), asked.region))
+        if match is None:
+            raise UnknownRegion
+        return await self._in_thread(_jpeg, match, asked.box)
+
+    def _searched(self) -> RegionSearch:
+        if self._search is None:
+            raise UsageError("this server was started without --index")
+        return self._search
+
     async def stop(self) -> None:
         """End the threads; what waits for the model is refused."""
         await asyncio.to_thread(self._worker.stop)
@@ -114,6 +167,28 @@ class Service:
 
     def _encode(self, inputs: list[dict[str, Any]]) -> list[EncodedImage]:
         return encode_together(self._predictor, inputs)
+
+
+def _nearest(items: list[tuple[RegionSearch, str, int]]) -> list[list[Match]]:
+    return [search.nearest(text, top) for search, text, top in items]
+
+
+def _nearest_images(items: list[tuple[RegionSearch, str, int]]) -> list[list[Match]]:
+    return [search.images(text, count) for search, text, count in items]
+
+
+def _look(items: list[tuple[RegionSearch, Match, str]]) -> list[Match | None]:
+    return [search.look(match, text) for search, match, text in items]
+
+
+def _match(items: list[tuple[RegionSearch, int]]) -> list[Match | None]:
+    return [search.store.match(region) for search, region in items]
+
+
+def _jpeg(match: Match, box: list[float] | None) -> bytes:
+    file = io.BytesIO()
+    picture_of(match, box).save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 def _to_detect(predictor: GroundingPredictor, asked: AskedDetections) -> Request:

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from detectron2.config import instantiate
 
 from glipv2_d2.engine.contrast_embedder import ContrastEmbedder
 from glipv2_d2.engine.predictor import GroundingPredictor
 from glipv2_d2.engine.region_embedding import grid_boxes
 from glipv2_d2.errors import ConfigError, PromptError, UsageError
 from glipv2_d2.modeling.boxes import to_inclusive
-from tests.support.tiny import lively, tiny_glipv2_config, tiny_model
+from tests.support.tiny import tiny_model
+from tests.support.tiny_contrast import tiny_contrast_model
 
 TEXT = "a [red kite] above a [dog]"
 
@@ -23,9 +23,7 @@ def photo(seed=0, height=64, width=80):
 
 @pytest.fixture(scope="module")
 def contrast_predictor():
-    torch.manual_seed(0)
-    model = lively(instantiate(tiny_glipv2_config()))
-    return GroundingPredictor(model, min_size=64, max_size=128, score_threshold=0.3)
+    return GroundingPredictor(tiny_contrast_model(), min_size=64, max_size=128, score_threshold=0.3)
 
 
 def test_a_region_is_the_mean_of_the_positions_that_its_box_would_be_learnt_from(

@@ -48,7 +48,7 @@ def test_help_imports_nothing_that_is_slow():
 
 def test_completion_knows_commands_and_options():
     done = run(
-        "-m", "glip_commands", _GLIP_COMPLETE="bash_complete", COMP_WORDS="glip in", COMP_CWORD="1"
+        "-m", "glip_commands", _GLIP_COMPLETE="bash_complete", COMP_WORDS="glip ins", COMP_CWORD="1"
     )
     assert done.stdout.splitlines()[0] == "plain,inspect", done.stderr
     assert completed("train", "--res") == ["--resume"]
@@ -62,8 +62,8 @@ def completed(*words, kind="plain"):
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "eval", "lr-find", "finetune", "detect", "ask", "caption", "label", "export",
-             "odinw", "few-shot"]
+    "name", ["train", "eval", "lr-find", "finetune", "detect", "ask", "caption", "index", "label",
+             "export", "odinw", "few-shot"]
 )  # fmt: skip
 def test_completion_knows_models_and_configs(name):
     assert completed(name, "--model", "glip_s") == ["glip_scenes"]

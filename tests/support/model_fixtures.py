@@ -6,6 +6,7 @@ import torch
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
+from tests.support.tiny_contrast import tiny_contrast_model
 from tests.support.tiny_understanding import tiny_understanding_model
 
 
@@ -37,6 +38,14 @@ def tiny_weights(tmp_path_factory):
     """A release file of a tiny model that finds something: class scores around a half."""
     state = release_state(tiny_model(**{"head.prior_prob": 0.5}), torch.float32)
     return save_safetensors(state, tmp_path_factory.mktemp("weights") / "tiny.safetensors", {})
+
+
+@pytest.fixture(scope="session")
+def contrast_weights(tmp_path_factory):
+    """A release file of the model of `tiny_contrast.py`."""
+    state = release_state(tiny_contrast_model(), torch.float32)
+    folder = tmp_path_factory.mktemp("contrast")
+    return save_safetensors(state, folder / "contrast.safetensors", {})
 
 
 @pytest.fixture(scope="session")

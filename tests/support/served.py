@@ -43,9 +43,9 @@ def bomb(width, height):
 
 
 @asynccontextmanager
-async def served(predictor, limits=LIMITS, **options):
+async def served(predictor, limits=LIMITS, search=None, **options):
     """A client of a server; its `service` is an attribute."""
-    service = Service(predictor, limits)
+    service = Service(predictor, limits, search)
     app = Guard(create_app(service, Served("tiny", limits, **options)), limits, {"localhost"})
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(

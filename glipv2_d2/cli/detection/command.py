@@ -56,22 +56,15 @@ class Task(NamedTuple):
 
 
 def read_given(args: argparse.Namespace) -> Given:
-    """`args.given` as images and videos apart from `key=value`, which a file or an address may have
-    in its name.
+    """`find_given`, checked against the other options.
 
     Raises:
-        UsageError: nothing is given, or something that is not there; its picture would go where it
-            is; or an option for videos is given without one.
+        UsageError: see there; a picture would go where its image is; or an option for videos is
+            given without one.
         ModuleNotFoundError: a package for videos is not installed.
     """
-    words: Sequence[str] = args.given
-    overrides = [text for text in words if "=" in text and not is_input(text)]
-    files = [text for text in words if text not in overrides]
-    if not files:
-        raise UsageError(f"no image is given, only values for the config: {' '.join(overrides)}")
-    if args.max_pixels is not None:
-        os.environ[PIXELS_VARIABLE] = str(args.max_pixels)
-    inputs = find_images(files, args.output)
+    given = find_given(args)
+    inputs = given.inputs
     if args.output is not None:
         everything = [*inputs.files, *inputs.videos]
         picture_paths(everything, Path(args.output))  # refuses now, not once the model is there
@@ -82,7 +75,24 @@ def read_given(args: argparse.Namespace) -> Given:
             import_module(package)
     elif args.track or args.every != 1:
         raise UsageError(f"{'--track' if args.track else '--every'} is for videos, none is given")
-    return Given(inputs, overrides)
+    return given
+
+
+def find_given(args: argparse.Namespace) -> Given:
+    """`args.given` as images and videos apart from `key=value`, which a file or an address may have
+    in its name.
+
+    Raises:
+        UsageError: nothing is given, or something that is not there.
+    """
+    words: Sequence[str] = args.given
+    overrides = [text for text in words if "=" in text and not is_input(text)]
+    files = [text for text in words if text not in overrides]
+    if not files:
+        raise UsageError(f"no image is given, only values for the config: {' '.join(overrides)}")
+    if args.max_pixels is not None:
+        os.environ[PIXELS_VARIABLE] = str(args.max_pixels)
+    return Given(find_images(files, args.output), overrides)
 
 
 def typed(text: str) -> str:

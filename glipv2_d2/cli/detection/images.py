@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from detectron2.structures import Instances
@@ -36,6 +36,7 @@ class Found(NamedTuple):
     text: Sequence[Line] = ()
 
 
+Result = TypeVar("Result")
 Ask = Callable[[list[np.ndarray]], list[Found]]
 
 
@@ -147,7 +148,7 @@ def _entries(ask: Ask, files: Sequence[str], pictures: Mapping[str, Path]) -> It
         try:
             batch.append((file, read_image(file)))
         except Exception as error:  # of a hundred decoders
-            yield _entry(file, error=_message(error))
+            yield _entry(file, error=one_line(error))
     for (file, pixels), (entry, found) in zip(batch, asked(ask, batch)):
         if found is not None and file in pictures:
             problem = _draw_into(pictures[file], pixels, found)
@@ -161,7 +162,7 @@ def asked(
     ask: Ask, images: Sequence[tuple[str, np.ndarray]]
 ) -> Iterator[tuple[Entry, Found | None]]:
     """Of each image, with its name, the entry, and what is found; None where it failed."""
-    results = _found(ask, [pixels for _, pixels in images]) if images else []
+    results = each_or_why(ask, [pixels for _, pixels in images]) if images else []
     for (file, pixels), found in zip(images, results):
         if isinstance(found, str):
             yield _entry(file, error=found), None
@@ -183,9 +184,11 @@ def _entry(
     return {"file": file, "image": image, "detections": list(detections), "error": error}
 
 
-def _found(ask: Ask, images: list[np.ndarray]) -> list[Found | str]:
-    """What is found in each image, or why nothing could be sought: a batch that fails is tried
-    again image by image."""
+def each_or_why(
+    ask: Callable[[list[np.ndarray]], Sequence[Result]], images: list[np.ndarray]
+) -> list[Result | str]:
+    """What is asked of each image, or why it has failed: a batch that fails is tried again image by
+    image."""
     try:
         return list(ask(images))
     except (ConfigError, PromptError):
@@ -194,8 +197,8 @@ def _found(ask: Ask, images: list[np.ndarray]) -> list[Found | str]:
         if len(images) == 1:
             height, width = images[0].shape[:2]
             size = f" (the image has {width}x{height} pixels)"
-            return [_message(error) + ("" if isinstance(error, UserError) else size)]
-    return [found for image in images for found in _found(ask, [image])]
+            return [one_line(error) + ("" if isinstance(error, UserError) else size)]
+    return [found for image in images for found in each_or_why(ask, [image])]
 
 
 def _draw_into(path: Path, pixels: np.ndarray, found: Found) -> str | None:
@@ -205,11 +208,11 @@ def _draw_into(path: Path, pixels: np.ndarray, found: Found) -> str | None:
         with whole_file(path) as file:
             picture.save(file, "JPEG", quality=92)
     except Exception as error:  # of fonts, of a full disk, of a side that JPEG does not allow
-        return _message(error)
+        return one_line(error)
     return None
 
 
-def _message(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """One line for people."""
     lines = str(error).strip().splitlines()
     if isinstance(error, UserError | OSError) and lines:

@@ -43,6 +43,10 @@ export async function ask(task, body, signal) {
   return (await post(`/v1/${task}`, body, signal)).json();
 }
 
+export async function picture(body, signal) {
+  return (await post("/v1/region", body, signal)).blob();
+}
+
 export async function labels(body) {
   return (await post("/v1/labels", body)).blob();
 }

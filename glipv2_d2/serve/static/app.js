@@ -286,6 +286,7 @@ async function start() {
   for (const kind of ["answer", "caption"]) {
     if (!tasks.includes(kind)) document.querySelector(`input[value=${kind}]`).parentElement.remove();
   }
+  $("search-link").hidden = !tasks.includes("search");
   $("threshold").min = LEAST;
   $("format").append(...["json", ...formats].map((format) => new Option(format)));
   $("examples").hidden = !examples.length;
