@@ -1,21 +1,27 @@
 """One test set, several, and pairs that do not match."""
 
+import json
+
 import pytest
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.structures import ROIMasks
 from omegaconf import OmegaConf
 from torch import nn
 
 from glipv2_d2.config import get_config
+from glipv2_d2.engine import CLOCPredictor
 from glipv2_d2.engine.evaluate import evaluate_test_sets, in_original_size, pair_test_sets
 from glipv2_d2.engine.training import do_test
 from glipv2_d2.errors import ConfigError
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling import GLIPWithTTA
 from tests.support.tiny import lively, tiny_masks_model, tiny_question, tiny_tasks_config
+from tests.support.tiny_cloc import tiny_cloc, tiny_cloc_config
+from tests.support.tiny_data import NAMES, write_tiny_data
 
 
 class Counts(DatasetEvaluator):
@@ -209,3 +215,32 @@ def test_a_shortlist_of_the_config_whatever_the_evaluator_asks_for():
     config.inference.shortlist = 1
     with pytest.raises(ConfigError, match="config with model.contrast"):
         do_test(config, tiny_masks_model())
+
+
+def test_evaluators_of_regions_give_the_model_all_boxes(tmp_path):
+    """The loader and evaluator of the shipped config; batches make no difference."""
+    write_tiny_data(tmp_path, images=4)
+    register_coco_instances("tiny_regions", {}, str(tmp_path / "tiny.json"), str(tmp_path))
+    config = get_config("demo/scenes_cloc.py")
+    config.model = tiny_cloc_config()
+    config.train.output_dir = str(tmp_path)
+    config.dataloader.further_tests = {}
+    config.dataloader.test.dataset = "tiny_regions"
+    config.dataloader.evaluator.dataset_name = "tiny_regions"
+    model, results = tiny_cloc(), []
+    for size in (1, 3):
+        config.dataloader.test.batch_size = size
+        results.append(evaluate_test_sets(config.dataloader, model))
+    assert results[0] == results[1]
+    metrics = results[0]["region_classification"]
+    assert metrics.keys() == {"mAcc", "acc"}
+    # By the model itself, of the six boxes: 96 pixels become the 32 that the tower sees.
+    (file,) = (tmp_path / "inference").rglob("tiny_regions.json")
+    rows = json.loads(file.read_text())
+    assert len(rows) == 6
+    predictor = CLOCPredictor(model)
+    names = predictor.embed_texts(NAMES)
+    for row in rows:
+        picture = predictor.set_image(tmp_path / f"{row['image_id'] - 1:03d}.png")
+        likeliest = (picture.embed_boxes([row["box"]]) @ names.T).argmax()
+        assert row["class"] == NAMES[likeliest]

@@ -211,7 +211,7 @@ class CLOC(nn.Module):
                 rows = torch.full((len(boxes),), i, device=self.device)
                 output["region_embeddings"] = self.embed_boxes(images, rows, boxes)
             if "texts" in x:
-                output["text_embeddings"] = self.embed_texts(x["texts"])
+                output["text_embeddings"] = self._embed_any(x["texts"])
             outputs.append(output)
         return outputs
 
@@ -287,11 +287,10 @@ class CLOC(nn.Module):
         prompted = self.prompter.of_texts(images.tokens, self.visual.grid_size, rows, texts)
         return at_least_float32(self.box_head(prompted))
 
-    def _embed_any(self, texts: list[str]) -> torch.Tensor:
+    def _embed_any(self, texts: Sequence[str]) -> torch.Tensor:
         """`embed_texts` of any number of texts, in the graph even of none; each is read once."""
-        distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        embedded = self.embed_texts([*distinct] or [""])
-        return embedded[[distinct[text] for text in texts]]
+        number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        return self.embed_texts([*number] or [""])[[number[text] for text in texts]]
 
     def _sample_regions(self, inputs: list[dict], prompts: list[Prompt]) -> _Regions:
         images, boxes, texts, annotated = [], [torch.empty(0, 4)], [], 0

@@ -218,9 +218,11 @@ def test_inference_gives_what_is_asked_for():
     model = tiny_cloc(region_batch_size=2)
     x = {"image": picture(0, 16, 32), "height": 100, "width": 400}
     boxes = torch.tensor([[0, 0, 200, 100], [100, 50, 400, 75], [0.0, 0, 400, 100]])
-    asked = [{**x, "boxes": boxes, "texts": ["a star", "a moon"]}, {"image": picture(1)}]
-    found, other = model(asked)
+    nothing = {"image": picture(1), "boxes": [], "texts": []}
+    asked = [{**x, "boxes": boxes, "texts": ["a star", "a moon"]}, nothing, {"image": picture(1)}]
+    found, empty, other = model(asked)
     assert other.keys() == {"image_embedding"}
+    assert empty["region_embeddings"].shape == empty["text_embeddings"].shape == (0, 8)
     assert found["text_embeddings"].shape == (2, 8)
     images = model.encode(asked[:1])
     rows = torch.zeros(3, dtype=torch.int64)
@@ -299,7 +301,7 @@ def test_refuses_at_inference():
 
 def test_full_sizes_fit_together():
     """On `meta`: a width of one part that is not the other's would end the first step."""
-    for name, millions in (("b16", 157), ("l14", 440), ("h14", 1004)):
+    for name, millions in (("b16", 157.76), ("l14", 442.71), ("h14", 1009.88)):
         model = get_config(f"cloc/cloc_{name}.py").model
         model.visual.use_checkpoint = False
         with torch.device("meta"):
@@ -311,4 +313,4 @@ def test_full_sizes_fit_together():
             )
         assert image.shape[1] == regions.shape[1] == model.embed_channels
         count = sum(p.numel() for p in built.parameters()) / 1e6
-        assert count == pytest.approx(millions, rel=0.01), name
+        assert count == pytest.approx(millions, abs=0.01), name
