@@ -73,6 +73,8 @@ DOCS = [
     "nbclient>=0.10",
     "ipykernel>=6.29",
 ]
+# Noun phrases of captions: a part-of-speech tagger whose dictionary is in the wheel (0.6 MB).
+LABELS = ["textblob>=0.18"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -127,9 +129,10 @@ setup(
         "serve": SERVE,
         "video": VIDEO,
         "interop": INTEROP,
+        "labels": LABELS,
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
-        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SERVE,  # the tests render scenes
+        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SERVE + LABELS,
         "docs": DOCS,
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },

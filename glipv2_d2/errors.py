@@ -56,6 +56,7 @@ _EXTRAS = {
     "sklearn": "demo",
     "supervision": "video",
     "tensorboard": "demo",
+    "textblob": "labels",
     "trackers": "video",
     "uvicorn": "serve",
 }
