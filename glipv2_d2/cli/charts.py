@@ -67,6 +67,9 @@ def draw_histograms(path: str | Path, values: Mapping[str, Sequence[float]]) -> 
         edges = np.arange(max(numbers) + 2) - 0.5 if whole else np.linspace(0, 1, 21)
         axes.hist(numbers, edges, rwidth=0.9)
         axes.set(xlabel=name, ylabel="number")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        if whole:
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     _save(figure, path)
 

@@ -60,8 +60,16 @@ def caption_phrases(caption: str, extractor: Extractor) -> list[Span]:
     """
     # A comma: what stands before and after it is no one phrase.
     words_only = _NO_WORDS.sub(lambda match: ",".ljust(len(match.group())), caption)
-    spans = [span for span in extractor(words_only) if not _says_nothing(caption[slice(*span)])]
-    return spans[:MOST_PHRASES]
+    spans = [_without_place(caption, *span) for span in extractor(words_only)]
+    return [span for span in spans if not _says_nothing(caption[slice(*span)])][:MOST_PHRASES]
+
+
+def _without_place(caption: str, start: int, end: int) -> Span:
+    """The span of "star" for "star left", which taggers take for one, before "of the ring"."""
+    words = caption[start:end].rsplit(maxsplit=1)
+    if len(words) == 2 and words[1].lower() in lists.PLACES and _OF.match(caption, end):
+        return start, start + len(words[0])
+    return start, end
 
 
 def _says_nothing(phrase: str) -> bool:
@@ -91,6 +99,7 @@ _NO_WORDS = re.compile(
     r"https?://\S+|www\.\S+|[#@]\w+|\S+@\S+|\S+\.(?:com|org|net|html?|jpe?g|png|gif|webp)\b",
     re.IGNORECASE,
 )
+_OF = re.compile(r"\s+of\b", re.IGNORECASE)
 # Before the noun that a question asks for: "what [color]", "which [room]", "what kind of [animal]".
 _ASKED_FOR = re.compile(r"\b(?:what|which)\s+(?:(?:kind|type|sort)s?\s+of\s+)?$", re.IGNORECASE)
 _ADVERB = re.compile(r"\w{3,}ly$")

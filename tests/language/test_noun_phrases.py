@@ -152,6 +152,22 @@ def test_web_words_are_no_phrases(caption, expected):
     assert [caption[start:end] for start, end in spans] == expected
 
 
+@pytest.mark.parametrize(
+    ("caption", "phrase"),
+    [
+        ("star left of the ring", "star"),
+        ("star left", "star left"),
+        ("left of the ring", None),
+        ("left shoe of the man", "left shoe"),
+    ],
+)
+def test_a_word_of_place_before_of_is_cut_off(caption, phrase):
+    """Taggers take it for a noun."""
+    end = len(caption.split(" of ")[0])
+    found = caption_phrases(caption, lambda text: [(0, end)])
+    assert [caption[slice(*span)] for span in found] == [phrase] * (phrase is not None)
+
+
 def test_a_caption_has_twenty_phrases_at_most():
     caption = "the photo, " + ", ".join(f"dog {i}" for i in range(25))
     spans = caption_phrases(caption, noun_phrase_extractor("rules"))
