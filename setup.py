@@ -75,6 +75,9 @@ DOCS = [
 ]
 # Noun phrases of captions: a part-of-speech tagger whose dictionary is in the wheel (0.6 MB).
 LABELS = ["textblob>=0.18"]
+# glip label --ray, on several machines: 80 MB, 600 MB with what it needs. Older ones have no
+# watchdog on progress.
+RAY = ["ray[data]>=2.60"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -130,6 +133,7 @@ setup(
         "video": VIDEO,
         "interop": INTEROP,
         "labels": LABELS,
+        "ray": RAY,
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
         "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SERVE + LABELS,

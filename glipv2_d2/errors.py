@@ -52,6 +52,7 @@ _EXTRAS = {
     "onnxscript": "export",
     "openvino": "export",
     "open_clip": "clip",
+    "ray": "ray",
     "skimage": "demo",
     "sklearn": "demo",
     "supervision": "video",
