@@ -18,10 +18,10 @@ from ..config import resolve_config
 from ..data.datasets.mdetr import IMAGE_KEYS
 from ..data.loading import load_records
 from ..data.report import Record
-from ..engine.labeling import ImageLabels, label_questions, most_given_answer, without_mask
 from ..engine.predictor import GroundingPredictor
 from ..errors import DataError, UsageError
 from ..files import whole_file
+from ..labeling.questions import ImageLabels, label_questions, most_given_answer, without_mask
 from ..language.noun_phrases import noun_phrase_extractor
 from ..language.prompt import MASK
 from ..sources import stamp
