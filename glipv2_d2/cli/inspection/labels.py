@@ -39,10 +39,10 @@ def write_changes(changes: LabelChanges, folder: Path, most: int) -> list[str]:
         most: so many captions are drawn.
     """
     kinds = ("kept", "moved", "gained", "lost")
-    rows = [
-        (phrase, *(counts[kind] for kind in kinds)) for phrase, counts in changes.phrases.items()
-    ]
-    rows.sort(key=lambda row: (-sum(row[2:]), row[0]))
+    most_changed = sorted(
+        changes.phrases.items(), key=lambda item: (item[1]["kept"] - item[1].total(), item[0])
+    )
+    rows = [(phrase, *(counts[kind] for kind in kinds)) for phrase, counts in most_changed]
     _write_csv(folder / "changes.csv", ("phrase", *kinds), rows)
     changed = [pair for pair in changes.pairs[:most] if pair[2]]
     if not changed:
