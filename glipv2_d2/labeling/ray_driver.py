@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -60,7 +62,7 @@ def label_with_ray(
     rows = [{"shard": json.dumps(shard)} for shard in shards]
     replies = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         Worker,
-        fn_constructor_args=(output, make_teacher, settings),
+        fn_constructor_args=(os.getcwd(), output, make_teacher, settings),
         # Begins with all, and goes on with those that are left.
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
         **({"num_gpus": 1} if gpu else {"num_cpus": 1}),
@@ -80,9 +82,22 @@ def label_with_ray(
 
 
 class Worker:
-    """A process of the cluster, with a teacher of its own."""
+    """A process of the cluster, with a teacher of its own.
 
-    def __init__(self, output: Path, make_teacher: Callable[[], Teacher], settings: LabelSettings):
+    Args:
+        folder: what relative paths are relative to.
+        output, make_teacher, settings: see `label_with_ray`.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        output: Path,
+        make_teacher: Callable[[], Teacher],
+        settings: LabelSettings,
+    ):
+        with suppress(OSError):  # where it is not, the first relative path is missed by its name
+            os.chdir(folder)
         self.output, self.settings = output, settings
         self.teacher = cache(make_teacher)
 

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 from ..data.containers import image_bytes
 from ..data.report import Record, RecordError
-from ..errors import MissingImageError, UsageError, UserError, well_formed
+from ..errors import DataError, MissingImageError, UsageError, UserError, well_formed
 from ..files import whole_folder
 from ..images import image_to_array, open_image, reading_image
 from ..sources import open_source
@@ -28,7 +28,7 @@ __all__ = [
     "LabelSettings",
     "ShardSummary",
     "label_shard",
-    "refuse_other_settings",
+    "labeled_before",
 ]
 
 MANIFEST = "manifest.json"
@@ -95,30 +95,37 @@ def label_shard(
         teacher: gives the teacher; called for a shard that is not done.
         settings: what the labels depend on.
 
+    Returns:
+        What became of it; one that is missing, or without a pair that can be labeled, has `failed`:
+        the disk of the images may be missing, or the column be another.
+
     Raises:
-        DataError: the shard is missing, or is nothing that can be read.
         OSError: its folder cannot be written, or the disk is full; nothing is left behind.
         UsageError: the shard was labeled with other settings.
     """
-    pairs = shard.digest()
-    if (done := _finished(shard, output, settings, pairs)) is not None:
-        return done
-    with whole_folder(output / shard.name) as folder:
-        summary = _label(shard, folder, teacher(), settings)
-        manifest = {"pairs": pairs, "settings": asdict(settings), "summary": summary._asdict()}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return summary
+    try:
+        pairs = shard.digest()
+        if (done := _finished(shard, output, settings, pairs)) is not None:
+            return done
+        with whole_folder(output / shard.name) as folder:
+            summary, example = _label(shard, folder, teacher(), settings)
+            if not summary.labeled:
+                raise DataError(f"{shard.path}: none of {summary.pairs} pairs is usable: {example}")
+            manifest = {"pairs": pairs, "settings": asdict(settings), "summary": summary._asdict()}
+            text = json.dumps(manifest, indent=1) + "\n"
+            (folder / MANIFEST).write_text(text, encoding="utf-8")
+        return summary
+    except DataError as error:
+        return ShardSummary(shard.name, failed=str(error))
 
 
-def refuse_other_settings(
-    shards: Sequence[Shard], output: Path, settings: LabelSettings
-) -> list[str]:
-    """The names of the shards that have labels already.
+def labeled_before(shards: Sequence[Shard], output: Path, settings: LabelSettings) -> set[str]:
+    """The names of the shards that have labels already, be it of pairs that have changed since.
 
     Raises:
         UsageError: they were labeled by another teacher, or with other settings; it names them.
     """
-    return [shard.name for shard in shards if _manifest(shard, output, settings) is not None]
+    return {shard.name for shard in shards if _manifest(shard, output, settings) is not None}
 
 
 def _finished(
@@ -155,7 +162,11 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in settings.items() if k != "teacher"}, **settings["teacher"]}
 
 
-def _label(shard: Shard, folder: Path, teacher: Teacher, settings: LabelSettings) -> ShardSummary:
+def _label(
+    shard: Shard, folder: Path, teacher: Teacher, settings: LabelSettings
+) -> tuple[ShardSummary, str]:
+    """The summary, and an error for example."""
+    example = ""
     counts: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     with (
@@ -166,6 +177,7 @@ def _label(shard: Shard, folder: Path, teacher: Teacher, settings: LabelSettings
             records.write(json.dumps(pair._asdict()) + "\n")
             counts["pairs"] += 1
             if image is None:
+                example = example or str(pair.error)
                 errors[str(pair.error).partition(":")[0]] += 1
                 continue
             add(pair, image)
@@ -174,7 +186,7 @@ def _label(shard: Shard, folder: Path, teacher: Teacher, settings: LabelSettings
             counts["boxes"] += len(pair.boxes)
             counts["without_phrase"] += not pair.phrases
             counts["without_box"] += not pair.boxes
-    return ShardSummary(shard.name, errors=dict(sorted(errors.items())), **counts)
+    return ShardSummary(shard.name, errors=dict(sorted(errors.items())), **counts), example
 
 
 Outcome = tuple[LabeledPair, EncodedImage | None]
@@ -211,6 +223,7 @@ def _with_images(shard: Shard, columns: Columns) -> Iterator[Outcome]:
     """Every pair in order, without labels, with its image where that can be read."""
     seen: set[str] = set()
     for key, record in read_pairs(shard, columns):
+        caption = "" if isinstance(record, RecordError) else record["caption"]
         try:
             if isinstance(record, RecordError):
                 raise record
@@ -219,9 +232,9 @@ def _with_images(shard: Shard, columns: Columns) -> Iterator[Outcome]:
             seen.add(key)
             image = _read_image(record)
         except RecordError as error:
-            yield LabeledPair.failed(key, error.kind, error.what), None
+            yield LabeledPair.failed(key, error.kind, error.what, caption), None
         else:
-            yield LabeledPair(key, record["caption"], 0, 0, [], []), image
+            yield LabeledPair(key, caption, 0, 0, [], []), image
 
 
 def _read_image(record: Record) -> EncodedImage:
@@ -236,7 +249,7 @@ def _read_image(record: Record) -> EncodedImage:
     except MissingImageError as error:
         raise RecordError("missing image file", name, str(error)) from None
     except (UserError, OSError) as error:
-        raise RecordError("unreadable image", name, str(error)) from None
+        raise RecordError("corrupt image", name, str(error)) from None
     suffix = "jpg" if suffix in ("jpeg", "mpo") else suffix
     return EncodedImage(data, suffix, record.get("path"), pixels)
 

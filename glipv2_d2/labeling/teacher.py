@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,12 +13,11 @@ import numpy as np
 from detectron2.structures import Instances
 from omegaconf import OmegaConf
 
-from .. import __version__
 from ..config import apply_overrides, get_config
 from ..data.report import RecordError
 from ..engine.predictor import GroundingPredictor
 from ..errors import ConfigError, PromptError, UserError
-from ..language.noun_phrases import noun_phrase_extractor
+from ..language.noun_phrases import caption_phrases, noun_phrase_extractor
 from ..language.prompt import Prompt
 
 __all__ = ["GroundingTeacher", "LabeledText", "Teacher", "fingerprint"]
@@ -70,9 +70,7 @@ class GroundingTeacher:
         self, predictor: GroundingPredictor, phrases: str, threshold: float, recaption: bool = False
     ):
         if recaption and getattr(predictor.glip, "caption_head", None) is None:
-            raise ConfigError(
-                "--recaption needs a model with a caption_head, and this one has none"
-            )
+            raise ConfigError("captions are written by a model with a caption_head")
         self.predictor = predictor
         self.batch_size = predictor.batch_size
         self.extractor = noun_phrase_extractor(phrases)
@@ -117,7 +115,7 @@ class GroundingTeacher:
     def _prompt(self, caption: str) -> Prompt | RecordError | None:
         """The caption with its phrases; None: it has none; or why it cannot be asked."""
         try:
-            spans = self.extractor(caption)
+            spans = caption_phrases(caption, self.extractor)
             if not spans:
                 return None
             prompt = Prompt.from_caption(caption, [[span] for span in spans])
@@ -142,7 +140,7 @@ def _boxes(found: Instances) -> list[list[Any]]:
     return sorted(boxes, key=lambda box: (-box[5], box[:5]))
 
 
-def fingerprint(config: str, weights: str, overrides: Sequence[str]) -> Mapping[str, str]:
+def fingerprint(config: str, weights: str, overrides: Sequence[str]) -> dict[str, str]:
     """What tells one teacher from another, wherever their files lie; of json's types."""
     cfg = apply_overrides(get_config(config), overrides)
     parts = [OmegaConf.to_container(cfg[key]) for key in ("model", "inference") if key in cfg]
@@ -156,7 +154,7 @@ def fingerprint(config: str, weights: str, overrides: Sequence[str]) -> Mapping[
     return {
         "config": f"{Path(config).name} {hashlib.sha256(text.encode()).hexdigest()[:16]}",
         "weights": f"{Path(weights).name} {digest.hexdigest()[:16]}",
-        "version": __version__,
+        "version": version("glipv2_d2"),
     }
 
 

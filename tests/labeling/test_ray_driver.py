@@ -1,82 +1,73 @@
 """Labeling on a Ray cluster: what a worker does, and with Ray the same bytes as without."""
 
 import json
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from glipv2_d2.errors import UserError, user_message
-from glipv2_d2.labeling.pairs import Columns, Shard, find_shards
+from glipv2_d2.labeling.pairs import Shard, find_shards
 from glipv2_d2.labeling.ray_driver import Worker, label_with_ray
-from glipv2_d2.labeling.shards import LabelSettings, ShardSummary, label_shard
-from glipv2_d2.labeling.teacher import LabeledText
+from glipv2_d2.labeling.shards import ShardSummary, label_shard
+from tests.support.stand_in_teacher import StandIn, contents, settings, write_pairs
 
-SETTINGS = LabelSettings(
-    "webdataset", 0.1, "rules", False, {"config": "a", "weights": "b", "version": "c"}, Columns()
-)
-
-
-class StandIn:
-    """A teacher that finds the first word of a caption in the corner of its image."""
-
-    batch_size = 2
-    made = 0
-
-    def __init__(self):
-        StandIn.made += 1
-
-    def __call__(self, images, captions):
-        return [LabeledText(text, [[0, 1]], [[0, 1.0, 2.0, 30.0, 40.0, 0.5]]) for text in captions]
+SETTINGS = settings()
 
 
 @pytest.fixture
-def pairs(shards):
-    """Two shards, of three pairs and of two."""
-    return find_shards(sorted(map(str, shards.glob("*.tar"))), 100)
+def pairs(tmp_path):
+    """Two shards, of two pairs each."""
+    return find_shards([write_pairs(tmp_path / "in", "csv")], 2)
 
 
 @pytest.fixture
-def output(tmp_path):
+def labels_folder(tmp_path):
     (tmp_path / "labels").mkdir()
     return tmp_path / "labels"
-
-
-def files(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def rows(pairs):
     return [{"shard": json.dumps(shard)} for shard in pairs]
 
 
-def test_a_worker_makes_its_teacher_once_and_labels_what_is_left(pairs, output, monkeypatch):
-    monkeypatch.setattr(StandIn, "made", 0)
-    label_shard(pairs[0], output, StandIn, SETTINGS)
-    worker = Worker(output, StandIn, SETTINGS)
-    assert StandIn.made == 1  # by hand
+def test_a_worker_makes_its_teacher_once_and_labels_what_is_left(pairs, labels_folder):
+    made = []
+
+    def make():
+        made.append(StandIn())
+        return made[-1]
+
+    label_shard(pairs[0], labels_folder, StandIn, SETTINGS)
+    worker = Worker(os.getcwd(), labels_folder, make, SETTINGS)
+    worker(rows(pairs)[0])
+    assert not made  # the shard is done
     replies = [json.loads(worker(row)["reply"]) for row in rows(pairs) * 2]
-    assert [ShardSummary(*reply).labeled for reply in replies] == [3, 2, 3, 2]
-    assert StandIn.made == 2
+    assert [ShardSummary(*reply).labeled for reply in replies] == [2, 2, 2, 2]
+    assert len(made) == 1
 
 
-def test_what_a_user_can_mend_is_a_reply_and_a_bug_is_none(pairs, output):
-    worker = Worker(output / "missing", StandIn, SETTINGS)
+def test_what_a_user_can_mend_is_a_reply_and_a_bug_is_none(pairs, labels_folder):
+    worker = Worker(os.getcwd(), labels_folder / "missing", StandIn, SETTINGS)
     assert "No such file" in json.loads(worker(rows(pairs)[0])["reply"])
     gone = Shard("gone", "gone.tar", 0, 0, 0, 9)
-    assert json.loads(worker(rows([gone])[0])["reply"]) == "there is no file 'gone.tar'"
+    reply = json.loads(
+        Worker(os.getcwd(), labels_folder, StandIn, SETTINGS)(rows([gone])[0])["reply"]
+    )
+    assert ShardSummary(*reply).failed == "there is no file 'gone.tar'"
 
     def make():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Worker(output, make, SETTINGS)(rows(pairs)[0])
+        Worker(os.getcwd(), labels_folder, make, SETTINGS)(rows(pairs)[0])
 
 
-def test_without_ray_the_extra_is_named(pairs, output, monkeypatch):
+def test_without_ray_the_extra_is_named(pairs, labels_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError) as error:
-        next(label_with_ray(pairs, output, StandIn, SETTINGS, workers=2))
+        next(label_with_ray(pairs, labels_folder, StandIn, SETTINGS, workers=2))
     assert "pip install 'glipv2_d2[ray]'" in user_message(error.value)
 
 
@@ -115,36 +106,36 @@ def ray(monkeypatch):
     return asked
 
 
-def test_a_block_is_a_shard(ray, pairs, output):
-    summaries = list(label_with_ray(pairs, output, StandIn, SETTINGS, workers=3))
-    assert [(s.shard, s.labeled) for s in summaries] == [("00000", 3), ("00001", 2)]
+def test_a_block_is_a_shard(ray, pairs, labels_folder):
+    summaries = list(label_with_ray(pairs, labels_folder, StandIn, SETTINGS, workers=3))
+    assert [(s.shard, s.labeled) for s in summaries] == [(pair.name, 2) for pair in pairs]
     assert ray.blocks == 2 and ray.resources == {"num_cpus": 1}
     assert ray.compute == {"min_size": 1, "max_size": 3, "initial_size": 3}
     ray.gpus = 2
-    list(label_with_ray(pairs, output, StandIn, SETTINGS, workers=3))
+    list(label_with_ray(pairs, labels_folder, StandIn, SETTINGS, workers=3))
     assert ray.resources == {"num_gpus": 1}
-    list(label_with_ray(pairs, output, StandIn, SETTINGS, workers=3, device="cpu"))
+    list(label_with_ray(pairs, labels_folder, StandIn, SETTINGS, workers=3, device="cpu"))
     assert ray.resources == {"num_cpus": 1}
-    assert list(label_with_ray([], output, StandIn, SETTINGS, workers=3)) == []
+    assert list(label_with_ray([], labels_folder, StandIn, SETTINGS, workers=3)) == []
 
 
-def test_what_ends_a_run_is_one_line(ray, pairs, output):
+def test_what_ends_a_run_is_one_line(ray, pairs, labels_folder):
     with pytest.raises(UserError, match="No such file"):
-        list(label_with_ray(pairs, output / "missing", StandIn, SETTINGS, workers=1))
+        list(label_with_ray(pairs, labels_folder / "missing", StandIn, SETTINGS, workers=1))
     ray.ends = Timeout("no progress for 1800s")
     with pytest.raises(UserError, match="1800s .*the same command goes on"):
-        list(label_with_ray(pairs, output, StandIn, SETTINGS, workers=1))
+        list(label_with_ray(pairs, labels_folder, StandIn, SETTINGS, workers=1))
 
 
 @pytest.mark.slow
-def test_the_same_bytes_as_without_ray(pairs, output, tmp_path):
+def test_the_same_bytes_as_without_ray(pairs, labels_folder, tmp_path):
     ray = pytest.importorskip("ray", reason="needs the extra 'ray', 600 MB")
     (tmp_path / "serial").mkdir()
     for shard in pairs:
         label_shard(shard, tmp_path / "serial", StandIn, SETTINGS)
     try:
-        found = list(label_with_ray(pairs, output, StandIn, SETTINGS, workers=1))
+        found = list(label_with_ray(pairs, labels_folder, StandIn, SETTINGS, workers=1))
     finally:
         ray.shutdown()
-    assert {summary.shard for summary in found} == {"00000", "00001"}
-    assert files(output) == files(tmp_path / "serial")
+    assert {summary.shard for summary in found} == {pair.name for pair in pairs}
+    assert contents(labels_folder) == contents(tmp_path / "serial")

@@ -79,7 +79,7 @@ def caption_fields(
     for index, (of_phrase, phrase_spans, phrase_scores) in enumerate(zip(boxes, spans, scores)):
         place = f"{where}: bboxes[{index}]"
         try:
-            kept = _boxes_above(of_phrase, phrase_scores, min_score, place)
+            kept = boxes_above(of_phrase, phrase_scores, min_score, place)
             words = to_words(caption, phrase_spans) if kept else None
         except RecordError as error:
             report.annotation(error.kind, error.where, error.what)
@@ -102,7 +102,7 @@ def caption_fields(
     return {"caption": caption, "annotations": annotations}
 
 
-def _boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[tuple[Any, float]]:
+def boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[tuple[Any, float]]:
     """(box, score) of one phrase, or its only box, that score more."""
     if not isinstance(boxes, list):
         raise RecordError("bad box", place, f"{boxes!r:.60} is no list")
