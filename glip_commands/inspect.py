@@ -49,8 +49,6 @@ def inspect(**options: Any) -> int:
     glip inspect my_train --register my_config.py --output output/inspect
     glip inspect export/data.yaml --split val --against export/data.yaml
     glip inspect captions.json --images images --format mdetr
-    glip inspect 'labels/*/pairs.yaml' --format glip_tsv --option min_score=0.1 \\
-        --option min_boxes=0 --changes-from 'labels_before/*/pairs.yaml' --output output/labels
 
     PATH is the file or the unpacked folder of an export: COCO json, YOLO, Pascal VOC, ODVG, and
     those of Roboflow, CVAT (for images), Label Studio (JSON, JSON-MIN) and labelme; with --format
