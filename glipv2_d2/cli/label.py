@@ -61,8 +61,8 @@ def _label_pairs(args: argparse.Namespace) -> int:
     before = labeled_before(shards, args.output, settings)
     if before:
         print(f"{len(before)} of {len(shards)} shards have labels already ({args.output})")
-    make_teacher = partial(
-        _make_teacher,
+    make = partial(
+        load_teacher,
         args.config_file,
         args.weights,
         args.overrides,
@@ -71,9 +71,9 @@ def _label_pairs(args: argparse.Namespace) -> int:
         settings,
     )
     if args.processes is None:
-        found = label_here(shards, args.output, make_teacher, settings)
+        found = label_here(shards, args.output, make, settings)
     else:
-        found = label_in_processes(shards, args.output, make_teacher, settings, args.processes)
+        found = label_in_processes(shards, args.output, make, settings, args.processes)
     return _summary(list(_told(found, shards, before)))
 
 
@@ -88,7 +88,7 @@ def _files(given: Sequence[str]) -> list[str]:
     return files
 
 
-def _make_teacher(
+def load_teacher(
     config: str,
     weights: str,
     overrides: Sequence[str],

@@ -180,16 +180,18 @@ def _serve(
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
     teacher = cache(make_teacher)
-    while True:
-        shard = shards.recv()
-        reply: Reply
-        try:
-            reply = label_shard(shard, output, teacher, settings)
-        except (UserError, OSError) as error:
-            reply = error
-        except Exception:
-            reply = RuntimeError(f"in another process:\n{traceback.format_exc()}")
-        shards.send(reply)
+    with suppress(EOFError, ConnectionError):  # the main process has died
+        while True:
+            shards.send(_reply(shards.recv(), output, teacher, settings))
+
+
+def _reply(shard: Shard, output: Path, teacher: MakeTeacher, settings: LabelSettings) -> Reply:
+    try:
+        return label_shard(shard, output, teacher, settings)
+    except (UserError, OSError) as error:
+        return error
+    except Exception:
+        return RuntimeError(f"in another process:\n{traceback.format_exc()}")
 
 
 def _end_with_parent() -> None:
