@@ -62,8 +62,8 @@ def _label_pairs(args: argparse.Namespace) -> int:
     before = labeled_before(shards, args.output, settings)
     if before:
         print(f"{len(before)} of {len(shards)} shards have labels already ({args.output})")
-    make_teacher = partial(
-        _make_teacher,
+    make = partial(
+        load_teacher,
         args.config_file,
         args.weights,
         args.overrides,
@@ -73,13 +73,11 @@ def _label_pairs(args: argparse.Namespace) -> int:
     )
     if args.ray:
         workers = args.processes or 1
-        found = label_with_ray(
-            shards, args.output, make_teacher, settings, workers, device=args.device
-        )
+        found = label_with_ray(shards, args.output, make, settings, workers, device=args.device)
     elif args.processes is None:
-        found = label_here(shards, args.output, make_teacher, settings)
+        found = label_here(shards, args.output, make, settings)
     else:
-        found = label_in_processes(shards, args.output, make_teacher, settings, args.processes)
+        found = label_in_processes(shards, args.output, make, settings, args.processes)
     return _summary(list(_told(found, shards, before)))
 
 
@@ -94,7 +92,7 @@ def _files(given: Sequence[str]) -> list[str]:
     return files
 
 
-def _make_teacher(
+def load_teacher(
     config: str,
     weights: str,
     overrides: Sequence[str],

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import cache, partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -119,7 +120,7 @@ def _replies(workers: list[_Worker]) -> Iterator[tuple[_Worker, Shard, Reply | N
     """Wait for processes that are ready with their shard, or have died (None)."""
     busy = {worker.connection: worker for worker in workers if worker.shard is not None}
     for ready in connection.wait(list(busy)):
-        worker = busy[ready]  # type: ignore[index]
+        worker = busy[ready]
         shard, worker.shard = worker.shard, None
         assert shard is not None
         try:
@@ -144,7 +145,7 @@ class _Worker:
         settings: LabelSettings,
         number: int,
     ):
-        context = get_context(START_METHOD)
+        context: Any = get_context(START_METHOD)
         self.number = number
         self.shard: Shard | None = None
         self.connection, other = context.Pipe()
@@ -180,16 +181,18 @@ def _serve(
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
     teacher = cache(make_teacher)
-    while True:
-        shard = shards.recv()
-        reply: Reply
-        try:
-            reply = label_shard(shard, output, teacher, settings)
-        except (UserError, OSError) as error:
-            reply = error
-        except Exception:
-            reply = RuntimeError(f"in another process:\n{traceback.format_exc()}")
-        shards.send(reply)
+    with suppress(EOFError, ConnectionError):  # the main process has died
+        while True:
+            shards.send(_reply(shards.recv(), output, teacher, settings))
+
+
+def _reply(shard: Shard, output: Path, teacher: MakeTeacher, settings: LabelSettings) -> Reply:
+    try:
+        return label_shard(shard, output, teacher, settings)
+    except (UserError, OSError) as error:
+        return error
+    except Exception:
+        return RuntimeError(f"in another process:\n{traceback.format_exc()}")
 
 
 def _end_with_parent() -> None:

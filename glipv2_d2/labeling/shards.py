@@ -167,7 +167,7 @@ def _label(
 ) -> tuple[ShardSummary, str]:
     """The summary, and an error for example."""
     example = ""
-    counts: Counter[str] = Counter()
+    counts: dict[str, Any] = Counter()
     errors: Counter[str] = Counter()
     with (
         open(folder / RECORDS, "w", encoding="utf-8") as records,

@@ -109,6 +109,7 @@ def _webdataset(folder: Path) -> Iterator[Add]:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+            tar.getmembers().clear()  # it keeps them, and reads none when it writes
 
         def add(pair: LabeledPair, image: EncodedImage) -> None:
             size = {"height": pair.height, "width": pair.width}
