@@ -76,6 +76,11 @@ DOCS = [
     "nbclient>=0.10",
     "ipykernel>=6.29",
 ]
+# Noun phrases of captions: a part-of-speech tagger whose dictionary is in the wheel (0.6 MB).
+LABELS = ["textblob>=0.18"]
+# glip label --ray, on several machines: 80 MB, 600 MB with what it needs. Older ones have no
+# watchdog on progress.
+RAY = ["ray[data]>=2.60"]
 DEMO = ["scikit-image>=0.22", "scikit-learn>=1.3", "matplotlib>=3.7", "tensorboard>=2.12"]
 
 setup(
@@ -131,10 +136,12 @@ setup(
         "serve": SERVE,
         "video": VIDEO,
         "interop": INTEROP,
+        "labels": LABELS,
+        "ray": RAY,
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
         # DEMO, since the tests render scenes.
-        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SEARCH + SERVE,
+        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SEARCH + SERVE + LABELS,
         "docs": DOCS,
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },

@@ -37,7 +37,9 @@ FORMATS = (
 )
 @click.option("--exemplar-words", default="", help="names that the model was trained with")
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
-@click.option("--phrases", default="rules", help='finds phrases: "rules", "nltk", "spacy", ...')
+@click.option(
+    "--phrases", default="rules", help='finds phrases: "rules", "textblob", "nltk", "spacy"'
+)
 @click.option("--output", required=True, help="folder for pictures and detections.json")
 @click.option(
     "--format", "formats", default="", callback=listed(str, *FORMATS), metavar="NAME[,NAME]...",

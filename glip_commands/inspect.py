@@ -21,6 +21,9 @@ from glip_commands.command import PackageCommand, run
     "--against", metavar="NAME|PATH", help="a data set that must not have the same images"
 )
 @click.option(
+    "--changes-from", metavar="NAME|PATH", help="other labels of the same captions, to compare with"
+)
+@click.option(
     "--option",
     "options",
     multiple=True,
@@ -54,7 +57,9 @@ def inspect(**options: Any) -> int:
     It reads and checks every record (fields, boxes inside their image, spans inside their caption,
     files that exist), counts, draws samples with the phrases in the colors of their boxes, and
     prints the prompts with the tokens of each phrase as the model gets them in training and in
-    tests. The exit status is 0 if all is well, 1 if something had to be left out or is doubtful, 2
-    if nothing can be read.
+    tests. Of captions it also tells how many have no box, their phrases and, of pseudo labels, the
+    scores, with histograms and a table in the folder of --output; --changes-from tells the boxes
+    that were gained, lost and moved. The exit status is 0 if all is well, 1 if something had to be
+    left out or is doubtful, 2 if nothing can be read.
     """
     return run("inspect", options)

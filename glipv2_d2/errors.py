@@ -53,10 +53,12 @@ _EXTRAS = {
     "onnxscript": "export",
     "openvino": "export",
     "open_clip": "clip",
+    "ray": "ray",
     "skimage": "demo",
     "sklearn": "demo",
     "supervision": "video",
     "tensorboard": "demo",
+    "textblob": "labels",
     "trackers": "video",
     "uvicorn": "serve",
 }

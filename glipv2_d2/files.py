@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-__all__ = ["give_usual_mode", "remove_leftovers", "whole_file"]
+__all__ = ["give_usual_mode", "remove_leftovers", "whole_file", "whole_folder"]
 
 
 @contextmanager
@@ -40,6 +42,41 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     except BaseException:
         os.unlink(file.name)
         raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder whose files are there all together or not at all, whatever happens meanwhile.
+
+    The folder that is yielded is empty. One at `path` is replaced in the end. A kill leaves an
+    unfinished one, which the next that is made for `path` removes; only one process makes it.
+
+    Raises:
+        OSError: the folder above cannot be written, or is full; nothing is left behind.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        shutil.rmtree(leftover)
+    outer = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    aside = outer / path.name
+    try:
+        aside.mkdir()
+        yield aside
+        for file in (outer, aside, *aside.rglob("*")):  # as in `whole_file`
+            _to_disk(file)
+        if path.exists():
+            os.rename(path, outer / "old")
+        os.rename(aside, path)
+        _to_disk(path.parent)
+    finally:
+        shutil.rmtree(outer)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers(folder: str | Path) -> list[str]:

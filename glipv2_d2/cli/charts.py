@@ -1,4 +1,4 @@
-"""Line charts as pictures."""
+"""Line charts and histograms as pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from ..files import whole_file
@@ -48,6 +49,32 @@ def draw_lines(
         axes.set_xticks(list(ticks), list(ticks.values()))
     axes.grid(alpha=0.3)
     axes.legend()
+    _save(figure, path)
+
+
+def draw_histograms(path: str | Path, values: Mapping[str, Sequence[float]]) -> None:
+    """Draw a histogram of each list of values, side by side, into a PNG.
+
+    Args:
+        values: what is counted -> the values; whole numbers have a bar each, scores from 0 to 1
+            are counted in twentieths.
+    """
+    figure = Figure(figsize=(5.5 * len(values), 4))
+    for axes, (name, numbers) in zip(
+        figure.subplots(1, len(values), squeeze=False)[0], values.items()
+    ):
+        whole = all(number == int(number) for number in numbers)
+        edges = np.arange(max(numbers) + 2) - 0.5 if whole else np.linspace(0, 1, 21)
+        axes.hist(numbers, edges, rwidth=0.9)
+        axes.set(xlabel=name, ylabel="number")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        if whole:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
     figure.tight_layout()
     with whole_file(path) as file:
         figure.savefig(file, format="png", dpi=110)

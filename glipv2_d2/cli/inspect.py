@@ -22,6 +22,7 @@ from ..data import (
     register_detection_dataset,
     register_grounding_dataset,
 )
+from ..data.caption_boxes import label_changes, label_lines
 from ..data.same_images import same_images
 from ..data.samplers import UNUSABLE
 from ..data.survey import DataSurvey, survey
@@ -34,6 +35,8 @@ from .inspection import (
     draw_record,
     evaluation_prompts,
     training_prompt,
+    write_changes,
+    write_labels,
 )
 
 Record = dict[str, Any]
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     found = survey(name, tokenizer=tokenizer, **options)
     if args.against is not None:
         _compare(found, survey(_registered(args.against)))
-    lines = found.lines() + _show(found, tokenizer, args)
+    lines = found.lines() + _labels(found, args, reader_options) + _show(found, tokenizer, args)
     print("\n".join(lines))
     if args.output is not None:
         text = "\n".join(lines) + "\n"
@@ -104,6 +107,25 @@ def _compare(found: DataSurvey, other: DataSurvey) -> None:
         )
 
 
+def _labels(found: DataSurvey, args: argparse.Namespace, options: Mapping[str, Any]) -> list[str]:
+    """The boxes of captions, and what changed from another set of labels."""
+    if args.output is not None:
+        args.output.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    captions = [record for record in found.usable if "caption" in record]
+    if captions and found.annotated:
+        lines += label_lines(captions)
+        lines += write_labels(captions, args.output) if args.output is not None else []
+    if args.changes_from is not None:
+        other = _registered(args.changes_from, args.images, args.format, args.split, options)
+        before = survey(other, max_records=args.max_records)
+        changes = label_changes(before.usable, found.usable)
+        lines += changes.lines()
+        if args.output is not None:
+            lines += write_changes(changes, args.output, args.samples)
+    return lines
+
+
 def _option(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
@@ -116,8 +138,6 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _show(found: DataSurvey, tokenizer: PromptTokenizer, args: argparse.Namespace) -> list[str]:
     """Pictures of some records, and their prompts in words."""
-    if args.output is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
     names = detection_classes(found.name) or ()
     random.seed(args.seed)
     # Rather records with something to see.

@@ -1,165 +1,149 @@
-"""`glip label`: find boxes for a data set of questions, and write them as MDETR's json."""
+"""`glip label`: find boxes for image-text pairs, or for a data set of questions."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
+import glob
 import os
-import runpy
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from functools import partial
 
-from detectron2.data import MetadataCatalog
-
-from ..config import resolve_config
-from ..data.datasets.mdetr import IMAGE_KEYS
-from ..data.loading import load_records
-from ..data.report import Record
-from ..engine.labeling import ImageLabels, label_questions, most_given_answer, without_mask
+from ..engine.asked import check_fraction
 from ..engine.predictor import GroundingPredictor
 from ..errors import DataError, UsageError
-from ..files import whole_file
+from ..labeling.drivers import label_here, label_in_processes
+from ..labeling.pairs import Shard, find_shards
+from ..labeling.ray_driver import label_with_ray
+from ..labeling.shards import LabelSettings, ShardSummary, labeled_before
+from ..labeling.teacher import GroundingTeacher, fingerprint
 from ..language.noun_phrases import noun_phrase_extractor
-from ..language.prompt import MASK
-from ..sources import stamp
+from . import label_questions
 from .detection.command import stoppable
-from .detection.journal import Journal
+
+_OF_PAIRS = ("recaption", "columns", "image_root", "rows", "processes", "ray")
 
 
 @stoppable
 def run(args: argparse.Namespace) -> int:
-    """Label and write."""
-    if args.output.suffix != ".json":
-        raise UsageError(f"--output is a .json file, got '{args.output}'")
-    extractor = noun_phrase_extractor(args.phrases)
-    images = _questions(args)
-    predictor = GroundingPredictor.from_config(
+    """Label and write: pairs if there is a `--format`, else questions."""
+    given = args.given
+    args.overrides = [word for word in given if "=" in word and not os.path.exists(word)]
+    args.given = [word for word in given if word not in args.overrides]
+    if not args.given:
+        raise UsageError(f"nothing is given to label, only values for the config: {given[0]}")
+    others = ("register",) if args.format is not None else _OF_PAIRS
+    if unused := [name for name in others if getattr(args, name)]:
+        kind = "questions, which have no --format" if args.format else "pairs, with a --format"
+        raise UsageError(f"--{unused[0].replace('_', '-')} is for {kind}")
+    return label_questions.run(args) if args.format is None else _label_pairs(args)
+
+
+def _label_pairs(args: argparse.Namespace) -> int:
+    columns = args.columns or ("path", "caption")
+    if len(columns) != 2:
+        raise UsageError(f"--columns are two, IMAGE,CAPTION, got {','.join(columns)}")
+    threshold = 0.1 if args.threshold is None else args.threshold
+    check_fraction("--threshold", threshold)
+    noun_phrase_extractor(args.phrases)("a dog")  # one that is not installed is refused now
+    shards = find_shards(_files(args.given), args.rows or 1000, args.image_root or "")
+    settings = LabelSettings(
+        format=args.format,
+        threshold=threshold,
+        phrases=args.phrases,
+        recaption=args.recaption,
+        teacher=fingerprint(args.config_file, args.weights, args.overrides),
+        columns=list(columns),
+    )
+    args.output.mkdir(parents=True, exist_ok=True)
+    before = labeled_before(shards, args.output, settings)
+    if before:
+        print(f"{len(before)} of {len(shards)} shards have labels already ({args.output})")
+    make = partial(
+        load_teacher,
         args.config_file,
         args.weights,
-        device=args.device,
-        batch_size=args.batch_size,
-        score_threshold=args.threshold,
-        overrides=args.overrides,
+        args.overrides,
+        args.device,
+        args.batch_size,
+        settings,
     )
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    settings = _settings(args, images)
-    journal = Journal(args.output.with_suffix(".jsonl"), settings)
-    if journal.other_settings:
-        changed = ", ".join(journal.other_settings)
-        print(f"{journal.path} is of a run with another {changed}: every image is done anew")
-    done = {file: ImageLabels(**entry["image"]) for file, entry in journal.entries.items()}
-    if done:
-        print(f"{len(done)} of {len(images)} images are done already ({journal.path})")
-    left = [file for file in images if file not in done]
-    found = label_questions(predictor, [images[f] for f in left], extractor, args.threshold)
-    with journal:
-        for file, labels in zip(left, found):
-            done[file] = labels
-            error = next((text for text in labels.boxes if isinstance(text, str)), None)
-            journal.add({"file": file, "image": labels._asdict(), "error": error})
-            if error is not None:
-                print(f"failed: {file}: {error}", file=sys.stderr, flush=True)
-            if len(done) % 100 == 0 or len(done) == len(images):
-                print(f"[{len(done)}/{len(images)}] images", flush=True)
-    content = _mdetr_json(images, done, args.name)
-    with whole_file(args.output, "w") as output:
-        json.dump({"pseudo_labels": settings, **content}, output)
-    return _summary(args.output, journal.path, content, sum(map(len, images.values())))
+    if args.ray:
+        workers = args.processes or 1
+        found = label_with_ray(shards, args.output, make, settings, workers, device=args.device)
+    elif args.processes is None:
+        found = label_here(shards, args.output, make, settings)
+    else:
+        found = label_in_processes(shards, args.output, make, settings, args.processes)
+    return _summary(list(_told(found, shards, before)))
 
 
-def _questions(args: argparse.Namespace) -> dict[str, list[Record]]:
-    """The questions about each image, by its file.
-
-    Raises:
-        DataError: the data set is not there, or not one of questions with answers.
-    """
-    if args.register is not None:
-        runpy.run_path(args.register)
-    images: dict[str, list[Record]] = {}
-    answered = 0
-    for record in load_records(args.name):
-        if record.get("task") != "question":
-            raise DataError(
-                f"data set {args.name!r} is not one of questions, which are what is labeled: image "
-                f"{record['image_id']!r} has none"
-            )
-        answered += bool(most_given_answer(record))
-        images.setdefault(record["file_name"], []).append(record)
-    if not answered:
-        raise DataError(
-            f"no question of data set {args.name!r} has an answer, and boxes are found for both: "
-            "take the part that is trained on"
-        )
-    return images
+def _files(given: Sequence[str]) -> list[str]:
+    """The files, and those of patterns."""
+    files = []
+    for word in given:
+        found = [word] if os.path.exists(word) else sorted(glob.glob(word))
+        if not found:
+            raise DataError(f"there is no file {word!r}")
+        files += found
+    return files
 
 
-def _settings(args: argparse.Namespace, images: Mapping[str, list[Record]]) -> dict[str, Any]:
-    """What the labels depend on, besides the images."""
-    asked = [
-        [record["image_id"], without_mask(record), most_given_answer(record)]
-        for records in images.values()
-        for record in records
-    ]
-    return {
-        "dataset": args.name,
-        "questions": hashlib.sha256(json.dumps(asked).encode()).hexdigest(),
-        "phrases": args.phrases,
-        "threshold": args.threshold,
-        "config": [args.config_file, stamp(resolve_config(args.config_file))],
-        "overrides": list(args.overrides),
-        "weights": [args.weights, stamp(args.weights)],
+def load_teacher(
+    config: str,
+    weights: str,
+    overrides: Sequence[str],
+    device: str,
+    batch_size: int,
+    settings: LabelSettings,
+) -> GroundingTeacher:
+    predictor = GroundingPredictor.from_config(
+        config, weights, device=device, batch_size=batch_size, overrides=overrides
+    )
+    return GroundingTeacher(predictor, settings.phrases, settings.threshold, settings.recaption)
+
+
+def _told(
+    found: Iterator[ShardSummary], shards: Sequence[Shard], before: set[str]
+) -> Iterator[ShardSummary]:
+    """The summaries, with a line for each."""
+    start, new, pairs = time.monotonic(), 0, 0
+    for done, summary in enumerate(found, 1):
+        if summary.failed is not None:
+            print(f"failed: {summary.shard}: {summary.failed}", file=sys.stderr, flush=True)
+        line = f"[{done}/{len(shards)}] {summary.shard}: {summary.labeled} of {summary.pairs} pairs"
+        if summary.shard not in before:
+            new, pairs = new + 1, pairs + summary.pairs
+            seconds = time.monotonic() - start
+            left = timedelta(seconds=round(seconds / new * (len(shards) - done)))
+            line += f", {pairs / seconds:.1f} pairs/s, {left} left"
+        print(line, flush=True)
+        yield summary
+
+
+def _summary(found: Sequence[ShardSummary]) -> int:
+    """Say what all shards have together; returns the exit status."""
+    done = [summary for summary in found if summary.failed is None]
+    total = {
+        name: sum(getattr(summary, name) for summary in done)
+        for name in ("pairs", "labeled", "phrases", "boxes", "without_phrase", "without_box")
     }
-
-
-def _mdetr_json(
-    images: Mapping[str, list[Record]], labels: Mapping[str, ImageLabels], name: str
-) -> dict[str, list[Any]]:
-    """The questions that could be labeled, with the boxes that were found."""
-    root = MetadataCatalog.get(name).get("image_root", "")
-    entries: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for file, records in images.items():
-        of_image = labels[file]
-        for record, boxes in zip(records, of_image.boxes):
-            if isinstance(boxes, str):
-                continue
-            folder = root if isinstance(root, str) else root[record["data_source"]]
-            entry = {
-                "id": record["image_id"],
-                "file_name": os.path.relpath(file, folder) if folder else file,
-                "height": of_image.height,
-                "width": of_image.width,
-                "caption": f"{without_mask(record)} {MASK}",
-            }
-            entries.append(entry | {key: record[key] for key in IMAGE_KEYS if key in record})
-            for box in boxes:
-                number = {"id": len(annotations) + 1, "image_id": record["image_id"]}
-                annotations.append({**number, **box})
-    return {"images": entries, "annotations": annotations}
-
-
-def _summary(output: Path, journal: Path, content: Mapping[str, list[Any]], asked: int) -> int:
-    """Say how many questions got boxes; returns the exit status."""
-    captions = {entry["id"]: entry["caption"] for entry in content["images"]}
-    with_boxes, with_answer = set(), set()
-    for box in content["annotations"]:
-        with_boxes.add(box["image_id"])
-        if any(end == len(captions[box["image_id"]]) for _, end in box["tokens_positive"]):
-            with_answer.add(box["image_id"])
     print(
-        f"{output}: {len(captions)} questions, {len(with_boxes)} with boxes "
-        f"({len(content['annotations'])}), {len(with_answer)} with a box of the answer"
+        f"{total['labeled']} of {total['pairs']} pairs labeled: {total['phrases']} phrases, "
+        f"{total['boxes']} boxes; {total['without_phrase']} captions without a phrase, "
+        f"{total['without_box']} images without a box"
     )
-    failed = asked - len(captions)
+    errors = sum((Counter(summary.errors) for summary in done), Counter())
+    for kind, count in errors.most_common():
+        print(f"{count} x {kind} (named in records.jsonl)", file=sys.stderr)
+    failed = [summary.shard for summary in found if summary.failed is not None]
     if failed:
         print(
-            f"{failed} of {asked} questions could not be labeled and are not in the file (the same "
-            "command tries them again)",
+            f"{len(failed)} of {len(found)} shards failed (the same command tries them again): "
+            f"{', '.join(failed)}",
             file=sys.stderr,
         )
-        return 1
-    journal.unlink()
-    return 0
+    return 1 if failed else 0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from typing import Any, TypeVar, overload
 
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..errors import DataError
 from .datasets.phrase_classes import number_phrases
 from .report import Record, RecordError, Report, reported
 
@@ -73,6 +78,46 @@ class RecordIndex(LazySequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         with reported(self.source) as report:
             yield from self.usable(report)
+
+
+class JoinedRecords(RecordIndex):
+    """The records of several files in one row; those of a second file may have the same ids.
+
+    Args:
+        source: for messages, as a pattern of the files.
+        parts: the records of each.
+    """
+
+    def __init__(self, source: str, parts: Sequence[Sequence[Record]]):
+        self.source = source
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+        self.has_captions = all(map(has_captions, parts))
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def read(self, index: int, report: Report) -> Record:
+        number = int(np.searchsorted(self.ends, index, side="right"))
+        part = self.parts[number]
+        index -= int(self.ends[number]) - len(part)
+        record = part.read(index, report) if isinstance(part, RecordIndex) else part[index]
+        return {**record, "image_id": f"{number}:{record['image_id']}"}
+
+
+def of_several_files(load: Callable[..., Sequence[Record]]) -> Callable[..., Sequence[Record]]:
+    """The reader of a format that takes a pattern of files, too: `"labels/*/pairs.yaml"`."""
+
+    @wraps(load)
+    def read(path: str, *args: Any, **options: Any) -> Sequence[Record]:
+        if not glob.has_magic(path) or os.path.exists(path):
+            return load(path, *args, **options)
+        files = sorted(glob.glob(path))
+        if not files:
+            raise DataError(f"there is no annotation file {path!r}")
+        return JoinedRecords(path, [load(file, *args, **options) for file in files])
+
+    return read
 
 
 def has_captions(records: Sequence[Record]) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from fvcore.common.registry import Registry
@@ -29,9 +29,9 @@ def noun_phrase_extractor(backend: str) -> Extractor:
     """The registered extractor of this name.
 
     Args:
-        backend: `"rules"` (word lists, needs nothing), `"nltk"`, `"spacy"`, or one registered by
-            the user. The latter two raise MissingPackageError where the library or its data is
-            not installed.
+        backend: `"rules"` (word lists, needs nothing), `"textblob"` (needs the extra `labels`),
+            `"nltk"`, `"spacy"`, or one registered by the user. `"nltk"` and `"spacy"` raise
+            MissingPackageError where the library or its data is not installed.
 
     Raises:
         UsageError: there is none of this name.
@@ -51,6 +51,32 @@ def question_phrases(question: str, extractor: Extractor) -> list[Span]:
     return [span for span in extractor(question) if not _ASKED_FOR.search(question[: span[0]])]
 
 
+def caption_phrases(caption: str, extractor: Extractor) -> list[Span]:
+    """The phrases of a web caption that may name something in the image, 20 at most.
+
+    Left out are addresses, names of files and hashtags, phrases of nothing but stop words, numbers
+    and words of the web ("stock photo", "best price", "Monday"), as OWLv2 (Appendix A.2) leaves
+    out generic words, and those after the 20th, as VESL (of CLOC) does.
+    """
+    # A comma: what stands before and after it is no one phrase.
+    words_only = _NO_WORDS.sub(lambda match: ",".ljust(len(match.group())), caption)
+    spans = [_without_place(caption, *span) for span in extractor(words_only)]
+    return [span for span in spans if not _says_nothing(caption[slice(*span)])][:MOST_PHRASES]
+
+
+def _without_place(caption: str, start: int, end: int) -> Span:
+    """The span of "star" for "star left", which taggers take for one, before "of the ring"."""
+    words = caption[start:end].rsplit(maxsplit=1)
+    if len(words) == 2 and words[1].lower() in lists.PLACES and _OF.match(caption, end):
+        return start, start + len(words[0])
+    return start, end
+
+
+def _says_nothing(phrase: str) -> bool:
+    words = [match.group().lower().removesuffix("'s") for match in WORD.finditer(phrase)]
+    return all(word in lists.GENERIC or _is_number(word) for word in words)
+
+
 def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor]:
     """Decorator of 0.1; `NOUN_PHRASE_EXTRACTORS.register()` takes the function's name instead."""
     warnings.warn(
@@ -68,6 +94,12 @@ def register_noun_phrase_extractor(name: str) -> Callable[[Extractor], Extractor
     return register
 
 
+MOST_PHRASES = 20  # of a caption that is labeled
+_NO_WORDS = re.compile(
+    r"https?://\S+|www\.\S+|[#@]\w+|\S+@\S+|\S+\.(?:com|org|net|html?|jpe?g|png|gif|webp)\b",
+    re.IGNORECASE,
+)
+_OF = re.compile(r"\s+of\b", re.IGNORECASE)
 # Before the noun that a question asks for: "what [color]", "which [room]", "what kind of [animal]".
 _ASKED_FOR = re.compile(r"\b(?:what|which)\s+(?:(?:kind|type|sort)s?\s+of\s+)?$", re.IGNORECASE)
 _ADVERB = re.compile(r"\w{3,}ly$")
@@ -151,37 +183,83 @@ def _is_number(word: str) -> bool:
 
 
 @NOUN_PHRASE_EXTRACTORS.register()
+def textblob(caption: str) -> list[Span]:
+    """GLIP's grammar on the part-of-speech tags of TextBlob, whose dictionary comes with it."""
+    from textblob.en import lexicon, parser
+
+    tokens = list(WORD.finditer(caption))
+    tagged = parser.find_tags([token.group().lower() for token in tokens])
+    # The parser leaves these rules out: with them "a green cross" has no verb.
+    tagged = lexicon.context.apply([list(pair) for pair in tagged])
+    return _chunks(caption, [token.span() for token in tokens], [tag for _, tag in tagged])
+
+
+@NOUN_PHRASE_EXTRACTORS.register()
 def nltk(caption: str) -> list[Span]:
-    """Determiner, adjectives and nouns by NLTK's part-of-speech tags, as the official GLIP does."""
+    """GLIP's grammar on NLTK's tokens and part-of-speech tags, as the official GLIP finds phrases.
+
+    Of `find_noun_phrases` and `remove_punctuation` in its `engine/predictor_glip.py` it differs in
+    what is kept: places in the caption instead of texts, no determiner, and no phrase that goes
+    on behind a "|" or a dash.
+    """
+    split, tag = _nltk_tools()
+    # GLIP writes the caption in small letters first; the places of some would move ("İ").
+    small = "".join(c.lower() if len(c.lower()) == 1 else c for c in caption)
+    ranges = split(small)
+    tags = [name for _, name in tag([small[start:end] for start, end in ranges])]
+    chunks = _chunks(caption, ranges, tags)
+    return [_without_punctuation(caption, span) for span in chunks]
+
+
+def _chunks(caption: str, ranges: Sequence[Span], tags: Sequence[str]) -> list[Span]:
+    """The phrases of GLIP's grammar `<DT>?<JJ.*>*<NN.*>+`, without the determiner.
+
+    Args:
+        ranges: of each token the characters.
+        tags: of each token the part of speech, of the Penn Treebank's.
+    """
+    letters = ""
+    for (start, end), tag in zip(ranges, tags):
+        # Both taggers take "|" and the like for nouns.
+        is_word = any(map(str.isalnum, caption[start:end]))
+        letters += tag[0] if is_word and tag[:2] in ("JJ", "NN") else " "
+    found = re.finditer("J*N+", letters)
+    return [(ranges[match.start()][0], ranges[match.end() - 1][1]) for match in found]
+
+
+def _without_punctuation(caption: str, span: Span) -> Span:
+    """The span without the stop or the quotes that NLTK leaves at a word."""
+    words = [match.span() for match in re.finditer(r"\w+", caption[span[0] : span[1]])]
+    return span[0] + words[0][0], span[0] + words[-1][1]
+
+
+@lru_cache(maxsize=1)
+def _nltk_tools() -> tuple[Callable[[str], list[Span]], Callable]:
+    """(caption -> the characters of each token, tokens -> (token, tag)), loaded once."""
     try:
-        import nltk
-        from nltk.tokenize import NLTKWordTokenizer
+        from nltk.tag import PerceptronTagger
+        from nltk.tokenize import NLTKWordTokenizer, PunktTokenizer
     except ImportError as error:
         raise MissingPackageError(
             "the noun-phrase extractor 'nltk' needs NLTK: pip install nltk, or use 'rules'"
         ) from error
-    ranges = list(NLTKWordTokenizer().span_tokenize(caption))
     try:
-        tagged = nltk.pos_tag([caption[start:end] for start, end in ranges])
+        sentences, tagger = PunktTokenizer(), PerceptronTagger()
     except LookupError as error:
         raise MissingPackageError(
-            "NLTK lacks its tagger: python -m nltk.downloader averaged_perceptron_tagger_eng"
+            "NLTK lacks its data: python -m nltk.downloader punkt_tab "
+            "averaged_perceptron_tagger_eng, or use 'rules' or 'textblob', which need none"
         ) from error
-    spans: list[Span] = []
-    run: list[int] = []
-    # A sentinel closes the last run; a run counts if it ends with a noun.
-    for index, (_, tag) in enumerate([*tagged, ("", "END")]):
-        if tag.startswith("NN") or (tag.startswith("JJ") and not _has_noun(run, tagged)):
-            run.append(index)
-            continue
-        if _has_noun(run, tagged):
-            spans.append((ranges[run[0]][0], ranges[run[-1]][1]))
-        run = []
-    return spans
+    words = NLTKWordTokenizer()
 
+    def split(caption: str) -> list[Span]:
+        return [
+            (start + first, start + last)
+            for start, end in sentences.span_tokenize(caption)
+            for first, last in words.span_tokenize(caption[start:end])
+        ]
 
-def _has_noun(run: list[int], tagged: list[tuple[str, str]]) -> bool:
-    return any(tagged[i][1].startswith("NN") for i in run)
+    return split, tagger.tag
 
 
 @NOUN_PHRASE_EXTRACTORS.register()

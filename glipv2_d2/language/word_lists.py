@@ -68,6 +68,35 @@ COLLECTIVES = _words(
     "basket box bag can loaf team bouquet jar tray bucket pot sheet"
 )
 
+# A phrase of these alone names nothing that has a place in the image: besides stop words those of
+# pictures, of shops and pages in the web, and of time.
+GENERIC = (
+    BREAKS
+    | DETERMINERS
+    | PLACES
+    | QUANTITIES
+    | _words(
+        "image images photo photos photograph photographs photography photographer picture "
+        "pictures pic pics shot shots snapshot view views closeup close-up portrait portraits "
+        "illustration illustrations vector vectors graphic graphics clipart thumbnail screenshot "
+        "mockup template templates design designs background backgrounds scene scenes stock video "
+        "videos footage gif jpg jpeg png svg pdf hd 4k resolution copyright credit credits "
+        "source caption description "
+        "price prices sale sales offer offers discount deal deals shipping delivery free new best "
+        "top quality brand collection collections item items product products size order buy "
+        "available online wholesale review reviews easy great perfect "
+        "website web www http https com blog link click download uploads upload email hashtag "
+        "facebook instagram twitter youtube pinterest tumblr shutterstock "
+        "idea ideas tip tips guide tutorial recipe recipes example examples information details "
+        "time times day days week month year years morning afternoon evening night today tomorrow "
+        "yesterday summer autumn winter season weekend monday tuesday wednesday thursday friday "
+        "saturday sunday january february april may june july august september october "
+        "november december moment moments "
+        "thing things way ways part parts place places style name names fact reason story fun love "
+        "life beauty group pair bunch set"
+    )
+)
+
 # -ing words that are things; all others count as verbs.
 ING_NOUNS = _words(
     "building ceiling clothing ring earring string king wing swing railing painting drawing "

@@ -116,6 +116,37 @@ def test_a_test_set_without_annotations(annotated, capsys):
     assert "test: 1 prompts" in printed and "training, a" not in printed
 
 
+def test_pseudo_labels_and_what_changed(caption_tsv, capsys):
+    rows = (caption_tsv.parent / "labels.tsv").read_text().splitlines()
+    rows[0] = rows[0].replace("0.6", "0.06")
+    (caption_tsv.parent / "now.tsv").write_text("".join(row + "\n" for row in rows))
+    (caption_tsv.parent / "now.yaml").write_text("img: images.tsv\nlabel: now.tsv\n")
+    labels = [str(caption_tsv.parent / "now.yaml"), "--format", "glip_tsv"]
+    for option in ("min_score=0.3", "min_boxes=0"):
+        labels += ["--option", option]
+    output = caption_tsv.parent / "out"
+    more = ["--changes-from", str(caption_tsv), "--output", str(output)]
+    main(["inspect", *labels, *more, "--samples", "2"])
+    printed = capsys.readouterr().out
+    assert (
+        "captions without a box: 0 of 4 (0.0%); phrases with boxes per caption: 1 to 2" in printed
+    )
+    assert (
+        "different phrases: 3, 2 of them with a single box; most boxes: 'caterpillar' 4" in printed
+    )
+    assert "scores: 0.40 to 0.99, median 0.85; above 0.1: 6 boxes, 4 captions; 0.3: 6" in printed
+    assert "changes: 4 captions are in both sets, 1 with another label; 0 only in this" in printed
+    assert "boxes: 6 kept, 0 moved, 0 gained, 1 lost\nmost lost: 'green leaf' 1\n" in printed
+    table = (output / "phrases.csv").read_text().splitlines()
+    assert table[:2] == ["phrase,captions,boxes,mean score", "caterpillar,3,4,0.675"]
+    assert (output / "changes.csv").read_text().splitlines()[:2] == [
+        "phrase,kept,moved,gained,lost",
+        "green leaf,1,0,0,1",
+    ]
+    with Image.open(output / "labels.png") as histograms, Image.open(output / "changes.png") as two:
+        assert histograms.width > 2 * histograms.height and two.width == 990  # 2 x 480 and margins
+
+
 def test_a_registered_name(annotated, capsys):
     (annotated / "my.py").write_text(
         "from detectron2.data.datasets import register_coco_instances\n"

@@ -1,143 +1,88 @@
-"""`glip label`, from a registered data set of questions to records that are trained on."""
+"""`glip label` of image-text pairs, from files to files that are trained on."""
 
 import json
+import sys
 
 import pytest
 
 from glip_commands.main import main
-from glipv2_d2.cli import label
-from glipv2_d2.data import GroundingDatasetMapper, load_records, register_grounding_dataset
-from tests.support.data_fixtures import HEIGHT, WIDTH
+from tests.support.stand_in_teacher import contents, write_pairs
 
 CONFIG = "tests/support/tiny_detect.py"
-QUESTIONS = [
-    ("what color is the star?", "red"),
-    ("is there a ring?", "yes"),
-    ("why?", "blue"),
-    ("are they playing?", "no"),
-]
 
 
 @pytest.fixture
-def questions(images, tmp_path):
-    """write(fields of every entry) registers "questions": two about each of two images."""
+def run_pairs(tiny_weights, tmp_path):
+    """run(files and options) into `out`; options are added to those of a tiny teacher."""
 
-    def write(**fields):
-        entries = [
-            {
-                "id": 50 + i,
-                "file_name": f"{i // 2}.png",
-                "height": HEIGHT,
-                "width": WIDTH,
-                "caption": text,
-                "task": "question",
-                "question_id": 50 + i,
-                "answers": {answer: 1.0},
-                **fields,
-            }
-            for i, (text, answer) in enumerate(QUESTIONS)
-        ]
-        path = tmp_path / "questions.json"
-        path.write_text(json.dumps({"images": entries, "annotations": []}))
-        register_grounding_dataset("questions", str(path), str(images))
+    def _run(*arguments, output=tmp_path / "out"):
+        model = ["--config-file", CONFIG, "--weights", str(tiny_weights), "--format", "tsv"]
+        return main(["label", *map(str, arguments), *model, "--output", str(output)])
 
-    return write
-
-
-@pytest.fixture
-def run_label(tiny_weights, tmp_path):
-    output = tmp_path / "out" / "labels.json"
-
-    def _run(name="questions", *options, output=output):
-        arguments = ["--config-file", CONFIG, "--weights", str(tiny_weights)]
-        return main(["label", name, *arguments, "--output", str(output), *options])
-
-    _run.output = output
     return _run
 
 
-def test_labels_are_read_as_questions_with_and_without_known_boxes(
-    questions, run_label, images, tokenizer, capsys
-):
-    questions()
-    assert run_label("questions", "--threshold", "0.0", "--batch-size", "2") == 0
-    content = json.loads(run_label.output.read_text())
-    boxes = len(content["annotations"])
-    assert f"4 questions, 3 with boxes ({boxes}), 2 with a box of the answer" in (
-        capsys.readouterr().out
-    )
-    assert content["pseudo_labels"]["threshold"] == 0.0
-    assert [path.name for path in run_label.output.parent.iterdir()] == ["labels.json"]
-
-    register_grounding_dataset("labels", str(run_label.output), str(images))
-    records = load_records("labels")
-    assert [r["caption"] for r in records] == [f"{text} [MASK]" for text, _ in QUESTIONS]
-    assert [r["answers"] for r in records] == [{answer: 1.0} for _, answer in QUESTIONS]
-    assert all(r["question_id"] == r["image_id"] and r["task"] == "question" for r in records)
-    mapper = GroundingDatasetMapper(is_train=True, augmentations=[], tokenizer=tokenizer)
-    inputs = [mapper(record) for record in records]
-    assert ["instances" in x for x in inputs] == [True, True, True, False]
-    assert len(inputs[0]["instances"]) == len(records[0]["annotations"])
-    assert {"star", "[MASK]"} & set(inputs[0]["prompt"].names)
-
-
-def test_a_run_goes_on_where_it_was_stopped(questions, run_label, monkeypatch, capsys):
-    questions()
-    whole = label.label_questions
-
-    def stopped(*arguments):
-        yield next(whole(*arguments))
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(label, "label_questions", stopped)
-        assert run_label() == 130
-    assert not run_label.output.exists() and "the same command goes on" in capsys.readouterr().err
-
-    def rest(predictor, images, *more):
-        assert [of_image[0]["image_id"] for of_image in images] == [52]
-        return whole(predictor, images, *more)
-
-    monkeypatch.setattr(label, "label_questions", rest)
-    assert run_label() == 0
-    resumed = json.loads(run_label.output.read_text())
-    assert "1 of 2 images are done already" in capsys.readouterr().out
-    monkeypatch.setattr(label, "label_questions", whole)
-    assert run_label() == 0
-    assert json.loads(run_label.output.read_text()) == resumed
+def test_pairs_become_labels_and_the_same_command_goes_on(run_pairs, tmp_path, capsys):
+    table = write_pairs(tmp_path / "in", "csv")
+    write_pairs(tmp_path / "in", "tar")
+    (tmp_path / "in/1.jpg").write_bytes(b"no picture")
+    (tmp_path / "in/0.jpg").unlink()
+    arguments = (table, tmp_path / "in/*.tar", "--rows", "2", "--batch-size", "2")
+    assert run_pairs(*arguments) == 1
+    told = capsys.readouterr()
+    assert "failed: pairs-00000: " in told.err and "none of 2 pairs is usable" in told.err
+    assert "1 of 3 shards failed (the same command tries them again): pairs-00000" in told.err
+    assert "[3/3] pairs: 4 of 4 pairs" in told.out and "6 of 6 pairs labeled: " in told.out
+    assert "2 captions without a phrase" not in told.out.splitlines()[0]
+    first = contents(tmp_path / "out")
+    write_pairs(tmp_path / "in", "csv")
+    assert run_pairs(*arguments) == 0
+    assert "2 of 3 shards have labels already" in capsys.readouterr().out
+    after = contents(tmp_path / "out")
+    assert first.items() < after.items()
+    manifest = json.loads(after["pairs/manifest.json"])
+    assert manifest["settings"]["threshold"] == 0.1
+    assert manifest["settings"]["teacher"]["weights"].startswith("tiny.safetensors ")
+    assert run_pairs(*arguments, "inference.min_size=32") == 2
+    assert "was labeled with config 'tiny_detect.py " in capsys.readouterr().err
 
 
-def test_an_image_that_cannot_be_read_is_left_out_and_tried_again(
-    questions, run_label, images, capsys
-):
-    questions()
-    picture = (images / "1.png").read_bytes()
-    (images / "1.png").write_bytes(b"no picture")
-    assert run_label() == 1
-    assert len(json.loads(run_label.output.read_text())["images"]) == 2
-    error = capsys.readouterr().err
-    assert "failed: " in error and "2 of 4 questions could not be labeled" in error
-    (images / "1.png").write_bytes(picture)
-    assert run_label() == 0
-    assert len(json.loads(run_label.output.read_text())["images"]) == 4
+def test_several_processes_are_one_command(run_pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("glipv2_d2.labeling.drivers.START_METHOD", "fork")
+    table = write_pairs(tmp_path / "in", "csv")
+    assert run_pairs(table, "--rows", "2") == 0
+    assert run_pairs(table, "--rows", "2", "--processes", "2", output=tmp_path / "two") == 0
+    assert contents(tmp_path / "two") == contents(tmp_path / "out")
+
+
+def test_ray_is_an_extra(run_pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run_pairs(write_pairs(tmp_path / "in", "csv"), "--ray") == 2
+    assert "pip install 'glipv2_d2[ray]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("fields", "options", "message"),
+    ("options", "message"),
     [
-        ({"task": "caption"}, (), "not one of questions"),
-        ({"answers": {}}, (), "no question of data set 'questions' has an answer"),
-        ({}, ("--phrases", "mine"), "unknown noun-phrase extractor 'mine'"),
-        ({}, ("--threshold", "5"), "score_threshold must be a number in"),
-        ({}, ("--output", "labels.txt"), "--output is a .json file"),
+        (["gone.csv"], "there is no file 'gone.csv'"),
+        (["a=b"], "nothing is given to label"),
+        (["setup.py"], "'setup.py' holds no pairs that are known by its name"),
+        (["setup.py", "--register", "a.py"], "--register is for questions"),
+        (["setup.py", "--columns", "a"], "--columns are two, IMAGE,CAPTION, got a"),
+        (["setup.py", "--threshold", "7"], "--threshold must be a number in"),
+        (["setup.py", "--phrases", "mine"], "unknown noun-phrase extractor 'mine'"),
     ],
 )
-def test_refused(fields, options, message, questions, run_label, capsys):
-    questions(**fields)
-    assert run_label("questions", *options) == 2
+def test_refused(options, message, run_pairs, capsys, tmp_path):
+    assert run_pairs(*options) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_data_set(run_label, capsys):
-    assert run_label("nowhere") == 2
-    assert "no data set named 'nowhere'" in capsys.readouterr().err
+def test_options_of_pairs_are_refused_for_questions(tiny_weights, capsys, tmp_path):
+    model = ["--config-file", CONFIG, "--weights", str(tiny_weights)]
+    for options in (["--rows", "3"], ["--processes", "2"], ["--recaption"]):
+        arguments = ["label", "name", *model, "--output", str(tmp_path / "a.json"), *options]
+        assert main(arguments) == 2
+        assert f"{options[0]} is for pairs, with a --format" in capsys.readouterr().err

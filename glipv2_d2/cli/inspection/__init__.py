@@ -1,6 +1,7 @@
 """Looking at a data set before training on it: pictures and prompts."""
 
 from .drawing import contact_sheet, draw_record
+from .labels import write_changes, write_labels
 from .prompts import describe_prompt, evaluation_prompts, training_prompt
 
 __all__ = [
@@ -9,4 +10,6 @@ __all__ = [
     "draw_record",
     "evaluation_prompts",
     "training_prompt",
+    "write_changes",
+    "write_labels",
 ]

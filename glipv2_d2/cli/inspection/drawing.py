@@ -92,9 +92,9 @@ def contact_sheet(
 
 
 def _caption_words(record: Record) -> tuple[list[_Word], list[tuple[str, Color]]]:
-    """The caption in words, and (number of the phrase, color) for each annotation.
+    """The caption in words, and (label, color) for each annotation.
 
-    The numbers are those of the phrases in a training prompt.
+    The label is the number of the phrase in a training prompt, and the score if there is one.
     """
     caption = record["caption"]
     annotations = record.get("annotations", ())
@@ -102,7 +102,10 @@ def _caption_words(record: Record) -> tuple[list[_Word], list[tuple[str, Color]]
     keys = sorted(set(of_box))
     colors = {key: COLORS[k % len(COLORS)] for k, key in enumerate(keys)}
     numbers = {key: str(k) for k, key in enumerate(keys)}
-    labels = [(numbers[key], colors[key]) for key in of_box]
+    labels = [
+        (numbers[key] + (f" {a['score']:.2f}" if "score" in a else ""), colors[key])
+        for key, a in zip(of_box, annotations)
+    ]
     shortest_first = sorted(keys, key=lambda key: sum(b - a for a, b in key))
     edges = {0, len(caption), *(edge for key in keys for span in key for edge in span)}
     edges |= {i for i, char in enumerate(caption) if char.isspace()}

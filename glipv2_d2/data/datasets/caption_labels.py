@@ -46,7 +46,7 @@ def label_size(label: Record, where: str) -> tuple[int, int] | None:
 def caption_fields(
     label: Record, caption: Any, where: str, report: Report, min_score: float, min_boxes: int
 ) -> Record:
-    """The fields `caption` and `annotations` (with `spans`) of a pseudo-labeled caption.
+    """The fields `caption` and `annotations` (with `spans`, `score`) of a pseudo-labeled caption.
 
     Args:
         label: `bboxes` (xyxy), `scores` and `tokens_positive` (character spans), one entry
@@ -79,7 +79,7 @@ def caption_fields(
     for index, (of_phrase, phrase_spans, phrase_scores) in enumerate(zip(boxes, spans, scores)):
         place = f"{where}: bboxes[{index}]"
         try:
-            kept = _boxes_above(of_phrase, phrase_scores, min_score, place)
+            kept = boxes_above(of_phrase, phrase_scores, min_score, place)
             words = to_words(caption, phrase_spans) if kept else None
         except RecordError as error:
             report.annotation(error.kind, error.where, error.what)
@@ -87,8 +87,14 @@ def caption_fields(
             report.annotation("bad span", place, f"tokens_positive: {error}")
         else:
             annotations += [
-                {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, "spans": words}
-                for box in kept
+                {
+                    "bbox": box,
+                    "bbox_mode": BoxMode.XYXY_ABS,
+                    "iscrowd": 0,
+                    "spans": words,
+                    "score": score,
+                }
+                for box, score in kept
             ]
     if len(annotations) < min_boxes:
         what = f"{len(annotations)} boxes are left, {min_boxes} are asked for (min_boxes)"
@@ -96,8 +102,8 @@ def caption_fields(
     return {"caption": caption, "annotations": annotations}
 
 
-def _boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[Any]:
-    """The boxes of one phrase, or its only box, that score more."""
+def boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[tuple[Any, float]]:
+    """(box, score) of one phrase, or its only box, that score more."""
     if not isinstance(boxes, list):
         raise RecordError("bad box", place, f"{boxes!r:.60} is no list")
     values = [scores]
@@ -111,4 +117,4 @@ def _boxes_above(boxes: Any, scores: Any, min_score: float, place: str) -> list[
         raise RecordError("lists of different lengths", place, what)
     if not all(isinstance(score, (int, float)) for score in values):
         raise RecordError("bad score", place, f"the score {scores!r:.60} is no number")
-    return [box for box, score in zip(boxes, values) if score > min_score]
+    return [(box, score) for box, score in zip(boxes, values) if score > min_score]

@@ -15,9 +15,10 @@ import numpy as np
 import yaml
 from detectron2.structures import BoxMode
 
-from ...errors import DataError
+from ...errors import DataError, ImageReadError
 from ..containers import TSV, ImageSource, read_row, row_offsets
 from ..entries import json_objects
+from ..images import record_image_size
 from ..reader import RecordIndex
 from ..report import Record, RecordError, Report
 from .caption_labels import caption_fields, label_size, parse_label
@@ -31,7 +32,8 @@ class GlipTsvRecords(RecordIndex):
     """Records of a GLIP TSV: captions with pseudo boxes, or detection labels.
 
     Args:
-        yaml_file: names `img` and `label` (TSV), optionally `hw` (TSV with the image sizes),
+        yaml_file: names `img` and `label` (TSV), optionally `hw` (TSV with the image sizes,
+            which are else read from the images where a label does not say them),
             `linelist` (a text file with the rows to use, one number a line; a row may occur several
             times), `imageid2idx` (json from a label's `img_id` to its image row, where several
             labels share an image), and for detection labels `labelmap` or `jsondict` (json from
@@ -86,6 +88,18 @@ class GlipTsvRecords(RecordIndex):
     def __len__(self) -> int:
         return len(self.labels) if self.rows is None else len(self.rows)
 
+    def key(self, index: int) -> str:
+        """The first column of a label row, for people."""
+        return self._label_row(index)[0].decode("utf-8", "replace")
+
+    def label_bytes(self, index: int) -> bytes:
+        """A label row as it is in the file."""
+        return b"\t".join(self._label_row(index))
+
+    def _label_row(self, index: int) -> list[bytes]:
+        row = index if self.rows is None else int(self.rows[index])
+        return self.labels.read(row, f"{self.labels.path}: row {row}")
+
     def read(self, index: int, report: Report) -> Record:
         row = index if self.rows is None else int(self.rows[index])
         where = f"{self.labels.path}: row {row}"
@@ -95,7 +109,8 @@ class GlipTsvRecords(RecordIndex):
         key = columns[0].decode("utf-8", "replace")
         where = f"{where} ({key})"
         label = parse_label(columns[-1], where)
-        record = {**self._image(row, key, label, where), **self._size(row, label, where)}
+        record = self._image(row, key, label, where)
+        record |= self._size(record, row, label, where)
         if isinstance(label, dict) and "caption" in label:
             text, scores, boxes = label["caption"], self.min_score, self.min_boxes
             return {**record, **caption_fields(label, text, where, report, scores, boxes)}
@@ -120,12 +135,16 @@ class GlipTsvRecords(RecordIndex):
             "image_source": source,
         }
 
-    def _size(self, row: int, label: Any, where: str) -> Record:
+    def _size(self, record: Record, row: int, label: Any, where: str) -> Record:
         size = label_size(label, where) if isinstance(label, dict) else None
-        if size is None:
-            if self.sizes is None:
-                what = "the label has no 'img_h' and 'img_w', and the yaml names no 'hw'"
-                raise RecordError("missing field", where, what)
+        if size is not None:
+            return {"height": size[0], "width": size[1]}
+        if self.sizes is None:
+            try:
+                size = record_image_size(record)
+            except (ImageReadError, DataError) as error:
+                raise RecordError("corrupt image", where, str(error)) from None
+        else:
             text = self.sizes.read(row, where)[-1]
             try:
                 size = _parse_size(text.decode("utf-8"))

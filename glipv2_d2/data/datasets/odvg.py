@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from ..containers import read_bytes, row_offsets
 from ..entries import field_of, file_name_problem, id_problem, json_objects
 from ..reader import RecordIndex
 from ..report import Record, RecordError, Report, reported
+from .caption_labels import boxes_above
 from .coco_like import load_json, set_vocabulary
 
 
@@ -28,6 +30,7 @@ def load_odvg(
     report: Report | None = None,
     label_map: str | Mapping[str, str] | None = None,
     lazy: bool = False,
+    min_score: float = 0.5,
 ) -> list[Record] | RecordIndex:
     """Records of an ODVG jsonl.
 
@@ -46,6 +49,8 @@ def load_odvg(
             path is relative); without it the names are those that the lines give to their labels.
         lazy: keep offsets only and read a line when it is asked for (files of many millions of
             lines); detection lines need `label_map` then.
+        min_score: pseudo boxes must score more (GLIP: 0.5): those of regions with a `score`, a
+            number or one for each box. A caption that has had some and has none left is left out.
 
     Raises:
         DataError: the file or the label map is missing or unreadable.
@@ -56,7 +61,7 @@ def load_odvg(
         if not lazy:
             lines = list(_parsed(json_file, report))
             names = _names_of_lines([line for _, line in lines]) if names is None else names
-        index = OdvgRecords(json_file, image_root, names, lines)
+        index = OdvgRecords(json_file, image_root, names, lines, min_score)
         if names and dataset_name is not None:
             ids = {label: class_id for label, (class_id, _) in index.classes.items()}
             set_vocabulary(dataset_name, [n for _, n in index.classes.values()], ids, json_file)
@@ -70,6 +75,7 @@ class OdvgRecords(RecordIndex):
         json_file, image_root: see `load_odvg`.
         names: label -> class name; None: not known.
         lines: (number from 1, parsed line); None: they are read when they are asked for.
+        min_score: see `load_odvg`.
 
     Attributes:
         classes: label -> (contiguous class id, name), in the order of the labels.
@@ -81,8 +87,10 @@ class OdvgRecords(RecordIndex):
         image_root: str,
         names: Mapping[int, str] | None,
         lines: Sequence[tuple[int, Record]] | None,
+        min_score: float = 0.5,
     ):
         self.source = json_file
+        self.min_score = min_score
         self.image_root = image_root
         self.classes = {k: (i, name) for i, (k, name) in enumerate(sorted((names or {}).items()))}
         for label, (_, name) in self.classes.items():
@@ -119,7 +127,7 @@ class OdvgRecords(RecordIndex):
         if len(kinds) != 1:
             what = f"a line has either 'detection' or 'grounding', this one has {kinds or 'none'}"
             raise RecordError("neither or both kinds", where, what)
-        read = self._detection if kinds == ["detection"] else _grounding
+        read = self._detection if kinds == ["detection"] else self._grounding
         return {
             "file_name": os.path.join(self.image_root, line["filename"]),
             "height": line["height"],
@@ -148,6 +156,34 @@ class OdvgRecords(RecordIndex):
             else:
                 result.append(_box(instance.get("bbox"), category_id=known[0]))
         return {"annotations": result}
+
+    def _grounding(self, grounding: Record, where: str, report: Report) -> Record:
+        caption: Any = grounding.get("caption")
+        if not isinstance(caption, str) or not caption.strip():
+            raise RecordError("empty caption", where, "grounding.caption is missing or empty")
+        if not_utf8(caption):
+            raise RecordError("caption not UTF-8", where, "grounding.caption is not UTF-8")
+        result: list[Record] = []
+        screened = False
+        regions = field_of(grounding, "regions", list, where)
+        place = f"{where}: grounding.regions"
+        for index, region in json_objects(regions, place, report.annotation):
+            spot = f"{place}[{index}]"
+            try:
+                spans = _spans(region, caption, spot)
+                boxes, scores = _boxes(region, spot), region.get("score", math.inf)
+                kept = boxes_above(boxes, scores, self.min_score, spot)
+            except RecordError as error:
+                report.annotation(error.kind, error.where, error.what)
+                continue
+            screened |= len(kept) < len(boxes)
+            for box, score in kept:
+                known = {"score": score} if "score" in region else {}
+                result.append(_box(box, spans=spans, **known))
+        if screened and not result:
+            what = f"no box scores more than {self.min_score} (min_score)"
+            raise RecordError("too few boxes", where, what, fault=False)
+        return {"caption": caption, "annotations": result}
 
 
 def _read_label_map(
@@ -210,32 +246,23 @@ def _names_of_lines(lines: list[Record]) -> dict[int, str]:
     return names
 
 
-def _grounding(grounding: Record, where: str, report: Report) -> Record:
-    caption: Any = grounding.get("caption")
-    if not isinstance(caption, str) or not caption.strip():
-        raise RecordError("empty caption", where, "grounding.caption is missing or empty")
-    if not_utf8(caption):
-        raise RecordError("caption not UTF-8", where, "grounding.caption is not UTF-8")
-    result: list[Record] = []
-    regions = field_of(grounding, "regions", list, where)
-    for index, region in json_objects(regions, f"{where}: grounding.regions", report.annotation):
-        place = f"{where}: grounding.regions[{index}]"
-        phrases = region.get("phrase", "")
-        phrases = phrases if isinstance(phrases, list) else [phrases]
-        spans = region.get("tokens_positive")
-        if not spans:
-            spans = [find_phrase(caption, str(phrase)) for phrase in phrases]
-            if None in spans:
-                what = f"the field 'phrase' {region.get('phrase')!r} does not occur in the caption"
-                report.annotation("phrase not in caption", place, f"{what} {caption[:60]!r}")
-                continue
-        boxes = region.get("bbox")
-        if not isinstance(boxes, list) or not boxes:
-            report.annotation("bad box", place, "the field 'bbox' is missing or empty")
-            continue
-        for box in boxes if isinstance(boxes[0], list) else [boxes]:
-            result.append(_box(box, spans=spans))
-    return {"caption": caption, "annotations": result}
+def _spans(region: Record, caption: str, where: str) -> Any:
+    if region.get("tokens_positive"):
+        return region["tokens_positive"]
+    phrases = region.get("phrase", "")
+    phrases = phrases if isinstance(phrases, list) else [phrases]
+    spans = [find_phrase(caption, str(phrase)) for phrase in phrases]
+    if None in spans:
+        what = f"the field 'phrase' {region.get('phrase')!r} does not occur in the caption"
+        raise RecordError("phrase not in caption", where, f"{what} {caption[:60]!r}")
+    return spans
+
+
+def _boxes(region: Record, where: str) -> list[Any]:
+    boxes = region.get("bbox")
+    if not isinstance(boxes, list) or not boxes:
+        raise RecordError("bad box", where, "the field 'bbox' is missing or empty")
+    return boxes if isinstance(boxes[0], list) else [boxes]
 
 
 def _box(box: Any, **fields: Any) -> Record:

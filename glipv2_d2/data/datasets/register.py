@@ -9,7 +9,7 @@ from detectron2.data import MetadataCatalog
 from fvcore.common.registry import Registry
 
 from ...errors import DataError, UsageError
-from ..reader import Reader
+from ..reader import Reader, of_several_files
 from .absent_names import load_absent_names, load_saco_json
 from .coco_captions import load_coco_captions, load_karpathy_json
 from .coco_like import load_coco_style_json
@@ -45,8 +45,8 @@ class FormatRegistry(Registry):
 GROUNDING_FORMATS = FormatRegistry("grounding data format")
 GROUNDING_FORMATS.register("mdetr")(load_mdetr_json)
 GROUNDING_FORMATS.register("mdetr_images")(load_mdetr_images)
-GROUNDING_FORMATS.register("odvg")(load_odvg)
-GROUNDING_FORMATS.register("glip_tsv")(GlipTsvRecords)
+GROUNDING_FORMATS.register("odvg")(of_several_files(load_odvg))
+GROUNDING_FORMATS.register("glip_tsv")(of_several_files(GlipTsvRecords))
 GROUNDING_FORMATS.register("webdataset")(TarRecords)
 GROUNDING_FORMATS.register("vqa")(load_vqa_json)
 GROUNDING_FORMATS.register("gqa")(load_gqa_json)
@@ -74,8 +74,8 @@ def register_grounding_dataset(
     Args:
         name: for `DatasetCatalog` and the `datasets` of a configuration.
         json_file: the annotations: MDETR's json, an ODVG jsonl, the yaml of a GLIP TSV, the tar
-            shards as a pattern (`"shards/*.tar"`), COCO's or Karpathy's captions, or a file of
-            questions.
+            shards; of these three several as a pattern (`"shards/*.tar"`); COCO's or Karpathy's
+            captions, or a file of questions.
         image_root: the folder of the images, or one per `data_source`; not used by formats
             whose containers hold the images.
         format: a key of `GROUNDING_FORMATS`.

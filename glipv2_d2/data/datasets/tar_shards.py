@@ -54,13 +54,15 @@ class TarRecords(RecordIndex):
         report: takes damaged shards; one of its own by default, which is logged.
         min_score, min_boxes: see `GlipTsvRecords`; pairs without labels can be read with
             `min_boxes=0`.
+        caption: the field of the json that has the caption.
+        most_damaged: the share of all bytes that may lie behind a damage.
 
     A shard that is damaged or cut off is one problem (`damaged shard`); its samples before that
     place are used.
 
     Raises:
-        DataError: there is no shard, one is compressed, or more than a fifth of the bytes of all
-            lies behind a damage.
+        DataError: there is no shard, one is compressed, or more than `most_damaged` of the bytes
+            of all lie behind a damage.
     """
 
     def __init__(
@@ -72,14 +74,17 @@ class TarRecords(RecordIndex):
         report: Report | None = None,
         min_score: float = 0.5,
         min_boxes: int = 1,
+        caption: str = "caption",
+        most_damaged: float = MOST_UNUSABLE,
     ):
         self.paths = paths = list(_expand([shards] if isinstance(shards, str) else shards))
         folder = os.path.dirname(paths[0])
         self.source = paths[0] if len(paths) == 1 else os.path.join(folder, "*")
         self.min_score = min_score
         self.min_boxes = min_boxes
+        self.caption = caption
         with reported(self.source, report) as report:
-            indices = _sound_indices(paths, report)
+            indices = _sound_indices(paths, report, most_damaged)
         self.entries = np.concatenate(indices)
         self.starts = np.cumsum([0] + [len(index) for index in indices])
         text, size = "%d samples in %d tar shards, %.1f MiB of index", self.entries.nbytes / 2**20
@@ -88,19 +93,24 @@ class TarRecords(RecordIndex):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def key(self, index: int) -> str:
+        """The name of a sample, for people."""
+        return self.entries[index]["key"].decode("utf-8", "replace")
+
     def read(self, index: int, report: Report) -> Record:
         entry = self.entries[index]
         path = self.paths[int(np.searchsorted(self.starts, index, side="right")) - 1]
-        key = entry["key"].decode("utf-8", "replace")
+        key = self.key(index)
         where = f"{path}: sample {key!r}"
         if entry["again"]:
-            raise RecordError("duplicate id", where, "an earlier sample has this name")
+            what = "an earlier sample has this name; the members of one must follow each other"
+            raise RecordError("duplicate id", where, what)
         if not entry["image"]:
             raise RecordError("no image", where, "the sample has no image member")
         label = parse_label(_member(path, entry, "json", where) or b"{}", where)
         if not isinstance(label, dict):
             raise RecordError("bad label", where, "the json is no object")
-        caption = label.get("caption")
+        caption = label.get(self.caption)
         if caption is None:
             try:
                 caption = _member(path, entry, "text", where).decode("utf-8").strip()
@@ -150,7 +160,7 @@ def _expand(patterns: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def _sound_indices(paths: list[str], report: Report) -> list[np.ndarray]:
+def _sound_indices(paths: list[str], report: Report, most_damaged: float) -> list[np.ndarray]:
     """The index of each shard; what is damaged goes to the report."""
     indices, sizes, lost = [], 0, 0
     for path in paths:
@@ -164,10 +174,10 @@ def _sound_indices(paths: list[str], report: Report) -> list[np.ndarray]:
             report.record(
                 "damaged shard", f"{path}: byte {end}", what if end else "it is no tar file"
             )
-    if lost > MOST_UNUSABLE * sizes:
+    if lost > most_damaged * sizes:
         raise DataError(
             f"{lost / sizes:.0%} of the bytes of {len(paths)} tar shards lie behind a damage, more "
-            f"than {MOST_UNUSABLE:.0%} stop the run: {report.summary()}. Get the shards again"
+            f"than {most_damaged:.0%} stop the run: {report.summary()}. Get the shards again"
         )
     return indices
 

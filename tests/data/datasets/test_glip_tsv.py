@@ -136,7 +136,7 @@ def bad_label(path, row, data):
     [
         (b"{", "row 1 .img1.: the label is no valid json"),
         (b'{"caption": "a \xe9"}', "row 1 .img1.: the label is not UTF-8"),
-        (b'"text"', "has no 'img_h'"),
+        (b'"text"', "neither a caption nor a list of objects"),
         (json.dumps(caption_label(" ", [], [], [])).encode(), "'caption' is empty"),
         (
             json.dumps(caption_label(CAPTION, BOXES, SPANS[:1], [0.9, 0.9])).encode(),

@@ -16,10 +16,10 @@ from detectron2.structures import Instances, pairwise_iou
 
 from ..data.images import check_image_size, read_record_image
 from ..data.report import Record
+from ..engine.predictor import GroundingPredictor
 from ..errors import UserError
 from ..language.noun_phrases import Extractor, question_phrases
 from ..language.prompt import MASK, Prompt
-from .predictor import GroundingPredictor
 
 __all__ = ["ImageLabels", "label_questions", "most_given_answer", "without_mask"]
 

@@ -8,7 +8,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from glipv2_d2.engine.labeling import label_questions, most_given_answer
+from glipv2_d2.labeling.questions import label_questions, most_given_answer
 from glipv2_d2.language.noun_phrases import rules
 
 STAR, OTHER, RING = (10, 10, 30, 30), (50, 10, 70, 30), (40, 30, 60, 50)
