@@ -56,8 +56,8 @@ def test_what_a_card_states_about_its_file(card):
         tensors = [file.get_tensor(name) for name in file.keys()]
         notes = file.metadata()
     values = sum(tensor.numel() for tensor in tensors)
-    (dtype,) = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
-    assert facts["tensors"] == f"{len(tensors)}, {values:,} values, {dtype}"
+    dtypes = " and ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}))
+    assert facts["tensors"] == f"{len(tensors)}, {values:,} values, {dtypes}"
     assert facts["config"] == f"`{notes['config']}`" and resolve_config(notes["config"])
 
 

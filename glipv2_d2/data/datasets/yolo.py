@@ -259,8 +259,13 @@ def _entries(content: dict[str, Any], split: str) -> list[str]:
 
 def _images_of_split(path: str, content: dict[str, Any], split: str) -> list[str]:
     entries = _entries(content, split)
+    if not entries and {"img", "label"} <= content.keys():
+        raise DataError(
+            f"{path} is of GLIP's TSV files, not of YOLO: say so, the format 'glip_tsv'"
+        )
     if not entries:
-        raise DataError(f"{path}: there is no {split!r}, only {', '.join(splits_of_yaml(path))}")
+        splits = ", ".join(splits_of_yaml(path)) or "nothing to train or test on"
+        raise DataError(f"{path}: there is no {split!r}, only {splits}")
     result: dict[str, None] = {}
     for entry in entries:
         places = _places(entry, path, content)

@@ -99,7 +99,8 @@ def test_names_are_texts_whatever_yaml_takes_them_for(tmp_path):
     [
         ("train: images/train\nnames: [bolt]\nnc: 3\n", "'nc' is 3, but 'names' has 1 names"),
         ("train: images/train\nnames: bolt\n", "'names' must be a list"),
-        ("names: [bolt, nut]\n", "there is no 'train', only "),
+        ("names: [bolt, nut]\n", "there is no 'train', only nothing to train or test on"),
+        ("img: a.tsv\nlabel: b.tsv\n", "of GLIP's TSV files.*'glip_tsv'"),
         ("train: images/other\nnames: [bolt]\n", "there is no 'images/other'; looked for /"),
         ("train: [unclosed\n", "is no YAML that can be read"),
     ],
