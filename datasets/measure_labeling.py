@@ -18,6 +18,7 @@ from pathlib import Path
 
 from glipv2_d2.cli.label import load_teacher
 from glipv2_d2.data.datasets.coco_like import load_json
+from glipv2_d2.errors import command
 from glipv2_d2.labeling.drivers import label_here, label_in_processes
 from glipv2_d2.labeling.pairs import find_shards
 from glipv2_d2.labeling.shards import LabelSettings
@@ -106,6 +107,7 @@ def _given(teacher: Timed) -> Timed:
     return teacher
 
 
+@command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="glip_scenes")

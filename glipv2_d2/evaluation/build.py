@@ -38,6 +38,8 @@ _OF_TYPE = {
     "lvis": "LVISFederatedEvaluator",
     "phrasecut": "PhraseCutEvaluator",
     "refexp": "RefExpEvaluator",
+    "region_classification": "RegionClassificationEvaluator",
+    "region_retrieval": "RegionRetrievalEvaluator",
     "vqa": "VQAEvaluator",
 }
 

@@ -187,7 +187,7 @@ def test_any_embedder_can_be_evaluated():
 
 
 def test_is_chosen_by_the_type_of_a_data_set():
-    MetadataCatalog.get("sentences").set(evaluator_type="RegionRetrievalEvaluator")
+    MetadataCatalog.get("sentences").set(evaluator_type="region_retrieval")
     assert isinstance(build_evaluator("sentences", distributed=False), RegionRetrievalEvaluator)
 
 
