@@ -140,7 +140,7 @@ async def add_image(request: Request) -> dict[str, Any]:
 )  # fmt: skip
 async def detect(request: Request) -> dict[str, Any]:
     """Find what words name: boxes, and masks where the model has them."""
-    what, image, known = await _asked(request, schemas.AskedDetections, "prompt")
+    what, image, known = await _asked(request, schemas.AskedDetections, "prompt", "negatives")
     return known | await _service(request).detect(image, what)
 
 
@@ -189,11 +189,11 @@ class _Asked(NamedTuple):
     known: dict[str, Any]
 
 
-async def _asked(request: Request, kind: type[schemas.AskedImage], text: str = "") -> _Asked:
-    """What is asked, of which image; `text` is the field that may be too long."""
+async def _asked(request: Request, kind: type[schemas.AskedImage], *texts: str) -> _Asked:
+    """What is asked, of which image; `texts` are the fields that may be too long."""
     service, served = _service(request), request.app.state.served
     what, data = await read_body(request, kind)
-    if text:
+    for text in texts:
         check_text(text, getattr(what, text), served.limits)
     if [what.image_id, what.url, data].count(None) != 2:
         raise HTTPException(422, "give one image: an upload, or the image_id of one that is kept")

@@ -27,6 +27,7 @@ class AskedDetections(_Asked):
 
     prompt: str | list[str] = Field(description='"cat, dog", "a [kite] above a [dog]", or names')
     kind: Literal["auto", "classes", "caption"] = Field("auto", description="of a text")
+    negatives: str | list[str] = Field("", description="what is not sought, but taken for it")
     merge_iou: float | None = Field(None, gt=0, le=1, description="as `glip detect --merge-iou`")
 
 
@@ -40,6 +41,7 @@ class AskedCaption(_Asked):
     """A caption of an image."""
 
     beginning: str = Field("", description="the caption goes on from it")
+    beam_size: int | None = Field(None, ge=1, le=20, description="1: greedy; none: the model's")
 
 
 class Mask(BaseModel):

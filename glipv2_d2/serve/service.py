@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -103,9 +104,7 @@ class Service:
 
     async def caption(self, image: EncodedImage, asked: AskedCaption) -> dict[str, Any]:
         """A caption; see `records.caption`."""
-        make = partial(
-            to_caption, self._predictor, asked.beginning, 1, None, asked.threshold, asked.masks
-        )
+        make = partial(_to_caption, self._predictor, asked)
         return await self._ask(image, make, records.caption)
 
     async def labels(self, asked: AskedLabels) -> bytes:
@@ -195,7 +194,15 @@ def _to_detect(predictor: GroundingPredictor, asked: AskedDetections) -> Request
     prompt: PromptLike = asked.prompt
     if isinstance(prompt, str):
         prompt = read_prompt(prompt, asked.kind, predictor.phrases)
-    return to_detect(predictor, prompt, 1, asked.threshold, asked.merge_iou, asked.masks)
+    wishes = (asked.threshold, asked.merge_iou, asked.masks)
+    return to_detect(predictor, prompt, 1, *wishes, asked.negatives)
+
+
+def _to_caption(predictor: GroundingPredictor, asked: AskedCaption) -> Request:
+    decoding = None
+    if asked.beam_size is not None and (heads := predictor.glip.heads_of(WritingHead)):
+        decoding = replace(heads[0].decoding, beam_size=asked.beam_size)
+    return to_caption(predictor, asked.beginning, 1, decoding, asked.threshold, asked.masks)
 
 
 def _ask_together(items: list[tuple]) -> list[Callable[[], dict[str, Any]]]:

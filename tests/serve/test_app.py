@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,33 @@ def test_an_upload_and_a_question_in_one_call(serving_predictor):
     expected = serving_predictor(pixels(2), ["cat", "dog"], score_threshold=0.6)[0]
     assert len(found["detections"]) == len(expected) < len(again["detections"])
     assert alone["caption"] == serving_predictor.caption(pixels(2))[0].caption
+
+
+def test_negatives_and_the_size_of_the_beam(serving_predictor):
+    async def talk(client):
+        image = await post(
+            client, "/v1/images", content=png(1), headers={"Content-Type": "image/png"}
+        )
+        asked = {"image_id": image["image_id"]}
+        found = await post(
+            client, "/v1/detect", json={**asked, "prompt": NAMES[:1], "negatives": NAMES[1:]}
+        )
+        written = [
+            await post(client, "/v1/caption", json={**asked, "beam_size": size}) for size in (1, 3)
+        ]
+        return found, written
+
+    found, written = asking(serving_predictor, talk)
+    image = serving_predictor.set_image(pixels(1))
+    expected = image.predict(NAMES[:1], negatives=NAMES[1:])
+    same(found["detections"], expected)
+    assert len(expected) < len(image.predict(NAMES[:1]))
+    head = serving_predictor.model.caption_head
+    for size, caption in zip((1, 3), written):
+        alone = image.caption(decoding=replace(head.decoding, beam_size=size))
+        assert caption["caption"] == alone.caption
+        assert caption["caption_score"] == round(alone.score, 4)
+    assert written[0]["caption_score"] != written[1]["caption_score"]
 
 
 def test_of_many_at_once_each_gets_its_own_answer(serving_predictor):
