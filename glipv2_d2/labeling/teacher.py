@@ -156,8 +156,3 @@ def fingerprint(config: str, weights: str, overrides: Sequence[str]) -> dict[str
         "weights": f"{Path(weights).name} {digest.hexdigest()[:16]}",
         "version": version("glipv2_d2"),
     }
-
-
-def _name(part: Any) -> str:
-    """Of what json does not know: a class or function of the config."""
-    return getattr(part, "__qualname__", str(part))

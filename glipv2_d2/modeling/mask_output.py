@@ -6,6 +6,7 @@ steps, with Detectron2's structure for the small masks that a head predicts, ROI
 """
 
 import os
+import sys
 
 import torch
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -73,5 +74,7 @@ def _check_memory(count: int, height: int, width: int) -> None:
 
 
 def _memory() -> int:
-    """Bytes of the machine."""
+    """Bytes of the machine; without a limit where Python cannot tell (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -62,3 +62,8 @@ def test_masks_that_the_memory_cannot_hold_are_refused(monkeypatch):
     monkeypatch.setattr(mask_output, "_memory", lambda: 2 * 2 * 80 * 150 - 1)
     with pytest.raises(UserError, match="2 masks of 150x80 pixels .*masks=False"):
         paste_masks(small)
+
+
+def test_masks_are_pasted_where_python_does_not_tell_the_memory(monkeypatch):
+    monkeypatch.delattr(mask_output.os, "sysconf", raising=False)
+    assert paste_masks(rescale(found(), OUTPUT)).pred_masks.shape == (2, 80, 150)
