@@ -1,13 +1,15 @@
 #!/usr/bin/env python
 """A folder with what tools/gpu_check.sh needs beside PyTorch, for a GPU machine without an index.
 
-    python -m tools.gpu_pack .gpu_pack --python-version 3.12       here, about 15 MB
+    python -m tools.gpu_pack .gpu_pack --python-version 3.12       here, about 10 MB
     PYTHONPATH=.gpu_pack PYTHON=python3 tools/gpu_check.sh         there
 
-That machine has torch, torchvision, timm, transformers, safetensors, opencv, matplotlib and pytest
-of its own. Packed are Detectron2 and its pure-Python dependencies as they are installed here,
-pycocotools for the Python named, the photographs and the tokenizer that come in larger packages,
-and nothing of MiniLM's weights: the check's part `precision` is skipped there.
+That machine has torch, torchvision, timm, transformers, safetensors, opencv, matplotlib,
+scikit-image, scikit-learn and pytest of its own. Packed are Detectron2 and its pure-Python
+dependencies as they are installed here, pycocotools for the Python named and the tokenizer that
+comes in a larger package, and nothing of MiniLM's weights: the check's part `precision` is skipped
+there. Nothing that the machine has may be packed: PYTHONPATH comes before its own packages, and a
+part of scikit-learn would hide the whole from transformers.
 """
 
 import argparse
@@ -19,7 +21,6 @@ from pathlib import Path
 
 from glipv2_d2.errors import command
 from glipv2_d2.language.pretrained_names import resolve_pretrained
-from glipv2_d2.scenes.photos import EVAL_PHOTOS, TRAIN_PHOTOS, photo_path
 
 PURE = (
     "detectron2", "fvcore", "iopath", "yacs", "omegaconf", "antlr4-python3-runtime", "hydra-core",
@@ -38,15 +39,6 @@ def copy_distribution(name: str, folder: Path) -> None:
             target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file.locate(), target)
-
-
-def copy_photos(folder: Path) -> None:
-    """The photographs, in packages of their packages' names that hold nothing else."""
-    for package, relative in (*TRAIN_PHOTOS, *EVAL_PHOTOS):
-        target = folder / package / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (folder / package / "__init__.py").touch()
-        shutil.copy(photo_path(package, relative), target)
 
 
 def install_compiled(folder: Path, version: str) -> None:
@@ -71,7 +63,6 @@ def main(argv: list[str] | None = None) -> int:
     install_compiled(args.folder, args.python_version)
     for name in PURE:
         copy_distribution(name, args.folder)
-    copy_photos(args.folder)
     size = sum(path.stat().st_size for path in args.folder.rglob("*") if path.is_file())
     print(f"Packed into {args.folder}: {size / 2**20:.1f} MiB")
     return 0

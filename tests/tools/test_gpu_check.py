@@ -140,9 +140,7 @@ def test_what_is_packed_imports_and_holds_no_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_pack, "install_compiled", lambda *_: None)  # from the package index
     assert gpu_pack.main([str(tmp_path / "pack"), "--python-version", "3.12"]) == 0
     code = (
-        "import detectron2.engine, fvcore, skimage, sys; "
-        "from glipv2_d2.scenes.photos import TRAIN_PHOTOS, photo_path; "
-        "print(detectron2.__file__, skimage.__file__); [photo_path(*p) for p in TRAIN_PHOTOS]; "
+        "import detectron2.engine, fvcore; print(detectron2.__file__, fvcore.__file__); "
         "from glipv2_d2.language.tokenizer import PromptTokenizer; "
         "print(PromptTokenizer.from_pretrained('minilm').num_tokens('a red star'))"
     )
@@ -154,5 +152,7 @@ def test_what_is_packed_imports_and_holds_no_weights(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(tmp_path / "pack")) == 2 and done.stdout.split()[-1] == "5"
     assert not list((tmp_path / "pack").rglob("*.safetensors"))
+    # Of a package that the machine has, a part would hide the whole.
+    assert not {"skimage", "sklearn", "transformers", "torch"} & set(os.listdir(tmp_path / "pack"))
     with pytest.raises(SystemExit):
         gpu_pack.main([str(tmp_path / "pack"), "--python-version", "3.12"])
