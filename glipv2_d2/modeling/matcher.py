@@ -27,7 +27,8 @@ class GroundingTargets(NamedTuple):
 class ATSSMatcher:
     """Assigns ground-truth boxes to anchors.
 
-    Candidates of a box are, per level, the `top_k` anchors whose centers are nearest to its own.
+    Candidates of a box are, per level, the `top_k` anchors whose centers are nearest to its own (of
+    equally near ones the first).
     Those whose IoU reaches the candidates' mean plus (unbiased) standard deviation and whose center
     lies inside the box are its positives. An anchor claimed twice goes to the box of larger IoU.
     """
@@ -80,10 +81,21 @@ class ATSSMatcher:
             distance = torch.cdist(
                 _centers(level), _centers(boxes), compute_mode="donot_use_mm_for_euclid_dist"
             )
-            nearest = distance.topk(min(self.top_k, len(level)), dim=0, largest=False).indices
-            chosen.append(nearest + start)
+            chosen.append(_smallest(distance, min(self.top_k, len(level))) + start)
             start += len(level)
         return torch.cat(chosen)
+
+
+def _smallest(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices (count, G) of the smallest of (n, G), at least 0; of equal ones the first.
+
+    On a grid many anchors are equally far from a box, and which of them `topk` takes is another
+    matter on each device: with it a model trained on CUDA has other positives than on CPU.
+    """
+    # The bits of a float that is not negative are ordered as it is; the index settles the rest.
+    index = torch.arange(len(values), device=values.device)
+    key = (values.float().view(torch.int32).long() << 32) + index[:, None]
+    return key.topk(count, dim=0, largest=False).indices
 
 
 def _centers(boxes: torch.Tensor) -> torch.Tensor:

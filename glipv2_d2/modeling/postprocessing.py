@@ -69,9 +69,9 @@ class GroundingPostprocessor:
 
     def detect(
         self,
-        logits: Sequence[torch.Tensor],
-        deltas: Sequence[torch.Tensor],
-        centerness: Sequence[torch.Tensor],
+        logits: torch.Tensor,
+        deltas: torch.Tensor,
+        centerness: torch.Tensor,
         anchors: Sequence[torch.Tensor],
         class_map: ClassMap,
         image_size: tuple[int, int],
@@ -81,18 +81,15 @@ class GroundingPostprocessor:
         """Detections of one image for one prompt.
 
         Args:
-            logits, deltas, centerness, anchors: per level (n, T), (n, 4), (n,), (n, 4).
+            logits, deltas, centerness: (N, T), (N, 4) and (N,), of the positions of all levels.
+            anchors: of each level (n, 4).
             image_size: (height, width) of the network's input without padding; boxes are clipped to
                 it.
             prompt_index: of the prompt among the image's own.
             deferred: ids of classes whose candidates are left for the NMS of `merge`, see
                 `deferred_classes`.
         """
-        levels = [
-            self._candidates(*level, class_map)
-            for level in zip(logits, deltas, centerness, anchors)
-        ]
-        boxes, scores, classes = (torch.cat(parts) for parts in zip(*levels))
+        boxes, scores, classes = self._candidates(logits, deltas, centerness, anchors, class_map)
         found = Detections(
             _clip(boxes, image_size), scores, classes, torch.full_like(classes, prompt_index)
         )
@@ -133,13 +130,32 @@ class GroundingPostprocessor:
 
     def _candidates(self, logits, deltas, centerness, anchors, class_map: ClassMap):
         class_scores = class_map.scores(logits)
-        ranking = class_scores * centerness.sigmoid()[:, None]
+        # All levels at once: on a GPU every small step costs the launch of a kernel.
         position, column = (class_scores > self.score_threshold).nonzero(as_tuple=True)
-        scores = ranking[position, column]
-        scores, order = scores.topk(min(self.topk_candidates, len(scores)))
-        position, column = position[order], column[order]
-        boxes = self.box_coder.decode(deltas[position], anchors[position])
+        scores = class_scores[position, column] * centerness.sigmoid()[position]
+        kept = self._best_of_levels(position, scores, [len(level) for level in anchors])
+        if kept is not None:
+            position, column, scores = position[kept], column[kept], scores[kept]
+        boxes = self.box_coder.decode(deltas[position], torch.cat(list(anchors))[position])
         return boxes, scores.sqrt(), class_map.class_ids[column]
+
+    def _best_of_levels(
+        self, position: torch.Tensor, scores: torch.Tensor, lengths: Sequence[int]
+    ) -> torch.Tensor | None:
+        """Indices of the `topk_candidates` best candidates of each level; None: there are no more.
+
+        Args:
+            position, scores: (n,), the positions ascending. lengths: of the levels.
+        """
+        if len(scores) <= self.topk_candidates:
+            return None
+        ends = torch.tensor(lengths, device=position.device).cumsum(0)
+        counts = torch.searchsorted(position, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        kept, start = [], 0
+        for count, of_level in zip(counts, scores.split(counts)):
+            kept.append(start + of_level.topk(min(self.topk_candidates, count)).indices)
+            start += count
+        return torch.cat(kept)
 
     def _nms(self, detections: Detections) -> Detections:
         # float64: torchvision separates classes by shifting their boxes far apart, which costs

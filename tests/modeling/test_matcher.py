@@ -6,7 +6,7 @@ import statistics
 import pytest
 import torch
 
-from glipv2_d2.modeling.matcher import ATSSMatcher
+from glipv2_d2.modeling.matcher import ATSSMatcher, _smallest
 
 
 def anchor_levels(height, width, strides=(8, 16, 32, 64, 128), scale=8):
@@ -153,3 +153,17 @@ def test_centers_on_the_edge_are_outside():
     matches = ATSSMatcher()(levels, box)
     assert matches[0] == -1  # the center on the corner
     assert naive_atss(levels, box).tolist() == matches.tolist()
+
+
+def test_of_equally_near_anchors_the_first_are_candidates():
+    """Boxes whose centers lie between four anchors, and on one: the same on every device."""
+    levels = anchor_levels(96, 128, strides=(8, 16), scale=3)
+    corners = torch.tensor([[8.0, 8, 39, 39], [40, 24, 79, 63], [56, 40, 102, 86], [0, 0, 63, 63]])
+    for boxes in (corners, corners + 3.5):
+        expected = naive_atss(levels, boxes)
+        assert torch.equal(ATSSMatcher()(levels, boxes), expected)
+        assert (expected >= 0).sum() >= 6
+    ties = torch.randint(0, 4, (5000, 3), generator=torch.Generator().manual_seed(0)) / 3
+    smallest = ties.sort(dim=0, stable=True).indices
+    for count in (1, 9, 2000):
+        assert torch.equal(_smallest(ties, count), smallest[:count])

@@ -114,6 +114,12 @@ def naive_detect(parts, class_ids, rows, threshold=0.05, topk=1000, nms=0.6, lim
     return kept
 
 
+def joined(parts):
+    """The logits, deltas and centerness of all levels as one, and the anchors of each."""
+    *outputs, anchors = parts
+    return *map(torch.cat, outputs), anchors
+
+
 def check(detections, expected):
     scores, classes, boxes = zip(*expected)
     assert len(detections.scores) == len(expected)
@@ -138,7 +144,7 @@ def test_equals_the_plain_form(class_ids, options):
         "limit": "detections_per_prompt",
     }
     postprocessor = make(**{names[k]: v for k, v in options.items()})
-    detections = postprocessor.detect(*parts, ClassMap.build(prompt(class_ids), rows), SIZE)
+    detections = postprocessor.detect(*joined(parts), ClassMap.build(prompt(class_ids), rows), SIZE)
     expected = naive_detect(parts, class_ids, rows, **options)
     assert len(expected) > 5
     check(detections, expected)
@@ -155,20 +161,22 @@ def one_position(class_logit, centerness):
 def test_threshold_is_on_the_class_score_before_centerness():
     class_map = ClassMap.build(prompt([0]), torch.eye(TOKENS).bool()[1:2])
     # The score may be far below the threshold, if only the class score was above it.
-    low_score = make().detect(*one_position(-2.0, centerness=-8.0), class_map, SIZE)
+    low_score = make().detect(*joined(one_position(-2.0, centerness=-8.0)), class_map, SIZE)
     assert low_score.scores.item() == pytest.approx(math.sqrt(sigmoid(-2) * sigmoid(-8)), rel=1e-5)
     assert low_score.scores.item() < 0.05
     # And the other way round: sqrt(0.047 * 1) > 0.05.
-    low_class = make().detect(*one_position(-3.0, centerness=8.0), class_map, SIZE)
+    low_class = make().detect(*joined(one_position(-3.0, centerness=8.0)), class_map, SIZE)
     assert len(low_class.scores) == 0
-    at_threshold = make(score_threshold=0.5).detect(*one_position(0.0, 0.0), class_map, SIZE)
+    at_threshold = make(score_threshold=0.5).detect(
+        *joined(one_position(0.0, 0.0)), class_map, SIZE
+    )
     assert len(at_threshold.scores) == 0  # exactly 0.5 is not above 0.5
 
 
 def test_nothing_found_gives_empty_tensors_of_the_right_kind():
     class_map = ClassMap.build(prompt([3, 1]), positive_map(2))
     postprocessor = make(score_threshold=1.0)
-    empty = postprocessor.detect(*levels(seed=0), class_map, SIZE)
+    empty = postprocessor.detect(*joined(levels(seed=0)), class_map, SIZE)
     merged = postprocessor.merge([empty, empty])
     instances = postprocessor.to_instances(merged, [prompt([3, 1])], SIZE)
     assert len(instances) == 0 and len(instances.pred_phrases) == 0
@@ -202,7 +210,7 @@ def test_boxes_are_clipped_to_the_unpadded_image():
         ([50.0, 40.0, 113.0, 103.0], [50, 40, 79, 59]),
     ):
         own = [torch.tensor([anchor])]
-        clipped = make().detect(logits, deltas, centerness, own, class_map, SIZE)
+        clipped = make().detect(*joined((logits, deltas, centerness, own)), class_map, SIZE)
         torch.testing.assert_close(clipped.boxes, torch.tensor([expected]).float())
         # Continuous at the border of the model: the last pixel ends at the image's edge.
         box = make().to_instances(clipped, [prompt([0])], SIZE).pred_boxes.tensor[0]
@@ -245,8 +253,8 @@ def test_a_box_that_only_a_loser_would_suppress_stays():
 
 def test_candidates_of_deferred_classes_are_left_for_the_merge():
     parts, class_map = levels(seed=4), ClassMap.build(prompt([4, 9]), positive_map(2))
-    plain = make(nms_threshold=0.3).detect(*parts, class_map, SIZE)
-    deferring = make(nms_threshold=0.3).detect(*parts, class_map, SIZE, deferred={9})
+    plain = make(nms_threshold=0.3).detect(*joined(parts), class_map, SIZE)
+    deferring = make(nms_threshold=0.3).detect(*joined(parts), class_map, SIZE, deferred={9})
     assert (deferring.classes == 9).sum() > (plain.classes == 9).sum()
     assert (deferring.classes == 4).sum() == (plain.classes == 4).sum()
     merged = make(nms_threshold=0.3).merge([deferring], deferred={9})
@@ -277,11 +285,11 @@ def test_a_box_that_a_negative_describes_better_is_left_out():
 def test_negatives_take_no_place_of_a_prompt_and_are_never_detected():
     parts = levels(seed=5)
     limited = make(detections_per_prompt=3, nms_threshold=0.3)
-    alone = limited.detect(*parts, ClassMap.build(prompt([4]), positive_map(1)), SIZE)
+    alone = limited.detect(*joined(parts), ClassMap.build(prompt([4]), positive_map(1)), SIZE)
     both = prompt([4, NEGATIVE])
     assert deferred_classes([both]) == {NEGATIVE}
     class_map = ClassMap.build(both, positive_map(2))
-    chunk = limited.detect(*parts, class_map, SIZE, deferred={NEGATIVE})
+    chunk = limited.detect(*joined(parts), class_map, SIZE, deferred={NEGATIVE})
     assert (chunk.classes == 4).sum() == len(alone.classes) == 3
     assert (chunk.classes == NEGATIVE).sum() > 3
     left = limited.merge([chunk], deferred={NEGATIVE})

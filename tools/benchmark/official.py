@@ -190,12 +190,11 @@ class OfficialArrangement(nn.Module):
         tokens = self._tokens(prompts)
         levels, output = self._ground(images, tokens)
         anchors = self.model.anchors(levels)
-        lengths = output.level_lengths()
         return [
             self.postprocessor.detect(
-                output.logits[row].split(lengths),
-                output.deltas[row].split(lengths),
-                output.centerness[row].split(lengths),
+                output.logits[row],
+                output.deltas[row],
+                output.centerness[row],
                 anchors,
                 ClassMap.build(prompt, tokens.positive_maps[row]),
                 images.image_sizes[row],

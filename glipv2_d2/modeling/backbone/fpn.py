@@ -80,6 +80,8 @@ def build_glip_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
 class _DropBlockHook:
     """Forward pre-hook; a class, because a model with a local function in it cannot be pickled."""
 
+    part_of_model = True  # nobody's who watches the model, see CudaGraphs
+
     def __init__(self, probability: float):
         self.probability = probability
 

@@ -1,12 +1,14 @@
 """Modulated deformable 3x3 convolution (DCNv2) whose sampling grid can be shared between calls.
 
-Two forms of the same sum. On CUDA torchvision's kernel. On CPU that kernel is single-threaded, so
-there the bilinear samples are a weighted gather (`embedding_bag` over the 4 corners of each of the
-9 taps) followed by one matrix product: several times faster forward and more backward, equal to
-about 2e-6.
+Three forms of the same sum. On CUDA kernels of ours for the samples and one matrix product behind
+them (`deform_kernels`). In exported graphs, and on CUDA without Triton, torchvision's operator.
+That one is single-threaded on CPU, so there the bilinear samples are a weighted gather
+(`embedding_bag` over the 4 corners of each of the 9 taps): several times faster forward and more
+backward, equal to about 2e-6.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -120,6 +122,17 @@ def _gather_deform_conv2d(
     return torch.cat(out).view(batch, *out_size, -1).permute(0, 3, 1, 2)
 
 
+def _kernel_deform_conv2d(x, offset, modulation, weight, bias, stride):
+    """In the precision of autocast, as every other convolution; positions are float32."""
+    from .deform_kernels import deform_conv2d as convolve  # needs Triton
+
+    half = torch.is_autocast_enabled(x.device.type)
+    dtype = torch.get_autocast_dtype(x.device.type) if half else weight.dtype
+    x, weight, bias = (t.to(dtype) for t in (x, weight, bias))
+    with without_autocast(x.device.type):
+        return convolve(x, offset.float(), modulation.float(), weight, bias, stride)
+
+
 def modulated_deform_conv2d(
     x: torch.Tensor,
     offset: torch.Tensor,
@@ -139,6 +152,9 @@ def modulated_deform_conv2d(
     Returns:
         (B, out, h, w).
     """
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if x.is_cuda and find_spec("triton") and not traced:
+        return _kernel_deform_conv2d(x, offset, modulation, weight, bias, stride)
     if x.is_cuda or _is_exporting():
         # The kernel has no half-precision autocast rule of its own: all operands in float32.
         with without_autocast(x.device.type):
@@ -170,6 +186,14 @@ class DeformConvNorm(nn.Module):
         self, x: torch.Tensor, offset: torch.Tensor, modulation: torch.Tensor
     ) -> torch.Tensor:
         """See `modulated_deform_conv2d`."""
-        return self.norm(
-            modulated_deform_conv2d(x, offset, modulation, self.weight, self.bias, self.stride)
-        )
+        out = modulated_deform_conv2d(x, offset, modulation, self.weight, self.bias, self.stride)
+        # CUDA's autocast would hand on float32, which everything up to the next block would move.
+        dtype, norm = inference_dtype(out, *self.parameters()), self.norm
+        with without_autocast(out.device.type):
+            return F.group_norm(
+                out.to(dtype),
+                norm.num_groups,
+                norm.weight.to(dtype),
+                norm.bias.to(dtype),
+                norm.eps,
+            )

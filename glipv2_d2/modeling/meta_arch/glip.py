@@ -9,12 +9,14 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import ImageList, Instances
 from torch import nn
+from torch.nn import functional as F
 
 from ...errors import PromptError, UsageError
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ...language.words import ClassNames
 from ..boxes import to_inclusive
+from ..cuda_graphs import CudaGraphs
 from ..heads import (
     GroundingHead,
     GroundingOutput,
@@ -41,6 +43,9 @@ __all__ = ["GLIP"]
 
 Role = TypeVar("Role", bound=TaskHead)
 
+# With CUDA graphs prompts are padded to multiples of so many tokens.
+GRAPH_TOKENS = 64
+
 
 @META_ARCH_REGISTRY.register()
 class GLIP(nn.Module):
@@ -63,6 +68,8 @@ class GLIP(nn.Module):
         prompt_batch_size: most (image, prompt) pairs that go through the neck at once at inference;
             bounds the memory that a large vocabulary takes.
         min_score: detections that score less are left out where an input does not say itself.
+        cuda_graphs: most CUDA graphs kept at inference, see `CudaGraphs`; a shape of images, and of
+            a batch of pairs, takes three. 0: none.
     """
 
     pixel_mean: torch.Tensor
@@ -87,6 +94,7 @@ class GLIP(nn.Module):
         prompt_batch_size: int = 8,
         training_datasets: Sequence[str] = (),
         min_score: float = 0.0,
+        cuda_graphs: int = 0,
     ):
         super().__init__()
         require_fitting_levels(backbone, anchor_generator, head)
@@ -101,6 +109,7 @@ class GLIP(nn.Module):
         self.chunk_size = chunk_size
         self.prompt_batch_size = prompt_batch_size
         self.min_score = min_score
+        self.graphs = CudaGraphs(cuda_graphs)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.text_cache = TextFeatureCache(language_backbone)
@@ -259,7 +268,8 @@ class GLIP(nn.Module):
     def encode(self, batched_inputs: list[dict]) -> EncodedImages:
         """What is computed of an image once, however often it is asked about (`outputs_of`)."""
         images = self.preprocess_image(batched_inputs)
-        return EncodedImages(self.visual_features(images), images.image_sizes)
+        features = self.graphs.run(self.backbone, self._pyramid, images.tensor)
+        return EncodedImages(features, images.image_sizes)
 
     def detect(self, images: EncodedImages, prompts: list[list[Prompt]]) -> list[Detections]:
         """The detections of each image for all its prompts, best first, whatever they score."""
@@ -280,13 +290,50 @@ class GLIP(nn.Module):
 
     def visual_features(self, images: ImageList) -> list[torch.Tensor]:
         """Pyramid levels (B, C, h, w), fine to coarse."""
-        return list(self.backbone(images.tensor).values())
+        return self._pyramid(images.tensor)
+
+    def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return list(self.backbone(images).values())
 
     def text_features(self, tokens: TokenizedPrompts) -> TextFeatures:
         """The words of prompts before fusion, those of tuned prompts with what was learned."""
         encode = self.language_backbone if self.training else self.text_cache.encode
         text = self.prompt_embeddings(encode(tokens), tokens.embedding_ids)
         return text.with_exemplars(tokens)
+
+    def fuse(
+        self, features: list[torch.Tensor], text: TextFeatures
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The fusion neck at inference, on B pairs of image and prompt."""
+        plain = text.causal is None and text.seen_by_image is None
+        if not (plain and self.graphs.usable(self.neck, self.device)):
+            return self.neck(features, text)
+        # Few lengths, so that few graphs serve all prompts; what is masked changes no result.
+        length = text.mask.shape[1]
+        more = -length % GRAPH_TOKENS
+        hidden, embedded = (F.pad(x, (0, 0, 0, more)) for x in (text.hidden, text.embedded))
+
+        def run(hidden, embedded, mask, *features):
+            levels, words = self.neck(list(features), TextFeatures(hidden, embedded, mask))
+            return [words, *levels]
+
+        inputs = hidden, embedded, F.pad(text.mask, (0, more)), *features
+        words, *levels = self.graphs.run(self.neck, run, *inputs)
+        return levels, words[:, :length]
+
+    def predict(self, levels: list[torch.Tensor], words: torch.Tensor) -> GroundingOutput:
+        """The grounding head at inference, on what `fuse` gives."""
+
+        def run(words, *levels):
+            return self.head(levels, words)[:3]
+
+        if not self.graphs.usable(self.head, self.device):
+            return self.head(levels, words)
+        length = words.shape[1]
+        words = F.pad(words, (0, 0, 0, -length % GRAPH_TOKENS))
+        logits, *others = self.graphs.run(self.head, run, words, *levels)
+        sizes = [(f.shape[-2], f.shape[-1]) for f in levels]
+        return GroundingOutput(logits[..., :length], *others, sizes)
 
     def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
         """Fusion neck and head on B pairs of image and prompt."""

@@ -136,14 +136,13 @@ class InferencePass:
         parts: list[list[Detections]] = [[] for _ in self.prompts]
         for number, pairs in enumerate(self.batches):
             fused = self._fuse(number)
-            output = model.head(fused.levels, fused.words)
+            output = model.predict(fused.levels, fused.words)
             class_maps = self._weighed(pairs, fused, output)
-            lengths = output.level_lengths()
             for row, pair in enumerate(pairs):
                 found = model.postprocessor.detect(
-                    output.logits[row].split(lengths),
-                    output.deltas[row].split(lengths),
-                    output.centerness[row].split(lengths),
+                    output.logits[row],
+                    output.deltas[row],
+                    output.centerness[row],
                     anchors,
                     class_maps[row],
                     sizes[pair.image],
@@ -215,9 +214,12 @@ class InferencePass:
         model, pairs = self.model, self.batches[number]
         tokens = model.tokenizer([pair.prompt for pair in pairs]).to(model.device)
         # A prompt's positive map is as wide as the batch's longest prompt, like the logits.
-        class_maps = [ClassMap.build(p.prompt, m) for p, m in zip(pairs, tokens.positive_maps)]
+        # Mostly the images of a batch are asked the same.
+        asked = dict(zip((pair.prompt for pair in pairs), tokens.positive_maps))
+        built = {prompt: ClassMap.build(prompt, m) for prompt, m in asked.items()}
+        class_maps = [built[pair.prompt] for pair in pairs]
         selected = [level[[pair.image for pair in pairs]] for level in self.images.features]
-        levels, words = model.neck(selected, model.text_features(tokens))
+        levels, words = model.fuse(selected, model.text_features(tokens))
         fused = Fused(levels, words, tokens.mask, class_maps)
         read_again = self.refining or self.answering
         if read_again and (number == 0 or (number + 1) * len(pairs) <= PAIRS_KEPT):
