@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can show, once, in under six minutes; rerun it to go on where it ended.
+# Everything that only a GPU can show, once; rerun it to go on where it ended.
 #
 #   tools/gpu_check.sh                        on the GPU
 #   TINY=1 DEVICE=cpu tools/gpu_check.sh      the same steps at tiny size, to find silly mistakes first
@@ -11,10 +11,13 @@
 #   PYTHON=python3         an interpreter that has the packages (default: .venv's where there is one)
 #
 # Parts: tests (the suite's GPU tests), parity (the golden cases of the official code, float32, TF32
-# off), train (200 steps on scenes with AMP, losses beside the CPU's), precision (AP of the shipped
-# model in float32, bf16 and fp16; needs MiniLM's weights), agreement (detections of GLIP-T in bf16
-# and fp16 against float32), speed (images per second at batch 1, 8 and 32 for 1, 20 and 80 names,
-# the official arrangement beside it), profile, lvis, memory (the peak of each side).
+# off), speed (images per second at batch 1, 8 and 32 for 80 names, the official arrangement beside
+# it), graphs (the same of ours with CUDA graphs), lvis, steps (a training step of GLIP-T, the
+# official arrangement beside it), profile, agreement (detections of GLIP-T in bf16 and fp16 against
+# float32), shortlist (1,203 and 20,000 names by a GLIPv2), train (200 steps on scenes with AMP,
+# losses beside the CPU's), memory (the peak of each side), names (speed for 1 and 20 names),
+# precision (AP of the shipped model in float32, bf16 and fp16; needs MiniLM's weights).
+# On an H200 with slow CPU cores a part takes 40 to 90 seconds, 15 of them to import and build.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,7 +28,7 @@ if [ -z "${PYTHON:-}" ]; then
     PYTHON=python3
     [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
 fi
-ALL="tests parity train precision agreement speed profile lvis memory"
+ALL="tests parity speed graphs lvis steps profile agreement shortlist train memory names precision"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
 
 mkdir -p "$OUT/parts"
@@ -34,11 +37,13 @@ mkdir -p "$OUT/parts"
 
 gpus=$([ "$DEVICE" = cpu ] && echo 0 || echo 1)
 bench=(-m tools.benchmark --device "$DEVICE")
-speed=(--batch 1,8,32 --prompts one,twenty,coco --sides official,official-bf16,ours,ours-bf16)
+speed=(--batch 1,8,32 --sides official,official-bf16,ours,ours-bf16)
+coco=(--prompts coco) names=(--prompts one,twenty) v2=(--config-file pretrain/glipv2_t.py)
 steps=200 precisions="fp32 bf16 fp16" chunks=31 size=() half=bf16,fp16
 if [ -n "${TINY:-}" ]; then  # a small model and data set, and what a CPU can do
     bench+=(--quick --precision float32,bf16)
-    speed=(--batch 1,2 --prompts one --sides official,official-bf16,ours,ours-bf16)
+    speed=(--batch 1,2 --sides official,official-bf16,ours,ours-bf16)
+    coco=(--prompts one) names=(--prompts twenty) v2=(--config-file demo/scenes_glipv2.py)
     steps=4 chunks=2 size=(--train 16 --val 4 --novel 2)
     [ "$DEVICE" = cpu ] && precisions="fp32 bf16" half=bf16
     export DETECTRON2_DATASETS=$OUT/datasets
@@ -79,7 +84,17 @@ sys.exit(not list(Path(resolve_pretrained("minilm")).glob("model.safetensors")))
     done
 }
 part_agreement() { "$PYTHON" "${bench[@]}" --only agreement --precision "$half" --output "$OUT/agreement"; }
-part_speed() { "$PYTHON" "${bench[@]}" --only speed "${speed[@]}" --output "$OUT/speed"; }
+part_speed() { "$PYTHON" "${bench[@]}" --only speed "${speed[@]}" "${coco[@]}" --output "$OUT/speed"; }
+part_names() { "$PYTHON" "${bench[@]}" --only speed "${speed[@]}" "${names[@]}" --output "$OUT/names"; }
+part_graphs() {
+    # A shape is recorded when it comes for the second time: the median is of what is played back.
+    "$PYTHON" "${bench[@]}" --only speed "${speed[@]}" "${coco[@]}" --sides ours,ours-bf16 --repeats 9 \
+        --output "$OUT/graphs" model.cuda_graphs=16
+}
+part_steps() { "$PYTHON" "${bench[@]}" --only train --output "$OUT/steps"; }
+part_shortlist() {
+    "$PYTHON" "${bench[@]}" --only shortlist "${v2[@]}" --chunks 4 --output "$OUT/shortlist"
+}
 part_profile() { "$PYTHON" "${bench[@]}" --only profile --batch 8 --prompts coco --output "$OUT/profile"; }
 part_lvis() {
     "$PYTHON" "${bench[@]}" --only lvis --batch 1 --chunks "$chunks" --repeats 1 --output "$OUT/lvis"
@@ -88,8 +103,8 @@ part_memory() {
     "$PYTHON" "${bench[@]}" --only memory --batch 1 --prompts coco --output "$OUT/memory"
 }
 
-export -f part_tests part_parity part_train part_precision part_agreement part_speed part_profile \
-    part_lvis part_memory scenes train_net
+export -f part_tests part_parity part_train part_precision part_agreement part_speed part_names \
+    part_graphs part_steps part_shortlist part_profile part_lvis part_memory scenes train_net
 failed=0
 for part in ${PARTS:-$ALL}; do
     record=$OUT/parts/$part

@@ -144,7 +144,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--precision", type=_choices(PRECISIONS), help="float32,bf16 (default both); fp16")
     add("--repeats", type=_positive, help="timed calls of each side (default 3)")
     add("--chunks", type=_positive, help="of LVIS's prompts of 40 names (default 8; all: 31)")
-    add("--train-size", type=_size, help="HxW in training (default: --size)")
+    add("--train-size", type=_size, help="HxW in training (default: --size, on CPU half of it)")
     add("--train-batch", type=_positive, default=2)
     add("--memory-limit", type=float, metavar="GIB", help="per process; default 90 %% of free")
     add("--exported", type=Path, action="append", default=[], metavar="FOLDER",
@@ -161,7 +161,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             setattr(args, key, value)
     args.only = args.only or (QUICK_PARTS if args.quick else FULL_PARTS)
     args.threads = args.threads or available_cores()
-    args.train_size = args.train_size or args.size
+    # On CPU a step of whole images takes most of a minute, and there are forty of them.
+    half = tuple(side // 2 for side in args.size)
+    args.train_size = args.train_size or (half if args.device == "cpu" else args.size)
     return args
 
 
