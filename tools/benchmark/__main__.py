@@ -144,8 +144,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--precision", type=_choices(PRECISIONS), help="float32,bf16 (default both); fp16")
     add("--repeats", type=_positive, help="timed calls of each side (default 3)")
     add("--chunks", type=_positive, help="of LVIS's prompts of 40 names (default 8; all: 31)")
-    add("--train-size", type=_size, help="HxW in training (default: --size, on CPU half of it)")
-    add("--train-batch", type=_positive, default=2)
+    add("--train-size", type=_size, help="HxW in training (default: --size; 224x320 on CPU)")
+    add("--train-batch", type=_positive, help="images in a training step (default 2; 1 on CPU)")
     add("--memory-limit", type=float, metavar="GIB", help="per process; default 90 %% of free")
     add("--exported", type=Path, action="append", default=[], metavar="FOLDER",
         help="an export for the part exported; several may be given")  # fmt: skip
@@ -161,9 +161,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             setattr(args, key, value)
     args.only = args.only or (QUICK_PARTS if args.quick else FULL_PARTS)
     args.threads = args.threads or available_cores()
-    # On CPU a step of whole images takes most of a minute, and there are forty of them.
-    half = tuple(side // 2 for side in args.size)
-    args.train_size = args.train_size or (half if args.device == "cpu" else args.size)
+    # On CPU a step of two whole images takes a minute, and there are forty of them.
+    small = args.device == "cpu" and not args.quick
+    args.train_size = args.train_size or ((224, 320) if small else args.size)
+    args.train_batch = args.train_batch or (1 if small else 2)
     return args
 
 
