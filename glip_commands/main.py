@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # no name of a file may end a run (LC_ALL=C)
             stream.reconfigure(errors="backslashreplace")
+    _wait_briefly()
     words = None if arguments is None else [str(word) for word in arguments]
     try:
         return glip.main(words, prog_name="glip", standalone_mode=False) or 0
@@ -90,6 +92,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         click.echo("interrupted", err=True)
         return 130
+
+
+def _wait_briefly() -> None:
+    """Let threads that wait for each other give up their core early, unless told otherwise.
+
+    Read when torch is imported. GNU's OpenMP waits in a loop of some milliseconds, which on a core
+    that is shared keeps away the thread that it waits for: see docs/benchmarks.md.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
 def renamed() -> int:

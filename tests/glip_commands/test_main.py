@@ -230,3 +230,23 @@ def test_every_tool_of_0_1_is_there():
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file() or (
             ROOT / module.replace(".", "/") / "__main__.py"
         ).is_file()
+
+
+@pytest.mark.parametrize(
+    "own, expected",
+    [
+        ({}, {"GOMP_SPINCOUNT": "10000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_threads_wait_briefly_unless_told_otherwise(monkeypatch, own, expected):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "torch", None)  # it would read them: too late
+    assert main(["--version"]) == 0
+    assert {k: v for k, v in os.environ.items() if k in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} == (
+        expected
+    )
