@@ -23,6 +23,7 @@ __all__ = ["DeformConvNorm", "modulated_deform_conv2d"]
 KERNEL = 3
 TAPS = KERNEL * KERNEL
 PADDING = 1
+HAS_TRITON = find_spec("triton") is not None  # PyTorch for CUDA on Windows comes without
 
 # PyTorch before 2.7 does not tell; docs/export.md asks for a newer one.
 _is_exporting = getattr(torch.compiler, "is_exporting", bool)
@@ -153,7 +154,7 @@ def modulated_deform_conv2d(
         (B, out, h, w).
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if x.is_cuda and find_spec("triton") and not traced:
+    if x.is_cuda and HAS_TRITON and not traced and x.dtype != torch.float64:
         return _kernel_deform_conv2d(x, offset, modulation, weight, bias, stride)
     if x.is_cuda or _is_exporting():
         # The kernel has no half-precision autocast rule of its own: all operands in float32.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from torch.autograd.function import once_differentiable
 
 __all__ = ["deform_conv2d"]
 
@@ -180,6 +181,7 @@ class _DeformConv(torch.autograd.Function):
         return torch.addmm(bias, _samples(table, offset, modulation, stride), kernel.t())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         table, offset, modulation, kernel = ctx.saved_tensors
         images, height, width = offset.shape[0], *offset.shape[2:]
