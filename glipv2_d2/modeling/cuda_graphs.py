@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class CudaGraphs:
     def __init__(self, capacity: int):
         self.capacity = capacity
         self._seen: OrderedDict[Hashable, _Recorded | None] = OrderedDict()
-        self._pool = None
+        self._pool: Any = None
 
     def __len__(self) -> int:
         return sum(graph is not None for graph in self._seen.values())

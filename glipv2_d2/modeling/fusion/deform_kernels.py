@@ -100,8 +100,8 @@ def _sample_kernel(
     image, i, j, dy, dx, scale = _tap(
         offset, modulation, at, height, width, in_height, in_width, inside, strides, STRIDE
     )
-    strides = t_image, t_row, t_column
-    v00, v01, v10, v11 = _corners(table, image, i, j, in_height, in_width, strides, channel, known)
+    steps = t_image, t_row, t_column
+    v00, v01, v10, v11 = _corners(table, image, i, j, in_height, in_width, steps, channel, known)
     value = (1 - dy) * ((1 - dx) * v00 + dx * v01) + dy * ((1 - dx) * v10 + dx * v11)
     place = out + ((at * 9 + tl.program_id(1)) * C)[:, None] + channel[None, :]
     tl.store(place, (value * scale[:, None]).to(out.dtype.element_ty), mask=known)
@@ -130,8 +130,8 @@ def _backward_kernel(
     image, i, j, dy, dx, scale = _tap(
         offset, modulation, at, height, width, in_height, in_width, inside, strides, STRIDE
     )
-    strides = t_image, t_row, t_column
-    v00, v01, v10, v11 = _corners(table, image, i, j, in_height, in_width, strides, channel, known)
+    steps = t_image, t_row, t_column
+    v00, v01, v10, v11 = _corners(table, image, i, j, in_height, in_width, steps, channel, known)
     of_tap = at * 9 + tl.program_id(1)
     place = grad_out + (of_tap * C)[:, None] + channel[None, :]
     grad = tl.load(place, mask=known, other=0.0).to(tl.float32)
@@ -184,7 +184,7 @@ class _DeformConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         table, offset, modulation, kernel = ctx.saved_tensors
-        images, height, width = offset.shape[0], *offset.shape[2:]
+        images, _, height, width = offset.shape
         grad_samples = grad @ kernel
         grad_table = torch.zeros(table.shape, dtype=torch.float32, device=table.device)
         rows = len(grad_samples)

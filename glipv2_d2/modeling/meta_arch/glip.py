@@ -331,9 +331,9 @@ class GLIP(nn.Module):
             return self.head(levels, words)
         length = words.shape[1]
         words = F.pad(words, (0, 0, 0, -length % GRAPH_TOKENS))
-        logits, *others = self.graphs.run(self.head, run, words, *levels)
+        logits, deltas, centerness = self.graphs.run(self.head, run, words, *levels)
         sizes = [(f.shape[-2], f.shape[-1]) for f in levels]
-        return GroundingOutput(logits[..., :length], *others, sizes)
+        return GroundingOutput(logits[..., :length], deltas, centerness, sizes)
 
     def ground(self, features: list[torch.Tensor], text: TextFeatures) -> GroundingOutput:
         """Fusion neck and head on B pairs of image and prompt."""
