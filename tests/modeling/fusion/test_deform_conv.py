@@ -1,10 +1,5 @@
 """The gather form of the deformable convolution against torchvision's kernel."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +8,6 @@ from torchvision.ops import deform_conv2d
 from glipv2_d2.modeling import blocks
 from glipv2_d2.modeling.fusion import DeformConvNorm, modulated_deform_conv2d
 
-ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("x", "offset", "mask", "weight", "bias")
 CHANNELS, OUT = 6, 5
 
@@ -157,76 +151,3 @@ def test_cuda_equals_cpu(stride):
     with torch.autocast("cuda", dtype=torch.bfloat16):
         mixed = modulated_deform_conv2d(*on_device, stride)
     torch.testing.assert_close(mixed.cpu(), expected, atol=1e-4, rtol=1e-4)
-
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-
-
-@pytest.mark.skipif(INTERPRETED, reason="this is that process")
-def test_the_kernels_by_the_interpreter():
-    """On CPU by Triton's interpreter, which has to be asked for before Triton is imported."""
-    pytest.importorskip("triton", reason="needs Triton")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(
-        [*command, "-k", "kernels_equal and cpu"], capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert "6 passed" in done.stdout
-
-
-on_cpu = pytest.mark.skipif(not INTERPRETED, reason="runs in a process of its own, see above")
-on_cuda = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-
-
-def deform_kernels():
-    from glipv2_d2.modeling.fusion import deform_kernels  # needs Triton
-
-    return deform_kernels
-
-
-@pytest.mark.parametrize(
-    "device", [pytest.param("cpu", marks=on_cpu), pytest.param("cuda", marks=on_cuda)]
-)
-@pytest.mark.parametrize("offsets", ["near", "far", "zero"])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_kernels_equal_torchvision(device, stride, offsets):
-    """Forward and backward; an image is a slice of a larger map, as a level of the tower's is."""
-    *tensors, bias = operands(7, 10, stride, offsets)
-    tensors = [t.detach().to(device).requires_grad_() for t in (*tensors, bias)]
-    x = tensors[0].permute(0, 2, 3, 1).flatten(1, 2)
-    level = torch.cat((x, x), 1)[:, :70].unflatten(1, (7, 10)).permute(0, 3, 1, 2)
-    ours = deform_kernels().deform_conv2d(level, *tensors[1:], stride)
-    reference = torchvision_form(*tensors, stride)
-    # Float32 sums of 54 products of size 1, in another order.
-    torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
-    direction = torch.randn(ours.shape, generator=torch.Generator().manual_seed(0)).to(device)
-    pairs = (torch.autograd.grad((y * direction).sum(), tensors) for y in (ours, reference))
-    for name, actual, expected in zip(NAMES, *pairs):
-        torch.testing.assert_close(
-            actual, expected, atol=3e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_kernels_under_autocast(dtype):
-    """The model's size: within the rounding of the operands of the same in float32."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = (2, 256, 50, 76), (2, 18, 50, 76), (2, 9, 50, 76), (256, 256, 3, 3), (256,)
-    x, offset, mask, weight, bias = (torch.randn(s, generator=generator).cuda() for s in shapes)
-    tensors = [x, offset, mask.sigmoid(), weight / 48, bias]
-    tensors = [t.requires_grad_() for t in tensors]
-    with torch.autocast("cuda", dtype=dtype):
-        ours = modulated_deform_conv2d(*tensors)
-    assert ours.dtype == dtype
-    reference = torchvision_form(*tensors, 1)
-    direction = torch.randn(ours.shape, generator=generator).cuda()
-    pairs = [torch.autograd.grad((y.float() * direction).sum(), tensors) for y in (ours, reference)]
-    for actual, expected in zip((ours, *pairs[0]), (reference, *pairs[1])):
-        error = (actual.float() - expected).norm() / expected.norm()
-        assert error < 1e-2  # eight bits of mantissa
