@@ -187,14 +187,6 @@ class DeformConvNorm(nn.Module):
         self, x: torch.Tensor, offset: torch.Tensor, modulation: torch.Tensor
     ) -> torch.Tensor:
         """See `modulated_deform_conv2d`."""
-        out = modulated_deform_conv2d(x, offset, modulation, self.weight, self.bias, self.stride)
-        # CUDA's autocast would hand on float32, which everything up to the next block would move.
-        dtype, norm = inference_dtype(out, *self.parameters()), self.norm
-        with without_autocast(out.device.type):
-            return F.group_norm(
-                out.to(dtype),
-                norm.num_groups,
-                norm.weight.to(dtype),
-                norm.bias.to(dtype),
-                norm.eps,
-            )
+        return self.norm(
+            modulated_deform_conv2d(x, offset, modulation, self.weight, self.bias, self.stride)
+        )
