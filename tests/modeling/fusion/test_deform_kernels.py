@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from glipv2_d2.modeling.fusion import modulated_deform_conv2d
-from tests.modeling.fusion.test_deform_conv import NAMES, operands, torchvision_form
+from tests.support.deform_conv import NAMES, operands, torchvision_form
 
 ROOT = Path(__file__).resolve().parents[3]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
