@@ -1,8 +1,13 @@
-"""The leaner forms that layers take where no gradient is recorded."""
+"""The leaner forms that layers take: where no gradient is recorded, and on a GPU."""
+
+from importlib.util import find_spec
 
 import torch
+from torch import nn
 
-__all__ = ["block_rows", "inference_dtype", "records_gradients"]
+__all__ = ["block_rows", "inference_dtype", "is_watched", "records_gradients", "runs_kernels"]
+
+HAS_TRITON = find_spec("triton") is not None  # PyTorch for CUDA on Windows comes without
 
 # Values in the largest intermediate of a block: 12 MB of float32, which a last-level cache holds
 # and with which matrix products still run at full speed. Measured in docs/benchmarks.md.
@@ -13,6 +18,23 @@ def records_gradients(*operands: torch.Tensor) -> bool:
     """Whether autograd records what is done with these tensors: not in inference, nor in training
     where the parameters and all that comes before them are frozen."""
     return torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
+
+
+def runs_kernels(x: torch.Tensor) -> bool:
+    """Whether what is done with `x` may be a Triton kernel of ours: on a GPU, in float32 or less,
+    and not in a traced graph, which is to run where there is no Triton."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.is_cuda and HAS_TRITON and not traced and x.dtype != torch.float64
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether somebody wants to hear of each call of a part: by a hook, or in place of its
+    `forward`."""
+    for part in module.modules():
+        hooks = *part._forward_hooks.values(), *part._forward_pre_hooks.values()
+        if "forward" in vars(part) or any(not hasattr(h, "part_of_model") for h in hooks):
+            return True
+    return False
 
 
 def block_rows(x: torch.Tensor, width: int, *parameters: torch.Tensor) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .blocks import is_watched
 from .text.cache import precision_and_device
 
 __all__ = ["CudaGraphs"]
@@ -81,7 +82,7 @@ class CudaGraphs:
             and not torch.is_grad_enabled()
             and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
             and not torch.cuda.is_current_stream_capturing()
-            and not any(_is_watched(m) for m in module.modules())
+            and not is_watched(module)
         )
 
     def run(
@@ -121,9 +122,3 @@ class CudaGraphs:
             del self._seen[oldest]
         while len(self._seen) > 16 * self.capacity:
             self._seen.popitem(last=False)
-
-
-def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody wants to hear of each call: by a hook, or in place of its `forward`."""
-    hooks = *module._forward_hooks.values(), *module._forward_pre_hooks.values()
-    return "forward" in vars(module) or any(not hasattr(h, "part_of_model") for h in hooks)

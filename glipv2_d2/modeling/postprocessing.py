@@ -1,5 +1,7 @@
 """From region-word logits to detections, as the official GLIP does it."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -14,7 +16,10 @@ from ..language.prompt import Prompt
 from ..language.words import NEGATIVE
 from .boxes import InclusiveBoxCoder, to_continuous
 
-__all__ = ["Detections", "GroundingPostprocessor", "deferred_classes"]
+__all__ = ["Asked", "Detections", "GroundingPostprocessor", "deferred_classes"]
+
+# Compared with each other at once on CUDA. Beyond, `batched_nms` goes through the classes.
+CUDA_NMS_BOXES = 25_000
 
 
 class Detections(NamedTuple):
@@ -30,9 +35,43 @@ class Detections(NamedTuple):
     classes: torch.Tensor
     prompt_index: torch.Tensor
 
-    def select(self, rows: torch.Tensor | slice) -> "Detections":
+    def select(self, rows: torch.Tensor | slice) -> Detections:
         """The detections `rows` (indices, a mask or a slice)."""
+        if isinstance(rows, torch.Tensor) and rows.dtype == torch.bool:
+            rows = rows.nonzero().flatten()  # waits for a GPU once, not for each part
         return Detections(*(part[rows] for part in self))
+
+
+class Asked(NamedTuple):
+    """What one row of the head's output is to be read as.
+
+    Attributes:
+        class_map: of its prompt.
+        image_size: (height, width) of the network's input without padding; boxes are clipped to it.
+        prompt_index: of the prompt among the image's own.
+        deferred: ids of classes whose candidates are left for the NMS of `merge`, see
+            `deferred_classes`.
+    """
+
+    class_map: ClassMap
+    image_size: tuple[int, int]
+    prompt_index: int = 0
+    deferred: Collection[int] = ()
+
+
+class _Candidates(NamedTuple):
+    """n boxes of several pairs of an image and a prompt, before NMS.
+
+    Attributes:
+        boxes, scores, classes: as of `Detections`. pair: (n,), ascending.
+        column: (n,), of the class among those of all pairs.
+    """
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    classes: torch.Tensor
+    pair: torch.Tensor
+    column: torch.Tensor
 
 
 class GroundingPostprocessor:
@@ -73,28 +112,29 @@ class GroundingPostprocessor:
         deltas: torch.Tensor,
         centerness: torch.Tensor,
         anchors: Sequence[torch.Tensor],
-        class_map: ClassMap,
-        image_size: tuple[int, int],
-        prompt_index: int = 0,
-        deferred: Collection[int] = (),
-    ) -> Detections:
-        """Detections of one image for one prompt.
+        asked: Sequence[Asked],
+    ) -> list[Detections]:
+        """Detections of P pairs of an image and a prompt, best first.
 
         Args:
-            logits, deltas, centerness: (N, T), (N, 4) and (N,), of the positions of all levels.
+            logits, deltas, centerness: (P, N, T), (P, N, 4) and (P, N), of the positions of all
+                levels.
             anchors: of each level (n, 4).
-            image_size: (height, width) of the network's input without padding; boxes are clipped to
-                it.
-            prompt_index: of the prompt among the image's own.
-            deferred: ids of classes whose candidates are left for the NMS of `merge`, see
-                `deferred_classes`.
+            asked: of each pair.
         """
-        boxes, scores, classes = self._candidates(logits, deltas, centerness, anchors, class_map)
-        found = Detections(
-            _clip(boxes, image_size), scores, classes, torch.full_like(classes, prompt_index)
+        found = self._candidates(logits, deltas, centerness, anchors, asked)
+        deferred = _is_deferred(found, asked)
+        own, others = (~deferred).nonzero().flatten(), deferred.nonzero().flatten()
+        best = self._best(found, self._nms(found, own, len(asked)), len(asked))
+        rows = torch.cat((best, others))
+        rows = rows[found.pair[rows].argsort(stable=True)]
+        prompt_index = torch.tensor([pair.prompt_index for pair in asked], device=rows.device)
+        pair = found.pair[rows]
+        detections = Detections(
+            found.boxes[rows], found.scores[rows], found.classes[rows], prompt_index[pair]
         )
-        own, others = _split(found, deferred)
-        return _concatenate([self._best(self._nms(own)), others])
+        counts = pair.bincount(minlength=len(asked)).tolist()
+        return [Detections(*fields) for fields in zip(*(x.split(counts) for x in detections))]
 
     def merge(self, chunks: Sequence[Detections], deferred: Collection[int] = ()) -> Detections:
         """Detections of one image for all its prompts, best first.
@@ -106,7 +146,8 @@ class GroundingPostprocessor:
         """
         candidates, negatives = _split(_concatenate(chunks), {NEGATIVE} & set(deferred))
         own, others = _split(candidates, deferred)
-        merged = _concatenate([own, self._nms(others)])
+        kept = self._keep(others.boxes, others.scores, others.classes)
+        merged = _concatenate([own, others.select(kept)])
         if NEGATIVE in deferred:
             merged = merged.select(~self._beaten(merged, negatives))
         best = merged.scores.argsort(descending=True, stable=True)
@@ -128,43 +169,63 @@ class GroundingPostprocessor:
             instances.pred_phrases = PhraseList(names[i] for i in detections.classes.tolist())
         return instances
 
-    def _candidates(self, logits, deltas, centerness, anchors, class_map: ClassMap):
-        class_scores = class_map.scores(logits)
-        # All levels at once: on a GPU every small step costs the launch of a kernel.
-        position, column = (class_scores > self.score_threshold).nonzero(as_tuple=True)
-        scores = class_scores[position, column] * centerness.sigmoid()[position]
-        kept = self._best_of_levels(position, scores, [len(level) for level in anchors])
+    def _candidates(self, logits, deltas, centerness, anchors, asked) -> _Candidates:
+        positions = logits.shape[1]
+        parts, columns = [], 0
+        for row, pair in enumerate(asked):
+            class_scores = pair.class_map.scores(logits[row])
+            position, column = (class_scores > self.score_threshold).nonzero(as_tuple=True)
+            scores = class_scores[position, column]
+            classes = pair.class_map.class_ids[column]
+            parts.append((position + row * positions, column + columns, scores, classes))
+            columns += class_scores.shape[1]
+        # All pairs and levels at once: on a GPU every small step costs the launch of a kernel.
+        place, column, scores, classes = (torch.cat(x) for x in zip(*parts))
+        scores = scores * centerness.flatten()[place].sigmoid()
+        kept = self._best_of_levels(place, scores, [len(x) for x in anchors] * len(asked))
         if kept is not None:
-            position, column, scores = position[kept], column[kept], scores[kept]
-        boxes = self.box_coder.decode(deltas[position], torch.cat(list(anchors))[position])
-        return boxes, scores.sqrt(), class_map.class_ids[column]
+            place, column, scores, classes = (x[kept] for x in (place, column, scores, classes))
+        boxes = self.box_coder.decode(
+            deltas.flatten(0, 1)[place], torch.cat(list(anchors))[place % positions]
+        )
+        pair = place // positions
+        limits = boxes.new_tensor([[w - 1, h - 1, w - 1, h - 1] for _, (h, w), *_ in asked])
+        boxes = torch.minimum(boxes.clamp(min=0), limits[pair])
+        return _Candidates(boxes, scores.sqrt(), classes, pair, column)
 
     def _best_of_levels(
-        self, position: torch.Tensor, scores: torch.Tensor, lengths: Sequence[int]
+        self, place: torch.Tensor, scores: torch.Tensor, lengths: Sequence[int]
     ) -> torch.Tensor | None:
         """Indices of the `topk_candidates` best candidates of each level; None: there are no more.
 
         Args:
-            position, scores: (n,), the positions ascending. lengths: of the levels.
+            place, scores: (n,), the former ascending. lengths: of the levels, of all pairs.
         """
         if len(scores) <= self.topk_candidates:
             return None
-        ends = torch.tensor(lengths, device=position.device).cumsum(0)
-        counts = torch.searchsorted(position, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        ends = torch.tensor(lengths, device=place.device).cumsum(0)
+        counts = torch.searchsorted(place, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        if max(counts) <= self.topk_candidates:
+            return None
         kept, start = [], 0
         for count, of_level in zip(counts, scores.split(counts)):
             kept.append(start + of_level.topk(min(self.topk_candidates, count)).indices)
             start += count
         return torch.cat(kept)
 
-    def _nms(self, detections: Detections) -> Detections:
-        # float64: torchvision separates classes by shifting their boxes far apart, which costs
+    def _nms(self, found: _Candidates, rows: torch.Tensor, pairs: int) -> torch.Tensor:
+        """Those of `rows`, ascending, that no better one of their pair and class overlaps, best
+        first."""
+        of_pairs = rows.split(found.pair[rows].bincount(minlength=pairs).tolist())
+        groups = _joined(of_pairs, CUDA_NMS_BOXES) if rows.is_cuda else of_pairs
+        kept = [g[self._keep(found.boxes[g], found.scores[g], found.column[g])] for g in groups]
+        return torch.cat(kept)
+
+    def _keep(self, boxes: torch.Tensor, scores: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+        # float64: torchvision separates kinds by shifting their boxes far apart, which costs
         # float32 the digits that decide an IoU near the threshold.
-        boxes = to_continuous(detections.boxes.double())
-        keep = batched_nms(
-            boxes, detections.scores.double(), detections.classes, self.nms_threshold
-        )
-        return detections.select(keep)
+        boxes = to_continuous(boxes.double())
+        return batched_nms(boxes, scores.double(), kinds, self.nms_threshold)
 
     def _beaten(self, found: Detections, negatives: Detections) -> torch.Tensor:
         """(n,) bool, those of `found` that a negative describes better."""
@@ -172,11 +233,14 @@ class GroundingPostprocessor:
         better = negatives.scores > found.scores[:, None]
         return (better & (box_iou(boxes, others) > self.nms_threshold)).any(dim=1)
 
-    def _best(self, detections: Detections) -> Detections:
-        limit = self.detections_per_prompt
-        if len(detections.scores) <= limit:
-            return detections
-        return detections.select(detections.scores >= detections.scores[limit - 1])
+    def _best(self, found: _Candidates, rows: torch.Tensor, pairs: int) -> torch.Tensor:
+        """Of `rows` the `detections_per_prompt` best of each pair and their ties, best first."""
+        rows = rows[found.scores[rows].argsort(descending=True, stable=True)]
+        rows = rows[found.pair[rows].argsort(stable=True)]
+        pair, scores = found.pair[rows], found.scores[rows]
+        counts = pair.bincount(minlength=pairs)
+        last = counts.cumsum(0) - (counts - self.detections_per_prompt).clamp(min=0) - 1
+        return rows[scores >= scores[last[pair]]]
 
 
 def deferred_classes(prompts: Sequence[Prompt]) -> frozenset[int]:
@@ -200,7 +264,22 @@ def _concatenate(parts: Sequence[Detections]) -> Detections:
     return Detections(*(torch.cat(field) for field in zip(*parts)))
 
 
-def _clip(boxes: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-    height, width = image_size
-    limit = boxes.new_tensor([width - 1, height - 1, width - 1, height - 1])
-    return torch.minimum(boxes.clamp(min=0), limit)
+def _is_deferred(found: _Candidates, asked: Sequence[Asked]) -> torch.Tensor:
+    """(n,) bool, the candidates that are left for the NMS of `merge`."""
+    deferred = torch.zeros_like(found.pair, dtype=torch.bool)
+    for row, pair in enumerate(asked):
+        if pair.deferred:
+            classes = torch.tensor(sorted(pair.deferred), device=deferred.device)
+            deferred |= (found.pair == row) & torch.isin(found.classes, classes)
+    return deferred
+
+
+def _joined(parts: Sequence[torch.Tensor], most: int) -> list[torch.Tensor]:
+    """Neighbors together, up to so many numbers."""
+    groups: list[list[torch.Tensor]] = []
+    for part in parts:
+        if groups and sum(map(len, groups[-1])) + len(part) <= most:
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    return [torch.cat(group) for group in groups]

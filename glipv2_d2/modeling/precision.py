@@ -8,7 +8,10 @@ from torch import nn
 from ..compat import PRECISIONS
 from ..errors import ConfigError
 
-__all__ = ["at_least_float32", "inference_autocast", "parameter_dtype", "without_autocast"]
+__all__ = [
+    "at_least_float32", "convolution_dtype", "inference_autocast", "parameter_dtype",
+    "without_autocast",
+]  # fmt: skip
 
 
 def inference_autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -36,6 +39,12 @@ def without_autocast(device_type: str) -> AbstractContextManager:
     if torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
+
+
+def convolution_dtype(weight: torch.Tensor) -> torch.dtype:
+    """The precision that a convolution or a product with this weight runs in: autocast's."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:

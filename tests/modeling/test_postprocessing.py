@@ -12,6 +12,7 @@ from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.language.words import NEGATIVE
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.postprocessing import (
+    Asked,
     Detections,
     GroundingPostprocessor,
     deferred_classes,
@@ -114,10 +115,16 @@ def naive_detect(parts, class_ids, rows, threshold=0.05, topk=1000, nms=0.6, lim
     return kept
 
 
-def joined(parts):
-    """The logits, deltas and centerness of all levels as one, and the anchors of each."""
-    *outputs, anchors = parts
-    return *map(torch.cat, outputs), anchors
+def joined(*pairs):
+    """Of some pairs the logits, deltas and centerness of all levels as one; the anchors of each."""
+    joined_levels = [[torch.cat(output) for output in outputs] for *outputs, _ in pairs]
+    return *map(torch.stack, zip(*joined_levels)), pairs[0][-1]
+
+
+def detect(postprocessor, parts, class_map, deferred=()):
+    """Of one image and prompt."""
+    asked = [Asked(class_map, SIZE, deferred=deferred)]
+    return postprocessor.detect(*joined(parts), asked)[0]
 
 
 def check(detections, expected):
@@ -144,10 +151,33 @@ def test_equals_the_plain_form(class_ids, options):
         "limit": "detections_per_prompt",
     }
     postprocessor = make(**{names[k]: v for k, v in options.items()})
-    detections = postprocessor.detect(*joined(parts), ClassMap.build(prompt(class_ids), rows), SIZE)
+    detections = detect(postprocessor, parts, ClassMap.build(prompt(class_ids), rows))
     expected = naive_detect(parts, class_ids, rows, **options)
     assert len(expected) > 5
     check(detections, expected)
+
+
+@pytest.mark.parametrize("topk", [1000, 20])
+def test_pairs_together_are_what_they_are_alone(topk):
+    """Prompts of other classes, of image sizes of their own, one of them without detections."""
+    postprocessor = make(topk_candidates=topk, detections_per_prompt=15, nms_threshold=0.3)
+    pairs = [levels(seed=seed) for seed in range(4)]
+    pairs[2] = ([x - 20 for x in pairs[2][0]], *pairs[2][1:])
+    class_ids = [(4, 9), (9, 1, 1), (5,), (0, 9, 2)]
+    asked = [
+        Asked(
+            ClassMap.build(prompt(ids), positive_map(len(ids))), (SIZE[0] - 5 * i, SIZE[1] - i), i,
+            {9} if i == 3 else (),
+        )
+        for i, ids in enumerate(class_ids)
+    ]  # fmt: skip
+    together = postprocessor.detect(*joined(*pairs), asked)
+    assert [len(x.scores) > 5 for x in together] == [True, True, False, True]
+    for i, (parts, pair) in enumerate(zip(pairs, asked)):
+        (alone,) = postprocessor.detect(*joined(parts), [pair])
+        for actual, expected in zip(together[i], alone):
+            assert torch.equal(actual, expected)
+        assert set(together[i].prompt_index.tolist()) <= {i}
 
 
 def one_position(class_logit, centerness):
@@ -161,22 +191,20 @@ def one_position(class_logit, centerness):
 def test_threshold_is_on_the_class_score_before_centerness():
     class_map = ClassMap.build(prompt([0]), torch.eye(TOKENS).bool()[1:2])
     # The score may be far below the threshold, if only the class score was above it.
-    low_score = make().detect(*joined(one_position(-2.0, centerness=-8.0)), class_map, SIZE)
+    low_score = detect(make(), one_position(-2.0, centerness=-8.0), class_map)
     assert low_score.scores.item() == pytest.approx(math.sqrt(sigmoid(-2) * sigmoid(-8)), rel=1e-5)
     assert low_score.scores.item() < 0.05
     # And the other way round: sqrt(0.047 * 1) > 0.05.
-    low_class = make().detect(*joined(one_position(-3.0, centerness=8.0)), class_map, SIZE)
+    low_class = detect(make(), one_position(-3.0, centerness=8.0), class_map)
     assert len(low_class.scores) == 0
-    at_threshold = make(score_threshold=0.5).detect(
-        *joined(one_position(0.0, 0.0)), class_map, SIZE
-    )
+    at_threshold = detect(make(score_threshold=0.5), one_position(0.0, 0.0), class_map)
     assert len(at_threshold.scores) == 0  # exactly 0.5 is not above 0.5
 
 
 def test_nothing_found_gives_empty_tensors_of_the_right_kind():
     class_map = ClassMap.build(prompt([3, 1]), positive_map(2))
     postprocessor = make(score_threshold=1.0)
-    empty = postprocessor.detect(*joined(levels(seed=0)), class_map, SIZE)
+    empty = detect(postprocessor, levels(seed=0), class_map)
     merged = postprocessor.merge([empty, empty])
     instances = postprocessor.to_instances(merged, [prompt([3, 1])], SIZE)
     assert len(instances) == 0 and len(instances.pred_phrases) == 0
@@ -195,11 +223,20 @@ def grid(scores, classes=None, size=10.0):
 
 
 def test_ties_with_the_last_one_are_kept():
-    postprocessor = make(detections_per_prompt=3)
-    scores = [0.9, 0.8, 0.5, 0.5, 0.5, 0.4]
-    assert postprocessor._best(grid(scores)).scores.tolist() == pytest.approx(scores[:5])
-    assert len(postprocessor._best(grid(scores[:3])).scores) == 3
-    assert len(postprocessor._best(grid([0.9, 0.8, 0.5, 0.4])).scores) == 3
+    """The three best of seven anchors far apart, and two more that score as the third."""
+    class_map = ClassMap.build(prompt([0]), torch.eye(TOKENS).bool()[1:2])
+    values = [2.0, -4.0, 1.0, 0.0, -1.0, 0.0, 0.0]
+    logits = torch.full((7, TOKENS), -9.0)
+    logits[:, 1] = torch.tensor(values)
+    anchors = torch.tensor([[10.0 * i, 0.0, 10.0 * i + 5, 5.0] for i in range(7)])
+    parts = [logits], [torch.zeros(7, 4)], [torch.full((7,), 20.0)], [anchors]
+    expected = [math.sqrt(sigmoid(x)) for x in sorted(values, reverse=True)]
+    best = detect(make(detections_per_prompt=3, score_threshold=0.1), parts, class_map)
+    assert best.scores.tolist() == pytest.approx(expected[:5])
+    few = detect(make(detections_per_prompt=6, score_threshold=0.1), parts, class_map)
+    assert few.scores.tolist() == pytest.approx(expected[:6])
+    two = detect(make(detections_per_prompt=2, score_threshold=0.1), parts, class_map)
+    assert two.scores.tolist() == pytest.approx(expected[:2])
 
 
 def test_boxes_are_clipped_to_the_unpadded_image():
@@ -210,7 +247,7 @@ def test_boxes_are_clipped_to_the_unpadded_image():
         ([50.0, 40.0, 113.0, 103.0], [50, 40, 79, 59]),
     ):
         own = [torch.tensor([anchor])]
-        clipped = make().detect(*joined((logits, deltas, centerness, own)), class_map, SIZE)
+        clipped = detect(make(), (logits, deltas, centerness, own), class_map)
         torch.testing.assert_close(clipped.boxes, torch.tensor([expected]).float())
         # Continuous at the border of the model: the last pixel ends at the image's edge.
         box = make().to_instances(clipped, [prompt([0])], SIZE).pred_boxes.tensor[0]
@@ -253,8 +290,8 @@ def test_a_box_that_only_a_loser_would_suppress_stays():
 
 def test_candidates_of_deferred_classes_are_left_for_the_merge():
     parts, class_map = levels(seed=4), ClassMap.build(prompt([4, 9]), positive_map(2))
-    plain = make(nms_threshold=0.3).detect(*joined(parts), class_map, SIZE)
-    deferring = make(nms_threshold=0.3).detect(*joined(parts), class_map, SIZE, deferred={9})
+    plain = detect(make(nms_threshold=0.3), parts, class_map)
+    deferring = detect(make(nms_threshold=0.3), parts, class_map, deferred={9})
     assert (deferring.classes == 9).sum() > (plain.classes == 9).sum()
     assert (deferring.classes == 4).sum() == (plain.classes == 4).sum()
     merged = make(nms_threshold=0.3).merge([deferring], deferred={9})
@@ -285,11 +322,11 @@ def test_a_box_that_a_negative_describes_better_is_left_out():
 def test_negatives_take_no_place_of_a_prompt_and_are_never_detected():
     parts = levels(seed=5)
     limited = make(detections_per_prompt=3, nms_threshold=0.3)
-    alone = limited.detect(*joined(parts), ClassMap.build(prompt([4]), positive_map(1)), SIZE)
+    alone = detect(limited, parts, ClassMap.build(prompt([4]), positive_map(1)))
     both = prompt([4, NEGATIVE])
     assert deferred_classes([both]) == {NEGATIVE}
     class_map = ClassMap.build(both, positive_map(2))
-    chunk = limited.detect(*joined(parts), class_map, SIZE, deferred={NEGATIVE})
+    chunk = detect(limited, parts, class_map, deferred={NEGATIVE})
     assert (chunk.classes == 4).sum() == len(alone.classes) == 3
     assert (chunk.classes == NEGATIVE).sum() > 3
     left = limited.merge([chunk], deferred={NEGATIVE})
@@ -315,8 +352,8 @@ def test_nms_threshold_is_strict():
     boxes = torch.tensor([[0.0, 0.0, 99.0, 99.0], [25.0, 0.0, 124.0, 99.0]])
     scores, classes = torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.long)
     detections = found(boxes, scores, classes)
-    assert len(make(nms_threshold=0.6)._nms(detections).scores) == 2
-    assert len(make(nms_threshold=0.5999)._nms(detections).scores) == 1
+    assert len(make(nms_threshold=0.6).merge([detections], {0}).scores) == 2
+    assert len(make(nms_threshold=0.5999).merge([detections], {0}).scores) == 1
     without_plus_one = 74 * 99 / (2 * 99 * 99 - 74 * 99)
     assert without_plus_one < 0.5999  # so the legacy convention decides
 
@@ -336,7 +373,7 @@ def test_nms_with_many_classes_near_the_threshold():
     label = torch.randperm(1203, generator=generator)[:pairs]  # as many classes as LVIS has
     scores = torch.linspace(0.9, 0.1, 2 * pairs)
     detections = found(torch.cat((first, second)), scores, label.repeat(2))
-    kept = make()._nms(detections)
+    kept = make().merge([detections], deferred=set(label.tolist()))
     expected = torch.cat((torch.ones(pairs, dtype=torch.bool), ~above))
     torch.testing.assert_close(kept.scores, scores[expected])
     assert torch.equal(kept.classes, label.repeat(2)[expected])

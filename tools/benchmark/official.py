@@ -24,6 +24,7 @@ from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.modeling.boxes import to_inclusive
 from glipv2_d2.modeling.heads import GroundingOutput
 from glipv2_d2.modeling.losses import GroundingTargets
+from glipv2_d2.modeling.postprocessing import Asked
 
 from .official_layers import OfficialDynamicConv, OfficialFusion, OfficialTextLayer
 from .official_vision import OfficialBackbone
@@ -192,13 +193,12 @@ class OfficialArrangement(nn.Module):
         anchors = self.model.anchors(levels)
         return [
             self.postprocessor.detect(
-                output.logits[row],
-                output.deltas[row],
-                output.centerness[row],
+                output.logits[row : row + 1],
+                output.deltas[row : row + 1],
+                output.centerness[row : row + 1],
                 anchors,
-                ClassMap.build(prompt, tokens.positive_maps[row]),
-                images.image_sizes[row],
-            )
+                [Asked(ClassMap.build(prompt, tokens.positive_maps[row]), images.image_sizes[row])],
+            )[0]
             for row, prompt in enumerate(prompts)
         ]
 

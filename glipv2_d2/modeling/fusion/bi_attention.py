@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import nn
 
-from ..blocks import block_rows, inference_dtype
+from ..blocks import block_rows, inference_dtype, records_gradients, runs_kernels
 from ..precision import at_least_float32
 
 __all__ = ["BiAttention", "BiAttentionFusion"]
@@ -61,6 +61,9 @@ class BiAttention(nn.Module):
         keys, bias = self._folded_keys(text)
         bias = _score_precision(bias).masked_fill(~mask[:, None, None, :], float("-inf"))
         values = self._text_values(text)
+        drops = self.training and self.dropout > 0
+        if runs_kernels(visual) and not drops and not records_gradients(visual, keys, values):
+            return self._in_one_pass(visual, keys, bias, values)
         delta_visual = []
         pooled = _PooledImage()
         for block in visual.split(block_rows(visual, values.shape[1], keys, values), dim=1):
@@ -71,6 +74,21 @@ class BiAttention(nn.Module):
             # the pad tokens' own updates are never read. The bias is constant over the positions.
             pooled.add(scores, block, self.dropout if self.training else 0.0)
         return torch.cat(delta_visual, dim=1), self._text_update(pooled)
+
+    def _in_one_pass(
+        self, visual: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`forward` on a GPU in inference: the scores are read once for both directions."""
+        from .attention_kernels import both_softmaxes  # needs Triton
+
+        visual = visual.to(inference_dtype(visual))  # once for both products
+        scores = (visual @ keys).unflatten(2, (self.num_heads, -1))
+        peak = scores.flatten(2).amax(dim=1, keepdim=True)
+        to_text, total = both_softmaxes(scores, bias, peak)
+        pooled = _PooledImage()
+        pooled.add_weights(peak, scores, total, total, visual)
+        delta_visual = to_text.flatten(2) @ values + self.out_v_proj.bias
+        return delta_visual, self._text_update(pooled)
 
     def read_image(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """The delta (B, T, L) of the text alone, without dropout; see `forward`."""
@@ -145,6 +163,17 @@ class _PooledImage:
         if dropout:
             weights = F.dropout(weights, dropout, True)
         kept = _sum_of_positions(weights) if dropout else total
+        self.add_weights(peak, weights, total, kept, visual)
+
+    def add_weights(
+        self,
+        peak: torch.Tensor,
+        weights: torch.Tensor,
+        total: torch.Tensor,
+        kept: torch.Tensor,
+        visual: torch.Tensor,
+    ) -> None:
+        """Weights (B, n, heads, T) relative to `peak` with their sums, before and after dropout."""
         # The short side is the one to transpose.
         weighted = at_least_float32(visual.transpose(1, 2) @ weights.flatten(2))
         if self._sums is not None:

@@ -8,22 +8,20 @@ backward, equal to about 2e-6.
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from ..blocks import block_rows, inference_dtype
-from ..precision import at_least_float32, without_autocast
+from ..blocks import block_rows, inference_dtype, runs_kernels
+from ..precision import at_least_float32, convolution_dtype, without_autocast
 
-__all__ = ["DeformConvNorm", "modulated_deform_conv2d"]
+__all__ = ["DeformConvNorm", "modulated_deform_conv2d", "taps_first"]
 
 KERNEL = 3
 TAPS = KERNEL * KERNEL
 PADDING = 1
-HAS_TRITON = find_spec("triton") is not None  # PyTorch for CUDA on Windows comes without
 
 # PyTorch before 2.7 does not tell; docs/export.md asks for a newer one.
 _is_exporting = getattr(torch.compiler, "is_exporting", bool)
@@ -111,8 +109,7 @@ def _gather_deform_conv2d(
         at_least_float32(offset).flatten(2).transpose(1, 2).reshape(-1, TAPS, 2),
         at_least_float32(modulation).flatten(2).transpose(1, 2).reshape(-1, TAPS),
     )
-    # (out, 9 * C), taps first as in the samples
-    kernel = weight.permute(0, 2, 3, 1).flatten(1).to(dtype)
+    kernel = taps_first(weight).to(dtype)
     block = block_rows(per_position[1][None], kernel.shape[1], x, modulation, weight, bias)
     out = [
         F.linear(_samples(table, in_size, *part), kernel, bias)
@@ -123,15 +120,19 @@ def _gather_deform_conv2d(
     return torch.cat(out).view(batch, *out_size, -1).permute(0, 3, 1, 2)
 
 
-def _kernel_deform_conv2d(x, offset, modulation, weight, bias, stride):
-    """In the precision of autocast, as every other convolution; positions are float32."""
+def taps_first(weight: torch.Tensor) -> torch.Tensor:
+    """(out, C, 3, 3) -> (out, 9 * C), in the order of the samples."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def _kernel_deform_conv2d(x, offset, modulation, kernel, bias, stride):
+    """`kernel` and `bias` are of the precision of the products; positions are float32."""
     from .deform_kernels import deform_conv2d as convolve  # needs Triton
 
-    half = torch.is_autocast_enabled(x.device.type)
-    dtype = torch.get_autocast_dtype(x.device.type) if half else weight.dtype
-    x, weight, bias = (t.to(dtype) for t in (x, weight, bias))
     with without_autocast(x.device.type):
-        return convolve(x, offset.float(), modulation.float(), weight, bias, stride)
+        return convolve(
+            x.to(kernel.dtype), offset.float(), modulation.float(), kernel, bias, stride
+        )
 
 
 def modulated_deform_conv2d(
@@ -153,9 +154,10 @@ def modulated_deform_conv2d(
     Returns:
         (B, out, h, w).
     """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if x.is_cuda and HAS_TRITON and not traced and x.dtype != torch.float64:
-        return _kernel_deform_conv2d(x, offset, modulation, weight, bias, stride)
+    if runs_kernels(x):
+        dtype = convolution_dtype(weight)
+        kernel = taps_first(weight).to(dtype)
+        return _kernel_deform_conv2d(x, offset, modulation, kernel, bias.to(dtype), stride)
     if x.is_cuda or _is_exporting():
         # The kernel has no half-precision autocast rule of its own: all operands in float32.
         with without_autocast(x.device.type):
@@ -182,6 +184,21 @@ class DeformConvNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.norm = nn.GroupNorm(groups, channels)
         nn.init.normal_(self.weight, std=0.01)
+
+    def operands(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Kernel, taps first, and bias in the precision of the products: what `sample` takes."""
+        dtype = convolution_dtype(self.weight)
+        return taps_first(self.weight).to(dtype), self.bias.to(dtype)
+
+    def sample(
+        self,
+        x: torch.Tensor,
+        offset: torch.Tensor,
+        modulation: torch.Tensor,
+        operands: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        """The convolution by our kernels, not normalized; levels can share the `operands`."""
+        return _kernel_deform_conv2d(x, offset, modulation, *operands, self.stride)
 
     def forward(
         self, x: torch.Tensor, offset: torch.Tensor, modulation: torch.Tensor

@@ -207,19 +207,19 @@ def deform_conv2d(
     x: torch.Tensor,
     offset: torch.Tensor,
     modulation: torch.Tensor,
-    weight: torch.Tensor,
+    kernel: torch.Tensor,
     bias: torch.Tensor,
     stride: int,
 ) -> torch.Tensor:
     """See `modulated_deform_conv2d`.
 
     Args:
-        x, weight, bias: of one precision, in which the products are computed.
+        kernel: (out, 9 * C), the weight with its taps first.
+        x, kernel, bias: of one precision, in which the products are computed.
         offset, modulation: float32.
     """
     table = x.permute(0, 2, 3, 1)
     if table.stride(3) != 1:
         table = table.contiguous()
-    kernel = weight.permute(0, 2, 3, 1).flatten(1)  # (out, 9 * C), taps first
     out = _DeformConv.apply(table, offset, modulation, kernel, bias, stride)
     return out.view(x.shape[0], *offset.shape[2:], -1).permute(0, 3, 1, 2)

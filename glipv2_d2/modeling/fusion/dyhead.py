@@ -1,14 +1,15 @@
 """Dynamic head block (Dai et al. 2021): scale, spatial and task attention over the pyramid."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..blocks import inference_dtype
-from ..precision import at_least_float32
+from ..blocks import inference_dtype, is_watched, runs_kernels
+from ..precision import at_least_float32, convolution_dtype
 from ..text.features import TextFeatures
 from .deform_conv import TAPS, DeformConvNorm
 
@@ -25,11 +26,16 @@ class DynamicReLU(nn.Module):
         self.fc1 = nn.Linear(channels, channels // reduction)
         self.fc2 = nn.Linear(channels // reduction, 4 * channels)
 
+    def lines(self, mean: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The map's mean (..., C) -> slope and height of the one line, and of the other."""
+        coefficients = F.hardsigmoid(self.fc2(F.relu(self.fc1(mean))))
+        a1, b1, a2, b2 = (coefficients - 0.5).to(mean.dtype).chunk(4, dim=-1)
+        return 2 * a1 + 1, b1, 2 * a2, b2
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) -> the same shape."""
-        coefficients = F.hardsigmoid(self.fc2(F.relu(self.fc1(x.mean(dim=(2, 3))))))
-        a1, b1, a2, b2 = (coefficients - 0.5).to(x.dtype)[:, :, None, None].chunk(4, dim=1)
-        return torch.maximum(x * (2 * a1 + 1) + b1, x * (2 * a2) + b2)
+        p1, q1, p2, q2 = (line[:, :, None, None] for line in self.lines(x.mean(dim=(2, 3))))
+        return torch.maximum(x * p1 + q1, x * p2 + q2)
 
 
 def offsets_for_coarser(fine: torch.Tensor, size: Sequence[int], rule: str) -> torch.Tensor:
@@ -44,6 +50,35 @@ def offsets_for_coarser(fine: torch.Tensor, size: Sequence[int], rule: str) -> t
         return F.interpolate(fine, size=size, mode="bilinear", align_corners=False)
     kinds, (height, width) = fine.shape[1], size
     return fine.flatten(1)[:, : kinds * height * width].unflatten(1, (kinds, height, width))
+
+
+class _Branch(NamedTuple):
+    """A convolution with the map, the offsets and the modulation that it is called with."""
+
+    conv: DeformConvNorm
+    x: torch.Tensor
+    offset: torch.Tensor
+    modulation: torch.Tensor
+
+
+def _normalization(
+    norms: Sequence[nn.GroupNorm], mean: torch.Tensor, variance: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """GroupNorm of K maps as a factor and a shift for each channel.
+
+    Args:
+        mean, variance: (K, B, C), of each channel.
+    """
+    groups = norms[0].num_groups
+    weight, bias = (
+        torch.stack([getattr(norm, name) for norm in norms])[:, None] for name in ("weight", "bias")
+    )
+    means = mean.unflatten(-1, (groups, -1))
+    center = means.mean(-1, keepdim=True)
+    spread = variance.unflatten(-1, (groups, -1)) + (means - center).square()
+    rate = (spread.mean(-1, keepdim=True) + norms[0].eps).rsqrt()
+    factor = rate * weight.unflatten(-1, (groups, -1))
+    return factor.flatten(-2), bias - (factor * center).flatten(-2)
 
 
 class DynamicConv(nn.Module):
@@ -78,35 +113,76 @@ class DynamicConv(nn.Module):
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Levels (B, C, h, w), fine to coarse -> the same shapes. All read the block's inputs."""
+        if runs_kernels(features[0]) and not is_watched(self):
+            return self._merge_by_kernels(features)
         # Each level is sampled by up to three convolutions: rounded once.
         features = [f.to(inference_dtype(f, *self.parameters())) for f in features]
         return [self.relu(self._merge(features, level)) for level in range(len(features))]
 
-    def _merge(self, features: list[torch.Tensor], level: int) -> torch.Tensor:
+    def _branches(self, features: list[torch.Tensor], level: int) -> list[_Branch]:
         x = features[level]
         offset, modulation = at_least_float32(self.offset(x)).split((2 * TAPS, TAPS), dim=1)
         modulation = modulation.sigmoid()
-        branches = [self.conv_mid(x, offset, modulation)]
+        branches = [_Branch(self.conv_mid, x, offset, modulation)]
         if level > 0:
-            branches.append(self.conv_low(features[level - 1], offset, modulation))
+            branches.append(_Branch(self.conv_low, features[level - 1], offset, modulation))
         if level + 1 < len(features):
-            branches.append(self._from_coarser(features[level + 1], offset, modulation))
-        return sum(branch * self._scale_weight(branch) for branch in branches) / len(branches)
+            coarser = features[level + 1]
+            positions = (
+                offsets_for_coarser(of_level, coarser.shape[-2:], self.offset_rule)
+                for of_level in (offset, modulation)
+            )
+            branches.append(_Branch(self.conv_high, coarser, *positions))
+        return branches
 
-    def _from_coarser(
-        self, coarser: torch.Tensor, offset: torch.Tensor, modulation: torch.Tensor
-    ) -> torch.Tensor:
-        size = coarser.shape[-2:]
-        high = self.conv_high(
-            coarser,
-            offsets_for_coarser(offset, size, self.offset_rule),
-            offsets_for_coarser(modulation, size, self.offset_rule),
-        )
-        return F.interpolate(high, size=offset.shape[-2:], mode="bilinear", align_corners=True)
+    def _merge(self, features: list[torch.Tensor], level: int) -> torch.Tensor:
+        maps = []
+        for conv, x, offset, modulation in self._branches(features, level):
+            y = conv(x, offset, modulation)
+            if conv is self.conv_high:
+                size = features[level].shape[-2:]
+                y = F.interpolate(y, size=size, mode="bilinear", align_corners=True)
+            maps.append(y)
+        weights = (self._scale_weight(y.mean(dim=(2, 3), keepdim=True)) for y in maps)
+        return sum(y * weight for y, weight in zip(maps, weights)) / len(maps)
 
-    def _scale_weight(self, branch: torch.Tensor) -> torch.Tensor:
-        pooled = branch.mean(dim=(2, 3), keepdim=True)
+    def _scale_weight(self, pooled: torch.Tensor) -> torch.Tensor:
         return F.hardsigmoid(F.relu(self.scale_attention(pooled)))
+
+    def _merge_by_kernels(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The same on a GPU: the equations of `merge_kernels`."""
+        from .merge_kernels import merge_level  # needs Triton
+        from .statistics_kernels import channel_statistics
+
+        dtype = convolution_dtype(self.conv_mid.weight)
+        features = [f.to(dtype) for f in features]
+        operands = {c: c.operands() for c in (self.conv_mid, self.conv_low, self.conv_high)}
+        branches = [self._branches(features, level) for level in range(len(features))]
+        maps = [[b.conv.sample(*b[1:], operands[b.conv]) for b in level] for level in branches]
+        convs = [b.conv for level in branches for b in level]
+        sizes = [x.shape[-2:] for x, level in zip(features, branches) for _ in level]
+        mean, variance, resized = channel_statistics([y for level in maps for y in level], sizes)
+        factor, shift = _normalization([conv.norm for conv in convs], mean, variance)
+        pooled = factor * resized + shift  # (branches, B, C), of the normalized and resized maps
+        weights = self._scale_weight(pooled.flatten(0, 1)[:, :, None, None]).to(pooled.dtype)
+        counts = [len(level) for level in branches]
+        of_levels = [
+            (factor * weight / len(weight), (shift * weight).mean(0), (pooled * weight).mean(0))
+            for factor, shift, pooled, weight in zip(
+                *(
+                    t.split(counts)
+                    for t in (factor, shift, pooled, weights.view(*mean.shape[:2], 1))
+                )
+            )
+        ]
+        lines = torch.stack(self.relu.lines(torch.stack([mean for *_, mean in of_levels])))
+        merged = []
+        for level, (scales, height, _) in enumerate(of_levels):
+            by_conv = dict(zip((b.conv for b in branches[level]), maps[level]))
+            low, high = by_conv.get(self.conv_low), by_conv.get(self.conv_high)
+            mid = by_conv[self.conv_mid]
+            merged.append(merge_level(mid, low, high, scales, height, lines[:, level]))
+        return merged
 
 
 class DyHead(nn.Module):

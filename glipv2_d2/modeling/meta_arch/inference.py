@@ -14,7 +14,7 @@ from ...language.prompt import TASKS, Prompt
 from ...language.prompt_text import read_caption
 from ..heads import AnsweringHead, GroundingOutput, RefiningHead, TaskHead, WritingHead
 from ..heads.presence import PresenceHead
-from ..postprocessing import ClassMap, Detections, deferred_classes
+from ..postprocessing import Asked, ClassMap, Detections, deferred_classes
 from ..shortlist import require_shortlist, shortlisted
 from ..vocabulary import prompts_of
 
@@ -138,17 +138,12 @@ class InferencePass:
             fused = self._fuse(number)
             output = model.predict(fused.levels, fused.words)
             class_maps = self._weighed(pairs, fused, output)
-            for row, pair in enumerate(pairs):
-                found = model.postprocessor.detect(
-                    output.logits[row],
-                    output.deltas[row],
-                    output.centerness[row],
-                    anchors,
-                    class_maps[row],
-                    sizes[pair.image],
-                    pair.prompt_index,
-                    deferred[pair.image],
-                )
+            asked = [
+                Asked(class_map, sizes[p.image], p.prompt_index, deferred[p.image])
+                for p, class_map in zip(pairs, class_maps)
+            ]
+            outputs = output.logits, output.deltas, output.centerness
+            for pair, found in zip(pairs, model.postprocessor.detect(*outputs, anchors, asked)):
                 parts[pair.image].append(found)
         return [model.postprocessor.merge(*of_image) for of_image in zip(parts, deferred)]
 

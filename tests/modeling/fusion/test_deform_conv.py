@@ -119,4 +119,6 @@ def test_cuda_equals_cpu(stride):
     torch.testing.assert_close(actual.cpu(), expected, atol=1e-4, rtol=1e-4)
     with torch.autocast("cuda", dtype=torch.bfloat16):
         mixed = modulated_deform_conv2d(*on_device, stride)
-    torch.testing.assert_close(mixed.cpu(), expected, atol=1e-4, rtol=1e-4)
+    # Samples and kernel are rounded to 8 bits; torchvision's operator works in float32.
+    tolerance = 0.05 if mixed.dtype == torch.bfloat16 else 1e-4
+    torch.testing.assert_close(mixed.float().cpu(), expected, atol=tolerance, rtol=tolerance)

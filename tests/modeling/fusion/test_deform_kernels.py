@@ -9,30 +9,26 @@ import pytest
 import torch
 
 from glipv2_d2.modeling.fusion import modulated_deform_conv2d
+from glipv2_d2.modeling.fusion.deform_conv import taps_first
 from tests.support.deform_conv import NAMES, operands, torchvision_form
+from tests.support.triton_kernels import DEVICES, INTERPRETED
 
 ROOT = Path(__file__).resolve().parents[3]
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+KERNELS = ("deform", "statistics", "merge", "attention")
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
-def test_the_kernels_by_the_interpreter():
+def test_all_kernels_by_the_interpreter():
     """On CPU by Triton's interpreter, which has to be asked for before Triton is imported."""
     pytest.importorskip("triton", reason="needs Triton")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    files = [Path(__file__).with_name(f"test_{name}_kernels.py") for name in KERNELS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
-        [*command, "-k", "kernels_equal and cpu"], capture_output=True, text=True, cwd=ROOT,
+        [*command, "-k", "cpu"], capture_output=True, text=True, cwd=ROOT,
         env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]
-    assert "6 passed" in done.stdout
-
-
-on_cpu = pytest.mark.skipif(not INTERPRETED, reason="runs in a process of its own, see above")
-on_cuda = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+    assert "35 passed" in done.stdout
 
 
 def deform_kernels():
@@ -41,9 +37,7 @@ def deform_kernels():
     return deform_kernels
 
 
-@pytest.mark.parametrize(
-    "device", [pytest.param("cpu", marks=on_cpu), pytest.param("cuda", marks=on_cuda)]
-)
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("offsets", ["near", "far", "zero"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_kernels_equal_torchvision(device, stride, offsets):
@@ -52,7 +46,8 @@ def test_the_kernels_equal_torchvision(device, stride, offsets):
     tensors = [t.detach().to(device).requires_grad_() for t in (*tensors, bias)]
     x = tensors[0].permute(0, 2, 3, 1).flatten(1, 2)
     level = torch.cat((x, x), 1)[:, :70].unflatten(1, (7, 10)).permute(0, 3, 1, 2)
-    ours = deform_kernels().deform_conv2d(level, *tensors[1:], stride)
+    x, *positions, weight, bias = tensors
+    ours = deform_kernels().deform_conv2d(level, *positions, taps_first(weight), bias, stride)
     reference = torchvision_form(*tensors, stride)
     # Float32 sums of 54 products of size 1, in another order.
     torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
