@@ -10,7 +10,7 @@ import triton.language as tl
 
 __all__ = ["both_softmaxes"]
 
-VALUES = 4096  # of the scores that a program holds
+VALUES = 2048  # of the scores that a program holds
 
 
 @triton.jit(do_not_specialize=("positions",))
