@@ -3,11 +3,14 @@
 import torch
 import torch.nn.functional as F
 from fvcore.nn import sigmoid_focal_loss
+from torch.autograd.function import once_differentiable
 from torchvision.ops import generalized_box_iou_loss
 
+from .blocks import block_rows
 from .boxes import InclusiveBoxCoder
 from .heads.grounding import GroundingOutput
 from .matcher import ATSSMatcher, GroundingTargets
+from .precision import at_least_float32
 from .processes import mean_over_processes
 
 __all__ = ["GroundingLosses"]
@@ -100,12 +103,45 @@ class GroundingLosses:
     def _token_loss(
         self, logits: torch.Tensor, matches: torch.Tensor, targets: GroundingTargets
     ) -> torch.Tensor:
-        gold = torch.zeros_like(logits)
-        for row, index, tokens in zip(gold, matches, targets.tokens):
+        """Every pair of a position and a token as background, and what the words of the positives
+        change in that: nearly all targets are 0, and are never written down."""
+        background = _BackgroundFocal.apply(logits, targets.mask, self.alpha, self.gamma)
+        change = logits.new_zeros(())
+        for row, index, tokens, mask in zip(logits, matches, targets.tokens, targets.mask):
             positive = index >= 0
-            row[positive, : tokens.shape[1]] = tokens[index[positive]].to(row.dtype)
-        loss = sigmoid_focal_loss(logits, gold, alpha=self.alpha, gamma=self.gamma)
-        return (loss * targets.mask[:, None]).sum()
+            x = at_least_float32(row[positive, : tokens.shape[1]])
+            gold = tokens[index[positive]].to(x.dtype)
+            options = {"alpha": self.alpha, "gamma": self.gamma}
+            loss = sigmoid_focal_loss(x, gold, **options)
+            loss = loss - sigmoid_focal_loss(x, torch.zeros_like(gold), **options)
+            change = change + (loss * mask[: tokens.shape[1]]).sum()
+        return background + change
+
+
+class _BackgroundFocal(torch.autograd.Function):
+    """The focal loss summed with all targets 0. Of its intermediates only the gradient is kept,
+    which is computed with it, block by block on CPU."""
+
+    @staticmethod
+    def forward(ctx, logits, mask, alpha, gamma):
+        gradient = torch.empty_like(logits)
+        total = logits.new_zeros((), dtype=torch.promote_types(logits.dtype, torch.float32))
+        rows = block_rows(logits.detach(), logits.shape[2])
+        weight = mask[:, None] * (1 - alpha if alpha >= 0 else 1.0)
+        for x, slope in zip(logits.split(rows, dim=1), gradient.split(rows, dim=1)):
+            x = at_least_float32(x)
+            probability, loss = x.sigmoid(), F.softplus(x)
+            scale = probability**gamma * weight
+            total += (scale * loss).sum()
+            slope.copy_(scale * (gamma * (1 - probability) * loss + probability))
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad, None, None, None
 
 
 def centerness_of(anchors: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

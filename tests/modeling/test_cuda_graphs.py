@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from glipv2_d2.modeling import cuda_graphs
+from glipv2_d2.modeling.blocks import is_watched
 from glipv2_d2.modeling.cuda_graphs import CudaGraphs
 from glipv2_d2.modeling.meta_arch.glip import GRAPH_TOKENS
 from tests.support.tiny import lively, tiny_input, tiny_model
@@ -47,11 +47,11 @@ def test_nothing_is_recorded_on_cpu_or_where_somebody_watches():
         assert not model.graphs.usable(model.neck, torch.device("cpu"))
         assert not CudaGraphs(0).usable(model.neck, cuda)
     assert not model.graphs.usable(model.neck, cuda)  # gradients
-    assert not cuda_graphs._is_watched(model.backbone)
+    assert not is_watched(model.backbone)
     handle = model.neck.blocks[0].register_forward_hook(lambda *_: None)
-    assert cuda_graphs._is_watched(model.neck.blocks[0])
+    assert is_watched(model.neck.blocks[0])
     handle.remove()
-    assert not cuda_graphs._is_watched(model.neck.blocks[0])
+    assert not is_watched(model.neck.blocks[0])
 
 
 def test_a_model_with_graphs_is_copied_and_pickled():
@@ -76,7 +76,7 @@ class Graph:
 def test_a_shape_is_recorded_when_it_comes_again_and_the_oldest_goes(monkeypatch):
     graphs, module = CudaGraphs(2), torch.nn.Linear(2, 2)
     monkeypatch.setattr(CudaGraphs, "usable", lambda *_: True)
-    monkeypatch.setattr(cuda_graphs, "_Recorded", Graph)
+    monkeypatch.setattr("glipv2_d2.modeling.cuda_graphs._Recorded", Graph)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     calls = []
 

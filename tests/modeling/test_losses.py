@@ -6,8 +6,10 @@ import math
 import pytest
 import torch
 from detectron2.utils import comm
+from fvcore.nn import sigmoid_focal_loss
 
 from glipv2_d2 import compat
+from glipv2_d2.modeling import blocks
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.heads import GroundingOutput
 from glipv2_d2.modeling.losses import GroundingLosses, GroundingTargets, centerness_of
@@ -144,6 +146,29 @@ def test_centerness_by_hand():
     box = torch.tensor([[2.0, 0.0, 12.0, 8.0]])  # 2 left, 8 right; 4 above, 4 below
     torch.testing.assert_close(centerness_of(anchor, box), torch.tensor([0.5]))
     assert centerness_of(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_token_loss_s_gradient_is_fvcore_s(dtype, monkeypatch):
+    """That of the focal loss with its targets written down; in blocks that end within an image."""
+    monkeypatch.setattr(blocks, "CPU_BLOCK_VALUES", 2 * TOKENS * 7)
+    output, targets = case()
+    losses = make_losses(alpha=0.3, gamma=1.5)
+    matches = losses.match(anchors(), targets)
+    logits = output.logits.detach().to(dtype).requires_grad_()
+    gold = torch.zeros(logits.shape)
+    for image, of_image in enumerate(matches):
+        for position in (of_image >= 0).nonzero().flatten():
+            gold[image, position] = targets.tokens[image][of_image[position]].float()
+    assert gold.any()
+    expected = sigmoid_focal_loss(logits.float(), gold, alpha=0.3, gamma=1.5)
+    expected = (expected * targets.mask[:, None]).sum()
+    found = losses._token_loss(logits, matches, targets)
+    torch.testing.assert_close(found, expected, atol=0, rtol=1e-6)
+    gradients = (torch.autograd.grad(2 * x, logits)[0] for x in (found, expected))
+    # In bf16 the sum of two rounded gradients, at the positives.
+    tolerance = 1e-6 if dtype == torch.float32 else 2**-7
+    torch.testing.assert_close(*gradients, atol=tolerance, rtol=tolerance)
 
 
 def test_image_without_boxes():

@@ -113,7 +113,7 @@ class DynamicConv(nn.Module):
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Levels (B, C, h, w), fine to coarse -> the same shapes. All read the block's inputs."""
-        if runs_kernels(features[0]) and not is_watched(self):
+        if runs_kernels(features[0]) and not any(map(is_watched, self.children())):
             return self._merge_by_kernels(features)
         # Each level is sampled by up to three convolutions: rounded once.
         features = [f.to(inference_dtype(f, *self.parameters())) for f in features]

@@ -79,7 +79,7 @@ def _statistics_kernel(
 
 @triton.jit(do_not_specialize=("count", "width", *_RESIZING))
 def _statistics_backward_kernel(
-    x, constant, slope, of_resized, grad,
+    x, mean, of_mean, of_variance, of_resized, grad,
     count, width, out_height, out_width, down, right, down_reach, right_reach, up, left,
     C: tl.constexpr, CHANNELS: tl.constexpr, RESIZED: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
@@ -90,13 +90,16 @@ def _statistics_backward_kernel(
     mask = (at < count)[:, None] & known[None, :]
     place = (image * count + at)[:, None] * C + channel[None, :]
     of_channel = image * C + channel
-    value = tl.load(x + place, mask=mask, other=0.0).to(tl.float32)
-    value = value * tl.load(slope + of_channel, mask=known, other=0.0)[None, :]
-    value += tl.load(constant + of_channel, mask=known, other=0.0)[None, :]
+    center = tl.load(mean + of_channel, mask=known, other=0.0)[None, :]
+    slope = tl.load(of_variance + of_channel, mask=known, other=0.0)[None, :] * 2
+    constant = tl.load(of_mean + of_channel, mask=known, other=0.0)[None, :]
+    resized = tl.load(of_resized + of_channel, mask=known, other=0.0)[None, :]
+    value = (tl.load(x + place, mask=mask, other=0.0).to(tl.float32) - center) * slope + constant
     if RESIZED:
         resizing = out_height, out_width, down, right, down_reach, right_reach, up, left
-        factor = tl.load(of_resized + of_channel, mask=known, other=0.0)[None, :]
-        value += factor * _weight(at, width, resizing)[:, None]
+        value = value / count + resized * _weight(at, width, resizing)[:, None]
+    else:
+        value = (value + resized) / count
     tl.store(grad + place, value.to(grad.dtype.element_ty), mask=mask)
 
 
@@ -150,19 +153,14 @@ class _Statistics(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, of_mean, of_variance, of_resized):
         mean, *maps = ctx.saved_tensors
-        counts = [x.shape[1] * x.shape[2] for x in maps]
-        grads = []
-        for k, (x, size, count) in enumerate(zip(maps, ctx.sizes, counts)):
-            resized = x.shape[1:3] != size
-            slope = of_variance[k] * (2 / count)
-            constant = (of_mean[k] if resized else of_mean[k] + of_resized[k]) / count
-            grad = torch.empty_like(x)
+        grads = [torch.empty_like(x) for x in maps]
+        of_maps = (t.contiguous() for t in (mean, of_mean, of_variance, of_resized))
+        for x, size, grad, *of_map in zip(maps, ctx.sizes, grads, *of_maps):
+            count = x.shape[1] * x.shape[2]
             _statistics_backward_kernel[(triton.cdiv(count, ROWS), len(x))](
-                x, constant - slope * mean[k], slope, of_resized[k].contiguous(), grad,
-                count, x.shape[2], *_resizing(x.shape[1:3], size),
-                RESIZED=resized, **constants(x.shape[3]),
+                x, *of_map, grad, count, x.shape[2], *_resizing(x.shape[1:3], size),
+                RESIZED=x.shape[1:3] != size, **constants(x.shape[3]),
             )  # fmt: skip
-            grads.append(grad)
         return None, *grads
 
 
