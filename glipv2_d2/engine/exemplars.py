@@ -3,6 +3,7 @@
 L_inter teaches region features before fusion and words to agree in a common space (GLIPv2, Section
 3.2). So a region has a word there: `RegionWordContrast.word_like` goes back from the region's
 projection to what the language backbone would give, and that takes the place of a name's words.
+It brings the boxes; they are scored in the common space itself (`modeling/exemplar_scores.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 
 from ..errors import UsageError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from .predictor import GroundingPredictor
 
 __all__ = ["make_exemplar"]
+
+LVIS_NAMES = tuple(category["synonyms"][0] for category in LVIS_CATEGORIES)
 
 
 @torch.no_grad()
@@ -52,8 +56,14 @@ def make_exemplar(
         for picture, own in zip(pictures, of_images)
     ]
     region = torch.cat(seen).mean(dim=0)
-    word = contrast.word_like(region, _known_words(model, words))
-    return Exemplar(clean_name(name), tuple(word.tolist()), text_weight)
+    names = LVIS_NAMES if words is None else tuple(words)
+    if not names:
+        raise UsageError("words is empty: give names that the model knows, or none for LVIS's")
+    word = contrast.word_like(region, _known_words(model, names))
+    unit = F.normalize(region, dim=0)
+    return Exemplar(
+        clean_name(name), tuple(word.tolist()), text_weight, tuple(unit.tolist()), names
+    )
 
 
 def _regions(model: GLIP, image: EncodedImage, boxes: Any) -> torch.Tensor:
@@ -66,10 +76,8 @@ def _regions(model: GLIP, image: EncodedImage, boxes: Any) -> torch.Tensor:
     return means
 
 
-def _known_words(model: GLIP, names: Sequence[str] | None) -> torch.Tensor:
-    """(n, L), the words of names, LVIS's by default, as the language backbone gives them."""
-    if names is None:
-        names = [category["synonyms"][0] for category in LVIS_CATEGORIES]
+def _known_words(model: GLIP, names: Sequence[str]) -> torch.Tensor:
+    """(n, L), the words of names as the language backbone gives them."""
     words = []
     for prompt in model.tokenizer.split(names, size=model.chunk_size or 40):
         tokens = model.tokenizer([prompt]).to(model.device)

@@ -21,11 +21,16 @@ class Exemplar:
         name: for people; its tokens are those that the vector takes the place of.
         vector: as the language backbone gives a word, L numbers.
         text_weight: how much of the words of `name` is left; 0: none.
+        region: what was seen, of unit length in the contrast's common space; (): the vector alone
+            counts.
+        words: names that the model knows, which the region is told from.
     """
 
     name: str
     vector: tuple[float, ...]
     text_weight: float = 0.0
+    region: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 def words_of_classes(

@@ -112,5 +112,7 @@ def test_who_has_no_exemplars(exemplar_predictor):
         plain.exemplar(image(), [BOX])
     with pytest.raises(PromptError, match="'bolt' has 3 channels, and words of this model have 32"):
         exemplar_predictor(image(), ["cat", Exemplar("bolt", (1.0, 2.0, 3.0))])
+    with pytest.raises(UserError, match="words is empty: give names"):
+        exemplar_predictor.exemplar(image(), [BOX], words=[])
     with pytest.raises(UserError, match="text_weight must"):
         exemplar_predictor.exemplar(image(), [BOX], text_weight=2)

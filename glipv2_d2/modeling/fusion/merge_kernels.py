@@ -176,9 +176,8 @@ class _Merge(torch.autograd.Function):
         mid, low, high, scales, shift, lines = ctx.saved_tensors
         images, height, width, channels = mid.shape
         count = height * width
-        of_mid, of_low, of_high = (
-            None if x is None else torch.empty_like(mid) for x in (mid, low, high)
-        )
+        of_mid = torch.empty_like(mid)
+        of_low, of_high = (None if x is None else torch.empty_like(mid) for x in (low, high))
         partial = scales.new_empty(PARTS, 7, images, channels)
         _merge_backward_kernel[(PARTS, images)](
             mid, _or(low, mid), _or(high, mid), scales, shift, lines, grad.contiguous(),
@@ -189,7 +188,7 @@ class _Merge(torch.autograd.Function):
         sums = partial.sum(0)
         there = [k for k, x in zip((4, 5, 6), (mid, low, high)) if x is not None]
         of_shift = lines[0] * sums[1] + lines[2] * sums[3]
-        if high is not None:
+        if of_high is not None:
             of_high = torch.ops.aten.upsample_bilinear2d_backward(
                 of_high.permute(0, 3, 1, 2), (height, width),
                 (images, channels, *high.shape[1:3]), True,

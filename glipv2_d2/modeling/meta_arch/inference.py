@@ -12,6 +12,7 @@ from detectron2.structures import Instances
 from ...errors import ConfigError, PromptError
 from ...language.prompt import TASKS, Prompt
 from ...language.prompt_text import read_caption
+from ..exemplar_scores import ExemplarScores
 from ..heads import AnsweringHead, GroundingOutput, RefiningHead, TaskHead, WritingHead
 from ..heads.presence import PresenceHead
 from ..postprocessing import Asked, ClassMap, Detections, deferred_classes
@@ -132,11 +133,13 @@ class InferencePass:
         """The detections of each image for all its prompts together, best first."""
         model, sizes = self.model, self.images.sizes
         anchors = model.anchors(self.images.features)
+        exemplars = ExemplarScores(model, self.images)
         deferred = [deferred_classes(asked) for asked in self.prompts]
         parts: list[list[Detections]] = [[] for _ in self.prompts]
         for number, pairs in enumerate(self.batches):
             fused = self._fuse(number)
             output = model.predict(fused.levels, fused.words)
+            output = exemplars.apply(output, pairs, fused.class_maps)
             class_maps = self._weighed(pairs, fused, output)
             asked = [
                 Asked(class_map, sizes[p.image], p.prompt_index, deferred[p.image])
