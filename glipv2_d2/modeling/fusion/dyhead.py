@@ -164,7 +164,9 @@ class DynamicConv(nn.Module):
         mean, variance, resized = channel_statistics([y for level in maps for y in level], sizes)
         factor, shift = _normalization([conv.norm for conv in convs], mean, variance)
         pooled = factor * resized + shift  # (branches, B, C), of the normalized and resized maps
-        weights = self._scale_weight(pooled.flatten(0, 1)[:, :, None, None]).to(pooled.dtype)
+        # Of a model in half precision these layers take half precision.
+        own = self.conv_mid.weight.dtype
+        weights = self._scale_weight(pooled.to(own).flatten(0, 1)[:, :, None, None]).to(pooled)
         counts = [len(level) for level in branches]
         of_levels = [
             (factor * weight / len(weight), (shift * weight).mean(0), (pooled * weight).mean(0))
@@ -175,13 +177,14 @@ class DynamicConv(nn.Module):
                 )
             )
         ]
-        lines = torch.stack(self.relu.lines(torch.stack([mean for *_, mean in of_levels])))
+        means = torch.stack([mean for *_, mean in of_levels]).to(own)
+        lines = torch.stack(self.relu.lines(means)).to(pooled)
         merged = []
         for level, (scales, height, _) in enumerate(of_levels):
             by_conv = dict(zip((b.conv for b in branches[level]), maps[level]))
             low, high = by_conv.get(self.conv_low), by_conv.get(self.conv_high)
             mid = by_conv[self.conv_mid]
-            merged.append(merge_level(mid, low, high, scales, height, lines[:, level]))
+            merged.append(merge_level(mid, low, high, scales, height, lines[:, level]).to(own))
         return merged
 
 

@@ -81,6 +81,19 @@ def test_a_whole_block(device, rule, monkeypatch):
         assert (x - y).abs().max() <= 1e-4 * y.abs().max()
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_block_in_half_precision(device, monkeypatch):
+    made = block("raw_memory").to(device)
+    levels = [x.detach() for x in tensors(device, *([1, 32, *size] for size in ((4, 5), (2, 3))))]
+    with torch.no_grad():
+        expected = made(levels)
+        monkeypatch.setattr(dyhead, "runs_kernels", lambda x: True)
+        found = made.bfloat16()([x.bfloat16() for x in levels])
+    for x, y in zip(found, expected):
+        assert x.dtype == torch.bfloat16
+        assert (x.float() - y).norm() <= 0.05 * y.norm()  # of 8 bits, through a chain of layers
+
+
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=on_cuda)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_whole_block_under_autocast(device, dtype, monkeypatch):
