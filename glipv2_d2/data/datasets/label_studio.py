@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+
 from ...images import readable_suffixes
 from ..entries import json_objects
 from ..report import Record, RecordError, Report
@@ -21,14 +23,16 @@ from .labeled_images import (
     ellipse_points,
     image_size,
     labeled_box,
+    labeled_mask,
     labeled_polygon,
     read_annotations,
     rotated,
 )
 
-_LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
-_BRUSHES = ("brushlabels", "bitmasklabels")
+_LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "labels")
+_BITMAPS = ("imageDataURL", "bitmasklabels")
 _SHAPES = ("points", "radiusX", "rle", "imageDataURL", "height", "x")
+OPAQUE = 127  # alpha of a brush stroke; its edges are soft
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was uploaded
 
 
@@ -37,10 +41,11 @@ def read_label_studio(
 ) -> LabeledImages:
     """Images and their regions.
 
-    Rectangles, polygons and ellipses are read, the last two with masks; of a rotated rectangle the
-    upright box around it. A region with two labels is two objects. Masks of the brush are left out:
-    export those as COCO. Of several annotations of a task the ground truth is taken, or else the
-    newest one. Tasks that were skipped, or that nobody has labeled, are left out.
+    Rectangles, polygons, ellipses and what the brush has painted are read, all but the first with
+    masks; of a rotated rectangle the upright box around it. A region with two labels is two
+    objects. Bitmaps (<BitmaskLabels>) are left out: export those as COCO. Of several annotations of
+    a task the ground truth is taken, or else the newest one. Tasks that were skipped, or that
+    nobody has labeled, are left out.
 
     Args:
         path: the json.
@@ -176,13 +181,15 @@ def _labels(region: Mapping[str, Any]) -> Sequence[Any]:
 
 def _annotation(region: Record, height: int, width: int) -> Record:
     (label,) = region[_LABELS[-1]]
-    if "rle" in region or "imageDataURL" in region or any(key in region for key in _BRUSHES):
-        raise Unusable("mask of the brush", "these are not read: export the project as COCO")
+    if any(key in region for key in _BITMAPS):
+        raise Unusable("bitmap", "these are not read: export the project as COCO")
     if label is None:
         raise Unusable("region without a label", f"it has only {sorted(region)}")
     if region.get("image_rotation"):
         what = "the image was turned in the editor: turn the file, or export the project as COCO"
         raise Unusable("turned image", what)
+    if "rle" in region:
+        return _painted(label, region["rle"], height, width)
     scale_x, scale_y, degrees = width / 100, height / 100, float(region.get("rotation") or 0)
     if "points" in region:
         points = [(x * scale_x, y * scale_y) for x, y in region["points"]]
@@ -197,3 +204,53 @@ def _annotation(region: Record, height: int, width: int) -> Record:
     if not degrees:
         return labeled_box(label, corners)
     return labeled_box(label, around(rotated(corner_points(*corners), (x, y), degrees)))
+
+
+def _painted(label: Any, packed: Sequence[int], height: int, width: int) -> Record:
+    """What the brush has painted, with the box around it."""
+    values = _unpacked(packed)
+    if len(values) != height * width * 4:
+        raise ValueError(
+            f"its mask has {len(values)} values, an image of {width}x{height} four each"
+        )
+    mask = values.reshape(height, width, 4)[:, :, 3] > OPAQUE  # of red, green, blue and alpha
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        raise Unusable("empty mask", "nothing is painted")
+    top, left = int(rows[0]), int(columns[0])
+    painted = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    return labeled_mask(label, painted, left, top, height, width)
+
+
+def _unpacked(packed: Sequence[int]) -> np.ndarray:
+    """The bytes that Label Studio's run-length encoding stands for (`rle-pack` of thi.ng).
+
+    A stream of bits: 32 for how many values there are, 5 for the bits of a value less one, 4 times
+    4 for the bits, less one, of four kinds of lengths. Then runs: a bit that tells whether one
+    value is repeated or each is told, 2 for the kind of length, the length less one, the values.
+
+    Raises:
+        ValueError: it ends too early, or a value has more than 8 bits.
+    """
+    bits = np.unpackbits(np.asarray(packed, dtype=np.uint8))
+    at = 0
+
+    def take(count: int, of: int = 1) -> np.ndarray:
+        nonlocal at
+        if at + count * of > len(bits):
+            raise ValueError("its mask ends too early")
+        taken = bits[at : at + count * of].reshape(of, count)
+        at += count * of
+        return taken @ (1 << np.arange(count - 1, -1, -1, dtype=np.int64))
+
+    (total,), (value_bits,) = take(32), take(5) + 1
+    length_bits = take(4, 4) + 1
+    if value_bits > 8:
+        raise ValueError(f"its mask has {value_bits} bits a value, and not 8")
+    runs, done = [], 0
+    while done < total:
+        (repeated,), (kind,) = take(1), take(2)
+        length = int(take(int(length_bits[kind]))[0]) + 1
+        runs.append(take(value_bits).repeat(length) if repeated else take(value_bits, length))
+        done += length
+    return np.concatenate([*runs, np.zeros(0, np.int64)])[:total].astype(np.uint8)

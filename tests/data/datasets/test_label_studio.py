@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 
 from glipv2_d2.data import load_records, register_detection_dataset
@@ -10,6 +12,12 @@ from glipv2_d2.data.report import Report
 from tests.support.detection_exports import label_studio, region, size_of, task, write_images
 
 BOX = (0, 5, 5, 20, 30)
+# By Label Studio's own converter (`label_studio_sdk.converter.brush.mask2rle`, 2.1.2): 3 rows from
+# (20, 10) of 6 pixels, a pixel at (40, 11), and one of alpha 100.
+PAINTED = [
+    0, 0, 75, 0, 57, 27, 255, 12, 207, 0, 194, 255, 252, 4, 156, 3, 11, 255, 227, 112, 8, 255, 247,
+    88, 6, 23, 255, 226, 209, 224, 17, 178, 114, 80, 48, 0,
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -38,6 +46,14 @@ def test_a_rotated_rectangle_is_the_box_around_it(read_tasks):
     assert found["bbox"] == [30, 15, 10, 20] and "segmentation" not in found
 
 
+def test_what_the_brush_has_painted_is_a_mask(read_tasks):
+    (found,), report = one(read_tasks, format="rle", rle=PAINTED, brushlabels=["nut"])
+    assert found["bbox"] == [20, 10, 21, 3] and not report.kinds
+    expected = np.zeros((60, 80), dtype=bool)
+    expected[10:13, 20:26] = expected[11, 40] = True
+    assert np.array_equal(mask_util.decode(found["segmentation"]), expected)
+
+
 def test_a_polygon_and_an_ellipse_are_masks(read_tasks):
     (found,), _ = one(read_tasks, points=[[10, 10], [50, 10], [50, 50]], polygonlabels=["nut"])
     assert found["segmentation"] == [[8, 6, 40, 6, 40, 30]] and found["bbox"] == [8, 6, 32, 24]
@@ -62,8 +78,17 @@ def test_shape_and_labels_in_two_entries_are_one_region(read_tasks):
 @pytest.mark.parametrize(
     ("value", "kind", "message"),
     [
-        ({"format": "rle", "rle": [0, 1], "brushlabels": ["nut"]}, "mask of the brush",
+        ({"imageDataURL": "data:", "bitmasklabels": ["nut"]}, "bitmap",
          "export the project as COCO"),
+        ({"format": "rle", "rle": [0, 1], "brushlabels": ["nut"]}, "bad annotation",
+         "ends too early"),
+        ({"format": "rle", "rle": PAINTED[:20], "brushlabels": ["nut"]}, "bad annotation",
+         "ends too early"),
+        ({"format": "rle", "rle": [0, 0, 0, 16, 57, 27, 252, 127, 243, 128, 71, 254],
+          "brushlabels": ["nut"]}, "bad annotation", "16 values, an image of 80x60 four each"),
+        ({"format": "rle", "rle": [0, 0, 75, 0, 57, 27, 255, 74, 255, 0, 0],
+          "brushlabels": ["nut"]}, "empty mask", "nothing is painted"),
+        ({"format": "rle", "rle": PAINTED}, "region without a label", ""),
         ({"x": 5, "y": 5, "width": 1, "keypointlabels": ["nut"]}, "region without a label", ""),
         ({"x": 5, "y": 5, "width": 1, "labels": ["nut"]}, "shape without a box", "it is a point"),
         ({"x": 5, "y": 5, "width": 1, "height": 1}, "region without a label", "it has only"),
