@@ -24,13 +24,16 @@ from .labeled_images import (
     rotated,
 )
 from .pascal_voc import parse_xml, text_of
+from .yolo import SPLITS
 
 # Labels of these types have no boxes.
 _NO_BOXES = ("tag", "points", "polyline", "skeleton", "cuboid")
 _BOX = ("xtl", "ytl", "xbr", "ybr")
 
 
-def read_cvat(path: str, image_root: str, report: Report) -> LabeledImages:
+def read_cvat(
+    path: str, image_root: str, report: Report, *, split: str | None = None
+) -> LabeledImages:
     """Images and their shapes.
 
     Boxes, polygons, masks and ellipses are read, the last three with masks; of a rotated box the
@@ -43,14 +46,12 @@ def read_cvat(path: str, image_root: str, report: Report) -> LabeledImages:
         image_root: the folder of the images, or one above; an image of a project may be in the
             folder of its subset.
         report: takes what is left out.
+        split: the images of this subset alone, one of `cvat_splits`; None: all.
 
     Raises:
         DataError: the file is no such xml.
     """
-    try:
-        root = parse_xml(path)
-    except RecordError as error:
-        raise DataError(str(error)) from None
+    root = _root(path)
     if root.find("image") is None:
         other = "an export 'CVAT for video': export the task as 'CVAT for images 1.1'"
         what = other if root.find("track") is not None else "it has no <image>"
@@ -60,11 +61,42 @@ def read_cvat(path: str, image_root: str, report: Report) -> LabeledImages:
     ]
     names = [text_of(label, "name") for label in labels if text_of(label, "type") not in _NO_BOXES]
     images = ImageFolder(image_root)
-    return LabeledImages(_records(root, path, images, report), listed=list(dict.fromkeys(names)))
+    entries = list(root.iterfind("image"))
+    if split is not None:
+        other = sum(_split_of(entry) is None for entry in entries)
+        if other:
+            report.warn(f"{other} images are in no subset of {', '.join(SPLITS)}: left out")
+        entries = [entry for entry in entries if _split_of(entry) == split]
+    records = _records(entries, path, images, report)
+    return LabeledImages(records, listed=list(dict.fromkeys(names)))
 
 
-def _records(root: Element, path: str, images: ImageFolder, report: Report) -> Iterator[Record]:
-    for entry in root.iterfind("image"):
+def cvat_splits(path: str) -> tuple[str, ...]:
+    """Which of `"train"`, `"val"` and `"test"` the subsets of a task or a project are.
+
+    Raises:
+        DataError: the file is no xml.
+    """
+    found = {_split_of(entry) for entry in _root(path).iterfind("image")}
+    return tuple(split for split in SPLITS if split in found)
+
+
+def _root(path: str) -> Element:
+    try:
+        return parse_xml(path)
+    except RecordError as error:
+        raise DataError(str(error)) from None
+
+
+def _split_of(entry: Element) -> str | None:
+    subset = entry.get("subset", "").lower()
+    return next((split for split, names in SPLITS.items() if subset in names), None)
+
+
+def _records(
+    entries: list[Element], path: str, images: ImageFolder, report: Report
+) -> Iterator[Record]:
+    for entry in entries:
         name = entry.get("name", "")
         where = f"{path}: image {entry.get('id')} ({name})"
         try:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ...errors import DataError, UsageError
 from ..report import Record, RecordError, Report
 from .coco_like import load_json
-from .cvat import read_cvat
+from .cvat import cvat_splits, read_cvat
 from .label_studio import read_label_studio
 from .labeled_images import ImageFolder, LabeledImages, load_labeled_images
 from .labelme import read_labelme
@@ -41,7 +41,8 @@ class Export(NamedTuple):
     Attributes:
         format: one of `DETECTION_FORMATS`.
         path: the file or the folder that its reader takes.
-        split: what is left for the reader to choose by: of a YOLO yaml, of VOC's `ImageSets`.
+        split: what is left for the reader to choose by: of a YOLO yaml, of VOC's `ImageSets`, of
+            CVAT's subsets.
     """
 
     format: str
@@ -134,7 +135,10 @@ def export_splits(path: str | os.PathLike) -> tuple[str, ...]:
     if own := yaml_of(path):
         return splits_of_yaml(own)
     lists = {p.stem for p in Path(path, "ImageSets", "Main").glob("*.txt")}
-    return tuple(_split_folders(path)) or tuple(split for split in SPLITS if split in lists)
+    if found := tuple(_split_folders(path)) or tuple(s for s in SPLITS if s in lists):
+        return found
+    export = find_export(path)
+    return _cvat_splits(export.path) if export.format == "cvat" else ()
 
 
 def find_export(path: str | os.PathLike, format: str = "auto", split: str | None = None) -> Export:
@@ -159,11 +163,27 @@ def find_export(path: str | os.PathLike, format: str = "auto", split: str | None
     lists = Path(path, "ImageSets", "Main")
     if format == "voc" and split is None and (lists / "train.txt").is_file():
         split = "train"
-    elif split is not None and not (own or format == "voc"):
+    elif split is not None and not (own or format in ("voc", "cvat")):
         raise DataError(f"{path} has no splits: give the path of its {split!r} part instead")
     if format in ("coco", "odvg", "cvat", "label_studio") and os.path.isdir(path):
         path = _only_file(path, _SUFFIXES[format])
+    if format == "cvat":
+        split = _chosen_subset(path, split)
     return Export(format, own or path, split)
+
+
+def _chosen_subset(path: str, split: str | None) -> str | None:
+    splits = _cvat_splits(path)
+    if split is not None and split not in splits:
+        known = f"only {', '.join(splits)}" if splits else "it is not split into subsets"
+        raise DataError(f"{path} has no {split!r}: {known}")
+    return split or ("train" if splits else None)
+
+
+def _cvat_splits(path: str) -> tuple[str, ...]:
+    """The subsets, where there are several of which one is for training."""
+    splits = cvat_splits(path)
+    return splits if len(splits) > 1 and "train" in splits else ()
 
 
 _SUFFIXES = {"coco": ".json", "odvg": ".jsonl", "cvat": ".xml", "label_studio": ".json"}

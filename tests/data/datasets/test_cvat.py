@@ -1,11 +1,14 @@
 """CVAT's xml: every shape, the images of sub-folders and projects, what is no box."""
 
+from pathlib import Path
+
 import pytest
 from detectron2.data import MetadataCatalog
 from pycocotools import mask as mask_util
 
 from glipv2_d2.data import load_records, register_detection_dataset
 from glipv2_d2.data.datasets.cvat import read_cvat
+from glipv2_d2.data.datasets.detection_formats import export_splits
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
 from tests.support.detection_exports import cvat, cvat_text, write_images
@@ -118,3 +121,46 @@ def test_other_xml_is_refused(tmp_path):
     path.write_text("<annotations>")
     with pytest.raises(DataError, match="no xml that can be read"):
         read_cvat(str(path), "", Report())
+
+
+def with_subsets(tmp_path, *subsets):
+    """An export of a project whose images, in order, are in these subsets; None: in none."""
+    path = cvat(tmp_path)
+    text = path.read_text()
+    for number, subset in enumerate(subsets):
+        if subset is not None:
+            text = text.replace(f'<image id="{number}"', f'<image id="{number}" subset="{subset}"')
+    path.write_text(text)
+    return path
+
+
+def test_subsets_are_the_splits(tmp_path, caplog):
+    path = with_subsets(tmp_path, "Train", "Validation", "Train")
+    assert export_splits(path) == export_splits(path.parent) == ("train", "val")
+    register_detection_dataset("cvat_train", path)
+    register_detection_dataset("cvat_val", path.parent, split="val")
+    files = [
+        [Path(r["file_name"]).name for r in load_records(n)] for n in ("cvat_train", "cvat_val")
+    ]
+    assert files == [["a.png", "c.png"], ["b.png"]] and "in no subset" not in caplog.text
+    classes = [MetadataCatalog.get(name).thing_classes for name in ("cvat_train", "cvat_val")]
+    assert classes[0] == classes[1]
+    with pytest.raises(DataError, match="has no 'test': only train, val"):
+        register_detection_dataset("cvat_test", path, split="test")
+
+
+def test_images_of_no_subset_are_told(tmp_path, caplog):
+    path = with_subsets(tmp_path, "train", "valid", "default")
+    register_detection_dataset("cvat_some", path)
+    assert len(load_records("cvat_some")) == 1
+    assert "1 images are in no subset of train, val, test: left out" in caplog.text
+
+
+@pytest.mark.parametrize("subsets", [(None, None, None), ("Train",) * 3, ("default",) * 3])
+def test_one_subset_is_no_split(tmp_path, subsets):
+    path = with_subsets(tmp_path, *subsets)
+    assert export_splits(path) == ()
+    register_detection_dataset(f"cvat_{subsets[0]}", path)
+    assert len(load_records(f"cvat_{subsets[0]}")) == 3
+    with pytest.raises(DataError, match="has no 'val': it is not split into subsets"):
+        register_detection_dataset("cvat_none", path, split="val")
