@@ -63,9 +63,9 @@ def read_cvat(
     images = ImageFolder(image_root)
     entries = list(root.iterfind("image"))
     if split is not None:
-        other = sum(_split_of(entry) is None for entry in entries)
-        if other:
-            report.warn(f"{other} images are in no subset of {', '.join(SPLITS)}: left out")
+        left_out = sum(_split_of(entry) is None for entry in entries)
+        if left_out:
+            report.warn(f"{left_out} images are in no subset of {', '.join(SPLITS)}: left out")
         entries = [entry for entry in entries if _split_of(entry) == split]
     records = _records(entries, path, images, report)
     return LabeledImages(records, listed=list(dict.fromkeys(names)))
