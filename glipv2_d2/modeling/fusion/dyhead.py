@@ -158,34 +158,33 @@ class DynamicConv(nn.Module):
         features = [f.to(dtype) for f in features]
         operands = {c: c.operands() for c in (self.conv_mid, self.conv_low, self.conv_high)}
         branches = [self._branches(features, level) for level in range(len(features))]
-        maps = [[b.conv.sample(*b[1:], operands[b.conv]) for b in level] for level in branches]
-        convs = [b.conv for level in branches for b in level]
-        sizes = [x.shape[-2:] for x, level in zip(features, branches) for _ in level]
-        mean, variance, resized = channel_statistics([y for level in maps for y in level], sizes)
-        factor, shift = _normalization([conv.norm for conv in convs], mean, variance)
-        pooled = factor * resized + shift  # (branches, B, C), of the normalized and resized maps
+        maps = [
+            {b.conv: b.conv.sample(*b[1:], operands[b.conv]) for b in level} for level in branches
+        ]
+        sizes = [x.shape[-2:] for x, level in zip(features, maps) for _ in level]
+        statistics = channel_statistics([y for level in maps for y in level.values()], sizes)
+        norms = [conv.norm for level in maps for conv in level]
+        factor, shift = _normalization(norms, *statistics[:2])
+        pooled = factor * statistics[2] + shift  # (branches, B, C), of the maps when resized
         # Of a model in half precision these layers take half precision.
         own = self.conv_mid.weight.dtype
-        weights = self._scale_weight(pooled.to(own).flatten(0, 1)[:, :, None, None]).to(pooled)
-        counts = [len(level) for level in branches]
-        of_levels = [
-            (factor * weight / len(weight), (shift * weight).mean(0), (pooled * weight).mean(0))
-            for factor, shift, pooled, weight in zip(
-                *(
-                    t.split(counts)
-                    for t in (factor, shift, pooled, weights.view(*mean.shape[:2], 1))
-                )
+        weights = self._scale_weight(pooled.to(own).flatten(0, 1)[:, :, None, None])
+        weights = weights.to(pooled).view(*pooled.shape[:2], 1)
+        scales, shifts, means, start = [], [], [], 0
+        for level in maps:
+            rows, start = slice(start, start + len(level)), start + len(level)
+            weight = weights[rows] / len(level)
+            scales.append(factor[rows] * weight)
+            shifts.append((shift[rows] * weight).sum(0))
+            means.append((pooled[rows] * weight).sum(0))
+        lines = torch.stack(self.relu.lines(torch.stack(means).to(own))).to(pooled)
+        merged = [
+            merge_level(
+                level[self.conv_mid], level.get(self.conv_low), level.get(self.conv_high), *of_level
             )
+            for level, *of_level in zip(maps, scales, shifts, lines.unbind(1))
         ]
-        means = torch.stack([mean for *_, mean in of_levels]).to(own)
-        lines = torch.stack(self.relu.lines(means)).to(pooled)
-        merged = []
-        for level, (scales, height, _) in enumerate(of_levels):
-            by_conv = dict(zip((b.conv for b in branches[level]), maps[level]))
-            low, high = by_conv.get(self.conv_low), by_conv.get(self.conv_high)
-            mid = by_conv[self.conv_mid]
-            merged.append(merge_level(mid, low, high, scales, height, lines[:, level]).to(own))
-        return merged
+        return [x.to(own) for x in merged]
 
 
 class DyHead(nn.Module):
