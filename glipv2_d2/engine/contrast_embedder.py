@@ -73,11 +73,16 @@ class ContrastEmbedder:
 
     @torch.no_grad()
     def embed_regions(
-        self, images: Sequence[AnyImage], boxes: Sequence[np.ndarray] | None = None
+        self, images: Sequence[AnyImage | EncodedImage], boxes: Sequence[np.ndarray] | None = None
     ) -> list[Regions]:
-        """See `RegionEmbedder`."""
-        inputs = [image_input(self._predictor, x, f"images[{i}]") for i, x in enumerate(images)]
-        encoded = encode_together(self._predictor, inputs)
+        """See `RegionEmbedder`; an image may be one of `GroundingPredictor.set_image`, too."""
+        inputs = [
+            image_input(self._predictor, x, f"images[{i}]")
+            for i, x in enumerate(images)
+            if not isinstance(x, EncodedImage)
+        ]
+        anew = iter(encode_together(self._predictor, inputs))
+        encoded = [x if isinstance(x, EncodedImage) else next(anew) for x in images]
         scores: list[Any] = [None] * len(encoded)
         corners: list[torch.Tensor]
         if boxes is not None:

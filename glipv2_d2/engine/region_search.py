@@ -16,6 +16,7 @@ from ..modeling import CLOC
 from ..search.store import Match, RegionStore
 from .cloc_predictor import CLOCPredictor
 from .contrast_embedder import ContrastEmbedder
+from .encoded_image import EncodedImage
 from .predictor import GroundingPredictor
 from .region_embedding import RegionEmbedder
 
@@ -142,13 +143,19 @@ class RegionSearch:
             return None
         return found and match._replace(box=found.box, score=found.score)
 
-    def example(self, image: AnyImage, box: Sequence[float], top: int) -> list[Match]:
+    def example(
+        self, image: AnyImage | EncodedImage, box: Sequence[float], top: int
+    ) -> list[Match]:
         """The regions that are like a box of an image, best first.
+
+        Args:
+            image: for GLIPv2's contrast also one of `GroundingPredictor.set_image`.
 
         Raises:
             UsageError, ImageReadError, OSError: see `RegionEmbedder.embed_regions`.
         """
-        (regions,) = self._embedder.embed_regions([image], [np.array([box])])
+        images: list[Any] = [image]
+        (regions,) = self._embedder.embed_regions(images, [np.array([box])])
         return self.store.search(regions.embeddings, top)[0]
 
 

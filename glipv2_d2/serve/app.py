@@ -167,6 +167,15 @@ async def search(request: Request, asked: schemas.AskedSearch) -> dict[str, Any]
     return await _service(request).search(asked)
 
 
+@api.post(
+    "/search/example", response_model=schemas.FoundLike, openapi_extra=body_of(schemas.AskedExample)
+)
+async def search_example(request: Request) -> dict[str, Any]:
+    """Find regions of the index that are like a box of an image."""
+    what, image, known = await _asked(request, schemas.AskedExample)
+    return known | await _service(request).example(image, what)
+
+
 @api.post("/region", response_class=Response, responses={200: {"content": {JPEG: {}}}})
 async def region(request: Request, asked: schemas.AskedPicture) -> Response:
     """A picture of a region of the index, with what is around it."""

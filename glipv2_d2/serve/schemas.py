@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -132,6 +132,22 @@ class AskedSearch(BaseModel):
     rerank: int | None = Field(None, ge=0, le=100, description="as `glip search --rerank`")
 
 
+class AskedExample(AskedImage):
+    """A box of an image, to look for more of its like in the index."""
+
+    box: list[float] = Field(
+        description="x1, y1, x2, y2 in pixels of the image; in a form 40,60,90,120",
+        min_length=4,
+        max_length=4,
+    )
+    top: int = Field(10, ge=1, le=100, description="most results")
+
+    @field_validator("box", mode="before")
+    @classmethod
+    def _of_a_form(cls, box: Any) -> Any:
+        return box.split(",") if isinstance(box, str) else box
+
+
 class FoundRegion(BaseModel):
     """A region of an image of the index."""
 
@@ -146,6 +162,10 @@ class FoundRegion(BaseModel):
 
 class FoundRegions(BaseModel):
     regions: list[FoundRegion] = Field(description="best first")
+
+
+class FoundLike(KnownImage, FoundRegions):
+    pass
 
 
 class AskedPicture(BaseModel):

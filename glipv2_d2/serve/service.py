@@ -28,6 +28,7 @@ from .schemas import (
     AskedAnswer,
     AskedCaption,
     AskedDetections,
+    AskedExample,
     AskedLabels,
     AskedPicture,
     AskedSearch,
@@ -127,6 +128,12 @@ class Service:
             matches = await self._worker.do(_nearest, (search, asked.text, asked.top))
         return {"regions": [match._asdict() for match in matches]}
 
+    async def example(self, image: EncodedImage, asked: AskedExample) -> dict[str, Any]:
+        """The regions of the index that are like a box of an image; see `RegionSearch.example`."""
+        item = self._searched(), image, asked.box, asked.top
+        matches = await self._worker.do(_like, item)
+        return {"regions": [match._asdict() for match in matches]}
+
     async def picture(self, asked: AskedPicture) -> bytes:
         """A JPEG of a region; see `picture_of`.
 
@@ -178,6 +185,10 @@ def _nearest_images(items: list[tuple[RegionSearch, str, int]]) -> list[list[Mat
 
 def _look(items: list[tuple[RegionSearch, Match, str]]) -> list[Match | None]:
     return [search.look(match, text) for search, match, text in items]
+
+
+def _like(items: list[tuple[RegionSearch, EncodedImage, list[float], int]]) -> list[list[Match]]:
+    return [search.example(image, box, top) for search, image, box, top in items]
 
 
 def _match(items: list[tuple[RegionSearch, int]]) -> list[Match | None]:

@@ -314,7 +314,7 @@ def test_nothing_of_the_disk_is_served(serving_predictor):
     assert set(statuses) == {404}
     assert set(interface["paths"]) == {
         "/health", "/v1/model", "/v1/images", "/v1/detect", "/v1/answer", "/v1/caption",
-        "/v1/labels", "/v1/search", "/v1/region",
+        "/v1/labels", "/v1/search", "/v1/search/example", "/v1/region",
     }  # fmt: skip
     body = interface["paths"]["/v1/detect"]["post"]["requestBody"]["content"]
     assert set(body) == {"application/json", "multipart/form-data"}

@@ -56,6 +56,36 @@ def test_the_answers_are_those_of_the_search(served_index):
     asking(predictor, talk, search=search)
 
 
+def test_regions_like_a_box(served_index):
+    predictor, search = served_index
+    box = [4, 6, 40, 44]
+
+    async def talk(client):
+        form = {"image": ("a.png", png(0), "image/png")}
+        answer = await client.post(
+            "/v1/search/example", files=form, data={"box": "4,6,40,44", "top": "3"}
+        )
+        found = answer.json()
+        expected = search.example(pixels(0), box, 3)
+        assert [r["region"] for r in found["regions"]] == [match.region for match in expected]
+        assert len(expected) == 3 and found["width"] == 80
+        scores = [match.score for match in expected]
+        assert [r["score"] for r in found["regions"]] == pytest.approx(scores, abs=1e-6)
+        asked = {"image_id": found["image_id"], "box": box, "top": 3}
+        again = await client.post("/v1/search/example", json=asked)
+        assert again.json() == found
+        for wrong, told in (
+            ({"box": [4, 6, 40, 440]}, "inside the image of 80x64"),
+            ({"box": [4, 6, 40]}, "box: "),
+            ({"box": "a,b,c,d"}, "box.0: "),
+            ({"box": box, "text": "cat"}, "text: "),
+        ):
+            answer = await client.post("/v1/search/example", json={**asked, **wrong})
+            assert answer.status_code == 422 and told in answer.json()["error"]
+
+    asking(predictor, talk, search=search)
+
+
 def test_what_is_refused_is_one_line(served_index):
     predictor, search = served_index
 
