@@ -1,0 +1,152 @@
+"""tools/scaling: what fake tensors count is what real ones take, and the formulas by hand."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from glipv2_d2.modeling.fusion.deform_conv import HAS_TRITON
+from glipv2_d2.modeling.text import TextFeatures
+from tests.support.tiny import tiny_config, tiny_input
+from tools.benchmark.flops import count_flops
+from tools.benchmark.settings import Settings, build_model
+from tools.scaling import __main__ as scaling
+from tools.scaling import curves, memory, processes
+from tools.scaling.fake import LiveBytes, StepMemory, fake_model, like_cuda, step_memory
+
+CONFIG = "tests/support/tiny_detect.py"
+
+
+def test_live_bytes_count_a_storage_once_and_while_it_lives():
+    with LiveBytes() as live:
+        kept = torch.zeros(1000)
+        views = kept.view(10, 100)[2:], kept.add_(1)
+        freed = kept + 1
+        assert (live.now, live.peak) == (8000, 8000)
+        del freed
+        assert (live.now, live.peak) == (4000, 8000)
+        del kept
+        assert live.now == 4000
+        del views
+        assert live.now == 0
+
+
+def test_a_model_without_values_does_the_work_and_takes_the_memory_of_a_real_one():
+    overrides, inputs = ["model.neck.use_checkpoint=True"], [tiny_input(64, 96)]
+    memories, works = [], []
+    for model in fake_model(CONFIG, overrides), build_model(Settings(CONFIG, overrides)).train():
+
+        def measured(model=model):
+            memories.append(step_memory(model, inputs, nullcontext()))
+
+        works.append(count_flops(measured))
+    assert works[0] == works[1]
+    counted, expected = memories
+    # The outputs of its parts are there as fake tensors and as zeros.
+    assert counted.kept == pytest.approx(expected.kept, rel=0.05)
+    assert counted.peak == pytest.approx(expected.peak, rel=0.05)
+    assert counted.kept < counted.peak
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="the kernels need Triton")
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_memory_like_cuda_is_that_of_tensors_that_pretend_to_be_there(precision, monkeypatch):
+    """Up to the end of the forward pass, as far as these come without a driver."""
+    tower = {"dropout": 0.1, "num_blocks": 1}
+
+    def kept(device, way):
+        config = tiny_config()
+        config.neck.update(tower)
+        with torch.device("meta"):
+            neck = instantiate(config.neck).train()
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            neck.to_empty(device=device)
+            levels = [torch.empty(2, 32, 64 // 2**i, 96 // 2**i, device=device) for i in range(5)]
+            hidden, mask = torch.empty(2, 60, 32, device=device), torch.ones(2, 60, device=device)
+            text = TextFeatures(hidden, hidden, mask.bool())
+            with LiveBytes() as live, way:
+                outputs = neck(levels, text)
+        return live.now, outputs
+
+    monkeypatch.setattr(deform_kernels(), "_launch", lambda *_, **__: None)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_autocast_enabled("cuda", precision == "bf16")
+    try:
+        expected, _ = kept("cuda", nullcontext())
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+    counted, _ = kept("cpu", like_cuda(precision))
+    assert counted == pytest.approx(expected, rel=0.01)
+    plain, _ = kept("cpu", nullcontext())
+    assert abs(plain / expected - 1) > 0.1  # it matters
+
+
+def deform_kernels():
+    from glipv2_d2.modeling.fusion import deform_kernels
+
+    return deform_kernels
+
+
+def test_memory_is_fitted_with_the_terms_that_it_is_made_of(monkeypatch):
+    def made(model, inputs, way):
+        prompt, (_, height, width) = inputs[0]["prompt"], inputs[0]["image"].shape
+        pixels, tokens = height * width, model.tokenizer.num_tokens(prompt.caption)
+        of_image = 3e-6 * pixels + 5e-6 * curves.num_positions((height, width)) * tokens
+        return StepMemory(kept=1.0, peak=len(inputs) * of_image + 0.5)
+
+    monkeypatch.setattr(memory, "step_memory", made)
+    monkeypatch.setattr(memory, "like_cuda", lambda _: nullcontext())
+    row = next(memory.measure_memory(Settings(CONFIG, size=(800, 1216))))
+    assert (row["precision"], row["recomputed"]) == ("float32", "nothing")
+    assert [row[term] for term in memory.TERMS] == pytest.approx([3, 5, 0, 0.5], abs=1e-6)
+    assert row["worst"] < 1e-9
+    # 24 bytes a parameter, 0.5 and 2 GiB once, and so many images.
+    assert row["state"] == pytest.approx(24 * row["parameters"] * 1e6 / 2**30)
+    of_image = row["peak_1"] - 0.5
+    assert row["peak_4"] == pytest.approx(4 * of_image + 0.5)
+    for card in memory.CARDS:
+        images = row[f"fits_{card}"]
+        assert images == pytest.approx((card - row["state"] - 2.5) / of_image - 0.5, abs=0.5)
+
+
+def test_curves_have_the_exponents_of_what_they_count(monkeypatch, capsys):
+    axes = {"images": (1, 2), "names": (1, 41)}
+    monkeypatch.setattr(curves, "AXES", axes)
+    assert curves.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+    arguments = ["curves", "--config-file", CONFIG, "--size", "64x96", "--repeats", "1"]
+    assert scaling.main(arguments) == 0
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    rows = {(cells[0].strip("| "), cells[1]): cells for cells in lines[2:]}
+    assert lines[0][4:] == ["exponent", "seconds", "exponent of the time |"]
+    assert set(rows) == {
+        ("inference", "images"), ("inference", "names"), ("training step", "images"),
+    }  # fmt: skip
+    assert float(rows["training step", "images"][4]) == 1.0
+    assert 0 < float(rows["inference", "names"][4]) < 1
+    assert curves.num_positions((128, 200)) == 16 * 25 + 8 * 13 + 4 * 7 + 2 * 4 + 1 * 2
+
+
+def test_the_exposed_all_reduce_by_hand(monkeypatch):
+    """100 MiB are four buckets; of 8 processes a ring sends 7/4 of them."""
+    size = 100 * 2**20
+    ring = 7 / 4 * size / 1e9
+    # A slow step hides all but the last bucket, a fast one three quarters of its backward pass.
+    assert processes.exposed_all_reduce(9.0, size, 1e9, 8) == pytest.approx(ring / 4)
+    exposed = processes.exposed_all_reduce(0.06, size, 1e9, 8)
+    assert exposed == pytest.approx(ring - 0.04 * 3 / 4)
+    assert processes.exposed_all_reduce(1.0, size, 1e9, 1) == 0
+    monkeypatch.setattr(processes, "count_flops", lambda _: {"total": 3.0})
+    rows = list(processes.predict(Settings(CONFIG, size=(64, 96)), batch=1, flops=1e9))
+    assert all(row["step"] > row["compute"] == 3 for row in rows)
+    assert rows[0]["efficiency"] > rows[-1]["efficiency"]
+
+
+def test_the_all_reduce_of_two_processes_is_measured(quick_processes):
+    row = processes.measure_processes(Settings(CONFIG, size=(64, 96), repeats=2), 1, 2)
+    parameters = sum(p.numel() for p in build_model(Settings(CONFIG)).parameters())
+    assert row["gradient_mb"] == pytest.approx(4 * parameters / 1e6)
+    assert row["bandwidth_gb"] * 1e3 == pytest.approx(row["gradient_mb"] / row["all_reduce"])
+    assert min(row["step"], row["no_sync"], row["all_reduce"]) > 0
+    assert row["predicted"] > row["no_sync"]
