@@ -6,7 +6,7 @@ there real zeros of the same shape take over. A training step, forward and backw
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple
 from unittest.mock import patch
@@ -82,14 +82,17 @@ class LiveBytes(TorchDispatchMode):
     Each storage counts once, as an allocator sees it that never rounds up. What a kernel takes for
     itself until it returns is not seen.
 
+    Args:
+        before: tensors that were there before; a view of one is nothing new.
+
     Attributes:
         now, peak: bytes.
     """
 
-    def __init__(self):
+    def __init__(self, before: Iterable[torch.Tensor] = ()):
         super().__init__()
         self.now = self.peak = 0
-        self._known: set[int] = set()
+        self._known = {tensor.untyped_storage()._cdata for tensor in before}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
@@ -166,7 +169,8 @@ class StepMemory(NamedTuple):
 
 def step_memory(model: nn.Module, inputs: list[dict], way: AbstractContextManager) -> StepMemory:
     """Of forward and backward of a fake model; `way`: `like_cuda`, or none for the CPU's own."""
-    with LiveBytes() as live, way:
+    there = *model.parameters(), *model.buffers()
+    with LiveBytes(there) as live, way:
         for parameter in model.parameters():  # gradients are there from the first step on
             parameter.grad = torch.zeros_like(parameter)
         resting = live.now

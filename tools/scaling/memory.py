@@ -15,8 +15,9 @@ from ..benchmark.workload import prompt_names, train_inputs
 from .curves import num_positions
 from .fake import GIB, fake_model, like_cuda, step_memory
 
-# Bytes a parameter: itself, gradient, AdamW's two moments; the average (train.ema); DDP's buckets.
-STATE = {"weights": 4, "gradients": 4, "AdamW": 8, "EMA": 4, "DDP": 4}
+# Bytes for a parameter: itself, its gradient (in DDP's buckets), AdamW's two moments, the average
+# (train.ema). Autocast leaves them in float32; its copies in bf16 are counted with the activations.
+STATE_BYTES = 4 + 4 + 8 + 4
 CARDS = (24, 40, 80, 140)
 # Of a card: CUDA's context, NCCL, what the allocator rounds up and cannot use.
 RESERVED_GIB = 2.0
@@ -52,7 +53,7 @@ def _row(settings: Settings, precision: str, recomputed: str) -> dict:
         numbers.append(step_memory(model, inputs, like_cuda(precision)))
         terms.append(_terms(size, model.tokenizer.num_tokens(prompt.caption), images))
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    state = sum(STATE.values()) * parameters / GIB
+    state = STATE_BYTES * parameters / GIB
     factors, worst = _fit(terms, [found.peak for found in numbers])
     one_image = numbers[1].peak - numbers[0].peak
     rest = state + numbers[0].peak - one_image + RESERVED_GIB
