@@ -105,28 +105,36 @@ def test_memory_is_fitted_with_the_terms_that_it_is_made_of(monkeypatch):
     assert row["worst"] < 1e-9
     # 20 bytes a parameter, 0.5 and 2 GiB once, and so many images.
     assert row["state"] == pytest.approx(20 * row["parameters"] * 1e6 / 2**30)
-    of_image = row["peak_1"] - 0.5
-    assert row["peak_4"] == pytest.approx(4 * of_image + 0.5)
+    of_image = row["peak"] - 0.5
+    assert row["total_4"] == pytest.approx(row["state"] + 4 * of_image + 0.5)
     for card in memory.CARDS:
         images = row[f"fits_{card}"]
         assert images == pytest.approx((card - row["state"] - 2.5) / of_image - 0.5, abs=0.5)
 
 
 def test_curves_have_the_exponents_of_what_they_count(monkeypatch, capsys):
-    axes = {"images": (1, 2), "names": (1, 41)}
-    monkeypatch.setattr(curves, "AXES", axes)
+    monkeypatch.setattr(curves, "AXES", {"images": (1, 2)})
     assert curves.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
     arguments = ["curves", "--config-file", CONFIG, "--size", "64x96", "--repeats", "1"]
     assert scaling.main(arguments) == 0
     lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
     rows = {(cells[0].strip("| "), cells[1]): cells for cells in lines[2:]}
     assert lines[0][4:] == ["exponent", "seconds", "exponent of the time |"]
-    assert set(rows) == {
-        ("inference", "images"), ("inference", "names"), ("training step", "images"),
-    }  # fmt: skip
+    assert set(rows) == {("inference", "images"), ("training step", "images")}
     assert float(rows["training step", "images"][4]) == 1.0
-    assert 0 < float(rows["inference", "names"][4]) < 1
+    # The one prompt's text is encoded once.
+    assert 0.9 < float(rows["inference", "images"][4]) < 1.0
     assert curves.num_positions((128, 200)) == 16 * 25 + 8 * 13 + 4 * 7 + 2 * 4 + 1 * 2
+
+
+def test_points_of_the_curves():
+    model, settings = fake_model(CONFIG), Settings(CONFIG, size=(64, 96))
+    points = {"positions": 2.0, "tokens": 5, "images": 3, "names": 41}
+    found = {a: curves._point(settings, a, value, False, model) for a, value in points.items()}
+    assert found["positions"][0] == curves.num_positions((128, 192)) == 512
+    assert found["tokens"][0] == model.tokenizer.num_tokens(found["tokens"][1][0]["prompt"].caption)
+    assert [len(inputs) for _, inputs in found.values()] == [1, 1, 3, 1]
+    assert [len(prompt) for prompt in found["names"][1][0]["prompt"]] == [40, 1]
 
 
 def test_the_exposed_all_reduce_by_hand(monkeypatch):

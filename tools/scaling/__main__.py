@@ -27,12 +27,11 @@ from .processes import measure_processes, predict
 MODELS = ("pretrain/glipv2_t.py", "pretrain/glipv2_b.py", "pretrain/glipv2_h.py")
 FULL, SMALL = (800, 1216), (320, 416)
 COLUMNS = {
-    "memory": "model | precision | recomputed | million parameters = parameters:.0f | "
-    "their state = state:.1f | kept = kept:.1f | 1 image = peak_1:.1f | 2 = peak_2:.1f | "
-    "4 = peak_4:.1f | "
-    + " | ".join(f"images in {card} GiB = fits_{card}" for card in CARDS)
-    + " | a megapixel = pixels:.3g | a million positions x tokens = position_tokens:.3g | "
-    "a thousand tokens = tokens:.2g | once = once:.2g | largest error = worst:.1%",
+    "memory": "model | precision | recomputed | state = state:.1f | kept = kept:.1f | "
+    "peak = peak:.1f | 1 image = total_1:.1f | 2 = total_2:.1f | 4 = total_4:.1f | "
+    + " | ".join(f"in {card} GiB = fits_{card}" for card in CARDS)
+    + " | a = pixels:.2f | b = position_tokens:.3f | c = tokens:.2f | d = once:.2f | "
+    "error = worst:.1%",
     "check": "model | size | recomputed | counted, GiB = counted:.3f | measured = measured:.3f | "
     "ratio = ratio:.2f",
     "curves": "what | axis | values | GFLOP = gflop | exponent = work:.2f | seconds | "

@@ -63,8 +63,8 @@ def _row(settings: Settings, precision: str, recomputed: str) -> dict:
         "recomputed": recomputed,
         "parameters": parameters / 1e6,
         "state": state,
-        "kept": numbers[0].kept,
-        **{f"peak_{b[2]}": found.peak for b, found in zip(BATCHES, numbers)},
+        **numbers[0]._asdict(),
+        **{f"total_{b[2]}": state + found.peak for b, found in zip(BATCHES, numbers)},
         **{f"fits_{card}": max(0, int((card - rest) / one_image)) for card in CARDS},
         **dict(zip(TERMS, factors)),
         "worst": worst,
@@ -98,7 +98,7 @@ def check_memory(settings: Settings) -> Iterator[dict]:
             counted = step_memory(model, inputs, nullcontext()).peak
             yield {
                 "model": settings.config,
-                "size": "x".join(map(str, settings.size)),
+                "size": list(settings.size),
                 "recomputed": recomputed,
                 "counted": counted,
                 "measured": measured,
