@@ -1,5 +1,6 @@
 """tools/scaling: what fake tensors count is what real ones take, and the formulas by hand."""
 
+import math
 from contextlib import nullcontext
 
 import pytest
@@ -17,6 +18,7 @@ from tools.scaling import curves, memory, processes
 from tools.scaling.fake import LiveBytes, StepMemory, fake_model, like_cuda, step_memory
 
 CONFIG = "tests/support/tiny_detect.py"
+ONE_BLOCK = ("model.neck.num_blocks=1",)  # fake tensors take their time
 
 
 def test_live_bytes_count_a_storage_once_and_while_it_lives():
@@ -35,7 +37,8 @@ def test_live_bytes_count_a_storage_once_and_while_it_lives():
 
 
 def test_a_model_without_values_does_the_work_and_takes_the_memory_of_a_real_one():
-    overrides, inputs = ["model.neck.use_checkpoint=True"], [tiny_input(64, 96)]
+    overrides = (*ONE_BLOCK, "model.neck.use_checkpoint=True")
+    inputs = [tiny_input(64, 96)]
     memories, works = [], []
     for model in fake_model(CONFIG, overrides), build_model(Settings(CONFIG, overrides)).train():
 
@@ -112,19 +115,17 @@ def test_memory_is_fitted_with_the_terms_that_it_is_made_of(monkeypatch):
         assert images == pytest.approx((card - row["state"] - 2.5) / of_image - 0.5, abs=0.5)
 
 
-def test_curves_have_the_exponents_of_what_they_count(monkeypatch, capsys):
-    monkeypatch.setattr(curves, "AXES", {"images": (1, 2)})
+def test_curves_have_the_exponents_of_what_they_count(monkeypatch):
     assert curves.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
-    arguments = ["curves", "--config-file", CONFIG, "--size", "64x96", "--repeats", "1"]
-    assert scaling.main(arguments) == 0
-    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
-    rows = {(cells[0].strip("| "), cells[1]): cells for cells in lines[2:]}
-    assert lines[0][4:] == ["exponent", "seconds", "exponent of the time |"]
-    assert set(rows) == {("inference", "images"), ("training step", "images")}
-    assert float(rows["training step", "images"][4]) == 1.0
-    # The one prompt's text is encoded once.
-    assert 0.9 < float(rows["inference", "images"][4]) < 1.0
     assert curves.num_positions((128, 200)) == 16 * 25 + 8 * 13 + 4 * 7 + 2 * 4 + 1 * 2
+    monkeypatch.setattr(curves, "AXES", {"images": (1, 2)})
+    settings = Settings(CONFIG, ONE_BLOCK, size=(64, 96), repeats=1)
+    row = next(curves.measure_curves(settings))
+    assert (row["what"], row["axis"], row["values"]) == ("inference", "images", [1, 2])
+    # The text of the one prompt is encoded once.
+    assert row["work"] == pytest.approx(math.log2(row["gflop"][1] / row["gflop"][0]), abs=1e-3)
+    assert 0.9 < row["work"] < 1
+    assert len(row["seconds"]) == 2 and min(row["seconds"]) > 0
 
 
 def test_points_of_the_curves():
@@ -137,7 +138,7 @@ def test_points_of_the_curves():
     assert [len(prompt) for prompt in found["names"][1][0]["prompt"]] == [40, 1]
 
 
-def test_the_exposed_all_reduce_by_hand(monkeypatch):
+def test_the_exposed_all_reduce_by_hand(monkeypatch, capsys):
     """100 MiB are four buckets; of 8 processes a ring sends 7/4 of them."""
     size = 100 * 2**20
     ring = 7 / 4 * size / 1e9
@@ -147,9 +148,13 @@ def test_the_exposed_all_reduce_by_hand(monkeypatch):
     assert exposed == pytest.approx(ring - 0.04 * 3 / 4)
     assert processes.exposed_all_reduce(1.0, size, 1e9, 1) == 0
     monkeypatch.setattr(processes, "count_flops", lambda _: {"total": 3.0})
-    rows = list(processes.predict(Settings(CONFIG, size=(64, 96)), batch=1, flops=1e9))
-    assert all(row["step"] > row["compute"] == 3 for row in rows)
-    assert rows[0]["efficiency"] > rows[-1]["efficiency"]
+    arguments = ["predict", "--config-file", CONFIG, "--size", "64x96", "--tflops", "0.001"]
+    assert scaling.main(arguments) == 0
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split(" | ")[3:6] for row in rows[:2]] == [
+        ["3.000", "NVLink", "2"], ["3.000", "NVLink", "8"],
+    ]  # fmt: skip
+    assert len(rows) == sum(len(counts) for _, counts in processes.LINKS.values())
 
 
 def test_the_all_reduce_of_two_processes_is_measured(quick_processes):
