@@ -58,20 +58,19 @@ def test_a_model_without_values_does_the_work_and_takes_the_memory_of_a_real_one
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_memory_like_cuda_is_that_of_tensors_that_pretend_to_be_there(precision, monkeypatch):
     """Up to the end of the forward pass, as far as these come without a driver."""
-    tower = {"dropout": 0.1, "num_blocks": 1}
 
     def kept(device, way):
         config = tiny_config()
-        config.neck.update(tower)
+        config.neck.update(dropout=0.1, num_blocks=1)
         with torch.device("meta"):
-            neck = instantiate(config.neck).train()
+            backbone, neck = (instantiate(config[name]).train() for name in ("backbone", "neck"))
         with FakeTensorMode(allow_non_fake_inputs=True):
-            neck.to_empty(device=device)
-            levels = [torch.empty(2, 32, 64 // 2**i, 96 // 2**i, device=device) for i in range(5)]
-            hidden, mask = torch.empty(2, 60, 32, device=device), torch.ones(2, 60, device=device)
+            backbone.to_empty(device=device), neck.to_empty(device=device)
+            hidden, mask = torch.empty(1, 60, 32, device=device), torch.ones(1, 60, device=device)
             text = TextFeatures(hidden, hidden, mask.bool())
+            image = torch.empty(1, 3, 256, 320, device=device)
             with LiveBytes() as live, way:
-                outputs = neck(levels, text)
+                outputs = neck(list(backbone(image).values()), text)
         return live.now, outputs
 
     monkeypatch.setattr(deform_kernels(), "_launch", lambda *_, **__: None)
