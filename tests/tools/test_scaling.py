@@ -8,7 +8,7 @@ import torch
 from detectron2.config import instantiate
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from glipv2_d2.modeling.fusion.deform_conv import HAS_TRITON
+from glipv2_d2.modeling.fusion import deform_conv
 from glipv2_d2.modeling.text import TextFeatures
 from tests.support.tiny import tiny_config, tiny_input
 from tools.benchmark.flops import count_flops
@@ -54,7 +54,7 @@ def test_a_model_without_values_does_the_work_and_takes_the_memory_of_a_real_one
     assert counted.kept < counted.peak
 
 
-@pytest.mark.skipif(not HAS_TRITON, reason="the kernels need Triton")
+@pytest.mark.skipif(not deform_conv.HAS_TRITON, reason="the kernels need Triton")
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_memory_like_cuda_is_that_of_tensors_that_pretend_to_be_there(precision, monkeypatch):
     """Up to the end of the forward pass, as far as these come without a driver."""
@@ -163,3 +163,16 @@ def test_the_all_reduce_of_two_processes_is_measured(quick_processes):
     assert row["bandwidth_gb"] * 1e3 == pytest.approx(row["gradient_mb"] / row["all_reduce"])
     assert min(row["step"], row["no_sync"], row["all_reduce"]) > 0
     assert row["predicted"] > row["no_sync"]
+
+
+def test_what_cannot_be_measured_is_one_line(tmp_path, capsys, monkeypatch):
+    other = tmp_path / "other.py"
+    other.write_text("model = dict(a=1)\n")
+    monkeypatch.setattr(deform_conv, "HAS_TRITON", False)
+    for arguments, message in (
+        (["curves", "--config-file", str(other)], "describes no GLIP model"),
+        (["processes", "--processes", "1"], "give --processes 2 or more"),
+        (["memory", "--config-file", CONFIG], "pip install triton"),
+    ):
+        assert scaling.main(arguments) == 2
+        assert message in capsys.readouterr().err

@@ -58,7 +58,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=image_size,
         help="HxW of the images (default 800x1216; check, processes: 320x416)",
     )
-    add("--repeats", type=int, help="timed calls (default: curves none, processes 9)")
+    add("--repeats", type=positive, help="timed calls (default: curves none, processes 9)")
     add("--batch", type=positive, default=1, help="images of a process (processes, predict)")
     add("--processes", type=positive, default=2)
     add("--tflops", type=float, default=32.0, help="TFLOP/s of a GPU in training, for predict")

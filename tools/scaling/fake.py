@@ -20,10 +20,12 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from glipv2_d2.config import apply_overrides, get_config
+from glipv2_d2.errors import MissingPackageError
 from glipv2_d2.modeling import GLIP
 from glipv2_d2.modeling.fusion import deform_conv
 from glipv2_d2.modeling.text import TextFeatures
+
+from ..benchmark.settings import model_config
 
 GIB = 2**30
 FAKE_PARTS = ("backbone", "language_backbone", "neck", "head")
@@ -32,8 +34,12 @@ FLOAT32_ON_CUDA = ("layer_norm", "group_norm")
 
 
 def fake_model(config: str, overrides: Sequence[str] = ()) -> GLIP:
-    """The GLIP of a LazyConfig, in training mode, on the CPU; no gradients yet."""
-    described = apply_overrides(get_config(config), overrides).model
+    """The GLIP of a LazyConfig, in training mode, on the CPU; no gradients yet.
+
+    Raises:
+        ConfigError: the config is not there or is no GLIP.
+    """
+    described = model_config(config, overrides)
     described.language_backbone.pretrained = False
     with torch.device("meta"):
         model = instantiate(described)
@@ -141,8 +147,15 @@ def like_cuda(precision: str) -> Iterator[None]:
 
     Args:
         precision: "float32" or "bf16".
+
+    Raises:
+        MissingPackageError: the kernels need Triton, which is not installed.
     """
-    from glipv2_d2.modeling.fusion import deform_kernels  # needs Triton
+    if not deform_conv.HAS_TRITON:
+        raise MissingPackageError(
+            "the memory of a GPU is that of our kernels, which need Triton: pip install triton"
+        )
+    from glipv2_d2.modeling.fusion import deform_kernels
 
     with ExitStack() as stack:
         kernel = deform_conv._kernel_deform_conv2d

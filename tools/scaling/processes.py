@@ -12,6 +12,7 @@ import torch.distributed as dist
 from detectron2.utils import comm
 
 from glipv2_d2.compat import create_ddp_model, launch
+from glipv2_d2.errors import UsageError
 from glipv2_d2.language import Prompt
 
 from ..benchmark.flops import count_flops
@@ -79,7 +80,13 @@ def predict(settings: Settings, batch: int, flops: float) -> Iterator[dict[str, 
 
 
 def measure_processes(settings: Settings, batch: int, processes: int) -> dict[str, Any]:
-    """One row: seconds of a step with and without all-reduce, and of the all-reduce alone."""
+    """One row: seconds of a step with and without all-reduce, and of the all-reduce alone.
+
+    Raises:
+        UsageError: one process has nothing to reduce.
+    """
+    if processes < 2:
+        raise UsageError("one process has no gradients to reduce: give --processes 2 or more")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         arguments = settings, batch, str(report)
