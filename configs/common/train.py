@@ -24,7 +24,13 @@ train = dict(
     clip_grad=1.0,  # norm of the whole model's gradient; 0 turns it off
     weight_decay_steps=(),  # fractions of the run at which weight decay falls to a tenth (GLIP-L)
     ema=dict(enabled=True, decay=0.999, warmup=True),  # evaluated and released in place of the last
-    ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
+    # gradient_as_bucket_view: the gradients lie in the buckets that are reduced, not beside them.
+    ddp=dict(
+        broadcast_buffers=False,
+        find_unused_parameters=False,
+        fp16_compression=False,
+        gradient_as_bucket_view=True,
+    ),
     # Iterations between two checkpoints; a run has four at least, and one where a signal stops it.
     # So many of these stay, beside model_final.pth and model_best.pth; None: all.
     checkpointer=dict(period=5000, max_to_keep=5),

@@ -93,17 +93,17 @@ def _choices(allowed):
     return parse
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     if not text.strip().isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in text.split(","))
+    return tuple(positive(part) for part in text.split(","))
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(s.isdigit() and int(s) >= 32 for s in sides):
         raise argparse.ArgumentTypeError(
@@ -113,7 +113,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _sizes(text: str) -> tuple[tuple[int, int], ...]:
-    return tuple(_size(part) for part in text.split(","))
+    return tuple(image_size(part) for part in text.split(","))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -129,8 +129,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--config-file", dest="config", help="LazyConfig of the model (default pretrain/glip_t.py)")
     add("--weights", help="a checkpoint; default: seeded random weights")
     add("--device", default="cpu", help="cpu (default), cuda or auto")
-    add("--threads", type=_positive, help="of PyTorch; default: one per core")
-    add("--size", type=_size, help="HxW of the images (default 800x1216)")
+    add("--threads", type=positive, help="of PyTorch; default: one per core")
+    add("--size", type=image_size, help="HxW of the images (default 800x1216)")
     add(
         "--image",
         dest="images",
@@ -142,15 +142,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--batch", type=_counts, help="batch sizes, such as 1,4; stages and lvis take the first")
     add("--sides", type=_choices(tuple(SIDES)), help="measure only these: " + ", ".join(SIDES))
     add("--precision", type=_choices(PRECISIONS), help="float32,bf16 (default both); fp16")
-    add("--repeats", type=_positive, help="timed calls of each side (default 3)")
-    add("--chunks", type=_positive, help="of LVIS's prompts of 40 names (default 8; all: 31)")
-    add("--train-size", type=_size, help="HxW in training (default: --size; 224x320 on CPU)")
-    add("--train-batch", type=_positive, help="images in a training step (default 2; 1 on CPU)")
+    add("--repeats", type=positive, help="timed calls of each side (default 3)")
+    add("--chunks", type=positive, help="of LVIS's prompts of 40 names (default 8; all: 31)")
+    add("--train-size", type=image_size, help="HxW in training (default: --size; 224x320 on CPU)")
+    add("--train-batch", type=positive, help="images in a training step (default 2; 1 on CPU)")
     add("--memory-limit", type=float, metavar="GIB", help="per process; default 90 %% of free")
     add("--exported", type=Path, action="append", default=[], metavar="FOLDER",
         help="an export for the part exported; several may be given")  # fmt: skip
     add("--compile-sizes", type=_sizes, help="HxW,HxW,... for the part compile")
-    add("--candidates", type=_positive, default=1000, help="pairs above the score threshold, with "
+    add("--candidates", type=positive, default=1000, help="pairs above the score threshold, with "
         "random weights")  # fmt: skip
     add("--seed", type=int, default=0)
     add("overrides", nargs="*", default=[], metavar="path.key=value", help="for the config")

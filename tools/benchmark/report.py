@@ -26,7 +26,7 @@ def markdown(results: dict) -> str:
         rows = results["parts"].get(part)
         if not rows:
             continue
-        lines += [f"## {title}", "", remark, "", *_table(columns, rows), ""]
+        lines += [f"## {title}", "", remark, "", *table(columns, rows), ""]
         lines += _agreement(rows) + _commands(rows)
     for part, problem in results.get("problems", {}).items():
         lines += [f"Not measured: {part}: {problem}", ""]
@@ -55,7 +55,7 @@ def _machine(results: dict) -> list[str]:
     ]
 
 
-def _table(columns: str, rows: Sequence[dict]) -> list[str]:
+def table(columns: str, rows: Sequence[dict]) -> list[str]:
     """A table of the columns that have a value in any row; see SECTIONS."""
     cells = {}
     for column in columns.split(" | "):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from detectron2.config import instantiate
+from omegaconf import DictConfig
 from torch import nn
 
 from glipv2_d2.checkpoint import load_weights
@@ -61,21 +62,31 @@ class Settings:
         return torch.autocast(torch.device(self.device).type, dtype=PRECISIONS[precision])
 
 
+def model_config(config: str, overrides: Sequence[str]) -> DictConfig:
+    """The model of a LazyConfig.
+
+    Raises:
+        ConfigError: the config is not there or is no GLIP.
+    """
+    whole = apply_overrides(get_config(config), overrides)
+    if "model" not in whole or "language_backbone" not in whole.model:
+        raise ConfigError(f"{config} describes no GLIP model: it has no language backbone")
+    return whole.model
+
+
 def build_model(settings: Settings) -> nn.Module:
     """The GLIP model, in evaluation mode, on its device.
 
     Raises:
         ConfigError, CheckpointError: the config is not there or is no GLIP; the weights do not fit.
     """
-    config = apply_overrides(get_config(settings.config), settings.overrides)
-    if "model" not in config or "language_backbone" not in config.model:
-        raise ConfigError(f"{settings.config} describes no GLIP model: it has no language backbone")
-    language = config.model.language_backbone
+    described = model_config(settings.config, settings.overrides)
+    language = described.language_backbone
     # A frozen encoder's weights come from its package, not from the checkpoint.
     if settings.weights is None or not language.get("frozen", False):
         language.pretrained = False
     torch.manual_seed(settings.seed)
-    model = instantiate(config.model)
+    model = instantiate(described)
     if settings.weights is None:
         make_lively(model, settings.seed)
     else:
