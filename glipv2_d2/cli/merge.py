@@ -111,13 +111,14 @@ def _by_test_set(config: DictConfig, results: Results) -> Results:
 
 
 def _values(results: Results, metric: str) -> dict[str, float]:
-    """A metric of each test set that has it.
+    """A metric of each test set that has it; without a task it is one of boxes.
 
     Raises:
         ConfigError: none has it.
     """
     flat = {name: _flat(of) for name, of in results.items()}
-    values = {name: of[metric] for name, of in flat.items() if metric in of}
+    full = metric if "/" in metric else f"bbox/{metric}"  # as `glip few-shot` names it
+    values = {name: of[full] for name, of in flat.items() if full in of}
     if not values:
         known = ", ".join(dict.fromkeys(key for of in flat.values() for key in of))
         raise ConfigError(f"no test set gives --metric {metric}; they give: {known}")

@@ -77,6 +77,8 @@ def test_the_curve(ends, tmp_path, monkeypatch, capsys):
     assert float(value) == found["tiny"]["bbox"]["AP"] == found["before"]["bbox"]["AP"]
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
+    assert run(*ends, folder, *arguments[:-1], "0.5", "--metric", "AP50") == 0  # of the boxes
+    assert "alpha 0.5: AP50 tiny " in capsys.readouterr().out
     assert run(*ends, folder, *arguments, "--metric", "bbox/AR") == 2
     assert "no test set gives --metric bbox/AR; they give: bbox/AP," in capsys.readouterr().err
 
