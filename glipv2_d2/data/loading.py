@@ -19,7 +19,7 @@ from .datasets.coco_like import load_coco_style_json
 from .datasets.phrasecut import with_whole_masks
 from .datasets.refexp import without_images
 from .patterns import refuse_patterns, refuse_what_is_left
-from .reader import Reader, RecordIndex, evenly
+from .reader import Reader, RecordIndex, collector_paused, evenly
 from .records import Records, num_classes
 from .report import Record, Report, reported
 from .samplers import MOST_UNUSABLE
@@ -34,6 +34,7 @@ REFUSED = (KeyError, ValueError, AssertionError, TypeError, AttributeError, Over
 LOOKED_AT = 256
 
 
+@collector_paused()
 def load_records(
     name: str, *, invalid: str = "drop", check_files: bool = False, drop_records: bool = True
 ) -> list[Record]:
@@ -223,6 +224,7 @@ def _teaches(record: Record) -> bool:
     return _has_box(record) or bool(record.get("neg_category_ids")) or "task" in record
 
 
+@collector_paused()
 def read_dataset(name: str, report: Report | None = None) -> Sequence[Record]:
     """The records of a registered data set as its reader gives them, not checked.
 
