@@ -51,7 +51,7 @@ class SharedRecords(LazySequence[Record]):
     """
 
     def __init__(self, records: Iterable[Record]):
-        file = tempfile.TemporaryFile(prefix="glipv2_d2_records_", buffering=1 << 20)
+        file = tempfile.TemporaryFile(prefix="glipv2_d2_records_")
         starts = array("q", [0])
         try:
             for record in records:
