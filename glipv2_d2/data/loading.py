@@ -78,7 +78,7 @@ def training_records(
     *,
     check_files: bool = False,
     excluded: Set[str] = frozenset(),
-    with_masks: bool = False,
+    with_masks: bool | None = None,
 ) -> Records:
     """Records for training: read once per machine and shared, or read when they are asked for.
 
@@ -90,7 +90,8 @@ def training_records(
         running: takes what is left out while the training runs; has the mode for the reading, too.
         excluded: images that are left out, see `record_image_key`.
         with_masks: masks will be trained on; those of PhraseCut are then taken from its own file
-            (`refer_json` of the metadata).
+            (`refer_json` of the metadata). False: they will not, and what is stored has none; None:
+            it is not known.
 
     Raises:
         DataError: as `load_records`; also if there is nothing to train on.
@@ -111,16 +112,16 @@ def training_records(
         del found
         report.log()
         kept = _to_train_on(name, kept, excluded)
-        return _taken_from(kept), any(map(_teaches, kept))
+        return _taken_from(kept, with_masks is not False), any(map(_teaches, kept))
 
     stored, teaches = shared_dataset(name, read)
     if teaches is not None:
-        return Records(stored, name, running, with_masks=with_masks, teaches=teaches)
+        return Records(stored, name, running, with_masks=bool(with_masks), teaches=teaches)
     if index is None:  # only the first process of a machine has read it
         index = read_dataset(name, report)
     _require_usable(Records(index, name, running, excluded=excluded), report)
     report.log()
-    return Records(index, name, running, excluded=excluded, with_masks=with_masks)
+    return Records(index, name, running, excluded=excluded, with_masks=bool(with_masks))
 
 
 def shared_dataset(
@@ -139,11 +140,21 @@ def shared_dataset(
     return records, extras
 
 
-def _taken_from(records: list[Record]) -> Iterator[Record]:
-    """The records in their order; each is gone from the list when the next is made."""
+def _taken_from(records: list[Record], masks: bool) -> Iterator[Record]:
+    """The records in their order; each is gone from the list when the next is made.
+
+    Without masks, which are most of what is stored, and of what a data worker reads for an image.
+    """
     records.reverse()
     while records:
-        yield records.pop()
+        record = records.pop()
+        if not masks and "annotations" in record:
+            bare = [
+                {key: value for key, value in annotation.items() if key != "segmentation"}
+                for annotation in record["annotations"]
+            ]
+            record = {**record, "annotations": bare}
+        yield record
 
 
 def _to_train_on(name: str, records: list[Record], excluded: Set[str]) -> list[Record]:
