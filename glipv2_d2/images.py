@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from .errors import (
     ImageReadError,
@@ -232,17 +232,19 @@ def image_to_array(
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    array = np.asarray(image.convert("RGB"))
-    if format == "BGR":
-        array = array[:, :, ::-1]
-    return np.ascontiguousarray(array)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    # Pillow puts the channels into order as it copies, much faster than NumPy reverses them.
+    pixels = bytearray(image.tobytes("raw", format))
+    return np.frombuffer(pixels, np.uint8).reshape(image.height, image.width, 3)
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # damaged pixels are an error, a damaged EXIF block is not
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except BAD_EXIF:
-        image.load()  # damaged pixels are an error, a damaged EXIF block is not
         return image
 
 

@@ -101,6 +101,16 @@ def test_cmyk(picture, tmp_path):
     assert array[0, 5, 2] > 120 and array[0, 5, 0] < 100
 
 
+@pytest.mark.parametrize("format", ["BGR", "RGB"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_pillow_image_stays_as_it_is(picture, format, orientation):
+    before = np.array(picture)
+    picture.getexif()[0x0112] = orientation
+    read_image(picture, format)[:] = 0
+    assert np.array_equal(np.asarray(picture), before)
+    assert picture.getexif()[0x0112] == orientation
+
+
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (6, -1), (3, 2), (8, 1)])
 def test_exif_rotation(picture, tmp_path, orientation, turns):
     exif = Image.Exif()

@@ -51,7 +51,8 @@ def build_grounding_train_loader(
         datasets: names, or (name, weight): the weight is how many times an epoch each image of
             the data set is seen (1 by default).
         mapper: with `is_train=True`; it gets the vocabularies and, for `negative_captions`, the
-            captions. With `use_masks` boxes without a mask are left out, see `Records`.
+            captions. With `use_masks` boxes without a mask are left out, see `Records`; without it
+            annotations in memory come without their `segmentation`, once it was checked.
         total_batch_size: over all processes.
         num_workers: of this process; the batches do not depend on it.
         seed: of the order of the images; None or negative: another one each run. w processes see
@@ -93,7 +94,7 @@ def build_grounding_train_loader(
         )
     if seed is not None and seed < 0:  # Detectron2's way to ask for another order each run
         seed = None
-    with_masks = getattr(mapper, "use_masks", False)  # other mappers need not have it
+    with_masks = getattr(mapper, "use_masks", None)  # other mappers need not tell
     running = (REPLACED, LEFT_OUT, WITHOUT_MASK) if with_masks else (REPLACED, LEFT_OUT)
     report = Report("", invalid, running=running)
     excluded = _excluded_images(exclude_images_of)

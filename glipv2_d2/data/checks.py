@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,9 @@ from .report import Record, RecordError, Report
 
 # Height or width of an image; a larger number is an error in the file.
 MOST_PIXELS = 1 << 20
+
+_XYWH, _XYXY = _MODES = BoxMode.XYWH_ABS, BoxMode.XYXY_ABS
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Invalid(Exception):
@@ -109,28 +113,38 @@ def check_record(
     Raises:
         RecordError: the record itself is invalid.
     """
-    place = f"{where}: image {record.get('image_id')!r} ({record.get('file_name')})"
     try:
         _check_image(record, check_files)
     except _Invalid as problem:
-        raise RecordError(problem.args[0], place, problem.args[1]) from None
+        raise RecordError(problem.args[0], _place(where, record), problem.args[1]) from None
     kept, changed = [], False
     for index, annotation in enumerate(record.get("annotations", ())):
         plain = plain_annotation(annotation) if isinstance(annotation, dict) else annotation
         try:
             checked = _check_annotation(plain, record, num_classes)
         except _Invalid as problem:
-            report.annotation(problem.args[0], _spot(place, index, annotation), problem.args[1])
+            report.annotation(problem.args[0], _place(where, record, index), problem.args[1])
             changed = True
             continue
         report.clipped += checked is not plain
-        sound = _with_sound_mask(checked, record, report, _spot(place, index, annotation))
-        changed |= sound is not annotation
-        kept.append(sound)
+        if segmentation := checked.get("segmentation"):
+            sound, problems = _sound_mask(segmentation, record["height"], record["width"])
+            for text in problems:
+                report.mask("bad mask", _place(where, record, index), f"segmentation: {text}")
+            if problems:
+                checked = {key: checked[key] for key in checked if key != "segmentation"}
+                checked |= {"segmentation": sound} if sound else {}
+        changed |= checked is not annotation
+        kept.append(checked)
     return {**record, "annotations": kept} if changed else record
 
 
-def _spot(place: str, index: int, annotation: Any) -> str:
+def _place(where: str, record: Record, index: int | None = None) -> str:
+    """Names a record, or one of its annotations, in a message."""
+    place = f"{where}: image {record.get('image_id')!r} ({record.get('file_name')})"
+    if index is None:
+        return place
+    annotation = record["annotations"][index]
     label = annotation.get("id") if isinstance(annotation, dict) else None
     return f"{place}, annotation {index}" + ("" if label is None else f" (id {label})")
 
@@ -138,7 +152,7 @@ def _spot(place: str, index: int, annotation: Any) -> str:
 def not_utf8(text: str) -> bool:
     """Whether a text holds what UTF-8 cannot: bytes kept by `surrogateescape`, or the half of a
     character that a json file wrote as `\\ud83d` alone."""
-    return any("\ud800" <= char <= "\udfff" for char in text)
+    return _SURROGATE.search(text) is not None
 
 
 def _check_image(record: Record, check_files: bool) -> None:
@@ -229,31 +243,20 @@ def _check_annotation(annotation: Record, record: Record, num_classes: int | Non
     return _check_box(annotation, record["height"], record["width"])
 
 
-def _with_sound_mask(annotation: Record, record: Record, report: Report, spot: str) -> Record:
-    """The annotation itself, or a copy without what cannot be drawn: its box is no worse for it.
+def _sound_mask(segmentation: Any, height: int, width: int) -> tuple[list, list[str]]:
+    """The polygons that can be drawn, and what is wrong with the others or with an RLE.
 
     What is drawn unchecked takes all memory, or ends the process (pycocotools).
     """
-    segmentation = annotation.get("segmentation")
-    if not segmentation:
-        return annotation
-    height, width = record["height"], record["width"]
-    sound, problems = [], []
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if _can_be_drawn(polygon, height, width):
-                sound.append(polygon)
-            else:
-                what = "is no list of at least three corners x, y in or near the image"
-                problems.append(f"{polygon!r:.60} {what}")
-    elif problem := _rle_problem(segmentation, height, width):
-        problems.append(problem)
-    for problem in problems:
-        report.mask("bad mask", spot, f"segmentation: {problem}")
-    if not problems:
-        return annotation
-    rest = {key: value for key, value in annotation.items() if key != "segmentation"}
-    return {**rest, "segmentation": sound} if sound else rest
+    if not isinstance(segmentation, list):
+        problem = _rle_problem(segmentation, height, width)
+        return [], [problem] if problem else []
+    sound = [polygon for polygon in segmentation if _can_be_drawn(polygon, height, width)]
+    if len(sound) == len(segmentation):
+        return sound, []
+    what = "is no list of at least three corners x, y in or near the image"
+    wrong = (polygon for polygon in segmentation if not _can_be_drawn(polygon, height, width))
+    return sound, [f"{polygon!r:.60} {what}" for polygon in wrong]
 
 
 def _can_be_drawn(polygon: Any, height: int, width: int) -> bool:
@@ -299,16 +302,17 @@ def _check_spans(annotation: Record, caption: str) -> None:
 def _check_box(annotation: Record, height: int, width: int) -> Record:
     box: Any = annotation.get("bbox")
     mode = annotation.get("bbox_mode")
-    if mode not in (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS):
+    if mode not in _MODES:
         raise _Invalid("bad box", f"bbox_mode {mode!r} is neither XYWH_ABS nor XYXY_ABS")
     try:
-        a, b, c, d = (float(x) for x in box)
+        x1, y1, c, d = map(float, box)
     except (TypeError, ValueError):
         raise _Invalid("bad box", f"bbox {box!r} is not four numbers") from None
-    if not all(map(math.isfinite, (a, b, c, d))):
+    x2, y2 = (x1 + c, y1 + d) if mode == _XYWH else (c, d)
+    if 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height:
+        return annotation
+    if not all(map(math.isfinite, (x1, y1, c, d))):
         raise _Invalid("bad box", f"bbox {list(box)} holds NaN or infinity")
-    x1, y1 = a, b
-    x2, y2 = (a + c, b + d) if mode == BoxMode.XYWH_ABS else (c, d)
     if x2 < x1 or y2 < y1:
         raise _Invalid("reversed box", f"bbox {list(box)} is reversed (negative width or height)")
     if x2 == x1 or y2 == y1:
@@ -318,8 +322,6 @@ def _check_box(annotation: Record, height: int, width: int) -> Record:
             "box outside its image",
             f"bbox {list(box)} lies wholly outside its {width}x{height} image",
         )
-    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
-        return annotation
     x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
-    corner = [x2 - x1, y2 - y1] if mode == BoxMode.XYWH_ABS else [x2, y2]
+    corner = [x2 - x1, y2 - y1] if mode == _XYWH else [x2, y2]
     return {**annotation, "bbox": [x1, y1, *corner]}

@@ -19,6 +19,8 @@ from .report import Record, RecordError, Report
 
 # What json files, and users' own readers, have for a number.
 NUMBERS = (int, float, np.integer, np.floating)
+_OF_JSON = {int, float}
+_INTEGERS = (int, np.integer)
 Problem = tuple[str, str]  # (kind, what), as a `Report` takes them
 
 
@@ -78,8 +80,9 @@ def plain_annotation(entry: Record) -> Record:
     box, crowd = entry.get("bbox"), entry.get("iscrowd", 0)
     if isinstance(box, np.ndarray):
         changed["bbox"] = box.tolist()
-    elif isinstance(box, (list, tuple)) and any(isinstance(x, str) for x in box):
-        changed["bbox"] = [plain_number(x) for x in box]
+    elif isinstance(box, (list, tuple)) and not _OF_JSON.issuperset(map(type, box)):
+        if any(isinstance(x, str) for x in box):
+            changed["bbox"] = [plain_number(x) for x in box]
     if crowd is None or isinstance(crowd, (str, float, bool)):
         changed["iscrowd"] = _CROWD.get(crowd, crowd)
     return {**entry, **changed} if changed else entry
@@ -90,11 +93,14 @@ def make_ids_plain(content: Mapping[str, Any]) -> None:
     for field, keys in _IDS.items():
         entries = content.get(field)
         for entry in entries if isinstance(entries, list) else ():
+            if not isinstance(entry, dict):
+                continue
             for key in keys:
-                if isinstance(entry, dict) and key in entry:
-                    value = entry[key]
-                    listed = isinstance(value, list)
-                    entry[key] = [plain_id(i) for i in value] if listed else plain_id(value)
+                value = entry.get(key)
+                if isinstance(value, list):
+                    entry[key] = [plain_id(i) for i in value]
+                elif isinstance(value, (str, float)):
+                    entry[key] = plain_id(value)
 
 
 _IDS = {
@@ -106,7 +112,7 @@ _IDS = {
 
 def crowd_problem(value: Any) -> str | None:
     """Why a value of `iscrowd` has no meaning; None if it has one."""
-    if isinstance(value, (int, np.integer)) and value in (0, 1):
+    if isinstance(value, _INTEGERS) and value in (0, 1):
         return None
     return f"the field 'iscrowd' is {short(value)}, neither 0 nor 1"
 

@@ -19,7 +19,7 @@ from .datasets.coco_like import load_coco_style_json
 from .datasets.phrasecut import with_whole_masks
 from .datasets.refexp import without_images
 from .patterns import refuse_patterns, refuse_what_is_left
-from .reader import Reader, RecordIndex, evenly
+from .reader import Reader, RecordIndex, collector_paused, evenly
 from .records import Records, num_classes
 from .report import Record, Report, reported
 from .samplers import MOST_UNUSABLE
@@ -34,6 +34,7 @@ REFUSED = (KeyError, ValueError, AssertionError, TypeError, AttributeError, Over
 LOOKED_AT = 256
 
 
+@collector_paused()
 def load_records(
     name: str, *, invalid: str = "drop", check_files: bool = False, drop_records: bool = True
 ) -> list[Record]:
@@ -77,7 +78,7 @@ def training_records(
     *,
     check_files: bool = False,
     excluded: Set[str] = frozenset(),
-    with_masks: bool = False,
+    with_masks: bool | None = None,
 ) -> Records:
     """Records for training: read once per machine and shared, or read when they are asked for.
 
@@ -89,7 +90,8 @@ def training_records(
         running: takes what is left out while the training runs; has the mode for the reading, too.
         excluded: images that are left out, see `record_image_key`.
         with_masks: masks will be trained on; those of PhraseCut are then taken from its own file
-            (`refer_json` of the metadata).
+            (`refer_json` of the metadata). False: they will not, and what is stored has none; None:
+            it is not known.
 
     Raises:
         DataError: as `load_records`; also if there is nothing to train on.
@@ -110,16 +112,16 @@ def training_records(
         del found
         report.log()
         kept = _to_train_on(name, kept, excluded)
-        return _taken_from(kept), any(map(_teaches, kept))
+        return _taken_from(kept, with_masks is not False), any(map(_teaches, kept))
 
     stored, teaches = shared_dataset(name, read)
     if teaches is not None:
-        return Records(stored, name, running, with_masks=with_masks, teaches=teaches)
+        return Records(stored, name, running, with_masks=bool(with_masks), teaches=teaches)
     if index is None:  # only the first process of a machine has read it
         index = read_dataset(name, report)
     _require_usable(Records(index, name, running, excluded=excluded), report)
     report.log()
-    return Records(index, name, running, excluded=excluded, with_masks=with_masks)
+    return Records(index, name, running, excluded=excluded, with_masks=bool(with_masks))
 
 
 def shared_dataset(
@@ -138,11 +140,21 @@ def shared_dataset(
     return records, extras
 
 
-def _taken_from(records: list[Record]) -> Iterator[Record]:
-    """The records in their order; each is gone from the list when the next is made."""
+def _taken_from(records: list[Record], masks: bool) -> Iterator[Record]:
+    """The records in their order; each is gone from the list when the next is made.
+
+    Without masks, which are most of what is stored, and of what a data worker reads for an image.
+    """
     records.reverse()
     while records:
-        yield records.pop()
+        record = records.pop()
+        if not masks and "annotations" in record:
+            bare = [
+                {key: value for key, value in annotation.items() if key != "segmentation"}
+                for annotation in record["annotations"]
+            ]
+            record = {**record, "annotations": bare}
+        yield record
 
 
 def _to_train_on(name: str, records: list[Record], excluded: Set[str]) -> list[Record]:
@@ -223,6 +235,7 @@ def _teaches(record: Record) -> bool:
     return _has_box(record) or bool(record.get("neg_category_ids")) or "task" in record
 
 
+@collector_paused()
 def read_dataset(name: str, report: Report | None = None) -> Sequence[Record]:
     """The records of a registered data set as its reader gives them, not checked.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import mmap
 import os
@@ -19,7 +18,7 @@ import torch.distributed as dist
 from detectron2.utils import comm
 
 from ..errors import DataError, user_message
-from .reader import LazySequence
+from .reader import LazySequence, collector_paused
 from .report import Record
 
 Extras = TypeVar("Extras")
@@ -165,14 +164,9 @@ def share_records(
     return own or _read(make)
 
 
+@collector_paused()
 def _read(make: Callable[[], tuple[Iterable[Record], Extras]]) -> tuple[SharedRecords, Extras]:
-    collects = gc.isenabled()
-    gc.disable()  # a third of the time is spent on looking for cycles among millions of dicts
-    try:
-        records, extras = make()
-        shared = SharedRecords(records)
-    finally:
-        if collects:
-            gc.enable()
+    records, extras = make()
+    shared = SharedRecords(records)
     logger.info("%d records are kept in %.1f MiB", len(shared), len(shared._bytes) / 2**20)
     return shared, extras

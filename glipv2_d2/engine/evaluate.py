@@ -215,10 +215,11 @@ def evaluate_test_sets(
         if name:
             logger.info("Evaluating on %s", name)
         loader = in_original_size(loader) if original_size else loader
-        with named_setting("dataloader.evaluator"):
-            evaluator = instantiate(evaluator)
+        # First, since it tells all processes what one of them has read: the class names.
         with named_setting("dataloader.test"):
             batches = instantiate(loader)
+        with named_setting("dataloader.evaluator"):
+            evaluator = instantiate(evaluator)
         with inference_context(model):
             result = inference_on_dataset(_outputs(model, evaluator, options), batches, evaluator)
         if not result:

@@ -21,11 +21,13 @@ from ..data.datasets.coco_like import (
 )
 from ..data.entries import plain_number
 from ..data.loading import read_dataset
+from ..data.reader import collector_paused
 from ..data.report import RecordError, Report
 
 Record = dict[str, Any]
 
 
+@collector_paused()
 def load_coco_truth(json_file: str) -> COCO:
     """Load the ground truth of a COCO json for `COCOeval`.
 
@@ -47,6 +49,7 @@ def load_coco_truth(json_file: str) -> COCO:
     return _truth(content, json_file, Report(f"the ground truth in {json_file}"))
 
 
+@collector_paused()
 def truth_of_records(name: str) -> COCO:
     """Load the ground truth of a registered data set of any format, as `load_coco_truth`.
 

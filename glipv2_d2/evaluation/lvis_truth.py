@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.datasets.coco_like import read_json
 from ..data.entries import plain_annotation
+from ..data.reader import collector_paused
 from ..errors import DataError
 from .coco_truth import annotation_area, compressed_rle
 
@@ -53,6 +54,7 @@ class LVISTruth:
         ]
 
 
+@collector_paused()
 def load_lvis_truth(json_file: str) -> LVISTruth:
     """Read an LVIS json (v1; of v0.5 too); that of a test set has no annotations.
 

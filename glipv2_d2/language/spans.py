@@ -29,11 +29,12 @@ _UNSPACED = (
 
 def range_problem(caption: str, span: Any) -> str | None:
     """Why `span` is no range of characters of `caption`; None if it is one."""
-    if not isinstance(span, Sequence) or isinstance(span, str) or len(span) != 2:
+    if not isinstance(span, (list, Sequence)) or isinstance(span, str) or len(span) != 2:
         return f"{span!r} is not a pair [start, end)"
     start, end = span
-    if any(isinstance(x, bool) or not hasattr(x, "__index__") for x in span):
-        return f"span [{start}, {end}) is not a pair of integers"
+    for x in span:
+        if isinstance(x, bool) or not hasattr(x, "__index__"):
+            return f"span [{start}, {end}) is not a pair of integers"
     if start < 0 or end > len(caption):
         return f"span [{start}, {end}) is out of range: the caption has {len(caption)} characters"
     if start >= end:
@@ -58,6 +59,8 @@ def span_problem(caption: str, span: Any) -> str | None:
 
 def _in_word(char: str) -> bool:
     """Letters, digits and combining marks of scripts that put spaces between words."""
+    if char.isascii():
+        return char.isalnum()
     if unicodedata.category(char)[0] not in "LNM":
         return False
     code = ord(char)

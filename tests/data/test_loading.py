@@ -6,6 +6,7 @@ import logging
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
+from detectron2.data.catalog import Metadata
 from detectron2.data.datasets import register_lvis_instances
 from detectron2.data.datasets.lvis import get_lvis_instances_meta
 from PIL import Image
@@ -15,9 +16,11 @@ from glipv2_d2.data import (
     build_grounding_train_loader,
     load_records,
 )
+from glipv2_d2.data.loading import training_records
+from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
 from glipv2_d2.language.negatives import absent_class_ids
-from tests.support.record_mapping import make_mapper
+from tests.support.record_mapping import box, detection, make_mapper
 
 
 @pytest.fixture
@@ -190,3 +193,22 @@ def test_federated_images_without_questions_are_left_out(images, tokenizer, capl
     batch = {s["image_id"]: s["prompt"].names for s in next(iter(loader))}
     assert {i: set(names) for i, names in batch.items()} == {1: {"b"}, 2: {"a", "c"}}
     assert "1 images without boxes" in caplog.text
+
+
+@pytest.mark.parametrize("polygon", [[5, 5, 25, 5, 25, 25], [5, 5, 9**9, 5, 25, 25]])
+def test_masks_that_are_not_trained_on_are_checked_and_not_stored(tmp_path, monkeypatch, polygon):
+    image_file = str(tmp_path / "a.png")
+    Image.new("RGB", (80, 60)).save(image_file)
+    annotation = box(5, 5, 20, 20, category_id=0, segmentation=[polygon])
+    kept = [detection(image_file, annotation)]
+    monkeypatch.setitem(DatasetCatalog.data, "of_the_user", lambda: kept)
+    monkeypatch.setitem(MetadataCatalog.data, "of_the_user", Metadata(thing_classes=["cat"]))
+    bad = max(polygon) > 99
+    for with_masks in (None, False):
+        (record,) = training_records("of_the_user", Report(), with_masks=with_masks)
+        stored = record["annotations"][0]
+        assert ("segmentation" in stored) == (with_masks is None and not bad)
+        assert stored["bbox"] == annotation["bbox"] and "segmentation" in annotation
+        if bad:
+            with pytest.raises(DataError, match="at least three corners x, y in or near"):
+                training_records("of_the_user", Report(mode="raise"), with_masks=with_masks)

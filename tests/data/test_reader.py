@@ -1,6 +1,7 @@
 """Data sets that are read by offset, in the training loader: each record once an epoch, whatever
 the number of workers and processes, resumable anywhere, and damage replaced and counted."""
 
+import gc
 import json
 import logging
 import pickle
@@ -8,6 +9,7 @@ from itertools import islice
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
+from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
 from glipv2_d2.cli.inspection import draw_record
@@ -17,6 +19,8 @@ from glipv2_d2.data import (
     build_grounding_train_loader,
     register_grounding_dataset,
 )
+from glipv2_d2.data.loading import load_records, read_dataset
+from glipv2_d2.data.reader import Reader
 from glipv2_d2.data.report import LEFT_OUT, REPLACED
 from glipv2_d2.data.survey import survey
 from glipv2_d2.errors import DataError
@@ -227,3 +231,19 @@ def test_the_loader_can_be_sent_to_spawned_workers(large, tokenizer):
     copied = pickle.loads(ForkingPickler.dumps(loader.dataset))
     expected = [str(s["image_id"]) for s in islice(loader.dataset, 10)]
     assert [str(s["image_id"]) for s in islice(copied, 10)] == expected
+
+
+def test_a_data_set_is_read_without_the_garbage_collector(monkeypatch):
+    collecting = []
+
+    def load(path, image_root, dataset_name, *, report):
+        collecting.append(gc.isenabled())
+        raise DataError("unreadable")
+
+    reader = Reader(load, "a.json", "images", "uncollected")
+    monkeypatch.setitem(DatasetCatalog.data, "uncollected", reader)
+    for read in (reader, lambda: read_dataset("uncollected"), lambda: load_records("uncollected")):
+        with pytest.raises(DataError, match="unreadable"):
+            read()
+        assert gc.isenabled()
+    assert collecting == [False] * 3

@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 
+from glip_commands.main import main
 from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.engine.trainer import GLIPTrainer
 from glipv2_d2.errors import CheckpointError, ConfigError, TrainingDiverged
 from glipv2_d2.modeling.fusion import VLTower
 from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
-from tests.support.tiny_data import losses
+from tests.support.tiny_data import CONFIG, NAMES, losses
 
 
 def weights(folder):
@@ -272,6 +273,27 @@ def test_official_weights_start_a_run_and_are_evaluated_without_fetching_berts(
     run_train_net("--resume", *options, *still, "train.max_iter=2")
     assert read_checkpoint(folder / "model_final.pth")["iteration"] == 1
     evaluated = run_train_net("--eval-only", *options, output="evaluated")
+    assert "AP50" in json.loads((evaluated / "last_results.json").read_text())["bbox"]
+
+
+def test_a_model_of_a_fixed_vocabulary_is_tuned(run_train_net, tmp_path):
+    whole, frozen = tmp_path / "whole.pth", tmp_path / "frozen.safetensors"
+    torch.save({"model": tiny_model().state_dict()}, whole)
+    command = ["export", "--config-file", str(CONFIG), "--weights", str(whole)]
+    command += ["--format", "weights", "--prompt", ", ".join(NAMES), "--output", str(frozen)]
+    assert main(command) == 0
+    config = ["--config-file", str(CONFIG.with_name("tiny_fixed_train.py"))]
+    start = f"train.init_checkpoint={frozen}"
+    folder = run_train_net(*config, start, "train.max_iter=2")
+    run_train_net(*config, "--resume", start, "train.max_iter=3")
+    assert list(losses(folder)) == [0, 1, 2]
+    before, tuned = read_checkpoint(frozen)["model"], weights(folder)
+    assert before.keys() == tuned.keys()  # no language model is back
+    for name, same in {"vocabulary": True, "words": False}.items():
+        name = f"language_backbone.{name}"
+        assert torch.equal(before[name], tuned[name]) == same
+    end = f"train.init_checkpoint={folder / 'model_final.pth'}"
+    evaluated = run_train_net(*config, "--eval-only", end, output="evaluated")
     assert "AP50" in json.loads((evaluated / "last_results.json").read_text())["bbox"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -190,7 +189,7 @@ class GroundingDatasetMapper:
         record = dict(record)
         # Of a question or caption without this field nothing is known about boxes.
         boxes_known = "annotations" in record or "task" not in record
-        annotations = copy.deepcopy(record.pop("annotations", []))
+        annotations = [dict(annotation) for annotation in record.pop("annotations", [])]
         image = read_record_image(record, self.image_format)
         check_image_size(record, image)
         if not self.is_train:

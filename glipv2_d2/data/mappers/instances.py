@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
@@ -30,7 +31,7 @@ def make_instances(
 
     Args:
         annotations: with `bbox, bbox_mode, category_id` and perhaps `segmentation`
-            (polygons or RLE); changed by this function.
+            (polygons or RLE); their fields are replaced.
         transforms: what was applied to the image.
         image_size: (height, width) after it.
         original_size: (height, width) before it.
@@ -66,7 +67,8 @@ def make_instances(
 
 
 def _usable(segmentation: Any, size: tuple[int, int], cropped: bool, where: str) -> Any:
-    """Uncompressed RLE becomes compressed; polygons become RLE if the image is cropped.
+    """Uncompressed RLE becomes compressed; polygons become RLE if the image is cropped, else arrays
+    of their own, in which transforms move the corners.
 
     Cropping a polygon needs another library (shapely) and keeps its outline only; a mask is
     cropped exactly.
@@ -78,7 +80,8 @@ def _usable(segmentation: Any, size: tuple[int, int], cropped: bool, where: str)
             )
         if isinstance(segmentation["counts"], list):
             return mask_util.frPyObjects(segmentation, *size)
-    elif cropped:
+        return segmentation
+    if cropped:
         mask = polygons_to_bitmask(segmentation, *size)
         return mask_util.encode(mask.astype("uint8", order="F"))
-    return segmentation
+    return [np.array(polygon) for polygon in segmentation]

@@ -21,7 +21,11 @@ def rle(x, y, w, h, compressed=True):
     return {"size": [60, 80], "counts": np.diff([0, *changes, flat.size]).tolist()}
 
 
-@pytest.mark.parametrize("make", [polygon, rle, lambda *a: rle(*a, compressed=False)])
+def array(x, y, w, h):
+    return [np.array(corners, dtype=float) for corners in polygon(x, y, w, h)]
+
+
+@pytest.mark.parametrize("make", [polygon, array, rle, lambda *a: rle(*a, compressed=False)])
 @pytest.mark.parametrize("crop", [False, True])
 def test_masks(image_file, tokenizer, make, crop):
     source = detection(
@@ -29,9 +33,11 @@ def test_masks(image_file, tokenizer, make, crop):
         box(10, 10, 20, 20, category_id=0, segmentation=make(10, 10, 20, 20)),
         box(50, 20, 20, 10, category_id=1, segmentation=make(50, 20, 20, 10)),
     )
+    before = repr(source)
     augmentations = [T.CropTransform(20, 0, 60, 60)] if crop else [T.HFlipTransform(80)]
     options = {"max_classes": 1, "use_masks": True, "recompute_boxes": crop}
     instances = mapper(tokenizer, augmentations, **options)(source)["instances"]
+    assert repr(source) == before  # a record may be drawn again
     assert instances.gt_masks.tensor.dtype == torch.bool
     assert instances.gt_masks.tensor.shape == (2, 60, 60 if crop else 80)
     expected = [[0, 10, 10, 30], [30, 20, 50, 30]] if crop else [[50, 10, 70, 30], [10, 20, 30, 30]]
