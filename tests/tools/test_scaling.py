@@ -8,14 +8,21 @@ import torch
 from detectron2.config import instantiate
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from glipv2_d2.modeling.fusion import deform_conv
+from glipv2_d2.modeling import blocks
 from glipv2_d2.modeling.text import TextFeatures
 from tests.support.tiny import tiny_config, tiny_input
 from tools.benchmark.flops import count_flops
 from tools.benchmark.settings import Settings, build_model
 from tools.scaling import __main__ as scaling
 from tools.scaling import curves, memory, processes
-from tools.scaling.fake import LiveBytes, StepMemory, fake_model, like_cuda, step_memory
+from tools.scaling.fake import (
+    LiveBytes,
+    StepMemory,
+    fake_model,
+    like_cuda,
+    nothing_launched,
+    step_memory,
+)  # fmt: skip
 
 CONFIG = "tests/support/tiny_detect.py"
 ONE_BLOCK = ("model.neck.num_blocks=1",)  # fake tensors take their time
@@ -54,7 +61,7 @@ def test_a_model_without_values_does_the_work_and_takes_the_memory_of_a_real_one
     assert counted.kept < counted.peak
 
 
-@pytest.mark.skipif(not deform_conv.HAS_TRITON, reason="the kernels need Triton")
+@pytest.mark.skipif(not blocks.HAS_TRITON, reason="the kernels need Triton")
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_memory_like_cuda_is_that_of_tensors_that_pretend_to_be_there(precision, monkeypatch):
     """Up to the end of the forward pass, as far as these come without a driver."""
@@ -73,23 +80,16 @@ def test_memory_like_cuda_is_that_of_tensors_that_pretend_to_be_there(precision,
                 outputs = neck(list(backbone(image).values()), text)
         return live.now, outputs
 
-    monkeypatch.setattr(deform_kernels(), "_launch", lambda *_, **__: None)
     torch.set_autocast_dtype("cuda", torch.bfloat16)
     torch.set_autocast_enabled("cuda", precision == "bf16")
     try:
-        expected, _ = kept("cuda", nullcontext())
+        expected, _ = kept("cuda", nothing_launched())
     finally:
         torch.set_autocast_enabled("cuda", False)
     counted, _ = kept("cpu", like_cuda(precision))
     assert counted == pytest.approx(expected, rel=0.01)
     plain, _ = kept("cpu", nullcontext())
     assert abs(plain / expected - 1) > 0.1  # it matters
-
-
-def deform_kernels():
-    from glipv2_d2.modeling.fusion import deform_kernels
-
-    return deform_kernels
 
 
 def test_memory_is_fitted_with_the_terms_that_it_is_made_of(monkeypatch):
@@ -168,7 +168,7 @@ def test_the_all_reduce_of_two_processes_is_measured(quick_processes):
 def test_what_cannot_be_measured_is_one_line(tmp_path, capsys, monkeypatch):
     other = tmp_path / "other.py"
     other.write_text("model = dict(a=1)\n")
-    monkeypatch.setattr(deform_conv, "HAS_TRITON", False)
+    monkeypatch.setattr(blocks, "HAS_TRITON", False)
     for arguments, message in (
         (["curves", "--config-file", str(other)], "describes no GLIP model"),
         (["processes", "--processes", "1"], "give --processes 2 or more"),

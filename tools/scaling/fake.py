@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from glipv2_d2.errors import MissingPackageError
-from glipv2_d2.modeling import GLIP
-from glipv2_d2.modeling.fusion import deform_conv
+from glipv2_d2.modeling import GLIP, blocks
+from glipv2_d2.modeling.fusion import dyhead
 from glipv2_d2.modeling.text import TextFeatures
 
 from ..benchmark.settings import model_config
@@ -138,6 +138,25 @@ def _float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
+class _Nothing:
+    """A kernel that is launched as `kernel[grid](...)` and does nothing."""
+
+    def __getitem__(self, _grid):
+        return lambda *_, **__: None
+
+
+@contextmanager
+def nothing_launched() -> Iterator[None]:
+    """The kernels of training are called and do nothing: their outputs are made outside of them."""
+    from glipv2_d2.modeling.fusion import deform_kernels, merge_kernels, statistics_kernels
+
+    with ExitStack() as stack:
+        for module in (deform_kernels, merge_kernels, statistics_kernels):
+            for name in [name for name in vars(module) if name.endswith("_kernel")]:
+                stack.enter_context(patch.object(module, name, _Nothing()))
+        yield
+
+
 @contextmanager
 def like_cuda(precision: str) -> Iterator[None]:
     """The CPU's tensors take the memory of a GPU's: our kernels, CUDA's dropout and autocast.
@@ -151,16 +170,13 @@ def like_cuda(precision: str) -> Iterator[None]:
     Raises:
         MissingPackageError: the kernels need Triton, which is not installed.
     """
-    if not deform_conv.HAS_TRITON:
+    if not blocks.HAS_TRITON:
         raise MissingPackageError(
             "the memory of a GPU is that of our kernels, which need Triton: pip install triton"
         )
-    from glipv2_d2.modeling.fusion import deform_kernels
-
     with ExitStack() as stack:
-        kernel = deform_conv._kernel_deform_conv2d
-        stack.enter_context(patch.object(deform_conv, "_gather_deform_conv2d", kernel))
-        stack.enter_context(patch.object(deform_kernels, "_launch", lambda *_, **__: None))
+        stack.enter_context(nothing_launched())
+        stack.enter_context(patch.object(dyhead, "runs_kernels", lambda _: True))
         stack.enter_context(patch.object(F, "dropout", _cuda_dropout))
         if precision == "bf16":
             stack.enter_context(torch.autocast("cpu", torch.bfloat16))
