@@ -18,8 +18,9 @@ from .boxes import InclusiveBoxCoder, to_continuous
 
 __all__ = ["Asked", "Detections", "GroundingPostprocessor", "deferred_classes"]
 
-# Compared with each other at once on CUDA. Beyond, `batched_nms` goes through the classes.
-CUDA_NMS_BOXES = 25_000
+# Boxes of several pairs that are compared in one call: a GPU has the least to launch, up to where
+# `batched_nms` goes through the classes; a CPU the least to compare.
+NMS_BOXES = {"cuda": 25_000}
 
 
 class Detections(NamedTuple):
@@ -217,7 +218,7 @@ class GroundingPostprocessor:
         """Those of `rows`, ascending, that no better one of their pair and class overlaps, best
         first."""
         of_pairs = rows.split(found.pair[rows].bincount(minlength=pairs).tolist())
-        groups = _joined(of_pairs, CUDA_NMS_BOXES) if rows.is_cuda else of_pairs
+        groups = _joined(of_pairs, NMS_BOXES.get(rows.device.type, 0))
         kept = [g[self._keep(found.boxes[g], found.scores[g], found.column[g])] for g in groups]
         return torch.cat(kept)
 

@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, Instances
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.positive_map import ClassMap
 from glipv2_d2.language.words import NEGATIVE
+from glipv2_d2.modeling import postprocessing
 from glipv2_d2.modeling.boxes import InclusiveBoxCoder
 from glipv2_d2.modeling.postprocessing import (
     Asked,
@@ -157,9 +158,11 @@ def test_equals_the_plain_form(class_ids, options):
     check(detections, expected)
 
 
+@pytest.mark.parametrize("at_once", [0, 100, 25_000])  # CPU's, some pairs, GPU's
 @pytest.mark.parametrize("topk", [1000, 20])
-def test_pairs_together_are_what_they_are_alone(topk):
+def test_pairs_together_are_what_they_are_alone(topk, at_once, monkeypatch):
     """Prompts of other classes, of image sizes of their own, one of them without detections."""
+    monkeypatch.setattr(postprocessing, "NMS_BOXES", {"cpu": at_once})
     postprocessor = make(topk_candidates=topk, detections_per_prompt=15, nms_threshold=0.3)
     pairs = [levels(seed=seed) for seed in range(4)]
     pairs[2] = ([x - 20 for x in pairs[2][0]], *pairs[2][1:])
