@@ -82,10 +82,17 @@ def build_grounding_train_loader(
     Raises:
         DataError: a data set cannot be used, see `check_records`, too many of its images are
             missing, a class name cannot be asked for, or there is not one box in all data sets.
-        ConfigError: a data set has questions or captions, and `tasks` has not; or the classes of
-            one that is read by offset would have to be counted.
+        ConfigError: a data set has questions or captions, and `tasks` has not; the classes of one
+            that is read by offset would have to be counted; or `no_regression` of the mapper names
+            another one.
     """
     entries = _entries(datasets)
+    names = [name for name, _ in entries]
+    if strangers := sorted(set(getattr(mapper, "no_regression", ())) - set(names)):
+        raise ConfigError(
+            f"dataloader.train.mapper.no_regression names {strangers}, which dataloader.train."
+            f"datasets does not have; there is: {', '.join(names)}"
+        )
     world = comm.get_world_size()
     if total_batch_size < 1 or total_batch_size % world:
         raise ValueError(

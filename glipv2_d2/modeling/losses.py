@@ -24,7 +24,8 @@ class GroundingLosses:
     - box: GIoU loss of the positives, weighted by their centerness target, divided by its sum;
     - centerness: binary cross-entropy of the positives, divided by their number.
 
-    Both divisors are averages over the processes, at least 1 for the number of positives.
+    Boxes of images that are not `regressed` are matched for the token loss, and take no part in the
+    other two. All divisors are averages over the processes, at least 1 for a number of positives.
 
     Args:
         matcher, box_coder: assign boxes to anchors; code them.
@@ -76,27 +77,29 @@ class GroundingLosses:
         """
         matches = self.match(anchors, targets) if matches is None else matches
         positive = matches >= 0
-        boxes = torch.cat([b[row[row >= 0]] for b, row in zip(targets.boxes, matches)])
-        num_positive = mean_over_processes(positive.sum().float(), least=1.0)
+        regressed = positive & targets.regressed[:, None]
+        boxes = torch.cat([b[i[r]] for b, i, r in zip(targets.boxes, matches, regressed)])
+        counts = torch.stack((positive.sum(), regressed.sum())).float()
+        num_positive, num_regressed = mean_over_processes(counts, least=1.0)
         token_loss = self._token_loss(output.logits, matches, targets) / num_positive
 
         all_anchors = torch.cat(anchors).expand_as(output.deltas)
-        centerness_target = centerness_of(all_anchors[positive], boxes)
+        centerness_target = centerness_of(all_anchors[regressed], boxes)
         # The smallest positive number keeps an all-empty batch at 0 instead of 0 / 0.
         divisor = mean_over_processes(centerness_target.sum()).clamp(min=1e-6)
-        decoded = self.box_coder.decode(output.deltas[positive], all_anchors[positive])
+        decoded = self.box_coder.decode(output.deltas[regressed], all_anchors[regressed])
         # Narrower than a pixel, an inclusive box ends before it begins: taken as empty.
         decoded = torch.cat((decoded[:, :2], torch.maximum(*decoded.split(2, dim=1))), dim=1)
         box_loss = generalized_box_iou_loss(decoded, boxes) * centerness_target
         centerness_loss = F.binary_cross_entropy_with_logits(
-            output.centerness[positive], centerness_target, reduction="sum"
+            output.centerness[regressed], centerness_target, reduction="sum"
         )
         losses = {
             "loss_token": token_loss,
             # Without positives the sums are 0 but still part of the graph, so that every process of
             # a distributed run has a gradient for every parameter.
             "loss_box": box_loss.sum() / divisor + 0.0 * output.deltas.sum(),
-            "loss_centerness": centerness_loss / num_positive + 0.0 * output.centerness.sum(),
+            "loss_centerness": centerness_loss / num_regressed + 0.0 * output.centerness.sum(),
         }
         return {name: loss * self.weights[name] for name, loss in losses.items()}
 

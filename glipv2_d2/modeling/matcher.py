@@ -17,11 +17,13 @@ class GroundingTargets(NamedTuple):
         boxes: per image (G, 4), inclusive, pixels.
         tokens: per image (G, T) bool, the words each box belongs to.
         mask: (B, T) bool, True for real tokens of images whose boxes are known.
+        regressed: (B,) bool, the images whose boxes are exact enough to be regressed.
     """
 
     boxes: list[torch.Tensor]
     tokens: list[torch.Tensor]
     mask: torch.Tensor
+    regressed: torch.Tensor
 
 
 class ATSSMatcher:

@@ -117,13 +117,13 @@ def join_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def mean_over_processes(value: torch.Tensor, least: float = 0.0) -> torch.Tensor:
-    """Average of a scalar over the processes, so that N equal one with N times the batch.
+    """Average of numbers over the processes, so that N equal one with N times the batch.
 
     Micro-batches are averaged over as processes are.
 
     Args:
-        value: of the inputs that the model has got.
-        least: the average over the processes is at least this.
+        value: of the inputs that the model has got; of any shape.
+        least: the averages over the processes are at least this.
     """
     parts = of_micro_batches(value.detach())
     total = torch.stack(parts).sum(dim=0)

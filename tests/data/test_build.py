@@ -79,6 +79,24 @@ def test_negative_captions_come_from_the_data_set(datasets, tokenizer):
         assert sample["prompt"].names == ("star", "blue ring")
 
 
+def test_boxes_that_train_no_regression(datasets, tokenizer):
+    mapper = make_mapper(tokenizer, no_regression=[datasets[1]])
+    loader = build_grounding_train_loader(
+        list(datasets), mapper=mapper, total_batch_size=12, num_workers=0, seed=0
+    )
+    samples = [s for batch in islice(loader, 2) for s in batch]
+    told = {s["dataset_name"]: s.get("regression", True) for s in samples}
+    assert told == {datasets[0]: True, datasets[1]: False}
+    with pytest.raises(ConfigError, match=r"no_regression names \['there'\].*there is: "):
+        build_grounding_train_loader(
+            list(datasets),
+            mapper=make_mapper(tokenizer, no_regression=["there"]),
+            total_batch_size=1,
+        )
+    with pytest.raises(ValueError, match="is a list of names, got 'there'"):
+        make_mapper(tokenizer, no_regression="there")
+
+
 def test_aspect_ratio_grouping(datasets, tokenizer):
     loader = build_grounding_train_loader(
         datasets[0], mapper=make_mapper(tokenizer), total_batch_size=3, aspect_ratio_grouping=True

@@ -50,7 +50,7 @@ def case(batch=2, seed=0):
     tokens += [torch.tensor([[0, 1, 0, 0, 0]]).bool()] * (batch - 1)
     mask = torch.ones(batch, TOKENS, dtype=torch.bool)
     mask[1:, 3:] = False
-    return output, GroundingTargets(boxes, tokens, mask)
+    return output, GroundingTargets(boxes, tokens, mask, torch.ones(batch, dtype=torch.bool))
 
 
 def sigmoid(x):
@@ -222,6 +222,37 @@ def test_empty_image_beside_a_full_one_adds_only_background():
     losses = make_losses()(output, anchors(), mixed)
     for name, expected in naive_losses(output, mixed).items():
         assert losses[name].item() == pytest.approx(expected, rel=1e-5), name
+
+
+def test_boxes_that_are_not_regressed_train_the_words_alone():
+    output, targets = case()
+    inexact = targets._replace(regressed=torch.tensor([True, False]))
+    losses = make_losses()(output, anchors(), inexact)
+    whole, first = naive_losses(output, targets), naive_losses(*_first(output, targets))
+    expected = {**first, "loss_token": whole["loss_token"]}
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value, rel=1e-5), name
+    gradients = torch.autograd.grad(sum(losses.values()), output[:3])
+    assert all(gradient[0].any() for gradient in gradients)
+    assert gradients[0][1].any() and not gradients[1][1].any() and not gradients[2][1].any()
+
+
+def _first(output, targets):
+    """The first image alone."""
+    return (
+        GroundingOutput(*(x[:1] for x in output[:3]), output.level_sizes),
+        GroundingTargets(*(x[:1] for x in targets)),
+    )
+
+
+def test_no_regression_reaches_the_losses():
+    """By the key that the mapper gives; the other losses of the model are what they were."""
+    model = tiny_model().train()
+    inputs = [tiny_input(seed=0)]
+    plain = model(inputs)
+    words_alone = model([{**inputs[0], "regression": False}])
+    assert plain["loss_box"] > 0 and words_alone["loss_token"] == plain["loss_token"]
+    assert words_alone["loss_box"] == words_alone["loss_centerness"] == 0
 
 
 def _batch():

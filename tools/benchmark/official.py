@@ -210,6 +210,7 @@ class OfficialArrangement(nn.Module):
             boxes=[to_inclusive(i.gt_boxes.tensor) for i in instances],
             tokens=[m[i.gt_classes] for m, i in zip(tokens.positive_maps, instances)],
             mask=tokens.mask,
+            regressed=torch.ones_like(tokens.mask[:, 0]),
         )
         return self.model.losses(output, self.model.anchors(levels), targets)
 

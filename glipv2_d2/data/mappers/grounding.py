@@ -53,6 +53,7 @@ class GroundingDatasetMapper:
     `gt_classes` (the index of the phrase in the prompt), and `gt_masks` (BitMasks) with
     `use_masks`. An image without boxes is kept, with no instances. A question has its `answers`,
     too; of questions and captions whose boxes are not known there are no `instances` at all.
+    `regression` False, of the data sets of `no_regression`: the boxes are not to be regressed.
 
     Test output: the record without its annotations, plus `image` and `prompt`, a list: the
     vocabulary of the record's data set in chunks that fit, or the one caption or question, or,
@@ -78,6 +79,8 @@ class GroundingDatasetMapper:
         tuned_datasets: data sets with the same classes, as `datasets` of the loader of training
             data, for which a prompt is tuned: these classes are asked for as at test time in
             training, too, and with the prompt's embedding wherever they are the data set's.
+        no_regression: names of data sets whose boxes tell where a phrase is and train neither the
+            regression of boxes nor the centerness: pseudo labels, as in YOLO-World (Section 3.4).
         use_masks: give `gt_masks`, for records whose annotations have segmentations.
         recompute_boxes: boxes from the augmented masks (tighter after a crop).
         dataset_name: for records that do not name their data set.
@@ -103,6 +106,7 @@ class GroundingDatasetMapper:
         chunk_size: int | None = None,
         caption_knowledge: bool = False,
         tuned_datasets: str | Sequence[str | Sequence] = (),
+        no_regression: Sequence[str] = (),
         use_masks: bool = False,
         recompute_boxes: bool = False,
         dataset_name: str | None = None,
@@ -120,6 +124,9 @@ class GroundingDatasetMapper:
             caption_knowledge=caption_knowledge,
             tuned_datasets=tuned_datasets,
         )
+        if isinstance(no_regression, str):
+            raise ValueError(f"no_regression is a list of names, got {no_regression!r}")
+        self.no_regression = frozenset(no_regression)
         self.use_masks = use_masks
         self.recompute_boxes = recompute_boxes
         self.dataset_name = dataset_name
@@ -221,6 +228,8 @@ class GroundingDatasetMapper:
         output = {key: record[key] for key in keys if key in record}
         if boxes_known:
             output["instances"] = instances
+        if record.get("dataset_name", self.dataset_name) in self.no_regression:
+            output["regression"] = False
         return {**output, "image": _to_tensor(image), "prompt": sample.prompt}
 
     def _test_output(self, record: Record, annotations: list[Record], image: np.ndarray) -> Record:

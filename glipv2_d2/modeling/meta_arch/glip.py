@@ -350,6 +350,9 @@ class GLIP(nn.Module):
             boxes=[to_inclusive(b) for b in boxes],
             tokens=[m[phrases] for m, phrases in zip(batch.tokens.positive_maps, batch.gt_phrases)],
             mask=batch.tokens.mask & batch.grounded[:, None],
+            regressed=torch.tensor(
+                [x.get("regression", True) for x in batch.inputs], device=self.device
+            ),
         )
 
     def grounding_losses(self, run: TrainingPass) -> dict[str, torch.Tensor]:
