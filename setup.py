@@ -43,7 +43,8 @@ WEIGHTS = "glipv2_d2.weights"
 
 # setuptools: the tests build a wheel of the package, and venv of Python 3.12 comes without.
 # lvis and webdataset: what our evaluator and our tar shards are compared with.
-# httpx: asks the server's application without a server.
+# httpx: asks the server's application without a server. playwright: uses the web page; its browser
+# is the system's chromium, without which that one test is skipped.
 TEST = [
     "pytest>=7.4",
     "pytest-xdist>=3.7",
@@ -51,6 +52,7 @@ TEST = [
     "lvis>=0.5.3",
     "webdataset>=0.2",
     "httpx>=0.27",
+    "playwright>=1.45",
 ]
 # What detections are handed to, `glipv2_d2.interop`.
 INTEROP = ["supervision>=0.25", "torchmetrics>=1.4"]
