@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import runpy
 from pathlib import Path
 
@@ -153,6 +154,27 @@ def test_replay_and_merging(few_shot, made_up, before, monkeypatch, tmp_path):
         "-", "full", "full, alpha 0.25", "full, alpha 0.5", "prompt",
     ]  # fmt: skip
     assert not (tmp_path / "sweep/3_shot_seed3/pets/training/merged.pth").exists()
+
+
+def test_seconds_of_a_run_that_was_killed(few_shot, made_up, monkeypatch, tmp_path):
+    """Those of both attempts, the first up to its last log line."""
+    done = running.execute
+
+    def killed(arguments, log):
+        log.touch()
+        later = log.stat().st_mtime + 1000
+        os.utime(log, (later, later))
+        raise Killed
+
+    for execute in (killed, killed):
+        monkeypatch.setattr(running, "execute", execute)
+        with pytest.raises(Killed):
+            few_shot("--shots", "0")
+    monkeypatch.setattr(running, "execute", done)
+    assert few_shot("--shots", "0") == 0
+    (row,) = csv.DictReader((tmp_path / "sweep/runs.csv").open())
+    assert 2000 <= float(row["seconds"]) < 2100
+    assert not list((tmp_path / "sweep/zero_shot/pets").glob("clock*"))
 
 
 def test_several_tasks_and_all_data(few_shot, made_up, tiny_json, tmp_path, capsys):

@@ -25,6 +25,7 @@ from .plan import Run
 
 RESULT = "result.json"
 TRAINED = "trained"
+CLOCK = "clock.json"
 # GLIP's README: evaluations without a better AP until the rate falls and until the training ends.
 PATIENCE = {"few": (3, 8), "all": (2, 4)}
 
@@ -179,14 +180,14 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
 
     Returns:
         Split or old data set -> results of its evaluator; `"merged"`: the same for each alpha;
-        `"seconds"`. This is what `result.json` then holds.
+        `"seconds"`, of attempts that were interrupted, too. This is what `result.json` then holds.
 
     Raises:
         RunFailed: `glip train` ended with an error.
     """
     folder = run.folder(settings.output)
     folder.mkdir(parents=True, exist_ok=True)
-    weights, start = settings.weights, time.time()
+    weights, start = settings.weights, _start_clock(folder)
     if run.training_sets():
         weights = str(folder / "training" / "model_best.pth")
         if not (folder / TRAINED).is_file():
@@ -201,10 +202,26 @@ def carry_out(run: Run, settings: Settings) -> dict[str, Any]:
     result["seconds"] = round(time.time() - start, 1)
     with whole_file(folder / RESULT, "w") as file:  # a half-written one is no result
         json.dump(result, file, indent=2)
+    (folder / CLOCK).unlink()
     if not settings.keep_weights:
         for path in (folder / "training").glob("*.pth"):
             path.unlink()
     return result
+
+
+def _start_clock(folder: Path) -> float:
+    """When this attempt would have begun if it had all the seconds of those before it.
+
+    A kill leaves no time to note when it was, so that an attempt counts up to its last log line.
+    """
+    path, now, spent = folder / CLOCK, time.time(), 0.0
+    if path.is_file():
+        before = json.loads(path.read_text())
+        logged = [log.stat().st_mtime - before["start"] for log in folder.glob("*.txt")]
+        spent = before["spent"] + max([0.0, *logged])
+    with whole_file(path, "w") as file:
+        json.dump({"start": now, "spent": spent}, file)
+    return now - spent
 
 
 def _evaluated(run: Run, settings: Settings, weights: str, name: str) -> dict[str, Any]:
