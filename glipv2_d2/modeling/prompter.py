@@ -13,11 +13,14 @@ class Prompter(nn.Module):
     """One transformer layer with one head over the tokens of a prompt and those of the image.
 
     The prompt is a box, which gives two tokens, or a text, which gives one; it stands before the
-    image's tokens. The mean over the layer's output is projected into CLIP's common space.
+    image's tokens. The mean over the prompt's tokens behind the layer is projected into CLIP's common
+    space.
 
     The paper leaves open, and here it is:
 
-    - the mean is over all tokens, those of the prompt among them;
+    - the mean is over the tokens of the prompt, which have looked at the image's. Over all of them,
+      as "global average" may be read, it is nearly the same for all boxes of an image at first, and
+      is learned far more slowly (docs/cloc.md);
     - the layer normalizes first, as CLIP's do, its feed-forward is 4 C wide with GELU, and there is
       a LayerNorm behind it;
     - boxes are relative to the padded square that the tower sees. A corner's token is its
@@ -77,7 +80,7 @@ class Prompter(nn.Module):
         rows, columns = ((torch.arange(side, device=tokens.device) + 0.5) / side for side in grid)
         centers = torch.cartesian_prod(rows, columns).flip(1)
         tokens = tokens + encode_points(centers, tokens.shape[2]).to(tokens.dtype)
-        output = self.layer(torch.cat((prompt, tokens[images]), dim=1))
+        output = self.layer(torch.cat((prompt, tokens[images]), dim=1))[:, : prompt.shape[1]]
         return self.projection(self.norm(output).mean(dim=1))
 
 
