@@ -146,14 +146,17 @@ def _member_bytes(path: str, member: str) -> bytes:
             file.seek(begin)
             return file.read(size)
     try:
-        return _opened_zip(path, *(stamp(path) or ())).read(member)
+        return _opened_zip(path, os.getpid(), *(stamp(path) or ())).read(member)
     except (RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # encrypted, damaged
         raise ImageReadError(f"{member!r} of {path!r} cannot be read: {error}") from None
 
 
 @lru_cache(maxsize=8)
 def _opened_zip(path: str, *_: int) -> zipfile.ZipFile:
-    """Open for as long as it is cached: its directory is read once, not once for each member."""
+    """Open for as long as it is cached: its directory is read once, not once for each member.
+
+    In each process anew, since forked ones would move each other's position in the file.
+    """
     return zipfile.ZipFile(path)
 
 

@@ -2,6 +2,7 @@ import io
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -50,6 +51,27 @@ def test_members_of_archives_are_images(archive):
         read_image(f"{archive}!none.png")
     with pytest.raises(ImageReadError, match=r"!notes.txt' is not an image"):
         read_image(f"{archive}!notes.txt")
+
+
+def test_forked_processes_read_one_archive_at_once(tmp_path):
+    """As data workers do, after the process that they were forked from has read it."""
+    members = {f"{i}.bin": bytes([i]) * 100_000 for i in range(8)}
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+
+    def read_all():
+        assert all(open_source(f"{path}!{name}").read() == members[name] for name in members)
+
+    read_all()
+    fork = get_context("fork")
+    workers = [fork.Process(target=lambda: [read_all() for _ in range(50)]) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 def test_an_archive_that_changes_is_read_anew(archive):

@@ -87,12 +87,7 @@ def build_grounding_train_loader(
             another one.
     """
     entries = _entries(datasets)
-    names = [name for name, _ in entries]
-    if strangers := sorted(set(getattr(mapper, "no_regression", ())) - set(names)):
-        raise ConfigError(
-            f"dataloader.train.mapper.no_regression names {strangers}, which dataloader.train."
-            f"datasets does not have; there is: {', '.join(names)}"
-        )
+    _require_named(mapper, [name for name, _ in entries])
     world = comm.get_world_size()
     if total_batch_size < 1 or total_batch_size % world:
         raise ValueError(
@@ -110,13 +105,7 @@ def build_grounding_train_loader(
         records = training_records(
             name, report, check_files=check_files, excluded=excluded, with_masks=with_masks
         )
-        task = records.task
-        if tasks is not None and task is not None and task not in tasks:
-            raise ConfigError(
-                f"the data set {name!r} has {task}s, and the model has no head that learns from "
-                f"them: give it a model.{TASKS[task]}, or take the data set out of "
-                "dataloader.train.datasets"
-            )
+        _require_task(records, tasks)
         prepare(mapper, name, records)
         parts.append(records)
     if not any(part.teaches for part in parts):
@@ -137,6 +126,26 @@ def build_grounding_train_loader(
         aspect_ratio_grouping=aspect_ratio_grouping,
         num_workers=num_workers,
     )
+
+
+def _require_named(mapper: Callable[[Record], Any], names: Sequence[str]) -> None:
+    """The data sets whose boxes are not to be regressed are among those that are trained on."""
+    if strangers := sorted(set(getattr(mapper, "no_regression", ())) - set(names)):
+        raise ConfigError(
+            f"dataloader.train.mapper.no_regression names {strangers}, which dataloader.train."
+            f"datasets does not have; there is: {', '.join(names)}"
+        )
+
+
+def _require_task(records: Records, tasks: Collection[str] | None) -> None:
+    """The model has a head for questions or captions, if the records are such."""
+    task = records.task
+    if tasks is not None and task is not None and task not in tasks:
+        raise ConfigError(
+            f"the data set {records.name!r} has {task}s, and the model has no head that learns "
+            f"from them: give it a model.{TASKS[task]}, or take the data set out of "
+            "dataloader.train.datasets"
+        )
 
 
 def _repeat_factors(parts: Sequence[Records], threshold: float) -> list[torch.Tensor | None]:

@@ -10,8 +10,8 @@ import base64
 import binascii
 import logging
 import os
-import threading
-from collections import OrderedDict
+import weakref
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,6 @@ BASE64 = "base64"
 
 _OPEN_FILES = 64
 _CHUNK = 1 << 18
-_opened = threading.local()
 
 
 class ImageSource(NamedTuple):
@@ -82,10 +81,10 @@ def read_bytes(path: str, offset: int, size: int) -> bytes:
     Raises:
         DataError: the file is missing or ends before.
     """
-    descriptor = _descriptor(path)
+    file = _opened(path)
     parts, done = [], 0
     while done < size:
-        part = os.pread(descriptor, size - done, offset + done)
+        part = os.pread(file.descriptor, size - done, offset + done)
         if not part:
             raise DataError(
                 f"{path}: {size} bytes are expected at byte {offset}, but the file ends after "
@@ -102,15 +101,15 @@ def read_row(path: str, offset: int) -> list[bytes]:
     Raises:
         DataError: the file is missing, or no row begins there.
     """
-    descriptor = _descriptor(path)
+    file = _opened(path)
     # One byte more: what stands before a row is the end of another.
     start = max(offset - 1, 0)
-    data = os.pread(descriptor, _CHUNK, start) if offset >= 0 else b""
+    data = os.pread(file.descriptor, _CHUNK, start) if offset >= 0 else b""
     if offset < 0 or len(data) <= offset - start or (offset > 0 and data[:1] != b"\n"):
         raise DataError(f"{path}: no row begins at byte {offset}: the index (.lineidx) is wrong")
     data = data[offset - start :]
     while b"\n" not in data:
-        part = os.pread(descriptor, max(_CHUNK, len(data)), offset + len(data))
+        part = os.pread(file.descriptor, max(_CHUNK, len(data)), offset + len(data))
         if not part:
             break
         data += part
@@ -182,19 +181,22 @@ def _scan(path: str) -> np.ndarray:
     return joined[joined < position]  # nothing begins after the last line end
 
 
-def _descriptor(path: str) -> int:
-    """An open file of this thread; the least recently used one is closed at the limit."""
-    files: OrderedDict[str, int] = _opened.__dict__.setdefault("files", OrderedDict())
-    if path in files:
-        files.move_to_end(path)
-        return files[path]
+class _OpenFile:
+    """A file that is closed when nobody keeps or reads it any more."""
+
+    def __init__(self, path: str):
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+
+
+# Those of all threads together, so that nothing stays open for a thread that has ended.
+_kept_open = lru_cache(maxsize=_OPEN_FILES)(_OpenFile)
+
+
+def _opened(path: str) -> _OpenFile:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return _kept_open(path)
     except FileNotFoundError:
         raise DataError(f"there is no file {path!r}") from None
     except OSError as error:
         raise DataError(f"the file {path!r} cannot be opened: {error}") from None
-    files[path] = descriptor
-    if len(files) > _OPEN_FILES:
-        os.close(files.popitem(last=False)[1])
-    return descriptor

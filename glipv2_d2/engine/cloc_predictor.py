@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,8 @@ class CLOCPredictor:
 
         Args, errors: see `GroundingPredictor.__call__`.
         """
-        pictures = listed(images)
-        outputs = self._run([image_input(self, x, f"images[{i}]") for i, x in enumerate(pictures)])
+        pictures = enumerate(listed(images))
+        outputs = self._run(image_input(self, x, f"images[{i}]") for i, x in pictures)
         return np.stack([output["image_embedding"].cpu().numpy() for output in outputs])
 
     def embed_regions(
@@ -135,11 +136,11 @@ class CLOCPredictor:
         return torch.cat(parts).cpu().numpy()
 
     @torch.no_grad()
-    def _run(self, inputs: list[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
-        outputs = []
+    def _run(self, inputs: Iterable[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
+        outputs, remaining = [], iter(inputs)
         with inference_autocast(self.model.device, self.precision):
-            for start in range(0, len(inputs), self.batch_size):
-                outputs += self.model.inference(inputs[start : start + self.batch_size])
+            while batch := list(islice(remaining, self.batch_size)):
+                outputs += self.model.inference(batch)
         return outputs
 
 

@@ -94,17 +94,18 @@ class NameEmbeddings:
     """Names in the space of the contrast; of each vocabulary they are computed once.
 
     Args:
-        language_backbone: of the model. contrast: its projections.
+        modules: of the model, those that a name goes through.
     """
 
-    def __init__(self, language_backbone: nn.Module, contrast: RegionWordContrast):
-        self._cache = ParameterCache(language_backbone, contrast, capacity=VOCABULARIES_KEPT)
+    def __init__(self, *modules: nn.Module):
+        self._cache = ParameterCache(*modules, capacity=VOCABULARIES_KEPT)
 
     def __call__(self, model: GLIP, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(K, D) of unit length, of the K phrases of all prompts: the mean of each one's words."""
         key = (tuple(prompts), *precision_and_device(model.device))
         return self._cache.get([key], lambda _: [self._embed(model, prompts)])[0]
 
+    @torch.no_grad()  # a graph that is kept would be walked by every later backward pass
     def _embed(self, model: GLIP, prompts: Sequence[Prompt]) -> torch.Tensor:
         contrast, step = require_contrast(model), model.prompt_batch_size
         means = []

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import threading
 
 import pytest
 
@@ -59,6 +60,23 @@ def test_more_files_than_are_kept_open(tmp_path):
         read_bytes(str(paths[69]), 1, 9)
     with pytest.raises(DataError, match="there is no file"):
         read_bytes(str(tmp_path / "none"), 0, 1)
+
+
+def test_threads_that_have_ended_keep_nothing_open(tmp_path):
+    """As those that look at the headers of a test set's images."""
+    paths = [tmp_path / str(i) for i in range(10)]
+    for path in paths:
+        path.write_text(path.name)
+
+    def read():
+        assert [read_bytes(str(path), 0, 1).decode() for path in paths] == list("0123456789")
+
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+    assert len(os.listdir("/proc/self/fd")) <= before + len(paths)
 
 
 def test_an_image_row_says_whose_it_is(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.engine import CLOCPredictor
@@ -70,6 +71,28 @@ def test_regions_of_a_grid_and_in_batches():
         np.testing.assert_allclose(alone.embeddings, regions.embeddings[:3], atol=1e-6)
         assert regions.scores is None
     assert cloc.embed_images(images).shape == (3, cloc.dim)
+
+
+def test_images_are_read_batch_by_batch(tmp_path, monkeypatch):
+    """A folder of photos does not fit the memory; here the later ones come when the first are
+    asked about."""
+    cloc = CLOCPredictor(tiny_cloc(), batch_size=2)
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    run, sizes = cloc.model.inference, []
+
+    def write(some):
+        for path in some:
+            Image.fromarray(pixels()).save(path)
+
+    def spied(inputs):
+        sizes.append(len(inputs))
+        write(paths[2:])
+        return run(inputs)
+
+    write(paths[:2])
+    monkeypatch.setattr(cloc.model, "inference", spied)
+    assert cloc.embed_images(paths).shape == (5, cloc.dim)
+    assert sizes == [2, 2, 1]
 
 
 def test_the_fingerprint_is_of_weights_and_settings(cloc):

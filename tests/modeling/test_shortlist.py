@@ -1,5 +1,6 @@
 """A shortlist of names: which names an image is asked for, and that nothing else changes."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,19 @@ def test_padding_names_nothing(contrast_model):
 
     assert len({best(seed, 9) for seed in range(8)}) == 1
     assert len({best(seed, 8) for seed in range(8)}) > 1
+
+
+def test_names_are_embedded_anew_with_other_offsets_of_their_words(contrast_model):
+    """Those that a prompt-tuned model adds to every prompt."""
+    model = copy.deepcopy(contrast_model)
+    plain = model.name_embeddings(model, chunks())
+    assert not plain.requires_grad  # it is kept, and would keep its graph
+    channels = model.language_backbone.out_channels
+    offsets = torch.randn(4, channels, generator=torch.Generator().manual_seed(0))
+    model.load_state_dict({"prompt_embeddings.default": offsets}, strict=False)
+    found = model.name_embeddings(model, chunks())
+    assert not torch.allclose(found, plain, atol=1e-2)
+    assert torch.equal(found, copy.deepcopy(model).name_embeddings(model, chunks()))
 
 
 def test_a_shortlist_of_all_names_changes_nothing(contrast_model):

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 from glipv2_d2.errors import command
 
-from ..benchmark.__main__ import image_size, positive
+from ..benchmark.arguments import image_size, positive
 from ..benchmark.report import table
 from ..benchmark.settings import Settings
 from .curves import measure_curves

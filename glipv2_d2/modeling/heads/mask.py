@@ -181,7 +181,6 @@ class LanguageMaskHead(RefiningHead):
             finest = [at_least_float32(x) for x in levels[: len(self.pooler.level_poolers)]]
             x = self.pooler(finest, [Boxes(at_least_float32(b)) for b in boxes])
             x = x.to(dtype)
-        with without_autocast(words.device.type):
             words = F.normalize(words.to(dtype), dim=-1)
             phrases = torch.cat([_mean_words(w, t) for w, t in zip(words, tokens)])
         return self.match(x, phrases)

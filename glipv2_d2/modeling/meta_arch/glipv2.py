@@ -57,7 +57,8 @@ class GLIPv2(GLIP):
         super().__init__(**{name: x for name, x in others.items() if name not in further})
         self.contrast = contrast
         if contrast is not None:
-            self.name_embeddings = NameEmbeddings(self.language_backbone, contrast)
+            text = self.language_backbone, self.prompt_embeddings
+            self.name_embeddings = NameEmbeddings(*text, contrast)
         self.mlm_head = mlm_head
         self.mask_head = mask_head
         self.vqa_head = vqa_head

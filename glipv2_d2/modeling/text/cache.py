@@ -51,24 +51,26 @@ class ParameterCache:
             keys: one may be there twice.
             make: of the indices of keys that were not met before, their results.
         """
-        self._drop_if_modules_changed()
+        fingerprint = self._drop_if_modules_changed()
         with _LOCK:
             found = {key: self._entries[key] for key in keys if key in self._entries}
         missing = {key: i for i, key in enumerate(keys) if key not in found}
         if missing:
             found.update(zip(missing, make(list(missing.values())), strict=True))
         with _LOCK:
-            for key in keys:
+            # Of modules that have changed since, as another thread has noticed, nothing is kept.
+            for key in keys if fingerprint == self._fingerprint else ():
                 self._entries[key] = found[key]
                 self._entries.move_to_end(key)
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
         return [found[key] for key in keys]
 
-    def _drop_if_modules_changed(self) -> None:
+    def _drop_if_modules_changed(self) -> Hashable:
+        """What the modules are known by now."""
         parameters = [p for module in self._modules for p in module.parameters()]
         if not parameters:  # it is a file
-            return
+            return None
         # The last element: the first one of an embedding table belongs to the never trained [PAD].
         # One kernel: the slices are views.
         samples = torch.cat([p.detach().reshape(-1)[-1:] for p in parameters])
@@ -80,6 +82,7 @@ class ParameterCache:
             if fingerprint != self._fingerprint:
                 self._entries.clear()
                 self._fingerprint = fingerprint
+        return fingerprint
 
 
 class TextFeatureCache(ParameterCache):

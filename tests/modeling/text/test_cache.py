@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 from glipv2_d2.language import Prompt, TokenizedPrompts
-from glipv2_d2.modeling.text import BertLanguageBackbone, TextFeatureCache, TextFeatures
+from glipv2_d2.modeling.text import (
+    BertLanguageBackbone,
+    ParameterCache,
+    TextFeatureCache,
+    TextFeatures,
+)
 from tests.support.tiny import tiny_bert_folder
 
 
@@ -202,6 +207,19 @@ def test_any_change_of_the_encoder_empties_it(encoder, cache, change):
     assert_right(encoder, after, batch(A, B))
     cache.encode(batch(A, B))
     assert encoder.count() == 0
+
+
+def test_what_was_made_of_earlier_weights_is_not_kept(encoder):
+    """One thread makes it, while another loads weights and asks for something else."""
+    cache = ParameterCache(encoder, capacity=9)
+
+    def make(rows):
+        load(encoder)
+        cache.get(["b"], lambda rows: ["of the new weights"])
+        return ["of the old weights"]
+
+    assert cache.get(["a"], make) == ["of the old weights"]
+    assert cache.get(["a", "b"], lambda rows: ["new"]) == ["new", "of the new weights"]
 
 
 def test_clear(encoder, cache):
