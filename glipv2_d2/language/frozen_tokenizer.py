@@ -34,7 +34,8 @@ class FrozenTokenizer:
         first: of each prompt the id of its first token.
 
     Raises:
-        PromptError: no prompts, two of one caption, or one that is read word by word.
+        PromptError: no prompts, two of one caption, one that is read word by word, or with an
+            exemplar.
     """
 
     num_special_tokens = 0
@@ -50,6 +51,7 @@ class FrozenTokenizer:
         self.max_tokens, self.vocabulary_size = max(lengths), sum(lengths)
         self._numbers: dict[str, int] = {}
         for number, prompt in enumerate(self.prompts):
+            _require_words(prompt)
             if prompt.causal:
                 raise PromptError(
                     f"the caption {shorten(prompt.caption)!r} is no fixed prompt, because writing "
@@ -100,6 +102,8 @@ class FrozenTokenizer:
         """
         if not len(prompts):
             raise PromptError("the list of prompts is empty")
+        for prompt in prompts:
+            _require_words(prompt)
         numbers = [self._number(prompt.caption) for prompt in prompts]
         lengths = torch.tensor([self.positive_maps[i].shape[1] for i in numbers])
         columns = torch.arange(int(lengths.max()))
@@ -183,4 +187,13 @@ class FrozenTokenizer:
             f"{shorten(text)!r} is not in the fixed vocabulary of this model, which has no "
             f"language model to read it: ask for {shorten(', '.join(self.names))}, or take the "
             "model that it was made from"
+        )
+
+
+def _require_words(prompt: Prompt) -> None:
+    """An exemplar takes the place of words, and here these are fixed."""
+    for exemplar in filter(None, prompt.exemplars):
+        raise PromptError(
+            f"the exemplar {exemplar.name!r} cannot be asked for by a fixed vocabulary: use the model "
+            "that has the language backbone"
         )

@@ -7,7 +7,9 @@ import torch
 
 from glipv2_d2.errors import PromptError
 from glipv2_d2.language import Prompt, PromptTokenizer
+from glipv2_d2.language.chunks import prompts_of_words
 from glipv2_d2.language.frozen_tokenizer import FrozenTokenizer
+from glipv2_d2.language.words import Exemplar
 
 NAMES = ["cat", "red kite", "traffic light"]
 
@@ -31,6 +33,15 @@ def test_the_tokens_are_rows_of_one_table(two_chunks, minilm_words):
     torch.testing.assert_close(tokens.mask, expected.mask)
     for found, of_words in zip(tokens.positive_maps, expected.positive_maps, strict=True):
         assert torch.equal(found, of_words)
+
+
+def test_exemplars_are_refused(two_chunks, minilm_words):
+    """Asked for, and as a part of the vocabulary."""
+    words = [("traffic light", 0), (Exemplar("cat", (0.1, 0.2)), 1)]
+    with pytest.raises(PromptError, match="the exemplar 'cat' cannot be asked for by a fixed"):
+        two_chunks(prompts_of_words(two_chunks, words))
+    with pytest.raises(PromptError, match="the exemplar 'cat'"):
+        FrozenTokenizer.of(minilm_words, prompts_of_words(minilm_words, words))
 
 
 def test_names_in_another_order_and_a_part_of_them(two_chunks):
