@@ -194,6 +194,6 @@ def _require_words(prompt: Prompt) -> None:
     """An exemplar takes the place of words, and here these are fixed."""
     for exemplar in filter(None, prompt.exemplars):
         raise PromptError(
-            f"the exemplar {exemplar.name!r} cannot be asked for by a fixed vocabulary: use the model "
-            "that has the language backbone"
+            f"the exemplar {exemplar.name!r} cannot be asked for by a fixed vocabulary: use the "
+            "model that has the language backbone"
         )

@@ -13,8 +13,8 @@ class Prompter(nn.Module):
     """One transformer layer with one head over the tokens of a prompt and those of the image.
 
     The prompt is a box, which gives two tokens, or a text, which gives one; it stands before the
-    image's tokens. The mean over the prompt's tokens behind the layer is projected into CLIP's common
-    space.
+    image's tokens. The mean over the prompt's tokens behind the layer is projected into the common
+    space of CLIP.
 
     The paper leaves open, and here it is:
 
