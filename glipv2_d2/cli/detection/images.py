@@ -126,8 +126,7 @@ def process(
     maker = "" if journal is None else f"glipv2_d2 {journal.path.stem}"
     if output is not None:
         given = {file: entry["image"]["picture"] for file, entry in before.items()}
-        free = (lambda path: True) if journal is None else partial(_is_free, maker=maker)
-        pictures = picture_paths(names, Path(output), given, free)
+        pictures = picture_paths(names, Path(output), given, partial(_is_free, maker=maker))
         Path(output).mkdir(parents=True, exist_ok=True)
     if journal is not None and entries:
         print(f"{len(entries)} of {len(names)} images are done already ({journal.path})")
@@ -209,7 +208,7 @@ def each_or_why(
 
 def _is_free(path: Path, maker: str) -> bool:
     """Whether there is no file, or a picture of an earlier run, which has its maker's comment."""
-    if not path.is_file():
+    if not maker or not path.is_file():
         return True
     try:
         with Image.open(path) as picture:
