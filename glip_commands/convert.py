@@ -15,7 +15,7 @@ from glip_commands.command import PackageCommand, run
 @click.option("--force", is_flag=True, help="overwrite TARGET")
 @click.option("--config-file", help="make a release file of weights of this model")
 @click.option(
-    "--precision", type=click.Choice(["float16", "float32"]), default="float16",
+    "--precision", type=click.Choice(["float16", "float32"]),
     help="of a release file (default: float16)",
 )  # fmt: skip
 @click.option(

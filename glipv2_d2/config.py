@@ -12,6 +12,7 @@ Everything else about the model lives in the LazyConfig that the key names, so t
 description of a model and not two; `modeling/yacs.py` says which of Detectron2's own keys count.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -143,12 +144,16 @@ def get_config(name: str | Path) -> DictConfig:
 def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """A config with `path.key=value` of a command line applied.
 
+    Keys that it does not have are set, with a warning: a new keyword of some `L(...)` call is as
+    good as any, but of a misspelled one nobody would be told.
+
     Raises:
         ConfigError: an override cannot be read, or gives a text where the config has a number.
     """
     keys = [override.partition("=")[0].strip() for override in overrides]
     try:
         before = {key: _raw(config, key) for key in keys}
+        unknown = [_told(config, key) for key in keys if not _has(config, key)]
         config = LazyConfig.apply_overrides(config, list(overrides))
     except Exception as error:  # of Hydra's parser, OmegaConf and Detectron2, with no common base
         reason = str(error).strip().partition("\n")[0]
@@ -159,7 +164,23 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for key, old in before.items():
         _check_kind(key, old, _raw(config, key))
     _move_renamed_keys(config)
+    if unknown:
+        logging.getLogger(__name__).warning(
+            "These overrides name keys that the config did not have: %s", ", ".join(unknown)
+        )
     return config
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    missing = object()
+    return OmegaConf.select(config, key, default=missing) is not missing
+
+
+def _told(config: DictConfig, key: str) -> str:
+    """A key that is not there, with the one beside it that was perhaps meant."""
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    return key + (did_you_mean(leaf, map(str, node)) if OmegaConf.is_dict(node) else "")
 
 
 def _move_renamed_keys(config: DictConfig) -> None:

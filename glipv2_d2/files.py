@@ -29,19 +29,30 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
         OSError: the folder cannot be written, or is full; nothing is left behind.
     """
     folder, name = os.path.split(path)
-    file = tempfile.NamedTemporaryFile(
-        mode, dir=folder or ".", prefix=f".{name}.", suffix=".tmp", delete=False
-    )
+    try:
+        file = tempfile.NamedTemporaryFile(
+            mode, dir=folder or ".", prefix=f".{name}.", suffix=".tmp", delete=False
+        )
+    except OSError as error:
+        raise _about(path, error) from error
     try:
         with file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # or the new name may get to the disk before the content
         give_usual_mode(file.name)
-        os.replace(file.name, path)
+        try:
+            os.replace(file.name, path)
+        except OSError as error:
+            raise _about(path, error) from error
     except BaseException:
         os.unlink(file.name)
         raise
+
+
+def _about(path: str | Path, error: OSError) -> OSError:
+    """The error with the name that its reader knows, in place of that of the file aside."""
+    return OSError(error.errno, error.strerror, os.fspath(path))
 
 
 @contextmanager

@@ -115,6 +115,13 @@ def test_values_that_a_config_may_take():
     assert config.dataloader.test.batch_size == config.dataloader.train.num_workers
 
 
+def test_a_key_that_is_new_is_told_with_what_was_perhaps_meant(caplog):
+    given = ["inference.score_treshold=0.3", "inference.min_size=64", "mode.x=1"]
+    apply_overrides(get_config("demo/scenes.py"), given)
+    assert "inference.score_treshold (did you mean 'score_threshold'?), mode.x" in caplog.text
+    assert "min_size" not in caplog.text
+
+
 def test_a_key_of_before_is_moved(tmp_path):
     """Of a file, a recipe without `train`, and an override, which replaces what there is."""
     (tmp_path / "mine.py").write_text('model = dict(trained_parts=["head"])\n')

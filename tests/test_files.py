@@ -29,6 +29,13 @@ def test_others_may_read_what_the_umask_allows(tmp_path, umask):
     assert mode(tmp_path / "index") == mode(weights) == umask
 
 
+def test_what_goes_wrong_is_told_of_the_file_that_was_asked_for(tmp_path):
+    for path, error in ((tmp_path / "no/a", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(error) as raised, whole_file(path, "w"):
+            pass
+        assert raised.value.filename == str(path)
+
+
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = tmp_path / "index"
     path.write_text("old")

@@ -27,7 +27,7 @@ from ..checkpoint import (
     release_state,
     save_safetensors,
 )
-from ..config import apply_overrides, get_config, load_model_config
+from ..config import apply_overrides, get_config, load_model_config, named_setting
 from ..engine.freezing import is_within
 from ..errors import CheckpointError, ConfigError, UsageError
 from ..files import whole_file
@@ -55,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
     check_target(target, args.force, source)
     if args.config_file is None and args.overrides:
         raise UsageError(f"'{args.overrides[0]}' sets a value of a config: give --config-file")
-    if args.config_file is None and args.without:
-        raise UsageError("--without leaves out a part of a release file: give --config-file")
+    of_release = ("without", "precision", "command", "machine", "hours", "seed")
+    unused = [name for name in of_release if getattr(args, name) not in (None, "", ())]
+    if args.config_file is None and unused:
+        raise UsageError(f"--{unused[0]} is for a release file: give --config-file")
     state, notes = _converted(source) if args.config_file is None else _release(args)
     write_weights(state, target, notes)
     print(json.dumps(notes, indent=2))
@@ -95,7 +97,7 @@ def _release(args: argparse.Namespace) -> tuple[State, dict]:
     config = apply_overrides(get_config(args.config_file), args.overrides)
     model = _build(config.model, str(args.source))
     load_weights(model, args.source)
-    state = release_state(model, PRECISIONS[args.precision])
+    state = release_state(model, PRECISIONS[args.precision or "float16"])
     for part in args.without:
         inside = [name for name in state if is_within(name, part)]
         if not inside:
@@ -109,14 +111,17 @@ def _release(args: argparse.Namespace) -> tuple[State, dict]:
 def _build(model: DictConfig, checkpoint: str) -> nn.Module:
     """The model; a frozen language backbone with the weights that it is compared with."""
     if model.get("language_backbone", {}).get("frozen", False):
-        return instantiate(model)
+        with named_setting("model"):
+            return instantiate(model)
     return build_for_weights(model, checkpoint)
 
 
 def _notes(args: argparse.Namespace, config: DictConfig) -> dict[str, str]:
     """What made the weights: from the run itself where it is recorded, else from the caller."""
-    if args.source.suffix == ".safetensors":
-        return read_safetensors_metadata(args.source)  # a release file in another form
+    if args.source.suffix == ".safetensors":  # a release file in another form
+        said = {name: getattr(args, name) for name in ("command", "machine", "hours", "seed")}
+        given = {name: str(value) for name, value in said.items() if value not in (None, "")}
+        return {**read_safetensors_metadata(args.source), **given}
     checkpoint = read_checkpoint(args.source)
     notes = {
         "config": args.config_file,

@@ -17,7 +17,14 @@ from ..language.prompt import Prompt
 from ..language.prompt_text import read_names, read_prompt
 from ..language.words import Exemplar, words_of_classes
 from ..sources import is_address, stamp
-from .detection.command import Task, read_given, run_task, stoppable, typed
+from .detection.command import (
+    Task,
+    read_given,
+    refuse_file_of_names,
+    run_task,
+    stoppable,
+    typed,
+)
 from .detection.images import detecting, tell_progress
 
 
@@ -111,6 +118,12 @@ def run(args: argparse.Namespace) -> int:
     refuse_edited(args.formats, output, output / "detections.json")
     exemplars = _read_exemplars([typed(text) for text in args.exemplar])
     tuned = args.prompt.endswith(".safetensors")
+    if not tuned:
+        refuse_file_of_names("--prompt", args.prompt)
+    refuse_file_of_names("--negatives", args.negatives)
+    refuse_file_of_names("--exemplar-words", args.exemplar_words)
+    if args.exemplar_words and not exemplars:
+        raise UsageError("--exemplar-words goes with --exemplar")
     prompt: Any
     # What cannot be asked is refused now, not once the model is there.
     if tuned:

@@ -21,11 +21,12 @@ from ..data import register_detection_dataset
 from ..data.datasets.detection_formats import export_splits
 from ..data.loading import load_records
 from ..engine.setup import load_config
+from ..engine.transfer import PROMPT_FILE
 from ..errors import ConfigError, UsageError
 from ..files import whole_file
 from ..sources import stamp
 from .finetuning import plan
-from .finetuning.config_file import Task, write_config
+from .finetuning.config_file import Task, is_own_config, write_config
 from .finetuning.kept import NONE, find_old_sets, find_replay
 from .finetuning.own_data import OwnData, read_own_data, write_records
 from .finetuning.plan import Setting
@@ -132,6 +133,7 @@ def _prepared_before(folder: Path, identity: dict[str, Any]) -> Prepared | None:
     """
     path = folder / NOTES
     if not path.is_file():
+        _require_own(folder)
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
     theirs = content["identity"]
@@ -143,6 +145,24 @@ def _prepared_before(folder: Path, identity: dict[str, Any]) -> Prepared | None:
         )
     settings = [Setting(*values) for values in content["prepared"]["plan"]]
     return Prepared(**{**content["prepared"], "plan": settings})
+
+
+def _require_own(folder: Path) -> None:
+    """A start that was stopped before its `NOTES` leaves the config and pictures alone.
+
+    Raises:
+        ConfigError: there is something else that would be replaced, or be gone on with.
+    """
+    later = ("training", "report.md", "report.json", MODEL_FILE, PROMPT_FILE)
+    others = [name for name in later if (folder / name).exists()]
+    config = folder / "config.py"
+    if config.is_file() and not is_own_config(config):
+        others.append(config.name)
+    if others:
+        raise ConfigError(
+            f"'{folder}' has {', '.join(others)}, and no {NOTES} of a fine-tuning: they would be "
+            "replaced; give another --output"
+        )
 
 
 def _prepare(args: argparse.Namespace, base: Base, folder: Path) -> Prepared:

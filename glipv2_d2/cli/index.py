@@ -14,7 +14,7 @@ from ..errors import DataError, UsageError, printable
 from ..images import read_image
 from ..search.store import ImageRegions, RegionStore
 from ..sources import ARCHIVES, is_address, stamp
-from .detection.command import find_given, stoppable, typed
+from .detection.command import find_given, refuse_file_of_names, stoppable, typed
 from .detection.images import each_or_why, one_line
 
 
@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"'{inputs.videos[0]}' is a video, and an index has images: write its frames as images"
         )
+    refuse_file_of_names("--prompt", args.prompt)
     import_module("faiss")  # is refused now, not at the end
     made_by = {
         "config": _lasting(args.config_file),

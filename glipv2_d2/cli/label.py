@@ -50,6 +50,8 @@ def _label_pairs(args: argparse.Namespace) -> int:
     check_fraction("--threshold", threshold)
     noun_phrase_extractor(args.phrases)("a dog")  # one that is not installed is refused now
     shards = find_shards(_files(args.given), args.rows or 1000, args.image_root or "")
+    if not shards:
+        raise DataError(f"there are no pairs in {', '.join(args.given)}: nothing to label")
     settings = LabelSettings(
         format=args.format,
         threshold=threshold,

@@ -19,6 +19,8 @@ def run(args: argparse.Namespace) -> int:
     text = typed(args.text)
     if bool(text) == bool(args.box) or bool(args.box) != bool(args.image):
         raise UsageError("give what to look for: a text, or --image FILE with --box X1,Y1,X2,Y2")
+    if args.box and args.rerank:
+        raise UsageError("--rerank is for a text: an example box has no words to look for")
     box = _read_box(args.box) if args.box else None
     with RegionStore(args.index) as store:
         search = RegionSearch.of(store, device=args.device)

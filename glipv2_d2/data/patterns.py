@@ -27,9 +27,11 @@ _FAR, _SOME, _FEW = 0.05, 0.1, 2
 
 _NOT_OURS = "unknown image"  # annotations of images that somebody took out of the file
 _REMEDIES = {
-    "unknown class": "'category_id' must be the number in 'id' of one of 'categories', not a name",
+    "unknown class": "'category_id' must be the number in 'id' of one of 'categories', not a name; "
+    "in ODVG 'label' one of the label map",
     _NOT_OURS: "'image_id' must be the 'id' of one of 'images'",
     "box not normalized": "divide x and width by the image's width, y and height by its height",
+    "shape without a box": "points and lines have none: draw boxes, polygons or masks",
     "unlisted class": "is the list of class names that of these labels?",
     "missing image file": "is the image folder the right one?",
 }

@@ -70,17 +70,11 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     # What Detectron2 takes in a file means "where there is one"; an override is meant literally.
     if config.train.get("device", "cuda") == "cuda":
         config.train.device = "auto"
-    unknown = _unknown_keys(config, args.opts)
     config = apply_overrides(config, args.opts)
     # Here, so that the data loaders, too, ask for the vocabulary of the weights.
     config.model = with_frozen_vocabulary(config.model, config.train.get("init_checkpoint", ""))
     for name in args.old:
         add_test_set(config.dataloader, name)
-    if unknown:
-        # Not an error: a new keyword of some L(...) call is a legitimate override.
-        logger.warning(
-            "These overrides name keys that the config did not have: %s", ", ".join(unknown)
-        )
     wanted = config.train.device
     config.train.device = resolve_device(wanted, use_gpu=args.num_gpus > 0)
     if args.num_gpus > 0 and (wanted, config.train.device) == ("auto", "cpu"):
@@ -96,12 +90,6 @@ def _require_parts(config: DictConfig, path: str, *, eval_only: bool) -> None:
         if "train" in absent and "dataloader" in config:
             hint = ". It is a recipe: give it as --eval or --tune, beside the config of a model"
         raise ConfigError(f"the config '{path}' does not define: {', '.join(absent)}{hint}")
-
-
-def _unknown_keys(config: DictConfig, overrides: list[str]) -> list[str]:
-    missing = object()
-    keys = [text.split("=", 1)[0].strip() for text in overrides if "=" in text]
-    return [k for k in keys if OmegaConf.select(config, k, default=missing) is missing]
 
 
 def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:

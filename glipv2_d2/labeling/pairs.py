@@ -6,7 +6,9 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,19 +176,29 @@ def _pairs_of_table(shard: Shard, columns: Columns) -> Iterator[tuple[str, Recor
         key = f"{row:09}"
         where = f"{shard.path}: row {row}"
         try:
-            fields = dict(zip(header, cells)) if header is not None else _json(cells[0], where)
+            fields = _json(cells[0], where) if header is None else _fields(header, cells, where)
             yield key, _pair(fields, columns, shard.image_root, where)
         except RecordError as error:
             yield key, error
+
+
+def _fields(header: Sequence[str], cells: Sequence[str], where: str) -> Record:
+    if any(cell.strip() for cell in cells[len(header) :]):  # else the caption would be cut off
+        raise RecordError(
+            "too many cells",
+            where,
+            f"there are {len(cells)}, and {len(header)} columns: a text with the separator in it "
+            "stands in double quotes",
+        )
+    return dict(zip_longest(header, cells[: len(header)]))
 
 
 def _pair(fields: Record, columns: Columns, root: str, where: str) -> Record:
     path, caption = fields.get(columns.image), fields.get(columns.caption)
     for name, value in zip(columns, (path, caption)):
         if value is None:
-            raise RecordError(
-                "missing field", where, f"there is no {name!r}, but {', '.join(map(str, fields))}"
-            )
+            what = "has no value" if name in fields else f"is none of {[*map(str, fields)]}"
+            raise RecordError("missing field", where, f"{name!r} {what} (see --columns)")
     if problem := file_name_problem(path):
         raise RecordError("bad file name", where, f"{columns.image!r}: {problem}")
     if not isinstance(caption, str) or not caption.strip():
@@ -213,13 +225,16 @@ def _table(
     each row between two bytes. Empty rows are passed over.
 
     Raises:
-        DataError: no such file, or it has no header.
+        DataError: no such file, or it has no header, or one that names a column twice.
     """
     header, start = None, 0
     if Path(path).suffix != ".jsonl":
         start, header = next(_rows(path, 0, None), (0, None))
         if header is None:
             raise DataError(f"{path}: the table is empty, its first row must name the columns")
+        header = [cell.strip() for cell in header]
+        if twice := [name for name, count in Counter(header).items() if name and count > 1]:
+            raise DataError(f"{path}: its first row names the column {twice[0]!r} twice")
     return header, start, _rows(path, start if begin is None else begin, end)
 
 
@@ -238,14 +253,24 @@ def _rows(path: str, begin: int, end: int | None) -> Iterator[tuple[int, list[st
     with _opened(path) as file:
         file.seek(begin)
         # Only as many lines are taken as a row has.
-        rows = csv.reader(lines(), delimiter=delimiter) if delimiter else ([x] for x in lines())
+        # Strict: else a quote that nothing closes takes all rows up to the next one for a caption.
+        rows = (
+            csv.reader(lines(), delimiter=delimiter, strict=True)
+            if delimiter
+            else ([x] for x in lines())
+        )
         while end is None or position < end:
+            first = position
             try:
                 cells = next(rows)
             except StopIteration:
                 return
             except csv.Error as error:
-                raise DataError(f"{path}: the row before byte {position}: {error}") from None
+                raise DataError(
+                    f"{path}: the row at byte {first}: {error}. A cell that begins "
+                    'with a double quote ends with one, and those inside are doubled: "a ""red"" '
+                    'star"'
+                ) from None
             if any(cell.strip() for cell in cells):
                 yield position, cells
 

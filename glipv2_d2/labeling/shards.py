@@ -123,8 +123,20 @@ def labeled_before(shards: Sequence[Shard], output: Path, settings: LabelSetting
     """The names of the shards that have labels already, be it of pairs that have changed since.
 
     Raises:
-        UsageError: they were labeled by another teacher, or with other settings; it names them.
+        UsageError: they were labeled by another teacher, or with other settings; or there are
+            labels of rows that are in none of the shards now. It names them.
     """
+    names = {shard.name for shard in shards}
+    tables = {shard.name.rpartition("-")[0]: shard.path for shard in shards if shard.rows}
+    for manifest in sorted(output.glob(f"*/{MANIFEST}")):
+        folder = manifest.parent
+        table, _, number = folder.name.rpartition("-")
+        if folder.name not in names and number.isdigit() and (path := tables.get(table)):
+            raise UsageError(
+                f"{folder} has labels of rows of {path} that no shard has now (--rows was another, "
+                "or the table was longer): who reads all shards would have pairs twice; take the "
+                "same --rows, remove the folder, or give another --output"
+            )
     return {shard.name for shard in shards if _manifest(shard, output, settings) is not None}
 
 
@@ -142,7 +154,12 @@ def _manifest(shard: Shard, output: Path, settings: LabelSettings) -> dict[str, 
     path = output / shard.name / MANIFEST
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if path.parent.is_file() or (path.parent.is_dir() and any(path.parent.iterdir())):
+            raise UsageError(
+                f"{path.parent} is there already and was not written by this command, which would "
+                "replace it: move it away, or give another --output"
+            ) from None
         return None
     with well_formed(f"{path} (remove its folder, and the shard is labeled anew)"):
         manifest = json.loads(text)

@@ -40,7 +40,9 @@ async def read_body(request: Request, kind: type[Asked]) -> tuple[Asked, bytes |
         image = form.get("image")
         if not isinstance(image, UploadFile):
             raise HTTPException(422, "image: the form has no file of this name")
-        fields = {name: value for name, value in form.items() if name != "image"}
+        # A field that comes again is a list: names of a prompt; where one value belongs, refused.
+        given = {name: form.getlist(name) for name in form if name != "image"}
+        fields = {name: of if len(of) > 1 else of[0] for name, of in given.items()}
         return kind.model_validate(fields), await image.read()
 
 

@@ -88,6 +88,9 @@ def test_usage(released, tmp_path, capsys):
     assert "safetensors or .pth" in capsys.readouterr().err
     assert run(tmp_path / "none.pth", tmp_path / "w.pth") == 2
     assert "none.pth" in capsys.readouterr().err
+    for options in (["--precision", "float32"], ["--hours", "2"], ["--machine", "a phone"]):
+        assert run(released, tmp_path / "w.pth", *options) == 2
+        assert f"{options[0]} is for a release file" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,15 @@ def test_safetensors_with_notes_and_averaged_weights(checkpoint, tmp_path, capsy
     assert "MB" in capsys.readouterr().out
 
 
+def test_notes_of_a_release_file_are_mended_by_those_that_are_given(checkpoint, tmp_path):
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert release(checkpoint, first, "--hours", "1.5") == 0
+    more = ["--config-file", CONFIG, "--machine", "a phone"]
+    assert main(["convert", str(first), str(second), *more]) == 0
+    notes = read_safetensors_metadata(first)
+    assert read_safetensors_metadata(second) == {**notes, "machine": "a phone"}
+
+
 def test_pth_for_other_programs(checkpoint, tmp_path):
     target = tmp_path / "w.pth"
     assert release(checkpoint, target, "--precision", "float32") == 0
@@ -143,6 +155,9 @@ def test_a_release_file_that_cannot_be_made(checkpoint, tmp_path, capsys):
     assert "safetensors or .pth" in capsys.readouterr().err
     assert release(tmp_path / "none.pth", tmp_path / "w.pth") == 2
     assert "none.pth" in capsys.readouterr().err
+    frozen = ("model.language_backbone.frozen=True", "model.nope=1")
+    assert release(checkpoint, tmp_path / "w.pth", *frozen) == 2
+    assert "error: model: " in capsys.readouterr().err
 
 
 UNDERSTANDING = "tests/support/tiny_understanding.py"

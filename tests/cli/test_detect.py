@@ -62,6 +62,20 @@ def test_folder(tiny_weights, photos, tmp_path, capsys):
     assert "[2/3]" in capsys.readouterr().out
 
 
+def test_a_picture_of_somebody_else_is_not_overwritten(tiny_weights, photos, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "b.jpg").write_bytes(b"mine")
+
+    def pictures(prompt):
+        assert run(tiny_weights, photos, output, prompt=prompt) == 0
+        report = json.loads((output / "detections.json").read_text())
+        return sorted(image["picture"] for image in report["images"])
+
+    assert pictures("cat") == pictures("red kite") == ["a_jpg.jpg", "a_png.jpg", "b_2.jpg"]
+    assert (output / "b.jpg").read_bytes() == b"mine" and len(list(output.iterdir())) == 5
+
+
 def test_formats_of_other_programs(tiny_weights, photos, tmp_path, capsys):
     output = tmp_path / "out"
     options = ("--threshold", "0.0", "--format", "yolo,coco")
@@ -181,6 +195,9 @@ def test_exemplars(photos, tmp_path):
             "with class names",
         ),
         ({"options": ["--exemplar", f"{__file__}:1,2,3,4"]}, "this model has none"),
+        ({"options": ["--exemplar-words", "cat"]}, "--exemplar-words goes with --exemplar"),
+        ({"prompt": __file__}, "--prompt is a text, and '.*' is a file"),
+        ({"options": ["--negatives", __file__]}, "--negatives is a text, and '.*' is a file"),
         ({"options": ["--negatives", "fox, a cat"]}, "'a cat' is asked for"),
         ({"weights": "none.pth"}, "none.pth"),
         ({"options": ["--config-file", "none.py"]}, "none.py"),

@@ -222,6 +222,15 @@ def test_weights_of_another_model_are_told_before_the_plan(
     assert "holds weights of a larger model" in told.err and "Plan, and why" not in told.out
 
 
+@pytest.mark.parametrize("name", ["config.py", "model.safetensors", "training/model_best.pth"])
+def test_a_folder_with_other_work_is_refused(name, fine_tune, tmp_path, capsys):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    assert fine_tune(tmp_path, "--check") == 2
+    assert f"has {name.split('/')[0]}, and no finetune.json" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
 def test_data_that_are_not_there(fine_tune, tmp_path, capsys):
     assert fine_tune(tmp_path / "out", "--train", tmp_path / "no.json") == 2
     assert "no.json" in capsys.readouterr().err

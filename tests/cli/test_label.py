@@ -80,6 +80,12 @@ def test_refused(options, message, run_pairs, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_table_without_rows_is_refused(run_pairs, capsys, tmp_path):
+    (tmp_path / "pairs.csv").write_text("path,caption\n")
+    assert run_pairs(tmp_path / "pairs.csv") == 2
+    assert "pairs.csv: nothing to label" in capsys.readouterr().err
+
+
 def test_options_of_pairs_are_refused_for_questions(tiny_weights, capsys, tmp_path):
     model = ["--config-file", CONFIG, "--weights", str(tiny_weights)]
     for options in (["--rows", "3"], ["--processes", "2"], ["--recaption"]):

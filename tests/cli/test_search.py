@@ -73,6 +73,7 @@ def test_a_text_of_several_phrases_is_looked_at_again(search, searched):
         (["--box", "1,2,3,4"], "give what to look for"),
         (["--image", "x.png", "--box", "1,2,3"], "--box is X1,Y1,X2,Y2 in pixels"),
         (["--image", "x.png", "--box", "1,2,3,4"], "there is no image file 'x.png'"),
+        (["--image", "x.png", "--box", "1,2,3,4", "--rerank", "3"], "--rerank is for a text"),
         ([" "], "the text is empty"),
     ],
 )

@@ -48,6 +48,24 @@ def test_rows_of_a_csv_may_have_several_lines_and_bytes_that_are_no_utf8(tmp_pat
     assert len({shard.digest()["sha256"] for shard in shards}) == 3
 
 
+def test_a_table_is_never_read_as_another_one(tmp_path):
+    path = tmp_path / "t.csv"
+
+    def shards(text):
+        path.write_text(text)
+        return find_shards([str(path)], 10)
+
+    found = read(shards("path, caption\n1.jpg,a star, left\n2.jpg,a ring,\n3.jpg\n4.jpg,a star\n"))
+    assert [kind for _, kind in found] == ["too many cells", "a ring", "missing field", "a star"]
+    (_, other), *_ = read_pairs(shards("path;caption\n1.jpg;a star\n")[0], Columns())
+    assert "'path' is none of ['path;caption'] (see --columns)" in str(other)
+    with pytest.raises(DataError, match="names the column 'caption' twice"):
+        shards("path,caption,caption\n1.jpg,a star,a ring\n")
+    for begun in ('"a star', '"red" star'):  # unclosed, it would hold the rows behind it, too
+        with pytest.raises(DataError, match="the row at byte 13: .*those inside are doubled"):
+            shards(f"path,caption\n1.jpg,{begun}\n2.jpg,a ring\n")
+
+
 def test_columns_and_the_folder_of_the_images(tmp_path):
     line = {"file": "a.jpg", "text": "a star"}
     (tmp_path / "t.jsonl").write_text(json.dumps(line) + "\n[1]\n{\n")
@@ -56,6 +74,8 @@ def test_columns_and_the_folder_of_the_images(tmp_path):
     assert record == {"file_name": "photos/a.jpg", "caption": "a star", "path": "a.jpg"}
     assert [error.kind for _, error in bad] == ["no valid json"] * 2
     assert read(shards)[0] == ("000000000", "missing field")
+    write_tar(tmp_path / "b.tar", [("0.jpg", encoded_image(0)), ("0.txt", b"\xef\xbb\xbfa cat")])
+    assert read(find_shards([str(tmp_path / "b.tar")], 1)) == [("0", "a cat")]
     write_tar(tmp_path / "a.tar", [("0.jpg", encoded_image(0)), ("0.json", b'{"text": "a cat"}')])
     assert read(find_shards([str(tmp_path / "a.tar")], 1), "", "text") == [("0", "a cat")]
 

@@ -102,6 +102,32 @@ def test_a_shard_whose_pairs_have_changed_is_labeled_anew(tmp_path, output):
     assert len(list(output.iterdir())) == 1
 
 
+def test_labels_of_rows_that_no_shard_has_now_are_refused(tmp_path, output):
+    table = write_pairs(tmp_path, "csv")
+    for shard in find_shards([table], 2):
+        label_shard(shard, output, StandIn, settings())
+    before = contents(output)
+    with pytest.raises(UsageError, match="pairs-00001 has labels of rows of .*--rows was another"):
+        labeled_before(find_shards([table], 9), output, settings())
+    with pytest.raises(UsageError, match="--rows was another"):
+        labeled_before(find_shards([table], 3)[:1], output, settings())
+    assert contents(output) == before
+    assert len(labeled_before(find_shards([table], 2), output, settings())) == 2
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(tmp_path, output):
+    (shard,) = find_shards([write_pairs(tmp_path, "tar")], 1)
+    (output / "pairs").mkdir()
+    (output / "pairs/mine.txt").write_text("mine")
+    for call in (
+        lambda: labeled_before([shard], output, settings()),
+        lambda: label_shard(shard, output, refused, settings()),
+    ):
+        with pytest.raises(UsageError, match="pairs is there already and was not written by"):
+            call()
+    assert contents(output) == {"pairs/mine.txt": b"mine"}
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

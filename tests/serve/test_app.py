@@ -83,6 +83,12 @@ def test_an_upload_and_a_question_in_one_call(serving_predictor):
             client, "/v1/detect",
             data={"prompt": "cat, dog", "threshold": "0.6", "masks": "false"}, **form,
         )  # fmt: skip
+        named = {"prompt": ["cat", "dog"], "threshold": "0.6", "masks": "false"}
+        by_name = await post(client, "/v1/detect", data=named, **form)
+        assert by_name["detections"] == found["detections"]
+        twice = {"prompt": "cat", "threshold": ["0.6", "0.7"]}
+        refused = await client.post("/v1/detect", data=twice, **form)
+        assert refused.status_code == 422 and "threshold: " in refused.json()["error"]
         alone = await post(
             client, "/v1/caption", content=png(2), headers={"Content-Type": "image/png"}
         )

@@ -106,6 +106,12 @@ def typed(text: str) -> str:
         return text
 
 
+def refuse_file_of_names(option: str, text: str) -> None:
+    """A prompt is the text itself; of a file its name would be looked for."""
+    if Path(text).suffix and os.path.isfile(text):
+        raise UsageError(f'{option} is a text, and {text!r} is a file: {option} "$(cat {text})"')
+
+
 def text_predictor(args: argparse.Namespace, overrides: list[str]) -> GroundingPredictor:
     """The model that answers or writes."""
     return GroundingPredictor.from_config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -103,7 +104,8 @@ def process(
     Args:
         ask: what is found in some images.
         files: the images: files or addresses.
-        output: folder for the pictures; created. None: no pictures.
+        output: folder for the pictures; created. None: no pictures. With a journal a file that is
+            there is replaced only if it is a picture of a run with a journal of this name.
         batch_size: images that are asked about together.
         journal: entered; gets each result as it comes, and those that it has are not sought again.
         tell: called after each batch.
@@ -121,16 +123,17 @@ def process(
     before = {} if journal is None else journal.entries
     entries = {name: before[name] for name in names if name in before}
     pictures = {}
+    maker = "" if journal is None else f"glipv2_d2 {journal.path.stem}"
     if output is not None:
         given = {file: entry["image"]["picture"] for file, entry in before.items()}
-        pictures = picture_paths(names, Path(output), given)
+        pictures = picture_paths(names, Path(output), given, partial(_is_free, maker=maker))
         Path(output).mkdir(parents=True, exist_ok=True)
     if journal is not None and entries:
         print(f"{len(entries)} of {len(names)} images are done already ({journal.path})")
     left = [name for name in names if name not in entries]
     for start in range(0, len(left), batch_size):
         batch = []
-        for entry in _entries(ask, left[start : start + batch_size], pictures):
+        for entry in _entries(ask, left[start : start + batch_size], pictures, maker):
             batch.append(entry)
             entries[entry["file"]] = entry
             if journal is not None:
@@ -141,7 +144,9 @@ def process(
     return _report(entries[name] for name in names)
 
 
-def _entries(ask: Ask, files: Sequence[str], pictures: Mapping[str, Path]) -> Iterator[Entry]:
+def _entries(
+    ask: Ask, files: Sequence[str], pictures: Mapping[str, Path], maker: str
+) -> Iterator[Entry]:
     """The results of a batch, one for each file, in another order where some cannot be read."""
     batch = []
     for file in files:
@@ -151,7 +156,7 @@ def _entries(ask: Ask, files: Sequence[str], pictures: Mapping[str, Path]) -> It
             yield _entry(file, error=one_line(error))
     for (file, pixels), (entry, found) in zip(batch, asked(ask, batch)):
         if found is not None and file in pictures:
-            problem = _draw_into(pictures[file], pixels, found)
+            problem = _draw_into(pictures[file], pixels, found, maker)
             entry["image"]["picture"] = pictures[file].name if problem is None else None
             if problem is not None:
                 entry["error"] = f"its picture cannot be written: {problem}"
@@ -201,12 +206,23 @@ def each_or_why(
     return [found for image in images for found in each_or_why(ask, [image])]
 
 
-def _draw_into(path: Path, pixels: np.ndarray, found: Found) -> str | None:
+def _is_free(path: Path, maker: str) -> bool:
+    """Whether there is no file, or a picture of an earlier run, which has its maker's comment."""
+    if not maker or not path.is_file():
+        return True
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("comment") == maker.encode()
+    except Exception:  # of a hundred decoders
+        return False
+
+
+def _draw_into(path: Path, pixels: np.ndarray, found: Found, maker: str) -> str | None:
     """Write the picture; what went wrong, if anything did."""
     try:
         picture = Image.fromarray(draw(pixels, found.instances, found.text))
         with whole_file(path) as file:
-            picture.save(file, "JPEG", quality=92)
+            picture.save(file, "JPEG", quality=92, comment=maker)
     except Exception as error:  # of fonts, of a full disk, of a side that JPEG does not allow
         return one_line(error)
     return None

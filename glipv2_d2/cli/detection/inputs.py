@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -119,7 +119,10 @@ def _of_archive(path: str) -> tuple[list[str], list[str]]:
 
 
 def picture_paths(
-    files: Sequence[str], output: Path, given: Mapping[str, str] | None = None
+    files: Sequence[str],
+    output: Path,
+    given: Mapping[str, str] | None = None,
+    is_free: Callable[[Path], bool] = lambda path: True,
 ) -> dict[str, Path]:
     """A picture's name is its image's, as .jpg; no two images share one.
 
@@ -130,6 +133,7 @@ def picture_paths(
         files: the images, and videos, whose pictures are .mp4.
         output: folder of the pictures.
         given: names that images have already.
+        is_free: whether a picture may be written to a path.
 
     Raises:
         UsageError: the pictures would go where the images are.
@@ -149,7 +153,7 @@ def picture_paths(
         stem = name.stem if stems[name.stem.casefold()] == 1 else name.name.replace(".", "_")
         suffix = ".mp4" if is_video(file) else ".jpg"
         picture, number = stem + suffix, 1
-        while picture.casefold() in taken:
+        while picture.casefold() in taken or not is_free(output / picture):
             number += 1
             picture = f"{stem}_{number}{suffix}"
         taken.add(picture.casefold())

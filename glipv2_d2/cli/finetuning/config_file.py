@@ -56,6 +56,11 @@ class Task(NamedTuple):
     overrides: list[str]
 
 
+def is_own_config(path: Path) -> bool:
+    """Whether `write_config` has written a file."""
+    return path.read_text(encoding="utf-8", errors="replace").startswith(_HEAD.split(";")[0])
+
+
 def write_config(path: Path, folder: Path, task: Task, settings: Sequence[Setting]) -> None:
     """Write the config.
 

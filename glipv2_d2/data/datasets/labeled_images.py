@@ -246,7 +246,10 @@ def read_annotations(
     result = []
     for where, entry in entries:
         try:
-            result.append({**read(entry, *told), "where": where})
+            annotation = read(entry, *told)
+            if isinstance(annotation["label"], str) and not annotation["label"].strip():
+                raise Unusable("missing label", "its class is an empty text")
+            result.append({**annotation, "where": where})
         except Unusable as problem:
             report.annotation(problem.args[0], where, problem.args[1])
         except KeyError as error:

@@ -113,7 +113,7 @@ class TarRecords(RecordIndex):
         caption = label.get(self.caption)
         if caption is None:
             try:
-                caption = _member(path, entry, "text", where).decode("utf-8").strip()
+                caption = _member(path, entry, "text", where).decode("utf-8-sig").strip()
             except UnicodeDecodeError as error:
                 what = f"the txt member is not UTF-8: {error}"
                 raise RecordError("caption not UTF-8", where, what) from None

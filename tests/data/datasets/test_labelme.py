@@ -80,6 +80,7 @@ def test_a_group_is_one_object(read_json):
         (shape("a", ("x", 2), (3, 4)), "bad annotation"),
         (shape("a", (1, 2), kind="mask", mask="!"), "bad mask"),
         (shape(7, (1, 2), (3, 4)), "bad label"),
+        (shape(" ", (1, 2), (3, 4)), "missing label"),
         ({"label": "a"}, "missing field"),
         ("a", "no json object"),
     ],
