@@ -34,9 +34,13 @@ from glip_commands.command import PackageCommand, run
 @click.option("--samples", type=click.IntRange(min=0), default=8, help="records that are drawn")
 @click.option("--seed", type=int, default=0, help="of the choice of samples")
 @click.option("--tokenizer", default="minilm", help="'minilm', a folder or a hub name")
-@click.option("--max-tokens", type=int, default=256)
-@click.option("--chunk-size", type=int, help="class names in a test prompt, e.g. 40")
-@click.option("--negative-captions", type=int, default=0, help="of a training prompt")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=256)
+@click.option(
+    "--chunk-size", type=click.IntRange(min=1), help="class names in a test prompt, e.g. 40"
+)
+@click.option(
+    "--negative-captions", type=click.IntRange(min=0), default=0, help="of a training prompt"
+)
 @click.option(
     "--max-records", type=click.IntRange(min=1), help="look at so many records, evenly spread"
 )

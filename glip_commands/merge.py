@@ -42,7 +42,7 @@ from glip_commands.command import PackageCommand, listed, run
     help="--curve: run it first: it registers data sets",
 )
 @click.option(
-    "--metric", default="bbox/AP", help="--curve: of the table and the picture; AP50 is bbox/AP50"
+    "--metric", help="--curve: of the table and the picture (default: bbox/AP); AP50 is bbox/AP50"
 )
 @click.option("--force", is_flag=True, help="overwrite OUTPUT")
 @click.option("--num-gpus", type=click.IntRange(0, 1), default=1, help="--curve: 0: CPU")

@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         return _curve(args)
     if len(args.alpha) != 1:
         raise UsageError("give one --alpha, 0.5 for instance; or --curve, which evaluates several")
-    if unused := [option for option in ("eval", "old", "register") if getattr(args, option)]:
+    options = ("eval", "old", "register", "metric")
+    if unused := [option for option in options if getattr(args, option)]:
         raise UsageError(f"--{unused[0]} needs --curve")
     check_target(args.output, args.force, args.base, args.tuned)
     config = apply_overrides(get_config(args.config_file), args.opts) if args.config_file else None
@@ -92,14 +93,15 @@ def _curve(args: argparse.Namespace) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     setup_logging(str(args.output))
     curve: dict[float, Results] = {}
+    metric = args.metric or "bbox/AP"
     for alpha in sorted(set(args.alpha)) or CURVE:
         model.load_state_dict(merge_weights(base, tuned, alpha))
         config.train.output_dir = str(args.output / f"alpha_{alpha:g}")
         curve[alpha] = _by_test_set(config, do_test(config, model))
-        values = _values(curve[alpha], args.metric)
+        values = _values(curve[alpha], metric)
         told = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
-        print(f"alpha {alpha:g}: {args.metric} {told}", flush=True)
-    _write_curve(curve, args.metric, args.output)
+        print(f"alpha {alpha:g}: {metric} {told}", flush=True)
+    _write_curve(curve, metric, args.output)
     return 0
 
 

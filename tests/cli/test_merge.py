@@ -92,6 +92,7 @@ def test_the_curve(ends, tmp_path, monkeypatch, capsys):
         (["merged.pth", "--alpha", "half"], "'half' is no float"),
         (["merged.onnx", "--alpha", "1"], "must end in .safetensors or .pth"),
         (["merged.pth", "--alpha", "1", "--old", "coco"], "--old needs --curve"),
+        (["merged.pth", "--alpha", "1", "--metric", "AP50"], "--metric needs --curve"),
         (["merged.pth", "--alpha", "1", "fish=1"], "'fish=1' sets a value of a config"),
         (["folder", "--curve"], "--curve needs --config-file"),
         (["merged.pth", "--curve", "--config-file", str(CONFIG)], "OUTPUT is a folder"),
