@@ -236,3 +236,9 @@ def test_data_that_are_not_there(fine_tune, tmp_path, capsys):
     assert "no.json" in capsys.readouterr().err
     assert fine_tune(tmp_path / "out2", "--old", "nothing_such") == 2
     assert "'nothing_such'" in capsys.readouterr().err
+    for option in ("--old", "--replay"):
+        given = ("--old", "none") if option == "--replay" else ()
+        words = (*given, option, "none", option, "mine")
+        assert fine_tune(tmp_path / option, "--check", *words) == 2
+        error = f"{option} none is no data set at all: leave it out beside mine"
+        assert error in capsys.readouterr().err

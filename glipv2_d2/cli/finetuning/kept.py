@@ -51,9 +51,9 @@ def find_replay(
         say: takes what is not there.
 
     Raises:
-        DataError: what was named is not there.
+        DataError: what was named is not there. UsageError: "none" beside a name.
     """
-    if list(wanted) == [NONE]:
+    if _is_none("--replay", wanted):
         return []
     entries = config.dataloader.train.get("datasets") or []
     mix = dict.fromkeys(wanted, 1.0) or dict(map(_entry, entries))
@@ -64,6 +64,13 @@ def find_replay(
     if missing:
         say(f"not replayed, as not on this machine: {', '.join(missing)}")
     return [(name, w, len(read_dataset(name))) for name, w in mix.items() if name not in missing]
+
+
+def _is_none(option: str, wanted: Sequence[str]) -> bool:
+    if NONE in wanted and len(wanted) > 1:
+        others = ", ".join(name for name in wanted if name != NONE)
+        raise UsageError(f"{option} {NONE} is no data set at all: leave it out beside {others}")
+    return NONE in wanted
 
 
 def _entry(entry: str | Sequence) -> tuple[str, float]:
@@ -83,9 +90,10 @@ def find_old_sets(
         seed: of the choice of images.
 
     Raises:
-        DataError: what was named is not there. UsageError: it is no detection data.
+        DataError: what was named is not there. UsageError: it is no detection data, or "none"
+            beside a name.
     """
-    if list(wanted) == [NONE]:
+    if _is_none("--old", wanted):
         return []
     names = list(wanted)
     if not names:
