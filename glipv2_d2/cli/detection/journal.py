@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ...errors import UsageError
 from ...files import whole_file
 from ...sources import stamp
 
@@ -33,6 +34,9 @@ class Journal:
         entries: file -> entry, of the run before.
         other_settings: names of the settings in which the run before differs; its entries are
             not taken.
+
+    Raises:
+        UsageError: the file is there and is no journal.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]):
@@ -41,8 +45,13 @@ class Journal:
         self.other_settings: list[str] = []
         self.entries: dict[str, Entry] = {}
         lines = list(_whole_lines(path))
+        if path.is_file() and not (lines and isinstance(lines[0], dict) and "settings" in lines[0]):
+            raise UsageError(
+                f"'{path}' is in the place of what is found, and of another program: give another "
+                "--output, or move it away"
+            )
         if lines[1:]:
-            before = lines[0].get("settings", {})
+            before = lines[0]["settings"]
             keys = {**before, **settings}
             self.other_settings = [k for k in keys if before.get(k) != settings.get(k)]
         if not self.other_settings:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from glipv2_d2.cli.detection.journal import Journal
+from glipv2_d2.errors import UsageError
 
 SETTINGS = {"prompt": "cat", "threshold": 0.3}
 
@@ -40,6 +41,14 @@ def test_a_line_that_was_not_written_to_its_end_is_left_out(journal_path):
     with open(journal_path, "a") as file:
         file.write('{"file": "c.png')
     assert names(journal_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("text", ["", "mine", "[1, 2]", '{"image_id": 1}\n{"image_id": 2}'])
+def test_a_file_of_another_program_is_not_replaced(tmp_path, text):
+    (tmp_path / "detections.jsonl").write_text(text)
+    with pytest.raises(UsageError, match="give another --output, or move it away"):
+        Journal(tmp_path / "detections.jsonl", SETTINGS)
+    assert (tmp_path / "detections.jsonl").read_text() == text
 
 
 @pytest.mark.parametrize("change", [b"other image", None])
