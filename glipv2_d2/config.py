@@ -12,9 +12,10 @@ Everything else about the model lives in the LazyConfig that the key names, so t
 description of a model and not two; `modeling/yacs.py` says which of Detectron2's own keys count.
 """
 
+import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
@@ -144,8 +145,8 @@ def get_config(name: str | Path) -> DictConfig:
 def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """A config with `path.key=value` of a command line applied.
 
-    Keys that it does not have are set, with a warning: a new keyword of some `L(...)` call is as
-    good as any, but of a misspelled one nobody would be told.
+    Keys that it does not have are set, with a warning, but for keywords that the target of an
+    `L(...)` node takes: of a misspelled one nobody would be told.
 
     Raises:
         ConfigError: an override cannot be read, or gives a text where the config has a number.
@@ -153,7 +154,7 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     keys = [override.partition("=")[0].strip() for override in overrides]
     try:
         before = {key: _raw(config, key) for key in keys}
-        unknown = [_told(config, key) for key in keys if not _has(config, key)]
+        unknown = [_told(config, key) for key in keys if not _is_known(config, key)]
         config = LazyConfig.apply_overrides(config, list(overrides))
     except Exception as error:  # of Hydra's parser, OmegaConf and Detectron2, with no common base
         reason = str(error).strip().partition("\n")[0]
@@ -171,16 +172,32 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def _has(config: DictConfig, key: str) -> bool:
+def _is_known(config: DictConfig, key: str) -> bool:
     missing = object()
-    return OmegaConf.select(config, key, default=missing) is not missing
+    there = OmegaConf.select(config, key, default=missing) is not missing
+    return there or key.rpartition(".")[2] in _keywords(_parent(config, key))
 
 
 def _told(config: DictConfig, key: str) -> str:
     """A key that is not there, with the one beside it that was perhaps meant."""
-    parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    return key + (did_you_mean(leaf, map(str, node)) if OmegaConf.is_dict(node) else "")
+    node = _parent(config, key)
+    names = {*map(str, node), *_keywords(node)} if OmegaConf.is_dict(node) else set()
+    return key + did_you_mean(key.rpartition(".")[2], sorted(names))
+
+
+def _parent(config: DictConfig, key: str) -> Any:
+    parent = key.rpartition(".")[0]
+    return OmegaConf.select(config, parent) if parent else config
+
+
+def _keywords(node: Any) -> Collection[str]:
+    """What the target of an `L(...)` node takes."""
+    if not OmegaConf.is_dict(node) or "_target_" not in node:
+        return ()
+    try:
+        return inspect.signature(target_of(node)).parameters.keys()
+    except Exception:  # it cannot be located, or is no Python function: told when it is called
+        return ()
 
 
 def _move_renamed_keys(config: DictConfig) -> None:

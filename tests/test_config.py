@@ -122,6 +122,14 @@ def test_a_key_that_is_new_is_told_with_what_was_perhaps_meant(caplog):
     assert "min_size" not in caplog.text
 
 
+def test_a_keyword_of_what_a_node_calls_is_not_told(caplog):
+    mapper = "dataloader.train.mapper"
+    apply_overrides(get_config("demo/scenes.py"), [f"{mapper}.no_regression=[web]"])
+    assert not caplog.text
+    apply_overrides(get_config("demo/scenes.py"), [f"{mapper}.no_regresion=[web]"])
+    assert f"{mapper}.no_regresion (did you mean 'no_regression'?)" in caplog.text
+
+
 def test_a_key_of_before_is_moved(tmp_path):
     """Of a file, a recipe without `train`, and an override, which replaces what there is."""
     (tmp_path / "mine.py").write_text('model = dict(trained_parts=["head"])\n')
