@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
@@ -36,7 +37,7 @@ def whole_file(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     except OSError as error:
         raise _about(path, error) from error
     try:
-        with file:
+        with _named_if_full(path), file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # or the new name may get to the disk before the content
@@ -56,6 +57,17 @@ def _about(path: str | Path, error: OSError) -> OSError:
 
 
 @contextmanager
+def _named_if_full(path: str | Path) -> Iterator[None]:
+    """What is written in the body is `path`: a full disk is told with it, which says which one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            raise _about(path, error) from error
+        raise
+
+
+@contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder whose files are there all together or not at all, whatever happens meanwhile.
 
@@ -71,7 +83,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     aside = outer / path.name
     try:
         aside.mkdir()
-        yield aside
+        with _named_if_full(path):
+            yield aside
         for file in (outer, aside, *aside.rglob("*")):  # as in `whole_file`
             _to_disk(file)
         if path.exists():

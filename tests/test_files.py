@@ -1,5 +1,6 @@
 """Files that other people read: whole, and with the usual permissions."""
 
+import errno
 import os
 import stat
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from glipv2_d2.checkpoint.writing import save_safetensors
-from glipv2_d2.files import whole_file
+from glipv2_d2.files import whole_file, whole_folder
 
 
 def mode(path):
@@ -34,6 +35,16 @@ def test_what_goes_wrong_is_told_of_the_file_that_was_asked_for(tmp_path):
         with pytest.raises(error) as raised, whole_file(path, "w"):
             pass
         assert raised.value.filename == str(path)
+
+
+def test_a_full_disk_is_told_by_what_did_not_fit(tmp_path):
+    """Writing tells no name; other errors of the body are their own."""
+    for writer in (whole_file, whole_folder):
+        for problem, name in ((errno.ENOSPC, str(tmp_path / "a")), (errno.ECONNRESET, None)):
+            with pytest.raises(OSError) as raised, writer(tmp_path / "a"):
+                raise OSError(problem, os.strerror(problem))
+            assert raised.value.errno == problem and raised.value.filename == name
+    assert not os.listdir(tmp_path)
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
