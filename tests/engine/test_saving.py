@@ -101,6 +101,7 @@ def test_a_signal_saves_at_the_end_of_the_iteration(runs, run_train_net, monkeyp
             os.kill(os.getpid(), signals.pop(self.iter))
         step(self)
 
+    before = signal.getsignal(signal.SIGINT)
     signals = {2: signal.SIGINT, 4: signal.SIGTERM}
     monkeypatch.setattr(GLIPTrainer, "run_step", signaled)
     with pytest.raises(SystemExit) as ended:
@@ -110,7 +111,7 @@ def test_a_signal_saves_at_the_end_of_the_iteration(runs, run_train_net, monkeyp
     with pytest.raises(SystemExit) as ended:
         run_train_net("--resume", *OPTIONS)
     assert ended.value.code == 143
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before  # ignored, where a shell started this aside
     folder = run_train_net("--resume", *OPTIONS)
     assert not differences(load(whole / "model_final.pth"), load(folder / "model_final.pth"))
     assert lines(folder) == lines(whole)
