@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ..checkpoint import build_for_weights, freeze_vocabulary, load_prompt, load_weights
 from ..config import apply_overrides, get_config
@@ -15,7 +15,7 @@ from ..language import Prompt
 from ..language.prompt_text import read_prompt
 from ..modeling import GLIP
 
-INFERENCE = ("min_size", "max_size", "score_threshold", "merge_iou")
+INFERENCE = ("min_size", "max_size", "score_threshold", "merge_iou", "shortlist", "pinned")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
         written = _write_weights(model, args.output, prompts, notes)
         files = [written]
     else:
-        inference = config.get("inference", {})
-        inference = {key: inference[key] for key in INFERENCE if key in inference}
+        settings = OmegaConf.to_container(config.get("inference", OmegaConf.create()))
+        inference = {key: settings[key] for key in INFERENCE if key in settings}
         written = export_glip(
             model, args.output,
             format=args.format, prompts=prompts, inference=inference, notes=notes,

@@ -109,7 +109,8 @@ class ContrastEmbedder:
         for text in texts:
             name = self.read(text).names[0]
             tokens = model.tokenizer([Prompt.from_caption(name, [[(0, len(name))]])])
-            embedded = self._contrast.embed_words(model.text_features(tokens.to(model.device)))
+            text = model.text_features(tokens.to(model.device))
+            embedded = self._contrast.embed_words(text.hidden)
             vectors.append(embedded[0, tokens.positive_maps[0][0]].mean(dim=0))
         return F.normalize(torch.stack(vectors), dim=1).cpu().numpy()
 

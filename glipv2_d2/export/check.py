@@ -7,7 +7,9 @@ import torch
 from ..errors import ExportError
 from ..language.prompt import Prompt
 from ..modeling import GLIP
+from ..modeling.shortlist import require_contrast
 from ..modeling.text import TextFeatures
+from .heads import ExportedContrast
 
 __all__ = ["TOLERANCE", "check_export"]
 
@@ -31,7 +33,8 @@ def check_export(model: GLIP, exported: GLIP, seed: int = 0) -> dict[str, float]
 
     Returns:
         The largest absolute difference of "logits", "deltas" and "centerness", and of "masks" (as
-        probabilities), "answer_logits" and "next_logits" where the model has such heads.
+        probabilities), "answer_logits" and "next_logits" where the model has such heads, of
+        "regions" and "common_words" where it makes shortlists.
 
     Raises:
         ExportError: a difference above TOLERANCE.
@@ -60,6 +63,14 @@ def check_export(model: GLIP, exported: GLIP, seed: int = 0) -> dict[str, float]
             for found, of_model, features in ((ours, model, levels), (theirs, exported, read)):
                 head: Any = of_model.caption_head
                 found["next_logits"] = head.next_words(of_model, features).logits(texts)
+        if isinstance(getattr(exported, "contrast", None), ExportedContrast):
+            spaces = ((ours, model, levels), (theirs, exported, read))
+            for found, of_model, features in spaces:
+                space = require_contrast(of_model)
+                found["regions"] = space.embed_regions(features)
+                hidden = of_model.text_features(of_model.tokenizer(asked)).hidden
+                real = tokens.mask[..., None]
+                found["common_words"] = space.embed_words(hidden).masked_fill(~real, 0)
         for name, values in ours.items():
             difference = (values - theirs[name]).abs().max().item()
             differences[name] = max(differences.get(name, 0.0), difference)

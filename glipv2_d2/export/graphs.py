@@ -1,5 +1,5 @@
 """The graphs of a GLIP: words from tokens, predictions from an image and words; masks; answers;
-captions.
+captions; regions and words before fusion, for a shortlist.
 
 Captions take two: what their words read of an image, computed once, and the next words of texts so
 far. The text is read anew for each word, so that nobody has to carry keys and values along: next to
@@ -22,10 +22,12 @@ from ..modeling.text.attention import KeyValueCache
 from .tracing import export_program
 
 __all__ = ["ANSWER_INPUTS", "ANSWER_OUTPUTS", "CAPTION_INPUTS", "CAPTION_OUTPUTS", "IMAGE_INPUTS",
-           "IMAGE_OUTPUTS", "MASK_INPUTS", "MASK_OUTPUTS", "READING_INPUTS", "READING_OUTPUTS",
-           "TEXT_INPUTS", "TEXT_OUTPUTS", "ImagePath", "MaskPath", "TextPath",
-           "export_answer_path", "export_caption_path", "export_image_path", "export_mask_path",
-           "export_reading_path", "export_text_path", "read_words"]  # fmt: skip
+           "IMAGE_OUTPUTS", "MASK_INPUTS", "MASK_OUTPUTS", "NAMES_INPUTS", "NAMES_OUTPUTS",
+           "READING_INPUTS", "READING_OUTPUTS", "REGIONS_INPUTS", "REGIONS_OUTPUTS", "TEXT_INPUTS",
+           "TEXT_OUTPUTS", "ImagePath", "MaskPath", "TextPath", "export_answer_path",
+           "export_caption_path", "export_image_path", "export_mask_path", "export_names_path",
+           "export_reading_path", "export_regions_path", "export_text_path",
+           "read_words"]  # fmt: skip
 
 # The finest levels, of models with masks; as many as their head pools from.
 _LEVELS = tuple(f"level{i}" for i in range(5))
@@ -42,6 +44,10 @@ TEXT_INPUTS = ("input_ids", "mask", "causal")
 TEXT_OUTPUTS = ("words",)
 ANSWER_INPUTS = ("fused_words", "mask")
 ANSWER_OUTPUTS = ("answer_logits",)
+REGIONS_INPUTS = ("images",)
+REGIONS_OUTPUTS = ("regions",)
+NAMES_INPUTS = ("words",)
+NAMES_OUTPUTS = ("common_words",)
 
 # Sizes of the example in strides of the backbone: the coarsest stage has more than one window of
 # any Swin (12), and no two sizes are alike.
@@ -167,6 +173,31 @@ class AnswerPath(nn.Module):
         return self.head.logits(fused_words, mask)
 
 
+class RegionsPath(nn.Module):
+    """The positions of images in the space of the contrast (L_inter)."""
+
+    def __init__(self, model: GLIP):
+        super().__init__()
+        self.backbone = model.backbone
+        self.contrast: Any = model.contrast
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images, see `ImagePath` -> (B, N, D) of unit length."""
+        return self.contrast.embed_regions(_levels(self.backbone, images))
+
+
+class NamesPath(nn.Module):
+    """Words in that space."""
+
+    def __init__(self, model: GLIP):
+        super().__init__()
+        self.contrast: Any = model.contrast
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        """words (B, T, L), before fusion -> (B, T, D) of unit length."""
+        return self.contrast.embed_words(words)
+
+
 class ReadingPath(nn.Module):
     """What the words of captions read of images: backbone and tower without text."""
 
@@ -262,6 +293,26 @@ def export_answer_path(model: GLIP) -> ExportedProgram:
     words = torch.zeros(2, _EXAMPLE_TOKENS, head.pooling.in_features)
     mask = torch.ones(2, _EXAMPLE_TOKENS, dtype=torch.bool)
     return export_program(AnswerPath(head), (words, mask), [(0, 1), (0, 1)])
+
+
+def export_regions_path(model: GLIP) -> ExportedProgram:
+    """The positions of images in the space of the contrast, for any number of images and sizes.
+
+    Raises:
+        ExportError: this PyTorch is too old.
+    """
+    return export_program(RegionsPath(model), (_example_images(model),), [(0, 2, 3)])
+
+
+def export_names_path(model: GLIP) -> ExportedProgram:
+    """Words in that space, for any number of prompts and tokens.
+
+    Raises:
+        ExportError: this PyTorch is too old.
+    """
+    contrast: Any = model.contrast
+    words = torch.zeros(2, _EXAMPLE_TOKENS, contrast.word_projection.in_features)
+    return export_program(NamesPath(model), (words,), [(0, 1)])
 
 
 def export_reading_path(model: GLIP) -> ExportedProgram:

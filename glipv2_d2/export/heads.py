@@ -1,15 +1,16 @@
-"""The task heads of an exported GLIPv2."""
+"""The task heads and the contrast of an exported GLIPv2."""
 
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 
 from ..modeling import GLIP
 from ..modeling.generation import Decoding, NextWords
 from ..modeling.heads import CaptionHead, LanguageMaskHead, TaskHead, VqaHead
 from .manifest import Manifest
 
-__all__ = ["ExportedAnswers", "ExportedCaptions", "ExportedMasks", "Graph"]
+__all__ = ["ExportedAnswers", "ExportedCaptions", "ExportedContrast", "ExportedMasks", "Graph"]
 
 REGIONS_AT_ONCE = 128  # bounds the memory
 
@@ -67,6 +68,22 @@ class ExportedCaptions(CaptionHead):
     def next_words(self, model: GLIP, features: list[torch.Tensor]) -> NextWords:
         """See `CaptionHead.next_words`."""
         return _NextWords(self.caption, self.reading(features[0])[0])
+
+
+class ExportedContrast(nn.Module):
+    """What a shortlist takes of the contrast: a `CommonSpace`, as graphs of these names."""
+
+    def __init__(self, regions: Graph, names: Graph):
+        super().__init__()
+        self.regions, self.names = regions, names
+
+    def embed_regions(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """See `CommonSpace`; the features of an export are its images."""
+        return self.regions(features[0])[0]
+
+    def embed_words(self, words: torch.Tensor) -> torch.Tensor:
+        """See `CommonSpace`."""
+        return self.names(words)[0]
 
 
 class _NextWords:

@@ -51,13 +51,15 @@ class Manifest:
         max_tokens: of a prompt. chunk_size: most names of a prompt; None: as many as fit.
         prompt_batch_size: most (image, prompt) pairs of one call.
         prompts: of an export for a fixed prompt, as Prompt's fields; empty: any prompt.
-        inference: of the predictor: min_size, max_size, score_threshold, merge_iou.
+        inference: of the predictor: min_size, max_size, score_threshold, merge_iou, shortlist,
+            pinned.
         notes: how the export was made.
         answers: that the answer graph scores, in its order; none: there is no such graph.
         ground_answer: questions are asked with [MASK] at their end, whose boxes are the answer's.
         causal: the image and text graphs take captions, too, and are told which texts are some.
         decoding: how captions are written by default.
         mask_size: S, of square masks that are stretched over their boxes; 0: no mask graph.
+        ranks: the graphs "regions" and "names" tell which names are worth asking for (shortlist).
         version: of this file's format.
     """
 
@@ -89,6 +91,7 @@ class Manifest:
     causal: bool = False
     decoding: dict = field(default_factory=dict)
     mask_size: int = 0
+    ranks: bool = False
     version: int = VERSION
 
     @classmethod
@@ -107,6 +110,8 @@ class Manifest:
         answers: Any = getattr(model, "vqa_head", None)
         captions: Any = getattr(model, "caption_head", None)
         masks: Any = getattr(model, "mask_head", None)
+        # The names of a fixed vocabulary cannot be written anew.
+        ranks = getattr(model, "contrast", None) is not None and not more.get("prompts")
         return cls(
             words=read_words(model),
             pixel_mean=model.pixel_mean.flatten().tolist(),
@@ -122,6 +127,7 @@ class Manifest:
             ground_answer=answers is not None and answers.ground_answer,
             causal=captions is not None,
             mask_size=0 if masks is None else masks.mask_size,
+            ranks=ranks and read_words(model) == "hidden",  # which the contrast is of, too
             decoding={} if captions is None else dataclasses.asdict(captions.decoding),
             **{name: getattr(model, name) for name in OF_MODEL},
             **{name: getattr(post, name) for name in OF_POSTPROCESSOR},
@@ -171,5 +177,6 @@ class Manifest:
         return {name: getattr(self, name) for name in names}
 
     def graph_file(self, name: str) -> str:
-        """File name of the graph "image", "text", "mask", "answer", "reading" or "caption"."""
+        """File name of the graph "image", "text", "mask", "answer", "reading", "caption", "regions"
+        or "names"."""
         return name + FORMATS[self.format]

@@ -19,6 +19,7 @@ from ..language.frozen_tokenizer import FrozenTokenizer
 from ..language.prompt import Prompt, shorten
 from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
+from ..modeling.shortlist import require_contrast
 from ..modeling.text import FrozenVocabulary
 from . import graphs, standalone
 from .manifest import FORMATS, Manifest
@@ -57,15 +58,17 @@ def export_glip(
     `glip_runtime.py`, which runs it without this package; `text.pt2`, the language backbone, and
     `tokenizer/`, or, for fixed prompts, what both make of them in `prompts.safetensors`; `mask.pt2`
     and `answer.pt2`, the mask and VQA heads, where the model has them; and, where it writes
-    captions and answers any prompt, `reading.pt2` and `caption.pt2`. docs/export.md describes them.
-    What only training needs stays behind.
+    captions and answers any prompt, `reading.pt2` and `caption.pt2`; of a model with the contrast
+    `regions.pt2` and `names.pt2`, for shortlists. docs/export.md describes them. What only training
+    needs stays behind.
 
     Args:
         model: with its weights, on the CPU. folder: to be made.
         format: "torch" (torch.export), "onnx" or "openvino".
         prompts: the export answers these and no others; none: any, or those of the model, where
             its vocabulary is fixed (`freeze_vocabulary`).
-        inference: `min_size`, `max_size`, `score_threshold`, `merge_iou` of the predictor.
+        inference: `min_size`, `max_size`, `score_threshold`, `merge_iou`, `shortlist`, `pinned` of
+            the predictor.
         notes: how the export was made; kept in `export.json`.
 
     Returns:
@@ -74,6 +77,7 @@ def export_glip(
     Raises:
         ExportError: the folder exists, a package is missing, or the model cannot be exported.
         PromptError: a prompt is too long.
+        ConfigError: a shortlist, of a model without the contrast.
     """
     folder = Path(folder)
     if isinstance(model.tokenizer, FrozenTokenizer):
@@ -81,6 +85,7 @@ def export_glip(
     _require_exportable(model, folder, format, prompts)
     if getattr(model, "presence_head", None) is not None:
         logger.warning("the model's presence head is not exported: boxes score as without it")
+    _require_shortlist(model, prompts, inference or {})
     tokenizer = None if prompts else _exported_tokenizer(model)
     with evaluation(model):
         stored = frozen_words(model, prompts) if prompts else None
@@ -120,6 +125,17 @@ def _require_exportable(model: GLIP, folder: Path, format: str, prompts: Sequenc
             "without prompts"
         )
     _check_tuned(model, prompts)
+
+
+def _require_shortlist(model: GLIP, prompts: Sequence[Prompt], inference: dict) -> None:
+    if inference.get("shortlist") is None:
+        return
+    require_contrast(model)
+    if prompts:
+        raise ExportError(
+            "an export for fixed prompts has no shortlist, which writes prompts anew: leave out "
+            "inference.shortlist, or export without prompts"
+        )
 
 
 @contextmanager
@@ -176,7 +192,10 @@ def _save_graphs(model: GLIP, manifest: Manifest, folder: Path) -> None:
         parts.append(("text", graphs.export_text_path, graphs.TEXT_INPUTS, graphs.TEXT_OUTPUTS))
     parts += [mask] if manifest.mask_size else []
     parts += [answer] if manifest.answers else []
+    regions = "regions", graphs.export_regions_path, graphs.REGIONS_INPUTS, graphs.REGIONS_OUTPUTS
+    names = "names", graphs.export_names_path, graphs.NAMES_INPUTS, graphs.NAMES_OUTPUTS
     parts += [reading, caption] if manifest.writes else []
+    parts += [regions, names] if manifest.ranks else []
     for name, trace, inputs, outputs in parts:
         program, path = trace(model), folder / manifest.graph_file(name)
         if manifest.format == "torch":

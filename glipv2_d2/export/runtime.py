@@ -28,8 +28,9 @@ from ..modeling.heads import GroundingOutput
 from ..modeling.losses import GroundingLosses
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.postprocessing import GroundingPostprocessor
+from ..modeling.shortlist import NameEmbeddings
 from ..modeling.text import FrozenVocabulary, TextFeatures
-from .heads import ExportedAnswers, ExportedCaptions, ExportedMasks, Graph
+from .heads import ExportedAnswers, ExportedCaptions, ExportedContrast, ExportedMasks, Graph
 from .manifest import OF_MODEL, OF_POSTPROCESSOR, Manifest
 from .onnx_format import require
 from .package import PROMPTS_FILE, TOKENIZER_FOLDER
@@ -108,6 +109,9 @@ class ExportedGLIP(GLIP):
             self.vqa_head = ExportedAnswers(load("answer"), manifest)
         if manifest.writes:
             self.caption_head = ExportedCaptions(load("reading"), load("caption"), manifest)
+        if manifest.ranks:
+            self.contrast = ExportedContrast(load("regions"), load("names"))
+            self.name_embeddings = NameEmbeddings(text, self.contrast)
         self.manifest = manifest
         self.vocabulary_prompts = prompts
         self.eval().to(device)
@@ -117,6 +121,10 @@ class ExportedGLIP(GLIP):
             raise ExportError("an exported model cannot be trained: train the model itself")
         super().train(False)
         return self
+
+    def level_sizes(self, features: list[torch.Tensor]) -> list[tuple[int, int]]:
+        """See GLIP.level_sizes; the features of an export are its padded images."""
+        return _level_sizes(features[0], self.manifest.strides)
 
     def text_features(self, tokens: TokenizedPrompts) -> TextFeatures:
         """See GLIP.text_features; what was learned about a prompt is in the export's words."""

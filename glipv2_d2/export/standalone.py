@@ -95,19 +95,28 @@ class ExportedModel:
         self.folder = Path(folder)
         self.about: dict[str, Any] = json.loads((self.folder / "export.json").read_text("utf-8"))
         self._graphs: dict[str, Graph] = {}
+        self._vocabularies: dict[tuple[str, ...], np.ndarray] = {}
 
     def detect(
         self,
         image: str | Path | Image.Image,
         names: Sequence[str] | None = None,
         score_threshold: float | None = None,
+        shortlist: int | None = None,
     ) -> list[Found]:
-        """What is found of these names, best first; without any: of all fixed prompts."""
+        """What is found of these names, best first; without any: of all fixed prompts.
+
+        `shortlist`: ask for the so many of them alone that the image is most like before fusion.
+        """
         limits = self.about["inference"]
         photo, pixels, size = self._read(image)
+        prompts = self._prompts(names)
+        shortlist = limits.get("shortlist") if shortlist is None else shortlist
+        if shortlist is not None and names and len(names) > shortlist:
+            prompts = self._shortlisted(pixels, size, names, shortlist)
         if score_threshold is None:
             score_threshold = limits.get("score_threshold", 0.0)
-        parts = [self._found(pixels, size, t, score_threshold) for t in self._prompts(names)]
+        parts = [self._found(pixels, size, text, score_threshold) for text in prompts]
         boxes, scores = (np.concatenate([part[field] for part in parts]) for field in range(2))
         labels, masks = ([x for part in parts for x in part[field]] for field in (2, 3))
         order = np.argsort(-scores, kind="stable")[: self.about["detections_per_image"]]
@@ -210,15 +219,48 @@ class ExportedModel:
             return
         if not names:
             raise ValueError("no names are given, and the export has no fixed prompts")
-        tokenizer, cleaned = self._tokenizer(), [_clean(name) for name in names]
-        while cleaned:
-            count = min(len(cleaned), self.about["chunk_size"] or len(cleaned))
-            while count > 1 and self._is_long(tokenizer, SEPARATOR.join(cleaned[:count])):
-                count -= 1
-            chunk, cleaned = cleaned[:count], cleaned[count:]
+        for chunk in self._chunks([_clean(name) for name in names], self.about["chunk_size"]):
             ends = np.cumsum([len(name) + len(SEPARATOR) for name in chunk]) - len(SEPARATOR)
             spans = [(end - len(name), end) for name, end in zip(chunk, ends)]
             yield self._text(SEPARATOR.join(chunk), chunk, spans)
+
+    def _chunks(self, names: list[str], most: int | None) -> Iterator[list[str]]:
+        tokenizer = self._tokenizer()
+        while names:
+            count = min(len(names), most or len(names))
+            while count > 1 and self._is_long(tokenizer, SEPARATOR.join(names[:count])):
+                count -= 1
+            yield names[:count]
+            names = names[count:]
+
+    def _shortlisted(
+        self, pixels: np.ndarray, size: tuple[int, int], names: Sequence[str], most: int
+    ) -> Iterator[Text]:
+        """The prompts of the names whose words are most like a position of the image."""
+        if self.about["prompts"] or not self.about.get("ranks"):
+            raise ValueError("this export makes no shortlist: its prompts are fixed, or its model "
+                             "has no contrast of regions and words")  # fmt: skip
+        if tuple(names) not in self._vocabularies:
+            texts = list(self._prompts(names))
+            means = [t.tokens.astype(np.float32) @ self._run("names", t.words)[0][0] for t in texts]
+            self._vocabularies = {tuple(names): np.concatenate(means)}
+        words = self._vocabularies[tuple(names)]
+        words = words / np.linalg.norm(words, axis=1, keepdims=True)
+        inside = []
+        for stride in self.about["strides"]:
+            x, y = (np.arange(-(-n // stride)) * stride for n in pixels.shape[:1:-1])
+            inside.append(((y < size[1])[:, None] & (x < size[0])).ravel())
+        regions = self._run("regions", pixels)[0][0][np.concatenate(inside)]
+        best = np.argsort(-(words @ regions.T).max(axis=1), kind="stable")[:most]
+        pinned = {_clean(name).casefold() for name in self.about["inference"].get("pinned") or ()}
+        cleaned = [_clean(name) for name in names]
+        first = [i for i, name in enumerate(cleaned) if name.casefold() in pinned]
+        rest = [i for i in best if i not in first][: max(0, most - len(first))]
+        chosen = [cleaned[i] for i in sorted(first + rest)]
+        # In prompts of one length: names score higher in a short one.
+        fewest = len(list(self._chunks(chosen, self.about["chunk_size"])))
+        for chunk in self._chunks(chosen, -(-len(chosen) // fewest)):
+            yield from self._prompts(chunk)
 
     def _text(self, caption: str, names: list[str], spans: list[tuple[int, int]]) -> Text:
         """A prompt with the words that the language model makes of it, or that are stored."""

@@ -145,10 +145,10 @@ class RegionWordContrast(TaskHead):
         with without_autocast(flat.device.type):
             return self._embed(self.region_projection, flat)
 
-    def embed_words(self, text: TextFeatures) -> torch.Tensor:
-        """(B, T, D) of unit length; padded tokens hold numbers of no meaning."""
-        with without_autocast(text.hidden.device.type):
-            return self._embed(self.word_projection, text.hidden)
+    def embed_words(self, words: torch.Tensor) -> torch.Tensor:
+        """`TextFeatures.hidden`, (B, T, L) -> (B, T, D) of unit length."""
+        with without_autocast(words.device.type):
+            return self._embed(self.word_projection, words)
 
     def word_like(self, region: torch.Tensor, known_words: torch.Tensor) -> torch.Tensor:
         """The word (L,) that projects to where a region is: the inverse of `embed_words`.

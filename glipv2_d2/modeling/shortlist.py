@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from math import ceil
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from ..language.chunks import prompts_of_words
 from ..language.prompt import SEPARATOR, Prompt, clean_name
 from ..language.words import NEGATIVE
 from .blocks import block_rows
-from .contrast import RegionWordContrast, contrast_of
+from .contrast import contrast_of
 from .contrast_targets import positions_inside
 from .text import ParameterCache, precision_and_device
 
@@ -90,6 +90,17 @@ class Shortlist:
         return classes
 
 
+@runtime_checkable
+class CommonSpace(Protocol):
+    """What a shortlist is made with: `RegionWordContrast`, or its graphs in an export."""
+
+    def embed_regions(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """See `RegionWordContrast.embed_regions`."""
+
+    def embed_words(self, words: torch.Tensor) -> torch.Tensor:
+        """See `RegionWordContrast.embed_words`."""
+
+
 class NameEmbeddings:
     """Names in the space of the contrast; of each vocabulary they are computed once.
 
@@ -111,7 +122,7 @@ class NameEmbeddings:
         means = []
         for start in range(0, len(prompts), step):
             tokens = model.tokenizer(prompts[start : start + step]).to(model.device)
-            words = contrast.embed_words(model.text_features(tokens))
+            words = contrast.embed_words(model.text_features(tokens).hidden)
             means += [of_phrases.to(w) @ w for w, of_phrases in zip(words, tokens.positive_maps)]
         return F.normalize(torch.cat(means), dim=1)
 
@@ -175,12 +186,15 @@ def require_shortlist(model: GLIP, shortlist: Shortlist, prompts: Sequence[Promp
         shortlist.pinned_classes(prompts)
 
 
-def require_contrast(model: nn.Module) -> RegionWordContrast:
+def require_contrast(model: nn.Module) -> CommonSpace:
     """The projections that a shortlist is made with.
 
     Raises:
         ConfigError: the model has none.
     """
+    space: Any = getattr(model, "contrast", None)
+    if isinstance(space, CommonSpace):  # an export's is of graphs
+        return space
     return contrast_of(model, "a shortlist of names is made")
 
 
@@ -195,7 +209,7 @@ def _scores(model: GLIP, image: EncodedImages, prompts: Sequence[Prompt]) -> tor
     owner: Any = model
     names = owner.name_embeddings(model, prompts)
     regions = require_contrast(model).embed_regions(image.features)
-    level_sizes = [(level.shape[2], level.shape[3]) for level in image.features]
+    level_sizes = model.level_sizes(image.features)
     inside = positions_inside(
         image.sizes, level_sizes, model.anchor_generator.strides, regions.device
     )

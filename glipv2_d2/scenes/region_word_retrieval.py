@@ -74,7 +74,7 @@ def _counts(model, inputs: list[dict]) -> dict[str, float]:
     scores = {"fused": _fused_scores(model, features, text, tokens, positions)}
     if getattr(model, "contrast", None) is not None:
         regions = averaging(positions) @ model.contrast.embed_regions(features).flatten(0, 1)
-        words = model.contrast.embed_words(text)
+        words = model.contrast.embed_words(text.hidden)
         phrases = [averaging(m) @ w for m, w in zip(tokens.positive_maps, words)]
         scores["before_fusion"] = regions @ torch.cat(phrases).T
     found = positions.any(dim=1)

@@ -13,7 +13,7 @@ from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.export import export_glip, standalone
 from glipv2_d2.export.standalone import ExportedModel
 from glipv2_d2.modeling.generation import Decoding
-from tests.support.exported_model import INFERENCE, NAMES, image
+from tests.support.exported_model import INFERENCE, NAMES, assert_same_detections, image
 
 
 @pytest.fixture
@@ -71,6 +71,31 @@ def test_one_box_of_each_object(alone, telling_predictor, own_photo, monkeypatch
     monkeypatch.setitem(alone.about["inference"], "merge_iou", 0.3)
     (expected,) = telling_predictor(own_photo[1], NAMES, merge_iou=0.3)
     assert len(assert_found(alone.detect(own_photo[0], NAMES), expected)) < 50
+
+
+VOCABULARY = [*NAMES, "blue car", "dog", "tall tree", "person", "cup", "zebra"]
+
+
+def test_a_shortlist(alone, telling_predictor, loaded_telling, own_photo, monkeypatch):
+    """With and without this package an export asks for the names that its model would ask for."""
+    file, pixels = own_photo
+    with_files = GroundingPredictor(loaded_telling, **INFERENCE)
+    monkeypatch.setitem(alone.about, "chunk_size", 3)
+    for some in (telling_predictor.model, loaded_telling):
+        monkeypatch.setattr(some, "chunk_size", 3)
+    chosen = []
+    for size, pinned in ((4, []), (2, ["cup", "zebra"]), (3, ["dog"])):
+        monkeypatch.setitem(alone.about["inference"], "pinned", pinned)
+        for some in (telling_predictor, with_files):
+            some.shortlist, some.pinned = size, pinned
+        (expected,) = telling_predictor(pixels, VOCABULARY)
+        assert_same_detections(with_files(pixels, VOCABULARY)[0], expected)
+        assert_found(alone.detect(file, VOCABULARY, shortlist=size), expected)
+        chosen.append(sorted(set(expected.pred_phrases)))
+    assert chosen[1] == ["cup", "zebra"] and "dog" in chosen[2] and len(chosen[0]) == 4
+    monkeypatch.setitem(alone.about["inference"], "shortlist", 3)
+    again = alone.detect(file, VOCABULARY)
+    assert sorted({x.phrase for x in again}) == chosen[2]
 
 
 def test_answers(alone, telling_predictor, own_photo):

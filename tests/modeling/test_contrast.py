@@ -127,7 +127,7 @@ def test_a_finite_step_in_bf16():
     levels, text = features_of(targets, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = contrast(levels, text, targets)
-        embedded = contrast.embed_regions(levels), contrast.embed_words(text)
+        embedded = contrast.embed_regions(levels), contrast.embed_words(text.hidden)
     loss.backward()
     assert loss.dtype == torch.float32
     assert loss.isfinite()
@@ -145,7 +145,7 @@ def test_embeddings_are_those_of_the_loss():
     targets = make_targets((classes("cat"), [0, 0, 0, 0, 0, 0, 0]))
     contrast = make_contrast().double()
     levels, text = features_of(targets)
-    logits = contrast.embed_regions(levels)[0] @ contrast.embed_words(text)[0].T / 0.5
+    logits = contrast.embed_regions(levels)[0] @ contrast.embed_words(text.hidden)[0].T / 0.5
     right = torch.arange(7) * 2  # also of the second level, which begins at 12
     word = 1
     expected = (

@@ -143,7 +143,7 @@ def naive_top1(model, inputs):
             for other, words_of in zip(inputs, tokens.positive_maps):
                 text = model.language_backbone(model.tokenizer([other["prompt"]]))
                 logits = model.ground(features, text).logits[0].sigmoid()
-                words = model.contrast.embed_words(text)[0]
+                words = model.contrast.embed_words(text.hidden)[0]
                 for k, name in enumerate(other["prompt"].names):
                     places = words_of[k].nonzero().flatten().tolist()
                     pairs = [(p, w) for p in positions for w in places]

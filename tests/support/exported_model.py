@@ -6,6 +6,7 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.structures import ImageList
 
+from glipv2_d2.modeling.contrast import RegionWordContrast
 from glipv2_d2.modeling.generation import Decoding
 from glipv2_d2.modeling.heads import CaptionHead, VqaHead
 from tests.support.tiny import tiny_masks_config, tiny_model
@@ -29,13 +30,15 @@ def small_model(**overrides):
 
 
 def telling_model():
-    """The same with masks, answers, and captions that differ between images and end somewhere."""
+    """The same with the contrast, masks, answers, and captions that differ between images and end
+    somewhere."""
     config = tiny_masks_config()
     config.neck.num_blocks = 1
     config.vqa_head = L(VqaHead)(text_channels=32, answers=["yes", "no", "red"], ground_answer=True)
     config.caption_head = L(CaptionHead)(
         text_channels=32, vocabulary_size=30522, decoding=L(Decoding)(beam_size=2, max_length=5)
     )
+    config.contrast = L(RegionWordContrast)(channels=32, text_channels=32, embed_channels=8)
     torch.manual_seed(0)
     model = instantiate(config).eval()
     with torch.no_grad():

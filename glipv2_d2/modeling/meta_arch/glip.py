@@ -292,6 +292,10 @@ class GLIP(nn.Module):
         """Pyramid levels (B, C, h, w), fine to coarse."""
         return self._pyramid(images.tensor)
 
+    def level_sizes(self, features: list[torch.Tensor]) -> list[tuple[int, int]]:
+        """Rows and columns of the levels of `visual_features`."""
+        return [(level.shape[2], level.shape[3]) for level in features]
+
     def _pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
         return list(self.backbone(images).values())
 
