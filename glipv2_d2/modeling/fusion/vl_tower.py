@@ -1,5 +1,6 @@
 """The fusion neck: language-aware deep fusion of GLIP (Section 3.2)."""
 
+import math
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from .bi_attention import BiAttentionFusion
 from .dyhead import DynamicConv
 
 __all__ = ["VLBlock", "VLTower"]
+
+WAVES = 16
+"""The wavelengths of a cell's place: from 4 to 1,024 cells of the finest level."""
 
 
 def text_layer(
@@ -50,10 +54,17 @@ class VLBlock(nn.Module):
         self.dynamic_conv = dynamic_conv
 
     def forward(
-        self, features: list[torch.Tensor], words: torch.Tensor, text: TextFeatures
+        self,
+        features: list[torch.Tensor],
+        words: torch.Tensor,
+        text: TextFeatures,
+        places: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Levels (B, C, h, w) and words (B, T, L) -> both anew; `text`: its masks are read."""
-        visual, words = self.fusion(_flat(features), words, text.mask, text.seen_by_image)
+        """Levels (B, C, h, w) and words (B, T, L) -> both anew.
+
+        `text`: its masks are read. `places`: of `places_of`, for a fusion that knows positions.
+        """
+        visual, words = self.fusion(_flat(features), words, text.mask, text.seen_by_image, places)
         words = self.text_layer(words, visible_words(text.mask, text.causal))
         return self.dynamic_conv(_like(features, visual)), words
 
@@ -61,6 +72,25 @@ class VLBlock(nn.Module):
 def _flat(features: list[torch.Tensor]) -> torch.Tensor:
     """Levels (B, C, h, w) -> positions (B, N, C)."""
     return torch.cat([f.flatten(2).transpose(1, 2) for f in features], dim=1)
+
+
+def places_of(features: list[torch.Tensor]) -> torch.Tensor:
+    """The places (N, 4 WAVES) of the cells of levels (B, C, h, w), fine to coarse.
+
+    Sines and cosines of the row and the column of a cell's center, counted in cells of the finest
+    level from the top left corner, so that padding changes nothing.
+    """
+    device = features[0].device
+    steps = torch.arange(WAVES, device=device) / (WAVES - 1)
+    waves = 2 * math.pi / torch.exp2(2 + 8 * steps)
+    centers = []
+    for level, feature in enumerate(features):
+        h, w = feature.shape[-2:]
+        y, x = ((torch.arange(n, device=device) + 0.5) * 2**level for n in (h, w))
+        grid = (y[:, None].expand(h, w), x.expand(h, w))
+        centers.append(torch.stack(grid, dim=-1).flatten(0, 1))
+    angles = (torch.cat(centers)[:, :, None] * waves).flatten(1)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def _like(features: list[torch.Tensor], visual: torch.Tensor) -> list[torch.Tensor]:
@@ -80,6 +110,9 @@ class VLTower(nn.Module):
         text_norm: "post" for BERT's layers, "pre" for CLIP's (see `text_layer`).
         offset_rule: see `DynamicConv`; "raw_memory" for official weights.
         dropout: of attention weights and of the text layers.
+        positions: the words read where on the image a feature is, too (see `places_of`). Ours: the
+            papers' words know things but not their places, so that of "left or right of?" they
+            learn nothing at all (docs/vl_understanding.md).
         use_checkpoint: recompute each block's activations in the backward pass to save memory.
 
     Attributes:
@@ -101,9 +134,11 @@ class VLTower(nn.Module):
         text_norm: str = "post",
         offset_rule: str = "resized",
         dropout: float = 0.1,
+        positions: bool = False,
         use_checkpoint: bool = False,
     ):
         super().__init__()
+        self.positions = positions
         self.use_checkpoint = use_checkpoint
         self.blocks = nn.ModuleList(
             VLBlock(
@@ -114,6 +149,7 @@ class VLTower(nn.Module):
                     fusion_head_channels,
                     dropout,
                     init_gamma=1.0 / num_blocks,
+                    position_channels=4 * WAVES if positions else 0,
                 ),
                 text_layer(text_channels, text_heads, text_ffn_channels, dropout, text_norm),
                 DynamicConv(channels, offset_rule),
@@ -133,14 +169,37 @@ class VLTower(nn.Module):
             The fused levels, and the fused words (B, T, L) that the head classifies with.
         """
         words = text.hidden
+        places = self._places(features)
         # A frozen tower, in evaluation mode, hands gradients on to a prompt that is tuned.
         recomputes = self.use_checkpoint and (self.training or words.requires_grad)
         for block in self.blocks:
             if recomputes:
-                features, words = checkpoint(block, features, words, text, use_reentrant=False)
+                features, words = checkpoint(
+                    block, features, words, text, places, use_reentrant=False
+                )
             else:
-                features, words = block(features, words, text)
+                features, words = block(features, words, text, places)
         return features, words
+
+    def _places(self, features: list[torch.Tensor]) -> torch.Tensor | None:
+        return places_of(features) if self.positions else None
+
+    def image_sides(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The image, as it comes into each block where it does not look at the text.
+
+        Args:
+            features: levels (B, C, h, w), fine to coarse.
+
+        Returns:
+            For each block (B, N, C), normalized.
+        """
+        sides: list[torch.Tensor] = []
+        blocks: Any = self.blocks
+        for number, block in enumerate(blocks):
+            if sides:
+                features = blocks[number - 1].dynamic_conv(_like(features, sides[-1]))
+            sides.append(block.fusion.norm_v(_flat(features)))
+        return sides
 
     def read_images(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """What a text that the image does not look at reads of it, in each block.
@@ -151,12 +210,10 @@ class VLTower(nn.Module):
         Returns:
             For each block (B, N, C), normalized; in inference in the precision of autocast.
         """
-        read: list[torch.Tensor] = []
+        places = self._places(features)
         blocks: Any = self.blocks
-        for number, block in enumerate(blocks):
-            if read:
-                features = blocks[number - 1].dynamic_conv(_like(features, read[-1]))
-            read.append(block.fusion.norm_v(_flat(features)))
+        sides = self.image_sides(features)
+        read = [block.fusion.located(side, places) for block, side in zip(blocks, sides)]
         return [visual.to(inference_dtype(visual)) for visual in read]
 
     def read_on(

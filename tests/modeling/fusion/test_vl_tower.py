@@ -1,5 +1,7 @@
 """The fusion tower: its text layer is BERT's, padding is inert, checkpointing changes nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,9 +11,9 @@ from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from glipv2_d2.modeling.fusion import VLTower
-from glipv2_d2.modeling.fusion.vl_tower import text_layer
+from glipv2_d2.modeling.fusion.vl_tower import WAVES, places_of, text_layer
 from glipv2_d2.modeling.text import TextFeatures
-from glipv2_d2.modeling.text.attention import visible_words
+from glipv2_d2.modeling.text.attention import KeyValueCache, visible_words
 
 CHANNELS, TEXT, HEADS, FFN, TOKENS = 16, 12, 3, 20, 6
 SIZES = ((4, 6), (2, 3), (1, 2))
@@ -157,6 +159,77 @@ def test_block_order_is_fusion_then_text_then_image():
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(words, expected_words)
     assert [tuple(f.shape) for f in out] == [(2, CHANNELS, h, w) for h, w in SIZES]
+
+
+def told_places(**options):
+    """A tower whose words read places, as after some training."""
+    model = tower(positions=True, **options)
+    for block in model.blocks:
+        nn.init.normal_(block.fusion.positions.weight, std=0.3)
+    return model
+
+
+def test_positions_are_all_that_is_new():
+    """Weights of a model that knows no places fit, and are that model where positions are zero."""
+    plain, model = tower().eval(), tower(positions=True).eval()
+    missing, unexpected = model.load_state_dict(plain.state_dict(), strict=False)
+    assert missing == [f"blocks.{i}.fusion.positions.weight" for i in (0, 1)] and not unexpected
+    assert not torch.allclose(model(*inputs())[1], plain(*inputs())[1], atol=1e-3)
+    for block in model.blocks:
+        nn.init.zeros_(block.fusion.positions.weight)
+    for ours, theirs in zip(model(*inputs()), plain(*inputs())):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+
+
+def test_words_read_where_a_thing_is():
+    """One thing on a plain ground: without positions, and without what convolutions see of the
+    edges, the words are the same wherever it is."""
+    _, text = inputs()
+    ground = [torch.zeros(2, CHANNELS, 8, 8)]
+    left, right = ground[0].clone(), ground[0].clone()
+    left[:, :, 3, 2] = right[:, :, 3, 5] = torch.randn(CHANNELS)
+    for model, told in ((tower(num_blocks=1), False), (told_places(num_blocks=1), True)):
+        words = [model.eval()([image], text)[1][text.mask] for image in (left, right)]
+        # Sums of 64 positions in another order.
+        assert torch.allclose(*words, atol=1e-5) is not told
+
+
+@pytest.mark.parametrize("extra", [(0, 3), (2, 0)])
+def test_places_are_of_the_image_and_not_of_its_padding(extra):
+    rows, columns = extra
+    plain = [torch.zeros(1, 1, h, w) for h, w in ((4, 6), (2, 3))]
+    padded = [F.pad(f, (0, columns, 0, rows)) for f in plain]
+    for level, other in zip(by_level(plain), by_level(padded)):
+        assert torch.equal(level, other[: level.shape[0], : level.shape[1]])
+
+
+def by_level(features):
+    sizes = [f.shape[-2:] for f in features]
+    places = places_of(features).split([h * w for h, w in sizes])
+    return [level.unflatten(0, size) for level, size in zip(places, sizes)]
+
+
+def test_a_coarse_cell_lies_between_its_fine_ones():
+    fine, coarse = by_level([torch.zeros(1, 1, 4, 6), torch.zeros(1, 1, 2, 3)])
+    # The longest waves are nearly straight: 1,024 cells for four.
+    between = (fine[0:2, 2:4, WAVES - 1] + fine[0:2, 2:4, 2 * WAVES - 1]).mean()
+    expected = coarse[0, 1, WAVES - 1] + coarse[0, 1, 2 * WAVES - 1]
+    torch.testing.assert_close(between, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_positions_in_every_way_through_the_tower(recomputes):
+    """Causal texts read token by token what `forward` gives at once, recomputed or not."""
+    model = told_places(use_checkpoint=recomputes)
+    features, text = inputs(real=(TOKENS, TOKENS))
+    unseen = replace(text, causal=torch.ones(2).bool(), seen_by_image=torch.zeros(2).bool())
+    _, at_once = model.train(recomputes)(features, unseen)
+    model.eval()
+    cache, words = KeyValueCache(), []
+    images = model.read_images(features)
+    for token in text.hidden.split(1, dim=1):
+        words.append(model.read_on(token, images, cache))
+    torch.testing.assert_close(torch.cat(words, dim=1), at_once, atol=1e-5, rtol=1e-4)
 
 
 def test_fusion_starts_at_one_over_the_number_of_blocks():
