@@ -8,13 +8,16 @@ The image is made not to look at the question. Then what the question reads of i
 all questions and all epochs, if all that makes it is frozen: it is computed once and kept (some
 hundred kilobytes an image), and a step is that of the words alone. Questions come to be some 25
 times as many a second. Trained are the text's side of the fusion, the text layers and the VQA head,
-by the loss of the VQA head alone. `glip train` goes on from the file, with boxes and with images
-that look at their questions.
+by the loss of the VQA head alone, which spoils them for all other texts. So, with --hold WEIGHTS,
+the words of lists of names and of captions are drawn to those that these weights give, and so is
+what the image asks of them. `glip train` goes on from the file, with boxes and with images that
+look at their questions.
 
 Numbers are printed for --test: accuracy by the type of the question.
 """
 
 import argparse
+import copy
 import math
 import random
 import sys
@@ -25,6 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
 from torch import nn
 
 from glipv2_d2.checkpoint import GLIPCheckpointer, build_for_weights
@@ -44,6 +48,8 @@ WORD_MODULES = (
     "fusion.attention.l_proj", "fusion.attention.values_v_proj", "fusion.attention.out_l_proj",
 )  # fmt: skip
 
+HELD_IMAGES = 10  # of a step
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -54,6 +60,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, help="questions, with or without boxes")
     parser.add_argument("--test", help="questions that are answered after each epoch")
     parser.add_argument("--output", required=True, help="a .pth file, for train.init_checkpoint")
+    parser.add_argument(
+        "--hold", nargs=3, metavar=("WEIGHTS", "NAMES", "CAPTIONS"),
+        help="weights, and data sets of names and of captions, whose words stay theirs",
+    )  # fmt: skip
     parser.add_argument("--epochs", type=int, default=8, help="default: 8")
     parser.add_argument("--lr", type=float, default=1e-3, help="at its peak; default: 1e-3")
     parser.add_argument("--batch", type=int, default=32, help="images a step; default: 32")
@@ -75,9 +85,10 @@ class Question(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """An image that does not look at its text: its side in each block (blocks, N, C), the places of
-    the N cells, and what is asked about it."""
+    """An image that does not look at its text: its file, its side in each block (blocks, N, C), the
+    places of the N cells, and what is asked about it."""
 
+    file_name: str
     sides: torch.Tensor
     places: torch.Tensor
     questions: list[Question]
@@ -96,7 +107,7 @@ def encode(model: Any, mapper: Any, dataset: str) -> list[Encoded]:
             raise DataError(f"data set {dataset!r} is not one of questions with answers")
         asked[record["file_name"]].append(record)
     encoded = []
-    for records in asked.values():
+    for file_name, records in asked.items():
         texts = [Prompt.from_caption(x["caption"], [], kind="question") for x in records]
         tokens = model.tokenizer(texts).to(model.device)
         words = model.language_backbone(tokens).hidden
@@ -107,7 +118,7 @@ def encode(model: Any, mapper: Any, dataset: str) -> list[Encoded]:
         images = model.preprocess_image([mapper(records[0])])
         features = model.visual_features(images)
         sides = torch.stack([side[0] for side in model.neck.image_sides(features)])
-        encoded.append(Encoded(sides.half(), places_of(features), questions))
+        encoded.append(Encoded(file_name, sides.half(), places_of(features), questions))
     return encoded
 
 
@@ -133,13 +144,82 @@ def logits(model: Any, images: Sequence[Encoded]) -> torch.Tensor:
     ).to(device)
     lengths = torch.tensor([len(q.words) for image in images for q in image.questions])
     mask = (torch.arange(words.shape[1]) < lengths[:, None]).to(device)
-    sides = torch.stack([image.sides.float() for image in images], dim=1).to(device)
-    places = images[0].places if neck.positions else None
     with torch.autocast(device.type, torch.bfloat16):
-        for block, side in zip(neck.blocks, sides):
-            words = block.fusion.read_image(block.fusion.located(side, places), words)
-            words = block.text_layer(words, visible_words(mask))
-        return model.vqa_head.logits(words, mask)
+        fused = read(neck, images, words, visible_words(mask)).words[-1]
+        return model.vqa_head.logits(fused, mask)
+
+
+class Read(NamedTuple):
+    """Of each block what the image asks of the words (B, C, heads * T), and its words (B, T, L)."""
+
+    asked: list[torch.Tensor]
+    words: list[torch.Tensor]
+
+
+def read(
+    neck: VLTower, images: Sequence[Encoded], words: torch.Tensor, visible: torch.Tensor
+) -> Read:
+    """The way of words through the tower; as many texts of each image.
+
+    `visible`: see `visible_words`.
+    """
+    sides = torch.stack([image.sides.float() for image in images], dim=1).to(words.device)
+    places = images[0].places if neck.positions else None
+    blocks: Any = neck.blocks
+    found = Read([], [])
+    for block, side in zip(blocks, sides):
+        found.asked.append(block.fusion.attention.folded_keys(block.fusion.norm_l(words))[0])
+        words = block.fusion.read_image(block.fusion.located(side, places), words)
+        words = block.text_layer(words, visible)
+        found.words.append(words)
+    return found
+
+
+class Held:
+    """Other texts than questions, whose words are to stay what some weights make of them.
+
+    Args:
+        model: with these weights. names: of classes. captions: data set of captions of the images.
+    """
+
+    def __init__(self, model: Any, names: Sequence[str], captions: str, seed: int):
+        self._neck = copy.deepcopy(model.neck).requires_grad_(False)
+        self._names = list(names)
+        self._random = random.Random(seed)
+        self._captions: dict[str, list[str]] = defaultdict(list)
+        for record in load_records(captions):
+            self._captions[record["file_name"]].append(record["caption"])
+
+    def loss(self, model: Any, images: Sequence[Encoded]) -> torch.Tensor:
+        """Squared distance of words, which are of unit variance, and that of what images ask of
+        them, in units of its variance; the former four times."""
+        images = [image for image in images if self._captions[image.file_name]]
+        images = self._random.sample(images, min(HELD_IMAGES, len(images)))
+        if not images:
+            return torch.zeros((), device=model.device)
+        prompts = []
+        for image in images:
+            count = min(self._random.randint(6, 20), len(self._names))
+            caption = self._random.choice(self._captions[image.file_name])
+            prompts.append(Prompt.from_classes(self._random.sample(self._names, count)))
+            prompts.append(Prompt.from_caption(caption, [], kind="caption"))
+        tokens = model.tokenizer(prompts).to(model.device)
+        visible, real = visible_words(tokens.mask, tokens.causal), tokens.mask
+        with torch.autocast(model.device.type, torch.bfloat16):
+            with torch.no_grad():
+                words = model.language_backbone(tokens).hidden
+                before = read(self._neck, images, words, visible)
+            now = read(model.neck, images, words, visible)
+        loss = torch.zeros((), device=model.device)
+        for ours, theirs in zip(now.words, before.words):
+            loss = loss + 4 * (ours - theirs).float().square()[real].mean()
+        for ours, theirs in zip(now.asked, before.asked):
+            change, size = (
+                x.float().unflatten(2, (-1, real.shape[1])).permute(0, 3, 1, 2)[real]
+                for x in (ours - theirs, theirs)
+            )
+            loss = loss + change.square().mean() / size.var()
+        return loss
 
 
 @torch.no_grad()
@@ -169,9 +249,16 @@ def loss_of(model: Any, images: Sequence[Encoded]) -> torch.Tensor:
 
 
 def train_words(
-    model: Any, images: Sequence[Encoded], *, epochs: int, lr: float, batch: int, seed: int
+    model: Any,
+    images: Sequence[Encoded],
+    held: Held | None = None,
+    *,
+    epochs: int,
+    lr: float,
+    batch: int,
+    seed: int,
 ) -> Iterator[float]:
-    """Train, and yield the mean loss of each epoch."""
+    """Train, and yield the mean loss of the questions of each epoch."""
     model.requires_grad_(False)
     parts: list[nn.Module] = [model.vqa_head]
     for block in model.neck.blocks:
@@ -192,13 +279,19 @@ def train_words(
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate * min(1.0, (step + 1) / max(1, total // 20))
             loss = loss_of(model, part)
+            whole = loss if held is None else loss + held.loss(model, part)
             optimizer.zero_grad()
-            loss.backward()
+            whole.backward()
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             losses.append(loss.item())
             step += 1
         yield sum(losses) / len(losses)
+
+
+def _load(model: Any, weights: str) -> None:
+    # Not `load_weights`: what is new in the model, as positions are, may be missing.
+    GLIPCheckpointer(model).load(weights, checkpointables=[])
 
 
 @command
@@ -208,16 +301,24 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(args.seed)
     cfg = apply_overrides(get_config(args.config_file), args.overrides)
     model: Any = build_for_weights(cfg.model, args.weights)
-    # Not `load_weights`: what is new in the model, as positions are, may be missing.
-    GLIPCheckpointer(model).load(args.weights, checkpointables=[])
     if not isinstance(model.neck, VLTower) or getattr(model, "vqa_head", None) is None:
         raise ConfigError("the words are trained of a model with a VLTower and a vqa_head")
     model.to(resolve_device(args.device)).eval()
+    held = None
+    if args.hold:
+        weights, names, captions = args.hold
+        if model.neck.positions:
+            for block in model.neck.blocks:
+                nn.init.zeros_(block.fusion.positions.weight)  # where they know none
+        _load(model, weights)
+        load_records(names)  # or an error that names what there is
+        held = Held(model, MetadataCatalog.get(names).thing_classes, captions, args.seed)
+    _load(model, args.weights)
     mapper = instantiate(cfg.dataloader.test.mapper)
     images = encode(model, mapper, args.dataset)
     tested = encode(model, mapper, args.test) if args.test else []
     training = train_words(
-        model, images, epochs=args.epochs, lr=args.lr, batch=args.batch, seed=args.seed
+        model, images, held, epochs=args.epochs, lr=args.lr, batch=args.batch, seed=args.seed
     )
     start = time.perf_counter()
     for epoch, loss in enumerate(training, start=1):

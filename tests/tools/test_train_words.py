@@ -1,11 +1,13 @@
-"""Words trained on images that are encoded once: what is computed, what is trained, what is left."""
+"""Words trained on images that are encoded once: what is computed, and what is trained."""
 
+import copy
 from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
 
 from glipv2_d2.checkpoint import release_state, save_safetensors
 from glipv2_d2.config import get_config
@@ -28,9 +30,7 @@ def mapper():
 
 
 @torch.no_grad()
-def test_it_is_what_the_model_answers_where_images_do_not_look(
-    scenes, model, mapper, monkeypatch
-):
+def test_it_is_what_the_model_answers_where_images_do_not_look(scenes, model, mapper, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_: nullcontext())
     records = load_records(QUESTIONS)
     images = train_words.encode(model, mapper, QUESTIONS)
@@ -68,6 +68,22 @@ def test_only_what_reads_the_image_is_trained(scenes, model, mapper, tmp_path, c
     for block in "01":
         assert f"neck.blocks.{block}.fusion.positions.weight" in changed
         assert any(name.startswith(f"neck.blocks.{block}.text_layer") for name in changed)
+
+
+def test_other_texts_are_held(scenes, model, mapper):
+    """Training the words for questions alone changes those of names and captions; held, less."""
+    images = train_words.encode(model, mapper, QUESTIONS)
+    names = MetadataCatalog.get("scenes_val").thing_classes
+    distances = {}
+    for holds in (False, True):
+        torch.manual_seed(0)
+        student = copy.deepcopy(model)
+        held = train_words.Held(student, names, "scenes_val_caption_grounding", seed=0)
+        assert held.loss(student, images).item() == pytest.approx(0, abs=1e-4)
+        options = {"epochs": 6, "lr": 0.01, "batch": 2, "seed": 0}
+        list(train_words.train_words(student, images, held if holds else None, **options))
+        distances[holds] = held.loss(student, images).item()
+    assert distances[True] < 0.5 * distances[False]
 
 
 def test_problems_are_told_in_one_line(scenes, model, tmp_path, capsys):

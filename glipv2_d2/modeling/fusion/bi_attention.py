@@ -58,7 +58,7 @@ class BiAttention(nn.Module):
         self, visual: torch.Tensor, text: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """visual (B, N, C), text (B, T, L), mask (B, T), True for real tokens -> deltas of both."""
-        keys, bias = self._folded_keys(text)
+        keys, bias = self.folded_keys(text)
         bias = _score_precision(bias).masked_fill(~mask[:, None, None, :], float("-inf"))
         values = self._text_values(text)
         drops = self.training and self.dropout > 0
@@ -92,7 +92,7 @@ class BiAttention(nn.Module):
 
     def read_image(self, visual: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """The delta (B, T, L) of the text alone, without dropout; see `forward`."""
-        keys, _ = self._folded_keys(text)
+        keys, _ = self.folded_keys(text)
         pooled = _PooledImage()
         for block in visual.split(block_rows(visual, keys.shape[2], keys), dim=1):
             scores = _score_precision(block @ keys).unflatten(2, (self.num_heads, -1))
@@ -107,7 +107,7 @@ class BiAttention(nn.Module):
         """(B, T, inner) -> (B, heads, T, head_channels)."""
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _folded_keys(self, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def folded_keys(self, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """M as (B, C, heads * T), and c as (B, 1, heads, T)."""
         keys = self._split(self.l_proj(text)) * self.scale
         folded = (keys @ self._heads(self.v_proj)).flatten(1, 2)
