@@ -17,8 +17,9 @@ __all__ = ["merge_weights"]
 
 State = Mapping[str, torch.Tensor]
 
-# Learned offsets of prompts (`GLIP.prompt_embeddings`): a model without one has the plain prompt.
-_OFFSETS = "prompt_embeddings."
+# The same at zero as where it is not there: what was learned about prompts
+# (`GLIP.prompt_embeddings`), and what words read of places (`VLTower`).
+_OFFSETS, _POSITIONS = "prompt_embeddings.", ".fusion.positions.weight"
 _COUNTER = ".num_batches_tracked"  # of BatchNorm; means nothing between the ends
 
 
@@ -28,8 +29,8 @@ def merge_weights(base: State, tuned: State, alpha: float) -> dict[str, torch.Te
     Both are state dicts of one model under this project's names. What is equal, such as a frozen
     part, stays so bit by bit. A task head that only one side has, such as one that was added for
     the tuning, is taken as it is, and so are integers (an older file lacks some). The offset of a
-    tuned prompt that only one side has is zero on the other. Integers must be equal, but for
-    BatchNorm's counters, which are those of the nearer end.
+    tuned prompt that only one side has is zero on the other, as are the positions of a tower.
+    Integers must be equal, but for BatchNorm's counters, which are those of the nearer end.
 
     Args:
         base: what the tuning started from.
@@ -52,7 +53,7 @@ def merge_weights(base: State, tuned: State, alpha: float) -> dict[str, torch.Te
 
 def _pair(name: str, base: State, tuned: State) -> tuple[torch.Tensor, torch.Tensor]:
     one, other = base.get(name), tuned.get(name)
-    if name.startswith(_OFFSETS):
+    if name.startswith(_OFFSETS) or name.endswith(_POSITIONS):
         one = torch.zeros_like(tuned[name]) if one is None else one
         other = torch.zeros_like(one) if other is None else other
     if one is None or other is None:

@@ -58,9 +58,11 @@ def test_the_wider_type_is_kept():
     assert wide["w"].dtype == torch.float16 and not wide["w"].any()
 
 
-def test_offsets_of_prompts_count_as_zero_where_they_are_not():
+@pytest.mark.parametrize(
+    "name", ["prompt_embeddings.offsets.pets", "neck.blocks.0.fusion.positions.weight"]
+)
+def test_offsets_and_positions_count_as_zero_where_they_are_not(name):
     base, tuned = states()
-    name = "prompt_embeddings.offsets.pets"
     tuned[name] = torch.ones(5, 4)
     assert torch.equal(merge_weights(base, tuned, 0.25)[name], torch.full((5, 4), 0.25))
     assert torch.equal(merge_weights(tuned, base, 0.25)[name], torch.full((5, 4), 0.75))

@@ -1,13 +1,18 @@
 """A model small enough to be traced in seconds, and its export.
 
-Tracing and reading a program are what takes time here: the tests share what they can.
+Tracing and reading a program are what takes time here: the tests share what they can, the folders
+of exports between pytest-xdist's workers, too.
 """
 
+import os
+from pathlib import Path
+
 import pytest
+import torch
+from filelock import FileLock
 
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.export import ExportedGLIP, export_glip
-from glipv2_d2.export.graphs import export_image_path, export_mask_path
 from tests.support.exported_model import INFERENCE, small_model, telling_model
 
 
@@ -17,9 +22,9 @@ def source_model():
 
 
 @pytest.fixture(scope="session")
-def program(source_model):
+def program(exported):
     """The model's image path, traced."""
-    return export_image_path(source_model)
+    return torch.export.load(exported / "image.pt2")
 
 
 @pytest.fixture
@@ -29,13 +34,25 @@ def traced(program, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def exported(source_model, program, tmp_path_factory):
+def exports(tmp_path_factory):
+    """A folder for exports, which are written once."""
+    folder: Path = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def written(model, name):
+        with FileLock(folder / f"{name}.lock"):
+            if not (folder / name).is_dir():
+                export_glip(model, folder / name, inference=INFERENCE)
+        return folder / name
+
+    return written
+
+
+@pytest.fixture(scope="session")
+def exported(source_model, exports):
     """Folder of the model's export with torch.export."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("glipv2_d2.export.graphs.export_image_path", lambda model: program)
-        return export_glip(
-            source_model, tmp_path_factory.mktemp("export") / "tiny", inference=INFERENCE
-        )
+    return exports(source_model, "exported_tiny")
 
 
 @pytest.fixture(scope="session")
@@ -51,18 +68,15 @@ def telling():
 
 
 @pytest.fixture(scope="session")
-def mask_program(telling):
+def mask_program(exported_telling):
     """Its mask path, traced."""
-    return export_mask_path(telling)
+    return torch.export.load(exported_telling / "mask.pt2")
 
 
 @pytest.fixture(scope="session")
-def exported_telling(telling, mask_program, tmp_path_factory):
+def exported_telling(telling, exports):
     """Folder of its export."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("glipv2_d2.export.graphs.export_mask_path", lambda model: mask_program)
-        folder = tmp_path_factory.mktemp("export") / "telling"
-        return export_glip(telling, folder, inference=INFERENCE)
+    return exports(telling, "exported_telling")
 
 
 @pytest.fixture(scope="session")

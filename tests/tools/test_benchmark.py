@@ -136,6 +136,8 @@ def test_official_arrangement_says_what_it_cannot_arrange():
         official([tiny_input() | {"prompt": prompts}, tiny_input()])
     with pytest.raises(ConfigError, match="checkpointing"):
         official.set_checkpointing("all")
+    with pytest.raises(ConfigError, match="read positions"):
+        OfficialArrangement(tiny_model(**{"neck.positions": True}))
     model.neck.blocks = nn.ModuleList()
     with pytest.raises(ConfigError, match="without fusion"):
         OfficialArrangement(model)

@@ -118,7 +118,8 @@ class OfficialArrangement(nn.Module):
         checkpointing: see CHECKPOINTING.
 
     Raises:
-        ConfigError: a model without fusion, or an unknown `checkpointing`.
+        ConfigError: a model without fusion, or whose words read positions; an unknown
+            `checkpointing`.
     """
 
     def __init__(self, model: nn.Module, checkpointing: str = "none"):
@@ -128,6 +129,11 @@ class OfficialArrangement(nn.Module):
             raise ConfigError(
                 f"the model's neck is a {type(model.neck).__name__} without fusion: the benchmark "
                 "compares deep fusion; use a config such as pretrain/glip_t.py"
+            )
+        if model.neck.positions:
+            raise ConfigError(
+                "the words of this model read positions, which no official model does: compare one "
+                "with model.neck.positions=False, or leave the comparison out"
             )
         self.model = model
         self.backbone = OfficialBackbone(model.backbone)
