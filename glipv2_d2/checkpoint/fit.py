@@ -31,7 +31,7 @@ _PUBLISHED = {
 }
 # The same of GLIPv2, whose tower always fuses -> its size.
 _GLIPV2 = {(96, 6): "t", (128, 6): "b", (352, 8): "h"}
-_GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head", "presence_head", *TASKS.values())
+GLIPV2_PARTS = ("contrast", "mlm_head", "mask_head", "presence_head", *TASKS.values())
 
 
 def check_weights(
@@ -143,7 +143,7 @@ def published_config(state: Mapping[str, torch.Tensor]) -> str | None:
     if patches is None:
         return None
     blocks = {name.split(".")[2] for name in state if name.startswith("neck.blocks.")}
-    parts = {name.split(".", 1)[0] for name in state}.intersection(_GLIPV2_PARTS)
+    parts = {name.split(".", 1)[0] for name in state}.intersection(GLIPV2_PARTS)
     if parts:
         return _glipv2_config(_GLIPV2.get((len(patches), len(blocks))), parts)
     return _PUBLISHED.get((len(patches), len(blocks), "neck.blocks.0.fusion.gamma_v" in state))

@@ -17,10 +17,14 @@ __all__ = ["merge_weights"]
 
 State = Mapping[str, torch.Tensor]
 
-# The same at zero as where it is not there: what was learned about prompts
-# (`GLIP.prompt_embeddings`), and what words read of places (`VLTower`).
-_OFFSETS, _POSITIONS = "prompt_embeddings.", ".fusion.positions.weight"
+# Learned offsets of prompts (`GLIP.prompt_embeddings`): a model without one has the plain prompt.
+_OFFSETS = "prompt_embeddings."
 _COUNTER = ".num_batches_tracked"  # of BatchNorm; means nothing between the ends
+
+
+def is_position(name: str) -> bool:
+    """Whether weights of this name are the positions of a tower (`VLTower`)."""
+    return name.endswith(".fusion.positions.weight")
 
 
 def merge_weights(base: State, tuned: State, alpha: float) -> dict[str, torch.Tensor]:
@@ -53,7 +57,7 @@ def merge_weights(base: State, tuned: State, alpha: float) -> dict[str, torch.Te
 
 def _pair(name: str, base: State, tuned: State) -> tuple[torch.Tensor, torch.Tensor]:
     one, other = base.get(name), tuned.get(name)
-    if name.startswith(_OFFSETS) or name.endswith(_POSITIONS):
+    if name.startswith(_OFFSETS) or is_position(name):
         one = torch.zeros_like(tuned[name]) if one is None else one
         other = torch.zeros_like(one) if other is None else other
     if one is None or other is None:

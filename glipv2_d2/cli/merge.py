@@ -20,8 +20,12 @@ from ..checkpoint import (
     merge_weights,
     read_checkpoint,
 )
+from ..checkpoint.fit import GLIPV2_PARTS
+from ..checkpoint.merging import is_position
+from ..checkpoint.names import plain_names
 from ..config import apply_overrides, get_config
 from ..engine.evaluate import pair_test_sets, require_test_data
+from ..engine.freezing import is_within
 from ..engine.setup import load_config, setup_logging
 from ..engine.training import do_test
 from ..errors import CheckpointError, ConfigError, UsageError
@@ -69,9 +73,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def weights_of(path: str | Path, config: DictConfig | None) -> State:
-    """All weights of a file, on the CPU; with a config those of its model."""
+    """All weights of a file, on the CPU; with a config those of its model.
+
+    Task heads and positions may be missing: `merge_weights` takes them from the other side.
+    """
     if config is not None:
-        model = build_for_weights(config.model, path)
+        names = plain_names(read_checkpoint(path)["model"])
+        node = config.model.copy()
+        for head in GLIPV2_PARTS:
+            if node.get(head) is not None and not any(is_within(name, head) for name in names):
+                node[head] = None
+        if node.neck.get("positions") and not any(map(is_position, names)):
+            node.neck.positions = False
+        model = build_for_weights(node, path)
         load_weights(model, path)
         return model.state_dict()
     state = read_checkpoint(path)["model"]

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from detectron2.config import instantiate
 
 from glip_commands.main import main
 from glipv2_d2.checkpoint import (
@@ -14,6 +15,7 @@ from glipv2_d2.checkpoint import (
     release_state,
     save_safetensors,
 )
+from glipv2_d2.config import get_config
 from tests.support.tiny import tiny_model
 from tests.support.tiny_data import CONFIG, write_tiny_data
 
@@ -54,6 +56,30 @@ def test_with_the_config_any_kind_of_file_is_merged(ends, released, fused, tmp_p
     assert run(released, ends[1], target, "--alpha", "0", *config) == 0
     merged = read_checkpoint(target)["model"]
     assert all(torch.equal(merged[name], value) for name, value in fused.state_dict().items())
+
+
+def test_a_side_without_heads_and_positions(tmp_path):
+    """What was added for the tuning comes from there, where the files leave the language out."""
+    torch.manual_seed(0)
+    config = "tests/support/tiny_words.py"
+    tuned = instantiate(get_config(config).model)
+    added = ("vqa_head", "caption_head", "mask_head", "contrast")
+    whole = {name: value.clone() for name, value in tuned.state_dict().items()}
+    base = {
+        name: torch.zeros_like(value) for name, value in whole.items()
+        if not name.startswith(added) and "positions" not in name
+    }  # fmt: skip
+    files = [tmp_path / "base.pth", tmp_path / "tuned.pth"]
+    for file, state in zip(files, (base, whole)):
+        torch.save({"model": state}, file)
+    options = ("--alpha", "0.5", "--config-file", config)
+    assert run(*files, tmp_path / "merged.pth", *options) == 0
+    merged = read_checkpoint(tmp_path / "merged.pth")["model"]
+    assert merged.keys() == whole.keys()
+    for name, value in whole.items():
+        if value.is_floating_point():
+            share = 1.0 if name.startswith(added) else 0.5
+            torch.testing.assert_close(merged[name], share * value)
 
 
 def test_the_curve(ends, tmp_path, monkeypatch, capsys):
