@@ -121,7 +121,8 @@ def _notes(args: argparse.Namespace, config: DictConfig) -> dict[str, str]:
     if args.source.suffix == ".safetensors":  # a release file in another form
         said = {name: getattr(args, name) for name in ("command", "machine", "hours", "seed")}
         given = {name: str(value) for name, value in said.items() if value not in (None, "")}
-        return {**read_safetensors_metadata(args.source), **given}
+        # A file of another program, or a merged one, has not noted it.
+        return {"config": args.config_file, **read_safetensors_metadata(args.source), **given}
     checkpoint = read_checkpoint(args.source)
     notes = {
         "config": args.config_file,

@@ -12,6 +12,7 @@ from glipv2_d2.checkpoint import (
     load_weights,
     read_checkpoint,
     read_safetensors_metadata,
+    save_safetensors,
 )
 from glipv2_d2.cli import convert
 from glipv2_d2.config import get_config
@@ -130,6 +131,10 @@ def test_notes_of_a_release_file_are_mended_by_those_that_are_given(checkpoint, 
     assert main(["convert", str(first), str(second), *more]) == 0
     notes = read_safetensors_metadata(first)
     assert read_safetensors_metadata(second) == {**notes, "machine": "a phone"}
+    bare, third = tmp_path / "bare.safetensors", tmp_path / "third.safetensors"
+    save_safetensors(read_checkpoint(first)["model"], bare, {})
+    assert main(["convert", str(bare), str(third), *more]) == 0
+    assert read_safetensors_metadata(third)["config"] == notes["config"]
 
 
 def test_pth_for_other_programs(checkpoint, tmp_path):
