@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         written = _write_weights(model, args.output, prompts, notes)
         files = [written]
     else:
-        settings = OmegaConf.to_container(config.get("inference", OmegaConf.create()))
+        settings: Any = OmegaConf.to_container(config.get("inference", OmegaConf.create()))
         inference = {key: settings[key] for key in INFERENCE if key in settings}
         written = export_glip(
             model, args.output,

@@ -109,8 +109,8 @@ class ContrastEmbedder:
         for text in texts:
             name = self.read(text).names[0]
             tokens = model.tokenizer([Prompt.from_caption(name, [[(0, len(name))]])])
-            text = model.text_features(tokens.to(model.device))
-            embedded = self._contrast.embed_words(text.hidden)
+            features = model.text_features(tokens.to(model.device))
+            embedded = self._contrast.embed_words(features.hidden)
             vectors.append(embedded[0, tokens.positive_maps[0][0]].mean(dim=0))
         return F.normalize(torch.stack(vectors), dim=1).cpu().numpy()
 
