@@ -43,6 +43,16 @@ def test_right_phrases_are_those_of_the_same_name():
     assert right_phrases(prompts, [[], [], []]).shape == (0, 6)
 
 
+class Numbers:
+    """In place of the words of prompts."""
+
+    def __init__(self, hidden):
+        self.hidden = hidden
+
+    def __getitem__(self, rows):
+        return Numbers(self.hidden[rows])
+
+
 class FakeModel:
     """One token a phrase, four positions; the embeddings are given."""
 
@@ -53,7 +63,7 @@ class FakeModel:
         self.tokenizer = self._tokens
         self.losses = SimpleNamespace(match=lambda *a: matches)
         self.contrast = SimpleNamespace(
-            embed_regions=lambda features: regions, embed_words=lambda text: words
+            embed_regions=lambda features: regions, embed_words=lambda hidden: words
         )
 
     def _tokens(self, prompts):
@@ -65,7 +75,7 @@ class FakeModel:
         return tokens
 
     def language_backbone(self, tokens):
-        return torch.arange(len(tokens.positive_maps))  # a prompt is its number
+        return Numbers(torch.arange(len(tokens.positive_maps)))  # a prompt is its number
 
     def preprocess_image(self, inputs):
         return inputs
@@ -80,8 +90,9 @@ class FakeModel:
         return None
 
     def ground(self, features, prompt):
-        assert len(set(prompt.tolist())) == 1 and len(prompt) == len(features[0])
-        return SimpleNamespace(logits=self.logits[prompt[0]])
+        numbers = prompt.hidden
+        assert len(set(numbers.tolist())) == 1 and len(numbers) == len(features[0])
+        return SimpleNamespace(logits=self.logits[numbers[0]])
 
 
 def given(names, classes):

@@ -19,7 +19,7 @@ CONFIG, QUESTIONS = "tests/support/tiny_words.py", "scenes_val_vqa_grounding"
 
 
 @pytest.fixture
-def model():
+def untaught():
     torch.manual_seed(0)
     return instantiate(get_config(CONFIG).model).eval()
 
@@ -30,27 +30,31 @@ def mapper():
 
 
 @torch.no_grad()
-def test_it_is_what_the_model_answers_where_images_do_not_look(scenes, model, mapper, monkeypatch):
+def test_it_is_what_the_model_answers_where_images_do_not_look(
+    scenes, untaught, mapper, monkeypatch
+):
     monkeypatch.setattr(torch, "autocast", lambda *_: nullcontext())
     records = load_records(QUESTIONS)
-    images = train_words.encode(model, mapper, QUESTIONS)
+    images = train_words.encode(untaught, mapper, QUESTIONS)
     assert sum(len(image.questions) for image in images) == len(records) > 4
     first = [x for x in records if x["file_name"] == records[0]["file_name"]]
     texts = [Prompt.from_caption(x["caption"], [], kind="question") for x in first]
-    text = model.text_features(model.tokenizer(texts))
+    text = untaught.text_features(untaught.tokenizer(texts))
     unseen = replace(text, seen_by_image=torch.zeros(len(first), dtype=torch.bool))
-    padded = model.preprocess_image([mapper(first[0])] * len(first))
-    _, words = model.neck(model.visual_features(padded), unseen)
-    expected = model.vqa_head.logits(words, text.mask)
+    padded = untaught.preprocess_image([mapper(first[0])] * len(first))
+    _, words = untaught.neck(untaught.visual_features(padded), unseen)
+    expected = untaught.vqa_head.logits(words, text.mask)
     # Sides and words are kept in half precision.
     torch.testing.assert_close(
-        train_words.logits(model, images[:1]), expected, atol=1e-3, rtol=1e-3
+        train_words.logits(untaught, images[:1]), expected, atol=1e-3, rtol=1e-3
     )
     assert (expected[0] - expected[1]).abs().max() > 0.02
 
 
-def test_only_what_reads_the_image_is_trained(scenes, model, mapper, tmp_path, capsys):
-    weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
+def test_only_what_reads_the_image_is_trained(scenes, untaught, mapper, tmp_path, capsys):
+    weights = save_safetensors(
+        release_state(untaught, torch.float32), tmp_path / "w.safetensors", {}
+    )
     output = tmp_path / "words.pth"
     options = ["--dataset", QUESTIONS, "--test", QUESTIONS, "--epochs", "6", "--batch", "2"]
     arguments = ["--config-file", CONFIG, "--weights", str(weights), "--device", "cpu"]
@@ -59,7 +63,7 @@ def test_only_what_reads_the_image_is_trained(scenes, model, mapper, tmp_path, c
     losses = [float(line.split("loss ")[1].split()[0]) for line in told]
     assert len(losses) == 6 and losses[-1] < 0.7 * losses[0]
     assert "all " in told[0] and "color " in told[0]
-    trained, before = torch.load(output)["model"], model.state_dict()
+    trained, before = torch.load(output)["model"], untaught.state_dict()
     changed = {name for name in before if not torch.equal(trained[name], before[name])}
     image_side = ("backbone", "language", "head", "mask", "caption", "dynamic_conv", "norm_v")
     assert {name for name in changed if any(part in name for part in image_side)} <= {
@@ -70,14 +74,14 @@ def test_only_what_reads_the_image_is_trained(scenes, model, mapper, tmp_path, c
         assert any(name.startswith(f"neck.blocks.{block}.text_layer") for name in changed)
 
 
-def test_other_texts_are_held(scenes, model, mapper):
+def test_other_texts_are_held(scenes, untaught, mapper):
     """Training the words for questions alone changes those of names and captions; held, less."""
-    images = train_words.encode(model, mapper, QUESTIONS)
+    images = train_words.encode(untaught, mapper, QUESTIONS)
     names = MetadataCatalog.get("scenes_val").thing_classes
     distances = {}
     for holds in (False, True):
         torch.manual_seed(0)
-        student = copy.deepcopy(model)
+        student = copy.deepcopy(untaught)
         held = train_words.Held(student, names, "scenes_val_caption_grounding", seed=0)
         assert held.loss(student, images).item() == pytest.approx(0, abs=1e-4)
         options = {"epochs": 6, "lr": 0.01, "batch": 2, "seed": 0}
@@ -86,8 +90,10 @@ def test_other_texts_are_held(scenes, model, mapper):
     assert distances[True] < 0.5 * distances[False]
 
 
-def test_problems_are_told_in_one_line(scenes, model, tmp_path, capsys):
-    weights = save_safetensors(release_state(model, torch.float32), tmp_path / "w.safetensors", {})
+def test_problems_are_told_in_one_line(scenes, untaught, tmp_path, capsys):
+    weights = save_safetensors(
+        release_state(untaught, torch.float32), tmp_path / "w.safetensors", {}
+    )
     arguments = ["--weights", str(weights), "--output", str(tmp_path / "x.pth"), "--device", "cpu"]
     boxes = ["--config-file", CONFIG, "--dataset", "scenes_val"]
     assert train_words.main([*arguments, *boxes]) == 2
