@@ -17,26 +17,29 @@ Numbers are printed for --test: accuracy by the type of the question.
 """
 
 import argparse
-import copy
 import math
 import random
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from glipv2_d2.checkpoint import GLIPCheckpointer, build_for_weights
+from glipv2_d2.checkpoint import GLIPCheckpointer, build_for_weights, read_checkpoint
+from glipv2_d2.checkpoint.merging import is_position
+from glipv2_d2.checkpoint.names import plain_names
+from glipv2_d2.cli.convert import check_target, write_weights
 from glipv2_d2.config import apply_overrides, get_config
 from glipv2_d2.data.loading import load_records
 from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.errors import ConfigError, DataError, command
-from glipv2_d2.files import whole_file
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.fusion import VLTower
 from glipv2_d2.modeling.fusion.vl_tower import places_of
@@ -59,7 +62,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", required=True, help="that it starts from")
     parser.add_argument("--dataset", required=True, help="questions, with or without boxes")
     parser.add_argument("--test", help="questions that are answered after each epoch")
-    parser.add_argument("--output", required=True, help="a .pth file, for train.init_checkpoint")
+    parser.add_argument(
+        "--output", required=True, type=Path, help="a new .pth file, for train.init_checkpoint"
+    )
     parser.add_argument(
         "--hold", nargs=3, metavar=("WEIGHTS", "NAMES", "CAPTIONS"),
         help="weights, and data sets of names and of captions, whose words stay theirs",
@@ -135,18 +140,19 @@ def batches(images: Sequence[Encoded], size: int, order: random.Random) -> Itera
     yield from parts
 
 
-def logits(model: Any, images: Sequence[Encoded]) -> torch.Tensor:
-    """(questions, answers), of the questions of all images one after another."""
-    neck, device = model.neck, model.device
-    words = nn.utils.rnn.pad_sequence(
-        [question.words.float() for image in images for question in image.questions],
-        batch_first=True,
-    ).to(device)
-    lengths = torch.tensor([len(q.words) for image in images for q in image.questions])
-    mask = (torch.arange(words.shape[1]) < lengths[:, None]).to(device)
-    with torch.autocast(device.type, torch.bfloat16):
-        fused = read(neck, images, words, visible_words(mask)).words[-1]
-        return model.vqa_head.logits(fused, mask)
+def questions_of(images: Sequence[Encoded]) -> list[Question]:
+    """Those of all images, one image after another."""
+    return [question for image in images for question in image.questions]
+
+
+def fused_questions(model: Any, images: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The fused words (Q, T, L) of `questions_of` some images, and their padding mask (Q, T)."""
+    asked = [question.words.float() for question in questions_of(images)]
+    words = nn.utils.rnn.pad_sequence(asked, batch_first=True).to(model.device)
+    lengths = torch.tensor([len(text) for text in asked])
+    mask = (torch.arange(words.shape[1]) < lengths[:, None]).to(model.device)
+    with torch.autocast(model.device.type, torch.bfloat16):
+        return read(model.neck, images, words, visible_words(mask)).words[-1], mask
 
 
 class Read(NamedTuple):
@@ -179,11 +185,12 @@ class Held:
     """Other texts than questions, whose words are to stay what some weights make of them.
 
     Args:
-        model: with these weights. names: of classes. captions: data set of captions of the images.
+        neck: with these weights; it is frozen.
+        names: of classes. captions: data set of captions of the images.
     """
 
-    def __init__(self, model: Any, names: Sequence[str], captions: str, seed: int):
-        self._neck = copy.deepcopy(model.neck).requires_grad_(False)
+    def __init__(self, neck: VLTower, names: Sequence[str], captions: str, seed: int):
+        self._neck = neck.requires_grad_(False)
         self._names = list(names)
         self._random = random.Random(seed)
         self._captions: dict[str, list[str]] = defaultdict(list)
@@ -228,24 +235,12 @@ def accuracy(model: Any, images: Sequence[Encoded], batch: int) -> dict[str, flo
     right: Counter[str] = Counter()
     count: Counter[str] = Counter()
     for part in batches(images, batch, random.Random(0)):
-        best = logits(model, part).argmax(dim=1).tolist()
-        for question, answer in zip([q for image in part for q in image.questions], best):
+        given = model.vqa_head.answer(*fused_questions(model, part))
+        for question, [(answer, _), *_] in zip(questions_of(part), given):
             for kind in (question.type, "all"):
-                right[kind] += question.answers.get(model.vqa_head.answers[answer], 0.0) >= 1
+                right[kind] += question.answers.get(answer, 0.0) >= 1
                 count[kind] += 1
     return {kind: 100 * right[kind] / count[kind] for kind in sorted(count)}
-
-
-def loss_of(model: Any, images: Sequence[Encoded]) -> torch.Tensor:
-    """Binary cross-entropy of the questions, summed over the answers (Appendix D.2)."""
-    found = logits(model, images).float()
-    gold = torch.zeros_like(found)
-    asked = [question for image in images for question in image.questions]
-    for row, question in zip(gold, asked):
-        for answer, score in question.answers.items():
-            if answer in model.vqa_head.index:
-                row[model.vqa_head.index[answer]] = score
-    return nn.functional.binary_cross_entropy_with_logits(found, gold, reduction="sum") / len(gold)
 
 
 def train_words(
@@ -278,7 +273,8 @@ def train_words(
             rate = 0.51 + 0.49 * math.cos(math.pi * step / total)
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate * min(1.0, (step + 1) / max(1, total // 20))
-            loss = loss_of(model, part)
+            answers = [question.answers for question in questions_of(part)]
+            loss = model.vqa_head(*fused_questions(model, part), answers)
             whole = loss if held is None else loss + held.loss(model, part)
             optimizer.zero_grad()
             whole.backward()
@@ -289,31 +285,37 @@ def train_words(
         yield sum(losses) / len(losses)
 
 
-def _load(model: Any, weights: str) -> None:
+def _build(config: DictConfig, weights: str) -> Any:
+    model: Any = build_for_weights(config, weights)
+    if not isinstance(model.neck, VLTower) or getattr(model, "vqa_head", None) is None:
+        raise ConfigError("the words are trained of a model with a VLTower and a vqa_head")
     # Not `load_weights`: what is new in the model, as positions are, may be missing.
     GLIPCheckpointer(model).load(weights, checkpointables=[])
+    return model.eval()
+
+
+def _build_held(config: DictConfig, weights: str) -> Any:
+    names = plain_names(read_checkpoint(weights)["model"])
+    if not any(map(is_position, names)):
+        config = OmegaConf.merge(config, {"neck": {"positions": False}})
+    return _build(config, weights)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Encode, train, save; returns the exit status."""
     args = parse_args(argv)
+    check_target(args.output, False, Path(args.weights))
     torch.manual_seed(args.seed)
+    device = resolve_device(args.device)
     cfg = apply_overrides(get_config(args.config_file), args.overrides)
-    model: Any = build_for_weights(cfg.model, args.weights)
-    if not isinstance(model.neck, VLTower) or getattr(model, "vqa_head", None) is None:
-        raise ConfigError("the words are trained of a model with a VLTower and a vqa_head")
-    model.to(resolve_device(args.device)).eval()
+    model = _build(cfg.model, args.weights).to(device)
     held = None
     if args.hold:
         weights, names, captions = args.hold
-        if model.neck.positions:
-            for block in model.neck.blocks:
-                nn.init.zeros_(block.fusion.positions.weight)  # where they know none
-        _load(model, weights)
         load_records(names)  # or an error that names what there is
-        held = Held(model, MetadataCatalog.get(names).thing_classes, captions, args.seed)
-    _load(model, args.weights)
+        neck = _build_held(cfg.model, weights).neck.to(device)
+        held = Held(neck, MetadataCatalog.get(names).thing_classes, captions, args.seed)
     mapper = instantiate(cfg.dataloader.test.mapper)
     images = encode(model, mapper, args.dataset)
     tested = encode(model, mapper, args.test) if args.test else []
@@ -325,9 +327,8 @@ def main(argv: list[str] | None = None) -> int:
         told = ", ".join(f"{k} {v:.1f}" for k, v in accuracy(model, tested, args.batch).items())
         took = time.perf_counter() - start
         print(f"epoch {epoch} of {args.epochs}, {took:.0f} s: loss {loss:.3f} {told}", flush=True)
-    with whole_file(args.output) as unfinished:
-        torch.save({"model": model.state_dict()}, unfinished)
-    print(f"written to {args.output}")
+    notes = {"config": args.config_file, "command": "tools.train_words", "seed": str(args.seed)}
+    write_weights(model.state_dict(), args.output, notes)
     return 0
 
 

@@ -58,14 +58,14 @@ def check_export(model: GLIP, exported: GLIP, seed: int = 0) -> dict[str, float]
                 f"the levels of a {height}x{width} image are {sizes}, the export expects "
                 f"{expected}: this backbone cannot be exported"
             )
+        sides = ((ours, model, levels), (theirs, exported, read))
         if getattr(exported, "caption_head", None) is not None:
             texts = tokens.input_ids[:, None, :2]  # two words that each prompt has
-            for found, of_model, features in ((ours, model, levels), (theirs, exported, read)):
+            for found, of_model, features in sides:
                 head: Any = of_model.caption_head
                 found["next_logits"] = head.next_words(of_model, features).logits(texts)
         if isinstance(getattr(exported, "contrast", None), ExportedContrast):
-            spaces = ((ours, model, levels), (theirs, exported, read))
-            for found, of_model, features in spaces:
+            for found, of_model, features in sides:
                 space = require_contrast(of_model)
                 found["regions"] = space.embed_regions(features)
                 hidden = of_model.text_features(of_model.tokenizer(asked)).hidden

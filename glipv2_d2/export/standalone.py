@@ -112,8 +112,10 @@ class ExportedModel:
         photo, pixels, size = self._read(image)
         prompts = self._prompts(names)
         shortlist = limits.get("shortlist") if shortlist is None else shortlist
-        if shortlist is not None and names and len(names) > shortlist:
-            prompts = self._shortlisted(pixels, size, names, shortlist)
+        if shortlist is not None and names:
+            pinned = self._pinned(names, shortlist)
+            if len(names) > shortlist:
+                prompts = self._shortlisted(pixels, size, names, shortlist, pinned)
         if score_threshold is None:
             score_threshold = limits.get("score_threshold", 0.0)
         parts = [self._found(pixels, size, text, score_threshold) for text in prompts]
@@ -233,13 +235,28 @@ class ExportedModel:
             yield names[:count]
             names = names[count:]
 
-    def _shortlisted(
-        self, pixels: np.ndarray, size: tuple[int, int], names: Sequence[str], most: int
-    ) -> Iterator[Text]:
-        """The prompts of the names whose words are most like a position of the image."""
+    def _pinned(self, names: Sequence[str], most: int) -> list[int]:
+        """Which names are on every shortlist."""
         if self.about["prompts"] or not self.about.get("ranks"):
             raise ValueError("this export makes no shortlist: its prompts are fixed, or its model "
                              "has no contrast of regions and words")  # fmt: skip
+        if most < 1:
+            raise ValueError(f"shortlist must be a whole number of names from 1, got {most}")
+        asked = [_clean(name).casefold() for name in names]
+        pinned = {_clean(n).casefold() for n in self.about["inference"].get("pinned") or ()}
+        if unknown := pinned.difference(asked):
+            raise ValueError(f"{unknown.pop()!r} is pinned to the shortlist, and is not asked for")
+        return [i for i, name in enumerate(asked) if name in pinned]
+
+    def _shortlisted(
+        self,
+        pixels: np.ndarray,
+        size: tuple[int, int],
+        names: Sequence[str],
+        most: int,
+        pinned: list[int],
+    ) -> Iterator[Text]:
+        """The prompts of the names whose words are most like a position of the image."""
         if tuple(names) not in self._vocabularies:
             texts = list(self._prompts(names))
             means = [t.tokens.astype(np.float32) @ self._run("names", t.words)[0][0] for t in texts]
@@ -252,11 +269,8 @@ class ExportedModel:
             inside.append(((y < size[1])[:, None] & (x < size[0])).ravel())
         regions = self._run("regions", pixels)[0][0][np.concatenate(inside)]
         best = np.argsort(-(words @ regions.T).max(axis=1), kind="stable")[:most]
-        pinned = {_clean(name).casefold() for name in self.about["inference"].get("pinned") or ()}
-        cleaned = [_clean(name) for name in names]
-        first = [i for i, name in enumerate(cleaned) if name.casefold() in pinned]
-        rest = [i for i in best if i not in first][: max(0, most - len(first))]
-        chosen = [cleaned[i] for i in sorted(first + rest)]
+        rest = [i for i in best if i not in pinned][: max(0, most - len(pinned))]
+        chosen = [_clean(names[i]) for i in sorted(pinned + rest)]
         # In prompts of one length: names score higher in a short one.
         fewest = len(list(self._chunks(chosen, self.about["chunk_size"])))
         for chunk in self._chunks(chosen, -(-len(chosen) // fewest)):

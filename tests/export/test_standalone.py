@@ -96,6 +96,10 @@ def test_a_shortlist(alone, telling_predictor, loaded_telling, own_photo, monkey
     monkeypatch.setitem(alone.about["inference"], "shortlist", 3)
     again = alone.detect(file, VOCABULARY)
     assert sorted({x.phrase for x in again}) == chosen[2]
+    with pytest.raises(ValueError, match="'dog' is pinned to the shortlist, and is not asked for"):
+        alone.detect(file, ["cat"])
+    with pytest.raises(ValueError, match="a whole number of names from 1, got 0"):
+        alone.detect(file, VOCABULARY, shortlist=0)
 
 
 def test_answers(alone, telling_predictor, own_photo):

@@ -22,8 +22,8 @@ ODD_SIZES = [(1, 200, 300, 4), (2, 33, 95, 3), (1, 31, 64, 2), (1, 64, 97, 2), (
 
 
 def small_model(**overrides):
-    """One fused block; an untrained model that is sure of something."""
-    model = tiny_model(**{"neck.num_blocks": 1, **overrides}).eval()
+    """One fused block, whose words read positions; an untrained model that is sure of something."""
+    model = tiny_model(**{"neck.num_blocks": 1, "neck.positions": True, **overrides}).eval()
     with torch.no_grad():
         model.head.bias0.fill_(0.0)
     return model
@@ -34,6 +34,7 @@ def telling_model():
     somewhere."""
     config = tiny_masks_config()
     config.neck.num_blocks = 1
+    config.neck.positions = True
     config.vqa_head = L(VqaHead)(text_channels=32, answers=["yes", "no", "red"], ground_answer=True)
     config.caption_head = L(CaptionHead)(
         text_channels=32, vocabulary_size=30522, decoding=L(Decoding)(beam_size=2, max_length=5)

@@ -10,6 +10,7 @@ from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 
 from glipv2_d2.checkpoint import release_state, save_safetensors
+from glipv2_d2.checkpoint.merging import is_position
 from glipv2_d2.config import get_config
 from glipv2_d2.data.loading import load_records
 from glipv2_d2.language import Prompt
@@ -45,9 +46,8 @@ def test_it_is_what_the_model_answers_where_images_do_not_look(
     _, words = untaught.neck(untaught.visual_features(padded), unseen)
     expected = untaught.vqa_head.logits(words, text.mask)
     # Sides and words are kept in half precision.
-    torch.testing.assert_close(
-        train_words.logits(untaught, images[:1]), expected, atol=1e-3, rtol=1e-3
-    )
+    found = untaught.vqa_head.logits(*train_words.fused_questions(untaught, images[:1]))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
     assert (expected[0] - expected[1]).abs().max() > 0.02
 
 
@@ -82,12 +82,29 @@ def test_other_texts_are_held(scenes, untaught, mapper):
     for holds in (False, True):
         torch.manual_seed(0)
         student = copy.deepcopy(untaught)
-        held = train_words.Held(student, names, "scenes_val_caption_grounding", seed=0)
+        held = train_words.Held(
+            copy.deepcopy(untaught.neck), names, "scenes_val_caption_grounding", seed=0
+        )
         assert held.loss(student, images).item() == pytest.approx(0, abs=1e-4)
         options = {"epochs": 6, "lr": 0.01, "batch": 2, "seed": 0}
         list(train_words.train_words(student, images, held if holds else None, **options))
         distances[holds] = held.loss(student, images).item()
     assert distances[True] < 0.5 * distances[False]
+
+
+def test_positions_are_new_where_the_weights_have_none(scenes, untaught, tmp_path):
+    """They do not start at zero, where they would stay, though those that are held have none."""
+    state = release_state(untaught, torch.float32)
+    plain = {name: value for name, value in state.items() if not is_position(name)}
+    weights = str(save_safetensors(plain, tmp_path / "w.safetensors", {}))
+    output = tmp_path / "words.pth"
+    hold = ["--hold", weights, "scenes_val", "scenes_val_caption_grounding"]
+    arguments = ["--config-file", CONFIG, "--weights", weights, "--dataset", QUESTIONS]
+    options = ["--epochs", "1", "--lr", "1e-6", "--output", str(output), "--device", "cpu"]
+    assert train_words.main([*arguments, *hold, *options]) == 0
+    for name, value in torch.load(output)["model"].items():
+        if is_position(name):
+            assert value.std() == pytest.approx(0.05, rel=0.1)
 
 
 def test_problems_are_told_in_one_line(scenes, untaught, tmp_path, capsys):
@@ -102,3 +119,5 @@ def test_problems_are_told_in_one_line(scenes, untaught, tmp_path, capsys):
     assert train_words.main([*arguments, *silent]) == 2
     assert "with a VLTower and a vqa_head" in capsys.readouterr().err
     assert not (tmp_path / "x.pth").exists()
+    assert train_words.main(["--weights", str(weights), "--output", str(weights), *boxes]) == 2
+    assert "the target is the source" in capsys.readouterr().err
