@@ -9,6 +9,7 @@ from glipv2_d2.errors import ExportError
 from glipv2_d2.export import graphs
 from glipv2_d2.export.openvino_format import save_openvino
 from glipv2_d2.export.standalone import open_graph
+from glipv2_d2.modeling.fusion.vl_tower import places_of
 from tests.support.exported_model import mask_inputs
 
 pytest.importorskip("openvino")
@@ -24,6 +25,20 @@ def test_masks(telling, mask_program, tmp_path):
         expected = graphs.MaskPath(telling)(*tensors)
         # Of logits of some units: sums in another order.
         torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_positions_are_those_of_any_size(tmp_path):
+    class Places(torch.nn.Module):
+        def forward(self, x):
+            return places_of([x, x[:, :, ::2, ::2]]) + x.mean()
+
+    free = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    program = torch.export.export(Places(), (torch.ones(1, 2, 6, 8),), dynamic_shapes=(free,))
+    save_openvino(program, tmp_path / "x.xml", ["x"], ["y"])
+    for x in (torch.zeros(1, 2, 6, 8), torch.zeros(1, 2, 10, 4)):
+        (found,) = open_graph(tmp_path / "x.xml")(x.numpy())
+        # Sines of angles of some tens.
+        torch.testing.assert_close(torch.from_numpy(found), Places()(x), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2)])

@@ -102,6 +102,7 @@ def test_command_line(source_model, traced, image_read, tmp_path, capsys):
     )
     options = ["--config-file", "tests/support/tiny_detect.py", "--weights", str(weights)]
     overrides = ["model.neck.num_blocks=1", "model.neck.offset_rule=raw_memory"]
+    overrides += ["model.neck.positions=True"]
     folder = tmp_path / "x"
     asked = ["--output", str(folder), "--prompt", "cat, red kite", "--check"]
     assert main(["export", *options, *asked, *overrides]) == 0
@@ -120,6 +121,7 @@ def test_weights_without_a_language_model(source_model, tmp_path, capsys):
     )
     options = ["--config-file", "tests/support/tiny_detect.py", "--weights", str(weights)]
     overrides = ["model.neck.num_blocks=1", "model.neck.offset_rule=raw_memory"]
+    overrides += ["model.neck.positions=True"]
     file = tmp_path / "frozen.safetensors"
     command = ["export", *options, "--format", "weights", "--output", str(file), *overrides]
     assert main(command) == 2

@@ -82,7 +82,8 @@ def places_of(features: list[torch.Tensor]) -> torch.Tensor:
     """
     device = features[0].device
     steps = torch.arange(WAVES, device=device) / (WAVES - 1)
-    waves = 2 * math.pi / torch.exp2(2 + 8 * steps)
+    # By exp: OpenVINO knows no exp2.
+    waves = 2 * math.pi * torch.exp(-math.log(2) * (2 + 8 * steps))
     centers = []
     for level, feature in enumerate(features):
         h, w = feature.shape[-2:]
