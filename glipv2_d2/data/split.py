@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from .report import Record
@@ -28,7 +29,8 @@ def split_records(records: Sequence[Record], share: float, seed: int = 0) -> Spl
     Images of equal content stay together. Iterative stratification (Sechidis et al., "On the
     Stratification of Multi-Label Data", 2011): the images of the rarest class are dealt out first,
     each to the validation part if one of its classes lacks more images there, and there is room. A
-    class with few images is in the training part alone.
+    class with few images is in the training part alone, unless so many are rare that this leaves
+    room there: then that is filled, and each class keeps an image to be trained on at least.
 
     Args:
         records: their files are read where several have one size.
@@ -45,7 +47,8 @@ def split_records(records: Sequence[Record], share: float, seed: int = 0) -> Spl
     random.Random(seed).shuffle(order)
     labels = {g: _labels(records[i] for i in groups[g]) for g in order}
     sizes = {g: len(groups[g]) for g in order}
-    in_val = _dealt_out(labels, sizes, share) or {_least_missed(labels)}
+    totals = sum(labels.values(), Counter())
+    in_val = _dealt_out(labels, sizes, share) or {_least_missed(labels, totals)}
     chosen = {i for g in in_val for i in groups[g]}
     parts = Split([], [])
     for i, record in enumerate(records):
@@ -79,10 +82,40 @@ def _dealt_out(labels: dict[int, Counter], sizes: dict[int, int], share: float) 
                 room -= sizes[group]
             for label, count in counts.items():
                 lacking[label][part] -= count
-    return in_val
+    trained = Counter(totals)
+    for group in in_val:
+        trained.subtract(labels[group])
+    return in_val | _spared(labels.keys() - in_val, labels, sizes, trained, room)
 
 
-def _least_missed(labels: dict[int, Counter]) -> int:
-    """The group whose rarest class has the most images."""
-    totals = sum(labels.values(), Counter())
+def _spared(
+    groups: Iterable[int],
+    labels: dict[int, Counter],
+    sizes: dict[int, int],
+    trained: Counter,
+    room: int,
+) -> set[int]:
+    """The groups that fill the room, those of the most frequent classes first; each class of
+    `trained` keeps an image."""
+
+    def rarity(group: int) -> int:
+        return -min(trained[c] for c in labels[group])
+
+    order = {group: i for i, group in enumerate(labels)}
+    heap = [(rarity(group), order[group], group) for group in groups]
+    heapify(heap)
+    spared = set()
+    while heap and room:
+        known, _, group = heappop(heap)
+        if rarity(group) != known:  # others of its classes were spared since
+            heappush(heap, (rarity(group), order[group], group))
+        elif sizes[group] <= room and all(trained[c] > n for c, n in labels[group].items()):
+            spared.add(group)
+            room -= sizes[group]
+            trained.subtract(labels[group])
+    return spared
+
+
+def _least_missed(labels: dict[int, Counter], totals: Counter) -> int:
+    """The group whose rarest class has the most images of `totals`."""
     return max(labels, key=lambda g: min(totals[c] for c in labels[g]))

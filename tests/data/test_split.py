@@ -55,6 +55,13 @@ def test_a_rare_class_is_not_taken_from_training(records):
     assert images_of_classes(train)[1] == 2 and images_of_classes(val) == {0: 4}
 
 
+def test_where_all_classes_are_rare_each_keeps_an_image(records):
+    train, val = split_records(records([[i // 3] for i in range(90)]), 0.2)
+    assert len(val) == 18
+    # No class is spared twice before all others are.
+    assert max(images_of_classes(val).values()) == 1 and len(images_of_classes(train)) == 30
+
+
 def test_images_without_boxes_are_dealt_out_like_a_class(records):
     train, val = split_records(records([[0]] * 20 + [[]] * 10), 0.2)
     assert [sum(not r["annotations"] for r in part) for part in (train, val)] == [8, 2]
