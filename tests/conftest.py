@@ -18,11 +18,11 @@ pytest_plugins = [
 def pytest_configure():
     """What tests and the processes that they start put into the temporary folder goes at the end.
 
-    pytest's own folders stay where they were: those of tests that failed are kept.
+    pytest's own folders stay where they were: those of tests that failed are kept. Those of xdist's
+    processes stand beside each other: a socket's path may have 107 characters.
     """
-    usual = tempfile.gettempdir()
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", usual)
-    folder = tempfile.mkdtemp(prefix="glip_tests_")
+    usual = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix="glip_tests_", dir=usual)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     # After multiprocessing has removed what it has there, which is at -100.
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=-1000)

@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
     question = typed(args.question)
     if os.path.exists(question):  # unlike Path.exists, it takes a text of any length
         raise UsageError(f"the question comes last, and '{question}' is a file or folder")
-    given = read_given(args)
+    given = read_given(args, "answers")
     read_question(question, args.phrases)  # refuses now, not once the model is there
     predictor = text_predictor(args, given.overrides)
     head = {"question": question, "threshold": predictor.phrase_threshold}

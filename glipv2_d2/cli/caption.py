@@ -15,7 +15,7 @@ from .detection.images import Ask, Found, tell_field
 def run(args: argparse.Namespace) -> int:
     """Write captions, and what they speak of."""
     beginning = typed(args.beginning)
-    given = read_given(args)
+    given = read_given(args, "captions")
     fields = _fields(args)
     Decoding(**fields)  # refuses now, not once the model is there
     predictor = text_predictor(args, given.overrides)

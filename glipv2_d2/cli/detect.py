@@ -111,7 +111,7 @@ def _class_names(prompt: Any) -> list[str]:
 def run(args: argparse.Namespace) -> int:
     """Detect and write."""
     args.prompt, args.negatives = typed(args.prompt), typed(args.negatives)
-    given = read_given(args)
+    given = read_given(args, "detections")
     output = Path(args.output)
     if args.formats and given.inputs.videos:
         raise UsageError("--format is for images: a video's detections are in NAME.frames.jsonl")

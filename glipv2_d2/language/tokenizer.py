@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import os
 import re
 from collections.abc import Sequence
 
@@ -92,7 +93,7 @@ class PromptTokenizer:
         """
         source = resolve_pretrained(name)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+            tokenizer = copy.copy(_read_once(source, _stamps(source)))
         except (OSError, ValueError) as error:
             raise OSError(
                 f"cannot load a tokenizer for {name!r}: {str(error).splitlines()[0]} "
@@ -257,6 +258,20 @@ class PromptTokenizer:
     ) -> list[Prompt]:
         """A vocabulary as detection prompts that each fit; see `split_vocabulary`."""
         return split_vocabulary(self, names, class_ids, size, separator)
+
+
+@functools.lru_cache(maxsize=8)
+def _read_once(source: str, stamps: tuple) -> PreTrainedTokenizerBase:
+    """A command asks for the same one for its model and for each of its data sets."""
+    return AutoTokenizer.from_pretrained(source, use_fast=True)
+
+
+def _stamps(source: str) -> tuple[tuple[str, int, int], ...]:
+    """What tells that the files of a folder have changed; of a name there are none."""
+    if not os.path.isdir(source):
+        return ()
+    files = [(entry.name, entry.stat()) for entry in os.scandir(source) if entry.is_file()]
+    return tuple(sorted((name, found.st_mtime_ns, found.st_size) for name, found in files))
 
 
 def _mask_token_id(tokenizer: PreTrainedTokenizerFast, wanted: int | None) -> int | None:

@@ -18,7 +18,7 @@ from tests.support.exported_model import INFERENCE, small_model, telling_model
 
 @pytest.fixture(scope="session")
 def source_model():
-    return small_model(**{"neck.offset_rule": "raw_memory"})
+    return small_model()
 
 
 @pytest.fixture(scope="session")

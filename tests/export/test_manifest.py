@@ -12,7 +12,7 @@ from tests.support.exported_model import INFERENCE
 
 def test_the_manifest_says_what_a_program_needs(exported):
     manifest = json.loads((exported / "export.json").read_text())
-    assert manifest["strides"] == [8, 16, 32, 64, 128]
+    assert manifest["strides"] == [8, 16, 32]
     assert manifest["cell_anchors"][0] == [-32, -32, 32, 32]
     assert manifest["input_format"] == "BGR" and manifest["size_divisibility"] == 32
     assert manifest["inference"] == INFERENCE and manifest["words"] == "hidden"

@@ -100,18 +100,16 @@ def test_command_line(source_model, traced, image_read, tmp_path, capsys):
     weights = save_safetensors(
         release_state(source_model, torch.float32), tmp_path / "w.safetensors", {}
     )
-    options = ["--config-file", "tests/support/tiny_detect.py", "--weights", str(weights)]
-    overrides = ["model.neck.num_blocks=1", "model.neck.offset_rule=raw_memory"]
-    overrides += ["model.neck.positions=True"]
+    options = ["--config-file", "tests/support/small_detect.py", "--weights", str(weights)]
     folder = tmp_path / "x"
     asked = ["--output", str(folder), "--prompt", "cat, red kite", "--check"]
-    assert main(["export", *options, *asked, *overrides]) == 0
+    assert main(["export", *options, *asked]) == 0
     out = capsys.readouterr().out
     assert "exported in" in out and "image.pt2" in out and "  logits: " in out
     manifest = json.loads((folder / "export.json").read_text())
     assert manifest["inference"] == {"min_size": 64, "max_size": 96, "score_threshold": 0.2}
     assert manifest["prompts"][0]["caption"] == "cat. red kite"
-    assert main(["export", *options, *asked, *overrides]) == 2
+    assert main(["export", *options, *asked]) == 2
     assert "exists already" in capsys.readouterr().err
 
 
@@ -119,11 +117,9 @@ def test_weights_without_a_language_model(source_model, tmp_path, capsys):
     weights = save_safetensors(
         release_state(source_model, torch.float32), tmp_path / "w.safetensors", {}
     )
-    options = ["--config-file", "tests/support/tiny_detect.py", "--weights", str(weights)]
-    overrides = ["model.neck.num_blocks=1", "model.neck.offset_rule=raw_memory"]
-    overrides += ["model.neck.positions=True"]
+    options = ["--config-file", "tests/support/small_detect.py", "--weights", str(weights)]
     file = tmp_path / "frozen.safetensors"
-    command = ["export", *options, "--format", "weights", "--output", str(file), *overrides]
+    command = ["export", *options, "--format", "weights", "--output", str(file)]
     assert main(command) == 2
     assert "are for fixed names: give them (--prompt" in capsys.readouterr().err
     assert main([*command, "--prompt", "cat, red kite", "--check"]) == 0

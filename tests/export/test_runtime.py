@@ -34,7 +34,7 @@ def test_a_vocabulary_in_chunks(from_files, source_predictor, monkeypatch):
 
 
 def test_an_export_leaves_out_what_its_model_leaves_out(
-    source_model, traced, tmp_path, monkeypatch
+    source_model, traced, image_read, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(source_model.postprocessor, "detections_per_image", 3)
     monkeypatch.setattr(source_model, "min_score", 0.25)

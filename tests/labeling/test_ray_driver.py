@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -133,9 +134,11 @@ def test_the_same_bytes_as_without_ray(pairs, labels_folder, tmp_path):
     (tmp_path / "serial").mkdir()
     for shard in pairs:
         label_shard(shard, tmp_path / "serial", StandIn, SETTINGS)
+    at_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         found = list(label_with_ray(pairs, labels_folder, StandIn, SETTINGS, workers=1))
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, at_sigterm)  # which Ray has replaced
     assert {summary.shard for summary in found} == {pair.name for pair in pairs}
     assert contents(labels_folder) == contents(tmp_path / "serial")

@@ -4,26 +4,52 @@ import numpy as np
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from detectron2.modeling import FPN
 from detectron2.structures import ImageList
 
 from glipv2_d2.modeling.contrast import RegionWordContrast
 from glipv2_d2.modeling.generation import Decoding
 from glipv2_d2.modeling.heads import CaptionHead, VqaHead
-from tests.support.tiny import tiny_masks_config, tiny_model
+from tests.support.tiny import tiny_config, tiny_masks_config
 
 INFERENCE = {"min_size": 96, "max_size": 160, "score_threshold": 0.1}
 NAMES = ["cat", "red kite", "traffic light"]
 # images, height, width, tokens: fewer and more than traced; one token; an odd number of windows;
-# less than one window, and one position on the levels from P5 on.
+# less than one window, and one position on P5.
 SIZES = [(2, 64, 96, 5), (1, 224, 160, 17), (3, 32, 32, 1), (1, 32, 352, 2), (3, 416, 480, 40)]
 
 # No multiples of the stride: more and less than one, one side or both, one pixel.
 ODD_SIZES = [(1, 200, 300, 4), (2, 33, 95, 3), (1, 31, 64, 2), (1, 64, 97, 2), (1, 1, 1, 1)]
 
 
-def small_model(**overrides):
-    """One fused block, whose words read positions; an untrained model that is sure of something."""
-    model = tiny_model(**{"neck.num_blocks": 1, "neck.positions": True, **overrides}).eval()
+def _made_small(config):
+    """One fused block, whose words read positions, and three levels, the least that have one with
+    neighbors on both sides: what is traced in half the time."""
+    config.neck.num_blocks = 1
+    config.neck.positions = True
+    pyramid = config.backbone
+    config.backbone = L(FPN)(
+        bottom_up=pyramid.bottom_up,
+        in_features=list(pyramid.in_features),
+        out_channels=pyramid.out_channels,
+    )
+    config.head.num_levels = 3
+    for key in ("sizes", "strides"):
+        config.anchor_generator[key] = config.anchor_generator[key][:3]
+    return config
+
+
+def small_config():
+    """Of the `small_model`."""
+    config = _made_small(tiny_config())
+    config.neck.offset_rule = "raw_memory"
+    return config
+
+
+def small_model():
+    """An untrained model that is sure of something."""
+    torch.manual_seed(0)
+    model = instantiate(small_config()).eval()
     with torch.no_grad():
         model.head.bias0.fill_(0.0)
     return model
@@ -32,9 +58,7 @@ def small_model(**overrides):
 def telling_model():
     """The same with the contrast, masks, answers, and captions that differ between images and end
     somewhere."""
-    config = tiny_masks_config()
-    config.neck.num_blocks = 1
-    config.neck.positions = True
+    config = _made_small(tiny_masks_config())
     config.vqa_head = L(VqaHead)(text_channels=32, answers=["yes", "no", "red"], ground_answer=True)
     config.caption_head = L(CaptionHead)(
         text_channels=32, vocabulary_size=30522, decoding=L(Decoding)(beam_size=2, max_length=5)

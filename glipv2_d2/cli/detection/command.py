@@ -55,19 +55,24 @@ class Task(NamedTuple):
     formats: Sequence[str] = ()
 
 
-def read_given(args: argparse.Namespace) -> Given:
+def read_given(args: argparse.Namespace, report: str) -> Given:
     """`find_given`, checked against the other options.
 
+    Args:
+        report: its name in the output folder, without suffix.
+
     Raises:
-        UsageError: see there; a picture would go where its image is; or an option for videos is
-            given without one.
+        UsageError: see there; a picture would go where its image is, or the report where another
+            program's file is; or an option for videos is given without one.
         ModuleNotFoundError: a package for videos is not installed.
     """
     given = find_given(args)
     inputs = given.inputs
     if args.output is not None:
         everything = [*inputs.files, *inputs.videos]
-        picture_paths(everything, Path(args.output))  # refuses now, not once the model is there
+        # These refuse now, not once the model is there.
+        picture_paths(everything, Path(args.output))
+        _refuse_foreign(Path(args.output) / f"{report}.json")
     if inputs.videos:
         if args.output is None:
             raise UsageError(f"--output is needed: a line per frame of '{inputs.videos[0]}'")
@@ -76,6 +81,21 @@ def read_given(args: argparse.Namespace) -> Given:
     elif args.track or args.every != 1:
         raise UsageError(f"{'--track' if args.track else '--every'} is for videos, none is given")
     return given
+
+
+def _refuse_foreign(path: Path) -> None:
+    """A report is replaced, and nothing else that has its name."""
+    if not path.exists():
+        return
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # a folder, another format
+        found = None
+    if not (isinstance(found, dict) and {"config", "weights", "images", "failed"} <= found.keys()):
+        raise UsageError(
+            f"'{path}' is in the place of the report, and of another program: give another "
+            "--output, or move it away"
+        )
 
 
 def find_given(args: argparse.Namespace) -> Given:

@@ -57,7 +57,7 @@ def process_videos(
     Returns:
         The `videos` and further `failed` of the report. A video that is cut off is in both.
     """
-    pictures = picture_paths(names, output)
+    pictures = picture_paths(names, output, is_free=_is_free)
     videos, failed = [], []
     for name in names:
         try:
@@ -71,9 +71,18 @@ def process_videos(
     return videos, failed
 
 
+def _is_free(path: Path) -> bool:
+    """Whether there is no file, or a video of an earlier run, which has its lines beside it."""
+    return not path.exists() or _lines(path).is_file()
+
+
+def _lines(video: Path) -> Path:
+    return video.with_suffix(".frames.jsonl")
+
+
 def _process(task: VideoTask, name: str, picture: Path) -> tuple[dict[str, Any], str | None]:
     """The record of a video, and why it is not whole, if it is not."""
-    lines = picture.with_suffix(".frames.jsonl")
+    lines = _lines(picture)
     begin = [time.time_ns()] if is_camera(name) else stamp(name)
     own = {"video": [name, begin], "every": task.every, "track": task.track}
     journal = Journal(lines, {**task.settings, **own})

@@ -48,13 +48,27 @@ def task(**settings):
 
 def test_images_and_values_are_told_apart(pair_of_images, tmp_path):
     words = [pair_of_images[0], "model.chunk_size=2", "https://host/a.png?b=1"]
-    inputs, overrides = read_given(arguments(given=words))
+    inputs, overrides = read_given(arguments(given=words), "sizes")
     assert overrides == ["model.chunk_size=2"]
     assert inputs.files == [words[0], words[2]]
     with pytest.raises(UsageError, match="no image is given, only .*: a.b=1 c=2"):
-        read_given(arguments(given=["a.b=1", "c=2"]))
+        read_given(arguments(given=["a.b=1", "c=2"]), "sizes")
     with pytest.raises(UsageError, match="there is no image or folder 'none.png'"):
-        read_given(arguments(given=["none.png"]))
+        read_given(arguments(given=["none.png"]), "sizes")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '{"images": []}', "no json", "\x00"])
+def test_a_report_of_another_program_is_not_replaced(pair_of_images, tmp_path, content):
+    asked, report = arguments(tmp_path / "out", pair_of_images), tmp_path / "out" / "sizes.json"
+    report.parent.mkdir()
+    report.write_text(content)
+    asked.given = pair_of_images[1:]
+    with pytest.raises(UsageError, match="sizes.json' is in the place of the report"):
+        read_given(asked, "sizes")
+    assert report.read_text() == content
+    report.unlink()
+    run_task(task(), read_given(asked, "sizes"), asked)  # its own is replaced
+    run_task(task(), read_given(asked, "sizes"), asked)
 
 
 def test_a_text_is_utf_8_whatever_the_locale_says():

@@ -99,6 +99,15 @@ def test_a_line_and_a_picture_of_each_frame(run_video, tmp_path, square_clip):
     assert len({f.pixels.tobytes() for f in frames}) == FRAMES
 
 
+def test_a_video_of_another_program_is_not_replaced(run_video, tmp_path):
+    other = tmp_path / "out/clip.mp4"
+    other.write_bytes(b"other")
+    for _ in range(2):
+        (video,), _ = run_video(Model())
+        assert (video["picture"], video["lines"]) == ("clip_2.mp4", "clip_2.frames.jsonl")
+    assert other.read_bytes() == b"other"
+
+
 def test_a_run_that_was_killed_goes_on_with_the_next_frame(run_video, tmp_path):
     (whole,), _ = run_video(Model())
     expected = lines_of(tmp_path)
