@@ -29,6 +29,8 @@ TEXT_SIZE = 0.03  # of the text below a picture, of the picture's width
 # They choose between shapes of the character before them and have none of their own.
 _JOINERS = dict.fromkeys((0x200D, 0xFE0E, 0xFE0F))
 
+Place = tuple[float, float, float, float]  # left, top, right, bottom
+
 # Once per name.
 _warn = lru_cache(maxsize=1024)(logging.getLogger(__name__).warning)
 
@@ -89,16 +91,20 @@ def draw_frame(
     picture = Image.fromarray(frame)
     brush = ImageDraw.Draw(picture)
     size = max(11, round(0.025 * max(picture.size)))
+    taken: list[Place] = []
+    for detection, color in zip(detections, colors):
+        brush.rectangle(detection["box"], outline=color, width=max(1, size // 6))
     for detection, color in zip(detections, colors):
         name = _label(detection["phrase"], detection["class_id"])
         track = f"#{detection['track']} " if detection.get("track") else ""
         label = f"{track}{name} {detection['score']:.0%}"
         x0, y0, _, _ = detection["box"]
-        brush.rectangle(detection["box"], outline=color, width=max(1, size // 6))
         room = picture.width - _font(label, size).getlength(label)
-        place = (max(0, min(x0, room)), max(0, y0 - 1.3 * size))
-        brush.rectangle(brush.textbbox(place, label, font=_font(label, size)), fill=(0, 0, 0))
-        brush.text(place, label, fill=color, font=_font(label, size))
+        x, y = max(0, min(x0, room)), max(0, y0 - 1.3 * size)
+        place = brush.textbbox((x, y), label, font=_font(label, size))
+        y += _step_aside(place, taken, picture.height)
+        brush.rectangle(taken[-1], fill=(0, 0, 0))
+        brush.text((x, y), label, fill=color, font=_font(label, size))
     if text:
         band = Image.fromarray(_written(text, picture.width))
         picture.paste(band, (0, picture.height - band.height))
@@ -164,14 +170,45 @@ def _font(text: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(paths[0] if paths else _usual_font().fname, size)
 
 
+def _step_aside(label: Place, taken: list[Place], height: float) -> float:
+    """By how much a label goes down, or up at the lower end of the picture, so that it hides none
+    of those that are `taken`; it is added to them. Boxes in one place have their labels below each
+    other."""
+    x0, top, x1, bottom = label
+    size = bottom - top
+    beside = [place for place in taken if place[0] < x1 and x0 < place[2]]
+    for _, upper, _, lower in sorted(beside, key=lambda place: place[1]):
+        if upper < top + size and top < lower:
+            top = lower
+    if top + size > height:
+        top = label[1]
+        for _, upper, _, lower in sorted(beside, key=lambda place: -place[3]):
+            if upper < top + size and top < lower:
+                top = upper - size
+    taken.append((x0, top, x1, top + size))
+    return top - label[1]
+
+
 class _Visualizer(Visualizer):
-    """Labels are text, not formulas between dollar signs, and may need several fonts."""
+    """Labels are text, not formulas between dollar signs, may need several fonts, and hide none of
+    each other."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._taken: list[Place] = []
 
     def draw_text(self, text, position, **options):
         output = super().draw_text(text, position, **options)
         drawn = self.output.ax.texts[-1]
         drawn.set_parse_math(False)
         drawn.set_family([_usual_font().family_name, *_fonts(text)[0]])
+        # With its background; of the picture's pixels, from the upper left corner.
+        drawn.update_bbox_position_size(renderer := self.output.canvas.get_renderer())
+        extent = drawn.get_bbox_patch().get_window_extent(renderer)
+        height = self.output.canvas.get_width_height()[1]
+        place = (extent.x0, height - extent.y1, extent.x1, height - extent.y0)
+        x, y = drawn.get_position()
+        drawn.set_position((x, y + _step_aside(place, self._taken, height) / self.output.scale))
         return output
 
 

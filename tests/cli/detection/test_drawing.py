@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 from matplotlib import font_manager
 
 from glipv2_d2.cli.detection import drawing
-from glipv2_d2.cli.detection.drawing import draw
+from glipv2_d2.cli.detection.drawing import draw, draw_frame
 from glipv2_d2.engine.results import colored_words
 from glipv2_d2.language import Prompt
 from glipv2_d2.language.phrase_list import PhraseList
@@ -90,6 +90,22 @@ def strip(*text):
 
 def color(class_id):
     return tuple(round(255 * value) for value in drawing._bright_color(class_id))
+
+
+@pytest.mark.parametrize("bottom", [60, 199])
+def test_boxes_in_one_place_have_their_labels_below_each_other(bottom):
+    pixels = np.full((200, 640, 3), 120, np.uint8)
+    box = [40, bottom - 20, 80, bottom]
+
+    def label_pixels(count):
+        found = Instances(pixels.shape[:2], pred_boxes=Boxes(torch.tensor([box] * count).float()))
+        found.scores, found.pred_classes = torch.full((count,), 0.5), torch.arange(count)
+        found.pred_phrases = PhraseList(["cat"] * count)
+        entries = [{"box": box, "phrase": "cat", "class_id": i, "score": 0.5} for i in range(count)]
+        pictures = draw(pixels, found), draw_frame(pixels, entries)
+        return np.array([(picture < 50).all(axis=2).sum() for picture in pictures])
+
+    assert (label_pixels(3) > 2.7 * label_pixels(1)).all()
 
 
 def test_text_stands_below_the_picture():
