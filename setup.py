@@ -124,6 +124,7 @@ setup(
         "timm>=1.0.9",
         "transformers>=4.41",
         "safetensors>=0.4",
+        "msgspec>=0.19",  # json; integers of any size, unlike orjson
         "numpy>=1.24",
         "pillow>=9.4",
         "pycocotools>=2.0.7",

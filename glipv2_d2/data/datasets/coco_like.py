@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
@@ -136,9 +137,14 @@ def load_json(path: str, kind: str) -> Any:
         DataError: the file cannot be read, or is no json.
     """
     try:
-        # "sig": editors on Windows put a byte order mark before the text.
-        with PathManager.open(path, "r", encoding="utf-8-sig", errors="surrogateescape") as file:
-            return json.load(file)
+        with PathManager.open(path, "rb") as file:
+            content = file.read()
+        try:
+            return msgspec.json.decode(content)  # in a third of the time
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # Python's takes NaN and half of a surrogate pair, too, and tells the line of a mistake.
+            # "sig": editors on Windows put a byte order mark before the text.
+            return json.loads(content.decode("utf-8-sig", "surrogateescape"))
     except FileNotFoundError:
         raise DataError(f"there is no {kind} {path!r}") from None
     except OSError as error:

@@ -141,3 +141,20 @@ def test_ids_of_any_kind_and_entries_of_none(coco_json, images, caplog):
     for text in ("1 record and 2 annotations", "2 x no json object", "['no', 'object'] is no json",
                  "1 x unknown image", "of no image: [5]"):  # fmt: skip
         assert text in caplog.text
+
+
+def test_large_ids_and_numbers_that_json_does_not_have(coco_json, images):
+    large = 2**127 + 1  # as uuid4().int; as floats it and the next one would be equal
+
+    def edit(content):
+        content["images"][1]["id"], content["images"][2]["id"] = large, large + 1
+        content["annotations"][1]["image_id"] = large
+        content["annotations"][2]["image_id"] = large + 1
+
+    edited(coco_json, edit)
+    text = coco_json.read_text()
+    for more in ("", ', "score": NaN'):  # Python's own json writes it
+        coco_json.write_text(text.replace('"category_id": ', f'"extra": 1{more}, "category_id": '))
+        records = load_coco_style_json(str(coco_json), str(images))
+        assert [r["image_id"] for r in records[-2:]] == [large, large + 1]
+        assert [len(r["annotations"]) for r in records[-2:]] == [1, 1]
