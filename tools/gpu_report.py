@@ -19,7 +19,7 @@ from tools.benchmark.machine import available_cores, describe_machine
 
 REFERENCE = Path(__file__).resolve().parent / "benchmark" / "scenes_losses_cpu.json"
 # Kernels, random numbers and bf16's rounding differ, so that the runs part slowly: the first ten
-# steps must agree closely, the last fifty in what was learnt.
+# steps must agree closely, the last fifty in what was learned.
 FIRST, LAST = 0.02, 0.10
 STATUS = {0: "passed", 77: "skipped"}
 BENCHMARKS = (

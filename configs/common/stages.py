@@ -122,7 +122,7 @@ def _learn_task(recipe, dataloader, stage, head, samples, lr):
     The paper states neither rates nor length nor sizes of images. Chosen: the rates of its
     fine-tuning on COCO's boxes (1e-5 for T, 5e-6 for B and H), 1e-4 for the new head, 5 epochs in
     batches of 64, images as in the pre-training. It starts from the first stage, since that has
-    learnt masked words; which one the paper takes is not stated either.
+    learned masked words; which one the paper takes is not stated either.
     """
     new = {head: 1e-4}
     return _fine_tune(recipe, dataloader, stage, samples=5 * samples, batch=64, lr=lr, new=new)

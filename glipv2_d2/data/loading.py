@@ -202,7 +202,7 @@ def _require_annotations(name: str, records: Sequence[Record]) -> None:
 
 
 def is_annotated(record: Record) -> bool:
-    """Whether a record says what is to be learnt from it, as those of a test set need not."""
+    """Whether a record says what is to be learned from it, as those of a test set need not."""
     if record.get("task") == "question":
         return "answers" in record
     return "annotations" in record or "caption" in record

@@ -43,7 +43,7 @@ class Grounded(NamedTuple):
 class ContrastEmbedder:
     """GLIPv2 as a `RegionEmbedder`.
 
-    A region is the mean of the positions that its box would be learnt from, a text the mean of the
+    A region is the mean of the positions that its box would be learned from, a text the mean of the
     words of its first phrase, which is what it is about: "a red star" of "a red star next to a
     ring". Before fusion a region knows nothing of its neighbors, so that the rest of the text would
     only blur it; `ground` asks about all of it.
@@ -153,7 +153,7 @@ def _grounded(instances: Instances, phrases: int) -> Grounded | None:
 def pooled_positions(
     model: GLIP, image: EncodedImage, boxes: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean of the positions that each box would be learnt from.
+    """The mean of the positions that each box would be learned from.
 
     Args:
         model: has a contrast.

@@ -67,7 +67,7 @@ def make_exemplar(
 
 
 def _regions(model: GLIP, image: EncodedImage, boxes: Any) -> torch.Tensor:
-    """(n, D), the mean of the positions that each box would be learnt from."""
+    """(n, D), the mean of the positions that each box would be learned from."""
     corners = checked_boxes(boxes, *image.size)
     means, seen = pooled_positions(model, image, corners)
     for box, is_seen in zip(corners.tolist(), seen.tolist()):

@@ -40,7 +40,7 @@ def test_boxes_of_questions_and_captions_need_no_masks(caplog):
     records = masked([grounded], "asked")
     assert records[0] == grounded and records.report.totals() == {WITHOUT_MASK: 0}
     assert "'asked': the boxes of its questions have no masks" in caplog.text
-    # Where there are some they are learnt from.
+    # Where there are some they are learned from.
     some = [{**grounded, "annotations": [{"segmentation": SQUARE}]}, grounded]
     assert masked(some, "asked")[1]["annotations"][0]["iscrowd"] == 1
 

@@ -148,7 +148,7 @@ def test_both_turns_draw_the_same_and_later_steps_other_numbers():
     trainer = trained_by(model, 3, batches=2)
     first, second = model.drawn[:6], model.drawn[6:]
     for drawn in (first, second):
-        assert all(torch.equal(told, learnt) for told, learnt in zip(drawn[:3], drawn[3:]))
+        assert all(torch.equal(told, learned) for told, learned in zip(drawn[:3], drawn[3:]))
         assert [len(draws) for draws in drawn[:3]] == [3, 3, 4]
     assert not torch.equal(torch.cat(first[3:]), torch.cat(second[3:]))
     whole = Drawing()

@@ -190,7 +190,7 @@ def _question_splits(root: str) -> Iterator[tuple[str, str, str, dict[str, Any]]
 
 
 def _caption_splits() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """As `_grounding_splits`: captions without boxes, to be learnt or, in tests, to be written."""
+    """As `_grounding_splits`: captions without boxes, to be learned or, in tests, to be written."""
     to_learn: dict[str, Any] = {"reader_options": {}}
     to_write: dict[str, Any] = {"evaluator_type": "caption", "reader_options": {"to_write": True}}
     for name, (file, images) in COCO_CAPTIONS.items():

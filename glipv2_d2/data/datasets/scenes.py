@@ -33,7 +33,7 @@ from .vqa import load_vqa_json
 COLORS = ("red", "yellow", "green", "blue", "purple", "pink", "white", "black")
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon")
 # (color, shape) pairs that occur in `novel` only. Balanced: each color and each shape loses one
-# or two partners, so that every word is learnt with at least six.
+# or two partners, so that every word is learned with at least six.
 HELD_OUT_PAIRS = (
     ("red", "circle"),
     ("yellow", "square"),

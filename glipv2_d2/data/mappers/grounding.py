@@ -284,11 +284,11 @@ class GroundingDatasetMapper:
 
     def _task_sample(self, record: Record, annotations: list[Record]) -> CaptionSample:
         """A question or a caption: no captions of other images stand around it."""
-        learnt = "answers" if record["task"] == "question" else "caption"
-        if learnt not in record:
+        learned = "answers" if record["task"] == "question" else "caption"
+        if learned not in record:
             raise DataError(
                 f"{record['file_name']}: a record of the task {record['task']!r} without "
-                f"{learnt!r} cannot be trained on: is it of a test set?"
+                f"{learned!r} cannot be trained on: is it of a test set?"
             )
         caption, kept = self._fitting(record, annotations)
         return grounding_sample(caption, kept, kind=record["task"])

@@ -28,7 +28,7 @@ class SingleStreamEncoder(nn.Module):
         model, pretrained: of the encoder whose layers these are, see `BertLanguageBackbone`; that
             of the language backbone, which gives its embeddings alone (`num_layers=0`).
         channels: C, of the map. text_channels: L, of the encoder.
-        grid_size: most rows and columns of the map, which have a learnt position each (CLIP-ViL:
+        grid_size: most rows and columns of the map, which have a learned position each (CLIP-ViL:
             25), for a ResNet; None: the tower has told the positions (ViT).
 
     Raises:

@@ -61,8 +61,8 @@ class StackedHourglass(nn.Module):
     A unit adds to what it is given, and an hourglass adds a path for each of its scales: features
     leave T's and B's at random 3 times larger, and H's hundreds of times, with a mask head's loss
     of 400 at the start instead of 0.7. `norm` bounds the sum of each hourglass, and lets the units
-    begin as identities. On a small task that T's hourglass learnt in 150 steps, a stack of H's
-    depth learnt with both, hardly with the units' convolutions normalized too (the fragment's
+    begin as identities. On a small task that T's hourglass learned in 150 steps, a stack of H's
+    depth learned with both, hardly with the units' convolutions normalized too (the fragment's
     option), and not at all normalized but random.
 
     Args:

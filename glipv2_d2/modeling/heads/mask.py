@@ -28,7 +28,7 @@ __all__ = ["LanguageMaskHead", "MaskTargets", "bit_masks", "crop_masks"]
 
 
 class MaskTargets(NamedTuple):
-    """What masks are learnt from, per image; boxes are continuous, in pixels of the input.
+    """What masks are learned from, per image; boxes are continuous, in pixels of the input.
 
     Attributes:
         boxes: (G, 4), the true ones.
@@ -48,7 +48,7 @@ class MaskTargets(NamedTuple):
     def of(cls, run: TrainingPass) -> "MaskTargets":
         """Those of a training pass.
 
-        The boxes of a question or a caption may come without masks: nothing is learnt from them.
+        The boxes of a question or a caption may come without masks: nothing is learned from them.
 
         Raises:
             ConfigError: see `bit_masks`.

@@ -71,7 +71,7 @@ class MaskedLanguageHead(TaskHead):
 
         Of a detection prompt only the names that are in the image, of a sentence all of its own
         words: what is not about the image cannot be told from it. Of questions and of captions that
-        are learnt word by word none.
+        are learned word by word none.
         """
         shown = batch.shown.input_ids
         allowed = maskable_words(batch.tokens, batch.prompts, batch.gt_phrases)

@@ -310,7 +310,7 @@ def test_the_mask_stage_starts_near_the_loss_of_a_guess(name):
 
 @pytest.mark.parametrize("kind", ["question", "caption"])
 def test_the_boxes_of_a_text_may_come_without_masks(kind):
-    """The loss of masks is that of the other image, and the boxes are learnt from."""
+    """The loss of masks is that of the other image, and the boxes are learned from."""
     torch.manual_seed(0)
     model = instantiate(tiny_tasks_config(contrast=None)).train()
     masked, grounded = tiny_masks_input(), tiny_input(seed=1)

@@ -143,7 +143,7 @@ def test_inputs_without_anything_to_learn(task_model, given, message):
     ("batch", "head"), [(questions, "model.vqa_head"), (captions, "model.caption_head")]
 )
 def test_a_task_without_its_head(batch, head):
-    """Also where boxes are known: the words would be learnt as those of another task."""
+    """Also where boxes are known: the words would be learned as those of another task."""
     plain = instantiate(tiny_tasks_config(vqa_head=None, caption_head=None)).train()
     grounded = {**batch()[0], "instances": tiny_input(boxes=(), classes=())["instances"]}
     for given in (batch()[0], grounded):
