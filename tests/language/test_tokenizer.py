@@ -31,6 +31,17 @@ def test_same_ids_as_hugging_face(tokenizer):
     assert tokenizer.num_tokens(caption) == len(expected)
 
 
+def test_a_folder_is_read_anew_when_its_files_have_changed(tokenizer, tmp_path):
+    tokenizer.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    first, second = (PromptTokenizer.from_pretrained(str(tmp_path)) for _ in range(2))
+    first.tokenizer.model_max_length = 7  # of one tokenizer and no other
+    assert second.tokenizer.model_max_length == 512
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text(settings.read_text().replace("512", "40"))
+    assert PromptTokenizer.from_pretrained(str(tmp_path), 30).tokenizer.model_max_length == 40
+
+
 def test_too_long_raises(tokenizer):
     prompt = Prompt.from_classes([f"thing number {i}" for i in range(100)])
     count = tokenizer.num_tokens(prompt.caption)
