@@ -6,7 +6,9 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -43,6 +45,7 @@ def fetch(url: str, limits: Limits) -> bytes:
         try:
             answer = _get(_checked(url), limits, until)
         except (OSError, http.client.HTTPException) as error:
+            _refuse_late(limits, until)
             detail = str(error) or type(error).__name__
             raise UsageError(f"'{url}' cannot be fetched: {detail}") from None
         if answer.moved_to is None:
@@ -101,20 +104,20 @@ def _get(parts: SplitResult, limits: Limits, until: float) -> _Answer:
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     host = str(parts.hostname)
-    connection = _Connection(host, port, timeout=limits.seconds)
-    connection.open(public_addresses(host, port)[0], secure)
-    try:
+    with ExitStack() as ends:
+        connection = _Connection(host, port, timeout=limits.seconds)
+        ends.callback(connection.close)
+        connection.open(public_addresses(host, port)[0], secure, until, ends)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"Accept": "image/*", "User-Agent": "glip-serve"})
         response = connection.getresponse()
+        _refuse_late(limits, until)  # the connection was ended, perhaps amid the headers
         if response.status in (301, 302, 303, 307, 308):
             return _Answer(b"", response.headers.get("Location", ""))
         kind = response.headers.get_content_type()
         if response.status != 200 or not kind.startswith("image/"):
             raise UsageError(f"'{parts.geturl()}' gives no image: {response.status}, {kind}")
         return _Answer(_body(response, limits, until))
-    finally:
-        connection.close()
 
 
 def _body(response: http.client.HTTPResponse, limits: Limits, until: float) -> bytes:
@@ -125,16 +128,32 @@ def _body(response: http.client.HTTPResponse, limits: Limits, until: float) -> b
         size += len(part)
         if size > limits.upload:
             raise UsageError(f"the image of the address is larger than {limits.upload:,} bytes")
-        if time.monotonic() > until:
-            raise UsageError(f"the image of the address did not come in {limits.seconds:g} s")
+    _refuse_late(limits, until)
     return b"".join(parts)
 
 
-class _Connection(http.client.HTTPConnection):
-    """To an address that was checked, in the name of its host."""
+def _refuse_late(limits: Limits, until: float) -> None:
+    if time.monotonic() >= until:
+        raise UsageError(f"the image of the address did not come in {limits.seconds:g} s")
 
-    def open(self, address: str, secure: bool) -> None:
+
+class _Connection(http.client.HTTPConnection):
+    """To an address that was checked, in the name of its host, and ended when its time is over:
+    the timeout of a socket is one of silence, and a site may send a header a minute."""
+
+    def open(self, address: str, secure: bool, until: float, ends: ExitStack) -> None:
         self.sock = socket.create_connection((address, self.port), self.timeout)
+        control = self.sock.dup()  # of the same connection, also below TLS
+        timer = threading.Timer(max(until - time.monotonic(), 0.0), _end, (control,))
+        timer.daemon = True
+        timer.start()
+        ends.callback(control.close)
+        ends.callback(timer.cancel)
         if secure:
             context = ssl.create_default_context()
             self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):  # it is over already
+        connection.shutdown(socket.SHUT_RDWR)
