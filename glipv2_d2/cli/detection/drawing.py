@@ -55,11 +55,14 @@ def draw(pixels: np.ndarray, instances: Instances, text: Sequence[Line] = ()) ->
     scores = instances.scores.tolist()
     classes = instances.pred_classes.tolist()
     names = [_label(str(n), c) for n, c in zip(instances.pred_phrases, classes)]
+    colors = [_bright_color(class_id) for class_id in classes]
+    # Not together with the boxes: there a hole is one more polygon, and filled.
+    for mask, color in zip(instances.pred_masks if instances.has("pred_masks") else (), colors):
+        visualizer.draw_binary_mask(mask.numpy().astype(np.uint8), color, area_threshold=0)
     drawn = visualizer.overlay_instances(
         boxes=instances.pred_boxes,
         labels=[f"{name} {score:.0%}" for name, score in zip(names, scores)],
-        masks=instances.pred_masks.numpy() if instances.has("pred_masks") else None,
-        assigned_colors=[_bright_color(class_id) for class_id in classes],
+        assigned_colors=colors,
     )
     picture = drawn.get_image()
     return np.concatenate((picture, _written(text, picture.shape[1]))) if text else picture

@@ -92,6 +92,18 @@ def color(class_id):
     return tuple(round(255 * value) for value in drawing._bright_color(class_id))
 
 
+def test_the_hole_of_a_mask_is_not_painted():
+    pixels = np.full((640, 640, 3), 120, np.uint8)
+    y, x = np.mgrid[:640, :640]
+    distance = np.hypot(y - 300, x - 300)
+    found = Instances((640, 640), pred_boxes=Boxes(torch.tensor([[100.0, 100, 500, 500]])))
+    found.scores, found.pred_classes = torch.tensor([0.5]), torch.tensor([0])
+    found.pred_phrases = PhraseList(["ring"])
+    found.pred_masks = torch.from_numpy((distance < 200) & (distance > 80))[None]
+    picture = draw(pixels, found)
+    assert (picture[300, 300] == 120).all() and not (picture[300, 440] == 120).all()
+
+
 @pytest.mark.parametrize("bottom", [60, 199])
 def test_boxes_in_one_place_have_their_labels_below_each_other(bottom):
     pixels = np.full((200, 640, 3), 120, np.uint8)
