@@ -62,6 +62,9 @@ def test_where_all_classes_are_rare_each_keeps_an_image(records):
     # No class is spared twice before all others are.
     train, val = split_records(records([[i // 3] for i in range(90)]), 0.1)
     assert len(val) == 9 and max(images_of_classes(val).values()) == 1
+    # There is room for two, and nothing to spare.
+    train, val = split_records(records([[0], [0], [1], [2], [3]]), 0.4)
+    assert images_of_classes(val) == {0: 1} and len(images_of_classes(train)) == 4
 
 
 def test_images_without_boxes_are_dealt_out_like_a_class(records):
