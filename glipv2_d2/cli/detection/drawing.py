@@ -58,7 +58,7 @@ def draw(pixels: np.ndarray, instances: Instances, text: Sequence[Line] = ()) ->
     colors = [_bright_color(class_id) for class_id in classes]
     # Not together with the boxes: there a hole is one more polygon, and filled.
     for mask, color in zip(instances.pred_masks if instances.has("pred_masks") else (), colors):
-        visualizer.draw_binary_mask(mask.numpy().astype(np.uint8), color, area_threshold=0)
+        visualizer.draw_binary_mask(mask.numpy(), color, area_threshold=0)
     drawn = visualizer.overlay_instances(
         boxes=instances.pred_boxes,
         labels=[f"{name} {score:.0%}" for name, score in zip(names, scores)],
