@@ -31,6 +31,9 @@ train = dict(
         fp16_compression=False,
         gradient_as_bucket_view=True,
     ),
+    # FSDP2 in place of DDP: each process keeps its part of weights, gradients, optimizer state and
+    # average (docs/scaling.md). Checkpoints are the same whole files.
+    fsdp=False,
     # Iterations between two checkpoints; a run has four at least, and one where a signal stops it.
     # So many of these stay, beside model_final.pth and model_best.pth; None: all.
     checkpointer=dict(period=5000, max_to_keep=5),

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 from ..files import whole_file
+from ..modeling.sharding import is_sharded, sharded_like, whole, whole_tensor
 from ..modeling.text.prompt_embeddings import offsets_in
 from ..modeling.weights import WEIGHTS_REGISTRY
 from .file_kinds import checked_suffix
@@ -91,10 +92,14 @@ class GLIPCheckpointer(DetectionCheckpointer):
         Raises:
             CheckpointError: it cannot be written, for instance because the disk is full.
         """
-        if not self.save_dir or not self.save_to_disk:
+        cut = is_sharded(self.model)
+        if not self.save_dir or not (self.save_to_disk or cut):
             return
         content = {"model": self.model.state_dict()}
         content.update((key, kept.state_dict()) for key, kept in self.checkpointables.items())
+        content = whole(content) if cut else content
+        if not self.save_to_disk:
+            return
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
         try:
@@ -133,6 +138,7 @@ class GLIPCheckpointer(DetectionCheckpointer):
         _notice_other_language(self.model, state)
         # A base does not have the prompt that is tuned, and nobody needs to be warned of that.
         begun = {name: own[name] for name in offsets_in(self.model, own)}
+        state = {n: sharded_like(v, own[n]) if n in own else v for n, v in state.items()}
         checkpoint["model"] = {**begun, **state}
         return super()._load_model(checkpoint)
 
@@ -152,7 +158,7 @@ def _notice_other_language(model: nn.Module, state: dict[str, torch.Tensor]) -> 
 
     A release file of this model must hold it then (see `excused_keys`).
     """
-    own = model.state_dict()
+    own = {name: whole_tensor(value) for name, value in model.state_dict().items()}
     shared = [name for name in excused_keys(model) if name in state]
     if any(not torch.equal(state[name].to(own[name]), own[name]) for name in shared):
         language: Any = model.get_submodule("language_backbone")

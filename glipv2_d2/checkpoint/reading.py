@@ -137,7 +137,11 @@ def _state_dict_in(loaded: Mapping, path: Path, foreign: set[str]) -> dict[str, 
 
 
 def _plain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return dict(zip(plain_names(state), state.values()))
+    plain = dict(zip(plain_names(state), state.values()))
+    for name, value in plain.items():
+        if value.ndim == 0 and name.endswith("log_temperature"):  # of files before FSDP
+            plain[name] = value[None]
+    return plain
 
 
 def _averaged(state: dict, loaded: Mapping, path: Path) -> dict[str, torch.Tensor]:

@@ -23,7 +23,7 @@ from .reader import Reader, RecordIndex, collector_paused, evenly
 from .records import Records, num_classes
 from .report import Record, Report, reported
 from .samplers import MOST_UNUSABLE
-from .shared_records import SharedRecords, share_records
+from .shared_records import SharedRecords, of_all_processes, share_records
 
 Extras = TypeVar("Extras")
 
@@ -129,9 +129,10 @@ def shared_dataset(
 ) -> tuple[SharedRecords, Extras]:
     """`share_records` for a registered data set: what reading leaves in its metadata is shared."""
     metadata = MetadataCatalog.get(name)
+    # Of all processes: the first may have read the set before, alone, as `require_test_images`.
+    known = set.intersection(*map(set, of_all_processes([*metadata.as_dict()])))
 
     def read_with_metadata() -> tuple[Iterable[Record], tuple[Extras, dict[str, Any]]]:
-        known = metadata.as_dict()
         records, extras = read()
         return records, (extras, {k: v for k, v in metadata.as_dict().items() if k not in known})
 

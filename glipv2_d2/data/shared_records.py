@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from array import array
 from collections.abc import Callable, Iterable
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch.distributed as dist
@@ -136,8 +136,7 @@ def share_records(
         DataError, ...: what `make` raises in any process of the job is raised in all of them; an
             error that no user can mend as a `RuntimeError` with its traceback in the others.
     """
-    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if not together or comm._LOCAL_PROCESS_GROUP is None:
+    if not _together() or comm._LOCAL_PROCESS_GROUP is None:
         return _read(make)
     own: tuple[SharedRecords, Extras] | None = None
     told: tuple[_Place, Extras] | Exception | None = None
@@ -162,6 +161,15 @@ def share_records(
             logger.warning("records of another process cannot be shared (%s): read again", error)
     comm.synchronize()  # the first process keeps the file open until then
     return own or _read(make)
+
+
+def of_all_processes(value: Any) -> list[Any]:
+    """The values that the processes of the job have, all of which call it."""
+    return comm.all_gather(value) if _together() else [value]
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 @collector_paused()

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..errors import ConfigError
+from ..modeling.sharding import local_part, sharded_like
 
 __all__ = ["ModelEMA"]
 
@@ -47,8 +48,8 @@ class ModelEMA:
         if self.warmup:
             decay = min(decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        shadow = list(self.shadow.values())
-        current = [p.detach() for p in self._parameters.values()]
+        shadow = [local_part(value) for value in self.shadow.values()]
+        current = [local_part(p.detach()) for p in self._parameters.values()]
         get_ema_multi_avg_fn(decay)(shadow, current, None)
 
     @contextmanager
@@ -92,4 +93,4 @@ class ModelEMA:
             )
         self.updates = int(state["updates"])
         for name, value in state["shadow"].items():
-            self.shadow[name].copy_(value)
+            self.shadow[name].copy_(sharded_like(value, self.shadow[name]))

@@ -11,9 +11,16 @@ from torch import nn
 
 from ..config import named_setting
 from ..errors import ConfigError
+from ..modeling.sharding import sharded_like, whole_tensor
 from .freezing import is_within
 
-__all__ = ["AdamWAndSGD", "GradientClipper", "build_optimizer", "get_glip_optimizer_params"]
+__all__ = [
+    "AdamWAndSGD",
+    "GradientClipper",
+    "build_optimizer",
+    "get_glip_optimizer_params",
+    "sharded_optimizer_state",
+]
 
 _NORM_TYPES = (
     nn.modules.batchnorm._BatchNorm,
@@ -194,6 +201,22 @@ def _uses_sgd(group: Mapping[str, Any]) -> bool:
     return group.get("sgd", False)
 
 
+def sharded_optimizer_state(
+    state: dict[str, Any], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """The whole state of an optimizer as one loads it whose parameters are cut."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def cut(index: int, of_parameter: Mapping[str, Any]) -> dict[str, Any]:
+        own = parameters[index]
+        return {
+            key: sharded_like(value, own) if getattr(value, "shape", None) == own.shape else value
+            for key, value in of_parameter.items()
+        }
+
+    return {**state, "state": {index: cut(index, kept) for index, kept in state["state"].items()}}
+
+
 class GradientClipper:
     """Clips the gradient of the whole model to one norm just before every optimizer step.
 
@@ -224,6 +247,7 @@ class GradientClipper:
         scale = getattr(optimizer, "grad_scale", None)  # of a fused optimizer under a scaler
         scale = 1.0 if scale is None else float(scale)
         norm = nn.utils.clip_grad_norm_(parameters, self.max_norm * scale) / scale
+        norm = whole_tensor(norm)
         self.last_norm = float(norm)
         if self.on_nonfinite is not None and not torch.isfinite(norm):
             self.on_nonfinite(self.last_norm)

@@ -170,6 +170,37 @@ def require_micro_batches(config: DictConfig) -> None:
         )
 
 
+def require_fsdp(config: DictConfig) -> None:
+    """`train.fsdp` is possible here: said before anything is built.
+
+    Raises:
+        ConfigError: one process, another PyTorch, fp16, or a training of prompts alone.
+    """
+    if not config.train.get("fsdp", False):
+        return
+    amp, parts = config.train.amp, config.train.get("trained_parts") or ()
+    reason = ""
+    if comm.get_world_size() < 2:
+        reason = "cuts a model over processes, and there is one: start more (--num-gpus N)"
+    elif not _has_fsdp2():
+        reason = f"needs PyTorch 2.6 or newer, here is {torch.__version__}"
+    elif amp.enabled and amp.get("precision", "bf16") == "fp16":
+        # Its scaler looks for overflows in the gradients of each process by itself.
+        reason = "trains in bf16 or float32: set train.amp.precision=bf16"
+    elif any(part.split(".")[0] == "prompt_embeddings" for part in parts):
+        reason = "is for large parts that are trained, and a tuned prompt has kilobytes"
+    if reason:
+        raise ConfigError(f"train.fsdp=True {reason}; or leave it out (train.fsdp=False)")
+
+
+def _has_fsdp2() -> bool:
+    try:
+        from torch.distributed.fsdp import fully_shard  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def require_free_folder(folder: str, resume: bool) -> None:
     """A run does not begin where another has left checkpoints: its own would replace them.
 

@@ -18,9 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 from ..compat import PRECISIONS
 from ..errors import ConfigError, TrainingDiverged
 from ..modeling.processes import MicroBatches
+from ..modeling.sharding import is_sharded
 from ..seeding import drawn_again
 from ..signals import starting_workers
-from .optim import GradientClipper
+from .optim import GradientClipper, sharded_optimizer_state
 
 __all__ = ["BatchRecorder", "GLIPTrainer", "build_trainer", "train"]
 
@@ -153,9 +154,12 @@ class GLIPTrainer(SimpleTrainer):
 
     def _averaging(self, wanted: bool) -> AbstractContextManager:
         """Whether the gradients of the next backward pass are averaged over the processes."""
-        if wanted or not isinstance(self.model, DistributedDataParallel):
-            return nullcontext()
-        return self.model.no_sync()
+        model: Any = self.model
+        if is_sharded(model):
+            model.set_requires_gradient_sync(wanted)
+        elif not wanted and isinstance(model, DistributedDataParallel):
+            return model.no_sync()
+        return nullcontext()
 
     def _log(self, losses: dict[str, torch.Tensor], trained: list[str], data_time: float) -> None:
         """Write the means over the processes, each of which checks its own losses.
@@ -193,7 +197,8 @@ class GLIPTrainer(SimpleTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore `state_dict`; a run that was in another precision may be resumed."""
-        super().load_state_dict(state_dict)
+        of_optimizer = sharded_optimizer_state(state_dict["optimizer"], self.optimizer)
+        super().load_state_dict({**state_dict, "optimizer": of_optimizer})
         if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 

@@ -25,6 +25,7 @@ from ..config import named_setting
 from ..errors import ConfigError
 from ..modeling import GLIP
 from ..modeling.precision import inference_autocast
+from ..modeling.sharding import gathered, shard
 from ..modeling.shortlist import Shortlist, require_contrast
 from ..modeling.tta import tta_in_proportion
 from ..seeding import seed as draw_anew
@@ -42,6 +43,7 @@ from .setup import (
     make_deterministic,
     require_best_metric,
     require_free_folder,
+    require_fsdp,
     require_masks,
     require_micro_batches,
     setup_logging,
@@ -104,7 +106,7 @@ def do_test(
     averaged = ema.applied() if ema else nullcontext()
     # The average is taken out of the model in any case, so that is outermost.
     stopping = stop.raised() if stop and not stop.patient else nullcontext()
-    with averaged, evaluation_precision(cfg), stopping:
+    with averaged, gathered(model), evaluation_precision(cfg), stopping:
         return evaluate_test_sets(
             cfg.dataloader,
             evaluated,
@@ -195,6 +197,11 @@ def do_train(
         warn_of_random_parts(cfg)
     start_data_at(cfg, start_iter)
     tell_tasks(cfg, model)
+    # Before anything is built of the parameters: all processes get those of the first.
+    if cfg.train.get("fsdp", False):
+        shard(parallel := model)
+    else:
+        parallel = create_ddp_model(model, **cfg.train.ddp)
 
     ema = None
     if cfg.train.ema.enabled:
@@ -205,8 +212,7 @@ def do_train(
     optimizer = build_optimizer(cfg.optimizer)
     with named_setting("dataloader.train"):
         train_loader = instantiate(cfg.dataloader.train)
-    ddp_model = create_ddp_model(model, **cfg.train.ddp)
-    trainer = build_trainer(ddp_model, train_loader, optimizer, cfg.train)
+    trainer = build_trainer(parallel, train_loader, optimizer, cfg.train)
     checkpointer.add_checkpointable("trainer", trainer)
     stop = StopSignals(patient=comm.get_world_size() > 1)
     hooks_of_run = make_hooks(cfg, model, ema, checkpointer, stop, start_iter)
@@ -252,6 +258,7 @@ def begin(args: argparse.Namespace) -> DictConfig:
             require_best_metric(cfg)
         require_masks(cfg)
         require_micro_batches(cfg)
+        require_fsdp(cfg)
         require_trackers(cfg.train.get("writers", ()))
     return cfg
 

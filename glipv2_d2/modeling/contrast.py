@@ -88,7 +88,7 @@ class RegionWordContrast(TaskHead):
         self.weight = weight
         self.region_projection = nn.Linear(channels, embed_channels)
         self.word_projection = nn.Linear(text_channels, embed_channels)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.log_temperature = nn.Parameter(torch.tensor([math.log(temperature)]))
         for projection in (self.region_projection, self.word_projection):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)

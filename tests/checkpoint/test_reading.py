@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import save_file
 
 from glipv2_d2.checkpoint import (
+    load_weights,
     read_checkpoint,
     read_safetensors_metadata,
     weight_names,
 )
 from glipv2_d2.errors import CheckpointError
+from tests.support.tiny_contrast import tiny_contrast_model
 from tests.support.toy_model import NotAWeight, assert_same_weights
 
 
@@ -90,3 +92,15 @@ def test_file_without_weights(tmp_path):
     torch.save([torch.zeros(1)], path)
     with pytest.raises(CheckpointError, match="holds a list"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_temperature_without_dimensions_gets_one(tmp_path, suffix):
+    """As files have it that were written before `train.fsdp`, which cuts no scalars."""
+    model = tiny_contrast_model()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    state["contrast.log_temperature"] = torch.tensor(-3.0)
+    path = tmp_path / f"old{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save({"model": state}, path)
+    load_weights(model, path)
+    assert model.contrast.log_temperature.tolist() == [-3.0]

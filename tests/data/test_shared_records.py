@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from glipv2_d2 import compat
 from glipv2_d2.data import register_coco_dataset
-from glipv2_d2.data.loading import training_records
+from glipv2_d2.data.loading import load_records, training_records
 from glipv2_d2.data.report import Report
 from glipv2_d2.data.shared_records import SharedRecords, share_records
 from glipv2_d2.errors import DataError
@@ -84,6 +84,8 @@ def two_process_main(folder, coco_json):
         except Exception as raised:
             seen[kind] = [type(raised).__name__, str(raised)]
     register_coco_dataset("shared_coco", str(coco_json), str(coco_json.parent / "images"))
+    if comm.get_rank() == 0:  # as the check of the test sets does
+        load_records("shared_coco")
     seen["stored"] = len(training_records("shared_coco", Report()))
     seen["classes"] = MetadataCatalog.get("shared_coco").thing_classes
     (folder / f"{comm.get_rank()}.json").write_text(json.dumps(seen))

@@ -16,6 +16,7 @@ from glipv2_d2.language import Prompt
 from glipv2_d2.modeling.heads import MaskedLanguageHead
 from glipv2_d2.modeling.heads.mlm import maskable_words
 from glipv2_d2.modeling.processes import mean_over_processes
+from glipv2_d2.modeling.sharding import shard, whole_tensor
 from glipv2_d2.seeding import seed
 from tests.support.tiny import lively, tiny_config, tiny_masks_input, tiny_tasks_config
 
@@ -69,12 +70,13 @@ def step(kind, inputs, micro_batches=1, wrap=lambda model: model):
     torch.manual_seed(0)
     model = lively(instantiate(CONFIGS[kind]())).double()
     model.train()
+    wrapped = wrap(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    trainer = GLIPTrainer(wrap(model), [inputs], optimizer, micro_batches=micro_batches)
+    trainer = GLIPTrainer(wrapped, [inputs], optimizer, micro_batches=micro_batches)
     with EventStorage(0) as trainer.storage:
         trainer.run_step()
         logged = {name: value for name, (value, _) in trainer.storage.latest().items()}
-    return logged, {name: p.grad for name, p in model.named_parameters()}
+    return logged, {name: whole_tensor(p.grad) for name, p in model.named_parameters()}
 
 
 def check(found, expected):
@@ -99,16 +101,24 @@ def test_micro_batches_equal_the_whole_batch(kind):
 def _worker(folder):
     """One of two processes; each has half of the batch, in two micro-batches."""
     half = batch(tasks=True)[comm.get_rank() * 4 :][:4]
-    torch.save(step("GLIPv2", half, 2, compat.create_ddp_model), folder / f"{comm.get_rank()}.pth")
+    for name, wrap in (("ddp", compat.create_ddp_model), ("fsdp", sharded)):
+        torch.save(step("GLIPv2", half, 2, wrap), folder / f"{name}{comm.get_rank()}.pth")
+
+
+def sharded(model):
+    shard(model)
+    return model
 
 
 @pytest.mark.slow
 def test_micro_batches_of_two_processes_equal_the_whole_batch(tmp_path, quick_processes):
     """The halves are padded to one size, or even two processes would not equal one."""
     compat.launch(_worker, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
-    (losses, gradients), (_, others) = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
-    check((losses, gradients), step("GLIPv2", batch(tasks=True)))
-    assert all(torch.equal(others[name], gradient) for name, gradient in gradients.items())
+    whole = step("GLIPv2", batch(tasks=True))
+    for name in ("ddp", "fsdp"):
+        first, second = (torch.load(tmp_path / f"{name}{rank}.pth") for rank in (0, 1))
+        check(first, whole)
+        assert all(torch.equal(second[1][key], gradient) for key, gradient in first[1].items())
 
 
 def test_a_batch_without_any_box():

@@ -11,8 +11,15 @@ from torch import nn
 from glip_commands.train import parse
 from glipv2_d2.checkpoint import freeze_vocabulary
 from glipv2_d2.config import get_config
+from glipv2_d2.engine import setup
 from glipv2_d2.engine.evaluate import add_test_set
-from glipv2_d2.engine.setup import load_config, require_best_metric, require_masks, tell_tasks
+from glipv2_d2.engine.setup import (
+    load_config,
+    require_best_metric,
+    require_fsdp,
+    require_masks,
+    tell_tasks,
+)
 from glipv2_d2.errors import ConfigError
 from glipv2_d2.language.frozen_tokenizer import FrozenTokenizer
 from tests.support.tiny import tiny_model, tiny_tasks_config
@@ -123,3 +130,22 @@ def test_the_data_loaders_ask_for_the_fixed_vocabulary_of_the_weights(tmp_path):
         assert isinstance(tokenizer, FrozenTokenizer) and tokenizer.names == ["red star", "ring"]
     assert config.model.vocabulary == ["red star", "ring"]
     assert config.model.language_backbone.frozen  # as in the config
+
+
+@pytest.mark.parametrize(
+    ("options", "processes", "message"),
+    [
+        ({}, 1, "cuts a model over processes, and there is one: start more"),
+        ({"amp": {"enabled": True, "precision": "fp16"}}, 2, "trains in bf16 or float32"),
+        ({"trained_parts": ["prompt_embeddings"]}, 2, "a tuned prompt has kilobytes"),
+    ],
+)
+def test_what_cannot_be_cut_over_processes_is_refused(monkeypatch, options, processes, message):
+    config = get_config("demo/scenes.py")
+    config.train.fsdp = True
+    config.train.update(options)
+    monkeypatch.setattr(setup.comm, "get_world_size", lambda: processes)
+    with pytest.raises(ConfigError, match=f"train.fsdp=True .*{message}"):
+        require_fsdp(config)
+    config.train.fsdp = False
+    require_fsdp(config)

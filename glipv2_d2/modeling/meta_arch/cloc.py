@@ -124,7 +124,7 @@ class CLOC(nn.Module):
         self.conflict_threshold = conflict_threshold
         self.min_log_temperature = math.log(min_temperature)
         self.region_batch_size = region_batch_size
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.log_temperature = nn.Parameter(torch.tensor([math.log(temperature)]))
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         self.text_cache = TextFeatureCache(language_backbone, capacity=TEXTS_KEPT)
