@@ -6,20 +6,21 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import DataError, UsageError
 from ..report import Record, RecordError, Report
-from .coco_like import load_json
+from .coco_like import load_coco_style_json, load_json
 from .cvat import cvat_splits, read_cvat
 from .label_studio import read_label_studio
-from .labeled_images import ImageFolder, LabeledImages, load_labeled_images
+from .labeled_images import MISSING, ImageFolder, LabeledImages, load_labeled_images
 from .labelme import read_labelme
 from .odvg import load_odvg
 from .pascal_voc import parse_xml, read_voc
-from .register import register_coco_dataset, register_reader
+from .register import register_reader
 from .yolo import NAME_LISTS, SPLITS, read_yolo, splits_of_yaml, yaml_of
 
 # Formats whose readers are called as `load_labeled_images` says.
@@ -89,15 +90,45 @@ def register_detection_dataset(
     if classes is not None:
         options["classes"] = list(classes)
     root = _image_root(found) if image_root is None else os.fspath(image_root)
-    if found.format == "coco":
-        register_coco_dataset(name, found.path, root, reader_options=options, **metadata)
-        return
-    if found.split is not None:
+    if found.split is not None and found.format != "coco":
         options["split"] = found.split
-    fields = {"evaluator_type": "coco", "format": found.format, **metadata}
-    read = _READERS.get(found.format)
-    load = _load_odvg_boxes if read is None else partial(load_labeled_images, read)
-    register_reader(name, load, found.path, root, options, fields)
+    fields = {"evaluator_type": "coco", **metadata}
+    if found.format != "coco":
+        fields = {"format": found.format, **fields}
+    register_reader(name, _reader(found.format), found.path, root, options, fields)
+
+
+def _reader(format: str) -> Callable[..., list[Record]]:
+    if format == "coco":
+        return _load_coco
+    return partial(load_labeled_images, _READERS[format]) if format != "odvg" else _load_odvg_boxes
+
+
+def _load_coco(
+    path: str, image_root: str, dataset_name: str, *, report: Report, **options: Any
+) -> list[Record]:
+    records = load_coco_style_json(path, image_root, dataset_name, report=report, **options)
+    return _with_images_found(records, path, image_root, report)
+
+
+def _with_images_found(
+    records: list[Record], source: str, image_root: str, report: Report
+) -> list[Record]:
+    """The records with images that are not where their names say, but below the folder: names are
+    often paths of another computer. One that is nowhere is told by whoever looks for the files."""
+    folder, kept = ImageFolder(image_root), []
+    for record in records:
+        if not os.path.isfile(path := record["file_name"]):
+            name = path.removeprefix(os.path.join(image_root, ""))
+            where = f"{source}: image {record.get('image_id')!r}"
+            try:
+                record = {**record, "file_name": folder.find([name], where)}
+            except RecordError as error:
+                if error.kind != MISSING:
+                    report.unusable(error)
+                    continue
+        kept.append(record)
+    return kept
 
 
 def _load_odvg_boxes(
@@ -117,7 +148,7 @@ def _load_odvg_boxes(
             f"{path} has captions ('grounding' lines): register_grounding_dataset(..., "
             "format='odvg') registers it"
         )
-    return records
+    return _with_images_found(records, path, image_root, report)
 
 
 def detect_format(path: str | os.PathLike) -> str:
@@ -317,6 +348,9 @@ def _root_of_names(path: str, folder: str, key: str) -> str:
     for root in near:
         if os.path.isfile(os.path.join(root, text)):
             return os.path.normpath(root)
+    with suppress(RecordError):  # named as on another computer
+        ImageFolder(folder).find([text], path)
+        return folder
     raise DataError(
         f"{path}: its first image, {text!r}, is neither in {folder} nor in the folders near it: "
         "name the folder of the images, image_root (--images)"

@@ -271,6 +271,9 @@ def image_size(path: str, where: str) -> tuple[int, int]:
         raise RecordError("unreadable image", where, str(error)) from None
 
 
+MISSING = "missing image file"
+
+
 class ImageFolder:
     """The images below a folder, by the names that annotations give them.
 
@@ -349,4 +352,4 @@ class ImageFolder:
             what = f"{names[0]!r} may be {several[0]!r} or {several[1]!r}"
             raise RecordError("several images of one name", where, f"{what}: name the folder too")
         what = f"there is no image {names[0]!r} below {self.root!r}"
-        raise RecordError("missing image file", where, what)
+        raise RecordError(MISSING, where, what)

@@ -138,6 +138,35 @@ def test_images_that_are_not_beside_the_annotations(tmp_path):
     assert boxes_of("far") == EXPECTED
 
 
+@pytest.mark.parametrize("write", [coco, odvg])
+@pytest.mark.parametrize("elsewhere", ["/content/drive/data/", "C:\\data\\", "images/train/"])
+def test_images_are_found_by_the_end_of_a_name_from_another_computer(write, elsewhere, tmp_path):
+    path = write(tmp_path)
+    text = path.read_text()
+    for name in IMAGES:
+        text = text.replace(json.dumps(name), json.dumps(elsewhere + name))
+    path.write_text(text)
+    (folder,) = {file.parent for file in tmp_path.rglob("a.png")}
+    register_detection_dataset("from_elsewhere", path, folder)
+    assert boxes_of("from_elsewhere") == EXPECTED
+    (folder / "b.png").unlink()
+    with pytest.raises(DataError, match="missing image file|does not exist"):
+        load_records("from_elsewhere", invalid="raise", check_files=True)
+
+
+def test_images_of_one_name_are_not_guessed(tmp_path):
+    path = coco(tmp_path)
+    path.write_text(path.read_text().replace('"a.png"', '"/content/a.png"'))
+    (folder,) = {file.parent for file in tmp_path.rglob("a.png")}
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        (folder / name / "a.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / "a.png").unlink()
+    register_detection_dataset("twice", path, folder)
+    with pytest.raises(DataError, match="'/content/a.png' may be '.*one/a.png' or '.*two/a.png'"):
+        load_records("twice", invalid="raise")
+
+
 @EXPORTS
 def test_other_class_names(kind, write, tmp_path, caplog):
     classes = ["nut"] if kind in NAMED else NAMES if kind == "odvg" else ["screw", "washer"]
