@@ -41,14 +41,17 @@ def shard(model: nn.Module) -> None:
     Args:
         model: on its device; the weights are those of the first process, as with DDP.
     """
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    # Named: a machine with GPUs would be given one of them for a training on its CPU.
+    mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
     for value in (*model.parameters(), *model.buffers()):
         dist.broadcast(value.detach(), 0)
     for module in model.modules():
         if isinstance(module, _BLOCKS):
-            fully_shard(module, reshard_after_forward=True)
-    fully_shard(model, reshard_after_forward=False)
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    fully_shard(model, mesh=mesh, reshard_after_forward=False)
 
 
 def is_sharded(model: nn.Module) -> bool:
