@@ -51,7 +51,10 @@ def shard(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _BLOCKS):
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
-    fully_shard(model, mesh=mesh, reshard_after_forward=False)
+    root: Any = fully_shard(model, mesh=mesh, reshard_after_forward=False)
+    # Else the first module that runs takes itself for the root. In an evaluation that a resumed run
+    # begins with, that is a block, where `inference` is called in place of the model.
+    root._get_fsdp_state()._lazy_init()
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -6,12 +6,13 @@ from functools import partial
 import pytest
 import torch
 from detectron2.utils import comm
+from timm.models.vision_transformer import Block
 
 from glip_commands.train import parse
 from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.compat import launch
 from glipv2_d2.engine import trainer
-from glipv2_d2.modeling.sharding import gathered, local_part
+from glipv2_d2.modeling.sharding import gathered, local_part, shard
 from tests.support import recording_run
 from tests.support.tiny_data import CONFIG, losses
 
@@ -101,6 +102,43 @@ def test_a_run_is_the_same_and_goes_on_from_either_kind(tiny_data, tmp_path, qui
     for rank in (0, 1):
         for share in json.loads((tmp_path / f"shares_{rank}.json").read_text()):
             assert share == pytest.approx({"blocks": 0.5, "rest": 0.5}, abs=0.1)
+
+
+class Blocks(torch.nn.Module):
+    """An image encoder of one block, which an evaluation need not call by the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = Block(dim=8, num_heads=2)
+        self.last = torch.nn.Linear(8, 1)
+
+    def inference(self, x):
+        return self.last(self.block(x))
+
+    def forward(self, x):
+        return self.inference(x).sum()
+
+
+def evaluated_first(folder):
+    """One of two processes: test-time augmentation, or LVIS's masks, before any step."""
+    torch.manual_seed(comm.get_rank())
+    model = Blocks()
+    shard(model)
+    x = torch.ones(1, 3, 8)
+    with torch.no_grad(), gathered(model):
+        found = model.inference(x).sum()
+    loss = model(x)
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    torch.save((found, loss.detach()), folder / f"{comm.get_rank()}.pth")
+
+
+@pytest.mark.slow
+def test_a_resumed_run_may_begin_with_an_evaluation(tmp_path, quick_processes):
+    launch(evaluated_first, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
+    first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
+    for found in (*first, *second):  # the weights of the first process
+        torch.testing.assert_close(found, first[0])
 
 
 def test_a_model_that_is_not_cut_is_left_as_it_is():
