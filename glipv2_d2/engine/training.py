@@ -25,6 +25,7 @@ from ..config import named_setting
 from ..errors import ConfigError
 from ..modeling import GLIP
 from ..modeling.precision import inference_autocast
+from ..modeling.processes import share_buffers
 from ..modeling.sharding import gathered, shard
 from ..modeling.shortlist import Shortlist, require_contrast
 from ..modeling.tta import tta_in_proportion
@@ -103,6 +104,7 @@ def do_test(
                 f"{type(model).__name__}: set inference.tta=False"
             )
         evaluated = tta_in_proportion(model, cfg.inference.min_size, cfg.inference.max_size)
+    share_buffers(model)  # what is saved is evaluated: the first process's
     averaged = ema.applied() if ema else nullcontext()
     # The average is taken out of the model in any case, so that is outermost.
     stopping = stop.raised() if stop and not stop.patient else nullcontext()

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from detectron2.utils import comm
+from torch import nn
 from torch.autograd.function import once_differentiable
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "join_rows",
     "mean_over_processes",
     "of_micro_batches",
+    "share_buffers",
     "whole_batch",
 ]
 
@@ -131,6 +133,16 @@ def mean_over_processes(value: torch.Tensor, least: float = 0.0) -> torch.Tensor
     if world > 1:
         dist.all_reduce(total)
     return (total / world).clamp(min=least) / len(parts)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the buffers of the first, in place; all of them call it together.
+
+    Those of BatchNorm follow the images that a process has seen.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather_rows(rows: torch.Tensor) -> list[torch.Tensor]:

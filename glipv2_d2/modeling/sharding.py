@@ -11,6 +11,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from .backbone.swin import SwinBlock
+from .processes import share_buffers
 
 __all__ = [
     "gathered",
@@ -46,8 +47,9 @@ def shard(model: nn.Module) -> None:
 
     # Named: a machine with GPUs would be given one of them for a training on its CPU.
     mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
-    for value in (*model.parameters(), *model.buffers()):
-        dist.broadcast(value.detach(), 0)
+    for parameter in model.parameters():
+        dist.broadcast(parameter.detach(), 0)
+    share_buffers(model)
     for module in model.modules():
         if isinstance(module, _BLOCKS):
             fully_shard(module, mesh=mesh, reshard_after_forward=True)

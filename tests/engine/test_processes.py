@@ -8,11 +8,16 @@ import sys
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from omegaconf import OmegaConf
 
 from glip_commands.main import main
 from glip_commands.train import parse
 from glipv2_d2.checkpoint import read_checkpoint
-from glipv2_d2.compat import launch
+from glipv2_d2.compat import create_ddp_model, launch
+from glipv2_d2.engine import training
 from tests.support import ROOT, recording_run
 from tests.support.tiny_data import CONFIG, losses, write_tiny_data
 
@@ -59,8 +64,6 @@ def test_what_is_wrong_is_one_line_with_several_processes_too(
     tiny_data, tmp_path, monkeypatch, capfd
 ):
     """Also where the data workers of both raise it."""
-    from glipv2_d2.engine import training
-
     options = ["model.language_backbone.max_tokens=3", "dataloader.train.num_workers=1"]
     message = r"the prompt '.*'.* with 3 phrases has 10 tokens, the limit is 3: .*"
 
@@ -76,8 +79,6 @@ def test_what_is_wrong_is_one_line_with_several_processes_too(
 @pytest.mark.slow
 def test_test_images_are_looked_at_by_one_of_several_processes(tmp_path, monkeypatch, capfd):
     """And all fail alike."""
-    from glipv2_d2.engine import training
-
     write_tiny_data(tmp_path)
     (tmp_path / "003.png").unlink()
     monkeypatch.setenv("TINY_DATA", str(tmp_path))  # of the processes
@@ -88,6 +89,43 @@ def test_test_images_are_looked_at_by_one_of_several_processes(tmp_path, monkeyp
     printed = capfd.readouterr().err
     assert "error: 1 of 10 test images cannot be evaluated:\n" in printed
     assert "003.png" in printed and "Traceback" not in printed
+
+
+class Outputs(DatasetEvaluator):
+    """What the model gave in each process."""
+
+    def process(self, inputs, outputs):
+        self.given = outputs.item()
+
+    def evaluate(self):
+        given = comm.gather(self.given)
+        return {"outputs": dict(zip(("first", "second"), given))} if given else {}
+
+
+def batches():
+    return [torch.ones(1, 1)]
+
+
+def evaluated_while_training(folder):
+    """One of two processes, whose BatchNorm sees other images than the other's."""
+    model = torch.nn.BatchNorm1d(1)
+    parallel = create_ddp_model(model, broadcast_buffers=False)
+    parallel(torch.randn(8, 1) + 10 * comm.get_rank())
+    data = {"test": L(batches)(), "evaluator": L(Outputs)()}
+    config = {"train": {"device": "cpu", "output_dir": str(folder)}, "dataloader": data}
+    training.do_test(OmegaConf.create(config, flags={"allow_objects": True}), model)
+    if comm.is_main_process():
+        torch.save(model.state_dict(), folder / "saved.pth")
+
+
+def test_what_two_processes_evaluate_is_what_is_saved(tmp_path, quick_processes):
+    """The statistics of BatchNorm, too, which each process has its own of."""
+    launch(evaluated_while_training, 0, num_processes=2, dist_url="auto", args=(tmp_path,))
+    found = json.loads((tmp_path / "last_results.json").read_text())["outputs"]
+    saved = torch.nn.BatchNorm1d(1).eval()
+    saved.load_state_dict(torch.load(tmp_path / "saved.pth"))
+    expected = saved(torch.ones(1, 1)).item()
+    assert found == pytest.approx({"first": expected, "second": expected})
 
 
 @pytest.mark.parametrize(
