@@ -18,7 +18,13 @@ from ..files import whole_file
 from ..signals import StopSignals
 from .hooks import Writer
 from .patience import TrainingEnded
-from .setup import load_config, require_masks, require_micro_batches, setup_logging
+from .setup import (
+    load_config,
+    require_fsdp,
+    require_masks,
+    require_micro_batches,
+    setup_logging,
+)
 from .training import do_train
 
 __all__ = ["RangeTest", "main", "suggested_rate"]
@@ -167,6 +173,7 @@ def main(args: argparse.Namespace) -> None:
     setup_logging(cfg.train.output_dir)
     require_masks(cfg)
     require_micro_batches(cfg)
+    require_fsdp(cfg)
 
     def build_hooks(*arguments: Any) -> list[HookBase | None]:
         *_, test.stop, _ = arguments

@@ -102,3 +102,11 @@ def test_too_few_iterations_are_refused(tiny_data, tmp_path, capsys):
     command = ["lr-find", "--config-file", str(CONFIG), "--num-gpus", "0", "--iterations", "3"]
     assert main([*command, f"train.output_dir={tmp_path}/run"]) == 2
     assert capsys.readouterr().err == "error: --iterations must be at least 10, got 3\n"
+
+
+def test_fsdp_with_one_process_is_refused_as_in_a_training(tiny_data, tmp_path, capsys):
+    command = ["lr-find", "--config-file", str(CONFIG), "--num-gpus", "0", "train.fsdp=True"]
+    assert main([*command, f"train.output_dir={tmp_path}/run"]) == 2
+    assert "error: train.fsdp=True cuts a model over processes, and there is" in (
+        capsys.readouterr().err
+    )
