@@ -17,7 +17,7 @@ import numpy as np
 import torch.distributed as dist
 from detectron2.utils import comm
 
-from ..errors import DataError, user_message
+from ..errors import DataError, UserError, user_message
 from .reader import LazySequence, collector_paused
 from .report import Record
 
@@ -166,6 +166,27 @@ def share_records(
 def of_all_processes(value: Any) -> list[Any]:
     """The values that the processes of the job have, all of which call it."""
     return comm.all_gather(value) if _together() else [value]
+
+
+def agreed(work: Callable[[], Extras]) -> list[Extras]:
+    """What `work` gives in each process of the job, all of which call it; or all fail alike.
+
+    Alone, a process that fails would leave those of other machines waiting, and without its reason.
+
+    Raises:
+        UserError: what `work` raises in the first process in which it does.
+    """
+    outcome: tuple[Extras | None, UserError | None]
+    try:
+        outcome = work(), None
+    except UserError as error:
+        outcome = None, error
+    values: list[Any] = []
+    for value, failure in of_all_processes(outcome):
+        if failure is not None:
+            raise failure
+        values.append(value)
+    return values
 
 
 def _together() -> bool:

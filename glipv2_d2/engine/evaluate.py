@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 
 from ..config import named_setting
+from ..data.shared_records import agreed
 from ..errors import ConfigError, DataError
 from ..evaluation import RegionEvaluator, build_evaluator
 from ..evaluation.tables import Table, metric_tables, write_results
@@ -175,14 +176,18 @@ def require_test_data(dataloader: DictConfig) -> None:
             evaluated, see `require_test_images`.
     """
     loaders = {name: loader for name, (loader, _) in pair_test_sets(dataloader).items()}
-    missing = missing_files(name for node in loaders.values() for name in dataset_names(node))
+    agreed(lambda: _require_files(loaders.values()))  # machines may have other disks
+    require_test_images(loaders)
+
+
+def _require_files(loaders: Collection[DictConfig]) -> None:
+    missing = missing_files(name for node in loaders for name in dataset_names(node))
     if missing:
         listed = "".join(f"\n  {name}: there is no {path}" for name, path in missing.items())
         raise DataError(
             f"{len(missing)} of {len(loaders)} test sets are not on the disk below "
             f"{os.getenv('DETECTRON2_DATASETS', 'datasets')} (DETECTRON2_DATASETS):{listed}"
         )
-    require_test_images(loaders)
 
 
 def evaluate_test_sets(

@@ -15,7 +15,8 @@ from ..data import build_grounding_test_loader
 from ..data.build import prepare
 from ..data.images import record_image_problem
 from ..data.loading import load_records, read_dataset
-from ..errors import DataError, UserError
+from ..data.shared_records import agreed
+from ..errors import DataError
 
 __all__ = ["HeaderCheck", "dataset_names", "check_headers", "require_test_images"]
 
@@ -64,16 +65,7 @@ def require_test_images(loaders: Mapping[str, Mapping]) -> None:
     Raises:
         DataError: records or images cannot be evaluated; it counts them and names the first.
     """
-    error = None
-    if comm.get_local_rank() == 0:
-        try:
-            _require(loaders)
-        except UserError as found:
-            error = found
-    # Alone, a process that fails would leave the others of several machines waiting.
-    errors = comm.all_gather(error)
-    if first := next((e for e in errors if e is not None), None):
-        raise first
+    agreed(lambda: _require(loaders) if comm.get_local_rank() == 0 else None)
 
 
 def _require(loaders: Mapping[str, Mapping]) -> None:

@@ -21,6 +21,7 @@ from ..checkpoint import (
 )
 from ..config import apply_overrides, get_config, resolve_config, target_of
 from ..data import GroundingDatasetMapper
+from ..data.shared_records import agreed
 from ..errors import ConfigError, user_message
 from ..language.prompt import TASKS
 from ..modeling import GLIP
@@ -217,21 +218,24 @@ def require_free_folder(folder: str, resume: bool) -> None:
 
 def find_resumed(config: DictConfig) -> FoundCheckpoint | None:
     """What `--resume` goes on from; that there is nothing, or nothing to do, is said."""
+    # By the main process, whose disk has it; on a shared one all see the same.
+    return agreed(lambda: _find_resumed(config) if comm.is_main_process() else None)[0]
+
+
+def _find_resumed(config: DictConfig) -> FoundCheckpoint | None:
     folder, max_iter = config.train.output_dir, config.train.max_iter
-    found = None
-    if comm.is_main_process():  # whose disk has it; on a shared one all see the same
-        found = find_checkpoint(folder)
-        if found is None:
-            logger.warning(
-                "--resume: '%s' holds no checkpoint, so that the training starts at iteration 0.",
-                folder,
-            )
-        elif found.iteration + 1 >= max_iter:
-            logger.warning(
-                "Nothing is left to train: '%s' was saved after iteration %d, and train.max_iter "
-                "is %d. To go on, raise train.max_iter.", found.path, found.iteration, max_iter,
-            )  # fmt: skip
-    return comm.all_gather(found)[0]
+    found = find_checkpoint(folder)
+    if found is None:
+        logger.warning(
+            "--resume: '%s' holds no checkpoint, so that the training starts at iteration 0.",
+            folder,
+        )
+    elif found.iteration + 1 >= max_iter:
+        logger.warning(
+            "Nothing is left to train: '%s' was saved after iteration %d, and train.max_iter "
+            "is %d. To go on, raise train.max_iter.", found.path, found.iteration, max_iter,
+        )  # fmt: skip
+    return found
 
 
 def make_deterministic() -> None:

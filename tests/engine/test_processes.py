@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
 from detectron2.config import LazyCall as L
+from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from omegaconf import OmegaConf
@@ -18,6 +20,9 @@ from glip_commands.train import parse
 from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.compat import create_ddp_model, launch
 from glipv2_d2.engine import training
+from glipv2_d2.engine.evaluate import require_test_data
+from glipv2_d2.engine.setup import find_resumed
+from glipv2_d2.errors import UserError
 from tests.support import ROOT, recording_run
 from tests.support.tiny_data import CONFIG, losses, write_tiny_data
 
@@ -102,7 +107,36 @@ class Outputs(DatasetEvaluator):
         return {"outputs": dict(zip(("first", "second"), given))} if given else {}
 
 
-def batches():
+def failing(folder):
+    """One of two processes, of which the second has no data, as on another machine."""
+    (folder / "model_0000001.pth").write_bytes(b"half a file")
+    config = {"output_dir": str(folder), "max_iter": 3}
+    register_coco_instances("of_test", {}, str(folder / f"{comm.get_rank()}.json"), str(folder))
+    sets = {"test": L(batches)(dataset="of_test"), "evaluator": L(Outputs)()}
+    told = []
+    for work in (
+        lambda: find_resumed(OmegaConf.create({"train": config})),
+        lambda: require_test_data(OmegaConf.create(sets, flags={"allow_objects": True})),
+    ):
+        try:
+            work()
+        except UserError as error:
+            told.append([type(error).__name__, str(error)])
+    (folder / f"{comm.get_rank()}.told").write_text(json.dumps(told))
+
+
+def test_what_one_process_cannot_find_ends_both_alike(tmp_path, quick_processes):
+    (tmp_path / "0.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    patience = timedelta(seconds=30)  # the other one would wait for so long
+    launch(failing, 0, num_processes=2, dist_url="auto", args=(tmp_path,), timeout=patience)
+    first, second = (json.loads((tmp_path / f"{rank}.told").read_text()) for rank in (0, 1))
+    assert first == second
+    (kind, _), (other, missing) = first
+    assert (kind, other) == ("CheckpointError", "DataError")
+    assert f"of_test: there is no {tmp_path}/1.json" in missing
+
+
+def batches(dataset=None):
     return [torch.ones(1, 1)]
 
 
