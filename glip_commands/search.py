@@ -17,7 +17,7 @@ from glip_commands.command import PackageCommand, run
     "--rerank", type=click.IntRange(min=0), metavar="N",
     help="images that the whole model looks at (default: 20 for a text of several phrases, else 0)",
 )  # fmt: skip
-@click.option("--sheet", default="", metavar="FILE", help="write a picture of the results")
+@click.option("--sheet", default="", metavar="FILE", help="write a picture of the results, a PNG")
 @click.option("--json", is_flag=True, help="print json instead of a table")
 @click.option("--device", default="auto", help='"auto", "cpu", "cuda", ...')
 def search(**options: Any) -> int:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ..engine.region_search import RegionSearch
 from ..errors import UsageError
@@ -12,6 +16,8 @@ from ..files import whole_file
 from ..search.sheet import contact_sheet
 from ..search.store import Match, RegionStore
 from .detection.command import typed
+
+_MAKER = "glipv2_d2 search"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     if args.box and args.rerank:
         raise UsageError("--rerank is for a text: an example box has no words to look for")
     box = _read_box(args.box) if args.box else None
+    if args.sheet:
+        _refuse_foreign(args.sheet)
     with RegionStore(args.index) as store:
         search = RegionSearch.of(store, device=args.device)
         if box is None:
@@ -35,8 +43,28 @@ def run(args: argparse.Namespace) -> int:
         _print_table(matches)
     if args.sheet and matches:
         with whole_file(args.sheet) as file:
-            contact_sheet(matches).save(file, "PNG")
+            made_by = PngInfo()
+            made_by.add_text("Comment", _MAKER)
+            contact_sheet(matches).save(file, "PNG", pnginfo=made_by)
     return 0
+
+
+def _refuse_foreign(sheet: str) -> None:
+    """An earlier sheet is replaced, and nothing else: one's own photos have such names, too."""
+    if not sheet.lower().endswith(".png"):
+        raise UsageError(f"--sheet is a PNG file, whose name ends in .png, got '{sheet}'")
+    if not os.path.exists(sheet):
+        return
+    try:
+        with Image.open(sheet) as picture:
+            is_sheet = picture.info.get("Comment") == _MAKER
+    except Exception:  # a folder, or of a hundred decoders
+        is_sheet = False
+    if not is_sheet:
+        raise UsageError(
+            f"'{sheet}' is no sheet of an earlier search, and would be lost: give another --sheet, "
+            "or move it away"
+        )
 
 
 def _read_box(text: str) -> list[float]:

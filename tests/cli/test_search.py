@@ -47,6 +47,19 @@ def test_a_text(search, tmp_path):
     assert Image.open(tmp_path / "sheet.png").size == (5 * 248 + 8, 2 * 268 + 8)
 
 
+def test_a_sheet_replaces_no_other_file(search, searched, tmp_path):
+    sheet, photo = tmp_path / "sheet.png", searched / "3.png"
+    before = photo.read_bytes()
+    assert [search("red kite", "--sheet", sheet)[0] for _ in range(2)] == [0, 0]
+    for name, message in (
+        (photo, "is no sheet of an earlier search, and would be lost"),
+        (tmp_path / "sheet.jpg", "is a PNG file"),
+    ):
+        status, table, error = search("red kite", "--sheet", name)
+        assert (status, table) == (2, "") and message in error
+    assert photo.read_bytes() == before and not (tmp_path / "sheet.jpg").exists()
+
+
 def test_a_box_of_an_image(search, searched):
     """A box of the grid: the best is itself."""
     asked = ["--image", searched / "3.png", "--box", "16,12,32,24", "--json"]
