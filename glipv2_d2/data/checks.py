@@ -281,7 +281,31 @@ def _rle_problem(rle: Any, height: int, width: int) -> str | None:
             return f"the counts do not add up to the {height * width} pixels of its image"
     elif not isinstance(counts, (str, bytes)) or not counts:
         return f"the counts are {counts!r:.40}"
+    elif sum(run_lengths(counts)) != height * width:
+        return f"the counts {counts!r:.40} are no code of the {height * width} pixels of its image"
     return None
+
+
+def run_lengths(counts: str | bytes) -> list[int]:
+    """The run lengths of COCO's compressed code; [] where it is none.
+
+    pycocotools stops at a damaged code, draws it somehow, or writes beyond its memory.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for code in counts if isinstance(counts, bytes) else map(ord, counts):
+        bits = code - 48
+        if not 0 <= bits < 64 or shift > 30:
+            return []
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    return [] if shift or min(lengths, default=0) < 0 else lengths
 
 
 def _check_spans(annotation: Record, caption: str) -> None:

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from ..data.checks import run_lengths
 from ..errors import UsageError
 from ..interop import FORMATS, DetectedImage, Detection, Labels
 from .schemas import AskedLabels, Mask
@@ -45,26 +46,5 @@ def zipped(asked: AskedLabels) -> bytes:
 
 def _check_mask(mask: Mask, height: int, width: int) -> None:
     """Refuse what pycocotools cannot decode: it would write beyond its memory."""
-    lengths = run_lengths(mask.counts)
-    whole = min(lengths, default=-1) >= 0 and sum(lengths) == height * width
-    if mask.size != [height, width] or not whole:
+    if mask.size != [height, width] or sum(run_lengths(mask.counts)) != height * width:
         raise UsageError(f"a mask is no run-length code of {height} x {width} pixels")
-
-
-def run_lengths(counts: str) -> list[int]:
-    """The run lengths of COCO's compressed code; [] where it is none."""
-    lengths: list[int] = []
-    value = shift = 0
-    for char in counts:
-        bits = ord(char) - 48
-        if not 0 <= bits < 64 or shift > 30:
-            return []
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-        value = shift = 0
-    return lengths if not shift else []

@@ -1,12 +1,15 @@
 import logging
 
+import numpy as np
 import pytest
 from detectron2.structures import BoxMode
+from pycocotools import mask as coco_mask
 
-from glipv2_d2.data.checks import check_records
+from glipv2_d2.data.checks import check_records, run_lengths
 from glipv2_d2.errors import DataError
 
 NAN = float("nan")
+RANDOM = np.random.default_rng(0)
 
 
 def detection(bbox, category=0, mode=BoxMode.XYWH_ABS, **fields):
@@ -198,11 +201,30 @@ def test_missing_files_are_found_if_asked(tmp_path):
         ({"size": [60, 80], "counts": [4000]}, "do not add up to the 4800 pixels"),
         ({"size": [60, 80], "counts": [5000, -200]}, "do not add up"),
         ({"size": [60, 80], "counts": None}, "the counts are None"),
+        ({"size": [60, 80], "counts": "A"}, "the counts 'A' are no code of the 4800 pixels"),
+        ({"size": [60, 80], "counts": b"P\\"}, "are no code of the 4800 pixels"),
+        ({"size": [60, 80], "counts": "é"}, "are no code of the 4800 pixels"),
     ],
 )
 def test_masks_that_cannot_be_drawn(mask, message):
     with pytest.raises(DataError, match=f"segmentation.*{message}"):
         check_records(detection([1, 1, 5, 5], segmentation=mask), "set", invalid="raise")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [RANDOM.random((30, 40)) < 0.5, np.zeros((5, 7)), np.ones((300, 200)), np.eye(90)],
+    ids=["noise", "nothing", "all", "diagonal"],
+)
+def test_run_lengths_are_those_that_pycocotools_wrote(mask):
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    flat = mask.astype(np.uint8).ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    expected = ([0] if flat[0] else []) + np.diff([0, *changes, len(flat)]).tolist()
+    assert run_lengths(code["counts"]) == run_lengths(code["counts"].decode()) == expected
+    height, width = mask.shape
+    record = detection([1, 1, 3, 3], segmentation=code)[0] | {"height": height, "width": width}
+    check_records([record], "set", invalid="raise")
 
 
 def test_a_polygon_that_cannot_be_drawn_costs_no_box(caplog):
