@@ -147,7 +147,7 @@ def input_options(function: Callable) -> Callable:
 
 
 def listed(kind: Callable[[str], Any], *known: Any) -> Callable:
-    """A callback: values with commas between them, of those that are known."""
+    """A callback: values with commas between them, of those that are known, each once."""
 
     def parse(_: click.Context, __: click.Parameter, text: str) -> tuple:
         values = []
@@ -158,7 +158,7 @@ def listed(kind: Callable[[str], Any], *known: Any) -> Callable:
                 values.append(kind(part))
             except ValueError:
                 raise click.BadParameter(f"{part!r} is no {kind.__name__}") from None
-        return tuple(values)
+        return tuple(dict.fromkeys(values))
 
     return parse
 

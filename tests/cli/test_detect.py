@@ -78,7 +78,7 @@ def test_a_picture_of_somebody_else_is_not_overwritten(tiny_weights, photos, tmp
 
 def test_formats_of_other_programs(tiny_weights, photos, tmp_path, capsys):
     output = tmp_path / "out"
-    options = ("--threshold", "0.0", "--format", "yolo,coco")
+    options = ("--threshold", "0.0", "--format", "yolo,coco,yolo")
     assert run(tiny_weights, photos, output, *options) == 0
     assert f"yolo, coco; paths of images begin in {photos}" in capsys.readouterr().out
     report = json.loads((output / "detections.json").read_text())
