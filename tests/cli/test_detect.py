@@ -246,6 +246,11 @@ def test_no_image_at_all(tiny_weights, tmp_path, capsys):
     assert "no image is given" in capsys.readouterr().err
 
 
+def test_an_output_that_is_a_file(tiny_weights, photos, capsys):
+    assert run(tiny_weights, photos / "a.jpg", photos / "b.jpg") == 2
+    assert "--output is a folder, and" in capsys.readouterr().err
+
+
 def test_masks_are_drawn_and_written(tmp_path, photos):
     def ask(images):
         found = Instances((64, 80))

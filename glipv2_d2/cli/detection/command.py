@@ -69,6 +69,8 @@ def read_given(args: argparse.Namespace, report: str) -> Given:
     given = find_given(args)
     inputs = given.inputs
     if args.output is not None:
+        if os.path.isfile(args.output):
+            raise UsageError(f"--output is a folder, and '{args.output}' is a file: name another")
         everything = [*inputs.files, *inputs.videos]
         # These refuse now, not once the model is there.
         picture_paths(everything, Path(args.output))
