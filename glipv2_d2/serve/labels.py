@@ -22,12 +22,14 @@ def zipped(asked: AskedLabels) -> bytes:
     """The files of a format.
 
     Raises:
-        UsageError: no such format, a mask that is none, or a phrase that label files cannot hold.
+        UsageError: no such format, a box outside the image, a mask that is none, or a phrase that
+            label files cannot hold.
     """
     if asked.format not in LABEL_FORMATS:
         known = ", ".join(LABEL_FORMATS)
         raise UsageError(f"there is no format '{asked.format}': take one of {known}")
     for one in asked.detections:
+        _check_box(one.box, asked.height, asked.width)
         if one.mask is not None:
             _check_mask(one.mask, asked.height, asked.width)
     found = [
@@ -42,6 +44,12 @@ def zipped(asked: AskedLabels) -> bytes:
         for path in sorted(folder.rglob("*")):
             files.write(path, path.relative_to(folder), zipfile.ZIP_DEFLATED)
     return archive.getvalue()
+
+
+def _check_box(box: list[float], height: int, width: int) -> None:
+    x1, y1, x2, y2 = box
+    if not (0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height):  # NaN is in no interval
+        raise UsageError(f"box: {box} is not x1, y1, x2, y2 inside {height} x {width} pixels")
 
 
 def _check_mask(mask: Mask, height: int, width: int) -> None:

@@ -67,6 +67,7 @@ class AskedDetection(Detection):
     model_config = ConfigDict(extra="forbid")
 
     phrase: str = Field(max_length=1000)
+    score: float = Field(ge=0, le=1)
     box: list[float] = Field(min_length=4, max_length=4)
 
 

@@ -48,9 +48,19 @@ def test_a_mask_that_is_refused(fields):
 
 
 @pytest.mark.parametrize(
+    "box",
+    [[float("nan"), 0, 1, 1], [0, 0, float("inf"), 1], [3, 3, 1, 1], [-1, 0, 1, 1], [0, 0, 4, 6]],
+)
+def test_a_box_that_is_refused(box):
+    with pytest.raises(UsageError, match=r"box: .* is not x1, y1, x2, y2 inside 4 x 6 pixels"):
+        zipped(asked(found__box=box))
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"found__box": [0, 0, 1]}, "at least 4 items"),
+        ({"found__score": float("nan")}, "less than or equal to 1"),
         ({"file": "../../etc/passwd"}, "no name of a file"),
         ({"file": ".."}, "no name of a file"),
         ({"file": "a\x00b"}, "no name of a file"),
