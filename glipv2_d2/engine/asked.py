@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from ..errors import ConfigError, PromptError, UsageError
 from ..language.chunks import prompts_of_words
@@ -163,7 +163,7 @@ def prompts_per_image(
     """
     if isinstance(prompts, Word | Prompt):
         return [read(prompts)] * count
-    if not isinstance(prompts, Iterable):
+    if not _is_several(prompts):
         raise PromptError(_kinds_message([prompts]))
     asked = list(prompts)
     if not asked or _are_tuned(asked) or _are_class_names(asked):
@@ -266,7 +266,7 @@ def _as_prompts(
     if isinstance(prompt, str):
         prompt = read_prompt(prompt, backend=predictor.phrases)
     items: list[Any] = [prompt]
-    if isinstance(prompt, Iterable) and not isinstance(prompt, Prompt):
+    if _is_several(prompt) and not isinstance(prompt, Prompt):
         items = list(prompt)
     if not items:
         raise PromptError("the prompt is empty: give class names, a caption or a Prompt")
@@ -287,6 +287,11 @@ def _as_prompts(
             "in one caption, or give their names as a list of classes"
         )
     return _as_prompts(items[0], predictor, negatives)
+
+
+def _is_several(prompts: object) -> TypeGuard[Iterable[Any]]:
+    """Whether it is some iterable of prompts: of {3: "cat"} the numbers would be lost."""
+    return isinstance(prompts, Iterable) and not isinstance(prompts, Mapping | bytes)
 
 
 def _prompts_of(model: GLIP, words: Sequence[tuple[Word, int]]) -> list[Prompt]:

@@ -174,6 +174,9 @@ def test_strings_with_brackets_are_captions_of_one_image_each(predictor):
         (1, ["cat", "dog]"], "holds both"),
         (1, ["a [cat"], r"'\[' without '\]'"),
         (1, 5, "this one holds int"),
+        (1, {"cat": 17, "dog": 3}, "this one holds dict"),  # the numbers would be lost
+        (2, [{17: "cat"}, {3: "dog"}], "this one holds dict"),
+        (1, b"cat", "this one holds bytes"),
     ],
 )
 def test_lists_of_strings_with_two_meanings(predictor, count, prompts, message):
