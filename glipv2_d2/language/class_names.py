@@ -1,10 +1,10 @@
 """The class names of data sets: where they are, when two are one, and what is wrong with some.
 
 A class is its number; its name is what the model reads. Classes that are written alike in a prompt
-(equal once cleaned by `clean_name`, case apart) are one phrase to the model. One rule for them,
-everywhere: they are positive together in training (`DetectionPromptSampler`), each is asked for
-and scored by its own number in evaluation, as in the official protocol of LVIS, and whoever reads
-the data is told.
+(equal once cleaned by `clean_name`, case and Unicode form apart) are one phrase to the model. One
+rule for them, everywhere: they are positive together in training (`DetectionPromptSampler`), each
+is asked for and scored by its own number in evaluation, as in the official protocol of LVIS, and
+whoever reads the data is told.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def detection_classes(dataset: str, read: bool = False) -> list[str] | None:
 
 def written_alike(names: Sequence[str]) -> list[tuple[int, ...]]:
     """For each class the ids of all that are written as it is, itself among them, ascending."""
-    keys = [_written(name).casefold() for name in names]
+    keys = [_one_form(_written(name)) for name in names]
     ids: dict[str, list[int]] = {}
     for i, key in enumerate(keys):
         ids.setdefault(key, []).append(i)
@@ -101,7 +101,7 @@ def bare_name(name: str) -> str | None:
         None for a name that `clean_name` refuses.
     """
     try:
-        cleaned = clean_name(name).casefold()
+        cleaned = _one_form(clean_name(name))
     except PromptError:
         return None
     before, bare = None, cleaned
@@ -181,6 +181,11 @@ def root_class_warning(
         "for like all others. To leave them out, remove them from 'categories' in the json of "
         "every split"
     )
+
+
+def _one_form(text: str) -> str:
+    """In lower case and NFC: macOS writes a letter and its accent apart, in names of files."""
+    return unicodedata.normalize("NFC", text.casefold())
 
 
 def _written(name: str) -> str:

@@ -29,6 +29,7 @@ def metadata(names, ids=None):
 def test_which_names_are_written_alike():
     names = ["Bolt_M4", "bolt m4", "bow_(weapon)", "bow_(ribbons)", "nut", "(ok)", "(broken)"]
     assert written_alike(names) == [(0, 1), (0, 1), (2, 3), (2, 3), (4,), (5,), (6,)]
+    assert written_alike(["caf\u00e9", "Cafe\u0301", "cafe"]) == [(0, 1), (0, 1), (2,)]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_which_names_are_written_alike():
         ("another man", "another man"),
         ("thermos", "thermos"),
         ("vitamin a", "vitamin a"),
+        ("cafe\u0301", "caf\u00e9"),
         ("c++", "c++"),  # symbols are no punctuation
         ("\u0915\u093f\u0924\u093e\u092c\u0947", "\u0915\u093f\u0924\u093e\u092c\u0947"),
         # Nothing may become empty, and thereby one with others of its kind.
