@@ -11,7 +11,7 @@ from detectron2.structures import ImageList, Instances
 from torch import nn
 from torch.nn import functional as F
 
-from ...errors import PromptError, UsageError
+from ...errors import ConfigError, PromptError, UsageError
 from ...language.prompt import Prompt
 from ...language.tokenized import TokenizedPrompts, Tokenizer
 from ...language.words import ClassNames
@@ -98,6 +98,8 @@ class GLIP(nn.Module):
     ):
         super().__init__()
         require_fitting_levels(backbone, anchor_generator, head)
+        if prompt_batch_size < 1:  # no image would be asked anything
+            raise ConfigError(f"prompt_batch_size must be a number from 1, got {prompt_batch_size}")
         self.backbone = backbone
         self.language_backbone = language_backbone
         self.neck = neck

@@ -18,7 +18,7 @@ from glipv2_d2.errors import ConfigError, PromptError, PromptTooLongError
 from glipv2_d2.language import Prompt
 from glipv2_d2.modeling import GLIP
 from glipv2_d2.modeling.fusion import DyHead
-from tests.support.tiny import detect, tiny_config, tiny_input, tiny_question
+from tests.support.tiny import detect, tiny_config, tiny_input, tiny_model, tiny_question
 
 LOSSES = {"loss_token", "loss_box", "loss_centerness"}
 
@@ -434,3 +434,9 @@ def test_through_yacs(tmp_path):
     model = build_model(cfg)
     assert isinstance(model, GLIP)
     assert [p.names for p in model.vocabulary_prompts] == [NAMES]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_no_prompt_at_once_is_refused(size):
+    with pytest.raises(ConfigError, match=f"prompt_batch_size must be a number from 1, got {size}"):
+        tiny_model(prompt_batch_size=size)
