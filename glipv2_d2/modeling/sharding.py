@@ -60,8 +60,8 @@ def shard(model: nn.Module) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether `shard` has cut it."""
-    return any(map(_is_cut, model.parameters()))
+    """Whether `shard` has cut it, all of it then."""
+    return _is_cut(next(model.parameters(), None))
 
 
 def _is_cut(value: Any) -> bool:

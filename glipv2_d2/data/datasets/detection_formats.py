@@ -116,18 +116,23 @@ def _with_images_found(
 ) -> list[Record]:
     """The records with images that are not where their names say, but below the folder: names are
     often paths of another computer. One that is nowhere is told by whoever looks for the files."""
-    folder, kept = ImageFolder(image_root), []
+    folder, kept, moved = ImageFolder(image_root), [], []
     for record in records:
         if not os.path.isfile(path := record["file_name"]):
             name = path.removeprefix(os.path.join(image_root, ""))
             where = f"{source}: image {record.get('image_id')!r}"
             try:
                 record = {**record, "file_name": folder.find([name], where)}
+                moved.append(f"{name!r} is {record['file_name']!r}")
             except RecordError as error:
                 if error.kind != MISSING:
                     report.unusable(error)
                     continue
         kept.append(record)
+    if moved:  # never without a word: a name without its folder may be that of another image
+        report.warn(
+            f"{len(moved)} images are taken by the end of their name; the first: {moved[0]}"
+        )
     return kept
 
 

@@ -140,7 +140,9 @@ def test_images_that_are_not_beside_the_annotations(tmp_path):
 
 @pytest.mark.parametrize("write", [coco, odvg])
 @pytest.mark.parametrize("elsewhere", ["/content/drive/data/", "C:\\data\\", "images/train/"])
-def test_images_are_found_by_the_end_of_a_name_from_another_computer(write, elsewhere, tmp_path):
+def test_images_are_found_by_the_end_of_a_name_from_another_computer(
+    write, elsewhere, tmp_path, caplog
+):
     path = write(tmp_path)
     text = path.read_text()
     for name in IMAGES:
@@ -149,6 +151,7 @@ def test_images_are_found_by_the_end_of_a_name_from_another_computer(write, else
     (folder,) = {file.parent for file in tmp_path.rglob("a.png")}
     register_detection_dataset("from_elsewhere", path, folder)
     assert boxes_of("from_elsewhere") == EXPECTED
+    assert "3 images are taken by the end of their name; the first: " in caplog.text
     (folder / "b.png").unlink()
     with pytest.raises(DataError, match="missing image file|does not exist"):
         load_records("from_elsewhere", invalid="raise", check_files=True)
