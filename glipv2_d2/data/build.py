@@ -216,7 +216,8 @@ def build_grounding_test_loader(
     """
 
     def read() -> tuple[list[Record], None]:
-        records = load_records(dataset, invalid=invalid, drop_records=False)
+        # The mapper shows a test image and what it is asked; the evaluator has the truth.
+        records = load_records(dataset, invalid=invalid, drop_records=False, with_masks=False)
         if batch_size > 1:
             # Of questions and captions the file may not tell the size.
             records.sort(key=lambda record: record.get("width", 1) / record.get("height", 1))

@@ -36,7 +36,12 @@ LOOKED_AT = 256
 
 @collector_paused()
 def load_records(
-    name: str, *, invalid: str = "drop", check_files: bool = False, drop_records: bool = True
+    name: str,
+    *,
+    invalid: str = "drop",
+    check_files: bool = False,
+    drop_records: bool = True,
+    with_masks: bool = True,
 ) -> list[Record]:
     """The checked records of a registered data set, each with its `dataset_name`.
 
@@ -44,13 +49,15 @@ def load_records(
         name: in `DatasetCatalog`.
         invalid, check_files, drop_records: see `check_records`. What the reader and the checks
             leave out is logged in one line.
+        with_masks: see `read_dataset`.
 
     Raises:
         DataError: the name is unknown, the annotation file is missing, or a record is invalid
             and that stops.
     """
     report = Report(f"data set {name!r}", invalid, drop_records)
-    records = checked_records(name, read_dataset(name, report), report, check_files)
+    found = read_dataset(name, report, with_masks=with_masks)
+    records = checked_records(name, found, report, check_files)
     report.log()
     return records
 
@@ -101,7 +108,7 @@ def training_records(
 
     def read() -> tuple[Iterable[Record], bool | None]:
         nonlocal index
-        found = read_dataset(name, report)
+        found = read_dataset(name, report, with_masks=with_masks is not False)
         if isinstance(found, RecordIndex):
             index = found
             return (), None
@@ -237,7 +244,9 @@ def _teaches(record: Record) -> bool:
 
 
 @collector_paused()
-def read_dataset(name: str, report: Report | None = None) -> Sequence[Record]:
+def read_dataset(
+    name: str, report: Report | None = None, *, with_masks: bool = True
+) -> Sequence[Record]:
     """The records of a registered data set as its reader gives them, not checked.
 
     Classes that the model cannot tell apart are warned of.
@@ -246,6 +255,7 @@ def read_dataset(name: str, report: Report | None = None) -> Sequence[Record]:
         name: in `DatasetCatalog`.
         report: takes what is left out; one of its own by default, which is logged. In mode
             `"drop"` a COCO json that Detectron2's reader refuses is read by ours.
+        with_masks: False: nobody will look at the masks, and a COCO json is read without them.
 
     Raises:
         DataError: the name is unknown, or the data set cannot be read.
@@ -257,7 +267,7 @@ def read_dataset(name: str, report: Report | None = None) -> Sequence[Record]:
         )
     with reported(f"data set {name!r}", report) as report:
         try:
-            records = _read(name, report)
+            records = _read(name, report, with_masks)
         except DataError:
             raise
         except FileNotFoundError as error:
@@ -265,43 +275,51 @@ def read_dataset(name: str, report: Report | None = None) -> Sequence[Record]:
                 f"the annotation file of data set {name!r} is missing: {error.filename or error}"
             ) from error
         except REFUSED as error:
-            records = _read_refused(name, report, error)
+            records = _read_refused(name, report, error, with_masks)
         if detection_classes(name):
             report.warn(alike_warning(MetadataCatalog.get(name)))
     return records
 
 
-def _read(name: str, report: Report) -> Sequence[Record]:
+def _read(name: str, report: Report, with_masks: bool) -> Sequence[Record]:
     registered = DatasetCatalog[name]
     if isinstance(registered, Reader):
-        return registered.read(report)
+        return registered.read(report, with_masks)
     metadata = MetadataCatalog.get(name)
     # Detectron2's reader lets the last of two images with one id have the boxes of both. The
     # keypoints of a data set it moves by a half.
     keypoints = metadata.get("keypoint_names") is not None
     if compat.registers_coco(registered) and not keypoints and _readable_by_us(name) == "coco":
-        return _read_coco(name, report)
+        return _read_coco(name, report, with_masks)
     records = DatasetCatalog.get(name)
     _check_class_names(name)
     return records if isinstance(records, Sequence) else list(records)
 
 
-def _read_coco(name: str, report: Report) -> list[Record]:
+def _read_coco(name: str, report: Report, with_masks: bool) -> list[Record]:
     """By our reader, from what the metadata says."""
     json_file, image_root = (_metadata_path(name, key) for key in ("json_file", "image_root"))
     lvis = MetadataCatalog.get(name).evaluator_type == "lvis"  # class names come with Detectron2
     assert json_file is not None and image_root is not None  # see _readable_by_us
+    vocabulary = None if lvis else name
     return load_coco_style_json(
-        json_file, image_root, None if lvis else name, coco_urls=lvis, report=report
+        json_file,
+        image_root,
+        vocabulary,
+        coco_urls=lvis,
+        report=report,
+        with_masks=with_masks,
     )
 
 
-def _read_refused(name: str, report: Report, error: Exception) -> list[Record]:
+def _read_refused(
+    name: str, report: Report, error: Exception, with_masks: bool
+) -> list[Record]:
     """What Detectron2's readers refuse: they stop at the first fault, and LVIS's at a test set
     without truth; ours leaves faults out and counts them."""
     unannotated = isinstance(error, KeyError) and error.args == ("annotations",)
     if (report.mode == "drop" or unannotated) and _readable_by_us(name):
-        return _read_coco(name, report)
+        return _read_coco(name, report, with_masks)
     # They name the problem ("Encountered category_id=7 but ..."), not the file.
     source = _metadata_path(name, "json_file")
     reason = error.args[0] if error.args else error

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from inspect import signature
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -201,11 +202,16 @@ class Reader:
             files = {"json_file": self.path, "image_root": self.image_root}
             MetadataCatalog.get(self.dataset_name).set(**files, **metadata)
 
-    def read(self, report: Report) -> Sequence[Record]:
-        """The records, not checked yet; what is left out of the file is in the report."""
-        return self.load(
-            self.path, self.image_root, self.dataset_name, report=report, **self.options
-        )
+    def read(self, report: Report, with_masks: bool = True) -> Sequence[Record]:
+        """The records, not checked yet; what is left out of the file is in the report.
+
+        `with_masks`: False: masks are not needed; a format that reads faster without leaves them
+        out.
+        """
+        options = self.options
+        if not with_masks and "with_masks" in signature(self.load).parameters:
+            options = {**options, "with_masks": False}
+        return self.load(self.path, self.image_root, self.dataset_name, report=report, **options)
 
     @collector_paused()
     def __call__(self) -> Sequence[Record]:

@@ -141,7 +141,9 @@ def _records(loader: Mapping) -> Sequence[Record]:
             with named_setting("dataloader.test"):
                 mapper = instantiate(loader.get("mapper"))
             invalid = loader.get("invalid", "drop")
-            records = load_records(dataset, invalid=invalid, drop_records=False)
+            records = load_records(
+                dataset, invalid=invalid, drop_records=False, with_masks=False
+            )
             prepare(mapper, dataset, records)
             return records
         return read_dataset(dataset) if dataset in DatasetCatalog.list() else ()

@@ -105,9 +105,17 @@ def _reader(format: str) -> Callable[..., list[Record]]:
 
 
 def _load_coco(
-    path: str, image_root: str, dataset_name: str, *, report: Report, **options: Any
+    path: str,
+    image_root: str,
+    dataset_name: str,
+    *,
+    report: Report,
+    with_masks: bool = True,
+    **options: Any,
 ) -> list[Record]:
-    records = load_coco_style_json(path, image_root, dataset_name, report=report, **options)
+    records = load_coco_style_json(
+        path, image_root, dataset_name, report=report, with_masks=with_masks, **options
+    )
     return _with_images_found(records, path, image_root, report)
 
 

@@ -2,12 +2,16 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 
-from glipv2_d2.data import load_records, register_coco_dataset
+from glipv2_d2.data import load_records, register_coco_dataset, register_detection_dataset
 from glipv2_d2.data.datasets.coco_like import load_coco_style_json
 from glipv2_d2.data.loading import training_records
 from glipv2_d2.data.report import Report
 from glipv2_d2.errors import DataError
 from tests.support.pretraining_files import edited
+
+
+def register_detectron2(name, json_file, image_root):
+    register_coco_instances(name, {}, json_file, image_root)
 
 
 def test_the_same_records_as_detectron2(coco_json, images):
@@ -127,7 +131,8 @@ def test_files_of_windows_editors_and_folders(coco_json, images):
         load_coco_style_json(str(images), str(images))
 
 
-def test_ids_of_any_kind_and_entries_of_none(coco_json, images, caplog):
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_ids_of_any_kind_and_entries_of_none(coco_json, images, caplog, with_masks):
     def edit(content):
         content["images"][2]["id"] = "two"
         content["annotations"][2]["image_id"] = "two"
@@ -135,12 +140,34 @@ def test_ids_of_any_kind_and_entries_of_none(coco_json, images, caplog):
         content["annotations"].append(None)
         content["annotations"][5]["image_id"] = [5]
 
-    records = load_coco_style_json(edited(coco_json, edit), str(images))
+    path = edited(coco_json, edit)
+    records = load_coco_style_json(path, str(images), with_masks=with_masks)
     assert [r["image_id"] for r in records] == [0, 1, *range(3, 12), "two"]
     assert len(records[-1]["annotations"]) == 1 and not records[4]["annotations"]
     for text in ("1 record and 2 annotations", "2 x no json object", "['no', 'object'] is no json",
                  "1 x unknown image", "of no image: [5]"):  # fmt: skip
         assert text in caplog.text
+
+
+@pytest.mark.parametrize(
+    "register", [register_coco_dataset, register_detection_dataset, register_detectron2]
+)
+def test_without_masks_the_same_boxes(coco_json, images, register):
+    def edit(content):
+        content["annotations"][1]["segmentation"] = [[5, 5, 9**9, 5, 25, 25]]
+        content["annotations"][2]["keypoints"] = [1, 2, 2]
+
+    path = edited(coco_json, edit)
+    register("tiny_coco_style", path, str(images))
+    whole = load_records("tiny_coco_style")
+    for record in whole:
+        for annotation in record["annotations"]:
+            assert ("segmentation" in annotation) == (annotation["id"] != 2)
+            annotation.pop("segmentation", None)
+    bare = load_records("tiny_coco_style", invalid="raise", with_masks=False)
+    assert bare == whole and bare[2]["annotations"][0]["keypoints"] == [1, 2, 2]
+    with pytest.raises(DataError, match="at least three corners x, y in or near"):
+        load_records("tiny_coco_style", invalid="raise")
 
 
 def test_large_ids_and_numbers_that_json_does_not_have(coco_json, images):
