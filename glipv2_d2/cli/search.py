@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 from collections.abc import Sequence
 
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
             matches = search.text(text, args.top, args.rerank)
         else:
             matches = search.example(args.image, box, args.top)
+        _warn_of_changes(store.changed(match.file for match in matches))
     if args.json:
         asked = {"index": args.index, "text": text, "image": args.image, "box": box}
         print(json.dumps({**asked, "regions": [match._asdict() for match in matches]}, indent=1))
@@ -47,6 +49,14 @@ def run(args: argparse.Namespace) -> int:
             made_by.add_text("Comment", _MAKER)
             contact_sheet(matches).save(file, "PNG", pnginfo=made_by)
     return 0
+
+
+def _warn_of_changes(files: Sequence[str]) -> None:
+    """What is printed of them was seen on other pictures."""
+    if files:
+        text = "%d of the images that are found have changed since they were indexed, or are gone "
+        text += "(the first: '%s'): run `glip index` again"
+        logging.getLogger(__name__).warning(text, len(files), files[0])
 
 
 def _refuse_foreign(sheet: str) -> None:

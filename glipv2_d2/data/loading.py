@@ -312,9 +312,7 @@ def _read_coco(name: str, report: Report, with_masks: bool) -> list[Record]:
     )
 
 
-def _read_refused(
-    name: str, report: Report, error: Exception, with_masks: bool
-) -> list[Record]:
+def _read_refused(name: str, report: Report, error: Exception, with_masks: bool) -> list[Record]:
     """What Detectron2's readers refuse: they stop at the first fault, and LVIS's at a test set
     without truth; ours leaves faults out and counts them."""
     unannotated = isinstance(error, KeyError) and error.args == ("annotations",)

@@ -141,9 +141,7 @@ def _records(loader: Mapping) -> Sequence[Record]:
             with named_setting("dataloader.test"):
                 mapper = instantiate(loader.get("mapper"))
             invalid = loader.get("invalid", "drop")
-            records = load_records(
-                dataset, invalid=invalid, drop_records=False, with_masks=False
-            )
+            records = load_records(dataset, invalid=invalid, drop_records=False, with_masks=False)
             prepare(mapper, dataset, records)
             return records
         return read_dataset(dataset) if dataset in DatasetCatalog.list() else ()

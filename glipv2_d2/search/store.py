@@ -24,6 +24,7 @@ from torchvision.ops import batched_nms
 
 from ..errors import DataError, UsageError
 from ..files import remove_leftovers, whole_file
+from ..sources import stamp
 from .vectors import Vectors, list_files, read_lists, write_lists
 
 __all__ = ["ImageRegions", "Match", "RegionStore"]
@@ -176,6 +177,12 @@ class RegionStore:
         with self._telling():
             rows = self._rows.execute("SELECT file, stamp FROM images")
             return {file: json.loads(stamp) for file, stamp in rows}
+
+    def changed(self, files: Iterable[str]) -> list[str]:
+        """Those of these images that have changed since they were added, or are gone."""
+        query = "SELECT stamp FROM images WHERE file = ?"
+        stamps = {file: self._one(query, file)[0] for file in files}
+        return [file for file, before in stamps.items() if json.loads(before) != stamp(file)]
 
     def counts(self) -> tuple[int, int]:
         """How many images and regions there are."""

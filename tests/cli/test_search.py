@@ -1,6 +1,7 @@
 """`glip search`, from an index to a table, json and a picture."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -58,6 +59,25 @@ def test_a_sheet_replaces_no_other_file(search, searched, tmp_path):
         status, table, error = search("red kite", "--sheet", name)
         assert (status, table) == (2, "") and message in error
     assert photo.read_bytes() == before and not (tmp_path / "sheet.jpg").exists()
+
+
+def test_what_has_changed_since_is_told(search, searched, caplog):
+    photos = sorted(searched.glob("?.png"))
+    before = photos[1].read_bytes()
+    search("red kite", "--top", 50)
+    assert "changed" not in caplog.text
+    try:
+        photos[1].write_bytes(photos[2].read_bytes())
+        status, table, _ = search("red kite", "--top", 50)
+        assert status == 0 and str(photos[1]) in table
+        told = f"1 of the images that are found have changed since .*the first: '{photos[1]}'"
+        assert re.search(told, caplog.text)
+        caplog.clear()
+        photos[1].unlink()
+        search("red kite", "--top", 50)
+        assert re.search(told, caplog.text)
+    finally:
+        photos[1].write_bytes(before)
 
 
 def test_a_box_of_an_image(search, searched):
