@@ -101,7 +101,8 @@ def test_installed_wheel_finds_its_configs_outside_the_clone(site, tmp_path):
 def test_the_import_knows_the_scenes_without_their_renderer():
     """Nor does it load what draws, or what the photographs come with."""
     code = (
-        "import sys, glipv2_d2\n"
+        "import gc, sys, glipv2_d2\n"
+        "assert gc.isenabled()\n"
         "from detectron2.data import DatasetCatalog\n"
         "assert {'scenes_train', 'scenes_val', 'scenes_novel'} <= set(DatasetCatalog.list())\n"
         "print(*sys.modules)"
