@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 from ..engine.predictor import GroundingPredictor
 from ..engine.results import Caption
+from ..language.prompt import Prompt
 from ..modeling.generation import Decoding
 from ..modeling.heads import WritingHead
 from .detection.command import Task, read_given, run_task, stoppable, text_predictor, typed
@@ -17,7 +18,9 @@ def run(args: argparse.Namespace) -> int:
     beginning = typed(args.beginning)
     given = read_given(args, "captions")
     fields = _fields(args)
-    Decoding(**fields)  # refuses now, not once the model is there
+    # These refuse now, not once the model is there; whose own decoding may sample, with any seed.
+    Prompt.unwritten(beginning)
+    Decoding(**{name: value for name, value in fields.items() if name != "seed"})
     predictor = text_predictor(args, given.overrides)
     decoding = replace(_default(predictor), **fields)
     head = {

@@ -114,6 +114,13 @@ def to_caption(
     masks: bool,
 ) -> Request:
     """What `GroundingPredictor.caption` asks of `count` images."""
+    if not isinstance(beginning, str):
+        raise PromptError(
+            f"a beginning is a text, one for all images, got {beginning!r:.80} of type "
+            f"{type(beginning).__name__}"
+        )
+    if not isinstance(decoding, Decoding | None):
+        raise UsageError(f"decoding is a Decoding, as Decoding(beam_size=3), got {decoding!r:.80}")
     options = _of_phrases(predictor, score_threshold, masks)
     options["phrases"] = predictor.phrases
     if decoding is not None:
@@ -201,7 +208,7 @@ def questions_per_image(
         UsageError: not one question per image.
         PromptError: a question that is empty, too long, or no question.
     """
-    one = isinstance(questions, str | Prompt) or not isinstance(questions, Iterable)
+    one = isinstance(questions, str | Prompt) or not _is_several(questions)
     given: Any = questions
     asked = [given] if one else list(given)
     if not one and len(asked) != count:

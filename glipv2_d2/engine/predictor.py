@@ -322,6 +322,7 @@ class GroundingPredictor:
 
         Raises:
             UsageError: see `__call__`; or a decoding that is not possible.
+            PromptError: a beginning that is no text, blank, or too long for the model.
             ConfigError: the model has no `caption_head`.
             ImageReadError, OSError: an image cannot be read.
         """

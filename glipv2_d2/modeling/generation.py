@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -36,7 +36,7 @@ class Decoding:
         seed: of the sampling, of each image anew.
 
     Raises:
-        UsageError: a value out of range, or values that contradict.
+        UsageError: a value of another type or out of range, or values that contradict.
     """
 
     beam_size: int = 5
@@ -48,29 +48,47 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        limits = {
-            "beam_size must be a whole number of 1 or more": _is_count(self.beam_size),
-            "min_length must be a whole number of 1 or more": _is_count(self.min_length),
-            f"max_length must be a whole number of at least min_length={self.min_length}": (
-                _is_count(self.max_length) and self.max_length >= self.min_length
-            ),
-            "length_penalty must be finite": math.isfinite(self.length_penalty),
-            "top_p must be above 0 and at most 1, or None": (
-                self.top_p is None or 0 < self.top_p <= 1
-            ),
-            "temperature must be finite and above 0": 0 < self.temperature < math.inf,
-            "beam_size must be 1 for sampling (top_p)": self.top_p is None or self.beam_size == 1,
-            "temperature is for sampling: give top_p, too": (
-                self.top_p is not None or self.temperature == 1
-            ),
-        }
-        wrong = [limit for limit, holds in limits.items() if not holds]
-        if wrong:
-            raise UsageError(f"captions cannot be written with {self}: {wrong[0]}")
+        for limit, holds in self._limits():
+            if not holds:
+                raise UsageError(f"captions cannot be written with {self}: {limit}")
+
+    def _limits(self) -> Iterator[tuple[str, bool]]:
+        """Each with whether it holds; the later ones compare what the earlier ones have checked."""
+        yield "beam_size must be a whole number of 1 or more", _is_count(self.beam_size)
+        yield "min_length must be a whole number of 1 or more", _is_count(self.min_length)
+        yield (
+            f"max_length must be a whole number of at least min_length={self.min_length}",
+            _is_count(self.max_length) and self.max_length >= self.min_length,
+        )
+        yield "length_penalty must be finite", _is_finite(self.length_penalty)
+        yield (
+            "top_p must be above 0 and at most 1, or None",
+            self.top_p is None or (_is_finite(self.top_p) and 0 < self.top_p <= 1),
+        )
+        yield (
+            "temperature must be finite and above 0",
+            _is_finite(self.temperature) and self.temperature > 0,
+        )
+        yield (
+            "seed must be a whole number of 64 bits",
+            _is_whole(self.seed) and -(2**63) <= self.seed < 2**63,
+        )
+        sampled = self.top_p is not None
+        yield "beam_size must be 1 for sampling (top_p)", self.beam_size == 1 or not sampled
+        yield "temperature is for sampling: give top_p, too", self.temperature == 1 or sampled
+        yield "seed is for sampling: give top_p, too", self.seed == 0 or sampled
 
 
-def _is_count(value: int) -> bool:
-    return isinstance(value, int) and value >= 1
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_whole(value) and value >= 1
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 class Written(NamedTuple):
@@ -122,15 +140,16 @@ def write_captions(
         )
     tokenizer: Any = model.tokenizer
     head: Any = model.caption_head
-    starts: list[list[int]] = []
     for prompt in prompts:
         if not prompt.causal or len(prompt):
             raise UsageError(
                 f"the prompt {prompt.caption!r} is not a caption to be written: make one with "
                 "Prompt.unwritten"
             )
-        *start, end = tokenizer.encode(prompt.caption).ids
-        starts.append(start)
+    tokens = tokenizer(prompts)
+    *_, end = tokenizer.encode("").ids
+    starts = [ids[mask][:-1].tolist() for ids, mask in zip(tokens.input_ids, tokens.mask)]
+    for prompt, start in zip(prompts, starts):
         _check_room(prompt, len(start), decoding, tokenizer.max_tokens)
     written: dict[int, Written] = {}
     # Beginnings of one length need no padding.

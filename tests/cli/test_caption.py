@@ -65,6 +65,8 @@ def test_how_it_is_written(caption, two_photos, understanding_weights, capsys):
         (["--top-p", 0.9, "--beam-size", 3], "beam_size must be 1 for sampling"),
         (["--max-length", 0], "max_length must"),
         (["--max-length", 300], "set a smaller max_length"),
+        (["--seed", 7], "seed is for sampling: give top_p, too"),
+        (["--beginning", " "], "give a caption or an empty text"),
     ],
 )
 def test_what_cannot_be_written(caption, two_photos, capsys, words, message):

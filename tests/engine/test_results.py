@@ -170,6 +170,8 @@ def test_an_image_with_nothing_in_it(answering):
         ([QUESTION] * 3, UsageError, "3 questions are given for 2 images: give one for all"),
         (["a", 5], PromptError, "a question is a text or a Prompt, got 5 of type int"),
         (None, PromptError, "a question is a text or a Prompt, got None"),
+        (b"what?", PromptError, "a question is a text or a Prompt, got b'what.' of type bytes"),
+        ({"a": "b"}, PromptError, "a question is a text or a Prompt, got .* of type dict"),
         (Prompt.from_classes(["cat"]), PromptError, "'cat' is no question but .* 'detection'"),
     ],
 )
@@ -177,6 +179,20 @@ def test_what_is_no_question(answering, question, error, message):
     unread = ["none.png", "none.png"]  # it is refused before an image is read
     with pytest.raises(error, match=message):
         answering.answer(unread, question)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beginning": ["a", "two"]}, PromptError, "a text, one for all images, got .* type list"),
+        ({"beginning": None}, PromptError, "a beginning is a text, .* got None of type NoneType"),
+        ({"beginning": " "}, PromptError, "give a caption or an empty text"),
+        ({"decoding": {"beam_size": 3}}, UsageError, "decoding is a Decoding, as Decoding.beam"),
+    ],
+)
+def test_what_no_caption_is_written_with(answering, options, error, message):
+    with pytest.raises(error, match=message):
+        answering.caption(["none.png", "none.png"], **options)
 
 
 @pytest.mark.parametrize("images", [[], None])

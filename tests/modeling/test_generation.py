@@ -227,6 +227,15 @@ def test_no_special_token_is_written(captioner, features):
     assert tokenizer.writable.sum() > 0.95 * len(tokenizer.writable)
 
 
+def test_unknown_words_of_a_beginning_are_told(captioner, features, caplog):
+    """They are the token [UNK] to BERT, and not in its caption; CLIP knows every text."""
+    prompts = [Prompt.unwritten("a 🦋 and"), UNWRITTEN]
+    written = write_captions(captioner, [level[:2] for level in features], prompts, GREEDY)
+    known = written[0].caption.startswith("a 🦋 and")
+    assert known == (not captioner.tokenizer.unknown_words("a 🦋 and"))
+    assert ("does not know '🦋' of 'a 🦋 and'" in caplog.text) == (not known)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -239,6 +248,15 @@ def test_no_special_token_is_written(captioner, features):
         ({"top_p": 0.9, "beam_size": 5}, "beam_size must be 1 for sampling"),
         ({"temperature": 0.0, "top_p": 0.9, "beam_size": 1}, "temperature must be finite"),
         ({"temperature": 0.5}, "temperature is for sampling: give top_p"),
+        ({"seed": 4}, "seed is for sampling: give top_p"),
+        ({"beam_size": True}, "beam_size must be a whole number"),
+        ({"min_length": "2"}, "min_length must be a whole number"),
+        ({"max_length": None}, "max_length must be a whole number"),
+        ({"length_penalty": "long"}, "length_penalty must be finite"),
+        ({"top_p": "0.9", "beam_size": 1}, "top_p must be above 0"),
+        ({"temperature": None}, "temperature must be finite"),
+        ({"seed": "x", "top_p": 0.9, "beam_size": 1}, "seed must be a whole number of 64 bits"),
+        ({"seed": 2**64, "top_p": 0.9, "beam_size": 1}, "seed must be a whole number of 64 bits"),
     ],
 )
 def test_bad_decoding(options, message):
