@@ -116,15 +116,22 @@ def load_karpathy_json(
         for index, image in json_objects(content["images"], place, report.record):
             if image.get("split") not in splits:
                 continue
-            name, where = image.get("filename"), f"{place}[{index}]"
-            if not isinstance(name, str) or not isinstance(image.get("sentences"), list):
+            where, folder = f"{place}[{index}]", image.get("filepath") or ""
+            name, sentences = image.get("filename"), image.get("sentences")
+            if not (isinstance(name, str) and isinstance(sentences, list)):
                 what = "the fields 'filename' (a text) or 'sentences' (a list) are missing"
                 report.record("missing field", where, what)
                 continue
-            image_id = image.get("cocoid", plain_id(PurePosixPath(name).stem))
-            path = os.path.join(image_root, image.get("filepath") or "", name)
+            if not isinstance(folder, str):
+                report.record("bad file name", where, f"the field 'filepath' is {short(folder)}")
+                continue
+            image_id = plain_id(image.get("cocoid", PurePosixPath(name).stem))
+            if problem := id_problem(image_id):
+                report.record("bad id", where, f"the field 'cocoid': {problem}")
+                continue
+            path = os.path.join(image_root, folder, name)
             record = {"file_name": path, "image_id": image_id, "task": "caption"}
-            captions = list(_sentences(image["sentences"], where, report))
+            captions = list(_sentences(sentences, where, report))
             records += _captioned(record, captions, where, to_write, report)
     if not records:
         raise DataError(f"{json_file} has no image with a caption in the splits {sorted(splits)}")

@@ -40,8 +40,11 @@ def load_snli_ve(
 
 def _lines(path: str, report: Report) -> Iterator[Record]:
     try:
-        with PathManager.open(path, "r", encoding="utf-8", errors="surrogateescape") as file:
+        # "sig": editors on Windows put a byte order mark before the text.
+        with PathManager.open(path, "r", encoding="utf-8-sig", errors="surrogateescape") as file:
             for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
                 try:
                     entry = json.loads(line)
                 except ValueError as error:

@@ -218,21 +218,28 @@ def _read_annotations(path: str, questions: list[Any], json_file: str) -> dict[A
     entries = _list_of(load_json(path, "annotation file"), "annotations", path)
     annotations = [entry for _, entry in json_objects(entries, path, _refuse)]
     answered = Counter(_id_of(entry, "question_id") for entry in annotations)
-    asked = {_id_of(q, "question_id"): None for q in questions if isinstance(q, dict)}
+    found = {_id_of(entry, "question_id"): entry for entry in annotations}
+    asked = {
+        _id_of(q, "question_id"): _id_of(q, "image_id") for q in questions if isinstance(q, dict)
+    }
     unasked = [question for question in answered if question not in asked]
     twice = [question for question, count in answered.items() if count > 1]
     unanswered = [question for question in asked if question not in answered]
+    # Files that count their questions from 0 have the same ids.
+    images = ((q, image, _id_of(found.get(q, {}), "image_id")) for q, image in asked.items())
+    elsewhere = [q for q, own, other in images if own != other and None not in (own, other)]
     for wrong, what in (
         (unasked, f"annotations in {path} are for questions that are not in {json_file}"),
         (twice, f"questions have several annotations in {path}"),
         (unanswered, f"questions of {json_file} have no annotation in {path}"),
+        (elsewhere, f"questions of {json_file} are annotated for another image in {path}"),
     ):
         if wrong:
             raise DataError(
                 f"{len(wrong)} {what}, the first: question {wrong[0]!r}. Do the two files belong "
                 "together?"
             )
-    return {_id_of(entry, "question_id"): entry for entry in annotations}
+    return found
 
 
 def _id_of(entry: Record, field: str) -> Any:

@@ -136,6 +136,22 @@ def test_karpathy_splits(karpathy_json):
         load_karpathy_json(str(karpathy_json), "coco", splits=["dev"])
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("cocoid", [3], r"images\[2\]: the field 'cocoid': \[3\] is neither a number nor a text"),
+        ("cocoid", None, "the field 'cocoid': None is neither"),
+        ("filepath", 2014, "the field 'filepath' is 2014"),
+    ],
+)
+def test_karpathy_s_fields_of_another_type(karpathy_json, field, value, message):
+    content = json.loads(karpathy_json.read_text())
+    content["images"][2][field] = value
+    karpathy_json.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        load_karpathy_json(str(karpathy_json), "", splits=["test"], report=Report(mode="raise"))
+
+
 def test_karpathy_s_flickr30k(karpathy_json):
     """No folders, no ids but the names."""
     content = json.loads(karpathy_json.read_text())

@@ -14,7 +14,8 @@ def line(number, label="neutral", **fields):
 
 def test_records(tmp_path):
     path = tmp_path / "dev.jsonl"
-    path.write_text("\n".join(line(i, label) for i, label in enumerate(SNLI_VE_ANSWERS)) + "\n")
+    lines = "\n\n".join(line(i, label) for i, label in enumerate(SNLI_VE_ANSWERS))
+    path.write_text(f"\ufeff{lines}\n\n", encoding="utf-8")  # as editors on Windows do
     records = load_snli_ve(str(path), "flickr30k_images", "snli_ve_dev")
     assert records[1] == {
         "file_name": "flickr30k_images/48.jpg",

@@ -130,6 +130,8 @@ def test_files_that_do_not_belong_together(load):
         load([question(1), question(2), question(3)], [annotation(1)])
     with pytest.raises(DataError, match=r"1 questions have several annotations in .*a.json"):
         load([question(1)], [annotation(1), annotation("1")])
+    with pytest.raises(DataError, match=r"1 questions of .*q.json are annotated for another image"):
+        load([question(1), question(2)], [annotation(1, image_id="9"), annotation(2, image_id=8)])
 
 
 def test_files_of_another_format(load, tmp_path):
