@@ -26,7 +26,9 @@ from ..data.shared_records import agreed
 from ..errors import ConfigError, DataError
 from ..evaluation import RegionEvaluator, build_evaluator
 from ..evaluation.tables import Table, metric_tables, write_results
+from ..language.prompt import Prompt
 from ..modeling import GLIP, GLIPWithTTA
+from ..modeling.heads import AnsweringHead
 from ..modeling.mask_output import rescale
 from .image_headers import dataset_names, require_test_images
 
@@ -253,6 +255,9 @@ def _outputs(
     An evaluator with `boxes_only = True` looks at boxes alone, so that masks need not be computed.
     One with `roi_masks = True` takes Detectron2's ROIMasks and pastes what counts: all masks of a
     large vocabulary do not fit the memory. One with `with_boxes` gives the model all boxes.
+
+    Questions are asked as `GroundingPredictor.answer` asks them: of a model with `ground_answer`
+    those of a plain data set (VQAv2's for its server) end with `MASK`, too, as in its training.
     """
     given = [single for single in _members(evaluator) if isinstance(single, RegionEvaluator)]
     if given:
@@ -268,7 +273,17 @@ def _outputs(
             return [{"instances": rescale(y, x)} for x, y in zip(inputs, found)]
 
         return small
-    return lambda inputs: model([{**x, **options} for x in inputs])
+    heads = model.heads_of(AnsweringHead) if isinstance(model, GLIP) else ()
+    as_trained = _left_open if any(head.ground_answer for head in heads) else dict
+    return lambda inputs: model([{**as_trained(x), **options} for x in inputs])
+
+
+def _left_open(x: dict) -> dict:
+    """An input whose questions end with `MASK`."""
+    prompts = x.get("prompt") or ()
+    asked = [prompts] if isinstance(prompts, Prompt) else prompts
+    opened = [p.left_open() if p.kind == "question" else p for p in asked]
+    return {**x, "prompt": opened} if opened else x
 
 
 def _members(evaluator: DatasetEvaluator) -> Sequence[DatasetEvaluator]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import PromptError, printable
 from .spans import Span, phrase_text, span_problem
@@ -195,6 +195,22 @@ class Prompt:
     def answer_span(self) -> Span | None:
         """See the function `answer_span`; None for what is no question."""
         return answer_span(self.caption) if self.kind == "question" else None
+
+    def left_open(self) -> Prompt:
+        """A question with `MASK` at its end as the phrase of its answer; as it is where it has it.
+
+        So it is asked of a head with `ground_answer`.
+        """
+        if self.answer_span is not None:
+            return self
+        caption = f"{self.caption} {MASK}"
+        return replace(
+            self,
+            caption=caption,
+            spans=(*self.spans, ((len(self.caption) + 1, len(caption)),)),
+            names=(*self.names, MASK),
+            class_ids=(*self.class_ids, 1 + max(self.class_ids, default=-1)),
+        )
 
     def object_names(self) -> list[list[str]]:
         """For each phrase the names of an object that it means.

@@ -121,10 +121,8 @@ def read_question(text: str, backend: str = "rules", ground_answer: bool = False
         question, spans = parsed.caption, [of_phrase[0] for of_phrase in parsed.spans]
     else:
         spans = question_phrases(question, extractor)
-    if ground_answer:
-        question += f" {MASK}"
-        spans = [*spans, (len(question) - len(MASK), len(question))]
-    return Prompt.from_caption(question, [[span] for span in spans], kind="question")
+    prompt = Prompt.from_caption(question, [[span] for span in spans], kind="question")
+    return prompt.left_open() if ground_answer else prompt
 
 
 def read_caption(text: str, backend: str = "rules") -> Prompt:

@@ -1,6 +1,7 @@
 """One test set, several, and pairs that do not match."""
 
 import json
+from collections import Counter
 
 import pytest
 import torch
@@ -103,6 +104,28 @@ def test_an_evaluator_gets_the_masks_that_it_asks_for(augmented):
     config = OmegaConf.create({"further_tests": further}, flags={"allow_objects": True})
     results = evaluate_test_sets(config, model.train())
     assert results == dict.fromkeys(evaluators, {"bbox": {"AP": 1.0}}) and model.training
+
+
+class Asked(Counts):
+    def process(self, inputs, outputs):
+        super().process(inputs, outputs)
+        self.asked = [x["prompt"].caption for x in outputs if "prompt" in x]
+
+    def evaluate(self):
+        return {"vqa": {text: float(self.asked.count(text)) for text in self.asked}}
+
+
+@pytest.mark.parametrize(("ground_answer", "end"), [(False, ""), (True, " [MASK]")])
+def test_questions_are_asked_as_the_predictor_asks_them(ground_answer, end):
+    """A plain data set does not know whether its model was trained with open answers."""
+    model = instantiate(tiny_tasks_config()).eval()
+    model.vqa_head.ground_answer = ground_answer
+    model.set_vocabulary(["cat"])
+    plain = Prompt.from_caption("is it red?", [[(6, 9)]], kind="question")
+    prompts = [plain, [plain.left_open()], Prompt.from_classes(["dog"]), None]
+    batch = [tiny_question(prompt) for prompt in prompts]
+    found = evaluate_test_sets(loaders(L(lambda: [batch])(), L(Asked)()), model)
+    assert found["vqa"] == Counter([f"is it red?{end}", "is it red? [MASK]"])
 
 
 def test_dicts_and_lists_of_sets_as_in_0_1():

@@ -226,3 +226,11 @@ def test_where_a_question_leaves_its_answer_open(caption, span):
     assert Prompt.from_caption(caption, [], kind="caption").answer_span is None
     whole = [[(0, len(caption.rstrip()))]]
     assert Prompt.from_caption(caption, whole).answer_span is None
+
+
+def test_a_question_that_leaves_its_answer_open():
+    question = Prompt.from_caption("what is the cat?", [[(12, 15)]], kind="question")
+    assert question.left_open() == Prompt.from_caption(
+        "what is the cat? [MASK]", [[(12, 15)], [(17, 23)]], kind="question"
+    )
+    assert question.left_open().left_open() == question.left_open()
