@@ -56,6 +56,8 @@ class Manifest:
         notes: how the export was made.
         answers: that the answer graph scores, in its order; none: there is no such graph.
         ground_answer: questions are asked with [MASK] at their end, whose boxes are the answer's.
+        mask_token_id: the token of that [MASK], which no caption has; None: of exports that have
+            no such token, or were made when the tokenizer's own was meant.
         causal: the image and text graphs take captions, too, and are told which texts are some.
         decoding: how captions are written by default.
         mask_size: S, of square masks that are stretched over their boxes; 0: no mask graph.
@@ -88,6 +90,7 @@ class Manifest:
     min_score: float = 0.0
     answers: list[str] = field(default_factory=list)
     ground_answer: bool = False
+    mask_token_id: int | None = None
     causal: bool = False
     decoding: dict = field(default_factory=dict)
     mask_size: int = 0
@@ -125,6 +128,7 @@ class Manifest:
             max_tokens=model.tokenizer.max_tokens,
             answers=[] if answers is None else answers.answers,
             ground_answer=answers is not None and answers.ground_answer,
+            mask_token_id=model.tokenizer.mask_token_id,
             causal=captions is not None,
             mask_size=0 if masks is None else masks.mask_size,
             ranks=ranks and read_words(model) == "hidden",  # which the contrast is of, too

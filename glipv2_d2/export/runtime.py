@@ -231,7 +231,7 @@ class _Text(nn.Module):
             tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
         except (OSError, ValueError) as error:
             raise ExportError(f"the export '{folder}' has no usable tokenizer: {error}") from error
-        self.tokenizer = PromptTokenizer(tokenizer, manifest.max_tokens)
+        self.tokenizer = PromptTokenizer(tokenizer, manifest.max_tokens, manifest.mask_token_id)
         self.takes_causal = manifest.causal
         self.graph = graph
 

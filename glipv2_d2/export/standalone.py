@@ -18,6 +18,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from PIL import Image, ImageOps
 __all__ = ["ExportedModel", "Found", "open_graph"]
 
 Graph = Callable[..., list[np.ndarray]]
-SEPARATOR = ". "
+SEPARATOR, MASK = ". ", "[MASK]"
 
 
 class Found(NamedTuple):
@@ -137,25 +138,28 @@ class ExportedModel:
         ]
 
     def answer(self, image: str | Path | Image.Image, question: str) -> list[tuple[str, float]]:
-        """The best five answers, each with its probability."""
-        mask = " [MASK]" if self.about["ground_answer"] else ""
-        text = self._text(question.removesuffix(mask) + mask, [], [])
+        """The best five answers, each with its probability. [Brackets] mark phrases, whose boxes
+        are not given here."""
+        question = re.sub(r"[][]", "", question.strip().removesuffix(MASK)).strip()
+        if not question:
+            raise ValueError("the question is empty")
+        text = self._text(question + f" {MASK}" * self.about["ground_answer"], [], [])
         fused = self._run("image", self._read(image)[1], text.words, text.mask, *self._causal())[3]
         scores = _sigmoid(self._run("answer", fused, text.mask)[0][0])
         return [(self.about["answers"][i], float(scores[i])) for i in np.argsort(-scores)[:5]]
 
     def caption(self, image: str | Path | Image.Image) -> str:
         """A caption, by greedy search."""
-        tokenizer = self._tokenizer()
+        tokenizer, decoding = self._tokenizer, self.about["decoding"]
         start, end = tokenizer.encode("").ids
         special = [i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special]
         unused = [i for t, i in tokenizer.get_vocab().items() if re.fullmatch(r"\[unused\d+\]", t)]
-        banned = [i for i in [*special, *unused] if i != end]
+        banned = list({*special, *unused, self.about["mask_token_id"]} - {end, None})
         read = self._run("reading", self._read(image)[1])[0]
         ids = [start]
-        while len(ids) <= self.about["decoding"]["max_length"]:
+        while len(ids) <= decoding["max_length"]:
             logits = self._run("caption", read, np.array([[ids]]))[0][0, 0].copy()
-            logits[banned] = -np.inf
+            logits[banned + [end] * (len(ids) <= decoding["min_length"])] = -np.inf
             if logits.argmax() == end:
                 break
             ids.append(int(logits.argmax()))
@@ -176,7 +180,15 @@ class ExportedModel:
         """The photo, the input of the graph (1, 3, H, W), and its width and height."""
         about, limits = self.about, self.about["inference"]
         photo = image if isinstance(image, Image.Image) else Image.open(image)
-        photo = ImageOps.exif_transpose(photo).convert("RGB")
+        photo = ImageOps.exif_transpose(photo)
+        if photo.mode[0] in "IF":  # of which `convert` would keep the lowest 8
+            raise ValueError(
+                f"the photo is of mode {photo.mode}, and has more than 8 bits: scale it"
+            )
+        if photo.has_transparency_data:
+            white = Image.new("RGBA", photo.size, "white")
+            photo = Image.alpha_composite(white, photo.convert("RGBA"))
+        photo = photo.convert("RGB")
         least, most = limits.get("min_size", 800), limits.get("max_size", 1333)
         scale = least / min(photo.size)
         scale *= min(1, most / (scale * max(photo.size)))
@@ -190,15 +202,23 @@ class ExportedModel:
         padding = ((0, 0), (0, 0), (0, -height % step), (0, -width % step))
         return photo, np.pad(pixels, padding), (width, height)
 
+    @cached_property
     def _tokenizer(self) -> Any:
         if self.about["prompts"]:
             raise ValueError("this export is for fixed prompts and reads no other text")
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_file(str(self.folder / "tokenizer" / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer" / "tokenizer.json"))
+        tokenizer.encode_special_tokens = True  # a "[SEP]" that somebody writes ends nothing
+        return tokenizer
 
-    def _is_long(self, tokenizer: Any, text: str) -> bool:
-        return len(tokenizer.encode(text).ids) > self.about["max_tokens"]
+    def _ids(self, text: str) -> list[int]:
+        """The tokens of a text; one for the answer, which a question may leave open."""
+        ids = self._tokenizer.encode(text.removesuffix(MASK)).ids
+        return [*ids[:-1], self.about["mask_token_id"], ids[-1]] if text.endswith(MASK) else ids
+
+    def _is_long(self, ids: list[int]) -> bool:
+        return len(ids) > self.about["max_tokens"]
 
     def _causal(self) -> list[np.ndarray]:
         """The last input of the image and text graphs of a model that writes captions."""
@@ -227,10 +247,9 @@ class ExportedModel:
             yield self._text(SEPARATOR.join(chunk), chunk, spans)
 
     def _chunks(self, names: list[str], most: int | None) -> Iterator[list[str]]:
-        tokenizer = self._tokenizer()
         while names:
             count = min(len(names), most or len(names))
-            while count > 1 and self._is_long(tokenizer, SEPARATOR.join(names[:count])):
+            while count > 1 and self._is_long(self._ids(SEPARATOR.join(names[:count]))):
                 count -= 1
             yield names[:count]
             names = names[count:]
@@ -285,14 +304,11 @@ class ExportedModel:
             stored, i = load_file(self.folder / "prompts.safetensors"), fixed.index(caption)
             words = stored[f"{i}.words"][None]
             return Text(names, stored[f"{i}.positive_map"], np.ones(words.shape[:2], bool), words)
-        tokenizer = self._tokenizer()
-        if self._is_long(tokenizer, caption):
+        if self._is_long(found := self._ids(caption)):
             raise ValueError(f"the text {caption[:80]!r} is too long")
-        encoded = tokenizer.encode(caption)
-        tokens = np.array(
-            [[a < end and start < b for a, b in encoded.offsets] for start, end in spans]
-        )
-        ids = np.array([encoded.ids])
+        offsets = self._tokenizer.encode(caption).offsets
+        tokens = np.array([[a < end and start < b for a, b in offsets] for start, end in spans])
+        ids = np.array([found])
         mask = np.ones(ids.shape, dtype=bool)
         return Text(names, tokens, mask, self._run("text", ids, mask, *self._causal())[0])
 

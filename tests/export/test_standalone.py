@@ -102,17 +102,39 @@ def test_a_shortlist(alone, telling_predictor, loaded_telling, own_photo, monkey
         alone.detect(file, VOCABULARY, shortlist=0)
 
 
-def test_answers(alone, telling_predictor, own_photo):
-    answers = alone.answer(own_photo[0], "is it red?")
-    expected = telling_predictor.answer(own_photo[1], "is it red?")[0].answers
+@pytest.mark.parametrize(
+    "question", ["is it red?", " is the [car] red? ", "is it red?[MASK]", "is [SEP] red?"]
+)
+def test_answers(alone, telling_predictor, own_photo, question):
+    answers = alone.answer(own_photo[0], question)
+    expected = telling_predictor.answer(own_photo[1], question)[0].answers
     assert [answer for answer, _ in answers] == [answer for answer, _ in expected]
     assert [p for _, p in answers] == pytest.approx([p for _, p in expected], abs=1e-5)
 
 
-def test_captions(alone, telling_predictor, own_photo):
-    greedy = Decoding(beam_size=1, max_length=5)
+def test_no_question(alone, own_photo):
+    with pytest.raises(ValueError, match="the question is empty"):
+        alone.answer(own_photo[0], " [MASK]")
+
+
+@pytest.mark.parametrize("least", [1, 5])
+def test_captions(alone, telling_predictor, own_photo, monkeypatch, least):
+    monkeypatch.setitem(alone.about["decoding"], "min_length", least)
+    greedy = Decoding(beam_size=1, min_length=least, max_length=5)
     expected = telling_predictor.caption(own_photo[1], decoding=greedy)[0].caption
     assert alone.caption(own_photo[0]).replace(" ", "") == expected.replace(" ", "")
+
+
+def test_photos_with_alpha_or_many_bits(alone, telling_predictor, own_photo):
+    """What is transparent is white, as the predictor has it; 16 bits are not read as 8."""
+    clear = Image.open(own_photo[0]).convert("RGBA")
+    clear.paste((9, 9, 9, 0), (0, 0, 40, 60))
+    expected = telling_predictor.answer(clear, "is it red?")[0].answers
+    answers = alone.answer(clear, "is it red?")
+    assert [p for _, p in answers] == pytest.approx([p for _, p in expected], abs=1e-5)
+    deep = Image.fromarray(own_photo[1][..., 0].astype(np.uint16) * 257)
+    with pytest.raises(ValueError, match="of mode I;16, and has more than 8 bits: scale it"):
+        alone.detect(deep, NAMES)
 
 
 def test_fixed_prompts(source_model, traced, program, own_photo, tmp_path, monkeypatch, capsys):

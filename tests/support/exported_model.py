@@ -72,6 +72,7 @@ def telling_model():
         words = model.language_backbone.word_embedding
         words.copy_(torch.randn(words.shape, generator=torch.Generator().manual_seed(1)))
         model.caption_head.bias[model.tokenizer.encode("").ids[-1]] = 2.0
+    model.tokenizer.mask_token_id = 5  # not the tokenizer's own, as of GLIPv2-B and -H
     return model
 
 
