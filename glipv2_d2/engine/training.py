@@ -71,6 +71,20 @@ def evaluation_precision(cfg: DictConfig) -> AbstractContextManager:
     return inference_autocast(torch.device(cfg.train.device), precision)
 
 
+def evaluation_options(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Further fields of the model's inputs in an evaluation: the shortlist of `inference`.
+
+    Raises:
+        UsageError: it is no whole number, or pins what are no names.
+        ConfigError: the model has no contrast to make it with.
+    """
+    shortlist = Shortlist.of_settings(cfg.get("inference", {}))
+    if shortlist is None:
+        return {}
+    require_contrast(model)
+    return {"shortlist": shortlist}
+
+
 def iterations_done() -> int | None:
     """By the training that evaluates now (see `Evaluation`); None where none does."""
     try:
@@ -93,9 +107,7 @@ def do_test(
     """
     inference = cfg.get("inference", {})
     tta = inference.get("tta", False)
-    shortlist = Shortlist.of_settings(inference)
-    if shortlist is not None:
-        require_contrast(model)
+    options = evaluation_options(cfg, model)
     evaluated = model
     if tta:  # its views are made from the original pixels
         if not isinstance(model, GLIP):
@@ -113,7 +125,7 @@ def do_test(
             cfg.dataloader,
             evaluated,
             original_size=tta,
-            options={} if shortlist is None else {"shortlist": shortlist},
+            options=options,
             output_dir=cfg.train.output_dir,
             iterations=iterations_done(),
         )
@@ -187,6 +199,8 @@ def do_train(
     start_iter = found.iteration + 1 if found else 0
     weights = found.path if found else cfg.train.init_checkpoint
     model = build_for_weights(cfg.model, weights).to(cfg.train.device)
+    if cfg.train.eval_period >= 0:
+        evaluation_options(cfg, model)  # refuses now, not after the training
     tuned = add_tuned_prompts(cfg, model)
     parts = cfg.train.get("trained_parts")
     frozen = [] if parts is None else freeze_all_but(model, parts)

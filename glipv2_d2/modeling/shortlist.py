@@ -64,7 +64,7 @@ class Shortlist:
     def of_settings(cls, settings: Mapping[str, Any]) -> Shortlist | None:
         """Of `shortlist` and `pinned` as `inference` of a config has them; None: of all names."""
         size = settings.get("shortlist")
-        return None if size is None else cls(size, settings.get("pinned", ()))
+        return None if size is None else cls(size, settings.get("pinned") or ())
 
     def pinned_classes(self, prompts: Sequence[Prompt]) -> set[int]:
         """The classes of the pinned names.

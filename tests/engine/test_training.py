@@ -8,7 +8,7 @@ import torch
 from glip_commands.main import main
 from glipv2_d2.checkpoint import read_checkpoint
 from glipv2_d2.engine.trainer import GLIPTrainer
-from glipv2_d2.errors import CheckpointError, ConfigError, TrainingDiverged
+from glipv2_d2.errors import CheckpointError, ConfigError, TrainingDiverged, UsageError
 from glipv2_d2.modeling.fusion import VLTower
 from tests.support.official_weights import official_state
 from tests.support.tiny import tiny_model
@@ -209,6 +209,18 @@ def test_a_part_is_trained_resumed_and_evaluated(run_train_net, tmp_path, caplog
 def test_a_part_that_is_not_there_is_refused_before_the_data_are_read(run_train_net):
     with pytest.raises(ConfigError, match="train.trained_parts names 'hed', .* it has: backbone, "):
         run_train_net("train.trained_parts=[hed]", "dataloader.train.datasets=[absent]")
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [(2, ConfigError, "with model.contrast"), (0, UsageError, "a whole number of names from 1")],
+)
+def test_a_shortlist_that_cannot_be_made_is_refused_before_the_data_are_read(
+    run_train_net, size, error, message
+):
+    with pytest.raises(error, match=message):
+        options = f"inference.shortlist={size}", "train.eval_period=0"
+        run_train_net(*options, "dataloader.train.datasets=[absent]")
 
 
 def test_nan_stops_with_iteration_terms_and_file_names(run_train_net, monkeypatch):

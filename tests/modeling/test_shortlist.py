@@ -240,6 +240,7 @@ def test_bad_input(contrast_model):
             Shortlist(size)
     with pytest.raises(UsageError, match="pinned must be a list of names, got 'cat'"):
         Shortlist(3, "cat")
+    assert Shortlist.of_settings({"shortlist": 3, "pinned": None}) == Shortlist(3)
     with pytest.raises(ConfigError, match="config with model.contrast"):
         GroundingPredictor(tiny_model(), shortlist=8)
     question = tiny_question(chunks(), shortlist=Shortlist(3, ["cta"]))
