@@ -16,10 +16,11 @@ from .. import compat
 from ..errors import ConfigError, DataError
 from ..language.prompt import TASKS
 from .datasets.refexp import record_image_key
+from .entries import short
 from .loading import load_records, shared_dataset, training_records
 from .mappers.grounding import GroundingDatasetMapper
 from .mappers.vocabulary import class_names
-from .reader import RecordIndex
+from .reader import RecordIndex, evenly
 from .records import Records
 from .report import LEFT_OUT, REPLACED, WITHOUT_MASK, Record, Report
 from .samplers import MixingSampler, SampleStream
@@ -27,6 +28,7 @@ from .shared_records import share_records
 
 # A name, or (name, weight).
 DatasetEntry = str | tuple[str, float]
+QUESTIONS_LOOKED_AT = 1000
 
 
 def build_grounding_train_loader(
@@ -44,6 +46,7 @@ def build_grounding_train_loader(
     exclude_images_of: Sequence[str] = (),
     repeat_threshold: float | None = None,
     tasks: Collection[str] | None = None,
+    answers: Collection[str] | None = None,
 ) -> Iterable[list[Record]]:
     """An endless loader over a mix of detection and grounding data sets.
 
@@ -75,6 +78,7 @@ def build_grounding_train_loader(
             How much of an epoch is of each data set stays as the weights say.
         tasks: those of `TASKS` that the model has a head for, which a training tells; None: they
             are not known now, and the model refuses a batch with another one.
+        answers: those that the model can give, which a training tells; None: not known now.
 
     Returns:
         A loader of lists of mapped records; images without boxes are not filtered out.
@@ -82,9 +86,9 @@ def build_grounding_train_loader(
     Raises:
         DataError: a data set cannot be used, see `check_records`, too many of its images are
             missing, a class name cannot be asked for, or there is not one box in all data sets.
-        ConfigError: a data set has questions or captions, and `tasks` has not; the classes of one
-            that is read by offset would have to be counted; or `no_regression` of the mapper names
-            another one.
+        ConfigError: a data set has questions or captions, and `tasks` has not; no question of one
+            is answered by any of `answers`; the classes of one that is read by offset would have to
+            be counted; or `no_regression` of the mapper names another one.
     """
     entries = _entries(datasets)
     _require_named(mapper, [name for name, _ in entries])
@@ -106,6 +110,7 @@ def build_grounding_train_loader(
             name, report, check_files=check_files, excluded=excluded, with_masks=with_masks
         )
         _require_task(records, tasks)
+        _require_answers(records, answers)
         prepare(mapper, name, records)
         parts.append(records)
     if not any(part.teaches for part in parts):
@@ -146,6 +151,27 @@ def _require_task(records: Records, tasks: Collection[str] | None) -> None:
             f"from them: give it a model.{TASKS[task]}, or take the data set out of "
             "dataloader.train.datasets"
         )
+
+
+def _require_answers(records: Records, answers: Collection[str] | None) -> None:
+    """The model can give an answer to some question; to how many it cannot is logged."""
+    if answers is None or records.task != "question":
+        return
+    known, rows = set(answers), evenly(len(records), QUESTIONS_LOOKED_AT)
+    asked: list[Record] = [records.records[i] for i in rows]
+    without = [record for record in asked if known.isdisjoint(record.get("answers", ()))]
+    if len(without) == len(asked):
+        raise ConfigError(
+            f"the data set {records.name!r}: none of {len(asked)} questions that were looked at "
+            "has an answer that is in model.vqa_head.answers, the first has "
+            f"{short(list(without[0]['answers']))}: give that the list of this data set's answers"
+        )
+    if without:
+        logging.getLogger(__name__).info(
+            "%s: %d of %d questions that were looked at have no answer that is in "
+            "model.vqa_head.answers: from them the model learns that no answer is right",
+            records.name, len(without), len(asked),
+        )  # fmt: skip
 
 
 def _repeat_factors(parts: Sequence[Records], threshold: float) -> list[torch.Tensor | None]:

@@ -25,6 +25,7 @@ from ..data.shared_records import agreed
 from ..errors import ConfigError, user_message
 from ..language.prompt import TASKS
 from ..modeling import GLIP
+from ..modeling.heads import VqaHead
 from .evaluate import add_test_set, pair_test_sets
 from .freezing import is_within
 from .recipes import add_recipe
@@ -308,11 +309,13 @@ def start_data_at(config: DictConfig, iteration: int) -> None:
 
 
 def tell_tasks(config: DictConfig, model: nn.Module) -> None:
-    """Tell the loader of the training data which tasks the model learns, so that it refuses data
-    of another one before the first step."""
+    """Tell the loader of the training data which tasks the model learns, and which answers it can
+    give, so that it refuses other data before the first step."""
     if isinstance(model, GLIP):
         tasks = [task for task, head in TASKS.items() if head in model.task_heads]
         _told(config.dataloader.train, "tasks", tasks)
+        for head in model.heads_of(VqaHead):
+            _told(config.dataloader.train, "answers", head.answers)
 
 
 def _told(node: DictConfig, name: str, value: Any) -> bool:

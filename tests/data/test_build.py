@@ -314,6 +314,21 @@ def test_tasks_that_the_model_has_no_head_for(datasets, task_sets, tokenizer, ta
         )
 
 
+def test_answers_that_the_model_cannot_give(datasets, task_sets, images, tokenizer, caplog):
+    """All of them: another list is meant; some: VQAv2's list has the frequent ones."""
+    options = {"mapper": make_mapper(tokenizer), "total_batch_size": 4}
+    with pytest.raises(ConfigError, match=r"'tiny_questions': none of 12 .* \['2'\]: give that"):
+        build_grounding_train_loader([datasets[0], *task_sets], answers=["two"], **options)
+    rare = [
+        {**record, "image_id": record["image_id"] + 50, "answers": {"a hundred": 1.0}}
+        for record in DatasetCatalog.get("tiny_questions")[:3]
+    ]
+    DatasetCatalog.register("tiny_rare", lambda: DatasetCatalog.get("tiny_questions") + rare)
+    caplog.set_level("INFO")
+    build_grounding_train_loader("tiny_rare", answers=["2", "3"], **options)
+    assert "tiny_rare: 3 of 15 questions that were looked at have no answer" in caplog.text
+
+
 def test_questions_without_answers_are_a_test_set(images, tokenizer):
     record = {"file_name": str(images / "0.png"), "height": 60, "width": 80, "image_id": 0}
     asked = {**record, "task": "question", "caption": "why?"}

@@ -67,6 +67,8 @@ def test_the_loader_is_told_what_the_model_learns(head, tasks):
     config = get_config("demo/scenes.py")
     tell_tasks(config, instantiate(tiny_tasks_config(**{head: None})))
     assert config.dataloader.train.tasks == tasks
+    known = None if head == "vqa_head" else ["red", "blue", "2"]
+    assert config.dataloader.train.get("answers") == known
 
 
 def test_a_loader_of_another_kind_is_told_nothing():
