@@ -8,7 +8,7 @@ from glip_commands.command import GIVEN, PackageCommand, run, text_options
 
 
 @click.command(cls=PackageCommand, short_help="Answer a question about images and folders.")
-@click.argument("given", nargs=-1, required=True, type=click.UNPROCESSED, metavar=GIVEN)
+@click.argument("given", nargs=-1, type=click.UNPROCESSED, metavar=GIVEN)
 @click.argument("question", type=click.UNPROCESSED)
 @text_options
 def ask(**options: Any) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 
 from ..engine.predictor import GroundingPredictor
 from ..engine.results import Answer
@@ -17,6 +18,10 @@ def run(args: argparse.Namespace) -> int:
     question = typed(args.question)
     if os.path.exists(question):  # unlike Path.exists, it takes a text of any length
         raise UsageError(f"the question comes last, and '{question}' is a file or folder")
+    if re.fullmatch(r"[\w.]+=\S*", question):
+        raise UsageError(f"the question comes last, and '{question}' is a value for the config")
+    if not args.given:
+        raise UsageError(f"no image is given, only the question {question!r}, which comes last")
     given = read_given(args, "answers")
     read_question(question, args.phrases)  # refuses now, not once the model is there
     predictor = text_predictor(args, given.overrides)

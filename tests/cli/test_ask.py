@@ -85,7 +85,9 @@ def test_the_report_alone_is_printed(ask, odd_photos, capsys):
         (["{photo}", "what is the [star?"], r"'\[' without '\]'"),
         (["{photo}", "what " * 300], "303 tokens, the limit is 256: shorten the question"),
         (["none.png", QUESTION], "there is no image or folder 'none.png'"),
-        ([QUESTION], "Missing argument"),
+        ([QUESTION], "no image is given, only the question 'what .*, which comes last"),
+        (["{photo}"], "the question comes last, and '.*' is a file or folder"),
+        (["{photo}", QUESTION, "inference.shortlist=2"], "comes last, and .* a value for the con"),
         (["model.chunk_size=2", QUESTION], "no image is given"),
         (
             ["{photo}", QUESTION, "--threshold", "35"],
