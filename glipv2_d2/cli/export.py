@@ -16,7 +16,11 @@ from ..language import Prompt
 from ..language.prompt_text import read_prompt
 from ..modeling import GLIP
 
-INFERENCE = ("min_size", "max_size", "score_threshold", "merge_iou", "shortlist", "pinned")
+# What the predictor on an export needs of the config.
+INFERENCE = (
+    "min_size", "max_size", "score_threshold", "merge_iou", "phrase_threshold", "phrases",
+    "shortlist", "pinned",
+)  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

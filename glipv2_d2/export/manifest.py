@@ -51,8 +51,8 @@ class Manifest:
         max_tokens: of a prompt. chunk_size: most names of a prompt; None: as many as fit.
         prompt_batch_size: most (image, prompt) pairs of one call.
         prompts: of an export for a fixed prompt, as Prompt's fields; empty: any prompt.
-        inference: of the predictor: min_size, max_size, score_threshold, merge_iou, shortlist,
-            pinned.
+        inference: of the predictor: min_size, max_size, score_threshold, merge_iou,
+            phrase_threshold, phrases, shortlist, pinned.
         notes: how the export was made.
         answers: that the answer graph scores, in its order; none: there is no such graph.
         ground_answer: questions are asked with [MASK] at their end, whose boxes are the answer's.

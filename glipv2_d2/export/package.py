@@ -19,7 +19,7 @@ from ..language.frozen_tokenizer import FrozenTokenizer
 from ..language.prompt import Prompt, shorten
 from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
-from ..modeling.shortlist import require_contrast
+from ..modeling.shortlist import Shortlist, require_contrast
 from ..modeling.text import FrozenVocabulary
 from . import graphs, standalone
 from .manifest import FORMATS, Manifest
@@ -67,8 +67,8 @@ def export_glip(
         format: "torch" (torch.export), "onnx" or "openvino".
         prompts: the export answers these and no others; none: any, or those of the model, where
             its vocabulary is fixed (`freeze_vocabulary`).
-        inference: `min_size`, `max_size`, `score_threshold`, `merge_iou`, `shortlist`, `pinned` of
-            the predictor.
+        inference: `min_size`, `max_size`, `score_threshold`, `merge_iou`, `phrase_threshold`,
+            `phrases`, `shortlist`, `pinned` of the predictor.
         notes: how the export was made; kept in `export.json`.
 
     Returns:
@@ -77,6 +77,7 @@ def export_glip(
     Raises:
         ExportError: the folder exists, a package is missing, or the model cannot be exported.
         PromptError: a prompt is too long.
+        UsageError: a shortlist that is no whole number, or pins what are no names.
         ConfigError: a shortlist, of a model without the contrast.
     """
     folder = Path(folder)
@@ -128,7 +129,7 @@ def _require_exportable(model: GLIP, folder: Path, format: str, prompts: Sequenc
 
 
 def _require_shortlist(model: GLIP, prompts: Sequence[Prompt], inference: dict) -> None:
-    if inference.get("shortlist") is None:
+    if Shortlist.of_settings(inference) is None:
         return
     require_contrast(model)
     if prompts:

@@ -16,7 +16,7 @@ from glip_commands.main import main
 from glipv2_d2 import Prompt
 from glipv2_d2.checkpoint import frozen_words, release_state, save_safetensors
 from glipv2_d2.engine import GroundingPredictor
-from glipv2_d2.errors import ExportError, PromptError
+from glipv2_d2.errors import ExportError, PromptError, UsageError
 from glipv2_d2.export import check_export, export_glip, load_exported
 from glipv2_d2.language.class_tokenizer import ParallelClassTokenizer
 from glipv2_d2.modeling.text import TextFeatureCache
@@ -70,6 +70,8 @@ def test_what_cannot_be_exported(source_model, exported, tmp_path, monkeypatch):
         export_glip(source_model, tmp_path / "x", format="tflite")
     with pytest.raises(ExportError, match="a caption is no fixed prompt"):
         export_glip(source_model, tmp_path / "x", prompts=[Prompt.unwritten()])
+    with pytest.raises(UsageError, match="a whole number of names from 1, got 0"):
+        export_glip(source_model, tmp_path / "x", inference={"shortlist": 0})
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxscript", None)
         with pytest.raises(ExportError, match="needs the package 'onnxscript'"):
@@ -103,11 +105,14 @@ def test_command_line(source_model, traced, image_read, tmp_path, capsys):
     options = ["--config-file", "tests/support/small_detect.py", "--weights", str(weights)]
     folder = tmp_path / "x"
     asked = ["--output", str(folder), "--prompt", "cat, red kite", "--check"]
+    asked += ["inference.phrase_threshold=0.3", "inference.phrases=rules"]
     assert main(["export", *options, *asked]) == 0
     out = capsys.readouterr().out
     assert "exported in" in out and "image.pt2" in out and "  logits: " in out
     manifest = json.loads((folder / "export.json").read_text())
-    assert manifest["inference"] == {"min_size": 64, "max_size": 96, "score_threshold": 0.2}
+    of_questions = {"phrase_threshold": 0.3, "phrases": "rules"}
+    of_detections = {"min_size": 64, "max_size": 96, "score_threshold": 0.2}
+    assert manifest["inference"] == of_detections | of_questions
     assert manifest["prompts"][0]["caption"] == "cat. red kite"
     assert main(["export", *options, *asked]) == 2
     assert "exists already" in capsys.readouterr().err
