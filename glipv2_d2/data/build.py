@@ -161,10 +161,11 @@ def _require_answers(records: Records, answers: Collection[str] | None) -> None:
     asked: list[Record] = [records.records[i] for i in rows]
     without = [record for record in asked if known.isdisjoint(record.get("answers", ()))]
     if len(without) == len(asked):
+        first = short(list(without[0].get("answers", ())))
         raise ConfigError(
             f"the data set {records.name!r}: none of {len(asked)} questions that were looked at "
-            "has an answer that is in model.vqa_head.answers, the first has "
-            f"{short(list(without[0]['answers']))}: give that the list of this data set's answers"
+            f"has an answer that is in model.vqa_head.answers, the first has {first}: give that "
+            "the list of this data set's answers"
         )
     if without:
         logging.getLogger(__name__).info(

@@ -185,7 +185,7 @@ class ExportedModel:
             raise ValueError(
                 f"the photo is of mode {photo.mode}, and has more than 8 bits: scale it"
             )
-        if photo.has_transparency_data:
+        if photo.mode in ("LA", "PA", "RGBA") or "transparency" in photo.info:
             white = Image.new("RGBA", photo.size, "white")
             photo = Image.alpha_composite(white, photo.convert("RGBA"))
         photo = photo.convert("RGB")
