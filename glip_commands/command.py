@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from functools import wraps
@@ -74,12 +76,18 @@ class PackageCommand(click.Command):
     """
 
     def invoke(self, context: click.Context) -> Any:
+        imported = "glipv2_d2" in sys.modules
         try:
             from glipv2_d2.errors import command
         except ModuleNotFoundError as error:
             if error.name != "detectron2":
                 raise
             raise click.ClickException(str(error)) from None
+        if not imported:
+            # Modules stay: the collector need not look through them, a second at the end alone. Only
+            # here, where nothing else is there yet: what is frozen is never collected, and a file
+            # in a cycle not written to its end.
+            gc.freeze()
         return command(super().invoke)(context)
 
 

@@ -3,7 +3,6 @@
 Importing the package registers its meta-architectures, backbones and data sets with Detectron2.
 """
 
-import atexit
 import gc
 import importlib.util
 import warnings
@@ -17,9 +16,8 @@ if importlib.util.find_spec("detectron2") is None:
         name="detectron2",
     )
 
-# A third of each process's start and end was Python's garbage collector, which looked for cycles
-# among the million objects of these modules: none is made while they are imported, and what is left
-# at the end of the process goes with it.
+# A tenth of each process's start was Python's garbage collector, which looked for cycles among the
+# million objects of these modules.
 _collects = gc.isenabled()
 gc.disable()
 try:
@@ -39,6 +37,5 @@ try:
 finally:
     if _collects:
         gc.enable()
-atexit.register(gc.freeze)
 
 __all__ = ["Prompt", "PromptError", "__version__", "add_glip_config", "get_config", "model_zoo"]

@@ -98,19 +98,25 @@ def test_installed_wheel_finds_its_configs_outside_the_clone(site, tmp_path):
     assert int(result.stdout.split()[-1]) > 0
 
 
-def test_the_import_knows_the_scenes_without_their_renderer():
-    """Nor does it load what draws, or what the photographs come with."""
+def test_the_import_knows_the_scenes_without_their_renderer(tmp_path):
+    """Nor does it load what draws, or what the photographs come with; and the collector works as
+    before, which writes the end of a file that an object in a cycle has opened."""
     code = (
         "import gc, sys, glipv2_d2\n"
         "assert gc.isenabled()\n"
         "from detectron2.data import DatasetCatalog\n"
         "assert {'scenes_train', 'scenes_val', 'scenes_novel'} <= set(DatasetCatalog.list())\n"
-        "print(*sys.modules)"
+        "print(*sys.modules)\n"
+        "class Owner: pass\n"
+        "owner = Owner()\n"
+        f"owner.self, owner.file = owner, open({str(tmp_path / 'log')!r}, 'w')\n"
+        "owner.file.write('the end')"
     )
     result = run(ROOT, ROOT, "-c", code)
     loaded = set(result.stdout.split())
     assert "glipv2_d2.data" in loaded, result.stderr
     assert not loaded & {"glipv2_d2.scenes", "matplotlib", "skimage", "sklearn"}
+    assert (tmp_path / "log").read_text() == "the end"
 
 
 def test_what_the_metadata_says(wheel):
