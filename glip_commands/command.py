@@ -84,9 +84,9 @@ class PackageCommand(click.Command):
                 raise
             raise click.ClickException(str(error)) from None
         if not imported:
-            # Modules stay: the collector need not look through them, a second at the end alone. Only
-            # here, where nothing else is there yet: what is frozen is never collected, and a file
-            # in a cycle not written to its end.
+            # Modules stay: the collector need not look through them, for a second at the end alone.
+            # Only here, where nothing else is there yet: what is frozen is never collected, and a
+            # file in a cycle not written to its end.
             gc.freeze()
         return command(super().invoke)(context)
 
