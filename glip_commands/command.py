@@ -159,7 +159,7 @@ def listed(kind: Callable[[str], Any], *known: Any) -> Callable:
 
     def parse(_: click.Context, __: click.Parameter, text: str) -> tuple:
         values = []
-        for part in filter(None, text.split(",")):
+        for part in filter(None, map(str.strip, text.split(","))):
             if known and part not in map(str, known):
                 raise click.BadParameter(f"{part!r} is none of {', '.join(map(str, known))}")
             try:

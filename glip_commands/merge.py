@@ -20,6 +20,13 @@ from glip_commands.command import PackageCommand, listed, run
     callback=listed(float),
     help="0: the base, 1: the tuned model; with --curve several (default: 0,0.25,0.5,0.75,1)",
 )
+@click.option(
+    "--only",
+    metavar="PART,...",
+    default="",
+    callback=listed(str),
+    help="parts of the model, such as neck.blocks.0.dynamic_conv; all others stay TUNED's",
+)
 @click.option("--curve", is_flag=True, help="evaluate at every --alpha; OUTPUT is a folder")
 @click.option("--config-file", default="", help="of the model; needed by --curve")
 @click.option(
@@ -55,7 +62,8 @@ def merge(**options: Any) -> int:
 
     Fine-tuning forgets what a model could do; on the line between both models (WiSE-FT, Wortsman et
     al., CVPR 2022) much of the new stays and less of the old is lost. TUNED must come from BASE,
-    which may be a name that --model takes elsewhere (glip_t).
+    which may be a name that --model takes elsewhere (glip_t). Parts forget differently: --only
+    merges some of them.
     With --config-file both files may be of any kind that loads into the model, an official GLIP for
     instance, or a release file without its frozen language backbone.
 

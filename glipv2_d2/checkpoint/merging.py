@@ -6,12 +6,12 @@ both a model keeps most of what it has learned and forgets less of what the base
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from ..errors import CheckpointError, UsageError
-from .names import DETECTOR_PARTS
+from .names import DETECTOR_PARTS, is_within
 
 __all__ = ["merge_weights"]
 
@@ -27,7 +27,9 @@ def is_position(name: str) -> bool:
     return name.endswith(".fusion.positions.weight")
 
 
-def merge_weights(base: State, tuned: State, alpha: float) -> dict[str, torch.Tensor]:
+def merge_weights(
+    base: State, tuned: State, alpha: float, only: Sequence[str] = ()
+) -> dict[str, torch.Tensor]:
     """The weights `(1 - alpha) * base + alpha * tuned`.
 
     Both are state dicts of one model under this project's names. What is equal, such as a frozen
@@ -40,19 +42,29 @@ def merge_weights(base: State, tuned: State, alpha: float) -> dict[str, torch.Te
         base: what the tuning started from.
         tuned: what came out of it.
         alpha: from 0, the values of `base`, to 1, those of `tuned`.
+        only: parts of the model, such as "neck.blocks.0.dynamic_conv"; all others are those of
+            `tuned`. Empty: all parts.
 
     Returns:
         New tensors, each in the wider type of both sides (float32 for float16 and float32), so that
         the ends are exact. What lies between is computed in float32 at least.
 
     Raises:
-        UsageError: `alpha` lies outside.
+        UsageError: `alpha` lies outside, or one of `only` is no part of the model.
         CheckpointError: the weights are of different models; the message has the first difference.
     """
     if not 0 <= alpha <= 1:
         raise UsageError(f"alpha is from 0, the base, to 1, the tuned model; got {alpha}")
     names = dict.fromkeys([*base, *tuned])
-    return {name: _between(name, *_pair(name, base, tuned), alpha) for name in names}
+    for part in only:
+        if not any(is_within(name, part) for name in names):
+            parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+            raise UsageError(f"no part '{part}' has weights; parts are {parts}, and theirs")
+
+    def of(name: str) -> float:
+        return alpha if not only or any(is_within(name, part) for part in only) else 1.0
+
+    return {name: _between(name, *_pair(name, base, tuned), of(name)) for name in names}
 
 
 def _pair(name: str, base: State, tuned: State) -> tuple[torch.Tensor, torch.Tensor]:

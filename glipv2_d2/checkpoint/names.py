@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-__all__ = ["DETECTOR_PARTS", "plain_names"]
+__all__ = ["DETECTOR_PARTS", "is_within", "plain_names"]
 
 # Of a model: what the words of a prompt go through, up to the boxes and their scores.
 DETECTOR_PARTS = ("backbone", "language_backbone", "neck", "head")
@@ -13,6 +13,11 @@ _INSIDE = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_mod
 # DistributedDataParallel and Lightning; a part of a model may have such a name, too, so that it is
 # a wrapper's only if all names begin with it.
 _OUTSIDE = ("module.", "model.")
+
+
+def is_within(name: str, part: str) -> bool:
+    """Whether an attribute path is that of a part of the model, or lies below it."""
+    return name == part or name.startswith(f"{part}.")
 
 
 def plain_names(names: Iterable[str]) -> list[str]:

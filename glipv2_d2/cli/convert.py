@@ -27,8 +27,8 @@ from ..checkpoint import (
     release_state,
     save_safetensors,
 )
+from ..checkpoint.names import is_within
 from ..config import apply_overrides, get_config, load_model_config, named_setting
-from ..engine.freezing import is_within
 from ..errors import CheckpointError, ConfigError, UsageError
 from ..files import whole_file
 

@@ -22,10 +22,9 @@ from ..checkpoint import (
 )
 from ..checkpoint.fit import GLIPV2_PARTS
 from ..checkpoint.merging import is_position
-from ..checkpoint.names import plain_names
+from ..checkpoint.names import is_within, plain_names
 from ..config import apply_overrides, get_config
 from ..engine.evaluate import pair_test_sets, require_test_data
-from ..engine.freezing import is_within
 from ..engine.setup import load_config, setup_logging
 from ..engine.training import do_test
 from ..errors import CheckpointError, ConfigError, UsageError
@@ -66,8 +65,9 @@ def run(args: argparse.Namespace) -> int:
     if config is None and args.opts:
         raise UsageError(f"'{args.opts[0]}' sets a value of a config: give --config-file")
     base, tuned = (weights_of(path, config) for path in (args.base, args.tuned))
-    merged = merge_weights(base, tuned, args.alpha[0])
+    merged = merge_weights(base, tuned, args.alpha[0], args.only)
     notes = {"base": args.base.name, "tuned": args.tuned.name, "alpha": f"{args.alpha[0]:g}"}
+    notes |= {"only": ",".join(args.only)} if args.only else {}
     write_weights(merged, args.output, notes)
     return 0
 
@@ -109,7 +109,7 @@ def _curve(args: argparse.Namespace) -> int:
     curve: dict[float, Results] = {}
     metric = args.metric or "bbox/AP"
     for alpha in sorted(set(args.alpha)) or CURVE:
-        model.load_state_dict(merge_weights(base, tuned, alpha))
+        model.load_state_dict(merge_weights(base, tuned, alpha, args.only))
         config.train.output_dir = str(args.output / f"alpha_{alpha:g}")
         curve[alpha] = _by_test_set(config, do_test(config, model))
         values = _values(curve[alpha], metric)

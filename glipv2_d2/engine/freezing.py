@@ -5,14 +5,10 @@ from collections.abc import Iterator, Sequence
 from detectron2.engine import HookBase
 from torch import nn
 
+from ..checkpoint.names import is_within
 from ..errors import ConfigError
 
-__all__ = ["FrozenParts", "freeze_all_but", "is_within", "parameter_table"]
-
-
-def is_within(name: str, part: str) -> bool:
-    """Whether an attribute path is that of a part of the model, or lies below it."""
-    return name == part or name.startswith(f"{part}.")
+__all__ = ["FrozenParts", "freeze_all_but", "parameter_table"]
 
 
 def freeze_all_but(model: nn.Module, parts: Sequence[str]) -> list[nn.Module]:

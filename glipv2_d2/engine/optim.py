@@ -9,10 +9,10 @@ from detectron2.solver.build import reduce_param_groups
 from omegaconf import DictConfig
 from torch import nn
 
+from ..checkpoint.names import is_within
 from ..config import named_setting
 from ..errors import ConfigError
 from ..modeling.sharding import sharded_like, whole_tensor
-from .freezing import is_within
 
 __all__ = [
     "AdamWAndSGD",

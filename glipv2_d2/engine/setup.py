@@ -19,6 +19,7 @@ from ..checkpoint import (
     random_parts,
     with_frozen_vocabulary,
 )
+from ..checkpoint.names import is_within
 from ..config import apply_overrides, get_config, resolve_config, target_of
 from ..data import GroundingDatasetMapper
 from ..data.shared_records import agreed
@@ -27,7 +28,6 @@ from ..language.prompt import TASKS
 from ..modeling import GLIP
 from ..modeling.heads import VqaHead
 from .evaluate import add_test_set, pair_test_sets
-from .freezing import is_within
 from .recipes import add_recipe
 from .transfer import set_mode
 

@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..checkpoint import load_weights, save_prompt
+from ..checkpoint.names import is_within
 from ..config import named_setting, target_of
 from ..data import GroundingDatasetMapper
 from ..errors import ConfigError
 from ..language.prompt import Prompt
 from ..modeling import GLIP
-from .freezing import is_within
 
 __all__ = ["MODES", "PROMPT_FILE", "add_tuned_prompts", "set_mode", "write_prompt_file"]
 

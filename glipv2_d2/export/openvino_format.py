@@ -3,8 +3,11 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch.export import ExportedProgram
+from torch.export.decomp_utils import CustomDecompTable
 
 from ..errors import ExportError
 from .tracing import tracing
@@ -21,12 +24,30 @@ def save_openvino(
         ExportError: an operator has no translation.
     """
     import openvino
+    from openvino import opset14
     from openvino.frontend import OpConversionFailure
+    from openvino.frontend.pytorch import ConversionExtension
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+    from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
 
+    # OpenVINO's own product broadcasts. What PyTorch takes it apart into copies both sides to their
+    # common batch before: 8 % of the time of GLIP-T in float32, 15 in bfloat16.
+    matmul = torch.ops.aten.matmul.default
+
+    def product(node: Any) -> list:
+        return opset14.matmul(node.get_input(0), node.get_input(1), False, False).outputs()
+
+    simpler = CustomDecompTable()
+    for operator in (*ops_to_not_decompose(), matmul):
+        simpler.pop(operator, None)
     level = logging.root.level  # its translator silences everybody's warnings
     try:
         with tracing():  # it is traced again, to be taken apart into simpler operators
-            model = openvino.convert_model(program)
+            module = program.run_decompositions(simpler).module()
+            model = openvino.convert_model(
+                TorchFXPythonDecoder(module, dynamic_shapes=True),
+                extension=ConversionExtension(str(matmul), product),
+            )
     except (RuntimeError, OpConversionFailure) as error:
         reason = str(error).strip().splitlines()[-1]
         raise ExportError(

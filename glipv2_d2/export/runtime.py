@@ -289,7 +289,8 @@ def _torch_graph(path: Path, device: str) -> Graph:
 
     def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs = module(*tensors)
-        return outputs if isinstance(outputs, tuple) else (outputs,)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(x.float() for x in outputs)  # autocast's are of its type
 
     return run
 
@@ -306,9 +307,21 @@ def _use_own_deform_conv(module: torch.fx.GraphModule) -> None:
 
 def _array_graph(path: Path, device: str) -> Graph:
     graph = open_graph(path, cuda=device.startswith("cuda"))
+    kind = torch.device(device).type
 
     def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        arrays = graph(*(np.ascontiguousarray(tensor.cpu().numpy()) for tensor in tensors))
+        options: dict[str, str] = {}
+        if torch.is_autocast_enabled(kind):
+            asked = torch.get_autocast_dtype(kind)
+            if path.suffix == ".onnx" or asked != torch.bfloat16:
+                raise ExportError(
+                    f"'{path}' does not run in {asked}: ONNX exports run in fp32, OpenVINO's in "
+                    "fp32 and bf16 (glip export --format openvino)"
+                )
+            options = {"precision": "bf16"}
+        arrays = graph(
+            *(np.ascontiguousarray(tensor.cpu().numpy()) for tensor in tensors), **options
+        )
         return tuple(torch.from_numpy(x).to(tensors[0].device) for x in arrays)
 
     return run

@@ -37,6 +37,18 @@ def test_a_whole_model_can_be_merged_and_loaded():
     base.load_state_dict(merge_weights(base.state_dict(), tuned.state_dict(), 0.5))
 
 
+def test_parts_alone_are_merged():
+    base, tuned = tiny_model(seed=1).state_dict(), tiny_model(seed=2).state_dict()
+    part = "neck.blocks.0.dynamic_conv"
+    merged = merge_weights(base, tuned, 0.5, [part, "head"])
+    whole = merge_weights(base, tuned, 0.5)
+    for name, value in merged.items():
+        inside = name.startswith((f"{part}.", "head."))
+        assert torch.equal(value, (whole if inside else tuned)[name]), name
+    with pytest.raises(UsageError, match="no part 'nec' has weights; parts are backbone,"):
+        merge_weights(base, tuned, 0.5, ["nec"])
+
+
 def test_a_frozen_part_stays_as_it_is():
     base, tuned = states()
     tuned["head.weight"] = base["head.weight"].clone()

@@ -48,6 +48,18 @@ def test_a_merged_file_loads(ends, tmp_path, suffix):
         assert read_safetensors_metadata(target)["alpha"] == "0.25"
 
 
+def test_a_part_alone_is_merged(ends, tmp_path, capsys):
+    target = tmp_path / "merged.safetensors"
+    assert run(*ends, target, "--alpha", "0", "--only", "head, neck.blocks.1") == 0
+    base, tuned = (read_checkpoint(path)["model"] for path in ends)
+    for name, value in read_checkpoint(target)["model"].items():
+        end = base if name.startswith(("head.", "neck.blocks.1.")) else tuned
+        assert torch.equal(value, end[name].float()), name
+    assert read_safetensors_metadata(target)["only"] == "head,neck.blocks.1"
+    assert run(*ends, tmp_path / "x.pth", "--alpha", "0", "--only", "nose") == 2
+    assert "no part 'nose' has weights" in capsys.readouterr().err
+
+
 def test_with_the_config_any_kind_of_file_is_merged(ends, released, fused, tmp_path, capsys):
     target = tmp_path / "merged.pth"
     assert run(released, ends[1], target, "--alpha", "0") == 2

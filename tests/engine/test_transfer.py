@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from glip_commands.train import parse, train
 from glipv2_d2.checkpoint import load_prompt, read_checkpoint, read_prompt_file
+from glipv2_d2.checkpoint.names import is_within
 from glipv2_d2.config import get_config
-from glipv2_d2.engine.freezing import is_within
 from glipv2_d2.engine.setup import load_config
 from glipv2_d2.engine.transfer import MODES, set_mode
 from glipv2_d2.errors import ConfigError, DataError

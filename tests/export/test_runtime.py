@@ -25,6 +25,16 @@ def test_detections_from_the_files_are_the_model_s(from_files, source_predictor,
             assert_same_detections(a, b)
 
 
+def test_bf16_is_used_and_gives_nearly_the_same(loaded, source_model):
+    found, exact = (
+        GroundingPredictor(model, **INFERENCE, precision=precision)(image(120, 90), NAMES)[0]
+        for model, precision in ((loaded, "bf16"), (source_model, "fp32"))
+    )
+    assert found.scores[0] != exact.scores[0]
+    # 8 bits through some dozen layers.
+    torch.testing.assert_close(found.scores[:5], exact.scores[:5], atol=0.03, rtol=0)
+
+
 def test_a_vocabulary_in_chunks(from_files, source_predictor, monkeypatch):
     for predict in (from_files, source_predictor):
         monkeypatch.setattr(predict.model, "chunk_size", 2)

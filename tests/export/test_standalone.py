@@ -161,5 +161,7 @@ def test_what_an_export_cannot_do(exported, own_photo):
     alone = ExportedModel(exported)
     with pytest.raises(ValueError, match="no names are given"):
         alone.detect(own_photo[0])
+    with pytest.raises(ValueError, match="of the format torch runs in fp32, not in 'bf16'"):
+        ExportedModel(exported, precision="bf16")
     with pytest.raises(ValueError, match=r"has no reading\.pt2: its model cannot do that"):
         alone.caption(own_photo[0])

@@ -390,18 +390,19 @@ def test_exports_beside_their_model(monkeypatch):
     bench = Bench(Settings(config=CONFIG, size=SIZE, repeats=2), lively_model().eval())
 
     class Export:
-        manifest = SimpleNamespace(format="onnx")
-
         def __init__(self, folder, device):
-            self.model = {"x": bench.model}[folder.name]
+            self.model = {"x": bench.model, "y": bench.model}[folder.name]
+            self.manifest = SimpleNamespace(format={"x": "onnx", "y": "openvino"}[folder.name])
 
         def __call__(self, inputs):
             return self.model(inputs)
 
     monkeypatch.setattr(exported, "ExportedGLIP", Export)
-    rows = exported.measure_exported(bench, [Path("x")], "one", 1, ["ours", "ours-bf16"])
-    assert [row["side"] for row in rows] == ["ours", "ours-bf16", "x"]
+    folders = [Path("x"), Path("y")]
+    rows = exported.measure_exported(bench, folders, "one", 1, ["ours", "ours-bf16"])
+    assert [row["side"] for row in rows] == ["ours", "ours-bf16", "x", "y", "y, bf16"]
     assert rows[2]["what"] == "onnx, float32" and len(rows[2]["seconds"]["runs"]) == 2
+    assert rows[4]["score_difference"] == rows[1]["score_difference"]
     assert rows[2]["score_difference"] == 0 < rows[1]["score_difference"]
     with pytest.raises(ConfigError, match="no exports are named: --exported FOLDER"):
         exported.measure_exported(bench, [], "one", 1, ["ours"])

@@ -198,7 +198,9 @@ class Run:
     def exported(self) -> None:
         for kind in self.args.prompts:
             for batch in self.args.batch:
-                folders, sides = self.args.exported, ["ours", *self.sides("ours-bf16")]
+                # The official arrangement only if asked for: it has no tower with positions.
+                others = ("official", "ours-bf16") if self.args.sides else ("ours-bf16",)
+                folders, sides = self.args.exported, ["ours", *self.sides(*others)]
                 rows = measure_exported(self.bench, folders, kind, batch, sides)
                 self.add("exported", rows, prompts=kind, batch=batch)
 

@@ -9,18 +9,18 @@ from glipv2_d2.errors import ConfigError
 from glipv2_d2.export import ExportedGLIP
 
 from .inference import prepared_inputs
-from .sides import SIDES, Bench
+from .sides import SIDES, Bench, precision_of
 from .timing import Clock, interleave
 
 
 def measure_exported(
     bench: Bench, folders: Sequence[Path], kind: str, batch: int, sides: Sequence[str]
 ) -> list[dict]:
-    """A row for each of our own sides and for each export.
+    """A row for each side and for each export, of OpenVINO in each precision that was asked for.
 
     Args:
         folders: of `glip export`, of the model with its weights.
-        sides: of the model, "ours" among them.
+        sides: "ours" among them. Those in bf16 ask for exports in bf16, too.
 
     Raises:
         ConfigError: no folders.
@@ -31,9 +31,19 @@ def measure_exported(
     inputs, clock = prepared_inputs(bench, kind, batch), Clock(bench.settings.device)
     exports = {str(folder): ExportedGLIP(folder, bench.settings.device) for folder in folders}
     calls = bench.calls(sides, inputs)
-    calls |= {name: lambda model=model: model(inputs) for name, model in exports.items()}
     what = {side: SIDES[side] for side in sides}
-    what |= {name: f"{model.manifest.format}, float32" for name, model in exports.items()}
+
+    def call(model: ExportedGLIP, precision: str) -> list[dict]:
+        with bench.settings.autocast(precision):
+            return model(inputs)
+
+    for name, model in exports.items():
+        for precision in dict.fromkeys(precision_of(side) for side in sides):
+            if precision != "float32" and model.manifest.format != "openvino":
+                continue
+            key = name if precision == "float32" else f"{name}, {precision}"
+            calls[key] = lambda model=model, precision=precision: call(model, precision)
+            what[key] = f"{model.manifest.format}, {precision}"
     scores = {name: _best_score(call()) for name, call in calls.items()}  # warm now
     timings = interleave(calls, bench.settings.repeats, clock)
     return [
