@@ -34,7 +34,7 @@ def measure_exported(
     what = {side: SIDES[side] for side in sides}
 
     def call(model: ExportedGLIP, precision: str) -> list[dict]:
-        with bench.settings.autocast(precision):
+        with torch.no_grad(), bench.settings.autocast(precision):
             return model(inputs)
 
     for name, model in exports.items():
