@@ -201,6 +201,7 @@ class Run:
                 # The official arrangement only if asked for: it has no tower with positions.
                 others = ("official", "ours-bf16") if self.args.sides else ("ours-bf16",)
                 folders, sides = self.args.exported, ["ours", *self.sides(*others)]
+                self._measure_peaks()
                 rows = measure_exported(self.bench, folders, kind, batch, sides)
                 self.add("exported", rows, prompts=kind, batch=batch)
 
