@@ -198,9 +198,7 @@ class Run:
     def exported(self) -> None:
         for kind in self.args.prompts:
             for batch in self.args.batch:
-                # The official arrangement only if asked for: it has no tower with positions.
-                others = ("official", "ours-bf16") if self.args.sides else ("ours-bf16",)
-                folders, sides = self.args.exported, ["ours", *self.sides(*others)]
+                folders, sides = self.args.exported, ["ours", *self.sides("ours-bf16")]
                 self._measure_peaks()
                 rows = measure_exported(self.bench, folders, kind, batch, sides)
                 self.add("exported", rows, prompts=kind, batch=batch)
