@@ -60,6 +60,8 @@ INTEROP = ["supervision>=0.25", "torchmetrics>=1.4"]
 CLIP = ["open_clip_torch>=2.24"]
 # glip export --format onnx and openvino, and to run what they write.
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0"]
+# glip export --int8: Intel's, under Apache-2.0; it brings scikit-learn.
+INT8 = ["openvino>=2025.0", "nncf>=3.0"]
 # The tokenizer, METEOR and SPICE of COCO's caption evaluation: 104 MB, and they need java.
 CAPTIONS = ["pycocoevalcap>=1.2"]
 # Videos: read and written, and their objects numbered.
@@ -134,6 +136,7 @@ setup(
         "demo": DEMO,
         "clip": CLIP,
         "export": EXPORT,
+        "int8": INT8,
         "captions": CAPTIONS,
         "search": SEARCH,
         "serve": SERVE,
@@ -144,7 +147,7 @@ setup(
         "wandb": ["wandb>=0.17"],
         "mlflow": ["mlflow>=2.10"],
         # DEMO, since the tests render scenes.
-        "test": TEST + DEMO + CLIP + EXPORT + VIDEO + INTEROP + SEARCH + SERVE + LABELS,
+        "test": TEST + DEMO + CLIP + EXPORT + INT8 + VIDEO + INTEROP + SEARCH + SERVE + LABELS,
         "docs": DOCS,
         "dev": ["ruff>=0.4", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.5"],
     },

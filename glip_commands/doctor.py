@@ -20,6 +20,7 @@ EXTRAS = {
     "demo": "the demo's data and pictures",
     "clip": "CLIP's vocabulary",
     "export": "glip export --format onnx",
+    "int8": "glip export --int8",
     "captions": "METEOR and SPICE of captions",
     "search": "glip index",
     "serve": "glip serve",

@@ -21,6 +21,11 @@ from glip_commands.command import PackageCommand, model_options, run
     "--prompt", help='the only one that the export answers, "cat, dog", or a tuned one\'s file'
 )
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="--format openvino: compute in 8 bits, calibrated on the test sets of the config",
+)
 @click.option("--check", is_flag=True, help="compare with the model afterwards")
 def export(**options: Any) -> int:
     """Write a model as graphs for programs that do not have its Python code (docs/export.md).
@@ -29,6 +34,7 @@ def export(**options: Any) -> int:
     glip export --model glip_scenes --output output/exported --check
     glip export --model glip_t --output output/street --format openvino \\
         --prompt "person, bicycle, traffic light"
+    glip export --model glip_t --output output/coco --format openvino --int8
     glip export --model glip_t --output street.safetensors --format weights \\
         --prompt "person, bicycle, traffic light"
 
@@ -38,5 +44,8 @@ def export(**options: Any) -> int:
     --prompt the language model and captions stay out: what it makes of that prompt is stored
     instead. --format weights writes such a model as one file, which is used and trained like its
     original. --check runs the result beside the model.
+
+    An export is used and evaluated in place of weights: glip detect --weights OUTPUT,
+    glip eval --weights OUTPUT.
     """
     return run("export", options)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from omegaconf import DictConfig
 
-from .checkpoint import read_safetensors_metadata
+from .checkpoint import is_export, read_safetensors_metadata
 from .config import get_config as load_config
 from .config import shipped_folders
 from .errors import CheckpointError, ConfigError, UsageError, did_you_mean
@@ -143,11 +143,13 @@ def find_model(model: str = "", config: str = "", weights: str = "") -> ModelFil
     Args:
         model: one of `names`; says all.
         config: a file, or the name of a shipped config; empty: what `weights` says.
-        weights: a file, or one of `names`; an address ("detectron2://...") is handed on.
+        weights: a file, the folder of an export, or one of `names`; an address
+            ("detectron2://...") is handed on.
 
     Raises:
         UsageError: options that contradict or do not say a model, or a file that is not there.
         ConfigError: no such model. CheckpointError: its weights are not here and cannot be fetched.
+        ExportError: the export is damaged.
     """
     if model:
         if config or weights:
@@ -162,7 +164,7 @@ def find_model(model: str = "", config: str = "", weights: str = "") -> ModelFil
             f"say its config, --config-file FILE; the names are: {', '.join(names())}"
         )
     path = weights_file(weights)
-    if "://" not in path and not Path(path).is_file():
+    if "://" not in path and not Path(path).is_file() and not is_export(path):
         raise UsageError(
             f"there is no file '{weights}', and no published model has that name"
             f"{did_you_mean(weights, names())}; there are: {', '.join(names())}"
@@ -171,6 +173,10 @@ def find_model(model: str = "", config: str = "", weights: str = "") -> ModelFil
         config = config_name(weights)
     if not config and Path(path).suffix == ".safetensors":
         config = read_safetensors_metadata(path).get("config", "")
+    if not config and is_export(path):
+        from .export.manifest import Manifest  # see `get`
+
+        config = Manifest.read(Path(path)).notes.get("config", "")
     if not config:
         raise UsageError(
             f"'{weights}' does not say of which model it is: give --config-file, for instance "

@@ -2,6 +2,7 @@
 
 from .building import build_for_weights, config_for_weights, random_parts
 from .checkpointer import GLIPCheckpointer, load_weights
+from .file_kinds import is_export
 from .fit import check_weights, published_config
 from .formats import WEIGHT_FORMATS, WeightFormat, find_format
 from .formats.glip import OfficialGlip, convert_official_glip
@@ -28,6 +29,7 @@ __all__ = [
     "find_checkpoint",
     "find_format",
     "fingerprint",
+    "is_export",
     "freeze_vocabulary",
     "frozen_words",
     "load_prompt",

@@ -18,16 +18,24 @@ from ..errors import CheckpointError
 from .restricted import ArrayUnpickler, StandIn, restricted_pickle
 
 __all__ = [
+    "EXPORT_FILE",
     "checked_suffix",
     "foreign_object_error",
+    "is_export",
     "load_torch_file",
     "load_zoo_pickle",
     "open_safetensors",
     "shown",
 ]
 
+EXPORT_FILE = "export.json"  # an export's settings; it has graphs in place of weights
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pyth")
 _SUFFIXES = (".safetensors", ".pkl", *_TORCH_SUFFIXES)
+
+
+def is_export(path: str | Path) -> bool:
+    """The path is a folder that `glip export` wrote."""
+    return (Path(path) / EXPORT_FILE).is_file()
 
 
 def checked_suffix(path: Path) -> str:
@@ -36,6 +44,11 @@ def checked_suffix(path: Path) -> str:
     Raises:
         CheckpointError: no file, an empty one, or of a kind that cannot be read.
     """
+    if is_export(path):
+        raise CheckpointError(
+            f"'{path}' is an export, whose graphs can be used and evaluated, and nothing else: "
+            "give the weights that it was made of"
+        )
     if path.is_dir():
         raise CheckpointError(f"'{path}' is a folder; a checkpoint file is needed")
     if not path.is_file():

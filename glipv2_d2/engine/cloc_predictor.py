@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from detectron2.data import transforms as T
 
-from ..checkpoint import build_for_weights, fingerprint, load_weights
+from ..checkpoint import fingerprint
 from ..config import apply_overrides, get_config
 from ..errors import PromptError, UsageError
 from ..images import AnyImage, listed
@@ -20,6 +20,7 @@ from ..modeling.meta_arch.cloc import EncodedImages
 from ..modeling.precision import inference_autocast
 from .contrast_embedder import checked_boxes
 from .image_input import image_input
+from .loading import load_model
 from .region_embedding import Regions, grid_boxes
 from .setup import resolve_device
 
@@ -86,9 +87,8 @@ class CLOCPredictor:
         device = resolve_device(device)
         cfg = apply_overrides(get_config(config), overrides)
         options = {"precision": cfg.get("inference", {}).get("precision", "fp32"), **options}
-        model: Any = build_for_weights(cfg.model, weights)
-        load_weights(model, weights)
-        return cls(model.to(device), **options)
+        model: Any = load_model(cfg.model, weights, device)
+        return cls(model, **options)
 
     @torch.no_grad()
     def set_image(self, image: AnyImage) -> "EncodedPicture":

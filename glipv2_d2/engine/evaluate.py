@@ -34,6 +34,7 @@ from .image_headers import dataset_names, require_test_images
 
 __all__ = [
     "add_test_set",
+    "asked_as_trained",
     "evaluate_test_sets",
     "in_original_size",
     "missing_files",
@@ -255,9 +256,6 @@ def _outputs(
     An evaluator with `boxes_only = True` looks at boxes alone, so that masks need not be computed.
     One with `roi_masks = True` takes Detectron2's ROIMasks and pastes what counts: all masks of a
     large vocabulary do not fit the memory. One with `with_boxes` gives the model all boxes.
-
-    Questions are asked as `GroundingPredictor.answer` asks them: of a model with `ground_answer`
-    those of a plain data set (VQAv2's for its server) end with `MASK`, too, as in its training.
     """
     given = [single for single in _members(evaluator) if isinstance(single, RegionEvaluator)]
     if given:
@@ -273,9 +271,15 @@ def _outputs(
             return [{"instances": rescale(y, x)} for x, y in zip(inputs, found)]
 
         return small
-    heads = model.heads_of(AnsweringHead) if isinstance(model, GLIP) else ()
-    as_trained = _left_open if any(head.ground_answer for head in heads) else dict
+    as_trained = asked_as_trained(model)
     return lambda inputs: model([{**as_trained(x), **options} for x in inputs])
+
+
+def asked_as_trained(model: nn.Module) -> Callable[[dict], dict]:
+    """Makes inputs whose questions are as `GroundingPredictor.answer` asks them: of a model with
+    `ground_answer` those of a plain data set (VQAv2's for its server) end with `MASK`, too."""
+    heads = model.heads_of(AnsweringHead) if isinstance(model, GLIP) else ()
+    return _left_open if any(head.ground_answer for head in heads) else dict
 
 
 def _left_open(x: dict) -> dict:

@@ -10,7 +10,7 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
-from ..checkpoint import build_for_weights, load_prompt, load_weights
+from ..checkpoint import load_prompt
 from ..config import apply_overrides, get_config
 from ..errors import UsageError
 from ..images import AnyImage, listed
@@ -35,6 +35,7 @@ from .asked import (
 from .encoded_image import EncodedImage, encode_together
 from .exemplars import make_exemplar
 from .image_input import image_input
+from .loading import load_model, refuse_model_settings, settings_of_export
 from .results import Answer, Caption
 from .setup import resolve_device
 from .tiling import ask_in_tiles
@@ -132,7 +133,8 @@ class GroundingPredictor:
                 `inference` node gives sizes, thresholds and precision; what it does not say is as
                 in the class.
             weights: `.safetensors` or `.pth`, of this project or an official GLIP; must hold
-                all weights of the model.
+                all weights of the model. Or the folder of an export, which is used with the
+                `inference` settings that it was made with.
             device: "auto" (CUDA where there is one), "cpu", "cuda", ...
             overrides: `path.key=value` for the config.
             options: of the class (`batch_size`, `merge_iou`, ...), in place of what the config
@@ -147,13 +149,15 @@ class GroundingPredictor:
         known = inspect.signature(cls).parameters
         inspect.signature(cls).bind(None, **options)
         device = resolve_device(device)
-        cfg = apply_overrides(get_config(config), overrides)
+        refuse_model_settings(weights, overrides)
+        cfg = get_config(config)
+        cfg.inference = {**cfg.get("inference", {}), **settings_of_export(weights)}
+        cfg = apply_overrides(cfg, overrides)
         settings = {key: value for key, value in cfg.get("inference", {}).items() if key in known}
         settings |= {k: v for k, v in options.items() if v is not None or k == "merge_iou"}
         _check_options(torch.device(device), settings)  # before the weights are read
-        model: Any = build_for_weights(cfg.model, weights)
-        load_weights(model, weights)
-        return cls(model.to(device), **settings)
+        model: Any = load_model(cfg.model, weights, device)
+        return cls(model, **settings)
 
     def load_prompt(self, path: str | Path, name: str | None = None) -> list[Prompt]:
         """Load what was learned about a prompt (`glip train --mode prompt`).

@@ -35,6 +35,7 @@ from .ema import ModelEMA
 from .evaluate import evaluate_test_sets, require_test_data
 from .freezing import FrozenParts, freeze_all_but, parameter_table
 from .hooks import Evaluation, WeightDecayStepHook, Writer, build_writers
+from .loading import load_model, refuse_model_settings
 from .optim import build_optimizer
 from .patience import Patience, TrainingEnded
 from .saving import Saving, resuming_command
@@ -260,6 +261,7 @@ def begin(args: argparse.Namespace) -> DictConfig:
         raise ConfigError(
             "an evaluation needs weights: --model NAME, --weights FILE, train.init_checkpoint=FILE"
         )
+    refuse_model_settings(cfg.train.init_checkpoint, args.opts)
     if not args.eval_only:
         require_free_folder(cfg.train.output_dir, args.resume)  # before anything is written there
     default_setup(cfg, args)
@@ -295,9 +297,7 @@ def main(args: argparse.Namespace) -> None:
                 logger.warning("The training was %s; to go on: %s", stopped, command_line)
             sys.exit(stopped.status)
         return
-    model = build_for_weights(cfg.model, cfg.train.init_checkpoint).to(cfg.train.device)
-    GLIPCheckpointer(model, strict=True).load(cfg.train.init_checkpoint)
-    do_test(cfg, model)
+    do_test(cfg, load_model(cfg.model, cfg.train.init_checkpoint, cfg.train.device))
 
 
 def launch_training(

@@ -9,14 +9,14 @@ from typing import Any
 
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
+from ..checkpoint.file_kinds import EXPORT_FILE
 from ..errors import ExportError
 from ..language.prompt import Prompt
 from ..modeling import GLIP
 from .graphs import read_words
 
-__all__ = ["FILE_NAME", "FORMATS", "OF_MODEL", "OF_POSTPROCESSOR", "Manifest"]
+__all__ = ["FORMATS", "OF_MODEL", "OF_POSTPROCESSOR", "Manifest"]
 
-FILE_NAME = "export.json"
 FORMATS = {"torch": ".pt2", "onnx": ".onnx", "openvino": ".xml"}
 VERSION = 1
 # Settings that go into the file, and out of it, under the names of the constructors' arguments.
@@ -145,10 +145,10 @@ class Manifest:
         Raises:
             ExportError: it is not there, or not one that this version can read.
         """
-        path = folder / FILE_NAME
+        path = folder / EXPORT_FILE
         if not path.is_file():
             raise ExportError(
-                f"'{folder}' is no exported model: it has no {FILE_NAME}; "
+                f"'{folder}' is no exported model: it has no {EXPORT_FILE}; "
                 "`glip export` makes such a folder"
             )
         try:
@@ -165,7 +165,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         """Write `export.json`."""
         text = json.dumps(dataclasses.asdict(self), indent=1)
-        (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+        (folder / EXPORT_FILE).write_text(text + "\n", encoding="utf-8")
 
     def fixed_prompts(self) -> list[Prompt]:
         """The prompts that the export was made for; none: it takes any."""

@@ -33,15 +33,15 @@ _SIZES = {
 }
 
 
-def require(*packages: str) -> None:
-    """Raise ExportError for the first package that is not installed."""
+def require(*packages: str, extra: str = "export") -> None:
+    """Raise ExportError for the first package that is not installed; `extra` brings it."""
     for package in packages:
         try:
             importlib.import_module(package)
         except ImportError as error:
             raise ExportError(
                 f"this format needs the package '{package}', which cannot be imported ({error}): "
-                "pip install 'glipv2_d2[export]'"
+                f"pip install 'glipv2_d2[{extra}]'"
             ) from error
 
 

@@ -49,6 +49,7 @@ def export_glip(
     *,
     format: str = "torch",
     prompts: Sequence[Prompt] = (),
+    calibration: Sequence[dict] = (),
     inference: dict | None = None,
     notes: dict[str, str] | None = None,
 ) -> Path:
@@ -67,6 +68,9 @@ def export_glip(
         format: "torch" (torch.export), "onnx" or "openvino".
         prompts: the export answers these and no others; none: any, or those of the model, where
             its vocabulary is fixed (`freeze_vocabulary`).
+        calibration: for OpenVINO: compute in int8, with the ranges that these inputs of the model
+            (`GLIP.forward`) show, some dozens of every kind that it will be asked; none: in
+            floating point.
         inference: `min_size`, `max_size`, `score_threshold`, `merge_iou`, `phrase_threshold`,
             `phrases`, `shortlist`, `pinned` of the predictor.
         notes: how the export was made; kept in `export.json`.
@@ -84,6 +88,8 @@ def export_glip(
     if isinstance(model.tokenizer, FrozenTokenizer):
         prompts = prompts or model.tokenizer.prompts
     _require_exportable(model, folder, format, prompts)
+    if calibration:
+        _require_int8(format)
     if getattr(model, "presence_head", None) is not None:
         logger.warning("the model's presence head is not exported: boxes score as without it")
     _require_shortlist(model, prompts, inference or {})
@@ -95,7 +101,8 @@ def export_glip(
         format=format,
         prompts=[dataclasses.asdict(prompt) for prompt in prompts],
         inference=dict(inference or {}),
-        notes={**(notes or {}), "torch": torch.__version__},
+        notes={**(notes or {}), "torch": torch.__version__}
+        | ({"int8": f"calibrated on {len(calibration)} inputs"} if calibration else {}),
     )
     with _whole_folder(folder) as unfinished:
         _save_graphs(model, manifest, unfinished)
@@ -105,6 +112,10 @@ def export_glip(
             _save_tokenizer(tokenizer, unfinished / TOKENIZER_FOLDER)
         shutil.copyfile(standalone.__file__, unfinished / RUNTIME_FILE)
         manifest.write(unfinished)
+        if calibration:
+            from .int8 import quantize  # it reads the export, by what imports this
+
+            quantize(unfinished, calibration)
     return folder
 
 
@@ -126,6 +137,14 @@ def _require_exportable(model: GLIP, folder: Path, format: str, prompts: Sequenc
             "without prompts"
         )
     _check_tuned(model, prompts)
+
+
+def _require_int8(format: str) -> None:
+    if format != "openvino":
+        raise ExportError(
+            f"int8 is of OpenVINO's exports (--format openvino), and the format is {format!r}"
+        )
+    require("nncf", extra="int8")
 
 
 def _require_shortlist(model: GLIP, prompts: Sequence[Prompt], inference: dict) -> None:

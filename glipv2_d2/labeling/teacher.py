@@ -13,6 +13,7 @@ import numpy as np
 from detectron2.structures import Instances
 from omegaconf import OmegaConf
 
+from ..checkpoint import is_export
 from ..config import apply_overrides, get_config
 from ..data.report import RecordError
 from ..engine.predictor import GroundingPredictor
@@ -148,9 +149,11 @@ def fingerprint(config: str, weights: str, overrides: Sequence[str]) -> dict[str
         parts, sort_keys=True, default=lambda part: getattr(part, "__qualname__", str(part))
     )
     digest = hashlib.sha256()
-    with open(weights, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
+    exported = is_export(weights)
+    for path in sorted(filter(Path.is_file, Path(weights).rglob("*"))) if exported else [weights]:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
     return {
         "config": f"{Path(config).name} {hashlib.sha256(text.encode()).hexdigest()[:16]}",
         "weights": f"{Path(weights).name} {digest.hexdigest()[:16]}",

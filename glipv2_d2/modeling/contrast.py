@@ -183,10 +183,12 @@ def contrast_of(model: nn.Module, what: str) -> RegionWordContrast:
         what: that needs it, the beginning of the message.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: it has none; that of an export is made for shortlists alone.
     """
     contrast = getattr(model, "contrast", None)
-    if not isinstance(contrast, RegionWordContrast):
+    if contrast is not None and not isinstance(contrast, RegionWordContrast):
+        raise ConfigError(f"{what} with weights, and not with an export: give those it was made of")
+    if contrast is None:
         raise ConfigError(
             f"{what} with the projections of the contrastive loss, and this model has none: take a "
             "config with model.contrast, and weights that were trained with it"
