@@ -45,7 +45,7 @@ def export(**options: Any) -> int:
     instead. --format weights writes such a model as one file, which is used and trained like its
     original. --check runs the result beside the model.
 
-    An export is used and evaluated in place of weights: glip detect --weights OUTPUT,
-    glip eval --weights OUTPUT.
+    An export stands in place of weights, --weights OUTPUT, for detect, ask, caption, label, serve
+    and eval.
     """
     return run("export", options)

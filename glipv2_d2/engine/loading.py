@@ -9,6 +9,8 @@ from torch import nn
 
 from ..checkpoint import build_for_weights, is_export, load_weights
 from ..errors import ConfigError
+from ..export import ExportedGLIP
+from ..export.manifest import Manifest
 
 __all__ = ["load_model", "refuse_model_settings", "settings_of_export"]
 
@@ -25,8 +27,6 @@ def load_model(model: DictConfig, weights: str | Path, device: str = "cpu") -> n
             `ExportedGLIP`.
     """
     if is_export(weights):
-        from ..export import ExportedGLIP  # it imports the predictor, which imports this
-
         return ExportedGLIP(weights, device)
     built = build_for_weights(model, weights)
     load_weights(built, weights)
@@ -39,11 +39,7 @@ def settings_of_export(weights: str | Path) -> dict[str, Any]:
     Raises:
         ExportError: its `export.json` cannot be read.
     """
-    if not is_export(weights):
-        return {}
-    from ..export.manifest import Manifest  # see above
-
-    return Manifest.read(Path(weights)).inference
+    return Manifest.read(Path(weights)).inference if is_export(weights) else {}
 
 
 def refuse_model_settings(weights: str | Path, overrides: Sequence[str]) -> None:

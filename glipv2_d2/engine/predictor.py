@@ -13,6 +13,7 @@ from detectron2.structures import Instances
 from ..checkpoint import load_prompt
 from ..config import apply_overrides, get_config
 from ..errors import UsageError
+from ..export import ExportedGLIP
 from ..images import AnyImage, listed
 from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
 from ..language.prompt import Prompt
@@ -158,6 +159,26 @@ class GroundingPredictor:
         _check_options(torch.device(device), settings)  # before the weights are read
         model: Any = load_model(cfg.model, weights, device)
         return cls(model, **settings)
+
+    @classmethod
+    def from_export(
+        cls, folder: str | Path, device: str = "cpu", **options
+    ) -> "GroundingPredictor":
+        """A predictor on an export, with the sizes and thresholds that it was made with.
+
+            predictor = GroundingPredictor.from_export("output/exported")
+            instances = predictor("photo.jpg", ["red star", "blue ring"])[0]
+
+        Args:
+            folder: of `glip export`.
+            device: "auto", "cpu", "cuda", ... OpenVINO's graphs run on the CPU whatever it says.
+            options: of the class, in place of what the export says.
+
+        Raises:
+            ExportError: see `ExportedGLIP`. ConfigError: the device cannot be used.
+        """
+        model = ExportedGLIP(folder, resolve_device(device))
+        return cls(model, **{**model.manifest.inference, **options})
 
     def load_prompt(self, path: str | Path, name: str | None = None) -> list[Prompt]:
         """Load what was learned about a prompt (`glip train --mode prompt`).

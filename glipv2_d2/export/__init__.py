@@ -3,6 +3,6 @@
 from ..errors import ExportError
 from .check import check_export
 from .package import export_glip
-from .runtime import ExportedGLIP, load_exported
+from .runtime import ExportedGLIP
 
-__all__ = ["ExportError", "ExportedGLIP", "check_export", "export_glip", "load_exported"]
+__all__ = ["ExportError", "ExportedGLIP", "check_export", "export_glip"]

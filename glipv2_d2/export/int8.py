@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,14 +43,15 @@ def quantize(folder: Path, inputs: Sequence[dict]) -> None:
 
 def _calls(model: ExportedGLIP, inputs: Sequence[dict]) -> list[list[np.ndarray]]:
     """What the graph was given: of a vocabulary of many prompts each time another one."""
-    graph, kept = model.neck.graph, []
+    neck: Any = model.neck
+    graph, kept = neck.graph, []
     made: list[list[np.ndarray]] = []
 
     def noted(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         made.append([tensor.numpy() for tensor in tensors])
         return graph(*tensors)
 
-    model.neck.graph = noted
+    neck.graph = noted
     for number, asked in enumerate(inputs):
         made.clear()
         model([asked])

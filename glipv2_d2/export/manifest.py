@@ -15,8 +15,17 @@ from ..language.prompt import Prompt
 from ..modeling import GLIP
 from .graphs import read_words
 
-__all__ = ["FORMATS", "OF_MODEL", "OF_POSTPROCESSOR", "Manifest"]
+__all__ = [
+    "FORMATS",
+    "OF_MODEL",
+    "OF_POSTPROCESSOR",
+    "PROMPTS_FILE",
+    "TOKENIZER_FOLDER",
+    "Manifest",
+]
 
+PROMPTS_FILE = "prompts.safetensors"
+TOKENIZER_FOLDER = "tokenizer"
 FORMATS = {"torch": ".pt2", "onnx": ".onnx", "openvino": ".xml"}
 VERSION = 1
 # Settings that go into the file, and out of it, under the names of the constructors' arguments.

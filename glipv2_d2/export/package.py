@@ -22,15 +22,14 @@ from ..modeling import GLIP
 from ..modeling.shortlist import Shortlist, require_contrast
 from ..modeling.text import FrozenVocabulary
 from . import graphs, standalone
-from .manifest import FORMATS, Manifest
+from .int8 import quantize
+from .manifest import FORMATS, PROMPTS_FILE, TOKENIZER_FOLDER, Manifest
 from .onnx_format import require, save_onnx
 from .openvino_format import save_openvino
 from .tracing import evaluation
 
-__all__ = ["PROMPTS_FILE", "RUNTIME_FILE", "TOKENIZER_FOLDER", "export_glip"]
+__all__ = ["RUNTIME_FILE", "export_glip"]
 
-PROMPTS_FILE = "prompts.safetensors"
-TOKENIZER_FOLDER = "tokenizer"
 RUNTIME_FILE = "glip_runtime.py"
 # What writes them.
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -113,8 +112,6 @@ def export_glip(
         shutil.copyfile(standalone.__file__, unfinished / RUNTIME_FILE)
         manifest.write(unfinished)
         if calibration:
-            from .int8 import quantize  # it reads the export, by what imports this
-
             quantize(unfinished, calibration)
     return folder
 

@@ -14,8 +14,6 @@ from torch import nn
 from torch.export.passes import move_to_device_pass
 from transformers import PreTrainedTokenizerFast
 
-from ..engine.predictor import GroundingPredictor
-from ..engine.setup import resolve_device
 from ..errors import ExportError, PromptError
 from ..language.frozen_tokenizer import FrozenTokenizer
 from ..language.prompt import Prompt
@@ -31,31 +29,13 @@ from ..modeling.postprocessing import GroundingPostprocessor
 from ..modeling.shortlist import NameEmbeddings
 from ..modeling.text import FrozenVocabulary, TextFeatures
 from .heads import ExportedAnswers, ExportedCaptions, ExportedContrast, ExportedMasks, Graph
-from .manifest import OF_MODEL, OF_POSTPROCESSOR, Manifest
+from .manifest import OF_MODEL, OF_POSTPROCESSOR, PROMPTS_FILE, TOKENIZER_FOLDER, Manifest
 from .onnx_format import require
-from .package import PROMPTS_FILE, TOKENIZER_FOLDER
 from .standalone import open_graph
 
-__all__ = ["ExportedGLIP", "load_exported"]
+__all__ = ["ExportedGLIP"]
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
-
-
-def load_exported(folder: str | Path, device: str = "cpu", **options) -> GroundingPredictor:
-    """A predictor on an export, with the sizes and thresholds that it was made with.
-
-        predictor = load_exported("exported/glip_t")
-        instances = predictor("photo.jpg", ["red star", "blue ring"])[0]
-
-    Args:
-        folder: of `glip export`. device: "auto", "cpu", "cuda", ...
-        options: of GroundingPredictor, in place of what the export says.
-
-    Raises:
-        ExportError: see `ExportedGLIP`.
-    """
-    model = ExportedGLIP(folder, device)
-    return GroundingPredictor(model, **{**model.manifest.inference, **options})
 
 
 class ExportedGLIP(GLIP):
@@ -76,7 +56,6 @@ class ExportedGLIP(GLIP):
     def __init__(self, folder: str | Path, device: str = "cpu"):
         folder = Path(folder)
         manifest = Manifest.read(folder)
-        device = resolve_device(device)
 
         def load(name: str) -> Graph:
             return _load(folder / manifest.graph_file(name), manifest, device)

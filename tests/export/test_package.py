@@ -17,7 +17,7 @@ from glipv2_d2 import Prompt
 from glipv2_d2.checkpoint import frozen_words, release_state, save_safetensors
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError, PromptError, UsageError
-from glipv2_d2.export import check_export, export_glip, load_exported
+from glipv2_d2.export import check_export, export_glip
 from glipv2_d2.language.class_tokenizer import ParallelClassTokenizer
 from glipv2_d2.modeling.text import TextFeatureCache
 from tests.support.exported_model import INFERENCE, NAMES, assert_same_detections, image
@@ -31,7 +31,7 @@ def test_fixed_prompt(source_model, source_predictor, traced, image_read, tmp_pa
     prompts = source_model.tokenizer.split(NAMES, size=2)
     folder = export_glip(source_model, tmp_path / "fixed", prompts=prompts, inference=INFERENCE)
     assert not (folder / "text.pt2").exists()
-    loaded = load_exported(folder)
+    loaded = GroundingPredictor.from_export(folder)
     expected = source_predictor(image(64, 80), prompts[0])[0]
     assert_same_detections(loaded(image(64, 80), prompts[0])[0], expected)
     assert not (folder / "tokenizer").exists()
@@ -52,7 +52,7 @@ def test_a_tuned_prompt(source_model, traced, image_read, tmp_path):
     offsets = torch.randn(int(model.tokenizer(prompts).mask.sum()), 32, generator=generator)
     model.prompt_embeddings.add("pets/0", offsets)
     folder = export_glip(model, tmp_path / "tuned", prompts=prompts, inference=INFERENCE)
-    loaded = load_exported(folder)
+    loaded = GroundingPredictor.from_export(folder)
     expected = GroundingPredictor(model, **INFERENCE)(image(64, 80), prompts)[0]
     assert_same_detections(loaded(image(64, 80), prompts)[0], expected)
     assert check_export(model, loaded.model)["logits"] < 1e-4
@@ -143,7 +143,9 @@ def test_a_model_of_a_fixed_vocabulary_is_exported_with_it(
         **source_model._modules, "language_backbone": frozen_words(source_model, prompts)
     }  # fmt: skip
     frozen.text_cache = TextFeatureCache(frozen.language_backbone)
-    loaded = load_exported(export_glip(frozen, tmp_path / "x", inference=INFERENCE))
+    loaded = GroundingPredictor.from_export(
+        export_glip(frozen, tmp_path / "x", inference=INFERENCE)
+    )
     expected = source_predictor(image(64, 80), prompts)[0]
     assert_same_detections(loaded(image(64, 80), NAMES)[0], expected)
 

@@ -6,7 +6,7 @@ import torch
 from glipv2_d2 import Prompt
 from glipv2_d2.engine import GroundingPredictor
 from glipv2_d2.errors import ExportError, PromptError
-from glipv2_d2.export import ExportedGLIP, export_glip, load_exported
+from glipv2_d2.export import ExportedGLIP, export_glip
 from tests.support.exported_model import INFERENCE, NAMES, assert_same_detections, image
 
 
@@ -86,5 +86,5 @@ def test_no_training(loaded):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu(exported, source_predictor):
-    found = load_exported(exported, device="cuda")(image(120, 90), NAMES)[0]
+    found = GroundingPredictor.from_export(exported, device="cuda")(image(120, 90), NAMES)[0]
     assert_same_detections(found, source_predictor(image(120, 90), NAMES)[0])

@@ -392,7 +392,8 @@ def test_exports_beside_their_model(monkeypatch):
     class Export:
         def __init__(self, folder, device):
             self.model = {"x": bench.model, "y": bench.model}[folder.name]
-            self.manifest = SimpleNamespace(format={"x": "onnx", "y": "openvino"}[folder.name])
+            format, notes = {"x": ("onnx", {}), "y": ("openvino", {"int8": "of 4"})}[folder.name]
+            self.manifest = SimpleNamespace(format=format, notes=notes)
 
         def __call__(self, inputs):
             return self.model(inputs)
@@ -401,6 +402,7 @@ def test_exports_beside_their_model(monkeypatch):
     folders = [Path("x"), Path("y")]
     rows = exported.measure_exported(bench, folders, "one", 1, ["ours", "ours-bf16"])
     assert [row["side"] for row in rows] == ["ours", "ours-bf16", "x", "y", "y, bf16"]
+    assert rows[3]["what"] == "openvino, int8 and float32"
     assert rows[2]["what"] == "onnx, float32" and len(rows[2]["seconds"]["runs"]) == 2
     assert rows[4]["score_difference"] == rows[1]["score_difference"]
     assert rows[2]["score_difference"] == 0 < rows[1]["score_difference"]

@@ -43,7 +43,8 @@ def measure_exported(
                 continue
             key = name if precision == "float32" else f"{name}, {precision}"
             calls[key] = lambda model=model, precision=precision: call(model, precision)
-            what[key] = f"{model.manifest.format}, {precision}"
+            products = "int8 and " if "int8" in model.manifest.notes else ""
+            what[key] = f"{model.manifest.format}, {products}{precision}"
     scores = {name: _best_score(call()) for name, call in calls.items()}  # warm now
     timings = interleave(calls, bench.settings.repeats, clock)
     return [
