@@ -91,15 +91,18 @@ class PackageCommand(click.Command):
         return command(super().invoke)(context)
 
 
-def model_options(function: Callable[..., int] | None = None, *, default: str = "") -> Callable:
+def model_options(
+    function: Callable[..., int] | None = None, *, default: str = "", exports: bool = False
+) -> Callable:
     """The options `--model`, `--config-file` and `--weights`: the command gets the last two, found.
 
     Args:
         function: what the command does.
         default: the model where none of the options is given; empty: they must be.
+        exports: the weights may be an export.
     """
     if function is None:
-        return lambda function: model_options(function, default=default)
+        return lambda function: model_options(function, default=default, exports=exports)
 
     @wraps(function)
     def with_model(model: str, config_file: str, weights: str, **options: Any) -> int:
@@ -108,7 +111,7 @@ def model_options(function: Callable[..., int] | None = None, *, default: str = 
         if default and not (model or config_file or weights):
             model = default
             click.echo(f"model: {model}, of the demo; --model NAME gives another", err=True)
-        found = find_model(model, config_file, weights)
+        found = find_model(model, config_file, weights, exports=exports)
         return function(config_file=found.config, weights=found.weights, **options)
 
     decorated: Callable = with_model
@@ -121,7 +124,7 @@ def text_options(function: Callable) -> Callable:
     """The options that `glip ask` and `glip caption` share."""
     for option in reversed(
         (
-            model_options(default=DEFAULT_MODEL),
+            model_options(default=DEFAULT_MODEL, exports=True),
             click.option("--output", help="folder for pictures and the report; default: none"),
             click.option("--json", is_flag=True, help="print the report instead of the texts"),
             click.option("--phrases", default="rules", help='finds phrases: "rules", "spacy", ...'),

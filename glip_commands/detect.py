@@ -22,7 +22,7 @@ FORMATS = (
 
 @click.command(cls=PackageCommand, short_help="Find what a prompt names, in images and folders.")
 @click.argument("given", nargs=-1, required=True, type=click.UNPROCESSED, metavar=GIVEN)
-@model_options(default=DEFAULT_MODEL)
+@model_options(default=DEFAULT_MODEL, exports=True)
 @click.option(
     "--prompt",
     default="",

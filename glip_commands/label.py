@@ -14,7 +14,7 @@ FORMATS = ("tsv", "tsv2", "odvg", "webdataset")
 @click.command(cls=PackageCommand, short_help="Find boxes for image-text pairs or questions.")
 @click.argument("given", nargs=-1, required=True, type=click.UNPROCESSED,
                 metavar="SHARDS...|NAME [KEY=VALUE]...")  # fmt: skip
-@model_options
+@model_options(exports=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True,
               help="a folder; of questions a .json file")  # fmt: skip
 @click.option("--format", type=click.Choice(FORMATS), help="of the labels of pairs")

@@ -10,7 +10,7 @@ _COUNT = click.IntRange(min=1)
 
 
 @click.command(cls=PackageCommand, short_help="A web page and a REST interface to a model.")
-@model_options(default=DEFAULT_MODEL)
+@model_options(default=DEFAULT_MODEL, exports=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: other machines, too")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: a free one"

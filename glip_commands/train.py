@@ -122,7 +122,9 @@ def started(options: dict[str, Any]) -> Namespace:
     if model or weights:
         from glipv2_d2.model_zoo import find_model
 
-        options["config_file"], start = find_model(model, options["config_file"], weights)
+        options["config_file"], start = find_model(
+            model, options["config_file"], weights, exports=options["eval_only"]
+        )
         options["opts"].append(f"train.init_checkpoint={start}")
     return Namespace(**options)
 

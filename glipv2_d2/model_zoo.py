@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from omegaconf import DictConfig
 
 from .checkpoint import is_export, read_safetensors_metadata
+from .checkpoint.file_kinds import checked_suffix
 from .config import get_config as load_config
 from .config import shipped_folders
 from .errors import CheckpointError, ConfigError, UsageError, did_you_mean
@@ -137,19 +138,21 @@ def get(name: str, weights: str | Path | None = None, **options) -> "GroundingPr
     return GroundingPredictor.from_config(published.config, find_weights(name, weights), **options)
 
 
-def find_model(model: str = "", config: str = "", weights: str = "") -> ModelFiles:
+def find_model(
+    model: str = "", config: str = "", weights: str = "", *, exports: bool = False
+) -> ModelFiles:
     """The files that the options `--model`, `--config-file` and `--weights` of a command mean.
 
     Args:
         model: one of `names`; says all.
         config: a file, or the name of a shipped config; empty: what `weights` says.
-        weights: a file, the folder of an export, or one of `names`; an address
-            ("detectron2://...") is handed on.
+        weights: a file, or one of `names`; an address ("detectron2://...") is handed on.
+        exports: `weights` may be the folder of an export, too.
 
     Raises:
         UsageError: options that contradict or do not say a model, or a file that is not there.
         ConfigError: no such model. CheckpointError: its weights are not here and cannot be fetched.
-        ExportError: the export is damaged.
+            Also where the weights are an export that cannot be used. ExportError: it is damaged.
     """
     if model:
         if config or weights:
@@ -164,6 +167,8 @@ def find_model(model: str = "", config: str = "", weights: str = "") -> ModelFil
             f"say its config, --config-file FILE; the names are: {', '.join(names())}"
         )
     path = weights_file(weights)
+    if is_export(path) and not exports:
+        checked_suffix(Path(path))  # says so
     if "://" not in path and not Path(path).is_file() and not is_export(path):
         raise UsageError(
             f"there is no file '{weights}', and no published model has that name"

@@ -33,8 +33,8 @@ from glipv2_d2.checkpoint import build_for_weights, load_weights
 from glipv2_d2.config import get_config
 from glipv2_d2.data import GroundingDatasetMapper
 from glipv2_d2.data.loading import load_records
-from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.errors import command
+from glipv2_d2.modeling.devices import resolve_device
 from glipv2_d2.scenes.answered_questions import answer_accuracy, wording_oracle
 from glipv2_d2.scenes.masked_words import KINDS, masked_word_accuracy
 from glipv2_d2.scenes.region_word_retrieval import phrase_retrieval

@@ -38,9 +38,9 @@ from glipv2_d2.checkpoint.names import plain_names
 from glipv2_d2.cli.convert import check_target, write_weights
 from glipv2_d2.config import apply_overrides, get_config
 from glipv2_d2.data.loading import load_records
-from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.errors import ConfigError, DataError, command
 from glipv2_d2.language import Prompt
+from glipv2_d2.modeling.devices import resolve_device
 from glipv2_d2.modeling.fusion import VLTower
 from glipv2_d2.modeling.fusion.vl_tower import places_of
 from glipv2_d2.modeling.text.attention import visible_words

@@ -26,6 +26,7 @@ __all__ = [
     "load_zoo_pickle",
     "open_safetensors",
     "shown",
+    "telling_file",
 ]
 
 EXPORT_FILE = "export.json"  # an export's settings; it has graphs in place of weights
@@ -36,6 +37,11 @@ _SUFFIXES = (".safetensors", ".pkl", *_TORCH_SUFFIXES)
 def is_export(path: str | Path) -> bool:
     """The path is a folder that `glip export` wrote."""
     return (Path(path) / EXPORT_FILE).is_file()
+
+
+def telling_file(weights: str | Path) -> Path:
+    """The file that is written anew whenever the weights are: of an export its settings."""
+    return Path(weights) / EXPORT_FILE if is_export(weights) else Path(weights)
 
 
 def checked_suffix(path: Path) -> str:

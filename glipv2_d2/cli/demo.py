@@ -24,8 +24,8 @@ from ..checkpoint import load_weights, read_safetensors_metadata
 from ..config import get_config
 from ..engine.evaluate import evaluate_test_sets, pair_test_sets
 from ..engine.predictor import GroundingPredictor
-from ..engine.setup import resolve_device
 from ..errors import UsageError, UserError
+from ..modeling.devices import resolve_device
 from ..scenes.answered_questions import wording_oracle
 from ..scenes.build import build_scenes
 from ..scenes.oracles import composition_oracles

@@ -11,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..checkpoint import build_for_weights, freeze_vocabulary, load_prompt, load_weights
 from ..config import apply_overrides, get_config, named_setting
-from ..data.reader import evenly
 from ..engine.evaluate import asked_as_trained, pair_test_sets, require_test_data
 from ..errors import ExportError
 from ..export import ExportedGLIP, check_export, export_glip
+from ..export.package import require_int8
 from ..language import Prompt
+from ..language.frozen_tokenizer import FrozenTokenizer
 from ..language.prompt_text import read_prompt
 from ..modeling import GLIP
 
@@ -34,6 +35,10 @@ def run(args: argparse.Namespace) -> int:
         ExportError: the model cannot be exported, or what was written differs from it.
     """
     config = apply_overrides(get_config(args.config_file), args.overrides)
+    if Path(args.output).exists():
+        raise ExportError(f"'{args.output}' exists already: remove it, or give another --output")
+    if args.int8:
+        require_int8(args.format)
     if args.int8 and args.check:
         raise ExportError(
             "--check compares digits that int8 does not have: evaluate what is written in place of "
@@ -43,8 +48,6 @@ def run(args: argparse.Namespace) -> int:
     prompts = () if args.prompt is None else _prompts(model, args.prompt, args.kind)
     notes = {"config": args.config_file, "weights": Path(args.weights).name}
     start = time.perf_counter()
-    if args.int8 and args.format == "weights":
-        raise ExportError("--int8 is of OpenVINO's exports: --format openvino")
     if args.format == "weights":
         written = _write_weights(model, args.output, prompts, notes)
         files = [written]
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         written = export_glip(
             model, args.output,
             format=args.format, prompts=prompts, inference=inference, notes=notes,
-            calibration=_test_inputs(config, model, prompts) if args.int8 else (),
+            calibration=_test_inputs(config, model, bool(prompts)) if args.int8 else (),
         )  # fmt: skip
         files = sorted(path for path in written.rglob("*") if path.is_file())
     print(f"exported in {time.perf_counter() - start:.0f} s")
@@ -76,23 +79,22 @@ def _load(config: DictConfig, weights: str | Path) -> GLIP:
     return model
 
 
-def _test_inputs(config: DictConfig, model: GLIP, prompts: Sequence[Prompt]) -> list[dict]:
-    """Some of each of the config's test sets, as an evaluation asks them, or for the prompts."""
-    if "dataloader" not in config:
-        raise ExportError(
-            "--int8 is calibrated on the test sets of the config, and this one has no dataloader"
-        )
+def _test_inputs(config: DictConfig, model: GLIP, fixed: bool) -> list[dict]:
+    """Some of each of the config's test sets, as an evaluation asks them, or for fixed prompts."""
+    sets = pair_test_sets(config.get("dataloader", OmegaConf.create())).values()
+    if not sets:
+        raise ExportError("--int8 is calibrated on the test sets of the config, which has none")
     require_test_data(config.dataloader)
-    sets = pair_test_sets(config.dataloader).values()
     most = max(INPUTS // len(sets), 1)
     as_trained, inputs = asked_as_trained(model), []
     for loader, _ in sets:
         with named_setting("dataloader.test"):
             data = instantiate(loader).dataset
-        inputs += [as_trained(data[i]) for i in evenly(len(data), most)[:most]]
-    if not prompts:
+        count = min(most, len(data))
+        inputs += [as_trained(data[i * len(data) // count]) for i in range(count)]
+    if not (fixed or isinstance(model.tokenizer, FrozenTokenizer)):
         return inputs
-    return [{key: x[key] for key in ("image", "height", "width")} for x in inputs]
+    return [{key: x[key] for key in ("image", "height", "width") if key in x} for x in inputs]
 
 
 def _write_weights(model: GLIP, path: str, prompts: Sequence[Prompt], notes: dict) -> Path:

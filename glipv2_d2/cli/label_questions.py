@@ -14,6 +14,7 @@ from typing import Any
 
 from detectron2.data import MetadataCatalog
 
+from ..checkpoint.file_kinds import telling_file
 from ..config import resolve_config
 from ..data.datasets.mdetr import IMAGE_KEYS
 from ..data.loading import load_records
@@ -114,7 +115,7 @@ def _settings(args: argparse.Namespace, images: Mapping[str, list[Record]]) -> d
         "threshold": args.threshold,
         "config": [args.config_file, stamp(resolve_config(args.config_file))],
         "overrides": list(args.overrides),
-        "weights": [args.weights, stamp(args.weights)],
+        "weights": [args.weights, stamp(str(telling_file(args.weights)))],
     }
 
 

@@ -16,13 +16,13 @@ from ..config import apply_overrides, get_config
 from ..errors import PromptError, UsageError
 from ..images import AnyImage, listed
 from ..modeling import CLOC
+from ..modeling.devices import resolve_device
 from ..modeling.meta_arch.cloc import EncodedImages
 from ..modeling.precision import inference_autocast
 from .contrast_embedder import checked_boxes
 from .image_input import image_input
 from .loading import load_model
 from .region_embedding import Regions, grid_boxes
-from .setup import resolve_device
 
 __all__ = ["CLOCPredictor", "EncodedPicture"]
 

@@ -19,6 +19,7 @@ from ..language.noun_phrases import NOUN_PHRASE_EXTRACTORS
 from ..language.prompt import Prompt
 from ..language.words import Exemplar
 from ..modeling import GLIP
+from ..modeling.devices import resolve_device
 from ..modeling.generation import Decoding
 from ..modeling.precision import inference_autocast
 from ..modeling.shortlist import Shortlist, require_contrast
@@ -36,9 +37,8 @@ from .asked import (
 from .encoded_image import EncodedImage, encode_together
 from .exemplars import make_exemplar
 from .image_input import image_input
-from .loading import load_model, refuse_model_settings, settings_of_export
+from .loading import load_model, require_precision, with_settings_of_export
 from .results import Answer, Caption
-from .setup import resolve_device
 from .tiling import ask_in_tiles
 
 __all__ = ["GroundingPredictor"]
@@ -73,8 +73,8 @@ class GroundingPredictor:
     Raises:
         UsageError: a model without prompts, a threshold that is not in [0, 1], a size that is not a
             whole number, or an unknown back end.
-        ConfigError: a precision that the device does not have; or a shortlist for a model without
-            the contrast.
+        ConfigError: a precision that the device or the export does not have; or a shortlist for a
+            model without the contrast.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class GroundingPredictor:
         _check_options(model.device, vars(self))
         self.resize = T.ResizeShortestEdge([min_size, min_size], max_size)
         self.model: GLIP | GLIPWithTTA = model.eval()
+        require_precision(self.glip, precision)
         if shortlist is not None:
             require_contrast(self.glip)
 
@@ -150,10 +151,8 @@ class GroundingPredictor:
         known = inspect.signature(cls).parameters
         inspect.signature(cls).bind(None, **options)
         device = resolve_device(device)
-        refuse_model_settings(weights, overrides)
-        cfg = get_config(config)
-        cfg.inference = {**cfg.get("inference", {}), **settings_of_export(weights)}
-        cfg = apply_overrides(cfg, overrides)
+        cfg = apply_overrides(get_config(config), overrides)
+        cfg = with_settings_of_export(cfg, weights, overrides)
         settings = {key: value for key, value in cfg.get("inference", {}).items() if key in known}
         settings |= {k: v for k, v in options.items() if v is not None or k == "merge_iou"}
         _check_options(torch.device(device), settings)  # before the weights are read
@@ -177,7 +176,7 @@ class GroundingPredictor:
         Raises:
             ExportError: see `ExportedGLIP`. ConfigError: the device cannot be used.
         """
-        model = ExportedGLIP(folder, resolve_device(device))
+        model = ExportedGLIP(folder, device)
         return cls(model, **{**model.manifest.inference, **options})
 
     def load_prompt(self, path: str | Path, name: str | None = None) -> list[Prompt]:

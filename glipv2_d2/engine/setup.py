@@ -26,8 +26,10 @@ from ..data.shared_records import agreed
 from ..errors import ConfigError, user_message
 from ..language.prompt import TASKS
 from ..modeling import GLIP
+from ..modeling.devices import resolve_device
 from ..modeling.heads import VqaHead
 from .evaluate import add_test_set, pair_test_sets
+from .loading import require_settings_of_export, with_settings_of_export
 from .recipes import add_recipe
 from .transfer import set_mode
 
@@ -39,7 +41,6 @@ __all__ = [
     "require_free_folder",
     "require_masks",
     "require_micro_batches",
-    "resolve_device",
     "setup_logging",
     "start_data_at",
     "tell_tasks",
@@ -73,6 +74,10 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     if config.train.get("device", "cuda") == "cuda":
         config.train.device = "auto"
     config = apply_overrides(config, args.opts)
+    if args.eval_only:
+        start = config.train.get("init_checkpoint", "")
+        config = with_settings_of_export(config, start, args.opts)
+        require_settings_of_export(config.model, start)
     # Here, so that the data loaders, too, ask for the vocabulary of the weights.
     config.model = with_frozen_vocabulary(config.model, config.train.get("init_checkpoint", ""))
     for name in args.old:
@@ -92,29 +97,6 @@ def _require_parts(config: DictConfig, path: str, *, eval_only: bool) -> None:
         if "train" in absent and "dataloader" in config:
             hint = ". It is a recipe: give it as --eval or --tune, beside the config of a model"
         raise ConfigError(f"the config '{path}' does not define: {', '.join(absent)}{hint}")
-
-
-def resolve_device(name: str = "auto", *, use_gpu: bool = True) -> str:
-    """ "auto" becomes "cuda" where that is wanted and there, else "cpu"; other names stay.
-
-    Raises:
-        ConfigError: PyTorch knows no such device, or cannot use it here.
-    """
-    if name == "auto":
-        return "cuda" if use_gpu and torch.cuda.is_available() else "cpu"
-    name = str(name)
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"the device '{name}' was asked for, but PyTorch sees no CUDA GPU: use 'cpu' or 'auto'"
-        )
-    try:
-        torch.zeros(1, device=name).item()  # "meta" has no values
-    except (RuntimeError, AssertionError) as error:  # the latter: PyTorch is built without it
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise ConfigError(
-            f"the device '{name}' cannot be used: {reason}; use 'cpu', 'cuda' or 'auto'"
-        ) from error
-    return name
 
 
 def require_masks(config: DictConfig) -> None:

@@ -35,7 +35,7 @@ from .ema import ModelEMA
 from .evaluate import evaluate_test_sets, require_test_data
 from .freezing import FrozenParts, freeze_all_but, parameter_table
 from .hooks import Evaluation, WeightDecayStepHook, Writer, build_writers
-from .loading import load_model, refuse_model_settings
+from .loading import load_model, require_precision
 from .optim import build_optimizer
 from .patience import Patience, TrainingEnded
 from .saving import Saving, resuming_command
@@ -109,6 +109,7 @@ def do_test(
     inference = cfg.get("inference", {})
     tta = inference.get("tta", False)
     options = evaluation_options(cfg, model)
+    require_precision(model, inference.get("precision", "fp32"))
     evaluated = model
     if tta:  # its views are made from the original pixels
         if not isinstance(model, GLIP):
@@ -261,7 +262,6 @@ def begin(args: argparse.Namespace) -> DictConfig:
         raise ConfigError(
             "an evaluation needs weights: --model NAME, --weights FILE, train.init_checkpoint=FILE"
         )
-    refuse_model_settings(cfg.train.init_checkpoint, args.opts)
     if not args.eval_only:
         require_free_folder(cfg.train.output_dir, args.resume)  # before anything is written there
     default_setup(cfg, args)

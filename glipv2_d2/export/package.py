@@ -28,7 +28,7 @@ from .onnx_format import require, save_onnx
 from .openvino_format import save_openvino
 from .tracing import evaluation
 
-__all__ = ["RUNTIME_FILE", "export_glip"]
+__all__ = ["RUNTIME_FILE", "export_glip", "require_int8"]
 
 RUNTIME_FILE = "glip_runtime.py"
 # What writes them.
@@ -88,7 +88,7 @@ def export_glip(
         prompts = prompts or model.tokenizer.prompts
     _require_exportable(model, folder, format, prompts)
     if calibration:
-        _require_int8(format)
+        require_int8(format)
     if getattr(model, "presence_head", None) is not None:
         logger.warning("the model's presence head is not exported: boxes score as without it")
     _require_shortlist(model, prompts, inference or {})
@@ -136,12 +136,13 @@ def _require_exportable(model: GLIP, folder: Path, format: str, prompts: Sequenc
     _check_tuned(model, prompts)
 
 
-def _require_int8(format: str) -> None:
+def require_int8(format: str) -> None:
+    """Raise ExportError where a format has no int8, or what makes it is not installed."""
     if format != "openvino":
         raise ExportError(
             f"int8 is of OpenVINO's exports (--format openvino), and the format is {format!r}"
         )
-    require("nncf", extra="int8")
+    require("openvino", "nncf", extra="int8")
 
 
 def _require_shortlist(model: GLIP, prompts: Sequence[Prompt], inference: dict) -> None:

@@ -21,6 +21,7 @@ from ..language.tokenized import TokenizedPrompts
 from ..language.tokenizer import PromptTokenizer
 from ..modeling import GLIP
 from ..modeling.boxes import InclusiveBoxCoder
+from ..modeling.devices import resolve_device
 from ..modeling.fusion import modulated_deform_conv2d
 from ..modeling.heads import GroundingOutput
 from ..modeling.losses import GroundingLosses
@@ -56,6 +57,7 @@ class ExportedGLIP(GLIP):
     def __init__(self, folder: str | Path, device: str = "cpu"):
         folder = Path(folder)
         manifest = Manifest.read(folder)
+        device = resolve_device(device)
 
         def load(name: str) -> Graph:
             return _load(folder / manifest.graph_file(name), manifest, device)

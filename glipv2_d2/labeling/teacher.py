@@ -149,8 +149,11 @@ def fingerprint(config: str, weights: str, overrides: Sequence[str]) -> dict[str
         parts, sort_keys=True, default=lambda part: getattr(part, "__qualname__", str(part))
     )
     digest = hashlib.sha256()
-    exported = is_export(weights)
-    for path in sorted(filter(Path.is_file, Path(weights).rglob("*"))) if exported else [weights]:
+    files = [Path(weights)]
+    if is_export(weights):  # its runtime may have been imported from there
+        within = sorted(path for path in Path(weights).rglob("*") if path.is_file())
+        files = [path for path in within if "__pycache__" not in path.parts]
+    for path in files:
         with open(path, "rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)

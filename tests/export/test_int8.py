@@ -79,14 +79,14 @@ def test_calibrated_on_all_test_sets_as_they_are_asked(source_model, tmp_path, m
     further = sets.further_tests.scenes_novel
     further.test.dataset = further.evaluator.dataset_name = "int8_more"
     monkeypatch.setattr(command, "INPUTS", 6)
-    found = command._test_inputs(config, source_model, ())
-    assert [x["image_id"] for x in found] == [1, 2, 3, 1, 3, 5]  # spread over each
+    found = command._test_inputs(config, source_model, False)
+    assert [x["image_id"] for x in found] == [1, 2, 4, 1, 3, 5]  # spread over each
     assert {name for x in found for p in x["prompt"] for name in p.names} == {*CLASSES}
-    fixed = command._test_inputs(config, source_model, source_model.tokenizer.split(NAMES))
+    fixed = command._test_inputs(config, source_model, True)
     assert len(fixed) == 6 and not any("prompt" in x for x in fixed)
     del config["dataloader"]
-    with pytest.raises(ExportError, match="test sets of the config, and this one has no datal"):
-        command._test_inputs(config, source_model, ())
+    with pytest.raises(ExportError, match="test sets of the config, which has none"):
+        command._test_inputs(config, source_model, False)
 
 
 @pytest.mark.parametrize("format", ["torch", "onnx", "weights"])
@@ -94,7 +94,7 @@ def test_only_openvino_has_it(format, source_model, tmp_path, capsys):
     if format == "weights":
         model = ["--weights", "glip_scenes", "--format", format, "--prompt", "cat"]
         assert main(["export", *model, "--output", str(tmp_path / "x"), "--int8"]) == 2
-        assert "--int8 is of OpenVINO's exports: --format openvino" in capsys.readouterr().err
+        assert "int8 is of OpenVINO's exports (--format openvino)" in capsys.readouterr().err
     else:
         with pytest.raises(ExportError, match=f"int8 is of OpenVINO's exports.* is '{format}'"):
             export_glip(source_model, tmp_path / "x", format=format, calibration=pictures(1))

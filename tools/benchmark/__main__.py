@@ -28,8 +28,8 @@ from collections.abc import Callable
 
 import torch
 
-from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.errors import ConfigError, command
+from glipv2_d2.modeling.devices import resolve_device
 
 from .arguments import PARTS, parse
 from .captions import measure_captions

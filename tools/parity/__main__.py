@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from glipv2_d2.engine.setup import resolve_device
 from glipv2_d2.errors import command
+from glipv2_d2.modeling.devices import resolve_device
 
 from .cases import ParityCase, TrainingCase
 from .inference import verify_case

@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...checkpoint.file_kinds import telling_file
 from ...config import resolve_config
 from ...engine.predictor import GroundingPredictor
 from ...errors import UsageError, printable
@@ -202,7 +203,7 @@ def _asked(task: Task, given: Given, args: argparse.Namespace) -> dict[str, Any]
         **task.settings,
         "config": [args.config_file, stamp(resolve_config(args.config_file))],
         "overrides": given.overrides,
-        "weights": [args.weights, stamp(args.weights)],
+        "weights": [args.weights, stamp(str(telling_file(args.weights)))],
     }
     journal = Journal(output / f"{task.name}.jsonl", settings)
     if journal.other_settings:
