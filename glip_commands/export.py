@@ -23,8 +23,9 @@ from glip_commands.command import PackageCommand, model_options, run
 @click.option("--kind", type=click.Choice(["auto", "classes", "caption"]), default="auto")
 @click.option(
     "--int8",
-    is_flag=True,
-    help="--format openvino: compute in 8 bits, calibrated on the test sets of the config",
+    metavar="PHOTOS|test",
+    help="--format openvino: compute in 8 bits, calibrated on photographs, or on the test sets "
+    "of the config",
 )
 @click.option("--check", is_flag=True, help="compare with the model afterwards")
 def export(**options: Any) -> int:
@@ -34,7 +35,7 @@ def export(**options: Any) -> int:
     glip export --model glip_scenes --output output/exported --check
     glip export --model glip_t --output output/street --format openvino \\
         --prompt "person, bicycle, traffic light"
-    glip export --model glip_t --output output/coco --format openvino --int8
+    glip export --model glip_t --output output/coco --format openvino --int8 test
     glip export --model glip_t --output street.safetensors --format weights \\
         --prompt "person, bicycle, traffic light"
 

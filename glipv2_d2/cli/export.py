@@ -11,7 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..checkpoint import build_for_weights, freeze_vocabulary, load_prompt, load_weights
 from ..config import apply_overrides, get_config, named_setting
+from ..engine import GroundingPredictor
 from ..engine.evaluate import asked_as_trained, pair_test_sets, require_test_data
+from ..engine.exemplars import LVIS_NAMES
+from ..engine.image_input import image_input
 from ..errors import ExportError
 from ..export import ExportedGLIP, check_export, export_glip
 from ..export.package import require_int8
@@ -19,8 +22,9 @@ from ..language import Prompt
 from ..language.frozen_tokenizer import FrozenTokenizer
 from ..language.prompt_text import read_prompt
 from ..modeling import GLIP
+from .detection.inputs import find_images
 
-INPUTS = 64  # of the test sets, for int8
+INPUTS = 64  # for int8
 # What the predictor on an export needs of the config.
 INFERENCE = (
     "min_size", "max_size", "score_threshold", "merge_iou", "phrase_threshold", "phrases",
@@ -57,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         written = export_glip(
             model, args.output,
             format=args.format, prompts=prompts, inference=inference, notes=notes,
-            calibration=_test_inputs(config, model, bool(prompts)) if args.int8 else (),
+            calibration=_calibration(args.int8, config, model, inference, prompts),
         )  # fmt: skip
         files = sorted(path for path in written.rglob("*") if path.is_file())
     print(f"exported in {time.perf_counter() - start:.0f} s")
@@ -79,8 +83,35 @@ def _load(config: DictConfig, weights: str | Path) -> GLIP:
     return model
 
 
-def _test_inputs(config: DictConfig, model: GLIP, fixed: bool) -> list[dict]:
-    """Some of each of the config's test sets, as an evaluation asks them, or for fixed prompts."""
+def _calibration(
+    source: str | None, config: DictConfig, model: GLIP, inference: dict, prompts: Sequence[Prompt]
+) -> list[dict]:
+    """What the option --int8 means, inputs of the model; fixed prompts go without saying."""
+    if source is None:
+        return []
+    inputs = _test_inputs(config, model) if source == "test" else _photos(source, model, inference)
+    if not (prompts or isinstance(model.tokenizer, FrozenTokenizer)):
+        return inputs
+    return [{key: x[key] for key in ("image", "height", "width") if key in x} for x in inputs]
+
+
+def _photos(source: str, model: GLIP, inference: dict) -> list[dict]:
+    """Some photographs, each asked for some of LVIS's names."""
+    sizes = {key: inference[key] for key in ("min_size", "max_size") if key in inference}
+    predictor = GroundingPredictor(model, **sizes)
+    names = list(LVIS_NAMES)
+    files = find_images([source]).files
+    if not files:
+        raise ExportError(f"--int8 is calibrated on photographs, and '{source}' has none")
+    prompts = model.tokenizer.split(names, size=model.chunk_size)
+    return [
+        {**image_input(predictor, file, file), "prompt": prompts[i % len(prompts)]}
+        for i, file in enumerate(_spread(files, INPUTS))
+    ]
+
+
+def _test_inputs(config: DictConfig, model: GLIP) -> list[dict]:
+    """Some of each of the config's test sets, as an evaluation asks them."""
     sets = pair_test_sets(config.get("dataloader", OmegaConf.create())).values()
     if not sets:
         raise ExportError("--int8 is calibrated on the test sets of the config, which has none")
@@ -90,11 +121,14 @@ def _test_inputs(config: DictConfig, model: GLIP, fixed: bool) -> list[dict]:
     for loader, _ in sets:
         with named_setting("dataloader.test"):
             data = instantiate(loader).dataset
-        count = min(most, len(data))
-        inputs += [as_trained(data[i * len(data) // count]) for i in range(count)]
-    if not (fixed or isinstance(model.tokenizer, FrozenTokenizer)):
-        return inputs
-    return [{key: x[key] for key in ("image", "height", "width") if key in x} for x in inputs]
+        inputs += [as_trained(data[i]) for i in _spread(range(len(data)), most)]
+    return inputs
+
+
+def _spread(values: Sequence, most: int) -> list:
+    """So many of them, or all, from the first to the last."""
+    count = min(most, len(values))
+    return [values[i * len(values) // count] for i in range(count)]
 
 
 def _write_weights(model: GLIP, path: str, prompts: Sequence[Prompt], notes: dict) -> Path:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .encoded_image import EncodedImage
     from .predictor import GroundingPredictor
 
-__all__ = ["make_exemplar"]
+__all__ = ["LVIS_NAMES", "make_exemplar"]
 
 LVIS_NAMES = tuple(category["synonyms"][0] for category in LVIS_CATEGORIES)
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from detectron2.data.datasets import register_coco_instances
 from omegaconf import OmegaConf
+from PIL import Image
 
 from glip_commands.main import main
 from glipv2_d2.cli import export as command
 from glipv2_d2.config import get_config
-from glipv2_d2.errors import ExportError
+from glipv2_d2.errors import ExportError, UserError
 from glipv2_d2.export import ExportedGLIP, export_glip, graphs, int8
 from glipv2_d2.export.manifest import Manifest
 from tests.support.exported_model import NAMES, image
@@ -79,21 +80,36 @@ def test_calibrated_on_all_test_sets_as_they_are_asked(source_model, tmp_path, m
     further = sets.further_tests.scenes_novel
     further.test.dataset = further.evaluator.dataset_name = "int8_more"
     monkeypatch.setattr(command, "INPUTS", 6)
-    found = command._test_inputs(config, source_model, False)
+    found = command._test_inputs(config, source_model)
     assert [x["image_id"] for x in found] == [1, 2, 4, 1, 3, 5]  # spread over each
     assert {name for x in found for p in x["prompt"] for name in p.names} == {*CLASSES}
-    fixed = command._test_inputs(config, source_model, True)
+    fixed = command._calibration(
+        "test", config, source_model, {}, source_model.tokenizer.split(NAMES)
+    )
     assert len(fixed) == 6 and not any("prompt" in x for x in fixed)
     del config["dataloader"]
     with pytest.raises(ExportError, match="test sets of the config, which has none"):
-        command._test_inputs(config, source_model, False)
+        command._test_inputs(config, source_model)
+
+
+def test_calibrated_on_photographs(source_model, tmp_path):
+    for number in range(70):
+        Image.new("RGB", (80, 64), (number, 0, 0)).save(tmp_path / f"{number:02}.png")
+    found = command._photos(str(tmp_path), source_model, {"min_size": 32, "score_threshold": 0.3})
+    assert len(found) == 64 and found[0]["image"].shape == (3, 32, 40)
+    assert found[-1]["file_name"].endswith("68.png")  # spread over all
+    asked = [x["prompt"].names for x in found]
+    assert asked[0] != asked[1] and {*asked[0], *asked[1]} <= {*command.LVIS_NAMES}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty"):
+        command._photos(str(tmp_path / "empty"), source_model, {})
 
 
 @pytest.mark.parametrize("format", ["torch", "onnx", "weights"])
 def test_only_openvino_has_it(format, source_model, tmp_path, capsys):
     if format == "weights":
         model = ["--weights", "glip_scenes", "--format", format, "--prompt", "cat"]
-        assert main(["export", *model, "--output", str(tmp_path / "x"), "--int8"]) == 2
+        assert main(["export", *model, "--output", str(tmp_path / "x"), "--int8", "test"]) == 2
         assert "int8 is of OpenVINO's exports (--format openvino)" in capsys.readouterr().err
     else:
         with pytest.raises(ExportError, match=f"int8 is of OpenVINO's exports.* is '{format}'"):
@@ -108,6 +124,6 @@ def test_its_package_is_missing(source_model, tmp_path, monkeypatch):
 
 
 def test_no_check_of_digits_that_it_does_not_have(tmp_path, capsys):
-    asked = ["--format", "openvino", "--int8", "--check", "--output", str(tmp_path / "x")]
+    asked = ["--format", "openvino", "--int8", "test", "--check", "--output", str(tmp_path / "x")]
     assert main(["export", "--model", "glip_scenes", *asked]) == 2
     assert "evaluate what is written in place of the weights" in capsys.readouterr().err
