@@ -99,7 +99,7 @@ def test_calibrated_on_photographs(source_model, tmp_path):
     assert len(found) == 64 and found[0]["image"].shape == (3, 32, 40)
     assert found[-1]["file_name"].endswith("68.png")  # spread over all
     asked = [x["prompt"].names for x in found]
-    assert asked[0] != asked[1] and {*asked[0], *asked[1]} <= {*command.LVIS_NAMES}
+    assert "airplane" in asked[0] and len({*asked}) > 5  # some of the names, then others
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty"):
         command._photos(str(tmp_path / "empty"), source_model, {})
