@@ -34,9 +34,9 @@ _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pyth")
 _SUFFIXES = (".safetensors", ".pkl", *_TORCH_SUFFIXES)
 
 
-def is_export(path: str | Path) -> bool:
-    """The path is a folder that `glip export` wrote."""
-    return (Path(path) / EXPORT_FILE).is_file()
+def is_export(path: str | Path | None) -> bool:
+    """The path is a folder that `glip export` wrote; no path (None, "") is none."""
+    return bool(path) and (Path(str(path)) / EXPORT_FILE).is_file()
 
 
 def telling_file(weights: str | Path) -> Path:

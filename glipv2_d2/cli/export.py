@@ -86,7 +86,7 @@ def _load(config: DictConfig, weights: str | Path) -> GLIP:
 def _calibration(
     source: str | None, config: DictConfig, model: GLIP, inference: dict, prompts: Sequence[Prompt]
 ) -> list[dict]:
-    """What the option --int8 means, inputs of the model; fixed prompts go without saying."""
+    """Inputs of the model as the option --int8 says; those of fixed prompts name none."""
     if source is None:
         return []
     inputs = _test_inputs(config, model) if source == "test" else _photos(source, model, inference)
@@ -137,8 +137,6 @@ def _write_weights(model: GLIP, path: str, prompts: Sequence[Prompt], notes: dic
             "weights without a language model are for fixed names: give them (--prompt "
             '"cat, dog"), or use the weights that are there'
         )
-    if Path(path).exists():
-        raise ExportError(f"'{path}' exists already: remove it, or name another file")
     return freeze_vocabulary(model, prompts, path, notes=notes)
 
 

@@ -74,12 +74,12 @@ def load_config(args: argparse.Namespace) -> DictConfig:
     if config.train.get("device", "cuda") == "cuda":
         config.train.device = "auto"
     config = apply_overrides(config, args.opts)
+    weights = config.train.get("init_checkpoint", "")
     if args.eval_only:
-        start = config.train.get("init_checkpoint", "")
-        config = with_settings_of_export(config, start, args.opts)
-        require_settings_of_export(config.model, start)
+        config = with_settings_of_export(config, weights, args.opts)
+        require_settings_of_export(config.model, weights)
     # Here, so that the data loaders, too, ask for the vocabulary of the weights.
-    config.model = with_frozen_vocabulary(config.model, config.train.get("init_checkpoint", ""))
+    config.model = with_frozen_vocabulary(config.model, weights)
     for name in args.old:
         add_test_set(config.dataloader, name)
     wanted = config.train.device

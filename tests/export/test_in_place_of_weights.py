@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from glip_commands.main import main
 from glipv2_d2 import model_zoo
-from glipv2_d2.checkpoint import build_for_weights, read_checkpoint
+from glipv2_d2.checkpoint import build_for_weights, is_export, read_checkpoint
 from glipv2_d2.checkpoint.file_kinds import telling_file
 from glipv2_d2.config import get_config
 from glipv2_d2.engine import GroundingPredictor
@@ -143,6 +143,13 @@ def test_as_a_teacher_it_is_all_of_its_files(exported, tmp_path):
     with open(copied / "image.pt2", "ab") as file:
         file.write(b"x")
     assert fingerprint(CONFIG, str(copied), []) != before
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_no_weights_are_no_export(exported, monkeypatch, nothing):
+    """Not even in the folder of one."""
+    monkeypatch.chdir(exported)
+    assert is_export(".") and not is_export(nothing)
 
 
 def test_its_contrast_is_for_shortlists_alone(loaded_telling, image):

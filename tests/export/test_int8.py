@@ -64,8 +64,8 @@ def test_each_input_gives_one_call_and_of_long_vocabularies_another_part():
             for part in asked[0]["parts"]:
                 self.neck.graph(torch.tensor(part))
 
-    made = [{"parts": [10, 11]}, {"parts": [20, 21, 22]}, {"parts": [30]}, {"parts": [40, 41]}]
-    calls = int8._calls(Model(), made)
+    parts = [10, 11], [20, 21, 22], [30], [40, 41], []  # the last: an empty caption
+    calls = int8._calls(Model(), [{"parts": part} for part in parts])
     assert [int(tensor) for (tensor,) in calls] == [10, 21, 30, 41]
 
 
